@@ -1,0 +1,123 @@
+"""What a detector is made of, as frozen data that cannot describe an impossible one.
+
+A new kind of module is a new dataclass in the union of its field (``HeadSpec``, ...), so that a module has the numbers
+that it uses and no others: two different specs are two different detectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from smnas_optuna.errors import ArchError
+
+BACKBONE_FAMILIES = ("resnet18", "resnet34", "resnet50")
+MIN_LEVELS = (2, 3, 4)
+MAX_LEVELS = (5, 6, 7)
+RPN_KINDS = ("rpn",)
+HEAD_KINDS = ("retina", "fc")
+
+MIN_EDGE, MAX_EDGE = 32, 4096
+MAX_WIDTH = 4096
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class InputSize:
+    """Pixels that an image is resized to fit inside, aspect ratio kept; it holds for landscape and portrait alike."""
+
+    long: int
+    short: int
+
+    def __post_init__(self) -> None:
+        if not MIN_EDGE <= self.short <= self.long <= MAX_EDGE:
+            raise ArchError(
+                f"input size {self}: {MIN_EDGE} <= short <= long <= {MAX_EDGE} must hold",
+                fix="write the long edge first, in pixels, such as 320x240",
+            )
+
+    def __str__(self) -> str:
+        return f"{self.long}x{self.short}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackboneSpec:
+    """A classic network with GroupNorm and Weight Standardization.
+
+    Attributes:
+        family: One of ``BACKBONE_FAMILIES``.
+        width: Channels of the stem and of the first stage's planes; 64 is the classic. Stages double them.
+    """
+
+    family: str
+    width: int
+
+    def __post_init__(self) -> None:
+        _check_choice("backbone", self.family, BACKBONE_FAMILIES)
+        _check_width("backbone", self.width, 4)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NeckSpec:
+    """Feature pyramid over p<min_level> .. p<max_level>; level ``l`` has stride ``2**l``; levels above p5 are pooled."""
+
+    min_level: int
+    max_level: int
+    channels: int
+
+    def __post_init__(self) -> None:
+        _check_choice("the pyramid's first level", self.min_level, MIN_LEVELS)
+        _check_choice("the pyramid's last level", self.max_level, MAX_LEVELS)
+        _check_width("neck", self.channels, 4)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RpnSpec:
+    """Region proposal network: one 3x3 convolution of the neck's width, objectness and boxes of 3 anchors a place."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FcHeadSpec:
+    """Two-stage head: 7x7 RoI features, two fully connected layers of ``width``, class scores and boxes per class."""
+
+    width: int
+
+    def __post_init__(self) -> None:
+        _check_width("head", self.width, 4)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetinaHeadSpec:
+    """One-stage head: four 3x3 convolutions of the neck's width each for classes and boxes, 9 anchors a place."""
+
+
+HeadSpec = RetinaHeadSpec | FcHeadSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetectorSpec:
+    """A whole detector. One-stage: no RPN and a RetinaNet head; two-stage: an RPN and an RoI head."""
+
+    input_size: InputSize
+    backbone: BackboneSpec
+    neck: NeckSpec
+    rpn: RpnSpec | None
+    head: HeadSpec
+
+    def __post_init__(self) -> None:
+        one_stage = isinstance(self.head, RetinaHeadSpec)
+        if one_stage != (self.rpn is None):
+            raise ArchError(
+                "a RetinaNet head takes no RPN" if one_stage else "an RoI head needs proposals, but there is no RPN",
+                fix="one-stage is `none.retina`, two-stage is an RPN and an RoI head, such as `rpn.fc-w1024`",
+            )
+
+
+def _check_choice(what: str, value: object, choices: tuple[object, ...]) -> None:
+    if value not in choices:
+        raise ArchError(f"{what}: {value!r} is not known", fix=f"take one of {', '.join(map(str, choices))}")
+
+
+def _check_width(what: str, value: int, lowest: int) -> None:
+    if not lowest <= value <= MAX_WIDTH:
+        raise ArchError(
+            f"{what}: a width of {value} channels is not possible", fix=f"take {lowest} .. {MAX_WIDTH} channels"
+        )

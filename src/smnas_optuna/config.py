@@ -1,0 +1,303 @@
+"""A study's settings, read from its ``study.toml``: frozen, and unknown keys are refused."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from smnas_optuna.arch import BackboneSpec, DetectorConstants, FcHeadSpec, NeckSpec, decode
+from smnas_optuna.arch.codec import parse_input_size
+from smnas_optuna.arch.spec import BACKBONE_FAMILIES, HEAD_KINDS, MAX_LEVELS, MIN_LEVELS, RPN_KINDS
+from smnas_optuna.errors import ArchError, ConfigError
+
+STUDY_FILE = "study.toml"
+
+_DETECTOR = DetectorConstants()
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+Choices = Annotated[tuple[str, ...], Field(min_length=1)]
+Numbers = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+
+
+def _check_known(key: str, values: tuple[object, ...], known: tuple[object, ...]) -> None:
+    for value in values:
+        if value not in known:
+            raise ValueError(f"{key}: {value!r} is not known; known: {', '.join(map(str, known))}")
+
+
+def _arch_value(key: str, build: Callable[[Any], object], value: object) -> None:
+    try:
+        build(value)
+    except ArchError as error:
+        raise ValueError(f"{key}: {error.message}; {error.fix}") from None
+
+
+class Settings(BaseModel):
+    """Base of every table of a study file: frozen; a key that nobody reads is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ShapesSettings(Settings):
+    """``[data.shapes]``: draw the embedded data set into the data folder when it is not there yet."""
+
+    train_images: PositiveInt
+    val_images: PositiveInt
+    width: Annotated[int, Field(ge=64)] = 256
+    height: Annotated[int, Field(ge=64)] = 192
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class DataSettings(Settings):
+    """``[data]``: where the data lies; all paths are relative to the data folder.
+
+    Attributes:
+        train: Annotation file of the training images, COCO format.
+        val: Annotation file of the validation images; without one, ``val_fraction`` of the training images are set aside.
+        images: Folder of the images, for both files.
+        val_images: Folder of the validation images, if it is another one.
+        val_fraction: Share of the images set aside, chosen by a hash of their content.
+        drop_empty_boxes: Leave out boxes without area, outside the image or not a number, instead of refusing the file.
+        shapes: Draw the embedded data set.
+    """
+
+    train: str = "instances_train.json"
+    val: str | None = None
+    images: str = "images"
+    val_images: str | None = None
+    val_fraction: Fraction = 0.2
+    drop_empty_boxes: bool = False
+    shapes: ShapesSettings | None = None
+
+
+class StructuralSpace(Settings):
+    """``[space.structural]``: the choices of stage 1, in the order of their cost. The defaults are the paper's sizes.
+
+    Attributes:
+        input_sizes: Written ``<long>x<short>``, in pixels.
+        backbones: Families of classic networks.
+        backbone_widths: Base widths; 64 is the classic.
+        neck_min_levels: First levels of the pyramid; level ``l`` has stride ``2**l``.
+        neck_max_levels: Last levels of the pyramid.
+        neck_channels: Widths of the pyramid.
+        rpns: Kinds of RPN of two-stage detectors; the one-stage head ``retina`` takes none.
+        heads: ``retina`` (one-stage) and the RoI heads.
+        head_widths: Widths of the RoI heads' fully connected layers.
+    """
+
+    input_sizes: Choices = ("512x512", "800x600", "1080x720", "1333x800")
+    backbones: Choices = BACKBONE_FAMILIES
+    backbone_widths: Numbers = (64,)
+    neck_min_levels: Numbers = (2, 3)
+    neck_max_levels: Numbers = (5, 6)
+    neck_channels: Numbers = (128, 256)
+    rpns: Choices = RPN_KINDS
+    heads: Choices = HEAD_KINDS
+    head_widths: Numbers = (1024,)
+
+    @field_validator("*")
+    @classmethod
+    def _no_choice_twice(cls, choices: tuple[object, ...]) -> tuple[object, ...]:
+        twice = [choice for choice in choices if choices.count(choice) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} is there twice")
+        return choices
+
+    @model_validator(mode="after")
+    def _every_choice_builds(self) -> Self:
+        # Every choice once is enough: each is checked on its own by the spec that holds it.
+        _check_known("backbones", self.backbones, BACKBONE_FAMILIES)
+        _check_known("rpns", self.rpns, RPN_KINDS)
+        _check_known("heads", self.heads, HEAD_KINDS)
+        _check_known("neck_min_levels", self.neck_min_levels, MIN_LEVELS)
+        _check_known("neck_max_levels", self.neck_max_levels, MAX_LEVELS)
+        for size in self.input_sizes:
+            _arch_value("input_sizes", parse_input_size, size)
+        for width in self.backbone_widths:
+            _arch_value("backbone_widths", lambda value: BackboneSpec(family="resnet18", width=value), width)
+        for width in self.neck_channels:
+            _arch_value("neck_channels", lambda value: NeckSpec(min_level=2, max_level=5, channels=value), width)
+        for width in self.head_widths:
+            _arch_value("head_widths", lambda value: FcHeadSpec(width=value), width)
+        return self
+
+
+class SpaceSettings(Settings):
+    """``[space]``: what is searched, one table a stage."""
+
+    structural: StructuralSpace = StructuralSpace()
+
+
+class SearchSettings(Settings):
+    """``[search]``: how long and how the space is searched.
+
+    Attributes:
+        trials: Budget: unique architectures that are trained, the baselines and earlier runs included.
+        population: Individuals of an NSGA-II generation.
+        seed: Of sampling, initial weights and augmentation.
+        baselines: Architectures of the space that are tried first, cheapest first.
+    """
+
+    trials: PositiveInt = 60
+    population: Annotated[int, Field(ge=2)] = 20
+    seed: Annotated[int, Field(ge=0)] = 0
+    baselines: tuple[str, ...] = ()
+
+    @field_validator("baselines")
+    @classmethod
+    def _baselines_are_architectures(cls, archs: tuple[str, ...]) -> tuple[str, ...]:
+        for arch in archs:
+            _arch_value("baselines", decode, arch)
+        return archs
+
+
+class DetectorSettings(Settings):
+    """``[detector]``: what all candidates share; see :class:`smnas_optuna.arch.DetectorConstants`."""
+
+    anchor_scale: Positive = _DETECTOR.anchor_scale
+    train_proposals: PositiveInt = _DETECTOR.train_proposals
+    test_proposals: PositiveInt = _DETECTOR.test_proposals
+    rpn_samples: PositiveInt = _DETECTOR.rpn_samples
+    roi_samples: PositiveInt = _DETECTOR.roi_samples
+    score_threshold: Annotated[float, Field(ge=0, lt=1)] = _DETECTOR.score_threshold
+    nms_iou: Fraction = _DETECTOR.nms_iou
+    max_detections: PositiveInt = _DETECTOR.max_detections
+
+    def constants(self) -> DetectorConstants:
+        """These settings, as the models take them."""
+        return DetectorConstants(**self.model_dump())
+
+
+class TrainSettings(Settings):
+    """``[train]``: how every candidate is trained, from scratch.
+
+    Attributes:
+        epochs: Passes over the training images.
+        batch_size: Images a step.
+        optimizer: ``adamw``, or ``sgd`` with momentum 0.9.
+        learning_rate: Highest rate, per 16 images; scaled linearly with the batch.
+        weight_decay: Not applied to norms and biases.
+        warmup: Share of all steps in which the rate grows linearly from 0; a cosine to 0 follows.
+        clip_norm: Gradients are scaled to at most this norm.
+        flip: Probability of a horizontal flip.
+        scale_jitter: Range of the factor that an image is scaled by.
+    """
+
+    epochs: PositiveInt = 12
+    batch_size: PositiveInt = 16
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Positive = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    warmup: Fraction = 0.1
+    clip_norm: Positive = 10.0
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.5
+    scale_jitter: tuple[Positive, Positive] = (0.8, 1.25)
+
+    @field_validator("scale_jitter")
+    @classmethod
+    def _low_then_high(cls, jitter: tuple[float, float]) -> tuple[float, float]:
+        if jitter[0] > jitter[1]:
+            raise ValueError(f"`low <= high` must hold, but got (low={jitter[0]:g}, high={jitter[1]:g})")
+        return jitter
+
+
+class LatencySettings(Settings):
+    """``[latency]``: how the time of one image is measured; batch 1, in alternation with a reference detector.
+
+    Attributes:
+        reference: Architecture of the reference detector; the first baseline if none is named.
+        images: Validation images that are cycled through.
+        blocks: Pairs of timed blocks, candidate and reference.
+        max_seconds: Time a measurement may take, warm-up apart; fewer images a block, never fewer than 3 pairs.
+    """
+
+    reference: str | None = None
+    images: PositiveInt = 16
+    blocks: Annotated[int, Field(ge=3)] = 15
+    max_seconds: Positive = 20.0
+
+    @field_validator("reference")
+    @classmethod
+    def _reference_is_an_architecture(cls, arch: str | None) -> str | None:
+        if arch is not None:
+            _arch_value("reference", decode, arch)
+        return arch
+
+
+class StudySettings(Settings):
+    """A whole study file."""
+
+    data: DataSettings = DataSettings()
+    space: SpaceSettings = SpaceSettings()
+    search: SearchSettings = SearchSettings()
+    detector: DetectorSettings = DetectorSettings()
+    train: TrainSettings = TrainSettings()
+    latency: LatencySettings = LatencySettings()
+
+    @model_validator(mode="after")
+    def _reference_exists(self) -> Self:
+        if self.latency.reference is None and not self.search.baselines:
+            raise ValueError("[latency] reference is missing, and there is no [search] baselines to take it from")
+        return self
+
+    @property
+    def reference(self) -> str:
+        """Architecture that every candidate is timed against."""
+        return self.latency.reference or self.search.baselines[0]
+
+
+def load_settings(study_dir: Path) -> StudySettings:
+    """Return the settings in ``study_dir/study.toml``.
+
+    Raises:
+        ConfigError: If the file is missing or is not TOML, has a key that nobody reads, or an impossible value.
+    """
+    path = study_dir / STUDY_FILE
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: there is no such file",
+            fix="name a folder that holds a study.toml, such as studies/shapes, or copy one from there",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})", fix="make it a readable text file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not TOML: {error}", fix="mend that line; https://toml.io shows how") from None
+    try:
+        return StudySettings.model_validate(values)
+    except ValidationError as error:
+        raise _config_error(path, error) from None
+
+
+def _config_error(path: Path, error: ValidationError) -> ConfigError:
+    """The first of pydantic's complaints, in the study file's own words."""
+    problems = error.errors()
+    # An unknown key explains a missing one, so it comes first.
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    where = ".".join(str(part) for part in problem["loc"])
+    count = f" ({len(problems)} problems in all)" if len(problems) > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        key, known = str(problem["loc"][-1]), _known_keys(problem["loc"][:-1])
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0)
+        fix = f"did you mean `{near[0]}`? known here: {', '.join(known)}" if near else "remove it"
+        return ConfigError(f"{path}: unknown key `{where}`{count}", fix=fix)
+    cause = problem["msg"].removeprefix("Value error, ")
+    got = "" if isinstance(problem["input"], dict) else f", but got {problem['input']!r}"
+    return ConfigError(f"{path}: {where or 'the study'}: {cause}{got}{count}", fix="correct that value")
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = StudySettings
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+    return list(model.model_fields)

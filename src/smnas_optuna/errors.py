@@ -1,0 +1,45 @@
+"""The errors that a user can cause. Each says where, what and how to fix it."""
+
+from __future__ import annotations
+
+
+class SmnasError(Exception):
+    """Base of every error that a user can cause; the command line prints it without a traceback.
+
+    Args:
+        message: Where and what, with a count if there are several cases: ``"train.json: 2 boxes without area"``.
+        first: The first offender, if there are several.
+        fix: What the user can do about it.
+    """
+
+    def __init__(self, message: str, *, first: str | None = None, fix: str) -> None:
+        self.message, self.first, self.fix = message, first, fix
+        lines = [message]
+        if first is not None:
+            lines.append(f"  first: {first}")
+        lines.append(f"  fix: {fix}")
+        super().__init__("\n".join(lines))
+
+
+class ArchError(SmnasError):
+    """A string that names no detector, or a detector that cannot be built."""
+
+
+class ConfigError(SmnasError):
+    """A study file that cannot be read, or that asks for something impossible."""
+
+
+class DataError(SmnasError):
+    """Annotations or images that cannot be used as they are."""
+
+
+class DeviceError(SmnasError):
+    """A device that was asked for and is not there."""
+
+
+class StudyError(SmnasError):
+    """A study that cannot go on: made by something else, locked, damaged, or not started yet."""
+
+
+class DivergenceError(SmnasError):
+    """A training whose losses or gradients stopped being finite numbers. The architecture is at fault, not the run."""
