@@ -45,7 +45,7 @@ class Batch:
         return self.images.shape[0]
 
     def to(self, device: torch.device) -> Batch:
-        """This batch on ``device``; copies from pinned memory do not wait."""
+        """The same batch on ``device``; copies from pinned memory do not wait."""
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in self.__slots__})
 
 
@@ -66,6 +66,6 @@ def canvas_size(long: int, short: int, *, portrait: bool) -> tuple[int, int]:
 
 
 def fit_inside(height: int, width: int, long: int, short: int) -> tuple[int, int]:
-    """(height, width) of an image resized to fit inside ``long`` x ``short`` pixels, aspect ratio kept, at least 1 px."""
+    """(height, width) of an image that fits inside ``long`` x ``short`` pixels, aspect ratio kept, at least 1 px."""
     scale = min(long / max(height, width), short / min(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))

@@ -6,13 +6,13 @@ import difflib
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from smnas_optuna.arch import BackboneSpec, DetectorConstants, FcHeadSpec, NeckSpec, decode
 from smnas_optuna.arch.codec import parse_input_size
-from smnas_optuna.arch.spec import BACKBONE_FAMILIES, HEAD_KINDS, MAX_LEVELS, MIN_LEVELS, RPN_KINDS
+from smnas_optuna.arch.spec import BACKBONE_FAMILIES
 from smnas_optuna.errors import ArchError, ConfigError
 
 STUDY_FILE = "study.toml"
@@ -22,21 +22,30 @@ _DETECTOR = DetectorConstants()
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
-Choices = Annotated[tuple[str, ...], Field(min_length=1)]
-Numbers = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
 
-def _check_known(key: str, values: tuple[object, ...], known: tuple[object, ...]) -> None:
-    for value in values:
-        if value not in known:
-            raise ValueError(f"{key}: {value!r} is not known; known: {', '.join(map(str, known))}")
+def _checked(build: Callable[[Any], object]) -> AfterValidator:
+    """A validator that keeps a value if ``build`` makes something of it; the specs know what is possible."""
+
+    def check(value: Any) -> Any:
+        try:
+            build(value)
+        except ArchError as error:
+            raise ValueError(f"{error.message}; {error.fix}") from None
+        return value
+
+    return AfterValidator(check)
 
 
-def _arch_value(key: str, build: Callable[[Any], object], value: object) -> None:
-    try:
-        build(value)
-    except ArchError as error:
-        raise ValueError(f"{key}: {error.message}; {error.fix}") from None
+Arch = Annotated[str, _checked(decode)]
+Size = Annotated[str, _checked(parse_input_size)]
+Family = Annotated[str, _checked(lambda family: BackboneSpec(family=family, width=64))]
+MinLevel = Annotated[int, _checked(lambda level: NeckSpec(min_level=level, max_level=5, channels=64))]
+MaxLevel = Annotated[int, _checked(lambda level: NeckSpec(min_level=2, max_level=level, channels=64))]
+Width = Annotated[int, _checked(lambda width: FcHeadSpec(width=width))]
+
+Choice = TypeVar("Choice")
+Choices = Annotated[tuple[Choice, ...], Field(min_length=1)]
 
 
 class Settings(BaseModel):
@@ -60,7 +69,7 @@ class DataSettings(Settings):
 
     Attributes:
         train: Annotation file of the training images, COCO format.
-        val: Annotation file of the validation images; without one, ``val_fraction`` of the training images are set aside.
+        val: Annotation file of the validation images; without one, ``val_fraction`` of the others are set aside.
         images: Folder of the images, for both files.
         val_images: Folder of the validation images, if it is another one.
         val_fraction: Share of the images set aside, chosen by a hash of their content.
@@ -92,15 +101,15 @@ class StructuralSpace(Settings):
         head_widths: Widths of the RoI heads' fully connected layers.
     """
 
-    input_sizes: Choices = ("512x512", "800x600", "1080x720", "1333x800")
-    backbones: Choices = BACKBONE_FAMILIES
-    backbone_widths: Numbers = (64,)
-    neck_min_levels: Numbers = (2, 3)
-    neck_max_levels: Numbers = (5, 6)
-    neck_channels: Numbers = (128, 256)
-    rpns: Choices = RPN_KINDS
-    heads: Choices = HEAD_KINDS
-    head_widths: Numbers = (1024,)
+    input_sizes: Choices[Size] = ("512x512", "800x600", "1080x720", "1333x800")
+    backbones: Choices[Family] = BACKBONE_FAMILIES
+    backbone_widths: Choices[Width] = (64,)
+    neck_min_levels: Choices[MinLevel] = (2, 3)
+    neck_max_levels: Choices[MaxLevel] = (5, 6)
+    neck_channels: Choices[Width] = (128, 256)
+    rpns: Choices[Literal["rpn"]] = ("rpn",)
+    heads: Choices[Literal["retina", "fc"]] = ("retina", "fc")
+    head_widths: Choices[Width] = (1024,)
 
     @field_validator("*")
     @classmethod
@@ -109,24 +118,6 @@ class StructuralSpace(Settings):
         if twice:
             raise ValueError(f"{twice[0]!r} is there twice")
         return choices
-
-    @model_validator(mode="after")
-    def _every_choice_builds(self) -> Self:
-        # Every choice once is enough: each is checked on its own by the spec that holds it.
-        _check_known("backbones", self.backbones, BACKBONE_FAMILIES)
-        _check_known("rpns", self.rpns, RPN_KINDS)
-        _check_known("heads", self.heads, HEAD_KINDS)
-        _check_known("neck_min_levels", self.neck_min_levels, MIN_LEVELS)
-        _check_known("neck_max_levels", self.neck_max_levels, MAX_LEVELS)
-        for size in self.input_sizes:
-            _arch_value("input_sizes", parse_input_size, size)
-        for width in self.backbone_widths:
-            _arch_value("backbone_widths", lambda value: BackboneSpec(family="resnet18", width=value), width)
-        for width in self.neck_channels:
-            _arch_value("neck_channels", lambda value: NeckSpec(min_level=2, max_level=5, channels=value), width)
-        for width in self.head_widths:
-            _arch_value("head_widths", lambda value: FcHeadSpec(width=value), width)
-        return self
 
 
 class SpaceSettings(Settings):
@@ -148,14 +139,7 @@ class SearchSettings(Settings):
     trials: PositiveInt = 60
     population: Annotated[int, Field(ge=2)] = 20
     seed: Annotated[int, Field(ge=0)] = 0
-    baselines: tuple[str, ...] = ()
-
-    @field_validator("baselines")
-    @classmethod
-    def _baselines_are_architectures(cls, archs: tuple[str, ...]) -> tuple[str, ...]:
-        for arch in archs:
-            _arch_value("baselines", decode, arch)
-        return archs
+    baselines: tuple[Arch, ...] = ()
 
 
 class DetectorSettings(Settings):
@@ -218,17 +202,10 @@ class LatencySettings(Settings):
         max_seconds: Time a measurement may take, warm-up apart; fewer images a block, never fewer than 3 pairs.
     """
 
-    reference: str | None = None
+    reference: Arch | None = None
     images: PositiveInt = 16
     blocks: Annotated[int, Field(ge=3)] = 15
     max_seconds: Positive = 20.0
-
-    @field_validator("reference")
-    @classmethod
-    def _reference_is_an_architecture(cls, arch: str | None) -> str | None:
-        if arch is not None:
-            _arch_value("reference", decode, arch)
-        return arch
 
 
 class StudySettings(Settings):

@@ -13,8 +13,6 @@ from smnas_optuna.errors import ArchError
 BACKBONE_FAMILIES = ("resnet18", "resnet34", "resnet50")
 MIN_LEVELS = (2, 3, 4)
 MAX_LEVELS = (5, 6, 7)
-RPN_KINDS = ("rpn",)
-HEAD_KINDS = ("retina", "fc")
 
 MIN_EDGE, MAX_EDGE = 32, 4096
 MAX_WIDTH = 4096
@@ -57,7 +55,7 @@ class BackboneSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NeckSpec:
-    """Feature pyramid over p<min_level> .. p<max_level>; level ``l`` has stride ``2**l``; levels above p5 are pooled."""
+    """Feature pyramid over p<min_level> .. p<max_level>; level ``l`` has stride ``2**l``; p6, p7 are pooled."""
 
     min_level: int
     max_level: int
