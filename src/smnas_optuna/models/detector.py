@@ -1,0 +1,143 @@
+"""The detector as others see it: losses and detections of a batch, and torchvision's list contract on top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torchvision.models.detection.image_list import ImageList
+
+from smnas_optuna.batch import Batch, canvas_size, fit_inside
+from smnas_optuna.models.layers import resize
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""ImageNet's, RGB in [0, 1], as the field uses them."""
+
+
+class DetectionHead(Protocol):
+    """What follows the neck. Boxes are in pixels of the canvas; ``images.image_sizes`` are the sizes on it."""
+
+    def losses(
+        self, features: dict[str, Tensor], images: ImageList, targets: list[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Losses by name, each Tensor[]; ``targets`` are boxes Tensor[N, 4] and labels Tensor[N] an image."""
+
+    def detect(self, features: dict[str, Tensor], images: ImageList) -> list[dict[str, Tensor]]:
+        """Boxes Tensor[D, 4], labels Tensor[D] and scores Tensor[D] an image, highest score first."""
+
+    def fixed_work(self, features: dict[str, Tensor]) -> None:
+        """Run all layers once on as much as they have to do at most."""
+
+
+class Detector(nn.Module):
+    """A detector with torchvision's detection contract; see :func:`smnas_optuna.models.build_detector`.
+
+    Args:
+        backbone: Tensor[B, 3, H, W] -> {c<l>: Tensor}.
+        neck: {c<l>: Tensor} -> {p<l>: Tensor}.
+        head: What follows; see :class:`DetectionHead`.
+        long: Long edge of the input size, pixels.
+        short: Short edge of the input size, pixels.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module, head: nn.Module, *, long: int, short: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.head = head
+        self.long, self.short = long, short
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The training losses by name, each Tensor[] in float32, averaged over the images of the batch."""
+        features, images = self._features(batch)
+        with torch.autocast(batch.images.device.type, enabled=False):
+            return self.head.losses(features, images, _targets(batch))  # type: ignore[no-any-return, operator]
+
+    def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
+        """Boxes Tensor[D, 4] in pixels of the original images, labels and scores Tensor[D], highest score first."""
+        features, images = self._features(batch)
+        with torch.autocast(batch.images.device.type, enabled=False):
+            detections = self.head.detect(features, images)  # type: ignore[operator]
+        scales = (batch.original_sizes / batch.sizes).flip(1).repeat(1, 2)  # (height, width) -> (x, y, x, y)
+        return [{**d, "boxes": d["boxes"] * scale} for d, scale in zip(detections, scales, strict=True)]
+
+    def fixed_work(self, images: Tensor) -> None:
+        """Run every layer once on Tensor[B, 3, H, W], post-processing apart, so that the work can be counted."""
+        self.head.fixed_work(self.neck(self.backbone(images)))  # type: ignore[operator]
+
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Losses or detections of a list of images; see :func:`smnas_optuna.models.build_detector`."""
+        if self.training and targets is None:
+            raise ValueError("targets must be given in training mode, but got None")
+        batches = self._batches(images, targets if self.training else None)
+        if self.training:
+            # Each orientation has its own canvas; every image weighs the same.
+            parts = [(len(indices) / len(images), self.losses(batch)) for indices, batch in batches]
+            return {name: torch.stack([share * losses[name] for share, losses in parts]).sum() for name in parts[0][1]}
+        found: dict[int, dict[str, Tensor]] = {}
+        for indices, batch in batches:
+            found.update(zip(indices, self.detect(batch), strict=True))
+        return [found[index] for index in range(len(images))]
+
+    def _features(self, batch: Batch) -> tuple[dict[str, Tensor], ImageList]:
+        images = batch.images
+        scale = 255.0 if images.dtype == torch.uint8 else 1.0
+        images = (images / scale - self.mean) / self.std
+        sizes = [(int(height), int(width)) for height, width in batch.sizes.tolist()]
+        # In float32: boxes are decoded and losses summed in full precision, or NMS breaks (vision#8241).
+        features = {name: feature.float() for name, feature in self.neck(self.backbone(images)).items()}
+        return features, ImageList(images, sizes)
+
+    def _batches(
+        self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None
+    ) -> list[tuple[list[int], Batch]]:
+        """The images by orientation, so that one image's canvas does not depend on the others."""
+        batches = []
+        for portrait in (False, True):
+            indices = [i for i, image in enumerate(images) if (image.shape[-2] > image.shape[-1]) == portrait]
+            if indices:
+                chosen = None if targets is None else [targets[i] for i in indices]
+                batches.append((indices, self._batch([images[i] for i in indices], chosen, portrait)))
+        return batches
+
+    def _batch(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None, portrait: bool) -> Batch:
+        device = images[0].device
+        height, width = canvas_size(self.long, self.short, portrait=portrait)
+        canvas = self.mean.expand(len(images), 3, height, width).clone()
+        sizes = [fit_inside(image.shape[-2], image.shape[-1], self.long, self.short) for image in images]
+        for place, image, (resized_height, resized_width) in zip(canvas, images, sizes, strict=True):
+            place[:, :resized_height, :resized_width] = resize(image, resized_height, resized_width)
+        given = torch.tensor([image.shape[-2:] for image in images], device=device)
+        resized = torch.tensor(sizes, device=device)
+        scales = (resized / given).flip(1).repeat(1, 2)
+        if targets is None:
+            targets = [{"boxes": scales.new_zeros(0, 4), "labels": given.new_zeros(0)} for _ in images]
+        boxes = [target["boxes"] * scale for target, scale in zip(targets, scales, strict=True)]
+        labels = pad_sequence([target["labels"] for target in targets], batch_first=True)
+        return Batch(
+            images=canvas,
+            boxes=pad_sequence(boxes, batch_first=True),
+            labels=labels,
+            crowd=torch.zeros_like(labels, dtype=torch.bool),
+            num_boxes=(labels > 0).sum(1),
+            image_ids=torch.arange(len(images), device=device),
+            sizes=resized,
+            original_sizes=given,
+        )
+
+
+def _targets(batch: Batch) -> list[dict[str, Tensor]]:
+    """Boxes Tensor[N, 4] and labels Tensor[N] of each image, for torchvision's heads: no padding, no crowd regions."""
+    real = (batch.labels > 0) & ~batch.crowd
+    return [{"boxes": batch.boxes[i][real[i]], "labels": batch.labels[i][real[i]]} for i in range(len(batch))]
