@@ -1,0 +1,104 @@
+"""Accuracy as COCO defines it, with pycocotools, in pixels of the original images."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import nn
+
+from smnas_optuna.batch import BatchSource
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CocoMetrics:
+    """The 12 numbers of the COCO detection challenge, in [0, 1]; higher is better.
+
+    A number is NaN where the ground truth has nothing to measure it on, such as ``ap_large`` without large objects.
+    Sizes are areas in the original image: small < 32**2 <= medium < 96**2 <= large. The order is pycocotools'.
+    """
+
+    ap: float
+    ap50: float
+    ap75: float
+    ap_small: float
+    ap_medium: float
+    ap_large: float
+    ar1: float
+    ar10: float
+    ar100: float
+    ar_small: float
+    ar_medium: float
+    ar_large: float
+
+
+@torch.inference_mode()
+def detect(
+    detector: nn.Module,
+    batches: BatchSource,
+    category_ids: Sequence[int],
+    *,
+    on_step: Callable[[int, int], None] = lambda *_: None,
+) -> list[dict[str, Any]]:
+    """Detect on all ``batches`` and return the detections in COCO's result format.
+
+    Args:
+        detector: Has ``detect(batch)``; is put into evaluation mode.
+        batches: Every image once.
+        category_ids: COCO category id of label 1, 2, ...
+        on_step: Called after each batch with (batches done, all batches); may raise to stop.
+
+    Returns:
+        One dict a detection: image_id, category_id, bbox [x, y, width, height] in pixels of the original image, score.
+    """
+    detector.eval()
+    results = []
+    for done, batch in enumerate(batches.epoch(0), start=1):
+        found = detector.detect(batch)  # type: ignore[operator]
+        for image_id, detections in zip(batch.image_ids.tolist(), found, strict=True):
+            corners, labels, scores = (detections[name].tolist() for name in ("boxes", "labels", "scores"))
+            results += [
+                {"image_id": image_id, "category_id": category_ids[label - 1], "bbox": _xywh(box), "score": score}
+                for box, label, score in zip(corners, labels, scores, strict=True)
+            ]
+        on_step(done, len(batches))
+    return results
+
+
+def coco_metrics(ground_truth: Mapping[str, Any], detections: Sequence[dict[str, Any]]) -> CocoMetrics:
+    """Return the COCO metrics of ``detections`` (see :func:`detect`), silently.
+
+    Args:
+        ground_truth: In COCO's format, with images, annotations and categories.
+        detections: In COCO's result format; may be empty.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = _coco(ground_truth)
+        # pycocotools cannot load an empty list of results
+        results = truth.loadRes([*map(dict, detections)]) if detections else _coco({**ground_truth, "annotations": []})
+        evaluation = COCOeval(truth, results, iouType="bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    # pycocotools says -1 where there is no ground truth
+    values = (math.nan if value < 0 else float(value) for value in evaluation.stats)
+    return CocoMetrics(**dict(zip((field.name for field in fields(CocoMetrics)), values, strict=True)))
+
+
+def _coco(dataset: Mapping[str, Any]) -> COCO:
+    coco = COCO()
+    coco.dataset = dict(dataset)
+    coco.createIndex()
+    return coco
+
+
+def _xywh(box: list[float]) -> list[float]:
+    x1, y1, x2, y2 = box
+    return [x1, y1, x2 - x1, y2 - y1]

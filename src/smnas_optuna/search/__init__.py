@@ -1,0 +1,1 @@
+"""Where Optuna meets PyTorch: studies whose trials are trained detectors."""

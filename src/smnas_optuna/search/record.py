@@ -1,0 +1,97 @@
+"""A trial as the rest of the project sees it, read from what is stored in the study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+State = Literal["running", "complete", "pruned", "failed", "waiting"]
+
+INTERRUPTED = "interrupted"
+"""Reason of a trial that was stopped from outside: no fault of its architecture, which is tried again."""
+KILLED_TWICE = "killed twice"
+"""Reason of a trial whose architecture is not tried again: two processes died with it before an epoch was finished."""
+
+_STATES: dict[TrialState, State] = {
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.WAITING: "waiting",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRecord:
+    """One trial of a study.
+
+    Attributes:
+        number: Optuna's number of the trial, from 0.
+        state: Where it stands.
+        arch: Canonical string of the architecture; None if the process died before it was known.
+        latency_ms: Objective, lower is better; None unless complete.
+        ap: COCO AP on the validation images, in [0, 1], higher is better; None unless complete.
+        generation: NSGA-II generation, from 0; None if it has no place in the population.
+        baseline: Whether it is one of the study's baselines.
+        cached_from: Number of the trial that this one's answer was taken from; it was not trained itself.
+        reason: Why it failed or was pruned.
+        killed: Whether its process died (rather than was asked to stop) while it ran.
+        epochs_done: Epochs that its training finished.
+        num_params: Parameters of the detector.
+        multiply_adds: Multiply-adds an image; see :class:`smnas_optuna.engine.complexity.Complexity`.
+        weights: Folder of the weights relative to the study folder, if they were kept.
+        attrs: All that is stored with the trial, these values included; see ``docs/architecture.md``.
+    """
+
+    number: int
+    state: State
+    arch: str | None
+    latency_ms: float | None
+    ap: float | None
+    generation: int | None
+    baseline: bool
+    cached_from: int | None
+    reason: str | None
+    killed: bool
+    epochs_done: int
+    num_params: int | None
+    multiply_adds: int | None
+    weights: str | None
+    attrs: Mapping[str, Any]
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is a finished training of its own: it counts towards the budget, and may be on the front."""
+        return self.state == "complete" and self.cached_from is None
+
+
+def read_records(study: Study) -> list[TrialRecord]:
+    """Return all trials of ``study`` in the order of their numbers."""
+    return [read_record(trial) for trial in study.get_trials(deepcopy=False)]
+
+
+def read_record(trial: FrozenTrial) -> TrialRecord:
+    """Return one stored trial as a record."""
+    attrs = trial.user_attrs
+    latency_ms, ap = trial.values if trial.state == TrialState.COMPLETE and trial.values else (None, None)
+    return TrialRecord(
+        number=trial.number,
+        state=_STATES[trial.state],
+        arch=attrs.get("arch"),
+        latency_ms=latency_ms,
+        ap=ap,
+        generation=attrs.get("generation"),
+        baseline=attrs.get("baseline", False),
+        cached_from=attrs.get("cached_from"),
+        reason=attrs.get("reason"),
+        killed=attrs.get("killed", False),
+        epochs_done=attrs.get("epochs_done", 0),
+        num_params=attrs.get("num_params"),
+        multiply_adds=attrs.get("multiply_adds"),
+        weights=attrs.get("weights"),
+        attrs=attrs,
+    )
