@@ -1,0 +1,192 @@
+"""All images of a data set at one input size, decoded once."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from PIL import Image
+
+from smnas_optuna.batch import canvas_size, fit_inside
+from smnas_optuna.data.coco import CocoDataset, ImageRecord
+from smnas_optuna.data.images import MEAN_COLOUR, decode_image
+from smnas_optuna.data.memory import free_memory
+from smnas_optuna.data.parallel import map_in_threads
+from smnas_optuna.errors import DataError
+
+Note = Callable[[str], None]
+"""Called with a sentence for people."""
+
+
+class ImageCache:
+    """The images of ``dataset``, resized and padded for the input size ``long`` x ``short`` (pixels), in memory.
+
+    Each is resized (bilinear, antialiased) to fit the input size and lies in the upper left corner of its canvas (see
+    :class:`smnas_optuna.batch.Batch`); the rest is ImageNet's mean colour.
+
+    Args:
+        dataset: The images; decoded here, once.
+        long: Long edge of the input size.
+        short: Short edge of the input size.
+        file: Where the pixels are kept instead of in memory. A file that is there is used as it is; otherwise it is
+            written under another name and then renamed.
+
+    Attributes:
+        rows: By orientation (portrait or not), the positions in ``dataset.images`` of its images, in that order.
+        pixels: By orientation, uint8 [N, 3, H, W] RGB, in the order of ``rows``; read-only.
+
+    Raises:
+        DataError: If an image cannot be decoded as stated, or the file cannot be written.
+    """
+
+    def __init__(self, dataset: CocoDataset, *, long: int, short: int, file: Path | None = None) -> None:
+        self.dataset = dataset
+        self.long = long
+        self.short = short
+        self.rows = {
+            portrait: [index for index, image in enumerate(dataset.images) if image.portrait == portrait]
+            for portrait in (False, True)
+        }
+        self.in_memory = file is None
+        buffer = self._fill_memory() if file is None else self._map(file)
+        buffer.setflags(write=False)
+        self.pixels: dict[bool, NDArray[np.uint8]] = {}
+        start = 0
+        for portrait, rows in self.rows.items():
+            shape = (len(rows), 3, *canvas_size(long, short, portrait=portrait))
+            self.pixels[portrait] = buffer[start : start + math.prod(shape)].reshape(shape)
+            start += math.prod(shape)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all pixels."""
+        return cache_bytes(self.dataset, self.long, self.short)
+
+    def _render(self) -> Iterator[NDArray[np.uint8]]:
+        """The canvases, landscape ones first."""
+        images = (self.dataset.images[index] for rows in self.rows.values() for index in rows)
+        return map_in_threads(lambda image: render(image, self.long, self.short), images)
+
+    def _fill_memory(self) -> NDArray[np.uint8]:
+        buffer = np.empty(self.num_bytes, np.uint8)
+        size = buffer.size // len(self.dataset.images)
+        for position, canvas in enumerate(self._render()):
+            buffer[position * size : (position + 1) * size] = canvas.reshape(-1)
+        return buffer
+
+    def _map(self, file: Path) -> NDArray[np.uint8]:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(file.with_name(f"{file.name}.lock")):  # who waits here finds the file made
+                if not (file.is_file() and file.stat().st_size == self.num_bytes):
+                    self._write(file)
+            return np.memmap(file, np.uint8, mode="r")
+        except OSError as error:
+            raise DataError(
+                f"{file}: the resized images cannot be kept on disk: {error.strerror or error}",
+                fix=f"free {self.num_bytes / 2**20:,.0f} MiB on the disk, or make the folder writable",
+            ) from error
+
+    def _write(self, file: Path) -> None:
+        temporary = file.with_name(f"{file.name}.tmp")
+        try:
+            with temporary.open("wb") as stream:  # not mapped: a full disk is then an error, and not a signal
+                for canvas in self._render():
+                    stream.write(canvas.tobytes())
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+class CachePool:
+    """Image caches by data set and input size, for the many detectors of one search.
+
+    A cache that would take more than half of the free memory is kept in a file; before that, the least recently used
+    caches in memory are dropped if that makes room.
+
+    Args:
+        folder: Where such files are kept; the next process finds them there.
+        note: Told what is kept on disk.
+        free_bytes: Gives the free memory in bytes.
+    """
+
+    def __init__(self, folder: Path, note: Note, *, free_bytes: Callable[[], int] = free_memory) -> None:
+        self._folder = folder
+        self._note = note
+        self._free_bytes = free_bytes
+        self._caches: OrderedDict[tuple[CocoDataset, int, int], ImageCache] = OrderedDict()
+
+    def get(self, dataset: CocoDataset, content_hash: str, long: int, short: int) -> ImageCache:
+        """The cache of ``dataset`` at ``long`` x ``short`` pixels, made if it is not there yet.
+
+        Args:
+            dataset: The images.
+            content_hash: Of the study's data: what is on disk for other content is not used.
+            long: Long edge of the input size.
+            short: Short edge of the input size.
+
+        Raises:
+            DataError: If an image cannot be decoded as stated, or the disk is full or read-only.
+        """
+        key = (dataset, long, short)
+        if key not in self._caches:
+            needed = cache_bytes(dataset, long, short)
+            file = None
+            if not self._make_room(needed):
+                file = self._folder / _file_name(dataset, content_hash, long, short)
+                self._note(
+                    f"{len(dataset.images)} images at {long}x{short} take {needed / 2**20:,.0f} MiB, "
+                    f"more than half of the free memory: kept on disk in {file}"
+                )
+            self._caches[key] = ImageCache(dataset, long=long, short=short, file=file)
+        self._caches.move_to_end(key)
+        return self._caches[key]
+
+    def _make_room(self, needed: int) -> bool:
+        """Whether ``needed`` bytes are at most half of the free memory, if necessary after dropping caches."""
+        held = sum(cache.num_bytes for cache in self._caches.values() if cache.in_memory)
+        if 2 * needed > self._free_bytes() + held:
+            return False
+        for key in [key for key, cache in self._caches.items() if cache.in_memory]:
+            if 2 * needed <= self._free_bytes():
+                break
+            del self._caches[key]
+        return 2 * needed <= self._free_bytes()
+
+
+def render(image: ImageRecord, long: int, short: int) -> NDArray[np.uint8]:
+    """An image file decoded, resized and padded for ``long`` x ``short`` pixels, uint8 [3, H, W].
+
+    Raises:
+        DataError: If the file cannot be decoded as stated.
+    """
+    height, width = fit_inside(image.height, image.width, long, short)
+    pixels = Image.fromarray(decode_image(image.path, image.height, image.width))
+    canvas = np.empty((3, *canvas_size(long, short, portrait=image.portrait)), np.uint8)
+    canvas[:] = np.array(MEAN_COLOUR, np.uint8)[:, None, None]
+    canvas[:, :height, :width] = np.asarray(pixels.resize((width, height), Image.Resampling.BILINEAR)).transpose(
+        2, 0, 1
+    )
+    return canvas
+
+
+def cache_bytes(dataset: CocoDataset, long: int, short: int) -> int:
+    """Memory that the images take at ``long`` x ``short`` pixels; both orientations have canvases of one size."""
+    return len(dataset.images) * 3 * math.prod(canvas_size(long, short, portrait=False))
+
+
+def _file_name(dataset: CocoDataset, content_hash: str, long: int, short: int) -> str:
+    """Names the content, the size, and which image is which: ids say that only together with their files."""
+    digest = blake2b(f"{content_hash}|{long}x{short}".encode(), digest_size=12)
+    for image in dataset.images:
+        stat = image.path.stat()
+        digest.update(
+            f"|{image.path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{image.width}x{image.height}".encode()
+        )
+    return f"{long}x{short}-{digest.hexdigest()}.pixels"

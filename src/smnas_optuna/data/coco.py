@@ -1,0 +1,222 @@
+"""A COCO annotation file and its image folder -> a checked data set."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smnas_optuna.data.annotation_file import Row, read_annotation_file, refuse
+from smnas_optuna.errors import DataError
+
+_ROUNDING = 1e-3  # pixels; x + width of a box that ends at the border may be a rounding error beyond it
+_FAR = 1e12  # pixels; a coordinate beyond this is no coordinate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ImageRecord:
+    """One image with its ``N`` boxes, crowd regions last; ``N`` may be 0.
+
+    Attributes:
+        image_id: COCO image id.
+        path: The image file.
+        height: Pixels, as stated in the annotation file, which counts pixels after EXIF rotation or before it.
+        width: As ``height``.
+        boxes: float32 [N, 4], (x1, y1, x2, y2) in pixels of the original image, clipped to it; x1 < x2, y1 < y2.
+        labels: int64 [N], 1..num_classes.
+        crowd: bool [N], whether a box is a COCO crowd region.
+    """
+
+    image_id: int
+    path: Path
+    height: int
+    width: int
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    crowd: NDArray[np.bool_]
+
+    @property
+    def portrait(self) -> bool:
+        """Whether the image is taller than wide; a square one is landscape."""
+        return self.height > self.width
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class CocoDataset:
+    """The images of one annotation file.
+
+    Attributes:
+        source: The annotation file.
+        images: In the order of the file.
+        category_ids: Ascending, holes allowed; label ``l`` is ``category_ids[l - 1]``.
+        category_names: In the order of ``category_ids``.
+        annotations: As in the file, for the official metric, less those that were left out: ``id``, ``image_id``,
+            ``category_id``, ``bbox`` (x, y, width, height in pixels, not clipped), ``area``, ``iscrowd``.
+        notes: What was mended, with counts, for people.
+    """
+
+    source: Path
+    images: tuple[ImageRecord, ...]
+    category_ids: tuple[int, ...]
+    category_names: tuple[str, ...]
+    annotations: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Foreground classes."""
+        return len(self.category_ids)
+
+    @property
+    def max_boxes(self) -> int:
+        """Boxes of the image that has most, crowd regions included."""
+        return max((len(image.boxes) for image in self.images), default=0)
+
+    def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
+        """A fresh COCO document (``images``, ``annotations``, ``categories``) for pycocotools, which writes into it."""
+        # pycocotools takes a match with annotation id 0 for no match: number them from 1
+        annotations = [{**row, "id": number} for number, row in enumerate(self.annotations, start=1)]
+        images = [
+            {"id": image.image_id, "file_name": image.path.name, "height": image.height, "width": image.width}
+            for image in self.images
+        ]
+        pairs = zip(self.category_ids, self.category_names, strict=True)
+        categories = [{"id": category_id, "name": name} for category_id, name in pairs]
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+    def subset(self, keep: Collection[int]) -> CocoDataset:
+        """The same data set with only the images whose ids are in ``keep``; the categories stay."""
+        return replace(
+            self,
+            images=tuple(image for image in self.images if image.image_id in keep),
+            annotations=tuple(row for row in self.annotations if row["image_id"] in keep),
+        )
+
+
+def load_coco(annotations: Path, images: Path, *, drop_empty_boxes: bool = False) -> CocoDataset:
+    """The data set that ``annotations`` describes, checked; the image files must be there, but are not opened.
+
+    Args:
+        annotations: A COCO annotation file.
+        images: The folder that ``file_name`` is relative to.
+        drop_empty_boxes: Leave out annotations whose box has no area, lies outside its image or is not four numbers.
+
+    Raises:
+        DataError: If the annotation file cannot be used, an image is missing or lies outside ``images``, or a box
+            cannot be used and ``drop_empty_boxes`` is false.
+    """
+    file = read_annotation_file(annotations)
+    paths = _image_paths(file.images, annotations, images)
+    boxes, notes = _check_boxes(file.annotations, file.images, annotations, drop=drop_empty_boxes)
+    kept = [row for row in file.annotations if row["id"] in boxes]
+    category_ids = tuple(int(row["id"]) for row in file.categories)
+    labels = {category_id: position + 1 for position, category_id in enumerate(category_ids)}
+    by_image: dict[int, list[Row]] = defaultdict(list)
+    for row in sorted(kept, key=lambda row: int(row["iscrowd"])):
+        by_image[row["image_id"]].append(row)
+    return CocoDataset(
+        source=annotations,
+        images=tuple(_record(row, paths[row["id"]], by_image[row["id"]], boxes, labels) for row in file.images),
+        category_ids=category_ids,
+        category_names=tuple(row["name"] for row in file.categories),
+        annotations=tuple(_with_area(row) for row in kept),
+        notes=notes,
+    )
+
+
+def _image_paths(rows: Sequence[Row], source: Path, folder: Path) -> dict[int, Path]:
+    outside: list[str] = []
+    missing: list[str] = []
+    paths: dict[int, Path] = {}
+    for row in rows:
+        name = Path(row["file_name"])
+        paths[row["id"]] = path = folder / name
+        if name.is_absolute() or ".." in name.parts:
+            outside.append(f"image {row['id']}, file_name {row['file_name']!r}")
+        elif not path.is_file():
+            missing.append(f"image {row['id']}, {path}")
+    fix = f"give file_name relative to {folder}, without '..'"
+    refuse(source, outside, "images lie outside the image folder", total=len(rows), fix=fix)
+    fix = "put the files there, or set images (or val_images) in [data] of study.toml to their folder"
+    refuse(source, missing, "images are missing", total=len(rows), fix=fix)
+    return paths
+
+
+_Corners = tuple[float, float, float, float]
+
+
+def _check_boxes(
+    annotations: Sequence[Row], images: Sequence[Row], source: Path, *, drop: bool
+) -> tuple[dict[int, _Corners], tuple[str, ...]]:
+    """Clipped corners by annotation id, and notes on what was clipped or left out."""
+    sizes = {row["id"]: (row["height"], row["width"]) for row in images}
+    boxes: dict[int, _Corners] = {}
+    faults: Counter[str] = Counter()
+    first = ""
+    num_clipped = 0
+    for row in annotations:
+        fault, corners, clipped = _clip(row["bbox"], *sizes[row["image_id"]])
+        if fault:
+            faults[fault] += 1
+            first = first or (
+                f"annotation {row['id']} of image {row['image_id']}, bbox {row['bbox']} (x, y, width, height in pixels)"
+            )
+        else:
+            boxes[row["id"]] = corners
+            num_clipped += clipped
+    if faults and not drop:
+        what = ", ".join(f"{n} of {len(annotations)} annotations have a box {fault}" for fault, n in faults.items())
+        fix = "remove them from the file, or set drop_empty_boxes = true in study.toml"
+        raise DataError(f"{source}: {what}", first=first, fix=fix)
+    notes = [f"{number} annotations with a box {fault}: left out" for fault, number in faults.items()]
+    if num_clipped:
+        notes.append(f"{num_clipped} boxes reach over the border of their image: clipped")
+    return boxes, tuple(notes)
+
+
+def _clip(bbox: object, height: int, width: int) -> tuple[str, _Corners, bool]:
+    """What is wrong with a COCO box ('' if nothing), its corners clipped to the image, and whether that changed it."""
+    nothing = (0.0, 0.0, 0.0, 0.0)
+    if not isinstance(bbox, list | tuple) or len(bbox) != 4:
+        return "that is not four numbers", nothing, False
+    # not NaN, not infinite, nor an integer that no float can hold: the comparison is false for all of them
+    if not all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < _FAR for n in bbox):
+        return "that is not four finite numbers", nothing, False
+    x, y, box_width, box_height = bbox
+    if box_width <= 0 or box_height <= 0:
+        return "without area", nothing, False
+    whole = (x, y, x + box_width, y + box_height)
+    # single precision before the comparison: a sliver that vanishes by rounding has no area either
+    x1, x2 = (float(np.float32(min(max(edge, 0), width))) for edge in (whole[0], whole[2]))
+    y1, y2 = (float(np.float32(min(max(edge, 0), height))) for edge in (whole[1], whole[3]))
+    if whole[0] >= width or whole[1] >= height or whole[2] <= 0 or whole[3] <= 0:
+        return "wholly outside its image", nothing, False
+    if x1 >= x2 or y1 >= y2:
+        return "without area", nothing, False
+    over = max(-whole[0], -whole[1], whole[2] - width, whole[3] - height)
+    return "", (x1, y1, x2, y2), over > _ROUNDING
+
+
+def _record(
+    image: Row, path: Path, rows: Sequence[Row], boxes: dict[int, _Corners], labels: dict[int, int]
+) -> ImageRecord:
+    return ImageRecord(
+        image_id=image["id"],
+        path=path,
+        height=image["height"],
+        width=image["width"],
+        boxes=np.array([boxes[row["id"]] for row in rows], np.float32).reshape(-1, 4),
+        labels=np.array([labels[row["category_id"]] for row in rows], np.int64),
+        crowd=np.array([row["iscrowd"] for row in rows], np.bool_),
+    )
+
+
+def _with_area(row: Row) -> Row:
+    """``row`` with the area of its box where none is stated."""
+    _, _, width, height = row["bbox"]
+    return {**row, "area": row["area"] if row["area"] >= 0 else float(width * height)}

@@ -1,0 +1,45 @@
+"""How much memory is free."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def free_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int:
+    """Bytes that this process can take without swapping or being killed: the machine's, or its container's if less.
+
+    Args:
+        meminfo: Linux' account of the machine; where there is none, the system is asked for its unused pages.
+        cgroup: The container's account (cgroup version 2), if there is one.
+    """
+    machine = _available(meminfo)
+    container = _left_in_container(cgroup)
+    return machine if container is None else min(machine, container)
+
+
+def _available(meminfo: Path) -> int:
+    try:
+        lines = meminfo.read_text(encoding="ascii").splitlines()
+    except OSError:  # not Linux
+        pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+        return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
+    kibibytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return int(kibibytes) * 1024
+
+
+def _left_in_container(cgroup: Path) -> int | None:
+    """Bytes below the limit, file pages that the kernel can give up counted as free; None without a limit."""
+    try:
+        limit = (cgroup / "memory.max").read_text(encoding="ascii").strip()
+        used = int((cgroup / "memory.current").read_text(encoding="ascii"))
+        stat = (cgroup / "memory.stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    if limit == "max":
+        return None
+    reclaimable = next((int(line.split()[1]) for line in stat if line.startswith("inactive_file ")), 0)
+    return max(0, int(limit) - used + reclaimable)

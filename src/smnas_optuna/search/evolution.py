@@ -1,0 +1,40 @@
+"""NSGA-II as this project uses it, and who has a place in its population.
+
+Optuna gives a trial its generation when it samples its parameters. A trial whose parameters are all fixed beforehand is
+never sampled and would never become a parent; an answer from the cache would take a place without adding anything.
+"""
+
+from __future__ import annotations
+
+import optuna
+from optuna.samplers import NSGAIISampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from smnas_optuna.config import SearchSettings
+from smnas_optuna.search.seeds import derive_seed
+
+OUTSIDE = -1
+"""Generation of a trial that has no place in the population; Optuna's own begin at 0."""
+
+
+def build_sampler(settings: SearchSettings, *, num_trials: int) -> NSGAIISampler:
+    """NSGA-II whose random numbers depend on the study's seed and on the trials so far: a restart does not replay."""
+    return NSGAIISampler(population_size=settings.population, seed=derive_seed(settings.seed, "sampler", num_trials))
+
+
+def join_population(study: Study, trial: optuna.Trial) -> int:
+    """Give ``trial`` its place, whether its parameters are sampled or fixed, and return its generation, from 0."""
+    assert isinstance(study.sampler, NSGAIISampler)
+    return study.sampler.get_trial_generation(study, frozen(study, trial))
+
+
+def leave_population(trial: optuna.Trial) -> None:
+    """Take the place of ``trial`` away: it becomes no parent and does not count towards its generation."""
+    key = NSGAIISampler._get_generation_key()
+    trial.storage.set_trial_system_attr(trial._trial_id, key, OUTSIDE)
+
+
+def frozen(study: Study, trial: optuna.Trial) -> FrozenTrial:
+    """``trial`` as it is stored now."""
+    return study.get_trials(deepcopy=False)[trial.number]

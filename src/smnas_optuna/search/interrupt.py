@@ -1,0 +1,47 @@
+"""Stopping a run from outside: a signal asks, the run stops at its next step."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(Exception):  # noqa: N818  # an event, not an error
+    """The run was asked to stop.
+
+    Args:
+        signal_number: Of the signal that asked.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
+        self.signal_number = signal_number
+
+
+class StopRequest:
+    """Whether someone asked the run to stop; long work calls :meth:`check` at every step."""
+
+    def __init__(self) -> None:
+        self._signal: int | None = None
+
+    def check(self) -> None:
+        """Raise :class:`Interrupted` if a signal has come."""
+        if self._signal is not None:
+            raise Interrupted(self._signal)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take SIGINT (Ctrl-C) and SIGTERM while the body runs: the first asks, a second one stops at once."""
+        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._signal is not None:
+            raise KeyboardInterrupt
+        self._signal = number

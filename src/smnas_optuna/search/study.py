@@ -1,0 +1,167 @@
+"""A study on disk: opened, locked, and refused where it does not fit what is asked of it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.exceptions import StorageInternalError
+from optuna.samplers import BaseSampler
+from optuna.storages import RDBStorage
+from optuna.study import Study
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+
+from smnas_optuna.errors import StudyError
+
+DATABASE = "study.db"
+LOCK = "study.lock"
+HOLDER = "study.lock.json"
+STRUCTURAL = "structural"
+METRIC_NAMES = ["latency_ms", "mAP"]
+SQLITE_MAGIC = b"SQLite format 3\x00"
+DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
+"""No space, read-only, no permission, not permitted, quota."""
+
+
+def create_study(study_dir: Path, name: str) -> Study:
+    """Return the study ``name`` in ``study_dir``, made if it is not there: minimise latency, maximise mAP."""
+    study = optuna.create_study(
+        storage=_storage(study_dir), study_name=name, directions=["minimize", "maximize"], load_if_exists=True
+    )
+    study.set_metric_names(METRIC_NAMES)
+    return study
+
+
+def load_study(study_dir: Path, name: str, *, sampler: BaseSampler | None = None) -> Study:
+    """Return the study ``name`` in ``study_dir``.
+
+    Raises:
+        StudyError: If there is none yet, or the file is no database.
+    """
+    missing = StudyError(
+        f"{study_dir}: there is no {name} study yet", fix=f"start one: smnas {name} {study_dir} [--data DIR]"
+    )
+    if not (study_dir / DATABASE).exists():
+        raise missing
+    try:
+        return optuna.load_study(study_name=name, storage=_storage(study_dir), sampler=sampler)
+    except KeyError:
+        raise missing from None
+
+
+def check_fingerprint(study: Study, fingerprint: Mapping[str, Any], study_dir: Path) -> None:
+    """Store what the study's numbers depend on, or check that it is what it was.
+
+    Args:
+        study: The study.
+        fingerprint: JSON values by name: data, space, recipe and device.
+        study_dir: For the message.
+
+    Raises:
+        StudyError: If something differs; names how many values, and the first with both of its values.
+    """
+    stored = study.user_attrs.get("fingerprint")
+    if stored is None:
+        study.set_user_attr("fingerprint", dict(fingerprint))
+        return
+    was, now = _flatten(stored), _flatten(json.loads(json.dumps(fingerprint)))
+    differing = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
+    if differing:
+        kinds = sorted({key.partition(".")[0] for key in differing})
+        listed = [f"{key} was {was.get(key, 'not there')}, is {now.get(key, 'not there')}" for key in differing]
+        raise StudyError(
+            f"{study_dir / DATABASE}: the study was made with other {' and '.join(kinds)}; its numbers do not compare",
+            first="\n         ".join(listed),
+            fix="go back to what it was, or copy study.toml into a new folder and start a new study there",
+        )
+
+
+@contextmanager
+def locked(study_dir: Path) -> Iterator[None]:
+    """Hold the study folder alone; the operating system frees it when the process dies.
+
+    Raises:
+        StudyError: If another process holds it; names that process.
+    """
+    holder = study_dir / HOLDER
+    lock = FileLock(study_dir / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StudyError(
+            f"{study_dir}: another search is running here ({_holder_name(holder)})",
+            fix="wait for it or stop it; `smnas front` shows its results meanwhile",
+        ) from None
+    try:
+        holder.write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def explained_disk_errors(study_dir: Path) -> Iterator[None]:
+    """Turn the errors of a full or read-only disk into a :class:`StudyError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise _disk_error(study_dir, error.strerror or str(error)) from error
+    except (StorageInternalError, SQLAlchemyError) as error:
+        cause = error.__cause__ or error
+        raise _disk_error(study_dir, str(getattr(cause, "orig", cause)).splitlines()[0]) from error
+
+
+def _disk_error(study_dir: Path, cause: str) -> StudyError:
+    return StudyError(
+        f"{study_dir}: the study's files cannot be written: {cause}",
+        fix="free space on that disk, or make it writable, and give the same command again; finished trials are kept",
+    )
+
+
+def _storage(study_dir: Path) -> RDBStorage:
+    path = study_dir / DATABASE
+    if path.exists() and path.stat().st_size > 0:
+        with path.open("rb") as file:
+            magic = file.read(len(SQLITE_MAGIC))
+        if magic != SQLITE_MAGIC:
+            raise _no_database(path, "it does not begin like an SQLite file")
+    try:
+        return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+    except DatabaseError as error:
+        if "not a database" in str(error) or "malformed" in str(error):
+            raise _no_database(path, str(error.orig)) from error
+        raise
+
+
+def _no_database(path: Path, cause: str) -> StudyError:
+    return StudyError(
+        f"{path}: is no study database: {cause}",
+        fix="move it away and bring a copy of the study back, or start again without it",
+    )
+
+
+def _holder_name(holder: Path) -> str:
+    try:
+        return f"process {json.loads(holder.read_text(encoding='utf-8'))['pid']}"
+    except (OSError, ValueError, KeyError):
+        return "its process is just starting or ending"
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
