@@ -59,17 +59,21 @@ def augment(batch: Batch, *, flip: float, scale_jitter: tuple[float, float], gen
 def _warp(images: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
     """uint8 images [B, 3, H, W] whose pixel (y, x) moves to factor * (y, x) + offset (Tensor[B, 2] both)."""
     height, width = images.shape[-2:]
-    # grid_sample asks the way back, in coordinates that run from -1 to 1 over the canvas
-    theta = torch.zeros(len(images), 2, 3, device=images.device)
-    for row, axis, extent in ((0, 1, width), (1, 0, height)):
-        back = 1 / factor[:, axis]
-        theta[:, row, row] = back
-        theta[:, row, 2] = back - 1 - 2 * back * offset[:, axis] / extent
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    mean = _mean_colour(images.device)
+    # grid_sample asks where each pixel's centre comes from, in coordinates that run from -1 to 1 over the canvas
+    rows = _sources(height, factor[:, 0], offset[:, 0])[:, :, None].expand(-1, -1, width)
+    columns = _sources(width, factor[:, 1], offset[:, 1])[:, None, :].expand(-1, height, -1)
+    grid = torch.stack((columns, rows), dim=-1)
     # what lies outside reads as 0, which has to be the mean colour
-    warped = F.grid_sample(images - mean, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return (warped + mean).round_().clamp_(0, 255).to(torch.uint8)
+    mean = _mean_colour(images.device)
+    centred = images.float().sub_(mean)
+    warped = F.grid_sample(centred, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return warped.add_(mean).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _sources(extent: int, factor: Tensor, offset: Tensor) -> Tensor:
+    """Tensor[B, extent], -1..1: what lands on each pixel of one axis."""
+    centres = torch.arange(extent, device=factor.device) + 0.5
+    return (centres - offset[:, None]) / factor[:, None] * (2 / extent) - 1
 
 
 @cache

@@ -15,7 +15,7 @@ from PIL import Image
 
 from smnas_optuna.batch import canvas_size, fit_inside
 from smnas_optuna.data.coco import CocoDataset, ImageRecord
-from smnas_optuna.data.images import MEAN_COLOUR, decode_image
+from smnas_optuna.data.images import MEAN_COLOUR, decode_image, file_identity
 from smnas_optuna.data.memory import free_memory
 from smnas_optuna.data.parallel import map_in_threads
 from smnas_optuna.errors import DataError
@@ -185,8 +185,5 @@ def _file_name(dataset: CocoDataset, content_hash: str, long: int, short: int) -
     """Names the content, the size, and which image is which: ids say that only together with their files."""
     digest = blake2b(f"{content_hash}|{long}x{short}".encode(), digest_size=12)
     for image in dataset.images:
-        stat = image.path.stat()
-        digest.update(
-            f"|{image.path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{image.width}x{image.height}".encode()
-        )
+        digest.update(f"|{file_identity(image)}".encode())
     return f"{long}x{short}-{digest.hexdigest()}.pixels"

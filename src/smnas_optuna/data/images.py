@@ -89,7 +89,7 @@ def index_content(
         DataError: If an image cannot be decoded as stated, or the index cannot be written.
     """
     known = _read_index(index_file)
-    keys = [_identity(record) for record in records]
+    keys = [file_identity(record) for record in records]
     new = [(key, record) for key, record in zip(keys, records, strict=True) if key not in known]
     failures: list[DataError] = []
     results = map_in_threads(_hash_or_error, [record for _, record in new])
@@ -109,6 +109,21 @@ def index_content(
     if failures:
         raise failures[0]
     return {record.path: known[key] for key, record in zip(keys, records, strict=True)}
+
+
+def file_identity(record: ImageRecord) -> str:
+    """A text that changes when the image file or its stated size does.
+
+    Raises:
+        DataError: If the file is not there any more.
+    """
+    try:
+        stat = record.path.stat()
+    except OSError as error:
+        raise DataError(
+            f"{record.path}: the image cannot be read: {error.strerror}", fix="put it there, or take it out of the file"
+        ) from error
+    return f"{record.path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{record.width}x{record.height}"
 
 
 def _rotate(image: Image.Image, height: int, width: int) -> Image.Image | None:
@@ -146,16 +161,6 @@ def _hash_or_error(record: ImageRecord) -> str | DataError:
     digest = blake2b(repr(pixels.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
-
-
-def _identity(record: ImageRecord) -> str:
-    try:
-        stat = record.path.stat()
-    except OSError as error:
-        raise DataError(
-            f"{record.path}: the image cannot be read: {error.strerror}", fix="put it there, or take it out of the file"
-        ) from error
-    return f"{record.path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{record.width}x{record.height}"
 
 
 def _read_index(index_file: Path | None) -> dict[str, str]:

@@ -128,9 +128,9 @@ def _draw_distractor(rng: np.random.Generator) -> Glyph:
 
 
 def _draw_size(rng: np.random.Generator, short_edge: int) -> float:
-    """Return a diameter in pixels: on a log scale over ``SIZES``, mostly from the middle (20 to 70 px at 256x192)."""
+    """Return a diameter in pixels: on a log scale over ``SIZES``, mostly from the middle (20 to 60 px at 256x192)."""
     smallest, largest = max(MIN_SIZE_PX, SIZES[0] * short_edge), SIZES[1] * short_edge
-    return float(smallest * (largest / smallest) ** rng.beta(2.6, 1.8))
+    return float(smallest * (largest / smallest) ** rng.beta(2.4, 2.0))
 
 
 def _draw_colour(rng: np.random.Generator, luminance: float, gap: float) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.study import Study
@@ -24,40 +25,60 @@ DATABASE = "study.db"
 LOCK = "study.lock"
 HOLDER = "study.lock.json"
 STRUCTURAL = "structural"
+FINGERPRINT = "fingerprint"
+"""Study attribute: what the numbers of a study depend on."""
 METRIC_NAMES = ["latency_ms", "mAP"]
 SQLITE_MAGIC = b"SQLite format 3\x00"
 DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
 """No space, read-only, no permission, not permitted, quota."""
 
 
-def create_study(study_dir: Path, name: str) -> Study:
+def create_study(study_dir: Path, name: str, sampler: BaseSampler) -> Study:
     """Return the study ``name`` in ``study_dir``, made if it is not there: minimise latency, maximise mAP."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # the listener tells, and better
     study = optuna.create_study(
-        storage=_storage(study_dir), study_name=name, directions=["minimize", "maximize"], load_if_exists=True
+        storage=_storage(study_dir),
+        sampler=sampler,
+        study_name=name,
+        directions=["minimize", "maximize"],
+        load_if_exists=True,
     )
-    study.set_metric_names(METRIC_NAMES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(METRIC_NAMES)
     return study
 
 
-def load_study(study_dir: Path, name: str, *, sampler: BaseSampler | None = None) -> Study:
+def find_study(study_dir: Path, name: str) -> Study | None:
+    """Return the study ``name`` in ``study_dir``, or None if there is none yet.
+
+    Raises:
+        StudyError: If the file is no database.
+    """
+    if not (study_dir / DATABASE).exists():
+        return None
+    try:
+        return optuna.load_study(study_name=name, storage=_storage(study_dir))
+    except KeyError:  # the database was made, but the process died before the study was
+        return None
+
+
+def load_study(study_dir: Path, name: str) -> Study:
     """Return the study ``name`` in ``study_dir``.
 
     Raises:
         StudyError: If there is none yet, or the file is no database.
     """
-    missing = StudyError(
-        f"{study_dir}: there is no {name} study yet", fix=f"start one: smnas {name} {study_dir} [--data DIR]"
-    )
-    if not (study_dir / DATABASE).exists():
-        raise missing
-    try:
-        return optuna.load_study(study_name=name, storage=_storage(study_dir), sampler=sampler)
-    except KeyError:
-        raise missing from None
+    study = find_study(study_dir, name)
+    if study is None:
+        raise StudyError(
+            f"{study_dir}: there is no {name} study yet", fix=f"start one: smnas {name} {study_dir} [--data DIR]"
+        )
+    return study
 
 
 def check_fingerprint(study: Study, fingerprint: Mapping[str, Any], study_dir: Path) -> None:
-    """Store what the study's numbers depend on, or check that it is what it was.
+    """Check that what the study's numbers depend on is what it was when the study began.
 
     Args:
         study: The study.
@@ -67,9 +88,8 @@ def check_fingerprint(study: Study, fingerprint: Mapping[str, Any], study_dir: P
     Raises:
         StudyError: If something differs; names how many values, and the first with both of its values.
     """
-    stored = study.user_attrs.get("fingerprint")
+    stored = study.user_attrs.get(FINGERPRINT)
     if stored is None:
-        study.set_user_attr("fingerprint", dict(fingerprint))
         return
     was, now = _flatten(stored), _flatten(json.loads(json.dumps(fingerprint)))
     differing = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))

@@ -1,0 +1,46 @@
+"""The front as files in the study folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from smnas_optuna.errors import StudyError
+from smnas_optuna.report.figure import save_front_png
+from smnas_optuna.report.summary import Summary
+from smnas_optuna.report.tables import front_csv, front_json
+
+
+def write_front(summary: Summary, folder: Path) -> list[Path]:
+    """Write ``front.csv``, ``front.json`` and ``front.png`` into ``folder``, made if needed, and return their paths.
+
+    Readers see the old file or the new one, never half of one, also with several writers.
+
+    Raises:
+        StudyError: If they cannot be written; the earlier files stay as they were.
+    """
+    writers: dict[str, Callable[[Path], object]] = {
+        "front.csv": lambda path: path.write_text(front_csv(summary), encoding="utf-8", newline=""),
+        "front.json": lambda path: path.write_text(front_json(summary), encoding="utf-8"),
+        "front.png": lambda path: save_front_png(summary, path),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [_write(folder / name, write) for name, write in writers.items()]
+    except OSError as error:
+        raise StudyError(
+            f"{folder}: the front cannot be written ({error.strerror or error})",
+            fix="make room on the disk and the folder writable; the study itself is whole",
+        ) from None
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> Path:
+    # Not engine.checkpoint's: that loads torch, which takes seconds, and what can be made again needs no fsync.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        write(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

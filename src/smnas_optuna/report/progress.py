@@ -1,0 +1,204 @@
+"""A search's progress on a console: live bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from smnas_optuna.engine.train import EpochReport
+from smnas_optuna.search.listener import Listener
+from smnas_optuna.search.record import TrialRecord
+
+PHASES = {"load": "loading images", "train": "training", "evaluate": "evaluating", "latency": "timing"}
+
+
+class ConsoleListener(Listener):
+    """Shows a search on ``console``; enter it as a context, so that the terminal is left in order.
+
+    On a terminal: a bar for the running phase and one for the budget, with the loss and the time left. Elsewhere: a
+    line for each epoch and two for each trial, without control codes, written at once.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._estimate = TimeLeft()
+        self._bars = _Bars(console) if console.is_interactive else None
+        self._number = 0
+
+    def __enter__(self) -> Self:
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def note(self, text: str) -> None:
+        """Print the note on a line of its own."""
+        self._line(text)
+
+    def trial_started(self, number: int, arch: str, *, why: str, done: int, budget: int) -> None:
+        """Say which architecture comes next, and start its bars."""
+        self._number = number
+        self._estimate.start(done, budget)
+        self._line(f"trial {number} ({done + 1} of {budget}, {why}): {arch}")
+        if self._bars is not None:
+            self._bars.start_trial(number, done, budget)
+            self._bars.set_left(self._estimate.of_search())
+
+    def step(self, phase: str, done: int, total: int) -> None:
+        """Move the bar of the running phase; plain lines tell epochs only."""
+        if self._bars is not None:
+            self._bars.step(PHASES.get(phase, phase), done, total)
+
+    def epoch(self, report: EpochReport) -> None:
+        """Show the loss and what is left of this trial and of the search."""
+        self._estimate.epoch(report)
+        loss = f"loss {report.loss:.4g}" + (f", {report.skipped_steps} skipped" if report.skipped_steps else "")
+        left = f"trial {_left(self._estimate.of_trial())}, search {_left(self._estimate.of_search())}"
+        if self._bars is not None:
+            self._bars.set_loss(f"epoch {report.epoch}/{report.epochs}, {loss}, {_left(self._estimate.of_trial())}")
+            self._bars.set_left(self._estimate.of_search())
+        else:
+            took = format_seconds(report.seconds)
+            self._line(f"trial {self._number} epoch {report.epoch}/{report.epochs}: {loss}, took {took}; {left}")
+
+    def trial_ended(self, record: TrialRecord, *, on_front: bool, seconds: float, done: int, budget: int) -> None:
+        """Say what came out of the trial, and what is left of the search."""
+        self._estimate.end(done, budget, seconds, trained=record.trained)
+        left = self._estimate.of_search()
+        self._line(
+            f"trial {record.number}: {_outcome(record, on_front)}, took {format_seconds(seconds)}; "
+            f"{done} of {budget} done, search {_left(left)}"
+        )
+        if self._bars is not None:
+            self._bars.end_trial(done, budget)
+            self._bars.set_left(left)
+
+    def _line(self, text: str) -> None:
+        # soft_wrap: a pipe has no width to wrap at. A note is one line, whatever an error message inside it holds.
+        self._console.print(" ".join(text.split("\n")), markup=False, highlight=False, soft_wrap=True)
+
+
+class TimeLeft:
+    """Estimates the time left from the mean of what has been seen in this run; None before there is anything to go by.
+
+    Trials that were not trained to the end say nothing about how long one takes, and are left out.
+    """
+
+    def __init__(self) -> None:
+        self._trials: list[float] = []
+        self._rests: list[float] = []  # seconds of a trained trial outside its epochs
+        self._epochs: list[float] = []
+        self._to_come, self._later, self._running = 0, 0, False
+
+    def start(self, done: int, budget: int) -> None:
+        """A trial starts; ``done`` of ``budget`` were before it."""
+        self._epochs, self._to_come, self._running = [], 0, True
+        self._later = max(0, budget - done - 1)
+
+    def epoch(self, report: EpochReport) -> None:
+        """An epoch of the running trial is done."""
+        self._epochs.append(report.seconds)
+        self._to_come = report.epochs - report.epoch
+
+    def end(self, done: int, budget: int, seconds: float, *, trained: bool) -> None:
+        """The running trial has ended after ``seconds``."""
+        if trained:
+            self._trials.append(seconds)
+            self._rests.append(max(0.0, seconds - sum(self._epochs)))
+        self._epochs, self._running = [], False
+        self._later = max(0, budget - done)
+
+    def of_trial(self) -> float | None:
+        """Seconds left of the running trial: its epochs to come, and what earlier trials spent outside their epochs."""
+        if not self._epochs:
+            return _mean(self._trials)
+        return self._to_come * sum(self._epochs) / len(self._epochs) + (_mean(self._rests) or 0.0)
+
+    def of_search(self) -> float | None:
+        """Seconds left until the budget is reached."""
+        this = self.of_trial() if self._running else 0.0
+        whole = _mean(self._trials)
+        if whole is None and this is not None and self._epochs:
+            whole = this + sum(self._epochs)  # the first trial of this run: the only one to go by
+        if self._later == 0:
+            return this
+        return None if this is None or whole is None else this + self._later * whole
+
+
+def format_seconds(seconds: float) -> str:
+    """``seconds`` in the two units that matter: ``0.4 s``, ``45 s``, ``12 min``, ``3 h 20 min``, ``2 d 3 h``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(round(seconds / 3600), 24)
+    return f"{days} d {hours} h"
+
+
+class _Bars:
+    """Two bars at the foot of a terminal: the running phase and the budget."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn())
+        self._progress = Progress(*columns, TextColumn("{task.fields[said]}", markup=False), console=console)
+        self._phase: TaskID = self._progress.add_task("", total=None, visible=False, said="")
+        self._search: TaskID = self._progress.add_task("search", total=None, visible=False, said="")
+        self._trial, self._shown = 0, ""
+
+    def start(self) -> None:
+        self._progress.start()
+
+    def stop(self) -> None:
+        # What is left on the terminal is the lines; half a bar of a trial that was stopped would say nothing.
+        for task in (self._phase, self._search):
+            self._progress.update(task, visible=False)
+        self._progress.stop()
+
+    def start_trial(self, number: int, done: int, budget: int) -> None:
+        self._trial, self._shown = number, ""
+        self._progress.reset(self._phase, total=None, description=f"trial {number}", visible=True, said="")
+        self._progress.update(self._search, total=budget, completed=done, visible=True)
+
+    def step(self, phase: str, done: int, total: int) -> None:
+        if phase != self._shown:
+            self._shown = phase
+            self._progress.reset(self._phase, description=f"trial {self._trial}: {phase}")
+        self._progress.update(self._phase, total=total or None, completed=done)
+
+    def end_trial(self, done: int, budget: int) -> None:
+        self._progress.update(self._phase, visible=False, said="")
+        self._progress.update(self._search, total=budget, completed=done, visible=True)
+
+    def set_loss(self, text: str) -> None:
+        self._progress.update(self._phase, said=text)
+
+    def set_left(self, seconds: float | None) -> None:
+        self._progress.update(self._search, said=_left(seconds))
+
+
+def _outcome(record: TrialRecord, on_front: bool) -> str:
+    if record.latency_ms is None or record.ap is None:
+        return record.state + (f" ({record.reason})" if record.reason else "")
+    return f"{record.latency_ms:.2f} ms, AP (x100) {100 * record.ap:.1f}" + (", on the front" if on_front else "")
+
+
+def _left(seconds: float | None) -> str:
+    return "time left unknown" if seconds is None else f"about {format_seconds(seconds)} left"
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,165 @@
+"""The front as a table for people, and as CSV and JSON for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
+
+from smnas_optuna.report.summary import Summary
+from smnas_optuna.search.record import TrialRecord
+
+UNKNOWN = "-"
+CSV_METRICS = ("ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+CSV_COLUMNS = (
+    *("arch", "latency_ms", "ap", *CSV_METRICS),
+    *("num_params", "multiply_adds", "trial_number", "baseline", "weights"),
+)
+
+
+def print_front(summary: Summary, console: Console) -> None:
+    """Print the front, where its weights lie, and the trials counted; architectures are never cut off.
+
+    On a terminal that is too narrow they go on in the next line; elsewhere a row is a line, however long.
+    """
+    if summary.front:
+        for table in (front_table(summary), weights_table(summary)):
+            if not console.is_terminal:
+                # A pipe has no width; rich would take 80 columns.
+                endless = console.options.update(max_width=10_000)
+                table.width = Measurement.get(console, endless, table).maximum
+            console.print(table, crop=False)
+    console.print(counts_line(summary), markup=False, highlight=False, soft_wrap=True)
+
+
+def front_table(summary: Summary) -> Table:
+    """The front as a table for people, fastest first; AP is times 100 here, and only here and in the picture."""
+    table = Table(
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title=escape(f"Pareto front of {summary.study}: latency on {summary.device_name} (batch 1) and AP (x100)"),
+        title_justify="left",
+    )
+    table.add_column("architecture", overflow="fold", min_width=12)
+    for header in ("latency\n(ms)", "AP\n(x100)", "AP50\n(x100)", "params\n(M)", "GMACs", "trial"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("from", no_wrap=True)
+    for record in summary.front:
+        metrics = _mapping(record, "metrics")
+        table.add_row(
+            record.arch or UNKNOWN,
+            _short(record.latency_ms),
+            _percent(record.ap),
+            _percent(metrics.get("ap50")),
+            _short(record.num_params, 1e6),
+            _short(record.multiply_adds, 1e9),
+            str(record.number),
+            "baseline" if record.baseline else "found",
+        )
+    return table
+
+
+def weights_table(summary: Summary) -> Table:
+    """Where the weights of the front lie, one line a trial, as folders inside the study folder."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("weights, in the study folder", overflow="fold")
+    for record in summary.front:
+        table.add_row(str(record.number), record.weights or "not kept")
+    return table
+
+
+def counts_line(summary: Summary) -> str:
+    """The trials counted, in one line for people."""
+    counts = summary.counts
+    return (
+        f"{summary.study}: {counts['complete']} trained ({len(summary.front)} on the front), "
+        f"{counts['cached']} answered from an earlier trial, {counts['pruned']} pruned, {counts['failed']} failed, "
+        f"{counts['running']} running"
+    )
+
+
+def front_csv(summary: Summary) -> str:
+    """The front as CSV with a header, fastest first.
+
+    AP is in [0, 1], ``latency_ms`` in ms, ``baseline`` ``true`` or ``false``, ``weights`` a folder inside the study
+    folder; what is not known or not measurable is empty.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for record in summary.front:
+        entry = _entry(record)
+        metrics = entry["metrics"]
+        row = {name: entry[name] for name in CSV_COLUMNS if name in entry}
+        row |= {name: metrics.get(name) for name in CSV_METRICS}
+        writer.writerow(row | {"baseline": "true" if record.baseline else "false"})
+    return text.getvalue()
+
+
+def front_json(summary: Summary) -> str:
+    """The front, the trials counted, the device and the versions as strict JSON: NaN and infinity become null.
+
+    AP is in [0, 1]; ``front`` is in the order of latency, fastest first.
+    """
+    values = {
+        "study": summary.study,
+        "front": [_entry(record) for record in summary.front],
+        "trials": dict(summary.counts),
+        "device": summary.device,
+        "versions": summary.versions,
+    }
+    return json.dumps(_strict(values), indent=2, allow_nan=False) + "\n"
+
+
+def _entry(record: TrialRecord) -> dict[str, Any]:
+    """A record as JSON values without NaN."""
+    entry = {
+        "arch": record.arch,
+        "latency_ms": record.latency_ms,
+        "ap": record.ap,
+        "num_params": record.num_params,
+        "multiply_adds": record.multiply_adds,
+        "trial_number": record.number,
+        "baseline": record.baseline,
+        "weights": record.weights,
+        "metrics": _mapping(record, "metrics"),
+        "latency": _mapping(record, "latency"),
+    }
+    return {name: _strict(value) for name, value in entry.items()}
+
+
+def _mapping(record: TrialRecord, name: str) -> Mapping[str, Any]:
+    values: Mapping[str, Any] = record.attrs.get(name, {})
+    return values
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _strict(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _percent(ap: float | None) -> str:
+    return UNKNOWN if ap is None or math.isnan(ap) else f"{100 * ap:.1f}"
+
+
+def _short(value: float | None, unit: float = 1.0) -> str:
+    """Three digits of ``value`` in ``unit``: 0.0123, 1.23, 12.3, 1234."""
+    if value is None:
+        return UNKNOWN
+    scaled = value / unit
+    if scaled < 1:
+        return f"{scaled:.3g}"
+    return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f}"

@@ -1,0 +1,94 @@
+"""Everything that all trials of one run share: data at every input size, the device, and the reference detector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from smnas_optuna.arch import DetectorSpec, InputSize, decode
+from smnas_optuna.batch import Batch
+from smnas_optuna.config import StudySettings
+from smnas_optuna.data import CachePool, CocoDataset, DetectionLoader, Splits
+from smnas_optuna.models import Detector, build_detector, fold_weight_standardization
+from smnas_optuna.search.seeds import derive_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Where candidates are trained and measured.
+
+    Attributes:
+        study_dir: Folder of the study.
+        settings: The study's.
+        splits: Training and validation data.
+        caches: Decoded images by input size.
+        device: Where all of it happens.
+    """
+
+    study_dir: Path
+    settings: StudySettings
+    splits: Splits
+    caches: CachePool
+    device: torch.device
+
+    def build(self, spec: DetectorSpec, seed: int) -> Detector:
+        """A new detector on the device; torch's global random numbers, here and in training, follow from ``seed``."""
+        torch.manual_seed(seed)
+        return build_detector(spec, self.splits.train.num_classes, self.settings.detector.constants()).to(self.device)
+
+    def train_batches(self, size: InputSize, seed: int) -> DetectionLoader:
+        """Shuffled and augmented batches of the training images."""
+        train = self.settings.train
+        return DetectionLoader(
+            self.splits.train,
+            long=size.long,
+            short=size.short,
+            batch_size=train.batch_size,
+            device=self.device,
+            seed=seed,
+            train=True,
+            flip=train.flip,
+            scale_jitter=train.scale_jitter,
+            cache=self.caches.get(self.splits.train, self.splits.content_hash, size.long, size.short),
+        )
+
+    def val_batches(self, size: InputSize) -> DetectionLoader:
+        """The validation images, each once."""
+        return self._in_order(self.splits.val, size, self.settings.train.batch_size)
+
+    def timed_images(self, size: InputSize) -> list[Batch]:
+        """Validation images one by one on the device, always the same ones, spread evenly over the data set."""
+        return list(self._in_order(self._timed, size, 1).epoch(0))
+
+    @cached_property
+    def reference(self) -> tuple[Detector, list[Batch]]:
+        """The detector that every candidate is timed against, with its images.
+
+        It is not trained, but always has the same weights and sees the same images: its work is the same each time.
+        """
+        spec = decode(self.settings.reference)
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            detector = self.build(spec, derive_seed("reference", self.settings.reference))
+        return fold_weight_standardization(detector).eval(), self.timed_images(spec.input_size)
+
+    @cached_property
+    def _timed(self) -> CocoDataset:
+        ids = sorted(image.image_id for image in self.splits.val.images)
+        count = min(self.settings.latency.images, len(ids))
+        return self.splits.val.subset({ids[i] for i in np.linspace(0, len(ids) - 1, count).round().astype(int)})
+
+    def _in_order(self, dataset: CocoDataset, size: InputSize, batch_size: int) -> DetectionLoader:
+        return DetectionLoader(
+            dataset,
+            long=size.long,
+            short=size.short,
+            batch_size=batch_size,
+            device=self.device,
+            seed=0,
+            train=False,
+            cache=self.caches.get(dataset, self.splits.content_hash, size.long, size.short),
+        )

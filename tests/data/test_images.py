@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from smnas_optuna.data import ImageRecord, decode_image, index_content
+from smnas_optuna.errors import DataError
+
+HEIGHT, WIDTH = 6, 10
+
+
+def _record(path: Path, height: int = HEIGHT, width: int = WIDTH) -> ImageRecord:
+    boxes, labels, crowd = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    return ImageRecord(image_id=1, path=path, height=height, width=width, boxes=boxes, labels=labels, crowd=crowd)
+
+
+def _left_dark(mode: str) -> Image.Image:
+    """An image whose left half is black and whose right half is white, in any mode."""
+    image = Image.new("L", (WIDTH, HEIGHT), 0)
+    image.paste(255, (WIDTH // 2, 0, WIDTH, HEIGHT))
+    if mode == "I;16":
+        return Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    if mode == "P":
+        palette = Image.new("P", (WIDTH, HEIGHT))
+        palette.putpalette([0, 0, 0, 255, 255, 255])
+        palette.putdata(image.point(lambda value: value // 255).tobytes())
+        return palette
+    if mode in ("LA", "RGBA"):
+        image = image.convert(mode)
+        image.putalpha(128)
+        return image
+    return image.convert("RGB").convert(mode) if mode == "CMYK" else image.convert(mode)
+
+
+FORMATS = [
+    ("1", "png"),
+    ("L", "png"),
+    ("L", "jpg"),
+    ("I;16", "png"),
+    ("I;16", "tif"),
+    ("P", "png"),
+    ("P", "gif"),
+    ("LA", "png"),
+    ("RGBA", "png"),
+    ("RGB", "bmp"),
+    ("CMYK", "jpg"),
+    ("CMYK", "tif"),
+]
+
+
+@pytest.mark.parametrize(("mode", "suffix"), FORMATS)
+def test_every_kind_of_image_becomes_rgb(mode: str, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"image.{suffix}"
+    _left_dark(mode).save(path)
+
+    pixels = decode_image(path, HEIGHT, WIDTH)
+
+    assert pixels.shape == (HEIGHT, WIDTH, 3)
+    assert pixels.dtype == np.uint8
+    assert pixels[:, : WIDTH // 2 - 1].max() <= 8  # JPEG is not exact
+    assert pixels[:, WIDTH // 2 + 1 :].min() >= 247
+
+
+def test_a_palette_with_transparency_keeps_its_colours(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    _left_dark("P").save(path, transparency=b"\x00\x80")
+
+    assert decode_image(path, HEIGHT, WIDTH)[0, :, 0].tolist() == [0] * 5 + [255] * 5
+
+
+def test_16_bit_grey_is_scaled_and_not_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.fromarray(np.full((HEIGHT, WIDTH), 40_000, np.uint16)).save(path)
+
+    assert np.unique(decode_image(path, HEIGHT, WIDTH)).tolist() == [40_000 // 256]
+
+
+def test_grey_values_without_a_scale_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    Image.fromarray(np.full((HEIGHT, WIDTH), -1.5, np.float32)).save(path)
+
+    with pytest.raises(DataError, match=r"image\.tif: the image cannot be read: grey values outside 0\.\.65535"):
+        decode_image(path, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_follows_the_stated_size(orientation: int, tmp_path: Path) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "image.png"
+    Image.fromarray(stored).save(path, exif=exif)
+    turned = np.rot90(stored, 1 if orientation in (5, 8) else -1)
+    upright = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.transpose(1, 0, 2),
+        6: turned,
+        7: stored[::-1, ::-1].transpose(1, 0, 2),
+        8: turned,
+    }[orientation]
+
+    np.testing.assert_array_equal(decode_image(path, *upright.shape[:2]), upright)
+    if orientation >= 5:
+        np.testing.assert_array_equal(decode_image(path, HEIGHT, WIDTH), stored)
+
+
+def test_another_size_than_stated_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    _left_dark("L").save(path)
+
+    with pytest.raises(DataError) as error:
+        decode_image(path, WIDTH, HEIGHT)
+
+    assert str(error.value).startswith(
+        f"{path}: the image is 10x6 pixels (width x height), its annotation says 6x10\n  fix: "
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Truncated File Read")  # Pillow says so before it gives up
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "gif", "bmp", "webp"])
+def test_a_truncated_image_is_refused_wherever_it_ends(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"image.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)).save(path)
+    whole = path.read_bytes()
+
+    for length in range(0, len(whole) * 9 // 10, max(1, len(whole) // 60)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=rf"^{path}: the image cannot be read: "):
+            decode_image(path, 40, 50)
+
+
+def test_a_file_that_is_no_image_or_not_there_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "image.jpg"
+    with pytest.raises(DataError, match=rf"^{path}: there is no such image"):
+        decode_image(path, HEIGHT, WIDTH)
+    path.write_text("no image")
+    with pytest.raises(DataError, match=rf"^{path}: the image cannot be read: cannot identify image file"):
+        decode_image(path, HEIGHT, WIDTH)
+
+
+def _write_noise(folder: Path, count: int) -> list[ImageRecord]:
+    for number in range(count):
+        noise = np.random.default_rng(number).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+        Image.fromarray(noise).save(folder / f"{number}.png")
+    return [_record(folder / f"{number}.png") for number in range(count)]
+
+
+def test_content_is_told_by_pixels_not_by_name_or_format(tmp_path: Path) -> None:
+    one, other = _write_noise(tmp_path, 2)
+    with Image.open(one.path) as image:
+        image.save(tmp_path / "same.bmp")
+
+    hashes = index_content([one, other, _record(tmp_path / "same.bmp")], None)
+
+    assert hashes[one.path] == hashes[tmp_path / "same.bmp"]
+    assert hashes[one.path] != hashes[other.path]
+
+
+def test_the_second_start_decodes_nothing_and_a_changed_image_again(tmp_path: Path) -> None:
+    records = _write_noise(tmp_path, 3)
+    index_file = tmp_path / "cache" / "index.json"
+    progress: list[tuple[int, int]] = []
+
+    hashes = index_content(records, index_file, lambda done, total: progress.append((done, total)))
+    assert progress == [(1, 3), (2, 3), (3, 3)]
+    progress.clear()
+    assert index_content(records, index_file, lambda done, total: progress.append((done, total))) == hashes
+    assert progress == []
+
+    records[1].path.write_bytes(records[0].path.read_bytes())
+    os.utime(records[1].path, ns=(1, 1))
+    assert index_content(records, index_file, lambda done, total: progress.append((done, total))) == {
+        **hashes,
+        records[1].path: hashes[records[0].path],
+    }
+    assert progress == [(1, 1)]
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[1]", '{"a": 1}'])
+def test_a_damaged_index_is_made_anew(damage: str, tmp_path: Path) -> None:
+    records = _write_noise(tmp_path, 2)
+    index_file = tmp_path / "index.json"
+    hashes = index_content(records, index_file)
+    whole = index_file.read_text()
+    index_file.write_text(damage)
+
+    assert index_content(records, index_file) == hashes
+    assert index_file.read_text() == whole
+    assert list(tmp_path.glob("*.tmp")) == []
+
+
+def test_all_images_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
+    records = _write_noise(tmp_path, 4)
+    records[1].path.write_bytes(b"")
+    records[3].path.write_bytes(b"")
+
+    with pytest.raises(DataError) as error:
+        index_content(records, None)
+
+    assert str(error.value).splitlines()[0] == "2 of 4 images cannot be used"
+    assert str(error.value).splitlines()[1].startswith(f"  first: {records[1].path}: the image cannot be read")
+
+
+def test_an_index_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    records = _write_noise(tmp_path, 1)
+    (tmp_path / "file").write_text("not a folder")
+
+    with pytest.raises(DataError, match=r"index\.json: the index of the images cannot be written: "):
+        index_content(records, tmp_path / "file" / "index.json")

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from smnas_optuna.config import DataSettings
+from smnas_optuna.data import CocoDataset, load_splits
+from smnas_optuna.errors import DataError
+
+WriteCoco = Callable[..., Path]
+
+ONE_FILE = DataSettings(train="train.json", val_fraction=0.3)
+TWO_FILES = DataSettings(train="train.json", val="val.json")
+SIZES = [(10, 12)] * 30
+
+
+def _names(dataset: CocoDataset) -> set[str]:
+    return {image.path.name for image in dataset.images}
+
+
+def test_two_files_are_taken_as_they_are(write_coco: WriteCoco, tmp_path: Path) -> None:
+    write_coco("train.json", SIZES[:4], seed=0)
+    write_coco("val.json", SIZES[:3], seed=1)
+
+    splits = load_splits(tmp_path, TWO_FILES)
+
+    assert _names(splits.train) == {f"0-{number}.png" for number in range(4)}
+    assert _names(splits.val) == {f"1-{number}.png" for number in range(3)}
+
+
+def test_validation_images_may_lie_in_another_folder(write_coco: WriteCoco, tmp_path: Path) -> None:
+    write_coco("train.json", SIZES[:2], seed=0)
+    (tmp_path / "images").rename(tmp_path / "first")
+    write_coco("val.json", SIZES[:3], seed=1)
+    settings = TWO_FILES.model_copy(update={"images": "first", "val_images": "images"})
+
+    assert len(load_splits(tmp_path, settings).val.images) == 3
+
+
+def test_one_file_is_split_completely_and_about_as_asked(write_coco: WriteCoco, tmp_path: Path) -> None:
+    write_coco("train.json", SIZES)
+
+    splits = load_splits(tmp_path, ONE_FILE)
+
+    assert _names(splits.train) | _names(splits.val) == {f"0-{number}.png" for number in range(30)}
+    assert not _names(splits.train) & _names(splits.val)
+    assert 4 <= len(splits.val.images) <= 15
+    assert len(splits.train.annotations) == len(splits.train.images)
+
+
+def test_names_order_and_folder_change_neither_the_split_nor_the_hash(write_coco: WriteCoco, tmp_path: Path) -> None:
+    path = write_coco("train.json", SIZES, [[(1, 1, 2, 3, 4), (2, 3, 2, 3, 4)]] * 30)
+    before = load_splits(tmp_path, ONE_FILE)
+    document = json.loads(path.read_text())
+    for table in document.values():
+        table.reverse()
+    for image in document["images"]:
+        (tmp_path / "images" / image["file_name"]).rename(tmp_path / "images" / f"new-{image['file_name']}")
+        image |= {"id": image["id"] + 100, "file_name": f"new-{image['file_name']}"}
+    for annotation in document["annotations"]:
+        annotation |= {"id": annotation["id"] + 9, "image_id": annotation["image_id"] + 100}
+    path.write_text(json.dumps(document))
+    (tmp_path / "images").rename(tmp_path / "moved")
+
+    after = load_splits(tmp_path, ONE_FILE.model_copy(update={"images": "moved"}))
+
+    assert _names(after.val) == {f"new-{name}" for name in _names(before.val)}
+    assert after.content_hash == before.content_hash
+
+
+def test_more_images_leave_the_others_where_they_are(write_coco: WriteCoco, tmp_path: Path) -> None:
+    write_coco("train.json", SIZES[:15])
+    before = load_splits(tmp_path, ONE_FILE)
+    write_coco("train.json", SIZES)
+    after = load_splits(tmp_path, ONE_FILE)
+
+    assert _names(before.val) < _names(after.val)
+    assert _names(before.train) < _names(after.train)
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.999])
+def test_no_side_of_a_split_is_empty(fraction: float, write_coco: WriteCoco, tmp_path: Path) -> None:
+    write_coco("train.json", SIZES[:2])
+
+    splits = load_splits(tmp_path, ONE_FILE.model_copy(update={"val_fraction": fraction}))
+
+    assert (len(splits.train.images), len(splits.val.images)) == (1, 1)
+
+
+def test_copies_of_an_image_land_on_the_same_side(write_coco: WriteCoco, tmp_path: Path) -> None:
+    write_coco("train.json", SIZES)
+    for number in range(20, 30):
+        original = (tmp_path / "images" / f"0-{number - 20}.png").read_bytes()
+        (tmp_path / "images" / f"0-{number}.png").write_bytes(original)
+
+    val = _names(load_splits(tmp_path, ONE_FILE).val)
+
+    assert val
+    assert {f"0-{number}.png" in val for number in range(10)} == {True, False}
+    assert all((f"0-{number}.png" in val) == (f"0-{number + 20}.png" in val) for number in range(10))
+
+
+def _change_box(document: dict[str, list[dict[str, object]]]) -> None:
+    document["annotations"][0]["bbox"] = [2, 3, 8, 8.5]
+
+
+def _change_crowd(document: dict[str, list[dict[str, object]]]) -> None:
+    document["annotations"][0]["iscrowd"] = 1
+
+
+def _change_label(document: dict[str, list[dict[str, object]]]) -> None:
+    document["annotations"][0]["category_id"] = 2
+
+
+def _change_name(document: dict[str, list[dict[str, object]]]) -> None:
+    document["categories"][0]["name"] = "cow"
+
+
+@pytest.mark.parametrize("change", [_change_box, _change_crowd, _change_label, _change_name])
+def test_the_hash_sees_every_change(
+    change: Callable[[dict[str, list[dict[str, object]]]], None], write_coco: WriteCoco, tmp_path: Path
+) -> None:
+    path = write_coco("train.json", SIZES)
+    before = load_splits(tmp_path, ONE_FILE)
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+    assert load_splits(tmp_path, ONE_FILE).content_hash != before.content_hash
+
+
+def test_the_hash_sees_the_pixels(write_coco: WriteCoco, tmp_path: Path) -> None:
+    write_coco("train.json", SIZES[:3], seed=0)
+    before = load_splits(tmp_path, ONE_FILE).content_hash
+    write_coco("train.json", SIZES[:3], seed=1)
+
+    assert load_splits(tmp_path, ONE_FILE).content_hash != before
+
+
+def test_categories_that_differ_are_named(write_coco: WriteCoco, tmp_path: Path) -> None:
+    train = write_coco("train.json", SIZES[:2], seed=0, categories=("cat", "dog", "cow"))
+    val = write_coco("val.json", SIZES[:2], seed=1, categories=("cat", "hen"))
+
+    with pytest.raises(DataError) as error:
+        load_splits(tmp_path, TWO_FILES)
+
+    assert str(error.value).splitlines()[:2] == [
+        f"{val}: 2 of 3 categories differ from those of {train}",
+        "  first: category 2 is 'dog' in train.json, 'hen' in val.json",
+    ]
+
+
+def test_shared_images_are_found_by_content(write_coco: WriteCoco, tmp_path: Path) -> None:
+    write_coco("train.json", SIZES[:5], seed=0)
+    val = write_coco("val.json", SIZES[:4], seed=1)
+    images = tmp_path / "images"
+    for number in (1, 3):
+        (images / f"1-{number}.png").write_bytes((images / f"0-{number}.png").read_bytes())
+
+    with pytest.raises(DataError) as error:
+        load_splits(tmp_path, TWO_FILES)
+
+    assert str(error.value).splitlines()[:2] == [
+        f"{val}: 2 of 4 validation images are training images too, by content",
+        f"  first: {images / '1-1.png'} holds the same pixels as {images / '0-1.png'}",
+    ]
+
+
+@pytest.mark.parametrize(("name", "role"), [("train.json", "training"), ("val.json", "validation")])
+@pytest.mark.parametrize("crowd", [False, True])
+def test_a_split_without_objects_is_refused(
+    name: str, role: str, crowd: bool, write_coco: WriteCoco, tmp_path: Path
+) -> None:
+    write_coco("train.json", SIZES[:2], seed=0)
+    write_coco("val.json", SIZES[:2], seed=1)
+    boxes = [[(1, 1, 1, 5, 5)] if crowd else []] * 3
+    path = write_coco(name, SIZES[:3], boxes, seed=2, crowd=crowd)
+
+    with pytest.raises(DataError) as error:
+        load_splits(tmp_path, TWO_FILES)
+
+    first_line = f"{path}: the 3 {role} images have no box that is not a crowd region"
+    assert str(error.value).splitlines()[0] == first_line
+
+
+def test_one_content_cannot_be_split(write_coco: WriteCoco, tmp_path: Path) -> None:
+    path = write_coco("train.json", SIZES[:1])
+
+    with pytest.raises(DataError) as error:
+        load_splits(tmp_path, ONE_FILE)
+
+    assert str(error.value).startswith(f"{path}: 1 images with 1 different content cannot be split\n  fix: add images")
+
+
+def test_a_bad_validation_file_is_named(write_coco: WriteCoco, tmp_path: Path) -> None:
+    write_coco("train.json", SIZES[:2])
+
+    with pytest.raises(DataError) as error:
+        load_splits(tmp_path, TWO_FILES)
+
+    assert str(error.value).startswith(f"{tmp_path / 'val.json'}: there is no such annotation file")
