@@ -68,7 +68,7 @@ def structural(
         int | None,
         typer.Option(min=1, help="Architectures to train in all, earlier runs included. [default: study.toml's]"),
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where to train and measure; auto is CUDA if there is one.")] = Device.auto,
+    device: Annotated[Device, typer.Option(help="Where to train and measure.")] = Device.auto,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it takes.")] = False,
 ) -> None:
     """Search the combination of input size, backbone, neck, RPN and head. The same command goes on after anything."""
@@ -156,7 +156,8 @@ def check_data(study_dir: StudyDir, data: DataDir = None) -> None:
         root, splits = load_data(study_dir, data, load_settings(study_dir), listener, StopRequest())
     for role, split in (("train", splits.train), ("val", splits.val)):
         boxes = sum(len(image.boxes) for image in split.images)
-        console.print(f"{role}: {len(split.images)} images, {boxes} boxes, {split.num_classes} classes", highlight=False)
+        counts = f"{len(split.images)} images, {boxes} boxes, {split.num_classes} classes"
+        console.print(f"{role}: {counts}", highlight=False)
         for note in split.notes:
             console.print(f"  {note}", soft_wrap=True, highlight=False)
     console.print(f"{root}: fine", soft_wrap=True, highlight=False)

@@ -16,10 +16,10 @@ from optuna_dashboard import wsgi
 from sqlalchemy.pool import NullPool
 
 from smnas_optuna.errors import StudyError
+from smnas_optuna.search.study import DATABASE
 
 HOST = "127.0.0.1"
 """The dashboard asks for no password: nobody else may reach it."""
-DATABASE = "study.db"
 
 
 def serve_dashboard(
@@ -49,7 +49,9 @@ def open_dashboard(
     """A server of a copy that is refreshed while the context lasts; see :func:`serve_dashboard`. Port 0: a free one."""
     source = study_dir / DATABASE
     if not source.is_file():
-        raise StudyError(f"{source}: there is no study yet", fix=f"start one: smnas structural {study_dir}")
+        raise StudyError(
+            f"{source}: there is no study yet", fix=f"start one: smnas structural {study_dir} [--data DIR]"
+        )
     with tempfile.TemporaryDirectory(prefix="smnas-dashboard-", ignore_cleanup_errors=True) as folder:
         copy = Path(folder) / DATABASE
         try:

@@ -120,17 +120,20 @@ class TimeLeft:
         """Seconds left of the running trial: its epochs to come, and what earlier trials spent outside their epochs."""
         if not self._epochs:
             return _mean(self._trials)
-        return self._to_come * sum(self._epochs) / len(self._epochs) + (_mean(self._rests) or 0.0)
+        rest = _mean(self._rests)
+        if self._to_come == 0:
+            return rest
+        return self._to_come * sum(self._epochs) / len(self._epochs) + (rest or 0.0)
 
     def of_search(self) -> float | None:
         """Seconds left until the budget is reached."""
-        this = self.of_trial() if self._running else 0.0
         whole = _mean(self._trials)
-        if whole is None and this is not None and self._epochs:
-            whole = this + sum(self._epochs)  # the first trial of this run: the only one to go by
-        if self._later == 0:
-            return this
-        return None if this is None or whole is None else this + self._later * whole
+        if whole is None and self._epochs:
+            whole = sum(self._epochs) + (self.of_trial() or 0.0)  # the first trial of this run: all there is to go by
+        if whole is None:
+            return None if self._later or self._running else 0.0
+        this = (self.of_trial() or 0.0) if self._running else 0.0
+        return this + self._later * whole
 
 
 def format_seconds(seconds: float) -> str:
@@ -157,7 +160,8 @@ class _Bars:
         self._progress = Progress(*columns, TextColumn("{task.fields[said]}", markup=False), console=console)
         self._phase: TaskID = self._progress.add_task("", total=None, visible=False, said="")
         self._search: TaskID = self._progress.add_task("search", total=None, visible=False, said="")
-        self._trial, self._shown = 0, ""
+        self._trial: int | None = None
+        self._shown = ""
 
     def start(self) -> None:
         self._progress.start()
@@ -170,14 +174,16 @@ class _Bars:
 
     def start_trial(self, number: int, done: int, budget: int) -> None:
         self._trial, self._shown = number, ""
-        self._progress.reset(self._phase, total=None, description=f"trial {number}", visible=True, said="")
+        self._progress.update(self._phase, visible=False, said="")
         self._progress.update(self._search, total=budget, completed=done, visible=True)
 
     def step(self, phase: str, done: int, total: int) -> None:
         if phase != self._shown:
             self._shown = phase
-            self._progress.reset(self._phase, description=f"trial {self._trial}: {phase}")
-        self._progress.update(self._phase, total=total or None, completed=done)
+            # Images are loaded before the first trial, too.
+            description = phase if self._trial is None else f"trial {self._trial}: {phase}"
+            self._progress.reset(self._phase, description=description, visible=True)
+        self._progress.update(self._phase, total=max(total, 1), completed=done)
 
     def end_trial(self, done: int, budget: int) -> None:
         self._progress.update(self._phase, visible=False, said="")

@@ -19,6 +19,8 @@ from smnas_optuna.report.summary import Summary
 from smnas_optuna.search.record import TrialRecord
 
 UNKNOWN = "-"
+NARROWEST, ENDLESS = 73, 10_000
+"""Columns that the numbers and a folded architecture need, and more columns than any table has."""
 CSV_METRICS = ("ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 CSV_COLUMNS = (
     *("arch", "latency_ms", "ap", *CSV_METRICS),
@@ -33,10 +35,10 @@ def print_front(summary: Summary, console: Console) -> None:
     """
     if summary.front:
         for table in (front_table(summary), weights_table(summary)):
-            if not console.is_terminal:
-                # A pipe has no width; rich would take 80 columns.
-                endless = console.options.update(max_width=10_000)
-                table.width = Measurement.get(console, endless, table).maximum
+            whole = Measurement.get(console, console.options.update(max_width=ENDLESS), table).maximum
+            # A pipe has no width, for which rich would take 80 columns.
+            room = max(console.width, NARROWEST) if console.is_terminal else ENDLESS
+            table.width = min(whole, room)
             console.print(table, crop=False)
     console.print(counts_line(summary), markup=False, highlight=False, soft_wrap=True)
 

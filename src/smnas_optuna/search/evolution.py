@@ -6,21 +6,39 @@ never sampled and would never become a parent; an answer from the cache would ta
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import NSGAIISampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from smnas_optuna.config import SearchSettings
+from smnas_optuna.search.children import ChildGeneration
 from smnas_optuna.search.seeds import derive_seed
 
 OUTSIDE = -1
 """Generation of a trial that has no place in the population; Optuna's own begin at 0."""
 
 
-def build_sampler(settings: SearchSettings, *, num_trials: int) -> NSGAIISampler:
-    """NSGA-II whose random numbers depend on the study's seed and on the trials so far: a restart does not replay."""
-    return NSGAIISampler(population_size=settings.population, seed=derive_seed(settings.seed, "sampler", num_trials))
+def build_sampler(
+    settings: SearchSettings, name_of: Callable[[Mapping[str, Any]], str], *, num_trials: int
+) -> NSGAIISampler:
+    """NSGA-II with our children, whose random numbers depend on the study's seed and on the trials so far.
+
+    Args:
+        settings: Population and seed.
+        name_of: Canonical string of the architecture that a genome is read as.
+        num_trials: Trials of the study by now, so that a restart does not replay the first run's random numbers.
+    """
+    first, later = (derive_seed(settings.seed, part, num_trials) for part in ("first generation", "children"))
+    children = ChildGeneration(name_of, population=settings.population, seed=later)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # the hook is; a test holds it to what is used here
+        return NSGAIISampler(population_size=settings.population, seed=first, child_generation_strategy=children)
 
 
 def join_population(study: Study, trial: optuna.Trial) -> int:

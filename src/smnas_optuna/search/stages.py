@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 import torch
 
-from smnas_optuna.arch import DetectorSpec, decode
+from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.config import StudySettings, load_settings
 from smnas_optuna.data import CachePool, Splits, load_splits
 from smnas_optuna.data.shapes import make_shapes
@@ -36,7 +36,7 @@ from smnas_optuna.search.study import (
     find_study,
     locked,
 )
-from smnas_optuna.search_space import count_architectures, structural_genome, suggest_structural
+from smnas_optuna.search_space import count_architectures, express, structural_genome, suggest_structural
 
 DATA_ROOT = "data_root"
 """Study attribute: the data folder of the last run, so that the next one need not name it."""
@@ -95,7 +95,11 @@ def run_structural(
         if dry_run:
             return None
         stop.check()
-        study = create_study(study_dir, STRUCTURAL, build_sampler(settings.search, num_trials=len(records)))
+        study = create_study(
+            study_dir,
+            STRUCTURAL,
+            build_sampler(settings.search, lambda genome: encode(express(genome)), num_trials=len(records)),
+        )
         for name, value in {FINGERPRINT: depends_on, DATA_ROOT: str(root.resolve())}.items():
             study.set_user_attr(name, value)
         if VERSIONS not in study.user_attrs:

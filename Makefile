@@ -1,0 +1,55 @@
+# Every target sets up its own environment on a fresh machine (about two minutes) and starts at once after that.
+
+STUDY ?= studies/shapes
+DATA ?=
+TRIALS ?=
+DEVICE ?= auto
+PORT ?= 8080
+PYTHON ?= python3
+
+BIN := .venv/bin
+SMNAS := $(BIN)/smnas
+OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(TRIALS),--trials $(TRIALS)) --device $(DEVICE)
+
+.DEFAULT_GOAL := help
+.PHONY: help structural front dashboard test test-slow check clean
+
+help:  ## show this help
+	@echo "make TARGET [STUDY=$(STUDY)] [DATA=folder] [TRIALS=n] [DEVICE=auto|cpu|cuda]"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+structural: .venv/ready  ## search the structures of STUDY; the same command goes on after anything
+	$(SMNAS) structural "$(STUDY)" $(OPTIONS)
+
+front: .venv/ready  ## show the Pareto front of STUDY, also while a search runs
+	$(SMNAS) front "$(STUDY)"
+
+dashboard: .venv/ready  ## browse STUDY on http://127.0.0.1:PORT, also while a search runs
+	$(SMNAS) dashboard "$(STUDY)" --port $(PORT)
+
+test: .venv/ready-dev  ## run the tests that take seconds
+	$(BIN)/python -m pytest -q
+
+test-slow: .venv/ready-dev  ## run the tests that train detectors
+	$(BIN)/python -m pytest -q -m slow
+
+check: .venv/ready-dev  ## run what CI runs first: lint, format, types, import contracts and tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+clean:  ## remove the environment and caches; studies stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+.venv/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
+	@echo "setting up .venv: torch and what else is needed, about 5.5 GB and two minutes"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/ready-dev: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smnas_optuna.errors import StudyError
+from smnas_optuna.report.files import write_front
+from smnas_optuna.report.summary import summarize
+from smnas_optuna.report.tables import front_csv, front_json
+
+from .report_studies import full_study, new_study
+
+
+def test_the_front_is_written_as_csv_json_and_png_and_nothing_else(tmp_path: Path) -> None:
+    folder, summary = tmp_path / "study" / "report", summarize(full_study())
+    for each in (summarize(new_study()), summary):  # the second time over the first
+        paths = write_front(each, folder)
+
+    assert paths == [folder / "front.csv", folder / "front.json", folder / "front.png"]
+    assert sorted(folder.iterdir()) == paths
+    assert paths[0].read_text() == front_csv(summary)
+    assert paths[1].read_text() == front_json(summary)
+    assert paths[2].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_folder_that_cannot_be_made_is_the_users_error(tmp_path: Path) -> None:
+    (tmp_path / "study").write_text("a file")
+
+    with pytest.raises(StudyError) as caught:
+        write_front(summarize(full_study()), tmp_path / "study" / "report")
+
+    assert str(caught.value) == (
+        f"{tmp_path}/study/report: the front cannot be written (Not a directory)\n"
+        "  fix: make room on the disk and the folder writable; the study itself is whole"
+    )
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "front.json").mkdir()
+    (tmp_path / "front.json" / "old").touch()
+
+    with pytest.raises(StudyError, match="the front cannot be written"):
+        write_front(summarize(full_study()), tmp_path)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["front.csv", "front.json"]
+    assert (tmp_path / "front.json" / "old").exists()

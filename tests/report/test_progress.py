@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from smnas_optuna.engine.train import EpochReport
+from smnas_optuna.report.progress import ConsoleListener, TimeLeft, format_seconds
+from smnas_optuna.search.record import TrialRecord, read_records
+
+from .report_studies import FAST, add_trial, new_study
+
+PHASES = ("load", "train", "evaluate", "latency")
+
+
+def record(values: tuple[float, float] | None = (12.5, 0.25), **attrs: Any) -> TrialRecord:
+    study = new_study()
+    add_trial(study, values, TrialState.COMPLETE if values else TrialState.FAIL, arch=FAST, **attrs)
+    return read_records(study)[0]
+
+
+def epoch(number: int, seconds: float = 30.0, skipped: int = 0) -> EpochReport:
+    return EpochReport(epoch=number, epochs=2, loss=1.5, skipped_steps=skipped, seconds=seconds)
+
+
+def console(*, terminal: bool) -> Console:
+    return Console(file=io.StringIO(), width=40, force_terminal=terminal, force_interactive=terminal)
+
+
+def written(console: Console) -> str:
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert isinstance(text, str)
+    return text
+
+
+def test_plain_lines_one_an_epoch_and_two_a_trial_with_the_time_left() -> None:
+    plain = console(terminal=False)
+    with ConsoleListener(plain) as listener:
+        for number, front in enumerate((True, False)):
+            listener.trial_started(number, FAST, why="baseline", done=number, budget=4)
+            for phase in PHASES:
+                listener.step(phase, 1, 2)
+            listener.epoch(epoch(1))
+            listener.epoch(epoch(2, skipped=3))
+            listener.trial_ended(record(), on_front=front, seconds=75, done=number + 1, budget=4)
+
+    assert written(plain).splitlines() == [
+        f"trial 0 (1 of 4, baseline): {FAST}",
+        "trial 0 epoch 1/2: loss 1.5, took 30 s; trial about 30 s left, search about 4 min left",
+        "trial 0 epoch 2/2: loss 1.5, 3 skipped, took 30 s; trial time left unknown, search about 3 min left",
+        "trial 0: 12.50 ms, AP (x100) 25.0, on the front, took 75 s; 1 of 4 done, search about 4 min left",
+        f"trial 1 (2 of 4, baseline): {FAST}",
+        "trial 1 epoch 1/2: loss 1.5, took 30 s; trial about 45 s left, search about 3 min left",
+        "trial 1 epoch 2/2: loss 1.5, 3 skipped, took 30 s; trial about 15 s left, search about 3 min left",
+        "trial 0: 12.50 ms, AP (x100) 25.0, took 75 s; 2 of 4 done, search about 2 min left",
+    ]
+
+
+def test_a_note_is_one_line_as_it_was_said() -> None:
+    plain = console(terminal=False)
+    with ConsoleListener(plain) as listener:
+        listener.note("retried [bold]with[/bold] half the batch, " + "x" * 60 + "\n  fix: none")
+
+    assert written(plain) == "retried [bold]with[/bold] half the batch, " + "x" * 60 + "   fix: none\n"
+
+
+def test_a_failed_trial_says_why_and_counts_for_no_estimate() -> None:
+    plain = console(terminal=False)
+    with ConsoleListener(plain) as listener:
+        listener.trial_started(0, FAST, why="generation 1", done=0, budget=2)
+        listener.trial_ended(record(None, reason="out of memory"), on_front=False, seconds=3, done=0, budget=2)
+
+    assert written(plain).splitlines()[1] == (
+        "trial 0: failed (out of memory), took 3.0 s; 0 of 2 done, search time left unknown"
+    )
+
+
+def test_a_terminal_gets_bars_lines_and_its_cursor_back() -> None:
+    terminal = console(terminal=True)
+    with ConsoleListener(terminal) as listener:
+        listener.step("load", 1, 2)  # before the first trial
+        listener.trial_started(0, FAST, why="baseline", done=0, budget=4)
+        for phase in PHASES:
+            listener.step(phase, 1, 2)
+        listener.step("unheard of", 0, 0)
+        listener.epoch(epoch(1))
+        listener.trial_ended(record(), on_front=True, seconds=75, done=1, budget=4)
+    text = written(terminal)
+
+    for said in ("loading images", "training", "evaluating", "timing", "unheard of", f"baseline): {FAST}"):
+        assert said in text
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # cursor hidden and shown
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("last", [None, "start", *PHASES])
+def test_a_search_may_be_stopped_in_any_phase(last: str | None, terminal: bool) -> None:
+    out = console(terminal=terminal)
+
+    def search() -> None:
+        with ConsoleListener(out) as listener:
+            if last is not None:
+                listener.trial_started(0, FAST, why="baseline", done=0, budget=1)
+            for phase in PHASES[: PHASES.index(last) + 1] if last in PHASES else ():
+                listener.step(phase, 1, 1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search()
+
+    assert written(out).endswith("\x1b[?25h") if terminal else "\x1b" not in written(out)
+
+
+def test_a_trial_that_follows_a_stopped_one_starts_afresh() -> None:
+    left = TimeLeft()
+    left.start(0, 2)
+    left.epoch(epoch(1, seconds=1000.0))
+    left.start(0, 2)
+
+    assert (left.of_trial(), left.of_search()) == (None, None)
+
+
+def test_time_left() -> None:
+    left = TimeLeft()
+    left.start(0, 3)
+    left.epoch(epoch(1, seconds=10.0))
+    assert (left.of_trial(), left.of_search()) == (10.0, 10.0 + 2 * 20.0)
+    left.end(1, 3, 26.0, trained=True)
+    assert left.of_search() == 2 * 26.0
+    left.start(1, 3)
+    assert (left.of_trial(), left.of_search()) == (26.0, 2 * 26.0)
+    left.epoch(epoch(1, seconds=20.0))
+    assert (left.of_trial(), left.of_search()) == (20.0 + 16.0, 36.0 + 26.0)
+    left.end(1, 3, 20.0, trained=False)
+    assert left.of_search() == 2 * 26.0
+    left.end(3, 3, 26.0, trained=True)
+    assert left.of_search() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (99.4, "99 s"),
+        (99.6, "2 min"),
+        (59.4 * 60, "59 min"),
+        (59.6 * 60, "1 h 0 min"),
+        (3 * 3600 + 20 * 60, "3 h 20 min"),
+        (23.999 * 3600, "1 d 0 h"),
+        (51 * 3600, "2 d 3 h"),
+    ],
+)
+def test_format_seconds(seconds: float, text: str) -> None:
+    assert format_seconds(seconds) == text

@@ -1,0 +1,60 @@
+"""A search without training: a small space, and objectives in closed form."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import optuna
+import pytest
+
+from smnas_optuna.arch import DetectorSpec, decode, encode
+from smnas_optuna.config import SearchSettings, StructuralSpace
+from smnas_optuna.search.evolution import build_sampler
+from smnas_optuna.search.loop import Evaluation, Stage
+from smnas_optuna.search_space import count_architectures, express, structural_genome, suggest_structural
+
+SPACE = StructuralSpace(
+    input_sizes=("64x48", "96x72", "128x96", "160x120"),
+    backbones=("resnet18", "resnet34", "resnet50"),
+    backbone_widths=(8, 12, 16, 24),
+    neck_min_levels=(2, 3),
+    neck_max_levels=(5, 6),
+    neck_channels=(32, 48, 64),
+    head_widths=(64, 128, 256),
+)
+BASELINES = ("64x48.resnet18-w8.fpn-p2-p5-c32.none.retina", "128x96.resnet34-w16.fpn-p2-p5-c64.rpn.fc-w256")
+
+
+def make_stage(space: StructuralSpace = SPACE, baselines: tuple[str, ...] = BASELINES) -> Stage:
+    return Stage(
+        suggest=partial(suggest_structural, space=space),
+        genome=partial(structural_genome, space=space),
+        size=count_architectures(space),
+        baselines=[decode(arch) for arch in baselines],
+    )
+
+
+def make_study(seed: int = 0, population: int = 6, num_trials: int = 0) -> optuna.Study:
+    settings = SearchSettings(seed=seed, population=population)
+    sampler = build_sampler(settings, lambda genome: encode(express(genome)), num_trials=num_trials)
+    return optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
+
+
+def closed_form(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
+    """More pixels, width and depth cost time and bring accuracy, with diminishing returns; some pay better."""
+    area = spec.input_size.long * spec.input_size.short / (64 * 48)
+    depth = {"resnet18": 1.0, "resnet34": 1.7, "resnet50": 2.0}[spec.backbone.family]
+    width = spec.backbone.width / 8
+    head = 1.0 if spec.rpn is None else 1.3
+    levels = 1.25 if spec.neck.min_level == 2 else 1.0
+    channels = spec.neck.channels / 32
+    latency = area * (depth * width + levels * channels * head)
+    gain = 0.30 * (1 - 1 / area) + 0.15 * (1 - 1 / width) + 0.08 * (depth - 1) ** 0.5 + 0.05 * (levels > 1)
+    gain += 0.03 * (1 - 1 / channels) + 0.06 * (spec.rpn is not None)
+    trial.set_user_attr("epochs_done", 1)
+    return Evaluation(latency_ms=latency, ap=0.1 + gain, attrs={"num_params": round(1000 * depth * width)})
+
+
+@pytest.fixture
+def study() -> optuna.Study:
+    return make_study()

@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import optuna
+import pytest
+from optuna.samplers import NSGAIISampler
+from optuna.trial import TrialState
+
+from smnas_optuna.arch import DetectorSpec, decode, encode
+from smnas_optuna.config import StructuralSpace
+from smnas_optuna.errors import DivergenceError
+from smnas_optuna.search.interrupt import Interrupted, StopRequest
+from smnas_optuna.search.listener import Listener
+from smnas_optuna.search.loop import ASKED_PER_BUDGET, FAILURES_IN_A_ROW, Evaluation, Outcome, Stage, search
+from smnas_optuna.search.pareto import hypervolume, pareto_front
+from smnas_optuna.search.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_records
+
+from .conftest import BASELINES, SPACE, closed_form, make_stage, make_study
+
+Evaluate = Callable[[DetectorSpec, optuna.Trial], Evaluation]
+TINY = StructuralSpace(
+    input_sizes=("64x48", "128x96"),
+    backbones=("resnet18",),
+    backbone_widths=(8, 16),
+    neck_min_levels=(2,),
+    neck_max_levels=(5,),
+    neck_channels=(32,),
+    head_widths=(64, 128),
+)
+
+
+class Recorder(Listener):
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.ended: list[tuple[TrialRecord, bool]] = []
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def trial_started(self, number: int, arch: str, *, why: str, done: int, budget: int) -> None:
+        self.asked.append((arch, why))
+
+    def trial_ended(self, record: TrialRecord, *, on_front: bool, seconds: float, done: int, budget: int) -> None:
+        self.ended.append((record, on_front))
+
+
+def run(
+    study: optuna.Study,
+    evaluate: Evaluate = closed_form,
+    *,
+    budget: int = 20,
+    stage: Stage | None = None,
+    listener: Listener | None = None,
+) -> Outcome:
+    listener = listener or Listener()
+    return search(study, stage or make_stage(), evaluate, budget=budget, listener=listener, stop=StopRequest())
+
+
+def trained_archs(study: optuna.Study) -> list[str]:
+    return [str(record.arch) for record in read_records(study) if record.trained]
+
+
+def test_the_budget_counts_unique_architectures_and_the_baselines_come_first(study: optuna.Study) -> None:
+    recorder = Recorder()
+
+    outcome = run(study, budget=20, listener=recorder)
+
+    archs = trained_archs(study)
+    assert len(archs) == len(set(archs)) == outcome.trained == 20
+    assert outcome == Outcome(reason="budget reached: 20 of 20 architectures are trained", failed=False, trained=20)
+    assert recorder.asked[:2] == [(arch, "baseline") for arch in BASELINES]
+    assert [record.baseline for record in read_records(study)][:3] == [True, True, False]
+
+
+def test_a_larger_budget_goes_on_and_the_same_one_adds_nothing(study: optuna.Study) -> None:
+    run(study, budget=8)
+    before = trained_archs(study)
+
+    assert run(study, budget=8).trained == 8
+    assert trained_archs(study) == before
+    assert run(study, budget=12).trained == 12
+    assert trained_archs(study)[:8] == before
+
+
+def test_a_known_architecture_is_answered_from_the_cache_and_takes_no_place() -> None:
+    study, calls = make_study(population=4), list[str]()
+
+    def counting(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
+        calls.append(encode(spec))
+        return closed_form(spec, trial)
+
+    run(study, counting, budget=10, stage=make_stage(TINY, ()))
+
+    records = read_records(study)
+    cached = [record for record in records if record.cached_from is not None]
+    assert cached, "a space of 12 architectures must repeat itself"
+    assert len(calls) == len(set(calls)) == 10
+    for record in cached:
+        source = records[record.cached_from or 0]
+        assert (record.arch, record.latency_ms, record.ap) == (source.arch, source.latency_ms, source.ap)
+    sampler = study.sampler
+    assert isinstance(sampler, NSGAIISampler)
+    places = [trial.number for generation in range(9) for trial in sampler.get_population(study, generation)]
+    assert sorted(places) == [record.number for record in records if record.trained]
+    assert len({record.arch for record in pareto_front(records)}) == len(pareto_front(records))
+
+
+def test_baselines_are_members_of_the_first_generation(study: optuna.Study) -> None:
+    run(study, budget=7)
+
+    sampler = study.sampler
+    assert isinstance(sampler, NSGAIISampler)
+    assert [trial.number for trial in sampler.get_population(study, 0)][:2] == [0, 1]
+    assert [record.generation for record in read_records(study) if record.trained] == [0] * 6 + [1]
+
+
+def test_it_ends_when_the_space_is_exhausted(study: optuna.Study) -> None:
+    outcome = run(study, budget=100, stage=make_stage(TINY, ()))
+
+    assert outcome == Outcome(reason="space exhausted: all 12 architectures are known", failed=False, trained=12)
+
+
+def test_it_ends_when_it_has_asked_too_often() -> None:
+    study = make_study()
+    # a stage that says it is larger than it is never finds what is missing
+    stage = make_stage(TINY, ())
+    liar = Stage(suggest=stage.suggest, genome=stage.genome, size=stage.size + 1, baselines=())
+
+    outcome = run(study, budget=13, stage=liar)
+
+    assert not outcome.failed
+    assert outcome.trained == 12
+    assert outcome.reason == "asked for 260 architectures, 20 times the budget of 13; 12 were new"
+    assert len(study.trials) == 13 * ASKED_PER_BUDGET
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (DivergenceError("it diverged", fix="x"), "DivergenceError: it diverged"),
+        (RuntimeError("out of memory\nlong story"), "RuntimeError: out of memory"),
+        (MemoryError(), "MemoryError: "),
+    ],
+)
+def test_failures_in_a_row_end_it_with_the_reason(study: optuna.Study, error: Exception, reason: str) -> None:
+    def failing(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
+        raise error
+
+    outcome = run(study, failing)
+
+    assert outcome.failed
+    assert outcome.reason == f"5 trials in a row failed; the last one: {reason}"
+    assert [record.reason for record in read_records(study)] == [reason] * FAILURES_IN_A_ROW
+    assert len({record.arch for record in read_records(study)}) == FAILURES_IN_A_ROW, "a failed one is not tried again"
+
+
+def test_a_single_failure_is_remembered_and_the_search_goes_on(study: optuna.Study) -> None:
+    def failing_once(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
+        if encode(spec) == BASELINES[1]:
+            raise DivergenceError("no", fix="x")
+        return closed_form(spec, trial)
+
+    outcome = run(study, failing_once, budget=10)
+
+    assert not outcome.failed
+    assert [record.arch for record in read_records(study) if record.state == "failed"] == [BASELINES[1]]
+
+
+def test_a_repeat_of_a_failed_architecture_is_pruned_without_training() -> None:
+    study = make_study(population=4)
+
+    def failing_small(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
+        if spec.backbone.width == 8:
+            raise DivergenceError("no", fix="x")
+        return closed_form(spec, trial)
+
+    run(study, failing_small, budget=6, stage=make_stage(TINY, ()))
+
+    records = read_records(study)
+    failed = {record.arch for record in records if record.state == "failed"}
+    pruned = [record for record in records if record.state == "pruned"]
+    assert len([r for r in records if r.state == "failed"]) == len(failed)
+    for record in pruned:
+        assert record.arch in failed
+        assert record.reason == f"{record.arch} is known from trial {record.cached_from}: DivergenceError: no"
+
+
+def interrupt_at(count: int, error: BaseException) -> Evaluate:
+    calls = [0]
+
+    def evaluate(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
+        calls[0] += 1
+        if calls[0] == count:
+            raise error
+        return closed_form(spec, trial)
+
+    return evaluate
+
+
+@pytest.mark.parametrize(
+    "error", [Interrupted(signal.SIGTERM), KeyboardInterrupt(), SystemExit(3), OSError("disk"), TypeError("a bug")]
+)
+def test_what_interrupts_the_run_is_no_fault_of_the_architecture_which_goes_first(
+    study: optuna.Study, error: BaseException
+) -> None:
+    with pytest.raises(type(error)):
+        run(study, interrupt_at(5, error))
+    (interrupted,) = [record for record in read_records(study) if record.state == "failed"]
+    recorder = Recorder()
+
+    run(study, budget=20, listener=recorder)
+
+    assert interrupted.reason == INTERRUPTED
+    assert not any(trial.state == TrialState.RUNNING for trial in study.trials)
+    assert recorder.asked[0] == (interrupted.arch, "interrupted before")
+    assert len(trained_archs(study)) == len(set(trained_archs(study))) == 20
+
+
+def test_an_interrupted_baseline_goes_before_the_others(study: optuna.Study) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(study, interrupt_at(1, KeyboardInterrupt()))
+    recorder = Recorder()
+
+    run(study, budget=3, listener=recorder)
+
+    assert [arch for arch, _ in recorder.asked[:2]] == list(BASELINES)
+    assert read_records(study)[1].baseline
+
+
+def die_with(study: optuna.Study, arch: str, *, epochs_done: int) -> None:
+    """Leave a trial RUNNING, as a killed process does."""
+    stage = make_stage()
+    study.enqueue_trial(dict(stage.genome(decode(arch))))
+    trial = study.ask()
+    stage.suggest(trial)
+    trial.set_user_attr("arch", arch)
+    trial.set_user_attr("epochs_done", epochs_done)
+
+
+def test_a_trial_of_a_dead_process_is_tried_again_first(study: optuna.Study) -> None:
+    die_with(study, BASELINES[1], epochs_done=0)
+    recorder = Recorder()
+
+    run(study, budget=3, listener=recorder)
+
+    first = read_records(study)[0]
+    assert (first.state, first.reason, first.killed) == ("failed", INTERRUPTED, True)
+    assert recorder.notes == [f"trial 0 ({BASELINES[1]}): its process died; interrupted"]
+    assert recorder.asked[0] == (BASELINES[1], "interrupted before")
+
+
+def test_an_architecture_that_killed_twice_is_given_up_unless_it_finished_an_epoch(study: optuna.Study) -> None:
+    recorder = Recorder()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(study, interrupt_at(1, KeyboardInterrupt()), listener=recorder)
+        die_with(study, BASELINES[1], epochs_done=0)
+
+    run(study, budget=5, listener=recorder)
+
+    killed = [record for record in read_records(study) if record.arch == BASELINES[1]]
+    assert [record.reason for record in killed if record.killed] == [INTERRUPTED, KILLED_TWICE]
+    assert BASELINES[1] not in trained_archs(study)
+    assert len(trained_archs(study)) == 5
+
+
+def test_kills_after_an_epoch_do_not_give_it_up(study: optuna.Study) -> None:
+    for _ in range(2):
+        die_with(study, BASELINES[1], epochs_done=1)
+    recorder = Recorder()
+
+    run(study, budget=5, listener=recorder)
+
+    assert recorder.asked[0][0] == BASELINES[1]
+    assert BASELINES[1] in trained_archs(study)
+
+
+def test_a_stop_request_ends_it_between_trials(study: optuna.Study) -> None:
+    stop = StopRequest()
+    with stop.listening():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Interrupted, match="stopped by SIGTERM"):
+            search(study, make_stage(), closed_form, budget=5, listener=Listener(), stop=stop)
+    assert study.trials == []
+
+
+def test_a_second_signal_stops_at_once() -> None:
+    stop = StopRequest()
+    with pytest.raises(KeyboardInterrupt), stop.listening():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_restart_does_not_replay_the_same_architectures() -> None:
+    first, second = make_study(seed=3), make_study(seed=3, num_trials=10)
+    stage = make_stage(baselines=())
+    run(first, budget=10, stage=stage)
+    run(second, budget=10, stage=stage)
+    again = make_study(seed=3)
+    run(again, budget=10, stage=stage)
+
+    assert trained_archs(again) == trained_archs(first)
+    assert len(set(trained_archs(first)) & set(trained_archs(second))) <= 2
+
+
+def test_whether_a_trial_is_on_the_front_is_told_as_it_ends(study: optuna.Study) -> None:
+    recorder = Recorder()
+
+    run(study, budget=6, listener=recorder)
+
+    assert recorder.ended[0][1], "the first trial is on the front"
+    last, on_front = recorder.ended[-1]
+    assert on_front == (last.number in [record.number for record in pareto_front(read_records(study))])
+
+
+def test_it_beats_random_search_at_the_same_number_of_unique_evaluations() -> None:
+    budget, seeds = 40, 20
+    stage, reference = make_stage(baselines=()), (60.0, 0.0)
+    ours, random = [], []
+    for seed in range(seeds):
+        study = make_study(seed=seed, population=10)
+        run(study, budget=budget, stage=stage)
+        ours.append(hypervolume([(r.latency_ms or 0, r.ap or 0) for r in read_records(study) if r.trained], reference))
+        sampler = optuna.samplers.RandomSampler(seed=seed)
+        blind = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
+        seen: dict[str, tuple[float, float]] = {}
+        while len(seen) < budget:
+            trial = blind.ask()
+            spec = stage.suggest(trial)
+            evaluation = closed_form(spec, trial)
+            seen[encode(spec)] = (evaluation.latency_ms, evaluation.ap)
+            blind.tell(trial, [evaluation.latency_ms, evaluation.ap])
+        random.append(hypervolume(list(seen.values()), reference))
+
+    mean = sum(a - b for a, b in zip(ours, random, strict=True)) / seeds
+    spread = (sum((a - b - mean) ** 2 for a, b in zip(ours, random, strict=True)) / (seeds - 1) / seeds) ** 0.5
+    assert mean > 2 * spread, f"{mean:.4f} +- {spread:.4f}"
+
+
+def test_every_architecture_of_the_space_is_reached_by_name() -> None:
+    stage = make_stage(SPACE)
+    assert stage.size == 4 * 3 * 4 * 2 * 2 * 3 * (1 + 3)

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import itertools
+import random
+import re
+
+import optuna
+import pytest
+
+from smnas_optuna.arch import decode, encode
+from smnas_optuna.config import StructuralSpace
+from smnas_optuna.errors import ConfigError
+from smnas_optuna.search_space import count_architectures, structural_genome, suggest_structural
+from smnas_optuna.search_space.structural import Gene, express, gene_choices
+
+WIDE = StructuralSpace(
+    input_sizes=("64x48", "96x64", "128x96", "333x320"),
+    backbone_widths=(4, 8, 64),
+    neck_min_levels=(2, 3, 4),
+    neck_max_levels=(5, 6, 7),
+    neck_channels=(4, 12, 256),
+    head_widths=(16, 32, 1024),
+)
+SMALL = StructuralSpace(
+    input_sizes=("64x48", "96x64"),
+    backbones=("resnet18", "resnet50"),
+    backbone_widths=(4,),
+    neck_min_levels=(2, 3),
+    neck_max_levels=(5,),
+    neck_channels=(4, 8),
+    head_widths=(16, 32, 64),
+)
+SPACES = {
+    "default": StructuralSpace(),
+    "small": SMALL,
+    "only retina": SMALL.model_copy(update={"heads": ("retina",)}),
+    "without retina": SMALL.model_copy(update={"heads": ("fc",)}),
+    "retina last": SMALL.model_copy(update={"heads": ("fc", "retina")}),
+    "one point": SMALL.model_copy(
+        update={
+            "input_sizes": ("64x48",),
+            "backbones": ("resnet18",),
+            "neck_min_levels": (2,),
+            "neck_channels": (4,),
+            "heads": ("retina",),
+        }
+    ),
+}
+
+
+def _genomes(space: StructuralSpace) -> list[dict[str, Gene]]:
+    choices = gene_choices(space)
+    return [dict(zip(choices, genes, strict=True)) for genes in itertools.product(*choices.values())]
+
+
+@pytest.fixture(scope="module")
+def trials() -> list[tuple[optuna.Trial, str]]:
+    """200 random trials of the wide space, with the architectures that they were read as."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    asked = [study.ask() for _ in range(200)]
+    return [(trial, encode(suggest_structural(trial, WIDE))) for trial in asked]
+
+
+def test_every_suggested_architecture_round_trips(trials: list[tuple[optuna.Trial, str]]) -> None:
+    assert [encode(decode(arch)) for _, arch in trials] == [arch for _, arch in trials]
+    assert len({arch for _, arch in trials}) > 100
+
+
+def test_every_gene_is_asked_in_every_trial_with_the_same_choices(trials: list[tuple[optuna.Trial, str]]) -> None:
+    choices = {name: optuna.distributions.CategoricalDistribution(each) for name, each in gene_choices(WIDE).items()}
+
+    assert all(trial.distributions == choices for trial, _ in trials)
+
+
+def test_a_trial_is_read_as_its_parameters_say(trials: list[tuple[optuna.Trial, str]]) -> None:
+    assert all(encode(express(trial.params)) == arch for trial, arch in trials)
+
+
+def test_genes_are_named_after_the_spec_fields_that_they_set() -> None:
+    two_stage = decode("64x48.resnet18-w4.fpn-p2-p5-c4.rpn.fc-w16")
+
+    for name in gene_choices(WIDE):
+        part, _, field = name.partition(".")
+        assert hasattr(two_stage, part)
+        assert field in ("", "kind") or hasattr(getattr(two_stage, part), field)
+
+
+def test_ten_thousand_random_genomes_are_valid_and_round_trip() -> None:
+    choices = gene_choices(WIDE)
+    dice = random.Random(0)
+    architectures = set()
+    for _ in range(10_000):
+        spec = express({name: dice.choice(each) for name, each in choices.items()})
+        arch = encode(spec)
+        assert decode(arch) == spec
+        architectures.add(arch)
+
+    assert 1_000 < len(architectures) <= count_architectures(WIDE)
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+def test_the_count_is_that_of_an_enumeration(space: StructuralSpace) -> None:
+    assert count_architectures(space) == len({express(genome) for genome in _genomes(space)})
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+def test_a_genome_of_a_spec_is_read_as_that_spec(space: StructuralSpace) -> None:
+    choices = gene_choices(space)
+    for spec in {express(genome) for genome in _genomes(space)}:
+        genome = structural_genome(spec, space)
+
+        assert express(genome) == spec
+        assert list(genome) == list(choices)
+        assert all(gene in choices[name] for name, gene in genome.items())
+
+
+def test_the_width_of_a_roi_head_makes_no_second_one_stage_detector() -> None:
+    one, other = (
+        {**structural_genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.none.retina"), SMALL), "head.width": width}
+        for width in (16, 64)
+    )
+
+    assert express(one) == express(other)
+
+
+def test_an_enqueued_genome_is_suggested() -> None:
+    study = optuna.create_study()
+    spec = decode("96x64.resnet50-w4.fpn-p3-p5-c8.rpn.fc-w64")
+    study.enqueue_trial(structural_genome(spec, SMALL))
+
+    assert suggest_structural(study.ask(), SMALL) == spec
+
+
+@pytest.mark.parametrize(
+    ("arch", "gene"),
+    [
+        ("128x96.resnet18-w4.fpn-p2-p5-c4.rpn.fc-w16", "input_size '128x96'"),
+        ("64x48.resnet34-w4.fpn-p2-p5-c4.rpn.fc-w16", "backbone.family 'resnet34'"),
+        ("64x48.resnet18-w8.fpn-p2-p5-c4.rpn.fc-w16", "backbone.width 8"),
+        ("64x48.resnet18-w4.fpn-p4-p5-c4.rpn.fc-w16", "neck.min_level 4"),
+        ("64x48.resnet18-w4.fpn-p2-p6-c4.rpn.fc-w16", "neck.max_level 6"),
+        ("64x48.resnet18-w4.fpn-p2-p5-c12.rpn.fc-w16", "neck.channels 12"),
+        ("64x48.resnet18-w4.fpn-p2-p5-c4.rpn.fc-w20", "head.width 20"),
+    ],
+)
+def test_a_spec_outside_the_space_is_refused_with_its_gene(arch: str, gene: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        structural_genome(decode(arch), SMALL)
+
+    assert refusal.value.message == f"{arch} is not in [space.structural]: {gene} is none of its choices"
+    assert re.match(r"add it to the space, or take one of \w+", refusal.value.fix)
+
+
+def test_a_head_outside_the_space_is_refused() -> None:
+    with pytest.raises(ConfigError, match="head.kind 'fc' is none of its choices"):
+        structural_genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.rpn.fc-w16"), SPACES["only retina"])
+    with pytest.raises(ConfigError, match="head.kind 'retina' is none of its choices"):
+        structural_genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.none.retina"), SPACES["without retina"])

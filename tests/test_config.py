@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from smnas_optuna.arch import DetectorConstants, decode
+from smnas_optuna.config import StructuralSpace, StudySettings, load_settings
+from smnas_optuna.errors import ConfigError
+from smnas_optuna.search_space import structural_genome
+
+ARCH = "64x48.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32"
+OTHER = "64x48.resnet18-w8.fpn-p3-p6-c16.none.retina"
+MINIMAL = f"""
+[search]
+baselines = ["{ARCH}"]
+"""
+STUDIES = sorted((Path(__file__).parent.parent / "studies").glob("*/study.toml"))
+
+
+@pytest.fixture
+def study_dir(tmp_path: Path) -> Path:
+    (tmp_path / "study.toml").write_text(MINIMAL)
+    return tmp_path
+
+
+def _refusal(study_dir: Path, toml: str) -> ConfigError:
+    (study_dir / "study.toml").write_text(toml, encoding="utf-8")
+    with pytest.raises(ConfigError) as refusal:
+        load_settings(study_dir)
+    assert refusal.value.message.startswith(f"{study_dir / 'study.toml'}: ")
+    return refusal.value
+
+
+def _with(toml: str, study_dir: Path) -> StudySettings:
+    (study_dir / "study.toml").write_text(toml, encoding="utf-8")
+    return load_settings(study_dir)
+
+
+def test_a_minimal_file_has_the_defaults(study_dir: Path) -> None:
+    settings = load_settings(study_dir)
+
+    assert settings.search.baselines == (ARCH,)
+    assert (settings.search.trials, settings.search.population, settings.search.seed) == (60, 20, 0)
+    assert settings.detector.constants() == DetectorConstants()
+    assert (settings.train.epochs, settings.train.batch_size, settings.train.optimizer) == (12, 16, "adamw")
+    assert settings.data.train == "instances_train.json"
+    assert settings.data.val is None
+    assert settings.data.shapes is None
+    assert settings.space.structural == StructuralSpace()
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.parent.name)
+def test_every_study_of_the_repository_loads_and_its_space_holds_its_baselines(path: Path) -> None:
+    settings = load_settings(path.parent)
+
+    assert settings.search.baselines
+    for arch in settings.search.baselines:
+        assert structural_genome(decode(arch), settings.space.structural)
+
+
+def test_every_table_is_read(study_dir: Path) -> None:
+    settings = _with(
+        f"""
+        [data]
+        train = "a.json"
+        val = "b.json"
+        drop_empty_boxes = true
+        [data.shapes]
+        train_images = 8
+        val_images = 4
+        [space.structural]
+        input_sizes = ["64x48", "96x64"]
+        neck_min_levels = [2]
+        [search]
+        trials = 3
+        baselines = ["{ARCH}", "{OTHER}"]
+        [detector]
+        anchor_scale = 4
+        [train]
+        scale_jitter = [1.0, 1.0]
+        [latency]
+        reference = "{OTHER}"
+        blocks = 5
+        """,
+        study_dir,
+    )
+
+    assert (settings.data.train, settings.data.val, settings.data.drop_empty_boxes) == ("a.json", "b.json", True)
+    assert settings.data.shapes is not None
+    assert (settings.data.shapes.train_images, settings.data.shapes.width) == (8, 256)
+    assert settings.space.structural.input_sizes == ("64x48", "96x64")
+    assert settings.detector.constants() == DetectorConstants(anchor_scale=4.0)
+    assert settings.train.scale_jitter == (1.0, 1.0)
+    assert settings.latency.blocks == 5
+
+
+def test_the_reference_is_the_first_baseline_unless_one_is_named(study_dir: Path) -> None:
+    assert load_settings(study_dir).reference == ARCH
+    assert _with(f'{MINIMAL}\n[latency]\nreference = "{OTHER}"', study_dir).reference == OTHER
+    assert _with(f'[latency]\nreference = "{OTHER}"', study_dir).reference == OTHER
+
+
+def test_settings_cannot_be_changed(study_dir: Path) -> None:
+    settings = load_settings(study_dir)
+
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.train.epochs = 3
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.search = settings.search
+
+
+@pytest.mark.parametrize(
+    ("toml", "key", "nearest"),
+    [
+        ("[train]\nepoch = 3", "train.epoch", "epochs"),
+        ("[train]\nlearning_rte = 3", "train.learning_rte", "learning_rate"),
+        ("[trian]\nepochs = 3", "trian", "train"),
+        ("[space.structural]\nneck_channel = [8]", "space.structural.neck_channel", "neck_channels"),
+        ("[space.structurl]\nheads = ['fc']", "space.structurl", "structural"),
+        ("[data.shapes]\ntrain_image = 3", "data.shapes.train_image", "train_images"),
+        ("[detector]\nnms_iuo = 0.5", "detector.nms_iuo", "nms_iou"),
+        ("[latency]\nblock = 5", "latency.block", "blocks"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(
+    study_dir: Path, toml: str, key: str, nearest: str
+) -> None:
+    refusal = _refusal(study_dir, MINIMAL + toml)
+
+    assert f"unknown key `{key}`" in refusal.message
+    assert refusal.fix.startswith(f"did you mean `{nearest}`? known here: ")
+
+
+def test_an_unknown_key_names_all_known_ones(study_dir: Path) -> None:
+    assert _refusal(study_dir, MINIMAL + "nope = 1").fix.endswith("trials, population, seed, baselines")
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("[train]\nepochs = 0", "train.epochs: Input should be greater than 0, but got 0"),
+        ("[train]\nepochs = 1.5", "train.epochs: Input should be a valid integer, got a number with a fractional part"),
+        ("[train]\nepochs = 'many'", "train.epochs: Input should be a valid integer"),
+        ("[train]\nlearning_rate = nan", "train.learning_rate: Input should be"),
+        ("[train]\nlearning_rate = inf", "train.learning_rate: Input should be a finite number, but got inf"),
+        ("[train]\noptimizer = 'lion'", "train.optimizer: Input should be 'adamw' or 'sgd', but got 'lion'"),
+        ("[train]\nwarmup = 1.0", "train.warmup: Input should be less than 1, but got 1.0"),
+        ("[train]\nflip = 1.5", "train.flip: Input should be less than or equal to 1, but got 1.5"),
+        (
+            "[train]\nscale_jitter = [1.2, 0.8]",
+            "train.scale_jitter: `low <= high` must hold, but got (low=1.2, high=0.8)",
+        ),
+        ("[train]\nscale_jitter = [1.2]", "train.scale_jitter.1: Field required"),
+        ("[data]\ntrain = 3", "data.train: Input should be a valid string, but got 3"),
+        ("[data]\nval_fraction = 0", "data.val_fraction: Input should be greater than 0, but got 0"),
+        ("[data.shapes]\ntrain_images = 3", "data.shapes.val_images: Field required"),
+        ("[latency]\nblocks = 2", "latency.blocks: Input should be greater than or equal to 3, but got 2"),
+        ("[detector]\nscore_threshold = 1", "detector.score_threshold: Input should be less than 1, but got 1"),
+        ("[space.structural]\nheads = []", "space.structural.heads: Tuple should have at least 1 item"),
+        ("[space.structural]\nheads = ['cascade']", "space.structural.heads.0: Input should be 'retina' or 'fc'"),
+        ("[space.structural]\nbackbones = ['vgg']", "space.structural.backbones.0: backbone: 'vgg' is not known; take"),
+        ("[space.structural]\nbackbone_widths = [2]", "space.structural.backbone_widths.0: head: a width of 2 channels"),
+        ("[space.structural]\nneck_min_levels = [2, 5]", "space.structural.neck_min_levels.1: the pyramid's first"),
+        ("[space.structural]\nneck_max_levels = [9]", "space.structural.neck_max_levels.0: the pyramid's last level: 9"),
+        ("[space.structural]\ninput_sizes = ['48x64']", "space.structural.input_sizes.0: input size 48x64: 32 <= short"),
+        ("[space.structural]\ninput_sizes = ['64']", "space.structural.input_sizes.0: input size '64' cannot be read"),
+        ("[space.structural]\nneck_channels = [8, 4, 8]", "space.structural.neck_channels: 8 is there twice"),
+        ("[latency]\nreference = 'r50'", "latency.reference: architecture 'r50': 1 modules instead of 5"),
+    ],
+)
+def test_an_impossible_value_is_refused_with_its_place(study_dir: Path, toml: str, message: str) -> None:
+    refusal = _refusal(study_dir, MINIMAL + toml)
+
+    assert refusal.message.startswith(f"{study_dir / 'study.toml'}: {message}")
+    assert refusal.fix == "correct that value"
+
+
+def test_a_baseline_that_is_no_architecture_is_refused_with_its_number(study_dir: Path) -> None:
+    bad = ARCH.replace("w8", "w08")
+
+    refusal = _refusal(study_dir, f'[search]\nbaselines = ["{ARCH}", "{bad}"]')
+
+    assert f"search.baselines.1: architecture '{bad}' is not written canonically; write {ARCH}" in refusal.message
+
+
+def test_several_problems_are_counted_and_an_unknown_key_comes_first(study_dir: Path) -> None:
+    refusal = _refusal(study_dir, MINIMAL + "trials = 0\n[train]\nepochs = -1\nepocs = 3")
+
+    assert refusal.message.endswith("unknown key `train.epocs` (3 problems in all)")
+
+
+def test_a_study_without_reference_is_refused(study_dir: Path) -> None:
+    refusal = _refusal(study_dir, "[search]\ntrials = 3")
+
+    assert "[latency] reference is missing, and there is no [search] baselines to take it from" in refusal.message
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        load_settings(tmp_path / "nowhere")
+
+    assert refusal.value.message == f"{tmp_path / 'nowhere' / 'study.toml'}: there is no such file"
+    assert "studies/shapes" in refusal.value.fix
+
+
+def test_a_file_that_is_not_toml_is_refused_with_the_line(study_dir: Path) -> None:
+    refusal = _refusal(study_dir, "[train]\nepochs = = 3")
+
+    assert "is not TOML: " in refusal.message
+    assert "line 2" in refusal.message
+
+
+def test_a_file_that_is_not_text_is_refused(study_dir: Path) -> None:
+    (study_dir / "study.toml").write_bytes(b"\xff\xfe\x00")
+
+    with pytest.raises(ConfigError, match=r"study\.toml: cannot be read"):
+        load_settings(study_dir)
+
+
+def test_a_folder_in_the_files_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").mkdir()
+
+    with pytest.raises(ConfigError, match=r"study\.toml: cannot be read"):
+        load_settings(tmp_path)

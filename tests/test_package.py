@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import smnas_optuna
+from smnas_optuna import arch, models
+
+
+def _python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import smnas_optuna",
+        "from smnas_optuna import decode, encode, BASELINES",
+        "import smnas_optuna.config",
+    ],
+)
+def test_what_needs_no_torch_loads_none(statement: str) -> None:
+    loaded = _python(f"{statement}\nimport sys\nprint(*sorted({{'torch', 'torchvision', 'optuna'}} & set(sys.modules)))")
+
+    assert loaded == ""
+
+
+def test_the_lazy_names_are_the_ones_of_their_homes() -> None:
+    assert smnas_optuna.decode is arch.decode
+    assert smnas_optuna.encode is arch.encode
+    assert smnas_optuna.BASELINES is arch.BASELINES
+    assert smnas_optuna.build_detector is models.build_detector
+
+
+@pytest.mark.parametrize("name", smnas_optuna.__all__)
+def test_every_name_of_the_package_is_there(name: str) -> None:
+    assert getattr(smnas_optuna, name) is not None
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'smnas_optuna' has no attribute 'build_dectector'"):
+        smnas_optuna.build_dectector  # noqa: B018
