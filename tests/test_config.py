@@ -161,10 +161,19 @@ def test_an_unknown_key_names_all_known_ones(study_dir: Path) -> None:
         ("[space.structural]\nheads = []", "space.structural.heads: Tuple should have at least 1 item"),
         ("[space.structural]\nheads = ['cascade']", "space.structural.heads.0: Input should be 'retina' or 'fc'"),
         ("[space.structural]\nbackbones = ['vgg']", "space.structural.backbones.0: backbone: 'vgg' is not known; take"),
-        ("[space.structural]\nbackbone_widths = [2]", "space.structural.backbone_widths.0: head: a width of 2 channels"),
+        (
+            "[space.structural]\nbackbone_widths = [2]",
+            "space.structural.backbone_widths.0: head: a width of 2 channels",
+        ),
         ("[space.structural]\nneck_min_levels = [2, 5]", "space.structural.neck_min_levels.1: the pyramid's first"),
-        ("[space.structural]\nneck_max_levels = [9]", "space.structural.neck_max_levels.0: the pyramid's last level: 9"),
-        ("[space.structural]\ninput_sizes = ['48x64']", "space.structural.input_sizes.0: input size 48x64: 32 <= short"),
+        (
+            "[space.structural]\nneck_max_levels = [9]",
+            "space.structural.neck_max_levels.0: the pyramid's last level: 9",
+        ),
+        (
+            "[space.structural]\ninput_sizes = ['48x64']",
+            "space.structural.input_sizes.0: input size 48x64: 32 <= short",
+        ),
         ("[space.structural]\ninput_sizes = ['64']", "space.structural.input_sizes.0: input size '64' cannot be read"),
         ("[space.structural]\nneck_channels = [8, 4, 8]", "space.structural.neck_channels: 8 is there twice"),
         ("[latency]\nreference = 'r50'", "latency.reference: architecture 'r50': 1 modules instead of 5"),

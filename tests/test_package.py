@@ -22,7 +22,9 @@ def _python(code: str) -> str:
     ],
 )
 def test_what_needs_no_torch_loads_none(statement: str) -> None:
-    loaded = _python(f"{statement}\nimport sys\nprint(*sorted({{'torch', 'torchvision', 'optuna'}} & set(sys.modules)))")
+    loaded = _python(
+        f"{statement}\nimport sys\nprint(*sorted({{'torch', 'torchvision', 'optuna'}} & set(sys.modules)))"
+    )
 
     assert loaded == ""
 

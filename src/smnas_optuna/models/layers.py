@@ -19,8 +19,11 @@ def num_groups(channels: int, at_most: int) -> int:
 
 
 def group_norm(at_most: int) -> Callable[[int], nn.GroupNorm]:
-    """A norm layer for torchvision's blocks: GroupNorm with up to ``at_most`` groups."""
-    return lambda channels: nn.GroupNorm(num_groups(channels, at_most), channels)
+    """A norm layer for torchvision's blocks: GroupNorm with up to ``at_most`` groups of at least two channels.
+
+    A group of one channel has nothing to normalise over where a level is a single place, and torch refuses it.
+    """
+    return lambda channels: nn.GroupNorm(num_groups(channels, min(at_most, channels // 2)), channels)
 
 
 class WSConv2d(nn.Conv2d):

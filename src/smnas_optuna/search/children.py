@@ -94,12 +94,12 @@ class _Parents:
 
     def pick(self, random: np.random.Generator) -> Genome:
         """The winner of two that are drawn at random."""
-        first, second = random.integers(len(self._genomes), size=2)
+        first, second = (int(place) for place in random.integers(len(self._genomes), size=2))
         return self._genomes[first if self._fitness[first] <= self._fitness[second] else second]
 
 
 def crowding_distances(front: Sequence[TrialRecord]) -> list[float]:
-    """How alone each member of a front is: the sides of the box between its neighbours, in shares of the front's extent.
+    """How alone each member of a front is: sides of the box between its neighbours, in shares of the front's extent.
 
     Args:
         front: Fastest first, at least one. The two ends are infinitely alone.
@@ -114,5 +114,4 @@ def crowding_distances(front: Sequence[TrialRecord]) -> list[float]:
 
 
 def _choices(trial: FrozenTrial) -> dict[str, tuple[Any, ...]]:
-    distributions = {name: d for name, d in trial.distributions.items() if isinstance(d, CategoricalDistribution)}
-    return {name: distribution.choices for name, distribution in distributions.items()}
+    return {name: d.choices for name, d in trial.distributions.items() if isinstance(d, CategoricalDistribution)}
