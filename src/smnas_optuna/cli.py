@@ -5,9 +5,8 @@ Nothing heavy is imported before a command needs it: ``smnas --help`` must not w
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -125,6 +124,8 @@ def dashboard(
     """Serve a copy of the study with optuna-dashboard, kept fresh while a search runs."""
     from smnas_optuna.report.dashboard import serve_dashboard
 
+    # SIGTERM ends it like Ctrl-C, so that the copy is removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     serve_dashboard(study_dir, port=port, say=typer.echo)
 
 
@@ -163,16 +164,14 @@ def check_data(study_dir: StudyDir, data: DataDir = None) -> None:
     console.print(f"{root}: fine", soft_wrap=True, highlight=False)
 
 
-def main() -> None:
-    """Run the command line; a user's error is one message and exit status 1."""
-    with _user_errors():
-        app()
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit; a user's error is one message on standard error and exit status 1.
 
-
-@contextmanager
-def _user_errors() -> Iterator[None]:
+    Args:
+        arguments: Without the program's name; those of the process by default.
+    """
     try:
-        yield
+        app(arguments, prog_name="smnas")
     except SmnasError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)

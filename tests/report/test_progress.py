@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from smnas_optuna.engine.train import EpochReport
-from smnas_optuna.report.progress import ConsoleListener, TimeLeft, format_seconds
+from smnas_optuna.report.progress import ConsoleListener, TimeLeft
 from smnas_optuna.search.record import TrialRecord, read_records
 
 from .report_studies import FAST, add_trial, new_study
@@ -138,22 +138,3 @@ def test_time_left() -> None:
     assert left.of_search() == 2 * 26.0
     left.end(3, 3, 26.0, trained=True)
     assert left.of_search() == 0.0
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.04, "0.0 s"),
-        (9.94, "9.9 s"),
-        (9.96, "10 s"),
-        (99.4, "99 s"),
-        (99.6, "2 min"),
-        (59.4 * 60, "59 min"),
-        (59.6 * 60, "1 h 0 min"),
-        (3 * 3600 + 20 * 60, "3 h 20 min"),
-        (23.999 * 3600, "1 d 0 h"),
-        (51 * 3600, "2 d 3 h"),
-    ],
-)
-def test_format_seconds(seconds: float, text: str) -> None:
-    assert format_seconds(seconds) == text

@@ -153,7 +153,7 @@ def test_a_spec_outside_the_space_is_refused_with_its_gene(arch: str, gene: str)
 
 
 def test_a_head_outside_the_space_is_refused() -> None:
-    with pytest.raises(ConfigError, match="head.kind 'fc' is none of its choices"):
+    with pytest.raises(ConfigError, match=r"head\.kind 'fc' is none of its choices"):
         structural_genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.rpn.fc-w16"), SPACES["only retina"])
-    with pytest.raises(ConfigError, match="head.kind 'retina' is none of its choices"):
+    with pytest.raises(ConfigError, match=r"head\.kind 'retina' is none of its choices"):
         structural_genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.none.retina"), SPACES["without retina"])

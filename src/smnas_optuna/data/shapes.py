@@ -28,7 +28,7 @@ SPLITS = ("train", "val")
 
 EMPTY_EVERY = 16  # one image in so many has clutter, but no objects
 PORTRAIT_EVERY = 5
-MAX_OBJECTS = 12
+MAX_OBJECTS = 8
 SIZES = (1 / 24, 0.65)  # of the short edge: 8 to 125 px at 256x192
 MIN_SIZE_PX = 6.0
 MIN_VISIBLE = 0.4  # share of an object's pixels; what would hide more is not drawn
@@ -128,9 +128,9 @@ def _draw_distractor(rng: np.random.Generator) -> Glyph:
 
 
 def _draw_size(rng: np.random.Generator, short_edge: int) -> float:
-    """Return a diameter in pixels: on a log scale over ``SIZES``, mostly from the middle (20 to 60 px at 256x192)."""
+    """Return a diameter in pixels: on a log scale over ``SIZES``, mostly 30 to 75 px at 256x192."""
     smallest, largest = max(MIN_SIZE_PX, SIZES[0] * short_edge), SIZES[1] * short_edge
-    return float(smallest * (largest / smallest) ** rng.beta(2.4, 2.0))
+    return float(smallest * (largest / smallest) ** rng.beta(3.0, 1.6))
 
 
 def _draw_colour(rng: np.random.Generator, luminance: float, gap: float) -> Floats:

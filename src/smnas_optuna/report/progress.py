@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from smnas_optuna.engine.train import EpochReport
+from smnas_optuna.search.duration import format_seconds
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.record import TrialRecord
 
@@ -134,22 +135,6 @@ class TimeLeft:
             return None if self._later or self._running else 0.0
         this = (self.of_trial() or 0.0) if self._running else 0.0
         return this + self._later * whole
-
-
-def format_seconds(seconds: float) -> str:
-    """``seconds`` in the two units that matter: ``0.4 s``, ``45 s``, ``12 min``, ``3 h 20 min``, ``2 d 3 h``."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours} h {minutes} min"
-    days, hours = divmod(round(seconds / 3600), 24)
-    return f"{days} d {hours} h"
 
 
 class _Bars:

@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 from optuna.study import Study
 from optuna.trial import TrialState
+from optuna_dashboard import save_note
 
 from smnas_optuna.arch import DetectorSpec, decode, describe, encode
 from smnas_optuna.errors import DivergenceError
@@ -171,12 +172,12 @@ def _ask(study: Study, stage: Stage, records: Sequence[TrialRecord]) -> tuple[op
     attrs = {
         "arch": encode(spec),
         "spec": dataclasses.asdict(spec),
-        "words": describe(spec),
         "generation": generation,
         "baseline": spec in stage.baselines,
     }
     for name, value in attrs.items():
         trial.set_user_attr(name, value)
+    save_note(trial, describe(spec))  # shown by optuna-dashboard
     return trial, spec, why or f"generation {generation}"
 
 

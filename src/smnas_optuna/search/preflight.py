@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from smnas_optuna.data.cache import cache_bytes
 from smnas_optuna.engine.device import describe_device, synchronize
 from smnas_optuna.engine.train import build_optimizer, train_step
 from smnas_optuna.search.bench import Bench
+from smnas_optuna.search.duration import format_seconds
 
 MIB = 2**20
 LATENCY_SHARE = 0.5
@@ -82,8 +83,8 @@ def describe_run(bench: Bench, baselines: Sequence[DetectorSpec], *, budget: int
     weights_mib = max(p.weights_mib for p in probes)
     return [
         *lines,
-        *(f"time: about {duration(p.seconds)} a trial like {p.arch}" for p in probes),
-        f"time: about {duration(low * left)} to {duration(high * left)} for the {left} trials that are left, if they "
+        *(f"time: about {format_seconds(p.seconds)} a trial like {p.arch}" for p in probes),
+        f"time: about {format_seconds(low * left)} to {format_seconds(high * left)} for the {left} trials left, if they "
         "are between these two",
         f"memory: about {_peak_memory_mib(bench.device) + images_mib:,.0f} MiB, "
         f"of which {images_mib:,.0f} MiB are images in main memory",
@@ -91,15 +92,7 @@ def describe_run(bench: Bench, baselines: Sequence[DetectorSpec], *, budget: int
     ]
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: ``45 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def _second_time(action: object, device: torch.device) -> float:
-    assert callable(action)
+def _second_time(action: Callable[[], None], device: torch.device) -> float:
     action()
     synchronize(device)
     start = time.perf_counter()
