@@ -106,9 +106,9 @@ def test_settings_cannot_be_changed(study_dir: Path) -> None:
     settings = load_settings(study_dir)
 
     with pytest.raises(ValidationError, match="frozen"):
-        settings.train.epochs = 3
+        settings.train.epochs = 3  # type: ignore[misc]
     with pytest.raises(ValidationError, match="frozen"):
-        settings.search = settings.search
+        settings.search = settings.search  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@ from __future__ import annotations
 import re
 
 import pytest
-from arch_strategies import specs
 from hypothesis import given
 from hypothesis import strategies as st
 
 from smnas_optuna.arch import DetectorSpec, FcHeadSpec, decode, describe, encode
 from smnas_optuna.arch.codec import EXAMPLE, parse_input_size
 from smnas_optuna.errors import ArchError
+
+from .arch_strategies import specs
 
 TWO_STAGE = "128x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256"
 ONE_STAGE = "128x96.resnet18-w16.fpn-p3-p7-c64.none.retina"

@@ -8,7 +8,6 @@ from smnas_optuna.arch import (
     BASELINES,
     BackboneSpec,
     DetectorConstants,
-    DetectorSpec,
     FcHeadSpec,
     InputSize,
     NeckSpec,
@@ -105,12 +104,14 @@ def test_levels_that_no_pyramid_has_are_refused(lowest: int, highest: int) -> No
 
 
 def test_one_stage_and_two_stage_parts_do_not_mix() -> None:
-    shared = {"input_size": SPEC.input_size, "backbone": SPEC.backbone, "neck": SPEC.neck}
+    one_stage = decode("128x96.resnet18-w16.fpn-p2-p5-c64.none.retina")
 
     with pytest.raises(ArchError, match="a RetinaNet head takes no RPN"):
-        DetectorSpec(**shared, rpn=RpnSpec(), head=RetinaHeadSpec())
+        dataclasses.replace(one_stage, rpn=RpnSpec())
+    with pytest.raises(ArchError, match="a RetinaNet head takes no RPN"):
+        dataclasses.replace(SPEC, head=RetinaHeadSpec())
     with pytest.raises(ArchError, match="an RoI head needs proposals, but there is no RPN"):
-        DetectorSpec(**shared, rpn=None, head=FcHeadSpec(width=256))
+        dataclasses.replace(SPEC, rpn=None)
 
 
 def test_the_constants_are_the_papers_by_default() -> None:

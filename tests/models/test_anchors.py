@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -22,7 +22,9 @@ def _anchors(generator: PyramidAnchors, levels: Sequence[int], height: int, widt
 
 @pytest.mark.parametrize("make", [rpn_anchors, retina_anchors])
 @pytest.mark.parametrize(("height", "width"), [(96, 128), (128, 96), (800, 1344), (64, 64)])
-def test_places_of_a_level_are_its_stride_apart(make: type[PyramidAnchors], height: int, width: int) -> None:
+def test_places_of_a_level_are_its_stride_apart(
+    make: Callable[[Sequence[int], float], PyramidAnchors], height: int, width: int
+) -> None:
     levels = range(2, 8)
     generator = make(levels, 8.0)
     per_place = generator.num_anchors_per_location()[0]

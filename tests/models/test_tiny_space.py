@@ -4,12 +4,13 @@ import random
 
 import pytest
 import torch
-from tiny_detectors import CONSTANTS, NUM_CLASSES, make_batch
 
-from smnas_optuna.arch import encode
+from smnas_optuna.arch import decode, encode
 from smnas_optuna.config import StructuralSpace
 from smnas_optuna.models import build_detector
 from smnas_optuna.search_space.structural import express, gene_choices
+
+from .tiny_detectors import CONSTANTS, NUM_CLASSES, make_batch
 
 SPACE = StructuralSpace(
     input_sizes=("64x48", "64x64"),
@@ -31,7 +32,7 @@ def test_a_random_architecture_builds_trains_a_step_and_detects(seed: int) -> No
     batch = make_batch()
 
     loss = torch.stack(list(detector.losses(batch).values())).sum()
-    loss.backward()
+    torch.autograd.backward(loss)
     optimizer.step()
 
     assert loss.isfinite(), encode(spec)
@@ -46,8 +47,6 @@ def test_a_random_architecture_builds_trains_a_step_and_detects(seed: int) -> No
 @torch.inference_mode()
 def test_one_image_is_detected_where_the_top_level_is_a_single_place(head: str) -> None:
     """A latency is measured on one image: a group of a single value cannot be normalised."""
-    from smnas_optuna.arch import decode
-
     detector = build_detector(decode(f"32x32.resnet18-w4.fpn-p4-p7-c4.{head}"), NUM_CLASSES, CONSTANTS).eval()
 
     assert len(detector([torch.rand(3, 32, 32)])) == 1

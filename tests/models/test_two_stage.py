@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
-from tiny_detectors import CONSTANTS, TWO_STAGE, build
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
-from smnas_optuna.models.two_stage import ROI_SIZE, build_fc_head
+from smnas_optuna.models.two_stage import ROI_SIZE, TwoStageHead, build_fc_head
+
+from .tiny_detectors import CONSTANTS, TWO_STAGE, build
 
 # On a canvas of 448 x 448 px; (height, width) of the image on it. A thin one misleads a pooler that guesses strides.
 IMAGE_SIZES = [(448, 448), (6, 448), (448, 3)]
@@ -45,9 +46,10 @@ def test_rois_are_pooled_at_their_levels_stride_whatever_the_images_size(lowest:
 
 def test_proposals_and_samples_keep_the_constants() -> None:
     head = build(TWO_STAGE).head
+    assert isinstance(head, TwoStageHead)
 
-    assert head.rpn.pre_nms_top_n() == head.rpn.post_nms_top_n() == CONSTANTS.train_proposals  # type: ignore[operator, union-attr]
+    assert head.rpn.pre_nms_top_n() == head.rpn.post_nms_top_n() == CONSTANTS.train_proposals
     head.eval()
-    assert head.rpn.pre_nms_top_n() == head.rpn.post_nms_top_n() == CONSTANTS.test_proposals  # type: ignore[operator, union-attr]
-    assert head.roi_heads.fg_bg_sampler.batch_size_per_image == CONSTANTS.roi_samples  # type: ignore[union-attr]
-    assert head.rpn.fg_bg_sampler.batch_size_per_image == CONSTANTS.rpn_samples  # type: ignore[union-attr]
+    assert head.rpn.pre_nms_top_n() == head.rpn.post_nms_top_n() == CONSTANTS.test_proposals
+    assert head.roi_heads.fg_bg_sampler.batch_size_per_image == CONSTANTS.roi_samples
+    assert head.rpn.fg_bg_sampler.batch_size_per_image == CONSTANTS.rpn_samples

@@ -29,6 +29,7 @@ SPLITS = ("train", "val")
 EMPTY_EVERY = 16  # one image in so many has clutter, but no objects
 PORTRAIT_EVERY = 5
 MAX_OBJECTS = 8
+MAX_TURN = 0.35  # radians; most things in pictures stand upright
 SIZES = (1 / 24, 0.65)  # of the short edge: 8 to 125 px at 256x192
 MIN_SIZE_PX = 6.0
 MIN_VISIBLE = 0.4  # share of an object's pixels; what would hide more is not drawn
@@ -199,7 +200,7 @@ class _Canvas:
     def put(self, glyph: Glyph, category_id: int | None, size: float) -> bool:
         """Draw ``glyph`` somewhere, turned and stretched a little, and return whether that was possible."""
         height, width = self.owner.shape
-        angle, stretch = self.rng.uniform(0, 2 * math.pi), self.rng.uniform(0.88, 1.14)
+        angle, stretch = self.rng.uniform(-MAX_TURN, MAX_TURN), self.rng.uniform(0.88, 1.14)
         rotation = np.array([(math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))])
         matrix = np.diag([stretch, 1 / stretch]) @ rotation * (size / 2)
         margin = 0.3 * size

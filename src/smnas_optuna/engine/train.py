@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from smnas_optuna.batch import Batch, BatchSource
 from smnas_optuna.config import TrainSettings
@@ -58,15 +57,17 @@ def train(
     """
     total = len(batches) * settings.epochs
     optimizer = build_optimizer(detector, settings)
-    schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, total, settings.warmup))
+    highest_rate = optimizer.param_groups[0]["lr"]
     guard = _SkipGuard(total)
     step = 0
     detector.train()
     for epoch in range(settings.epochs):
         start, losses = time.perf_counter(), []
         for batch in batches.epoch(epoch):
+            # Not by a scheduler of torch's, which warns about a first step that was skipped.
+            for group in optimizer.param_groups:
+                group["lr"] = highest_rate * warmup_cosine(step, total, settings.warmup)
             loss, finite = train_step(detector, batch, optimizer, settings.clip_norm)
-            schedule.step()
             guard.count(finite, step)
             losses.append(loss)
             step += 1

@@ -84,8 +84,8 @@ def describe_run(bench: Bench, baselines: Sequence[DetectorSpec], *, budget: int
     return [
         *lines,
         *(f"time: about {format_seconds(p.seconds)} a trial like {p.arch}" for p in probes),
-        f"time: about {format_seconds(low * left)} to {format_seconds(high * left)} for the {left} trials left, if they "
-        "are between these two",
+        f"time: about {format_seconds(low * left)} to {format_seconds(high * left)} for the {left} trials left, if "
+        "they are between these two",
         f"memory: about {_peak_memory_mib(bench.device) + images_mib:,.0f} MiB, "
         f"of which {images_mib:,.0f} MiB are images in main memory",
         f"disk: up to about {weights_mib * min(left, settings.search.population):,.0f} MiB of weights",

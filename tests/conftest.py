@@ -1,0 +1,51 @@
+"""A study small enough for a test: 24 drawn images of 64 x 64 px, detectors of 20 thousand parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TINY_STUDY = """
+[data]
+val = "instances_val.json"
+[data.shapes]
+train_images = 24
+val_images = 12
+width = 64
+height = 64
+[space.structural]
+input_sizes = ["32x32", "64x64"]
+backbones = ["resnet18"]
+backbone_widths = [4, 8]
+neck_min_levels = [2, 3]
+neck_max_levels = [5]
+neck_channels = [8, 16]
+head_widths = [16, 32]
+[search]
+trials = 5
+population = 3
+baselines = ["64x64.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32", "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina"]
+[detector]
+anchor_scale = 4
+train_proposals = 50
+test_proposals = 30
+rpn_samples = 32
+roi_samples = 16
+score_threshold = 0.01
+[train]
+epochs = 2
+batch_size = 8
+[latency]
+images = 4
+blocks = 3
+max_seconds = 0.5
+"""
+
+
+@pytest.fixture
+def study_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / "study.toml").write_text(TINY_STUDY)
+    return folder

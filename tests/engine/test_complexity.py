@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from smnas_optuna.arch import DetectorConstants, decode
+from smnas_optuna.engine.complexity import count_complexity
+from smnas_optuna.models import build_detector, fold_weight_standardization
+from smnas_optuna.models.backbone import RESNETS, ResNet
+
+NUM_CLASSES = 5
+PROPOSALS = 30
+
+
+class _Tiny(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=4, bias=False)
+        self.norm = nn.GroupNorm(2, 8)
+        self.linear = nn.Linear(8, 5)
+
+    def fixed_work(self, images: Tensor) -> None:
+        self.linear(self.norm(self.grouped(self.conv(images))).mean((2, 3)))
+
+
+def test_a_tiny_module_is_counted_as_by_hand() -> None:
+    complexity = count_complexity(_Tiny(), long=100, short=40)
+
+    # the canvas of 100 x 40 is 128 x 64: 64 x 32 places after a stride of 2
+    assert complexity.multiply_adds == 64 * 32 * (3 * 8 * 9 + 8 * 2 * 9) + 8 * 5
+    assert complexity.num_params == (3 * 8 * 9 + 8) + 8 * 2 * 9 + 2 * 8 + (8 * 5 + 5)
+
+
+def test_counting_leaves_the_module_as_it_is() -> None:
+    module = _Tiny().train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+
+    count_complexity(module, long=64, short=64)
+
+    assert module.training
+    assert {p.device.type for p in module.parameters()} == {"cpu"}
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert all(p.grad is None for p in module.parameters())
+
+
+def _conv(inputs: int, outputs: int, size: int, *edges: int) -> int:
+    """Multiply-adds of a convolution on square grids of these edges."""
+    return inputs * outputs * size**2 * sum(edge**2 for edge in edges)
+
+
+# ResNet-18 of base width 4 on a canvas of 64 x 64, and a pyramid of 4 channels over p4 and p5
+BACKBONE = (
+    _conv(3, 4, 7, 32)
+    + 4 * _conv(4, 4, 3, 16)
+    + _conv(4, 8, 3, 8) + 3 * _conv(8, 8, 3, 8) + _conv(4, 8, 1, 8)
+    + _conv(8, 16, 3, 4) + 3 * _conv(16, 16, 3, 4) + _conv(8, 16, 1, 4)
+    + _conv(16, 32, 3, 2) + 3 * _conv(32, 32, 3, 2) + _conv(16, 32, 1, 2)
+)  # fmt: skip
+NECK = _conv(16, 4, 1, 4) + _conv(32, 4, 1, 2) + _conv(4, 4, 3, 4, 2)
+RPN = _conv(4, 4, 3, 4, 2) + _conv(4, 3 + 12, 1, 4, 2)
+FC_HEAD = PROPOSALS * (4 * 49 * 8 + 8 * 8 + 8 * 5 * (NUM_CLASSES + 1))
+RETINA_HEAD = 8 * _conv(4, 4, 3, 4, 2) + _conv(4, 9 * (NUM_CLASSES + 4), 3, 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("head", "multiply_adds"),
+    [("rpn.fc-w8", BACKBONE + NECK + RPN + FC_HEAD), ("none.retina", BACKBONE + NECK + RETINA_HEAD)],
+)
+def test_a_whole_detector_is_counted_as_by_hand(head: str, multiply_adds: int) -> None:
+    constants = DetectorConstants(test_proposals=PROPOSALS)
+    detector = build_detector(decode(f"64x48.resnet18-w4.fpn-p4-p5-c4.{head}"), NUM_CLASSES, constants)
+
+    complexity = count_complexity(detector, long=64, short=48)
+
+    assert complexity.multiply_adds == multiply_adds
+    assert complexity.num_params == sum(p.numel() for p in detector.parameters())
+    assert count_complexity(fold_weight_standardization(detector), long=64, short=48) == complexity
+
+
+class _Backbone(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = ResNet(*RESNETS["resnet50"], 64, nn.BatchNorm2d)
+
+    def fixed_work(self, images: Tensor) -> None:
+        self.trunk(images)
+
+
+def test_resnet50_has_its_published_size_and_work() -> None:
+    with torch.device("meta"):
+        theirs = torchvision.models.resnet50(weights=None).eval()
+        work: list[int] = []
+        for module in theirs.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_hook(
+                    lambda conv, _, out: work.append(out.numel() * conv.in_channels * conv.kernel_size[0] ** 2)
+                )
+        theirs(torch.empty(1, 3, 224, 224))
+        complexity = count_complexity(_Backbone(), long=224, short=224)
+
+    assert complexity.multiply_adds == sum(work)
+    assert complexity.multiply_adds == pytest.approx(
+        4.09e9, rel=2e-3
+    )  # torchvision's documentation, with its classifier
+    assert complexity.num_params == 25_557_032 - 2048 * 1000 - 1000

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from smnas_optuna.cli import main
+
+
+def smnas(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    return int(caught.value.code or 0)
+
+
+def test_the_command_line_needs_no_torch_to_say_what_it_can_do() -> None:
+    code = "import sys; from smnas_optuna.cli import app; print('torch' in sys.modules, 'optuna' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["False", "False"]
+
+
+# What a script may rely on: a change here breaks somebody's command.
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        (["structural"], {"--data", "--trials", "--device", "--dry-run"}),
+        (["front"], {"--format"}),
+        (["dashboard"], {"--port"}),
+        (["data", "make-shapes"], {"--train-images", "--val-images", "--seed"}),
+        (["data", "check"], {"--data"}),
+    ],
+)
+def test_options_are_these(command: list[str], options: set[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert smnas(*command, "--help") == 0
+    words = capsys.readouterr().out.replace("│", " ").split()
+    assert {word.strip(",") for word in words if word.startswith("--")} - {"--help"} == options
+
+
+def write(path: Path, values: object) -> Path:
+    path.write_text(json.dumps(values))
+    return path
+
+
+def make_data(folder: Path, *, val: bool = True) -> Path:
+    """Two training images and one for validation, 40 x 30 px, one box each."""
+    (folder / "images").mkdir(parents=True)
+    for number in (1, 2, 3):
+        pixels = np.random.default_rng(number).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
+    for name, ids in {"train": (1, 2), "val": (3,)}.items():
+        if name == "train" or val:
+            write(
+                folder / f"instances_{name}.json",
+                {
+                    "images": [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in ids],
+                    "annotations": [{"id": i, "image_id": i, "category_id": 7, "bbox": [5, 5, 10, 10]} for i in ids],
+                    "categories": [{"id": 7, "name": "thing"}],
+                },
+            )
+    return folder
+
+
+@pytest.fixture
+def own_data_study(study_dir: Path) -> Path:
+    """The tiny study on data of one's own instead of drawn images."""
+    text = (study_dir / "study.toml").read_text()
+    (study_dir / "study.toml").write_text(text.replace("[data.shapes]", "").replace("train_images = 24", ""))
+    lines = (study_dir / "study.toml").read_text().splitlines()
+    own = [line for line in lines if line.split(" ")[0] not in ("val_images", "width", "height")]
+    (study_dir / "study.toml").write_text("\n".join(own))
+    return study_dir
+
+
+Spoil = Callable[[Path], object]
+
+
+def edit(change: Callable[[dict[str, list[dict[str, object]]]], object], name: str = "train") -> Spoil:
+    def spoil(data: Path) -> None:
+        path = data / f"instances_{name}.json"
+        values = json.loads(path.read_text())
+        change(values)
+        write(path, values)
+
+    return spoil
+
+
+BAD_DATA: dict[str, tuple[Spoil, str]] = {
+    "no annotations": (lambda d: (d / "instances_train.json").unlink(), "instances_train.json"),
+    "not JSON": (lambda d: (d / "instances_train.json").write_text("{"), "instances_train.json"),
+    "not COCO": (lambda d: write(d / "instances_train.json", [1, 2]), "instances_train.json"),
+    "image missing": (lambda d: (d / "images" / "2.png").unlink(), "2.png"),
+    "image truncated": (
+        lambda d: (d / "images" / "2.png").write_bytes((d / "images" / "2.png").read_bytes()[:900]),
+        "2.png",
+    ),
+    "image outside": (edit(lambda v: v["images"][0].update(file_name="../instances_train.json")), "../instances"),
+    "another size": (edit(lambda v: v["images"][0].update(width=41)), "41"),
+    "box without area": (edit(lambda v: v["annotations"][1].update(bbox=[1, 1, 0, 5])), "annotation 2"),
+    "box outside": (edit(lambda v: v["annotations"][1].update(bbox=[50, 1, 5, 5])), "annotation 2"),
+    "box NaN": (edit(lambda v: v["annotations"][1].update(bbox=[float("nan"), 1, 5, 5])), "annotation 2"),
+    "no such image": (edit(lambda v: v["annotations"][1].update(image_id=99)), "99"),
+    "no such category": (edit(lambda v: v["annotations"][1].update(category_id=8)), "8"),
+    "duplicate id": (edit(lambda v: v["images"][1].update(id=1)), "1"),
+    "no categories": (edit(lambda v: v["categories"].clear()), "categories"),
+    "no training images": (edit(lambda v: v.update(images=[], annotations=[])), "instances_train.json"),
+    "no boxes": (edit(lambda v: v["annotations"].clear()), "instances_train.json"),
+    "other categories": (edit(lambda v: v["categories"][0].update(name="other"), "val"), "other"),
+    "shared image": (
+        lambda d: (d / "images" / "3.png").write_bytes((d / "images" / "1.png").read_bytes()),
+        "1 of 1 validation images",
+    ),
+}
+
+
+@pytest.mark.parametrize("problem", BAD_DATA)
+def test_bad_data_is_refused_with_where_what_and_fix(
+    problem: str, own_data_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_data(tmp_path / "data")
+    spoil, named = BAD_DATA[problem]
+    spoil(data)
+
+    status = smnas("structural", own_data_study, "--data", data, "--device", "cpu")
+
+    error = capsys.readouterr().err
+    assert status == 1
+    assert error.startswith("error: ")
+    assert named in error
+    assert "\n  fix: " in error
+    assert "Traceback" not in error
+    assert not (own_data_study / "study.db").exists(), "nothing is begun with bad data"
+
+
+def test_good_data_passes_the_check(own_data_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = make_data(tmp_path / "data")
+
+    assert smnas("data", "check", own_data_study, "--data", data) == 0
+
+    assert "train: 2 images, 2 boxes, 1 classes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("epochs = 2", "epoch = 2", "unknown key `train.epoch`\n  fix: did you mean `epochs`?"),
+        ("epochs = 2", "epochs = 0", "train.epochs: Input should be greater than 0, but got 0"),
+        ("trials = 5", 'trials = "many"', "search.trials: "),
+        ("resnet18-w8.", "resnet19-w8.", "'resnet19' is not known"),
+        ("resnet18-w8.", "resnet18-w16.", "backbone.width 16 is none of its choices"),
+        ("[train]", "[train", "is not TOML"),
+    ],
+)
+def test_bad_settings_are_refused(
+    old: str, new: str, message: str, study_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = study_dir / "study.toml"
+    path.write_text(path.read_text().replace(old, new))
+
+    assert smnas("structural", study_dir, "--device", "cpu") == 1
+
+    error = capsys.readouterr().err
+    assert message in error
+    assert "fix: " in error
+
+
+def test_no_study_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert smnas("structural", tmp_path) == 1
+    assert f"error: {tmp_path}/study.toml: there is no such file\n  fix: " in capsys.readouterr().err
+
+
+def test_no_data_folder(own_data_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert smnas("structural", own_data_study, "--data", tmp_path / "nowhere", "--device", "cpu") == 1
+    assert f"error: {tmp_path}/nowhere: there is no such folder\n  fix: " in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_cuda_without_cuda(study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert smnas("structural", study_dir, "--device", "cuda") == 1
+    assert "error: --device cuda: torch " in capsys.readouterr().err
+
+
+def test_a_database_that_is_none(study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (study_dir / "study.db").write_text("not a database")
+
+    for command in (["structural"], ["front"], ["dashboard"]):
+        assert smnas(*command, study_dir) == 1
+        assert "study.db" in capsys.readouterr().err
+
+
+def test_front_before_there_is_a_study(study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert smnas("front", study_dir, "--format", "json") == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "fix: start one: smnas structural" in captured.err
+
+
+def test_dry_run_says_what_it_takes_and_begins_nothing(study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert smnas("structural", study_dir, "--device", "cpu", "--dry-run") == 0
+
+    out = capsys.readouterr().out
+    assert "data: 24 training and 12 validation images, 10 classes" in out
+    assert "space: 48 architectures; budget: 5 of them" in out
+    for word in ("device: kind cpu", "time: about", "memory: about", "disk: up to about"):
+        assert word in out
+    assert not (study_dir / "study.db").exists()
+
+
+def test_make_shapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert smnas("data", "make-shapes", tmp_path / "s", "--train-images", "3", "--val-images", "2") == 0
+    assert len(json.loads((tmp_path / "s" / "instances_train.json").read_text())["images"]) == 3
+    assert "3 training and 2 validation images" in capsys.readouterr().out

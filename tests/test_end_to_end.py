@@ -1,0 +1,184 @@
+"""The command as a user gives it, in processes of its own, on a study that takes seconds a trial."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smnas_optuna.search.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_records
+from smnas_optuna.search.study import STRUCTURAL, find_study
+
+pytestmark = pytest.mark.slow
+SMNAS = [sys.executable, "-W", "error", "-c", "from smnas_optuna.cli import main; main()"]
+PATIENCE = 120
+
+
+def smnas(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [*SMNAS, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=check, timeout=PATIENCE)
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[str]:
+    command = [*SMNAS, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def records(study_dir: Path) -> list[TrialRecord]:
+    study = find_study(study_dir, STRUCTURAL)
+    return [] if study is None else read_records(study)
+
+
+def wait_for_trial(study_dir: Path, process: subprocess.Popen[str], number: int) -> None:
+    """Return while trial ``number`` is being trained."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        found = records(study_dir)
+        if len(found) > number and found[number].state == "running":
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"trial {number} did not start within {PATIENCE} s")
+
+
+def front(study_dir: Path) -> dict[str, Any]:
+    values = json.loads(smnas("front", study_dir, "--format", "json").stdout)
+    assert isinstance(values, dict)
+    return values
+
+
+def test_a_search_from_its_first_command_to_its_front(study_dir: Path) -> None:
+    run = smnas("structural", study_dir, "--device", "cpu")
+
+    assert "ended: budget reached: 5 of 5 architectures are trained" in run.stdout
+    assert "\x1b" not in run.stdout, "a log file gets no control codes"
+    found = front(study_dir)
+    assert found["trials"] == {
+        "complete": 5,
+        "pruned": 0,
+        "failed": 0,
+        "cached": found["trials"]["cached"],
+        "running": 0,
+    }
+    assert found["device"]["kind"] == "cpu"
+    latencies = [member["latency_ms"] for member in found["front"]]
+    assert latencies == sorted(latencies)
+    trained = [record for record in records(study_dir) if record.trained]
+    for record in trained:
+        on_front = record.arch in [member["arch"] for member in found["front"]]
+        assert (study_dir / "runs" / str(record.arch) / "weights.safetensors").exists() == on_front
+        assert (study_dir / "runs" / str(record.arch) / "train.log").read_text().count(" epoch ") == 2
+        assert set(record.attrs["seconds"]) == {"load", "train", "evaluate", "latency"}
+        assert len(record.attrs["metrics"]) == 12
+        assert record.attrs["flops"] == 2 * (record.multiply_adds or 0) > 0
+    assert [record.baseline for record in trained[:2]] == [True, True]
+    assert max(record.generation or 0 for record in trained) >= 1
+
+    with (study_dir / "report" / "front.csv").open() as file:
+        assert [row["arch"] for row in csv.DictReader(file)] == [member["arch"] for member in found["front"]]
+    assert (study_dir / "report" / "front.png").stat().st_size > 10_000
+    again = smnas("structural", study_dir, "--device", "cpu")
+    assert "ended: budget reached: 5 of 5" in again.stdout
+    assert len(records(study_dir)) == len(trained) + found["trials"]["cached"]
+    further = smnas("structural", study_dir, "--device", "cpu", "--trials", "6")
+    assert "ended: budget reached: 6 of 6" in further.stdout
+
+
+def test_killed_in_the_middle_the_same_command_goes_on(study_dir: Path) -> None:
+    process = start("structural", study_dir, "--device", "cpu")
+    wait_for_trial(study_dir, process, 2)
+    process.kill()
+    process.wait()
+    before = records(study_dir)
+
+    smnas("structural", study_dir, "--device", "cpu")
+
+    after = records(study_dir)
+    assert [record for record in after[:2] if record.trained] == [record for record in before if record.trained]
+    assert (after[2].state, after[2].reason, after[2].killed) == ("failed", INTERRUPTED, True)
+    assert after[3].arch == after[2].arch
+    assert after[3].trained
+    archs = [record.arch for record in after if record.trained]
+    assert len(archs) == len(set(archs)) == 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_cleanly(study_dir: Path, number: signal.Signals) -> None:
+    process = start("structural", study_dir, "--device", "cpu")
+    wait_for_trial(study_dir, process, 1)
+
+    second = smnas("structural", study_dir, "--device", "cpu", check=False)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=20)
+
+    assert second.returncode == 1
+    assert f"another search is running here (process {process.pid})" in second.stderr
+    assert process.returncode == 128 + number
+    assert f"stopped by {number.name}; finished trials are kept, the same command goes on" in out
+    last = records(study_dir)[1]
+    assert (last.state, last.reason, last.killed) == ("failed", INTERRUPTED, False)
+
+
+def test_an_architecture_that_kills_its_process_twice_is_given_up(study_dir: Path) -> None:
+    text = (study_dir / "study.toml").read_text()
+    (study_dir / "study.toml").write_text(text.replace("epochs = 2", "epochs = 50"))
+    for _ in range(2):
+        process = start("structural", study_dir, "--device", "cpu")
+        wait_for_trial(study_dir, process, len(records(study_dir)))
+        process.kill()
+        process.wait()
+        # the study says how far the training came; make it say that no epoch was finished
+        unfinished = records(study_dir)[-1]
+        if unfinished.epochs_done:
+            pytest.skip("this machine finished an epoch before it could be killed")
+
+    process = start("structural", study_dir, "--device", "cpu")
+    wait_for_trial(study_dir, process, 2)
+    process.terminate()
+    process.communicate(timeout=20)
+
+    first, second, third = records(study_dir)[:3]
+    assert first.arch == second.arch != third.arch
+    assert (first.reason, second.reason) == (INTERRUPTED, KILLED_TWICE)
+
+
+def test_other_data_settings_or_space_are_refused_and_named(study_dir: Path) -> None:
+    smnas("structural", study_dir, "--device", "cpu", "--trials", "1")
+    text = (study_dir / "study.toml").read_text()
+    changes = {
+        "epochs = 2": ("epochs = 3", "recipe.train.epochs was 2, is 3"),
+        "neck_channels = [8, 16]": ("neck_channels = [8, 16, 24]", "space.neck_channels was [8, 16], is [8, 16, 24]"),
+        "[train]": ("[train]\nflip = 0.1", "recipe.train.flip was 0.5, is 0.1"),
+    }
+    for old, (new, message) in changes.items():
+        (study_dir / "study.toml").write_text(text.replace(old, new))
+        refused = smnas("structural", study_dir, "--device", "cpu", check=False)
+        assert refused.returncode == 1
+        assert message in refused.stderr
+        assert "Traceback" not in refused.stderr
+    (study_dir / "study.toml").write_text(text)
+    image = next((study_dir / "data" / "images").iterdir())
+    image.write_bytes(next(p for p in (study_dir / "data" / "images").iterdir() if p != image).read_bytes())
+    refused = smnas("structural", study_dir, "--device", "cpu", check=False)
+    assert refused.returncode == 1
+    assert "data" in refused.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_refused(study_dir: Path) -> None:
+    study_dir.chmod(0o555)
+    try:
+        refused = smnas("structural", study_dir, "--device", "cpu", check=False)
+    finally:
+        study_dir.chmod(0o755)
+    assert refused.returncode == 1
+    assert "fix: " in refused.stderr
+    assert "Traceback" not in refused.stderr
