@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+
+# So small a detector gains nothing from a second thread, and waits for it where other processes are busy.
+torch.set_num_threads(1)
 
 TINY_STUDY = """
 [data]

@@ -193,5 +193,5 @@ def _report(study_dir: Path, console: Console) -> None:
     summary = summarize(load_study(study_dir, STRUCTURAL))
     print_front(summary, console)
     with explained_disk_errors(study_dir):
-        for path in write_front(summary, study_dir):
+        for path in write_front(summary, study_dir / "report"):
             console.print(f"wrote {path}", soft_wrap=True, highlight=False)

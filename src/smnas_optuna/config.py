@@ -45,13 +45,13 @@ MaxLevel = Annotated[int, _checked(lambda level: NeckSpec(min_level=2, max_level
 Width = Annotated[int, _checked(lambda width: FcHeadSpec(width=width))]
 
 Choice = TypeVar("Choice")
-Choices = Annotated[tuple[Choice, ...], Field(min_length=1)]
+Choices = Annotated[tuple[Choice, ...], Field(min_length=1, strict=False)]  # a TOML array is a list
 
 
 class Settings(BaseModel):
     """Base of every table of a study file: frozen; a key that nobody reads is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ShapesSettings(Settings):
@@ -139,7 +139,7 @@ class SearchSettings(Settings):
     trials: PositiveInt = 60
     population: Annotated[int, Field(ge=2)] = 20
     seed: Annotated[int, Field(ge=0)] = 0
-    baselines: tuple[Arch, ...] = ()
+    baselines: Annotated[tuple[Arch, ...], Field(strict=False)] = ()
 
 
 class DetectorSettings(Settings):
@@ -182,7 +182,7 @@ class TrainSettings(Settings):
     warmup: Fraction = 0.1
     clip_norm: Positive = 10.0
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
-    scale_jitter: tuple[Positive, Positive] = (0.8, 1.25)
+    scale_jitter: Annotated[tuple[Positive, Positive], Field(strict=False)] = (0.8, 1.25)
 
     @field_validator("scale_jitter")
     @classmethod

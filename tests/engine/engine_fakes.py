@@ -9,9 +9,6 @@ from torch import Tensor, nn
 
 from smnas_optuna.batch import Batch
 
-# So small a module gains nothing from a second thread, and waits for it where other processes are busy.
-torch.set_num_threads(1)
-
 
 def make_batch(images: Tensor, image_ids: Sequence[int] | None = None) -> Batch:
     """Images without boxes."""

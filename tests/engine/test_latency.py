@@ -58,7 +58,7 @@ def test_a_detector_against_itself_has_a_ratio_of_one() -> None:
 
     stats = measure_latency(candidate, _images(4), reference, _images(4), LatencySettings(images=4, blocks=7))
 
-    assert stats.ratio == pytest.approx(1, abs=0.25)
+    assert stats.ratio == pytest.approx(1, abs=0.3)
 
 
 def test_blocks_take_turns_after_a_warm_up_and_go_through_the_images() -> None:
@@ -113,14 +113,15 @@ def test_a_measurement_can_be_stopped_after_any_run() -> None:
     assert len(calls) == WARM_UP_RUNS + 3
 
 
-def test_a_hiccup_of_the_machine_does_not_move_the_ratio() -> None:
+def test_hiccups_of_the_machine_do_not_move_the_ratio() -> None:
     calls: Calls = []
 
     class Hiccup(_Sleeper):
         def detect(self, batch: Batch) -> None:
             super().detect(batch)
-            if sum(name == self.name for name, _ in calls) in (WARM_UP_RUNS + 2, WARM_UP_RUNS + 9):
-                time.sleep(0.1)
+            run = sum(name == self.name for name, _ in calls) - WARM_UP_RUNS
+            if run > 0 and (run % 4 == 1 or run in range(9, 13)):  # one run of every block, and all of the third
+                time.sleep(0.03)
 
     stats = measure_latency(
         Hiccup("candidate", 3, calls),
@@ -130,7 +131,7 @@ def test_a_hiccup_of_the_machine_does_not_move_the_ratio() -> None:
         LatencySettings(images=4, blocks=7),
     )
 
-    assert stats.ratio == pytest.approx(1, abs=0.25)
+    assert stats.ratio == pytest.approx(1, abs=0.3)
 
 
 @given(

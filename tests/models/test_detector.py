@@ -12,7 +12,7 @@ from smnas_optuna.batch import Batch
 from smnas_optuna.engine.checkpoint import load_weights, save_weights
 from smnas_optuna.models import Detector, fold_weight_standardization
 
-from .tiny_detectors import ARCHS, CONSTANTS, NUM_CLASSES, build, make_batch, spread_predictions, targets
+from .tiny_detectors import ARCHS, CONSTANTS, NUM_CLASSES, ONE_STAGE, build, make_batch, spread_predictions, targets
 
 # (height, width): both orientations, odd, square, enlarged, thin in either direction
 SIZES = [(96, 128), (128, 96), (33, 71), (201, 47), (50, 50), (7, 9), (2, 200), (200, 3), (1, 1)]
@@ -231,6 +231,16 @@ def test_training_on_a_list_is_training_on_its_batch(arch: str) -> None:
     torch.testing.assert_close(batch.boxes[0, 0], torch.tensor([4.0, 6.0, 40.0, 60.0]))
     for name, loss in _losses(detector, batch).items():
         torch.testing.assert_close(losses[name], loss)
+
+
+def test_boxes_of_a_list_are_scaled_as_their_image_is() -> None:
+    """Rounded to whole pixels, a thin image is not scaled by the same factor in both directions."""
+    detector = build(ONE_STAGE)
+
+    (_, batch), *_ = detector._batches(_images([(5, 199)]), [targets([(0, 0, 199, 5)], [1])])
+
+    assert batch.sizes.tolist() == [[2, 64]]
+    torch.testing.assert_close(batch.boxes[0, 0], torch.tensor([0.0, 0.0, 64.0, 2.0]))
 
 
 @kinds

@@ -10,9 +10,6 @@ from smnas_optuna.arch import DetectorConstants, decode
 from smnas_optuna.batch import Batch, canvas_size
 from smnas_optuna.models import Detector, build_detector
 
-# So small a detector gains nothing from a second thread, and waits for it where other processes are busy.
-torch.set_num_threads(1)
-
 NUM_CLASSES = 3
 ONE_STAGE = "64x48.resnet18-w8.fpn-p3-p6-c8.none.retina"
 TWO_STAGE = "64x48.resnet18-w8.fpn-p2-p6-c8.rpn.fc-w16"

@@ -60,8 +60,8 @@ def train(
     highest_rate = optimizer.param_groups[0]["lr"]
     guard = _SkipGuard(total)
     step = 0
-    detector.train()
     for epoch in range(settings.epochs):
+        detector.train()  # an evaluation between two epochs leaves it in another mode
         start, losses = time.perf_counter(), []
         for batch in batches.epoch(epoch):
             # Not by a scheduler of torch's, which warns about a first step that was skipped.

@@ -1,0 +1,98 @@
+"""Do a larger input and a wider network pay on the embedded data? AP of three detectors over three seeds.
+
+    python benchmarks/shapes_pay.py [--study studies/shapes] [--seeds 3] [--output benchmarks/shapes_pay.json]
+
+The recipe is the study file's; the detectors are the smallest one and the same with twice the input size or twice the
+width. Goes on where it was stopped: what the output file holds is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from smnas_optuna.arch import decode
+from smnas_optuna.config import load_settings
+from smnas_optuna.data import CachePool
+from smnas_optuna.engine.checkpoint import write_json
+from smnas_optuna.engine.device import choose_device, describe_device, library_versions
+from smnas_optuna.engine.evaluate import coco_metrics, detect
+from smnas_optuna.engine.train import train
+from smnas_optuna.search.bench import Bench
+from smnas_optuna.search.interrupt import StopRequest
+from smnas_optuna.search.listener import Listener
+from smnas_optuna.search.stages import load_data
+
+DETECTORS = {
+    "small": "64x48.resnet18-w8.fpn-p2-p5-c32.rpn.fc-w128",
+    "twice the input size": "128x96.resnet18-w8.fpn-p2-p5-c32.rpn.fc-w128",
+    "twice the width": "64x48.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256",
+}
+
+
+def main() -> None:
+    """Train what is missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", type=Path, default=Path("studies/shapes"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/shapes_pay.json"))
+    arguments = parser.parse_args()
+    bench = load_bench(arguments.study)
+    about = {
+        "recipe": bench.settings.train.model_dump(mode="json"),
+        "data": bench.splits.content_hash,
+        "device": describe_device(bench.device),
+        "versions": library_versions(),
+    }
+    results: dict[str, dict[str, Any]] = {}
+    if arguments.output.exists():
+        stored = json.loads(arguments.output.read_text())
+        results = stored["results"] if stored["data"] == about["data"] and stored["recipe"] == about["recipe"] else {}
+    for seed in range(arguments.seeds):
+        for name, arch in DETECTORS.items():
+            if str(seed) not in results.setdefault(name, {}):
+                results[name][str(seed)] = measure(bench, arch, seed)
+                write_json(arguments.output, {**about, "detectors": DETECTORS, "results": results})
+                print(f"{name}, seed {seed}: {results[name][str(seed)]}", flush=True)
+    print(table(results))
+
+
+def load_bench(study_dir: Path) -> Bench:
+    """The study's data, settings and device."""
+    settings = load_settings(study_dir)
+    _, splits = load_data(study_dir, None, settings, Listener(), StopRequest())
+    caches = CachePool(study_dir / "cache", print)
+    return Bench(study_dir=study_dir, settings=settings, splits=splits, caches=caches, device=choose_device("auto"))
+
+
+def measure(bench: Bench, arch: str, seed: int) -> dict[str, float]:
+    """Train once and return AP, AP50 (both 0 to 1) and seconds."""
+    spec, start = decode(arch), time.perf_counter()
+    detector = bench.build(spec, seed)
+    train(detector, bench.train_batches(spec.input_size, seed), bench.settings.train)
+    found = detect(detector, bench.val_batches(spec.input_size), bench.splits.val.category_ids)
+    metrics = coco_metrics(bench.splits.val.ground_truth(), found)
+    return {"ap": metrics.ap, "ap50": metrics.ap50, "seconds": round(time.perf_counter() - start, 1)}
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """Mean AP (x100) over the seeds, standard deviation, and gain over the small detector."""
+    lines = ["| detector | AP (x100) | sd | gain | seconds |", "| --- | --- | --- | --- | --- |"]
+    small = statistics.mean(run["ap"] for run in results["small"].values())
+    for name, runs in results.items():
+        aps = [run["ap"] for run in runs.values()]
+        mean, sd = statistics.mean(aps), statistics.stdev(aps) if len(aps) > 1 else float("nan")
+        seconds = statistics.mean(run["seconds"] for run in runs.values())
+        lines.append(
+            f"| {name}: `{DETECTORS[name]}` | {100 * mean:.1f} | {100 * sd:.1f} | {100 * (mean - small):+.1f} | "
+            f"{seconds:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
