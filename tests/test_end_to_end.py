@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,23 @@ def smnas(*arguments: str | Path, check: bool = True) -> subprocess.CompletedPro
     return subprocess.run(command, capture_output=True, text=True, check=check, timeout=PATIENCE, env=ENVIRONMENT)
 
 
-def start(*arguments: str | Path) -> subprocess.Popen[str]:
-    command = [*SMNAS, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT)
+@contextmanager
+def searching(study_dir: Path) -> Iterator[subprocess.Popen[str]]:
+    """A search that is killed when the body is done with it."""
+    command = [*SMNAS, "structural", str(study_dir), "--device", "cpu"]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, **pipes, text=True, env=ENVIRONMENT) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def make_slow(study_dir: Path) -> None:
+    """Make an epoch last longer than any test waits."""
+    text = (study_dir / "study.toml").read_text()
+    text = text.replace("train_images = 24", "train_images = 400").replace("batch_size = 8", "batch_size = 1")
+    (study_dir / "study.toml").write_text(text)
 
 
 def records(study_dir: Path) -> list[TrialRecord]:
@@ -94,10 +110,8 @@ def test_a_search_from_its_first_command_to_its_front(study_dir: Path) -> None:
 
 
 def test_killed_in_the_middle_the_same_command_goes_on(study_dir: Path) -> None:
-    process = start("structural", study_dir, "--device", "cpu")
-    wait_for_trial(study_dir, process, 2)
-    process.kill()
-    process.wait()
+    with searching(study_dir) as process:
+        wait_for_trial(study_dir, process, 2)
     before = records(study_dir)
 
     smnas("structural", study_dir, "--device", "cpu")
@@ -113,36 +127,28 @@ def test_killed_in_the_middle_the_same_command_goes_on(study_dir: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_cleanly(study_dir: Path, number: signal.Signals) -> None:
-    process = start("structural", study_dir, "--device", "cpu")
-    wait_for_trial(study_dir, process, 1)
-
-    second = smnas("structural", study_dir, "--device", "cpu", check=False)
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=20)
+    make_slow(study_dir)
+    with searching(study_dir) as process:
+        wait_for_trial(study_dir, process, 0)
+        second = smnas("structural", study_dir, "--device", "cpu", check=False)
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=20)
 
     assert second.returncode == 1
     assert f"another search is running here (process {process.pid})" in second.stderr
     assert process.returncode == 128 + number
     assert f"stopped by {number.name}; finished trials are kept, the same command goes on" in out
-    last = records(study_dir)[1]
+    (last,) = records(study_dir)
     assert (last.state, last.reason, last.killed) == ("failed", INTERRUPTED, False)
 
 
 def test_an_architecture_that_kills_its_process_twice_is_given_up(study_dir: Path) -> None:
-    text = (study_dir / "study.toml").read_text()
-    # an epoch that no machine finishes before it is killed
-    text = text.replace("train_images = 24", "train_images = 400").replace("batch_size = 8", "batch_size = 1")
-    (study_dir / "study.toml").write_text(text)
+    make_slow(study_dir)
     for number in range(2):
-        process = start("structural", study_dir, "--device", "cpu")
-        wait_for_trial(study_dir, process, number)
-        process.kill()
-        process.wait()
-
-    process = start("structural", study_dir, "--device", "cpu")
-    wait_for_trial(study_dir, process, 2)
-    process.terminate()
-    process.communicate(timeout=20)
+        with searching(study_dir) as process:
+            wait_for_trial(study_dir, process, number)
+    with searching(study_dir) as process:
+        wait_for_trial(study_dir, process, 2)
 
     first, second, third = records(study_dir)[:3]
     assert first.arch == second.arch != third.arch

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def test_the_rate_ends_at_zero() -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", SGD), ("adamw", AdamW)])
-def test_norms_and_biases_do_not_decay_and_nothing_is_left_out(name: str, kind: type) -> None:
+def test_norms_and_biases_do_not_decay_and_nothing_is_left_out(name: Literal["sgd", "adamw"], kind: type) -> None:
     detector = _regressor()
     optimizer = build_optimizer(detector, TrainSettings(optimizer=name, weight_decay=0.3))
 
@@ -60,7 +61,7 @@ def test_norms_and_biases_do_not_decay_and_nothing_is_left_out(name: str, kind: 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize(("batch_size", "rate"), [(16, 0.4), (8, 0.2), (1, 0.025), (64, 1.6)])
-def test_the_rate_is_linear_in_the_batch(optimizer: str, batch_size: int, rate: float) -> None:
+def test_the_rate_is_linear_in_the_batch(optimizer: Literal["sgd", "adamw"], batch_size: int, rate: float) -> None:
     settings = TrainSettings(optimizer=optimizer, learning_rate=0.4, batch_size=batch_size)
 
     groups = build_optimizer(_regressor(), settings).param_groups

@@ -36,6 +36,8 @@ DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUO
 def create_study(study_dir: Path, name: str, sampler: BaseSampler) -> Study:
     """Return the study ``name`` in ``study_dir``, made if it is not there: minimise latency, maximise mAP."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # the listener tells, and better
+    if not (study_dir / DATABASE).exists():
+        _make_database(study_dir)
     study = optuna.create_study(
         storage=_storage(study_dir),
         sampler=sampler,
@@ -161,6 +163,14 @@ def _storage(study_dir: Path) -> RDBStorage:
         if "not a database" in str(error) or "malformed" in str(error):
             raise _no_database(path, str(error.orig)) from error
         raise
+
+
+def _make_database(study_dir: Path) -> None:
+    """Make the tables under another name first: who looks at the study meanwhile sees none, or a whole one."""
+    partial = study_dir / f"{DATABASE}.part"
+    partial.unlink(missing_ok=True)
+    RDBStorage(f"sqlite:///{partial}").engine.dispose()
+    partial.replace(study_dir / DATABASE)
 
 
 def _no_database(path: Path, cause: str) -> StudyError:
