@@ -23,8 +23,6 @@ from smnas_optuna.engine.device import choose_device, describe_device, library_v
 from smnas_optuna.engine.evaluate import coco_metrics, detect
 from smnas_optuna.engine.train import train
 from smnas_optuna.search.bench import Bench
-from smnas_optuna.search.interrupt import StopRequest
-from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.stages import load_data
 
 DETECTORS = {
@@ -45,18 +43,21 @@ def main() -> None:
     about = {
         "recipe": bench.settings.train.model_dump(mode="json"),
         "data": bench.splits.content_hash,
+        "detectors": DETECTORS,
         "device": describe_device(bench.device),
         "versions": library_versions(),
     }
     results: dict[str, dict[str, Any]] = {}
     if arguments.output.exists():
         stored = json.loads(arguments.output.read_text())
-        results = stored["results"] if stored["data"] == about["data"] and stored["recipe"] == about["recipe"] else {}
+        if {name: stored[name] for name in about} != about:
+            parser.error(f"{arguments.output} was measured with other data, recipe, device or versions: move it away")
+        results = stored["results"]
     for seed in range(arguments.seeds):
         for name, arch in DETECTORS.items():
             if str(seed) not in results.setdefault(name, {}):
                 results[name][str(seed)] = measure(bench, arch, seed)
-                write_json(arguments.output, {**about, "detectors": DETECTORS, "results": results})
+                write_json(arguments.output, {**about, "results": results})
                 print(f"{name}, seed {seed}: {results[name][str(seed)]}", flush=True)
     print(table(results))
 
@@ -64,7 +65,7 @@ def main() -> None:
 def load_bench(study_dir: Path) -> Bench:
     """The study's data, settings and device."""
     settings = load_settings(study_dir)
-    _, splits = load_data(study_dir, None, settings, Listener(), StopRequest())
+    _, splits = load_data(study_dir, None, settings, lambda *_: None)
     caches = CachePool(study_dir / "cache", print)
     return Bench(study_dir=study_dir, settings=settings, splits=splits, caches=caches, device=choose_device("auto"))
 

@@ -18,14 +18,15 @@ class Batch:
     """``B`` images of one orientation on one canvas, with their boxes padded to ``M`` an image.
 
     The canvas is the input size rounded up to a multiple of 32 (see :func:`canvas_size`); each image is resized to fit
-    inside the input size, aspect ratio kept, and lies in the upper left corner. Shapes depend on the input size and the
-    orientation alone. Within an image real boxes come first; a box of label 0 is padding.
+    inside the input size, aspect ratio kept, and lies in the upper left corner; in a batch that was augmented it may
+    have moved, and ``sizes`` is then the lower right corner of what is seen of it. Shapes depend on the input size and
+    the orientation alone. Within an image real boxes come first; a box of label 0 is padding.
 
     Attributes:
         images: Tensor[B, 3, H, W], RGB; uint8 in 0..255, or float in [0, 1].
         boxes: float32 Tensor[B, M, 4], (x1, y1, x2, y2) in pixels of the canvas.
         labels: int64 Tensor[B, M], 1..num_classes, 0 for padding.
-        crowd: bool Tensor[B, M], whether a box is a COCO crowd region: neither an object nor background.
+        crowd: bool Tensor[B, M], whether a box is a COCO crowd region, which is no object of its own.
         num_boxes: int64 Tensor[B], boxes that are not padding, crowd regions included.
         image_ids: int64 Tensor[B], COCO image ids.
         sizes: int64 Tensor[B, 2], (height, width) of each resized image on the canvas.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -105,15 +106,7 @@ def front(
     format: Annotated[Format, typer.Option(help="What is printed; the files are written in any case.")] = Format.table,
 ) -> None:
     """Show the Pareto front and write it to STUDY_DIR/report, also while a search runs."""
-    from smnas_optuna.report.summary import summarize
-    from smnas_optuna.report.tables import front_csv, front_json
-    from smnas_optuna.search.study import STRUCTURAL, load_study
-
-    if format is Format.table:
-        _report(study_dir, _console())
-        return
-    summary = summarize(load_study(study_dir, STRUCTURAL))
-    sys.stdout.write(front_csv(summary) if format is Format.csv else front_json(summary))
+    _report(study_dir, _console(), format)
 
 
 @app.command()
@@ -149,12 +142,12 @@ def check_data(study_dir: StudyDir, data: DataDir = None) -> None:
     """Check the data of a study, every image included."""
     from smnas_optuna.config import load_settings
     from smnas_optuna.report.progress import ConsoleListener
-    from smnas_optuna.search.interrupt import StopRequest
     from smnas_optuna.search.stages import load_data
+    from smnas_optuna.search.study import explained_disk_errors
 
     console = _console()
-    with ConsoleListener(console) as listener:
-        root, splits = load_data(study_dir, data, load_settings(study_dir), listener, StopRequest())
+    with ConsoleListener(console) as listener, explained_disk_errors(study_dir):
+        root, splits = load_data(study_dir, data, load_settings(study_dir), partial(listener.step, "load"))
     for role, split in (("train", splits.train), ("val", splits.val)):
         boxes = sum(len(image.boxes) for image in split.images)
         counts = f"{len(split.images)} images, {boxes} boxes, {split.num_classes} classes"
@@ -183,15 +176,20 @@ def _console() -> Console:
     return Console()
 
 
-def _report(study_dir: Path, console: Console) -> None:
+def _report(study_dir: Path, console: Console, format: Format = Format.table) -> None:
     """Print the front and write its files."""
     from smnas_optuna.report.files import write_front
     from smnas_optuna.report.summary import summarize
-    from smnas_optuna.report.tables import print_front
+    from smnas_optuna.report.tables import front_csv, front_json, print_front
     from smnas_optuna.search.study import STRUCTURAL, explained_disk_errors, load_study
 
-    summary = summarize(load_study(study_dir, STRUCTURAL))
-    print_front(summary, console)
     with explained_disk_errors(study_dir):
+        summary = summarize(load_study(study_dir, STRUCTURAL))
+        if format is Format.table:
+            print_front(summary, console)
+        else:
+            sys.stdout.write(front_csv(summary) if format is Format.csv else front_json(summary))
+            sys.stdout.flush()
         for path in write_front(summary, study_dir / "report"):
-            console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+            if format is Format.table:
+                console.print(f"wrote {path}", soft_wrap=True, highlight=False)

@@ -145,7 +145,7 @@ class SearchSettings(Settings):
 class DetectorSettings(Settings):
     """``[detector]``: what all candidates share; see :class:`smnas_optuna.arch.DetectorConstants`."""
 
-    anchor_scale: Positive = _DETECTOR.anchor_scale
+    anchor_scale: Annotated[float, Field(ge=1)] = _DETECTOR.anchor_scale
     train_proposals: PositiveInt = _DETECTOR.train_proposals
     test_proposals: PositiveInt = _DETECTOR.test_proposals
     rpn_samples: PositiveInt = _DETECTOR.rpn_samples

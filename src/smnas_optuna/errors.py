@@ -41,5 +41,9 @@ class StudyError(SmnasError):
     """A study that cannot go on: made by something else, locked, damaged, or not started yet."""
 
 
+class OutOfMemoryError(SmnasError):
+    """A detector that does not fit into the memory of its device. The architecture is at fault, not the run."""
+
+
 class DivergenceError(SmnasError):
     """A training whose losses or gradients stopped being finite numbers. The architecture is at fault, not the run."""

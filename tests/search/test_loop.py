@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.config import StructuralSpace
-from smnas_optuna.errors import DivergenceError
+from smnas_optuna.errors import DivergenceError, OutOfMemoryError
 from smnas_optuna.search.interrupt import Interrupted, StopRequest
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import ASKED_PER_BUDGET, FAILURES_IN_A_ROW, Evaluation, Outcome, Stage, search
@@ -141,8 +141,8 @@ def test_it_ends_when_it_has_asked_too_often() -> None:
     ("error", "reason"),
     [
         (DivergenceError("it diverged", fix="x"), "DivergenceError: it diverged"),
-        (RuntimeError("out of memory\nlong story"), "RuntimeError: out of memory"),
-        (MemoryError(), "MemoryError: "),
+        (OutOfMemoryError("12 MiB are missing", fix="x"), "OutOfMemoryError: 12 MiB are missing"),
+        (RuntimeError("bad\nlong story"), "RuntimeError: bad"),
     ],
 )
 def test_failures_in_a_row_end_it_with_the_reason(study: optuna.Study, error: Exception, reason: str) -> None:
@@ -155,6 +155,21 @@ def test_failures_in_a_row_end_it_with_the_reason(study: optuna.Study, error: Ex
     assert outcome.reason == f"5 trials in a row failed; the last one: {reason}"
     assert [record.reason for record in read_records(study)] == [reason] * FAILURES_IN_A_ROW
     assert len({record.arch for record in read_records(study)}) == FAILURES_IN_A_ROW, "a failed one is not tried again"
+
+
+def test_a_search_on_a_broken_machine_blames_no_architecture(study: optuna.Study) -> None:
+    def broken(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
+        if encode(spec) == BASELINES[0]:
+            raise DivergenceError("its own fault", fix="x")
+        raise RuntimeError("the GPU has fallen off the bus")
+
+    run(study, broken)
+    recorder = Recorder()
+    run(study, budget=8, listener=recorder)
+
+    assert recorder.asked[0] == (BASELINES[1], "baseline")
+    assert BASELINES[0] not in trained_archs(study)
+    assert len(trained_archs(study)) == 8
 
 
 def test_a_single_failure_is_remembered_and_the_search_goes_on(study: optuna.Study) -> None:
@@ -170,7 +185,7 @@ def test_a_single_failure_is_remembered_and_the_search_goes_on(study: optuna.Stu
 
 
 def test_a_repeat_of_a_failed_architecture_is_pruned_without_training() -> None:
-    study = make_study(population=4)
+    study = make_study(population=12)  # the first generation is drawn blindly
 
     def failing_small(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
         if spec.backbone.width == 8:
@@ -182,6 +197,7 @@ def test_a_repeat_of_a_failed_architecture_is_pruned_without_training() -> None:
     records = read_records(study)
     failed = {record.arch for record in records if record.state == "failed"}
     pruned = [record for record in records if record.state == "pruned"]
+    assert pruned
     assert len([r for r in records if r.state == "failed"]) == len(failed)
     for record in pruned:
         assert record.arch in failed
@@ -276,6 +292,26 @@ def test_kills_after_an_epoch_do_not_give_it_up(study: optuna.Study) -> None:
 
     assert recorder.asked[0][0] == BASELINES[1]
     assert BASELINES[1] in trained_archs(study)
+
+
+def test_an_end_that_could_not_be_stored_is_no_kill(study: optuna.Study) -> None:
+    for _ in range(3):
+        die_with(study, BASELINES[1], epochs_done=0)
+    recorder = Recorder()
+
+    stage, stop = make_stage(), StopRequest()
+    search(study, stage, closed_form, budget=3, listener=recorder, stop=stop, previous_died=False)
+
+    assert recorder.notes[0] == f"trial 0 ({BASELINES[1]}): its end could not be stored; interrupted"
+    assert BASELINES[1] in trained_archs(study)
+
+
+def test_a_trial_that_waits_to_be_asked_is_asked_before_another_is_enqueued(study: optuna.Study) -> None:
+    study.enqueue_trial(dict(make_stage().genome(decode(BASELINES[0]))))  # and then the process died
+
+    run(study, budget=2)
+
+    assert [record.arch for record in read_records(study)] == list(BASELINES)
 
 
 def test_a_stop_request_ends_it_between_trials(study: optuna.Study) -> None:

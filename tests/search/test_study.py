@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -68,6 +71,58 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path,
     assert (tmp_path / DATABASE).read_bytes() == content
 
 
+def test_a_folder_in_the_place_of_the_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / DATABASE).mkdir()
+
+    with pytest.raises(StudyError, match="is no study database: it is no file"):
+        find_study(tmp_path, STRUCTURAL)
+
+
+def test_a_database_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as database:
+        database.execute("CREATE TABLE addresses (name TEXT)")
+    before = (tmp_path / DATABASE).read_bytes()
+
+    for look in (partial(find_study, tmp_path, STRUCTURAL), partial(make, tmp_path)):
+        with pytest.raises(StudyError, match="is no study database: it holds other tables: addresses"):
+            look()
+
+    assert (tmp_path / DATABASE).read_bytes() == before
+
+
+def test_an_empty_file_is_a_study_that_was_never_made(tmp_path: Path) -> None:
+    (tmp_path / DATABASE).touch()
+
+    assert find_study(tmp_path, STRUCTURAL) is None
+    assert (tmp_path / DATABASE).stat().st_size == 0
+    assert make(tmp_path).trials == []
+
+
+def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "50% off? #1 & more"
+    folder.mkdir()
+
+    make(folder).ask()
+
+    assert len(load_study(folder, STRUCTURAL).trials) == 1
+
+
+def test_whether_the_last_process_died_is_known(tmp_path: Path) -> None:
+    with locked(tmp_path) as first:
+        pass
+    code = (
+        "import os, sys; from pathlib import Path; from smnas_optuna.search.study import locked\n"
+        "with locked(Path(sys.argv[1])):\n    os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    with locked(tmp_path) as second:
+        pass
+    with locked(tmp_path) as third:
+        pass
+
+    assert (first, second, third) == (False, True, False)
+
+
 def test_a_fingerprint_that_fits_passes(tmp_path: Path) -> None:
     study = make(tmp_path)
     check_fingerprint(study, DEPENDS_ON, tmp_path)  # a new study has none yet
@@ -120,8 +175,9 @@ def test_a_second_process_is_refused_and_told_who_holds_the_folder(tmp_path: Pat
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
         (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
         (OperationalError("INSERT", {}, Exception("database or disk is full")), "database or disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "/a/file"), "/a/file: Permission denied"),
     ],
-    ids=["full", "read-only", "sqlite full"],
+    ids=["full", "read-only", "sqlite full", "a file of another"],
 )
 def test_disk_errors_say_what_to_do(tmp_path: Path, error: Exception, cause: str) -> None:
     with pytest.raises(StudyError) as caught, explained_disk_errors(tmp_path):

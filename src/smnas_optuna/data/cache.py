@@ -15,7 +15,7 @@ from PIL import Image
 
 from smnas_optuna.batch import canvas_size, fit_inside
 from smnas_optuna.data.coco import CocoDataset, ImageRecord
-from smnas_optuna.data.images import MEAN_COLOUR, decode_image, file_identity
+from smnas_optuna.data.images import MEAN_COLOUR, Progress, decode_image, file_identity
 from smnas_optuna.data.memory import free_memory
 from smnas_optuna.data.parallel import map_in_threads
 from smnas_optuna.errors import DataError
@@ -36,6 +36,7 @@ class ImageCache:
         short: Short edge of the input size.
         file: Where the pixels are kept instead of in memory. A file that is there is used as it is; otherwise it is
             written under another name and then renamed.
+        on_progress: Told about the images that are being decoded; may raise to stop.
 
     Attributes:
         rows: By orientation (portrait or not), the positions in ``dataset.images`` of its images, in that order.
@@ -45,7 +46,15 @@ class ImageCache:
         DataError: If an image cannot be decoded as stated, or the file cannot be written.
     """
 
-    def __init__(self, dataset: CocoDataset, *, long: int, short: int, file: Path | None = None) -> None:
+    def __init__(
+        self,
+        dataset: CocoDataset,
+        *,
+        long: int,
+        short: int,
+        file: Path | None = None,
+        on_progress: Progress = lambda *_: None,
+    ) -> None:
         self.dataset = dataset
         self.long = long
         self.short = short
@@ -54,6 +63,7 @@ class ImageCache:
             for portrait in (False, True)
         }
         self.in_memory = file is None
+        self._on_progress = on_progress
         buffer = self._fill_memory() if file is None else self._map(file)
         buffer.setflags(write=False)
         self.pixels: dict[bool, NDArray[np.uint8]] = {}
@@ -71,7 +81,10 @@ class ImageCache:
     def _render(self) -> Iterator[NDArray[np.uint8]]:
         """The canvases, landscape ones first."""
         images = (self.dataset.images[index] for rows in self.rows.values() for index in rows)
-        return map_in_threads(lambda image: render(image, self.long, self.short), images)
+        canvases = map_in_threads(lambda image: render(image, self.long, self.short), images)
+        for done, canvas in enumerate(canvases, start=1):
+            self._on_progress(done, len(self.dataset.images))
+            yield canvas
 
     def _fill_memory(self) -> NDArray[np.uint8]:
         buffer = np.empty(self.num_bytes, np.uint8)
@@ -113,11 +126,20 @@ class CachePool:
     Args:
         folder: Where such files are kept; the next process finds them there.
         note: Told what is kept on disk.
+        on_progress: Told about the images that are being decoded; may raise to stop.
         free_bytes: Gives the free memory in bytes.
     """
 
-    def __init__(self, folder: Path, note: Note, *, free_bytes: Callable[[], int] = free_memory) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        note: Note,
+        *,
+        on_progress: Progress = lambda *_: None,
+        free_bytes: Callable[[], int] = free_memory,
+    ) -> None:
         self._folder = folder
+        self._on_progress = on_progress
         self._note = note
         self._free_bytes = free_bytes
         self._caches: OrderedDict[tuple[CocoDataset, int, int], ImageCache] = OrderedDict()
@@ -144,7 +166,7 @@ class CachePool:
                     f"{len(dataset.images)} images at {long}x{short} take {needed / 2**20:,.0f} MiB, "
                     f"more than half of the free memory: kept on disk in {file}"
                 )
-            self._caches[key] = ImageCache(dataset, long=long, short=short, file=file)
+            self._caches[key] = ImageCache(dataset, long=long, short=short, file=file, on_progress=self._on_progress)
         self._caches.move_to_end(key)
         return self._caches[key]
 

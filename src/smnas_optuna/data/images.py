@@ -93,15 +93,17 @@ def index_content(
     new = [(key, record) for key, record in zip(keys, records, strict=True) if key not in known]
     failures: list[DataError] = []
     results = map_in_threads(_hash_or_error, [record for _, record in new])
-    for done, ((key, _), result) in enumerate(zip(new, results, strict=True), start=1):
-        if isinstance(result, DataError):
-            failures.append(result)
-        else:
-            known[key] = result
-        if on_progress:
-            on_progress(done, len(new))
-    if index_file is not None and new:
-        _write_index(index_file, {key: known[key] for key in keys if key in known})
+    try:
+        for done, ((key, _), result) in enumerate(zip(new, results, strict=True), start=1):
+            if isinstance(result, DataError):
+                failures.append(result)
+            else:
+                known[key] = result
+            if on_progress:
+                on_progress(done, len(new))
+    finally:  # who stops here has not decoded for nothing
+        if index_file is not None and new:
+            _write_index(index_file, {key: known[key] for key in keys if key in known})
     if len(failures) > 1:
         message = f"{len(failures)} of {len(records)} images cannot be used"
         fix = "replace these files, or take them out of the annotation file"

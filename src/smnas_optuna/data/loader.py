@@ -17,7 +17,7 @@ from smnas_optuna.data.coco import CocoDataset
 Rows = NDArray[np.int64]
 """Positions within one orientation of a cache."""
 
-_DEVICE_SHARE = 4  # all pixels move to the GPU if they take at most this part of what is free there
+_DEVICE_SHARE = 8  # all pixels move to the GPU if they take at most this part of what is free there
 
 
 class DetectionLoader:

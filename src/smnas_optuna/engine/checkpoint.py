@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -26,7 +26,8 @@ def save_weights(folder: Path, detector: nn.Module, description: Mapping[str, An
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / WEIGHTS_FILE
     partial = weights.with_name(WEIGHTS_FILE + ".part")
-    save_file({name: tensor.contiguous() for name, tensor in detector.state_dict().items()}, partial)
+    # Not save_file: its errors are no OSErrors, and its files are readable by their owner only.
+    partial.write_bytes(save({name: tensor.contiguous() for name, tensor in detector.state_dict().items()}))
     replace_durably(partial, weights)
     write_json(folder / DETECTOR_FILE, description)
     return weights

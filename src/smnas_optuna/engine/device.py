@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import torch
 import torchvision
 
-from smnas_optuna.errors import DeviceError
+from smnas_optuna.errors import DeviceError, OutOfMemoryError
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 
@@ -50,6 +52,19 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done all that it was asked to do."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+@contextmanager
+def explained_out_of_memory() -> Iterator[None]:
+    """Turn the errors of an allocation that failed, on a GPU or in main memory, into an OutOfMemoryError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = (str(error).splitlines() or ["main memory is full"])[0]
+        # torch has a class of its own for GPUs only
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+            raise OutOfMemoryError(text, fix="lower [train] batch_size, or take smaller choices") from error
+        raise
 
 
 def _cpu_model() -> str:

@@ -35,6 +35,8 @@ class LatencyStats:
         p10_ms: 10th percentile.
         p90_ms: 90th percentile.
         reference_median_ms: Of all runs of the reference, in this process.
+        reference_p10_ms: 10th percentile.
+        reference_p90_ms: 90th percentile.
         num_runs: Timed runs of the candidate.
         num_blocks: Pairs of blocks.
     """
@@ -44,6 +46,8 @@ class LatencyStats:
     p10_ms: float
     p90_ms: float
     reference_median_ms: float
+    reference_p10_ms: float
+    reference_p90_ms: float
     num_runs: int
     num_blocks: int
 
@@ -84,12 +88,15 @@ def measure_latency(
         ]
         blocks.append((pair[0], pair[1]))
     runs = sorted(ms for candidate, _ in blocks for ms in candidate)
+    reference_runs = sorted(ms for _, block in blocks for ms in block)
     return LatencyStats(
         ratio=statistics.median(statistics.median(mine) / statistics.median(its) for mine, its in blocks),
         median_ms=statistics.median(runs),
         p10_ms=runs[len(runs) // 10],
         p90_ms=runs[len(runs) * 9 // 10],
-        reference_median_ms=statistics.median(ms for _, its in blocks for ms in its),
+        reference_median_ms=statistics.median(reference_runs),
+        reference_p10_ms=reference_runs[len(runs) // 10],
+        reference_p90_ms=reference_runs[len(runs) * 9 // 10],
         num_runs=len(runs),
         num_blocks=len(blocks),
     )

@@ -138,6 +138,9 @@ class Detector(nn.Module):
 
 
 def _targets(batch: Batch) -> list[dict[str, Tensor]]:
-    """Boxes Tensor[N, 4] and labels Tensor[N] of each image, for torchvision's heads: no padding, no crowd regions."""
+    """Boxes Tensor[N, 4] and labels Tensor[N] of each image, for torchvision's heads: no padding, no crowd regions.
+
+    torchvision's matchers know no regions to ignore: an anchor on a crowd counts as background.
+    """
     real = (batch.labels > 0) & ~batch.crowd
     return [{"boxes": batch.boxes[i][real[i]], "labels": batch.labels[i][real[i]]} for i in range(len(batch))]

@@ -9,7 +9,7 @@ from smnas_optuna.search.record import TrialRecord
 class Listener:
     """Hears what a search does, and does nothing with it: override what is of interest.
 
-    Every method may raise :class:`smnas_optuna.search.loop.Interrupted`, which ends the search cleanly.
+    Every method may raise :class:`smnas_optuna.search.interrupt.Interrupted`, which ends the search cleanly.
     """
 
     def note(self, text: str) -> None:

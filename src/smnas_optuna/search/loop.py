@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from optuna_dashboard import save_note
 
 from smnas_optuna.arch import DetectorSpec, decode, describe, encode
-from smnas_optuna.errors import DivergenceError
+from smnas_optuna.errors import DivergenceError, OutOfMemoryError
 from smnas_optuna.search.evolution import frozen, join_population, leave_population
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener
@@ -25,6 +25,8 @@ ASKED_PER_BUDGET = 20
 """A search ends after this many times its budget of trials, most of them repeats."""
 FAILURES_IN_A_ROW = 5
 """A search ends when so many trials in a row have failed."""
+OWN_FAULTS = (DivergenceError.__name__, OutOfMemoryError.__name__, KILLED_TWICE)
+"""How the reasons of failures begin that are an architecture's own, whatever else fails beside them."""
 KILLS_WITHOUT_PROGRESS = 2
 """An architecture is given up when so many processes died with it before an epoch was finished."""
 
@@ -72,6 +74,7 @@ def search(
     budget: int,
     listener: Listener,
     stop: StopRequest,
+    previous_died: bool = True,
     after_trial: Callable[[list[TrialRecord]], None] = lambda _: None,
 ) -> Outcome:
     """Search until the budget is reached, the space exhausted, too much asked, or too many trials failed in a row.
@@ -81,17 +84,18 @@ def search(
     Args:
         study: With an NSGA-II sampler.
         stage: What is searched.
-        evaluate: Trains an architecture. A :class:`DivergenceError` or RuntimeError is the architecture's failure; any
-            other exception ends the search and leaves the architecture to be tried again.
+        evaluate: Trains an architecture. A DivergenceError, OutOfMemoryError or RuntimeError is a failure; any other
+            exception ends the search and leaves the architecture to be tried again.
         budget: Unique architectures to train in all, earlier runs included.
         listener: Told what happens.
         stop: Asked between trials.
+        previous_died: Whether the last process on this study died, rather than ended.
         after_trial: Called with all records whenever a trial has ended.
 
     Raises:
         Interrupted: If asked to stop; the running trial is stored as interrupted.
     """
-    recover_dead_trials(study, listener)
+    recover_dead_trials(study, listener, killed=previous_died)
     failures = 0
     while True:
         stop.check()
@@ -120,8 +124,11 @@ def search(
         after_trial(records)
 
 
-def recover_dead_trials(study: Study, listener: Listener) -> None:
-    """Store the trials of processes that died as interrupted, or as killed twice if that is what they are."""
+def recover_dead_trials(study: Study, listener: Listener, *, killed: bool) -> None:
+    """Store trials that no process works on as interrupted, or as killed twice if that is what they are.
+
+    Not ``killed``: the process ended in order but could not store that, as on a full disk; no architecture's fault.
+    """
     for dead in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         record = read_record(dead)
         fruitless = [
@@ -129,13 +136,13 @@ def recover_dead_trials(study: Study, listener: Listener) -> None:
             for r in read_records(study)
             if r.arch == record.arch and r.killed and r.epochs_done == 0 and r.state == "failed"
         ]
-        given_up = record.epochs_done == 0 and len(fruitless) + 1 >= KILLS_WITHOUT_PROGRESS and record.arch is not None
-        reason = KILLED_TWICE if given_up else INTERRUPTED
-        attrs = {"reason": reason, "killed": True}
-        for name, value in attrs.items():
+        given_up = killed and record.epochs_done == 0 and len(fruitless) + 1 >= KILLS_WITHOUT_PROGRESS
+        reason = KILLED_TWICE if given_up and record.arch is not None else INTERRUPTED
+        for name, value in {"reason": reason, "killed": killed}.items():
             study._storage.set_trial_user_attr(dead._trial_id, name, value)
         study.tell(dead.number, state=TrialState.FAIL)
-        listener.note(f"trial {dead.number} ({record.arch or 'no architecture yet'}): its process died; {reason}")
+        end = "its process died" if killed else "its end could not be stored"
+        listener.note(f"trial {dead.number} ({record.arch or 'no architecture yet'}): {end}; {reason}")
 
 
 def _why_end(records: Sequence[TrialRecord], stage: Stage, budget: int, failures: int) -> Outcome | None:
@@ -151,9 +158,10 @@ def _why_end(records: Sequence[TrialRecord], stage: Stage, budget: int, failures
     if failures >= FAILURES_IN_A_ROW:
         last = records[-1].reason
         return Outcome(reason=f"{failures} trials in a row failed; the last one: {last}", failed=True, trained=trained)
-    if len(records) >= ASKED_PER_BUDGET * budget:
+    asked = sum(record.reason != INTERRUPTED for record in records)
+    if asked >= ASKED_PER_BUDGET * budget:
         return Outcome(
-            reason=f"asked for {len(records)} architectures, {ASKED_PER_BUDGET} times the budget of {budget}; "
+            reason=f"asked for {asked} architectures, {ASKED_PER_BUDGET} times the budget of {budget}; "
             f"{trained} were new",
             failed=False,
             trained=trained,
@@ -164,7 +172,8 @@ def _why_end(records: Sequence[TrialRecord], stage: Stage, budget: int, failures
 def _ask(study: Study, stage: Stage, records: Sequence[TrialRecord]) -> tuple[optuna.Trial, DetectorSpec, str]:
     """A new trial, its architecture, and why it is asked for."""
     wanted, why = _wanted(stage, records)
-    if wanted is not None:
+    # a process that died between the next two calls has left a trial that is waiting to be asked
+    if wanted is not None and all(record.state != "waiting" for record in records):
         study.enqueue_trial(dict(stage.genome(wanted)))
     trial = study.ask()
     generation = join_population(study, trial)
@@ -194,15 +203,25 @@ def _wanted(stage: Stage, records: Sequence[TrialRecord]) -> tuple[DetectorSpec 
 
 
 def _settled(records: Sequence[TrialRecord]) -> dict[str, TrialRecord]:
-    """The trial that settled each known architecture: trained, pruned, or failed through a fault of its own."""
-    return {
-        record.arch: record
-        for record in records
-        if record.arch is not None
-        and record.cached_from is None
-        and record.state in ("complete", "pruned", "failed")
-        and record.reason != INTERRUPTED
-    }
+    """The trial that settled each known architecture: trained, pruned, or failed through a fault of its own.
+
+    Where so many trials failed in a row that the search ended, the machine may have been at fault rather than they.
+    """
+    settled: dict[str, TrialRecord] = {}
+    row: list[TrialRecord] = []
+    for record in records:
+        if record.arch is None or record.cached_from is not None or record.reason == INTERRUPTED:
+            continue
+        if record.state not in ("complete", "pruned", "failed"):
+            continue
+        settled[record.arch] = record
+        row = [*row, record] if record.state == "failed" else []
+        if len(row) == FAILURES_IN_A_ROW:
+            for failed in row:
+                if not str(failed.reason).startswith(OWN_FAULTS):
+                    settled.pop(str(failed.arch), None)
+            row = []
+    return settled
 
 
 def _answer_from(known: TrialRecord, study: Study, trial: optuna.Trial, arch: str) -> None:
@@ -230,9 +249,11 @@ def _train(
         for name, value in evaluation.attrs.items():
             trial.set_user_attr(name, value)
         study.tell(trial, [evaluation.latency_ms, evaluation.ap])
-    except (DivergenceError, RuntimeError, MemoryError) as error:
-        message = error.message if isinstance(error, DivergenceError) else (str(error).splitlines() or [""])[0]
-        _fail(study, trial, f"{type(error).__name__}: {message}")
+    except (DivergenceError, OutOfMemoryError) as error:
+        _fail(study, trial, f"{type(error).__name__}: {error.message}")
+        return False
+    except RuntimeError as error:
+        _fail(study, trial, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
         return False
     except BaseException:
         # Whatever ended the run, the architecture is not at fault.

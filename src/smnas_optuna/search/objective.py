@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import optuna
 
 from smnas_optuna.arch import DetectorSpec, encode
 from smnas_optuna.engine.checkpoint import remove_weights, save_weights
 from smnas_optuna.engine.complexity import count_complexity
-from smnas_optuna.engine.device import describe_device, library_versions
+from smnas_optuna.engine.device import describe_device, explained_out_of_memory, library_versions
 from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
 from smnas_optuna.engine.latency import LatencyStats, measure_latency
 from smnas_optuna.engine.train import EpochReport, train
@@ -52,70 +54,42 @@ class Objective:
 
         Raises:
             DivergenceError: If training diverged.
-            RuntimeError: If the device ran out of memory, or the AP is not a number.
+            OutOfMemoryError: If the detector does not fit into memory.
             Interrupted: If asked to stop.
         """
-        arch, bench = encode(spec), self.bench
-        seed = derive_seed(bench.settings.search.seed, arch)
-        seconds: dict[str, float] = {}
-        log = _Log(run_folder(bench.study_dir, arch) / LOG_FILE)
-        log.write(f"trial {trial.number}: {arch}, seed {seed}, {describe_device(bench.device)}")
-        with log.failures():
-            with _timed("load", seconds):
-                train_batches, val_batches = (
-                    bench.train_batches(spec.input_size, seed),
-                    bench.val_batches(spec.input_size),
-                )
-            detector = bench.build(spec, seed)
+        bench = self.bench
+        run = _Run(bench, spec, trial)
+        with run.recorded(), explained_out_of_memory():
+            with run.phase("load"):
+                train_batches = bench.train_batches(spec.input_size, run.seed)
+                val_batches = bench.val_batches(spec.input_size)
+            detector = bench.build(spec, run.seed)
             complexity = count_complexity(detector, long=spec.input_size.long, short=spec.input_size.short)
-
-            def end_of_epoch(report: EpochReport) -> None:
-                trial.set_user_attr("epochs_done", report.epoch)
-                log.write(
-                    f"epoch {report.epoch}/{report.epochs}: loss {report.loss:.4f}, "
-                    f"{report.skipped_steps} steps skipped, {report.seconds:.1f} s"
+            run.store({**dataclasses.asdict(complexity), "flops": 2 * complexity.multiply_adds})
+            with run.phase("train"):
+                skipped = train(
+                    detector,
+                    train_batches,
+                    bench.settings.train,
+                    on_step=self._steps("train"),
+                    on_epoch=partial(self._end_epoch, run),
                 )
-                self.listener.epoch(report)
-
-            with _timed("train", seconds):
-                settings = bench.settings.train
-                skipped = train(detector, train_batches, settings, on_step=self._steps("train"), on_epoch=end_of_epoch)
-            with _timed("evaluate", seconds):
-                detections = detect(
-                    detector, val_batches, bench.splits.val.category_ids, on_step=self._steps("evaluate")
-                )
-                metrics = coco_metrics(bench.splits.val.ground_truth(), detections)
-            if math.isnan(metrics.ap):
-                raise RuntimeError("the AP is not a number")
-            with _timed("latency", seconds):
+            with run.phase("evaluate"):
+                category_ids = bench.splits.val.category_ids
+                found = detect(detector, val_batches, category_ids, on_step=self._steps("evaluate"))
+                metrics = coco_metrics(bench.splits.val.ground_truth(), found)
+            with run.phase("latency"):
                 latency = self._latency(detector, spec)
-            latency_ms = latency.ratio * self._reference_ms(trial.study, latency)
-            log.write(f"AP {metrics.ap:.4f}, {latency_ms:.3f} ms")
-        attrs = {
-            "num_params": complexity.num_params,
-            "multiply_adds": complexity.multiply_adds,
-            "flops": 2 * complexity.multiply_adds,
-            "metrics": _json(metrics),
-            "latency": {**_json(latency), "reference": bench.settings.reference},
-            "device": describe_device(bench.device),
-            "versions": library_versions(),
-            "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
-            "skipped_steps": skipped,
-            "num_detections": len(detections),
-            "seed": seed,
-        }
-        folder = run_folder(bench.study_dir, arch)
-        description = {
-            "arch": arch,
-            "classes": dict(zip(bench.splits.val.category_ids, bench.splits.val.category_names, strict=True)),
-            "constants": dataclasses.asdict(bench.settings.detector.constants()),
-            "latency_ms": latency_ms,
-            "ap": metrics.ap,
-            **attrs,
-        }
-        save_weights(folder, detector, description)
-        weights = {"weights": str(folder.relative_to(bench.study_dir))}
-        return Evaluation(latency_ms=latency_ms, ap=metrics.ap, attrs={**attrs, **weights})
+            latency_ms = latency.ratio * _reference_ms(trial.study, latency)
+            run.write(f"AP {metrics.ap:.4f}, {latency_ms:.3f} ms")
+            results = {
+                "metrics": _json(metrics),
+                "latency": {**_json(latency), "reference": bench.settings.reference},
+                "skipped_steps": skipped,
+            }
+            save_weights(run.folder, detector, self._description(run.arch, latency_ms, results))
+        weights = str(run.folder.relative_to(bench.study_dir))
+        return Evaluation(latency_ms=latency_ms, ap=metrics.ap, attrs={**results, "weights": weights})
 
     def keep_front_weights(self, records: list[TrialRecord]) -> None:
         """Remove the weights of trials that are not on the front; once dominated, a trial stays so."""
@@ -124,17 +98,20 @@ class Objective:
             if record.trained and record.arch not in front:
                 remove_weights(run_folder(self.bench.study_dir, str(record.arch)))
 
+    def _end_epoch(self, run: _Run, report: EpochReport) -> None:
+        run.store({"epochs_done": report.epoch})
+        run.write(
+            f"epoch {report.epoch}/{report.epochs}: loss {report.loss:.4f}, "
+            f"{report.skipped_steps} steps skipped, {report.seconds:.1f} s"
+        )
+        self.listener.epoch(report)
+
     def _latency(self, detector: Detector, spec: DetectorSpec) -> LatencyStats:
         reference, reference_images = self.bench.reference
         images = self.bench.timed_images(spec.input_size)
         shipped = fold_weight_standardization(detector)
         settings = self.bench.settings.latency
         return measure_latency(shipped, images, reference, reference_images, settings, on_step=self.stop.check)
-
-    def _reference_ms(self, study: optuna.Study, latency: LatencyStats) -> float:
-        if REFERENCE_MS not in study.user_attrs:
-            study.set_user_attr(REFERENCE_MS, latency.reference_median_ms)
-        return float(study.user_attrs[REFERENCE_MS])
 
     def _steps(self, phase: str) -> Callable[[int, int], None]:
         def step(done: int, total: int) -> None:
@@ -143,38 +120,76 @@ class Objective:
 
         return step
 
+    def _description(self, arch: str, latency_ms: float, results: Mapping[str, Any]) -> dict[str, Any]:
+        """What stands beside the weights, so that they can be used without the study."""
+        val, constants = self.bench.splits.val, self.bench.settings.detector.constants()
+        return {
+            "arch": arch,
+            "classes": list(val.category_names),  # label 1 is the first
+            "category_ids": list(val.category_ids),
+            "constants": dataclasses.asdict(constants),
+            "latency_ms": latency_ms,
+            "device": describe_device(self.bench.device),
+            "versions": library_versions(),
+            **results,
+        }
+
 
 def run_folder(study_dir: Path, arch: str) -> Path:
     """Where the log and the weights of an architecture lie."""
     return study_dir / "runs" / arch
 
 
-class _Log:
-    """A trial's log file: a line a fact, with the time; kept when the trial is tried again."""
+class _Run:
+    """One attempt at an architecture: its seed, its folder, its log, and the seconds that each phase took."""
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
+    def __init__(self, bench: Bench, spec: DetectorSpec, trial: optuna.Trial) -> None:
+        self.arch = encode(spec)
+        self.seed = derive_seed(bench.settings.search.seed, self.arch)
+        self.folder = run_folder(bench.study_dir, self.arch)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._trial = trial
+        self._seconds: dict[str, float] = {}
+        device = describe_device(bench.device)
+        self.store({"seed": self.seed, "device": device, "versions": library_versions()})
+        self.write(f"trial {trial.number}: {self.arch}, seed {self.seed}, {device}")
+
+    def store(self, attrs: Mapping[str, Any]) -> None:
+        """Keep JSON values with the trial."""
+        for name, value in attrs.items():
+            self._trial.set_user_attr(name, value)
 
     def write(self, line: str) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
+        """Add a line with the time to the log, which is kept when the architecture is tried again."""
+        with (self.folder / LOG_FILE).open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {line}\n")
 
     @contextmanager
-    def failures(self) -> Iterator[None]:
-        """Note the exception that leaves the body."""
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the seconds of the body as those of a phase."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] = round(time.perf_counter() - start, 3)
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Store the seconds of the phases, and note the exception that leaves the body, if there is one."""
         try:
             yield
         except BaseException as error:
             self.write(f"ended by {type(error).__name__}: {error}")
             raise
+        finally:
+            self.store({"seconds": self._seconds})
 
 
-@contextmanager
-def _timed(phase: str, seconds: dict[str, float]) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[phase] = time.perf_counter() - start
+def _reference_ms(study: optuna.Study, latency: LatencyStats) -> float:
+    """The reference detector's median in the study's first measurement, ms."""
+    if REFERENCE_MS not in study.user_attrs:
+        study.set_user_attr(REFERENCE_MS, latency.reference_median_ms)
+    return float(study.user_attrs[REFERENCE_MS])
 
 
 def _json(stats: CocoMetrics | LatencyStats) -> dict[str, float | None]:

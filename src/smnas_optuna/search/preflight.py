@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,98 +12,138 @@ import torch
 
 from smnas_optuna.arch import DetectorSpec, encode
 from smnas_optuna.arch.codec import parse_input_size
+from smnas_optuna.data import free_memory
 from smnas_optuna.data.cache import cache_bytes
-from smnas_optuna.engine.device import describe_device, synchronize
+from smnas_optuna.engine.device import describe_device, explained_out_of_memory, synchronize
 from smnas_optuna.engine.train import build_optimizer, train_step
+from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.duration import format_seconds
 
 MIB = 2**20
 LATENCY_SHARE = 0.5
 """A latency measurement seldom takes its whole time limit."""
+SLOW_STEP_S = 5.0
+"""A first step that takes this long is taken as it is, without a second one that would be free of warm-up."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
-    """One timed step of a baseline: seconds that a whole trial of it would take, and MiB that its weights take."""
+    """What one timed step of a baseline says: seconds and MiB that a trial of it would take.
+
+    ``seconds`` is None if the baseline does not fit into memory; its trial would fail, and the search go on.
+    """
 
     arch: str
-    seconds: float
+    seconds: float | None
     weights_mib: float
 
 
-def probe(bench: Bench, spec: DetectorSpec) -> Probe:
-    """Time one training step and one evaluation batch of ``spec``, after a warm-up of one each."""
+def probe(bench: Bench, spec: DetectorSpec, check: Callable[[], None]) -> Probe:
+    """Time one training step and one evaluation batch of ``spec``; ``check`` is called in between and may raise."""
     settings = bench.settings
     train_batches, val_batches = bench.train_batches(spec.input_size, seed=0), bench.val_batches(spec.input_size)
     detector = bench.build(spec, seed=0)
     optimizer = build_optimizer(detector, settings.train)
-    train_batch, val_batch = next(train_batches.epoch(0)), next(val_batches.epoch(0))
 
     def step() -> None:
-        train_step(detector.train(), train_batch, optimizer, settings.train.clip_norm)
+        train_step(detector.train(), next(train_batches.epoch(0)), optimizer, settings.train.clip_norm)
 
     def evaluate() -> None:
         with torch.inference_mode():
-            detector.eval().detect(val_batch)
+            detector.eval().detect(next(val_batches.epoch(0)))
 
-    step_s, detect_s = (_second_time(action, bench.device) for action in (step, evaluate))
+    weights_mib = sum(p.numel() * p.element_size() for p in detector.parameters()) / MIB
+    try:
+        with explained_out_of_memory():
+            step_s = _seconds(step, bench.device, check)
+            detect_s = _seconds(evaluate, bench.device, check)
+    except OutOfMemoryError:
+        return Probe(arch=encode(spec), seconds=None, weights_mib=weights_mib)
     training = step_s * len(train_batches) * settings.train.epochs
     evaluation = detect_s * len(val_batches)
-    weights_mib = sum(p.numel() * p.element_size() for p in detector.parameters()) / MIB
     seconds = training + evaluation + LATENCY_SHARE * settings.latency.max_seconds
     return Probe(arch=encode(spec), seconds=seconds, weights_mib=weights_mib)
 
 
-def describe_run(bench: Bench, baselines: Sequence[DetectorSpec], *, budget: int, trained: int, size: int) -> list[str]:
+def describe_run(
+    bench: Bench,
+    baselines: Sequence[DetectorSpec],
+    *,
+    budget: int,
+    trained: int,
+    size: int,
+    check: Callable[[], None],
+) -> list[str]:
     """What will be trained, on which data and device, and what it is likely to take; a line a fact.
 
     Args:
         bench: Data, device and settings.
-        baselines: Cheapest first; the first and the last are timed.
+        baselines: Those that this budget reaches, cheapest first; the first and the last are timed.
         budget: Unique architectures to train in all.
         trained: Of these, trained already.
         size: Architectures in the space.
+        check: Called between the timed steps; may raise to stop.
     """
     settings, splits = bench.settings, bench.splits
-    sizes = [parse_input_size(text) for text in settings.space.structural.input_sizes]
-    images_mib = sum(cache_bytes(s, size.long, size.short) for s in (splits.train, splits.val) for size in sizes) / MIB
+    space = settings.space.structural
     left = max(0, budget - trained)
     lines = [
         f"data: {len(splits.train.images)} training and {len(splits.val.images)} validation images, "
         f"{splits.train.num_classes} classes",
         *(f"data: {note}" for split in (splits.train, splits.val) for note in split.notes),
         f"device: {', '.join(f'{key} {value}' for key, value in describe_device(bench.device).items())}",
-        f"space: {size} architectures; budget: {budget} of them trained from scratch, "
-        f"{settings.train.epochs} epochs each; {trained} are trained already",
+        f"space: {size} architectures of {', '.join(space.backbones)} at {', '.join(space.input_sizes)}",
+        f"budget: {budget} of them trained from scratch, {settings.train.epochs} epochs each; "
+        f"{trained} are trained already",
     ]
     if not baselines or left == 0:
         return lines
-    probes = [probe(bench, spec) for spec in dict.fromkeys((baselines[0], baselines[-1]))]
-    low, high = min(p.seconds for p in probes), max(p.seconds for p in probes)
-    weights_mib = max(p.weights_mib for p in probes)
+    probes = [probe(bench, spec, check) for spec in dict.fromkeys((baselines[0], baselines[-1]))]
+    return [*lines, *_time_lines(probes, left), *_memory_lines(bench, probes, left)]
+
+
+def _time_lines(probes: Sequence[Probe], left: int) -> list[str]:
+    lines = [
+        f"time: {p.arch} does not fit into memory"
+        if p.seconds is None
+        else f"time: about {format_seconds(p.seconds)} a trial like {p.arch}"
+        for p in probes
+    ]
+    seconds = [p.seconds for p in probes if p.seconds is not None]
+    if seconds:
+        low, high = format_seconds(min(seconds) * left), format_seconds(max(seconds) * left)
+        lines.append(f"time: about {low} to {high} for the {left} trials left, if they are between these two")
+    return lines
+
+
+def _memory_lines(bench: Bench, probes: Sequence[Probe], left: int) -> list[str]:
+    settings, splits = bench.settings, bench.splits
+    sizes = [parse_input_size(text) for text in settings.space.structural.input_sizes]
+    images_mib = sum(cache_bytes(s, size.long, size.short) for s in (splits.train, splits.val) for size in sizes) / MIB
+    weights_mib = max(p.weights_mib for p in probes) * min(left, settings.search.population)
+    lines = []
+    if bench.device.type == "cuda":
+        lines.append(f"memory: at least {torch.cuda.max_memory_allocated(bench.device) / MIB:,.0f} MiB on the GPU")
+    process_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / MIB
+    fits = 2 * images_mib * MIB <= free_memory()
     return [
         *lines,
-        *(f"time: about {format_seconds(p.seconds)} a trial like {p.arch}" for p in probes),
-        f"time: about {format_seconds(low * left)} to {format_seconds(high * left)} for the {left} trials left, if "
-        "they are between these two",
-        f"memory: about {_peak_memory_mib(bench.device) + images_mib:,.0f} MiB, "
-        f"of which {images_mib:,.0f} MiB are images in main memory",
-        f"disk: up to about {weights_mib * min(left, settings.search.population):,.0f} MiB of weights",
+        f"memory: at least {process_mib:,.0f} MiB of main memory for the process so far, and up to {images_mib:,.0f} "
+        f"MiB of images{'' if fits else ', those that do not fit on disk'}",
+        f"disk: up to about {weights_mib + (0 if fits else images_mib):,.0f} MiB{'' if fits else ', images included'}",
     ]
 
 
-def _second_time(action: Callable[[], None], device: torch.device) -> float:
-    action()
-    synchronize(device)
-    start = time.perf_counter()
-    action()
-    synchronize(device)
-    return time.perf_counter() - start
-
-
-def _peak_memory_mib(device: torch.device) -> float:
-    """The most that this process has held so far: on the GPU, or in main memory."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / MIB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _seconds(action: Callable[[], None], device: torch.device, check: Callable[[], None]) -> float:
+    """The time of ``action`` once it is warm, or of the first time if that was slow."""
+    elapsed = 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        action()
+        synchronize(device)
+        elapsed = time.perf_counter() - start
+        check()
+        if elapsed > SLOW_STEP_S:
+            break
+    return elapsed

@@ -35,7 +35,7 @@ class TrialRecord:
         arch: Canonical string of the architecture; None if the process died before it was known.
         latency_ms: Objective, lower is better; None unless complete.
         ap: COCO AP on the validation images, in [0, 1], higher is better; None unless complete.
-        generation: NSGA-II generation, from 0; None if it has no place in the population.
+        generation: NSGA-II generation that it was asked in, from 0; answers from the cache take no place in it.
         baseline: Whether it is one of the study's baselines.
         cached_from: Number of the trial that this one's answer was taken from; it was not trained itself.
         reason: Why it failed or was pruned.
@@ -43,7 +43,7 @@ class TrialRecord:
         epochs_done: Epochs that its training finished.
         num_params: Parameters of the detector.
         multiply_adds: Multiply-adds an image; see :class:`smnas_optuna.engine.complexity.Complexity`.
-        weights: Folder of the weights relative to the study folder, if they were kept.
+        weights: Folder relative to the study folder where the weights lie while the trial is on the front.
         attrs: All that is stored with the trial, these values included; see ``docs/architecture.md``.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -74,32 +74,25 @@ def run_structural(
     chosen = choose_device(device)
     with ExitStack() as stack:
         stack.enter_context(explained_disk_errors(study_dir))
-        if not dry_run:
-            stack.enter_context(locked(study_dir))
-        study = find_study(study_dir, STRUCTURAL)
-        root, splits = load_data(study_dir, data_dir, settings, listener, stop)
-        baselines = _cheapest_first(settings.search.baselines, splits.train.num_classes)
-        for spec in baselines:
-            structural_genome(spec, space)  # refuses one that the space does not hold
+        previous_died = False if dry_run else stack.enter_context(locked(study_dir))
+        step = partial(_load_step, listener, stop)
+        root, splits = load_data(study_dir, data_dir, settings, step)
+        baselines = _cheapest_first(settings, splits.train.num_classes)
         depends_on = fingerprint(settings, splits, chosen)
-        records = []
+        study, records = find_study(study_dir, STRUCTURAL), []
         if study is not None:
             check_fingerprint(study, depends_on, study_dir)
             _note_other_versions(study, listener)
             records = read_records(study)
-        caches = CachePool(study_dir / "cache", listener.note)
+        caches = CachePool(study_dir / "cache", listener.note, on_progress=step)
         bench = Bench(study_dir=study_dir, settings=settings, splits=splits, caches=caches, device=chosen)
         trained, size = sum(record.trained for record in records), count_architectures(space)
-        for line in describe_run(bench, baselines, budget=budget, trained=trained, size=size):
+        reached = baselines[:budget]
+        for line in describe_run(bench, reached, budget=budget, trained=trained, size=size, check=stop.check):
             listener.note(line)
         if dry_run:
             return None
-        stop.check()
-        study = create_study(
-            study_dir,
-            STRUCTURAL,
-            build_sampler(settings.search, lambda genome: encode(express(genome)), num_trials=len(records)),
-        )
+        study = create_study(study_dir, STRUCTURAL, build_sampler(settings.search, _name_of, num_trials=len(records)))
         for name, value in {FINGERPRINT: depends_on, DATA_ROOT: str(root.resolve())}.items():
             study.set_user_attr(name, value)
         if VERSIONS not in study.user_attrs:
@@ -111,12 +104,20 @@ def run_structural(
             baselines=baselines,
         )
         objective = Objective(bench, listener, stop)
-        keep = objective.keep_front_weights
-        return search(study, stage, objective, budget=budget, listener=listener, stop=stop, after_trial=keep)
+        return search(
+            study,
+            stage,
+            objective,
+            budget=budget,
+            listener=listener,
+            stop=stop,
+            previous_died=previous_died,
+            after_trial=objective.keep_front_weights,
+        )
 
 
 def load_data(
-    study_dir: Path, data_dir: Path | None, settings: StudySettings, listener: Listener, stop: StopRequest
+    study_dir: Path, data_dir: Path | None, settings: StudySettings, step: Callable[[int, int], None]
 ) -> tuple[Path, Splits]:
     """Return the data folder of a study and its checked data; draws the embedded data if the study asks for it.
 
@@ -124,22 +125,16 @@ def load_data(
         study_dir: The study's folder.
         data_dir: The data folder, if one is named.
         settings: The study's.
-        listener: Told about images that are drawn and decoded.
-        stop: Asked at every image.
+        step: Told about images that are drawn and decoded; may raise to stop.
 
     Raises:
         DataError: If there is no such folder, or the data cannot be used.
-        Interrupted: If asked to stop.
     """
-
-    def step(done: int, total: int) -> None:
-        stop.check()
-        listener.step("load", done, total)
-
-    root = data_dir or _last_data_root(study_dir) or study_dir / "data"
+    root = data_dir or study_dir / "data"
     if data_dir is None and settings.data.shapes is not None:
-        root = study_dir / "data"
         make_shapes(root, settings.data.shapes, on_progress=step)
+    elif data_dir is None:
+        root = _last_data_root(study_dir) or root
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder", fix="name the data folder: --data DIR")
     return root, load_splits(root, settings.data, index_file=study_dir / "cache" / "images.json", on_progress=step)
@@ -150,10 +145,13 @@ def fingerprint(settings: StudySettings, splits: Splits, device: torch.device) -
     recipe = {
         "train": settings.train.model_dump(mode="json"),
         "detector": settings.detector.model_dump(mode="json"),
-        "latency_reference": settings.reference,
+        "latency": {**settings.latency.model_dump(mode="json"), "reference": settings.reference},
     }
+    data: dict[str, Any] = {"content": splits.content_hash, "classes": list(splits.train.category_names)}
+    for role, split in (("train", splits.train), ("val", splits.val)):
+        data[role] = {"images": len(split.images), "boxes": sum(len(image.boxes) for image in split.images)}
     return {
-        "data": {"content": splits.content_hash},
+        "data": data,
         "space": settings.space.structural.model_dump(mode="json"),
         "recipe": recipe,
         "device": describe_device(device),
@@ -166,15 +164,32 @@ def _last_data_root(study_dir: Path) -> Path | None:
     return None if stored is None else Path(stored)
 
 
-def _cheapest_first(archs: Sequence[str], num_classes: int) -> list[DetectorSpec]:
-    """The architectures by their multiply-adds."""
+def _load_step(listener: Listener, stop: StopRequest, done: int, total: int) -> None:
+    stop.check()
+    listener.step("load", done, total)
+
+
+def _name_of(genome: Mapping[str, Any]) -> str:
+    return encode(express(genome))
+
+
+def _cheapest_first(settings: StudySettings, num_classes: int) -> list[DetectorSpec]:
+    """The study's baselines by their multiply-adds.
+
+    Raises:
+        ConfigError: If the space does not hold one of them.
+    """
 
     def work(spec: DetectorSpec) -> int:
         size = spec.input_size
         with torch.device("meta"):
-            return count_complexity(build_detector(spec, num_classes), long=size.long, short=size.short).multiply_adds
+            detector = build_detector(spec, num_classes, settings.detector.constants())
+        return count_complexity(detector, long=size.long, short=size.short).multiply_adds
 
-    return sorted(map(decode, archs), key=work)
+    baselines = [decode(arch) for arch in settings.search.baselines]
+    for spec in baselines:
+        structural_genome(spec, settings.space.structural)
+    return sorted(baselines, key=work)
 
 
 def _note_other_versions(study: optuna.Study, listener: Listener) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.study import Study
+from sqlalchemy import URL
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from smnas_optuna.errors import StudyError
@@ -36,7 +38,7 @@ DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUO
 def create_study(study_dir: Path, name: str, sampler: BaseSampler) -> Study:
     """Return the study ``name`` in ``study_dir``, made if it is not there: minimise latency, maximise mAP."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # the listener tells, and better
-    if not (study_dir / DATABASE).exists():
+    if not _is_database(study_dir / DATABASE):
         _make_database(study_dir)
     study = optuna.create_study(
         storage=_storage(study_dir),
@@ -57,7 +59,7 @@ def find_study(study_dir: Path, name: str) -> Study | None:
     Raises:
         StudyError: If the file is no database.
     """
-    if not (study_dir / DATABASE).exists():
+    if not _is_database(study_dir / DATABASE):
         return None
     try:
         return optuna.load_study(study_name=name, storage=_storage(study_dir))
@@ -106,8 +108,11 @@ def check_fingerprint(study: Study, fingerprint: Mapping[str, Any], study_dir: P
 
 
 @contextmanager
-def locked(study_dir: Path) -> Iterator[None]:
+def locked(study_dir: Path) -> Iterator[bool]:
     """Hold the study folder alone; the operating system frees it when the process dies.
+
+    Yields:
+        Whether the last process that held it died: one that ends takes its name away.
 
     Raises:
         StudyError: If another process holds it; names that process.
@@ -122,8 +127,9 @@ def locked(study_dir: Path) -> Iterator[None]:
             fix="wait for it or stop it; `smnas front` shows its results meanwhile",
         ) from None
     try:
+        previous_died = holder.exists()
         holder.write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
-        yield
+        yield previous_died
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
@@ -137,10 +143,19 @@ def explained_disk_errors(study_dir: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        raise _disk_error(study_dir, error.strerror or str(error)) from error
+        name = f"{error.filename}: " if error.filename else ""
+        raise _disk_error(study_dir, name + (error.strerror or str(error))) from error
     except (StorageInternalError, SQLAlchemyError) as error:
         cause = error.__cause__ or error
-        raise _disk_error(study_dir, str(getattr(cause, "orig", cause)).splitlines()[0]) from error
+        text = str(getattr(cause, "orig", cause)).splitlines()[0]
+        if "malformed" in text or "not a database" in text:
+            raise _no_database(study_dir / DATABASE, text) from error
+        if "locked" in text:
+            raise StudyError(
+                f"{study_dir / DATABASE}: another process has held it for a minute",
+                fix="end what else uses it, and give the same command again",
+            ) from error
+        raise _disk_error(study_dir, text) from error
 
 
 def _disk_error(study_dir: Path, cause: str) -> StudyError:
@@ -152,24 +167,54 @@ def _disk_error(study_dir: Path, cause: str) -> StudyError:
 
 def _storage(study_dir: Path) -> RDBStorage:
     path = study_dir / DATABASE
-    if path.exists() and path.stat().st_size > 0:
-        with path.open("rb") as file:
-            magic = file.read(len(SQLITE_MAGIC))
-        if magic != SQLITE_MAGIC:
-            raise _no_database(path, "it does not begin like an SQLite file")
     try:
-        return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+        return RDBStorage(_url(path), engine_kwargs={"connect_args": {"timeout": 60}})
     except DatabaseError as error:
         if "not a database" in str(error) or "malformed" in str(error):
             raise _no_database(path, str(error.orig)) from error
         raise
+    except RuntimeError as error:  # Optuna's word for a database of another version of it
+        raise StudyError(
+            f"{path}: was made by another version of Optuna: {str(error).splitlines()[0]}",
+            fix=f"install the Optuna that made it, or move it: optuna storage upgrade --storage {_url(path)}",
+        ) from error
+
+
+def _url(path: Path) -> str:
+    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+
+
+def _is_database(path: Path) -> bool:
+    """Whether there is a study database; looking at it changes nothing.
+
+    Raises:
+        StudyError: If there is something else under that name.
+    """
+    if not path.exists():
+        return False
+    if not path.is_file():
+        raise _no_database(path, "it is no file")
+    with path.open("rb") as file:
+        magic = file.read(len(SQLITE_MAGIC))
+    if not magic:  # a process died as it made the file
+        return False
+    if magic != SQLITE_MAGIC:
+        raise _no_database(path, "it does not begin like an SQLite file")
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.DatabaseError as error:
+        raise _no_database(path, str(error)) from error
+    if tables and "studies" not in tables:
+        raise _no_database(path, f"it holds other tables: {', '.join(sorted(tables))}")
+    return bool(tables)
 
 
 def _make_database(study_dir: Path) -> None:
     """Make the tables under another name first: who looks at the study meanwhile sees none, or a whole one."""
     partial = study_dir / f"{DATABASE}.part"
     partial.unlink(missing_ok=True)
-    RDBStorage(f"sqlite:///{partial}").engine.dispose()
+    RDBStorage(_url(partial)).engine.dispose()
     partial.replace(study_dir / DATABASE)
 
 
