@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from smnas_optuna.data import ImageRecord, decode_image, index_content
@@ -79,11 +81,19 @@ def test_16_bit_grey_is_scaled_and_not_cut_off(tmp_path: Path) -> None:
     assert np.unique(decode_image(path, HEIGHT, WIDTH)).tolist() == [40_000 // 256]
 
 
-def test_grey_values_without_a_scale_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("pixels", "why"),
+    [
+        (np.full((HEIGHT, WIDTH), 0.5, np.float32), "its pixels are floating-point numbers"),
+        (np.full((HEIGHT, WIDTH), -7, np.int32), "grey values outside 0..65535"),
+    ],
+    ids=["float", "negative"],
+)
+def test_grey_values_without_a_scale_are_refused(pixels: NDArray[np.generic], why: str, tmp_path: Path) -> None:
     path = tmp_path / "image.tif"
-    Image.fromarray(np.full((HEIGHT, WIDTH), -1.5, np.float32)).save(path)
+    Image.fromarray(pixels).save(path)
 
-    with pytest.raises(DataError, match=r"image\.tif: the image cannot be read: grey values outside 0\.\.65535"):
+    with pytest.raises(DataError, match=re.escape(f"{path}: the image cannot be read: {why}")):
         decode_image(path, HEIGHT, WIDTH)
 
 

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from smnas_optuna.config import ShapesSettings
-from smnas_optuna.data.shapes import CLASSES, MIN_VISIBLE, Scene, annotate, draw_scene, make_shapes, rasterise
+from smnas_optuna.data.scenes import CLASSES, MIN_VISIBLE, Scene, annotate, draw_scene, rasterise
+from smnas_optuna.data.shapes import make_shapes
 from smnas_optuna.errors import DataError
 
 SETTINGS = ShapesSettings(train_images=20, val_images=8, seed=3)

@@ -138,7 +138,9 @@ def _rotate(image: Image.Image, height: int, width: int) -> Image.Image | None:
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith(("I", "F")):
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, whose scale nobody knows")
+    if image.mode.startswith("I"):
         return _deep_grey_to_rgb(np.asarray(image))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns about the direct way
