@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from smnas_optuna.arch import DetectorSpec, FcHeadSpec, decode, describe, encode
 from smnas_optuna.arch.codec import EXAMPLE, parse_input_size
+from smnas_optuna.arch.spec import BACKBONE_FAMILIES
 from smnas_optuna.errors import ArchError
 
 from .arch_strategies import specs
@@ -156,7 +157,7 @@ def test_a_refusal_tells_what_could_be_written_instead() -> None:
     with pytest.raises(ArchError) as too_few:
         decode("resnet18")
 
-    assert unknown_family.value.fix == "take one of resnet18, resnet34, resnet50"
+    assert unknown_family.value.fix == f"take one of {', '.join(BACKBONE_FAMILIES)}"
     assert EXAMPLE in too_few.value.fix
 
 

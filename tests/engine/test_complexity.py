@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from smnas_optuna.arch import DetectorConstants, decode
 from smnas_optuna.engine.complexity import count_complexity
 from smnas_optuna.models import build_detector, fold_weight_standardization
-from smnas_optuna.models.backbone import RESNETS, ResNet
+from smnas_optuna.models.backbone import build_backbone
 
 NUM_CLASSES = 5
 PROPOSALS = 30
@@ -83,7 +83,7 @@ def test_a_whole_detector_is_counted_as_by_hand(head: str, multiply_adds: int) -
 class _Backbone(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = ResNet(*RESNETS["resnet50"], 64, nn.BatchNorm2d)
+        self.trunk = build_backbone("resnet50", 64, nn.BatchNorm2d)
 
     def fixed_work(self, images: Tensor) -> None:
         self.trunk(images)

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 
 from smnas_optuna.errors import ArchError
 
-BACKBONE_FAMILIES = ("resnet18", "resnet34", "resnet50")
+BACKBONE_FAMILIES = (
+    *("resnet18", "resnet34", "resnet50", "resnet101"),
+    *("resnext50", "resnext101"),
+    "mobilenet_v2",
+)
 MIN_LEVELS = (2, 3, 4)
 MAX_LEVELS = (5, 6, 7)
 
@@ -42,7 +46,8 @@ class BackboneSpec:
 
     Attributes:
         family: One of ``BACKBONE_FAMILIES``.
-        width: Channels of the stem and of the first stage's planes; 64 is the classic. Stages double them.
+        width: 64 is the classic. ResNets: channels of the stem and of the first stage's planes; stages double them.
+            ResNeXts: also, with width / 2 groups. MobileNetV2: all channels are scaled by width / 64.
     """
 
     family: str

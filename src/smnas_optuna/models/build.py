@@ -7,7 +7,7 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 
 from smnas_optuna.arch import DetectorConstants, DetectorSpec, FcHeadSpec, RetinaHeadSpec
 from smnas_optuna.models.anchors import retina_anchors
-from smnas_optuna.models.backbone import RESNETS, ResNet
+from smnas_optuna.models.backbone import build_backbone
 from smnas_optuna.models.detector import Detector
 from smnas_optuna.models.layers import group_norm, standardize_weights
 from smnas_optuna.models.neck import FPN
@@ -36,8 +36,7 @@ def build_detector(spec: DetectorSpec, num_classes: int, constants: DetectorCons
         Data that is already resized goes through ``losses(batch)`` and ``detect(batch)``.
     """
     constants = constants or DetectorConstants()
-    block, depths = RESNETS[spec.backbone.family]
-    backbone = ResNet(block, depths, spec.backbone.width, group_norm(spec.backbone.width // 2))
+    backbone = build_backbone(spec.backbone.family, spec.backbone.width, group_norm(spec.backbone.width // 2))
     neck_norm = group_norm(NECK_GROUPS)
     neck = FPN(backbone.out_channels, spec.neck.min_level, spec.neck.max_level, spec.neck.channels, neck_norm)
     return Detector(
