@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smnas_optuna.arch import DetectorSpec, FcHeadSpec, decode, describe, encode
+from smnas_optuna.arch import DetectorSpec, EncodedBackboneSpec, FcHeadSpec, decode, describe, encode
 from smnas_optuna.arch.codec import EXAMPLE, parse_input_size
 from smnas_optuna.arch.spec import BACKBONE_FAMILIES
 from smnas_optuna.errors import ArchError
@@ -177,7 +177,9 @@ def test_the_words_for_people_hold_every_number(spec: DetectorSpec) -> None:
     words = describe(spec)
 
     assert f"input {spec.input_size.long}x{spec.input_size.short} px" in words
-    assert f"{spec.backbone.family} with base width {spec.backbone.width}," in words
+    backbone = spec.backbone
+    name = "-".join(backbone.stages) + ")" if isinstance(backbone, EncodedBackboneSpec) else backbone.family
+    assert f"{name} with base width {backbone.width}," in words
     assert f"p{neck.min_level}..p{neck.max_level} with {neck.channels} channels" in words
     if isinstance(spec.head, FcHeadSpec):
         assert words.endswith(f"head of width {spec.head.width}")

@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from smnas_optuna.arch import DetectorConstants, decode
+from smnas_optuna.arch import BackboneSpec, DetectorConstants, decode
 from smnas_optuna.engine.complexity import count_complexity
 from smnas_optuna.models import build_detector, fold_weight_standardization
 from smnas_optuna.models.backbone import build_backbone
@@ -83,7 +83,7 @@ def test_a_whole_detector_is_counted_as_by_hand(head: str, multiply_adds: int) -
 class _Backbone(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = build_backbone("resnet50", 64, nn.BatchNorm2d)
+        self.trunk = build_backbone(BackboneSpec(family="resnet50", width=64), nn.BatchNorm2d)
 
     def fixed_work(self, images: Tensor) -> None:
         self.trunk(images)

@@ -6,23 +6,26 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
+from smnas_optuna.arch import BackboneSpec
 from smnas_optuna.arch.spec import BACKBONE_FAMILIES
 from smnas_optuna.models.backbone import RESNETS, build_backbone
 from smnas_optuna.models.layers import group_norm
 from smnas_optuna.models.mobilenet import scale_channels
+
+EXPANSION = {"basicblock": 1, "bottleneck": 4, "xbottleneck": 4}
 
 
 @pytest.mark.parametrize("width", [4, 10, 12, 64])
 @pytest.mark.parametrize("family", BACKBONE_FAMILIES)
 def test_a_level_has_its_stride_and_its_channels(family: str, width: int) -> None:
     with torch.device("meta"):
-        backbone = build_backbone(family, width, group_norm(width // 2)).eval()
+        backbone = build_backbone(BackboneSpec(family=family, width=width), group_norm(width // 2)).eval()
 
         features = backbone(torch.empty(2, 3, 96, 160))
 
     channels = [scale_channels(count, width) for count in (24, 32, 96, 320)]
     if family in RESNETS:
-        channels = [width * RESNETS[family].block.expansion * 2**stage for stage in range(4)]
+        channels = [width * EXPANSION[RESNETS[family].block] * 2**stage for stage in range(4)]
     assert list(backbone.out_channels) == channels
     assert {name: tuple(feature.shape) for name, feature in features.items()} == {
         f"c{level}": (2, count, 96 // 2**level, 160 // 2**level)
@@ -45,7 +48,7 @@ def test_the_trunk_of_classic_width_is_torchvisions(family: str) -> None:
     theirs = _torchvisions(family).train()  # an untrained network's running statistics let mobilenet's signal vanish
     last_layers = ("fc.", "classifier.", "features.18.")  # what comes after the last level that a detector uses
     weights = {name: value for name, value in theirs.state_dict().items() if not name.startswith(last_layers)}
-    ours = build_backbone(family, 64, nn.BatchNorm2d).train()
+    ours = build_backbone(BackboneSpec(family=family, width=64), nn.BatchNorm2d).train()
     images = torch.randn(2, 3, 64, 96)
     top: list[torch.Tensor] = []
     last = theirs.get_submodule("features.17" if family == "mobilenet_v2" else "layer4")
@@ -73,7 +76,7 @@ def test_mobilenets_channels_are_scaled_to_whole_steps(classic: int, width: int,
 @pytest.mark.parametrize("width", [4, 6, 10, 12, 24, 40, 48, 64])
 def test_resnexts_inner_convolution_has_twice_the_planes_in_groups(width: int) -> None:
     with torch.device("meta"):
-        backbone = build_backbone("resnext50", width, group_norm(width // 2))
+        backbone = build_backbone(BackboneSpec(family="resnext50", width=width), group_norm(width // 2))
 
     for stage in range(4):
         inner = backbone.get_submodule(f"layer{stage + 1}.1.conv2")

@@ -6,6 +6,7 @@ from smnas_optuna.arch.constants import DetectorConstants
 from smnas_optuna.arch.spec import (
     BackboneSpec,
     DetectorSpec,
+    EncodedBackboneSpec,
     FcHeadSpec,
     HeadSpec,
     InputSize,
@@ -19,6 +20,7 @@ __all__ = [
     "BackboneSpec",
     "DetectorConstants",
     "DetectorSpec",
+    "EncodedBackboneSpec",
     "FcHeadSpec",
     "HeadSpec",
     "InputSize",

@@ -1,7 +1,9 @@
 """The canonical string of an architecture, and back: five modules between dots, safe in a shell and as a folder's name.
 
 ``128x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256`` is an input of 128 x 96, ResNet-18 of base width 16, an FPN over
-p2..p5 with 64 channels, an RPN and a 2-FC head of width 256; ``....none.retina`` is one-stage.
+p2..p5 with 64 channels, an RPN and a 2-FC head of width 256; ``....none.retina`` is one-stage. A backbone may also be
+written out block by block: ``basicblock-w56-121-211-1111-12111`` has base channels 56, a new resolution at each hyphen,
+and a ``2`` for each block that doubles the planes.
 """
 
 from __future__ import annotations
@@ -9,8 +11,11 @@ from __future__ import annotations
 import re
 
 from smnas_optuna.arch.spec import (
+    BLOCKS,
+    AnyBackboneSpec,
     BackboneSpec,
     DetectorSpec,
+    EncodedBackboneSpec,
     FcHeadSpec,
     HeadSpec,
     InputSize,
@@ -28,7 +33,7 @@ def encode(spec: DetectorSpec) -> str:
     backbone, neck, head = spec.backbone, spec.neck, spec.head
     modules = (
         str(spec.input_size),
-        f"{backbone.family}-w{backbone.width}",
+        _encode_backbone(backbone),
         f"fpn-p{neck.min_level}-p{neck.max_level}-c{neck.channels}",
         "none" if spec.rpn is None else "rpn",
         "retina" if isinstance(head, RetinaHeadSpec) else f"fc-w{head.width}",
@@ -80,13 +85,27 @@ def describe(spec: DetectorSpec) -> str:
     head = "RetinaNet head (one-stage)"
     if isinstance(spec.head, FcHeadSpec):
         head = f"RPN and a 2-FC head of width {spec.head.width}"
+    backbone = spec.backbone
+    if isinstance(backbone, EncodedBackboneSpec):
+        name = f"{len(''.join(backbone.stages))} blocks ({backbone.block} {'-'.join(backbone.stages)})"
+    else:
+        name = backbone.family
     return (
-        f"input {spec.input_size} px, {spec.backbone.family} with base width {spec.backbone.width}, "
+        f"input {spec.input_size} px, {name} with base width {backbone.width}, "
         f"FPN p{neck.min_level}..p{neck.max_level} with {neck.channels} channels, {head}"
     )
 
 
-def _parse_backbone(text: str) -> BackboneSpec:
+def _encode_backbone(backbone: AnyBackboneSpec) -> str:
+    if isinstance(backbone, EncodedBackboneSpec):
+        return "-".join((backbone.block, f"w{backbone.width}", *backbone.stages))
+    return f"{backbone.family}-w{backbone.width}"
+
+
+def _parse_backbone(text: str) -> AnyBackboneSpec:
+    if text.partition("-")[0] in BLOCKS:
+        block, width, stages = _match(r"([a-z]+)-w(\d{1,5})-([12-]+)", text, "backbone", "basicblock-w64-11-21-21-21")
+        return EncodedBackboneSpec(block=block, width=int(width), stages=tuple(stages.split("-")))
     family, width = _match(r"([a-z0-9_]+)-w(\d{1,5})", text, "backbone", "resnet18-w16")
     return BackboneSpec(family=family, width=int(width))
 

@@ -15,6 +15,10 @@ BACKBONE_FAMILIES = (
     *("resnext50", "resnext101"),
     "mobilenet_v2",
 )
+BLOCKS = ("basicblock", "bottleneck", "xbottleneck", "inverted")
+NUM_STAGES, NUM_DOUBLINGS = 4, 3
+MIN_BLOCKS, MAX_BLOCKS = 5, 35
+"""What a string of the paper's stage 2 has: stages, blocks that double the width, and blocks in all."""
 MIN_LEVELS = (2, 3, 4)
 MAX_LEVELS = (5, 6, 7)
 
@@ -59,6 +63,42 @@ class BackboneSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedBackboneSpec:
+    """A network of one kind of block, written out block by block as in the paper's stage 2.
+
+    Attributes:
+        block: One of ``BLOCKS``: ResNet-18's, ResNet-50's, ResNeXt's and MobileNetV2's.
+        width: Base channels: of the stem and of the planes of the first blocks.
+        stages: Four strings, at strides 4, 8, 16 and 32: a ``1`` for each block that keeps its planes and a ``2`` for
+            each that doubles them. There are 3 doublings, and 5 to 35 blocks.
+    """
+
+    block: str
+    width: int
+    stages: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check_choice("block", self.block, BLOCKS)
+        _check_width("backbone", self.width, 4)
+        blocks = "".join(self.stages)
+        if not (
+            len(self.stages) == NUM_STAGES
+            and all(self.stages)
+            and set(blocks) <= {"1", "2"}
+            and blocks.count("2") == NUM_DOUBLINGS
+            and MIN_BLOCKS <= len(blocks) <= MAX_BLOCKS
+        ):
+            raise ArchError(
+                f"backbone: {'-'.join(self.stages)!r} is no string of stages",
+                fix=f"write {NUM_STAGES} stages between hyphens, a 1 for each block and a 2 for each that doubles the "
+                f"planes, with {NUM_DOUBLINGS} doublings and {MIN_BLOCKS} to {MAX_BLOCKS} blocks, such as 11-21-21-21",
+            )
+
+
+AnyBackboneSpec = BackboneSpec | EncodedBackboneSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NeckSpec:
     """Feature pyramid over p<min_level> .. p<max_level>; level ``l`` has stride ``2**l``; p6, p7 are pooled."""
 
@@ -100,7 +140,7 @@ class DetectorSpec:
     """A whole detector. One-stage: no RPN and a RetinaNet head; two-stage: an RPN and an RoI head."""
 
     input_size: InputSize
-    backbone: BackboneSpec
+    backbone: AnyBackboneSpec
     neck: NeckSpec
     rpn: RpnSpec | None
     head: HeadSpec

@@ -36,7 +36,7 @@ def build_detector(spec: DetectorSpec, num_classes: int, constants: DetectorCons
         Data that is already resized goes through ``losses(batch)`` and ``detect(batch)``.
     """
     constants = constants or DetectorConstants()
-    backbone = build_backbone(spec.backbone.family, spec.backbone.width, group_norm(spec.backbone.width // 2))
+    backbone = build_backbone(spec.backbone, group_norm(spec.backbone.width // 2))
     neck_norm = group_norm(NECK_GROUPS)
     neck = FPN(backbone.out_channels, spec.neck.min_level, spec.neck.max_level, spec.neck.channels, neck_norm)
     return Detector(

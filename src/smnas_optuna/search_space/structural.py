@@ -10,6 +10,7 @@ import optuna
 from smnas_optuna.arch import (
     BackboneSpec,
     DetectorSpec,
+    EncodedBackboneSpec,
     FcHeadSpec,
     HeadSpec,
     NeckSpec,
@@ -41,6 +42,11 @@ def structural_genome(spec: DetectorSpec, space: StructuralSpace) -> dict[str, G
     Raises:
         ConfigError: If the space does not hold ``spec``; names the first gene that it lacks.
     """
+    if isinstance(spec.backbone, EncodedBackboneSpec):
+        raise ConfigError(
+            f"{encode(spec)} is not in [space.structural]: its backbone is written out block by block",
+            fix=f"take one of {', '.join(space.backbones)}",
+        )
     choices = gene_choices(space)
     genome: dict[str, Gene] = {
         "input_size": str(spec.input_size),

@@ -1,0 +1,85 @@
+"""The paper's stage-2 backbones, written out block by block: image -> features c2..c5."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+from torchvision.models.mobilenetv2 import InvertedResidual
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.ops import Conv2dNormActivation
+
+from smnas_optuna.models.layers import num_groups
+
+INVERTED_EXPANSION = 6
+"""MobileNetV2's expansion (Sandler et al. 2018, table 2)."""
+
+Norm = Callable[[int], nn.Module]
+
+
+class EncodedBackbone(nn.Module):
+    """A stem of two 3x3 convolutions of stride 2, and four stages of one kind of block at strides 4, 8, 16 and 32.
+
+    The first block of each stage but the first has stride 2; doubling the planes does not depend on that. A shortcut
+    is a projection wherever the stride is not 1 or the channels change.
+
+    Args:
+        block: ``basicblock``, ``bottleneck``, ``xbottleneck`` (base / 2 groups, inner width of 2 x planes) or
+            ``inverted``.
+        width: Base channels; the stem has half of them, then all.
+        stages: For each stage a ``1`` for each block that keeps its planes and a ``2`` for each that doubles them.
+        norm: Makes the norm layer for a number of channels.
+    """
+
+    def __init__(self, block: str, width: int, stages: Sequence[str], norm: Norm) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            Conv2dNormActivation(3, width // 2, stride=2, norm_layer=norm),
+            Conv2dNormActivation(width // 2, width, stride=2, norm_layer=norm),
+        )
+        groups = num_groups(2 * width, width // 2)
+        channels, planes = width, width
+        out_channels = []
+        for index, digits in enumerate(stages):
+            blocks = []
+            for position, digit in enumerate(digits):
+                planes *= int(digit)
+                stride = 2 if index > 0 and position == 0 else 1
+                made, channels = build_block(block, channels, planes, stride=stride, groups=groups, norm=norm)
+                blocks.append(made)
+            self.add_module(f"stage{index + 2}", nn.Sequential(*blocks))
+            out_channels.append(channels)
+        self.out_channels: Sequence[int] = tuple(out_channels)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Tensor[B, 3, H, W] -> {c<l>: Tensor[B, out_channels[l - 2], H / 2**l, W / 2**l]} for l in 2..5."""
+        features, x = {}, self.stem(images)
+        for level in range(2, 6):
+            x = features[f"c{level}"] = self.get_submodule(f"stage{level}")(x)
+        return features
+
+
+def build_block(
+    block: str, in_channels: int, planes: int, *, stride: int, groups: int, norm: Norm
+) -> tuple[nn.Module, int]:
+    """Return one of torchvision's blocks, and the channels that it puts out.
+
+    Args:
+        block: Its kind.
+        in_channels: Channels that come in.
+        planes: Its width; a bottleneck puts out 4 times as many.
+        stride: 1 or 2.
+        groups: Of the inner convolution of an ``xbottleneck``, a divisor of 2 x planes.
+        norm: Makes the norm layer for a number of channels.
+    """
+    if block == "inverted":
+        return InvertedResidual(in_channels, planes, stride, INVERTED_EXPANSION, norm_layer=norm), planes
+    kind = BasicBlock if block == "basicblock" else Bottleneck
+    channels = planes * kind.expansion
+    shortcut = None
+    if stride != 1 or in_channels != channels:
+        shortcut = nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride, bias=False), norm(channels))
+    # torchvision's inner width is int(planes * base_width / 64) * groups: planes without groups, 2 * planes with them.
+    # The small addition keeps the quotient, which is a whole number, from being cut to the one below.
+    grouped = {"groups": groups, "base_width": (128 + 1e-6) / groups} if block == "xbottleneck" else {}
+    return kind(in_channels, planes, stride, shortcut, norm_layer=norm, **grouped), channels

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from smnas_optuna.arch import BASELINES, BackboneSpec, EncodedBackboneSpec, decode
+from smnas_optuna.arch.spec import BLOCKS
+from smnas_optuna.models import build_detector
+from smnas_optuna.models.backbone import build_backbone
+from smnas_optuna.models.layers import group_norm
+
+E3 = "800x600.bottleneck-w56-211-111111111-2111111-11112111.fpn-p2-p6-c128.rpn.fc-w1024"
+
+
+def encoded(block: str, width: int, stages: str) -> EncodedBackboneSpec:
+    return EncodedBackboneSpec(block=block, width=width, stages=tuple(stages.split("-")))
+
+
+def num_params(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def widths(spec: EncodedBackboneSpec) -> list[list[int]]:
+    """Channels that each block of each stage puts out."""
+    with torch.device("meta"):
+        backbone = build_backbone(spec, nn.BatchNorm2d)
+        found: list[list[int]] = []
+        for level in range(2, 6):
+            found.append([])
+            for block in backbone.get_submodule(f"stage{level}").children():
+                block.register_forward_hook(lambda _m, _i, output, row=found[-1]: row.append(output.shape[1]))
+        backbone(torch.empty(1, 3, 64, 64))
+    return found
+
+
+def test_the_drawn_example_doubles_where_it_says() -> None:
+    spec = encoded("basicblock", 56, "121-211-1111-12111")
+
+    with torch.device("meta"):
+        stem = build_backbone(spec, nn.BatchNorm2d).get_submodule("stem")
+    assert [layer[0].out_channels for layer in stem.children()] == [28, 56]  # type: ignore[index]
+    assert widths(spec) == [[56, 112, 112], [224] * 3, [224] * 4, [224] + [448] * 4]
+
+
+# Classic nets in the paper's code: the strings have the stages' widths and depths of the families.
+@pytest.mark.parametrize(
+    ("family", "block", "stages"),
+    [
+        ("resnet18", "basicblock", "11-21-21-21"),
+        ("resnet34", "basicblock", "111-2111-211111-211"),
+        ("resnet50", "bottleneck", "111-2111-211111-211"),
+        ("resnet101", "bottleneck", "111-2111-2" + 22 * "1" + "-211"),
+        ("resnext50", "xbottleneck", "111-2111-211111-211"),
+    ],
+)
+def test_the_strings_of_the_classic_nets_have_their_stages(family: str, block: str, stages: str) -> None:
+    with torch.device("meta"):
+        classic = build_backbone(BackboneSpec(family=family, width=64), nn.BatchNorm2d)
+        written = build_backbone(encoded(block, 64, stages), nn.BatchNorm2d)
+
+        assert written.out_channels == classic.out_channels
+        for level in range(2, 6):
+            mine, its = written.get_submodule(f"stage{level}"), classic.get_submodule(f"layer{level - 1}")
+            assert [p.shape for p in mine.parameters()] == [p.shape for p in its.parameters()]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("width", [4, 8, 10, 48])
+def test_a_level_has_its_stride_whatever_the_block(block: str, width: int) -> None:
+    with torch.device("meta"):
+        backbone = build_backbone(encoded(block, width, "1-21-21-12"), group_norm(width // 2))
+        features = backbone(torch.empty(2, 3, 96, 160))
+
+    assert {name: tuple(feature.shape) for name, feature in features.items()} == {
+        f"c{level}": (2, backbone.out_channels[level - 2], 96 // 2**level, 160 // 2**level) for level in range(2, 6)
+    }
+    expansion = 4 if block in ("bottleneck", "xbottleneck") else 1
+    assert list(backbone.out_channels) == [width * expansion * factor for factor in (1, 2, 4, 8)]
+
+
+def test_e0_has_the_published_number_of_parameters() -> None:
+    with torch.device("meta"):
+        detector = build_detector(BASELINES["sm_nas_e0"], num_classes=80)
+
+    # Huawei Vega's model zoo: 16.23 M; the split is that of the same count
+    parts = [
+        detector.backbone,
+        detector.neck,
+        detector.get_submodule("head.rpn"),
+        detector.get_submodule("head.roi_heads"),
+    ]
+    assert [round(num_params(part) / 1e6, 3) for part in parts] == [7.639, 0.559, 0.150, 7.888]
+    assert round(num_params(detector) / 1e6, 3) == 16.235
+
+
+def test_e3s_backbone_neck_and_rpn_have_the_published_numbers_of_parameters() -> None:
+    with torch.device("meta"):
+        detector = build_detector(decode(E3), num_classes=80)
+
+    parts = [detector.backbone, detector.neck, detector.get_submodule("head.rpn")]
+    assert [round(num_params(part) / 1e6, 3) for part in parts] == [28.171, 1.051, 0.150]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_block_trains_in_a_detector(block: str) -> None:
+    torch.manual_seed(0)
+    detector = build_detector(decode(f"64x64.{block}-w8-1-21-21-12.fpn-p2-p5-c16.rpn.fc-w32"), num_classes=2)
+    target = {"boxes": torch.tensor([[4.0, 4.0, 40.0, 50.0]]), "labels": torch.tensor([1])}
+
+    losses = detector([torch.rand(3, 64, 64)], [target])
+    torch.stack(list(losses.values())).sum().backward()
+
+    missing = [name for name, p in detector.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert missing == []
