@@ -109,7 +109,7 @@ def test_every_block_trains_in_a_detector(block: str) -> None:
     target = {"boxes": torch.tensor([[4.0, 4.0, 40.0, 50.0]]), "labels": torch.tensor([1])}
 
     losses = detector([torch.rand(3, 64, 64)], [target])
-    torch.stack(list(losses.values())).sum().backward()
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
 
     missing = [name for name, p in detector.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert missing == []

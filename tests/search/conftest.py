@@ -7,7 +7,7 @@ from functools import partial
 import optuna
 import pytest
 
-from smnas_optuna.arch import DetectorSpec, decode, encode
+from smnas_optuna.arch import BackboneSpec, DetectorSpec, decode, encode
 from smnas_optuna.config import SearchSettings, StructuralSpace
 from smnas_optuna.search.evolution import build_sampler
 from smnas_optuna.search.loop import Evaluation, Stage
@@ -43,6 +43,7 @@ def make_study(seed: int = 0, population: int = 6, num_trials: int = 0) -> optun
 def closed_form(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
     """More pixels, width and depth cost time and bring accuracy, with diminishing returns; some pay better."""
     area = spec.input_size.long * spec.input_size.short / (64 * 48)
+    assert isinstance(spec.backbone, BackboneSpec)
     depth = {"resnet18": 1.0, "resnet34": 1.7, "resnet50": 2.0}[spec.backbone.family]
     width = spec.backbone.width / 8
     head = 1.0 if spec.rpn is None else 1.3
