@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+# In CI a commit passes or fails, and not now and then; at home every run looks at other examples.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 # So small a detector gains nothing from a second thread, and waits for it where other processes are busy.
 torch.set_num_threads(1)

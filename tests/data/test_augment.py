@@ -73,10 +73,12 @@ def test_boxes_go_where_the_pixels_go(
     after = _augment(before, flip=flip, jitter=jitter, seed=seed)
 
     assert (after.images.shape, after.images.dtype) == (before.images.shape, torch.uint8)
+    # half a pixel of the canvas for rounding, and half a pixel of the image, which is larger where it is enlarged
+    tolerance = 0.51 + 0.5 * max(1.0, jitter[1])
     for image, boxes, count in zip(after.images, after.boxes, after.num_boxes.tolist(), strict=True):
         white = image[0] > 190
         if count:
-            torch.testing.assert_close(torch.tensor(_extent(white)).float(), boxes[0], atol=1.01, rtol=0)
+            torch.testing.assert_close(torch.tensor(_extent(white)).float(), boxes[0], atol=tolerance, rtol=0)
         else:  # at least 70 % are gone, or less than a pixel is left; two pixels more for rounding
             most = 0.3 * (box[2] - box[0] + 2) * (box[3] - box[1] + 2) * jitter[1] ** 2
             assert int(white.sum()) <= max(most, 2 * max(HEIGHT, WIDTH))
