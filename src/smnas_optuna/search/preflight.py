@@ -113,7 +113,8 @@ def _time_lines(probes: Sequence[Probe], left: int) -> list[str]:
     seconds = [p.seconds for p in probes if p.seconds is not None]
     if seconds:
         low, high = format_seconds(min(seconds) * left), format_seconds(max(seconds) * left)
-        lines.append(f"time: about {low} to {high} for the {left} trials left, if they are between these two")
+        span = low if low == high else f"{low} to {high}"
+        lines.append(f"time: about {span} for all that are left ({left}), if they are like these")
     return lines
 
 
