@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from torchvision.transforms.v2.functional import resize as torchvision_resize
 
 from smnas_optuna.models import fold_weight_standardization
-from smnas_optuna.models.layers import WSConv2d, group_norm, num_groups, resize, standardize_weights
+from smnas_optuna.models.detector import resize
+from smnas_optuna.models.layers import WSConv2d, group_norm, num_groups, standardize_weights
 
 
 @pytest.mark.parametrize("at_most", [1, 2, 3, 16, 32, 600])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from smnas_optuna.arch.spec import AnyBackboneSpec, EncodedBackboneSpec
-from smnas_optuna.models.encoded import EncodedBackbone, Norm, build_block
-from smnas_optuna.models.layers import num_groups
+from smnas_optuna.models.encoded import EncodedBackbone, build_stages
+from smnas_optuna.models.layers import Norm
 from smnas_optuna.models.mobilenet import MobileNetV2
 
 
@@ -66,18 +65,12 @@ class ResNet(nn.Module):
         self.bn1 = norm(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-        groups = num_groups(2 * width, width // 2)
-        channels, out_channels = width, []
-        for stage, depth in enumerate(family.depths):
-            blocks = []
-            for position in range(depth):
-                stride = 2 if stage > 0 and position == 0 else 1
-                planes = width * 2**stage
-                block, channels = build_block(family.block, channels, planes, stride=stride, groups=groups, norm=norm)
-                blocks.append(block)
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
-            out_channels.append(channels)
-        self.out_channels: Sequence[int] = tuple(out_channels)
+        first, *others = family.depths
+        built, self.out_channels = build_stages(
+            family.block, width, ["1" * first, *("2" + "1" * (depth - 1) for depth in others)], norm
+        )
+        for number, stage in enumerate(built, start=1):
+            self.add_module(f"layer{number}", stage)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Tensor[B, 3, H, W] -> {c<l>: Tensor[B, out_channels[l - 2], H / 2**l, W / 2**l]} for l in 2..5."""

@@ -7,11 +7,11 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection.image_list import ImageList
 
 from smnas_optuna.batch import Batch, canvas_size, fit_inside
-from smnas_optuna.models.layers import resize
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -135,6 +135,11 @@ class Detector(nn.Module):
             sizes=resized,
             original_sizes=given,
         )
+
+
+def resize(image: Tensor, height: int, width: int) -> Tensor:
+    """Tensor[3, H, W] -> Tensor[3, height, width], bilinear with antialiasing, as the data cache resizes."""
+    return F.interpolate(image[None], (height, width), mode="bilinear", antialias=True)[0]
 
 
 def _targets(batch: Batch) -> list[dict[str, Tensor]]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import Conv2dNormActivation
 
-from smnas_optuna.models.layers import num_groups
+from smnas_optuna.models.layers import Norm, num_groups
 
 INVERTED_EXPANSION = 6
 """MobileNetV2's expansion (Sandler et al. 2018, table 2)."""
-
-Norm = Callable[[int], nn.Module]
 
 
 class EncodedBackbone(nn.Module):
@@ -37,19 +35,9 @@ class EncodedBackbone(nn.Module):
             Conv2dNormActivation(3, width // 2, stride=2, norm_layer=norm),
             Conv2dNormActivation(width // 2, width, stride=2, norm_layer=norm),
         )
-        groups = num_groups(2 * width, width // 2)
-        channels, planes = width, width
-        out_channels = []
-        for index, digits in enumerate(stages):
-            blocks = []
-            for position, digit in enumerate(digits):
-                planes *= int(digit)
-                stride = 2 if index > 0 and position == 0 else 1
-                made, channels = build_block(block, channels, planes, stride=stride, groups=groups, norm=norm)
-                blocks.append(made)
-            self.add_module(f"stage{index + 2}", nn.Sequential(*blocks))
-            out_channels.append(channels)
-        self.out_channels: Sequence[int] = tuple(out_channels)
+        built, self.out_channels = build_stages(block, width, stages, norm)
+        for level, stage in enumerate(built, start=2):
+            self.add_module(f"stage{level}", stage)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Tensor[B, 3, H, W] -> {c<l>: Tensor[B, out_channels[l - 2], H / 2**l, W / 2**l]} for l in 2..5."""
@@ -57,6 +45,32 @@ class EncodedBackbone(nn.Module):
         for level in range(2, 6):
             x = features[f"c{level}"] = self.get_submodule(f"stage{level}")(x)
         return features
+
+
+def build_stages(
+    block: str, width: int, stages: Sequence[str], norm: Norm
+) -> tuple[list[nn.Sequential], tuple[int, ...]]:
+    """Return stages that follow a stem of ``width`` channels, and the channels that each puts out.
+
+    Args:
+        block: Kind of the blocks.
+        width: Base channels.
+        stages: As in :class:`EncodedBackbone`.
+        norm: Makes the norm layer for a number of channels.
+    """
+    groups = num_groups(2 * width, width // 2)
+    channels, planes = width, width
+    built, out_channels = [], []
+    for index, digits in enumerate(stages):
+        blocks = []
+        for position, digit in enumerate(digits):
+            planes *= int(digit)
+            stride = 2 if index > 0 and position == 0 else 1
+            made, channels = build_block(block, channels, planes, stride=stride, groups=groups, norm=norm)
+            blocks.append(made)
+        built.append(nn.Sequential(*blocks))
+        out_channels.append(channels)
+    return built, tuple(out_channels)
 
 
 def build_block(

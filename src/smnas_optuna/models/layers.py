@@ -8,9 +8,10 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 Module = TypeVar("Module", bound=nn.Module)
+Norm = Callable[[int], nn.Module]
+"""Makes the norm layer for a number of channels."""
 
 
 def num_groups(channels: int, at_most: int) -> int:
@@ -47,11 +48,6 @@ def standardize_weights(module: Module) -> Module:
 def fold_weight_standardization(module: Module) -> Module:
     """A copy of ``module`` for inference, with its standardised weights stored instead of computed at each call."""
     return _replace_convs(copy.deepcopy(module), WSConv2d, lambda conv: _convolution(nn.Conv2d, conv, _detached(conv)))
-
-
-def resize(image: Tensor, height: int, width: int) -> Tensor:
-    """Tensor[3, H, W] -> Tensor[3, height, width], bilinear with antialiasing, as the data cache resizes."""
-    return F.interpolate(image[None], (height, width), mode="bilinear", antialias=True)[0]
 
 
 def _detached(conv: WSConv2d) -> nn.Parameter:

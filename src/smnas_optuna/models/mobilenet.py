@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.ops import Conv2dNormActivation
+
+from smnas_optuna.models.layers import Norm
 
 STEM_CHANNELS = 32
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -26,7 +28,7 @@ class MobileNetV2(nn.Module):
         norm: Makes the norm layer for a number of channels.
     """
 
-    def __init__(self, width: int, norm: Callable[[int], nn.Module]) -> None:
+    def __init__(self, width: int, norm: Norm) -> None:
         super().__init__()
         channels = scale_channels(STEM_CHANNELS, width)
         layers: list[nn.Module] = [

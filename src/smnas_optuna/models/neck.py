@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+
+from smnas_optuna.models.layers import Norm
 
 BACKBONE_TOP = 5
 """The backbone's last level; the pyramid's levels above it are made from the one below."""
@@ -31,7 +33,7 @@ class FPN(FeaturePyramidNetwork):
         min_level: int,
         max_level: int,
         channels: int,
-        norm: Callable[[int], nn.Module],
+        norm: Norm,
     ) -> None:
         names = [f"p{level}" for level in range(BACKBONE_TOP + 1, max_level + 1)]
         extra = PooledLevels(names) if names else None

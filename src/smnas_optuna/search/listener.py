@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from smnas_optuna.engine.train import EpochReport
+from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.record import TrialRecord
+
+
+def step_of(phase: str, listener: Listener, stop: StopRequest) -> Callable[[int, int], None]:
+    """What long work calls with (steps done, all steps): asks whether to stop, and tells ``listener``."""
+
+    def step(done: int, total: int) -> None:
+        stop.check()
+        listener.step(phase, done, total)
+
+    return step
 
 
 class Listener:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from smnas_optuna.search.evolution import frozen, join_population, leave_populat
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.pareto import pareto_front
-from smnas_optuna.search.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_record, read_records
+from smnas_optuna.search.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_record, read_records, store_attrs
 
 ASKED_PER_BUDGET = 20
 """A search ends after this many times its budget of trials, most of them repeats."""
@@ -100,11 +100,12 @@ def search(
     while True:
         stop.check()
         records = read_records(study)
-        ended = _why_end(records, stage, budget, failures)
+        settled = _settled(records)
+        ended = _why_end(records, len(settled), stage, budget, failures)
         if ended is not None:
             return ended
-        trial, spec, why = _ask(study, stage, records)
-        record = _settled(records).get(encode(spec))
+        trial, spec, why = _ask(study, stage, records, settled)
+        record = settled.get(encode(spec))
         if record is not None:
             _answer_from(record, study, trial, encode(spec))
             continue
@@ -145,13 +146,15 @@ def recover_dead_trials(study: Study, listener: Listener, *, killed: bool) -> No
         listener.note(f"trial {dead.number} ({record.arch or 'no architecture yet'}): {end}; {reason}")
 
 
-def _why_end(records: Sequence[TrialRecord], stage: Stage, budget: int, failures: int) -> Outcome | None:
+def _why_end(
+    records: Sequence[TrialRecord], num_settled: int, stage: Stage, budget: int, failures: int
+) -> Outcome | None:
     trained = _num_trained(records)
     if trained >= budget:
         return Outcome(
             reason=f"budget reached: {trained} of {budget} architectures are trained", failed=False, trained=trained
         )
-    if len(_settled(records)) >= stage.size:
+    if num_settled >= stage.size:
         return Outcome(
             reason=f"space exhausted: all {stage.size} architectures are known", failed=False, trained=trained
         )
@@ -169,9 +172,11 @@ def _why_end(records: Sequence[TrialRecord], stage: Stage, budget: int, failures
     return None
 
 
-def _ask(study: Study, stage: Stage, records: Sequence[TrialRecord]) -> tuple[optuna.Trial, DetectorSpec, str]:
+def _ask(
+    study: Study, stage: Stage, records: Sequence[TrialRecord], settled: Container[str]
+) -> tuple[optuna.Trial, DetectorSpec, str]:
     """A new trial, its architecture, and why it is asked for."""
-    wanted, why = _wanted(stage, records)
+    wanted, why = _wanted(stage, records, settled)
     # a process that died between the next two calls has left a trial that is waiting to be asked
     if wanted is not None and all(record.state != "waiting" for record in records):
         study.enqueue_trial(dict(stage.genome(wanted)))
@@ -184,15 +189,13 @@ def _ask(study: Study, stage: Stage, records: Sequence[TrialRecord]) -> tuple[op
         "generation": generation,
         "baseline": spec in stage.baselines,
     }
-    for name, value in attrs.items():
-        trial.set_user_attr(name, value)
+    store_attrs(trial, attrs)
     save_note(trial, describe(spec))  # shown by optuna-dashboard
     return trial, spec, why or f"generation {generation}"
 
 
-def _wanted(stage: Stage, records: Sequence[TrialRecord]) -> tuple[DetectorSpec | None, str]:
+def _wanted(stage: Stage, records: Sequence[TrialRecord], settled: Container[str]) -> tuple[DetectorSpec | None, str]:
     """What is tried before the sampler is asked, and why: what was interrupted, then the baselines."""
-    settled = _settled(records)
     for record in reversed(records):
         if record.reason == INTERRUPTED and record.arch is not None and record.arch not in settled:
             return decode(record.arch), "interrupted before"
@@ -246,8 +249,7 @@ def _train(
     """Evaluate ``spec``, store what came out, and return whether the trial is complete."""
     try:
         evaluation = evaluate(spec, trial)
-        for name, value in evaluation.attrs.items():
-            trial.set_user_attr(name, value)
+        store_attrs(trial, evaluation.attrs)
         study.tell(trial, [evaluation.latency_ms, evaluation.ap])
     except (DivergenceError, OutOfMemoryError) as error:
         _fail(study, trial, f"{type(error).__name__}: {error.message}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -24,10 +24,10 @@ from smnas_optuna.engine.train import EpochReport, train
 from smnas_optuna.models import Detector, fold_weight_standardization
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.interrupt import StopRequest
-from smnas_optuna.search.listener import Listener
+from smnas_optuna.search.listener import Listener, step_of
 from smnas_optuna.search.loop import Evaluation
 from smnas_optuna.search.pareto import pareto_front
-from smnas_optuna.search.record import TrialRecord
+from smnas_optuna.search.record import TrialRecord, store_attrs
 from smnas_optuna.search.seeds import derive_seed
 
 LOG_FILE = "train.log"
@@ -65,18 +65,19 @@ class Objective:
                 val_batches = bench.val_batches(spec.input_size)
             detector = bench.build(spec, run.seed)
             complexity = count_complexity(detector, long=spec.input_size.long, short=spec.input_size.short)
-            run.store({**dataclasses.asdict(complexity), "flops": 2 * complexity.multiply_adds})
+            store_attrs(trial, {**dataclasses.asdict(complexity), "flops": 2 * complexity.multiply_adds})
             with run.phase("train"):
                 skipped = train(
                     detector,
                     train_batches,
                     bench.settings.train,
-                    on_step=self._steps("train"),
+                    on_step=step_of("train", self.listener, self.stop),
                     on_epoch=partial(self._end_epoch, run),
                 )
             with run.phase("evaluate"):
                 category_ids = bench.splits.val.category_ids
-                found = detect(detector, val_batches, category_ids, on_step=self._steps("evaluate"))
+                on_step = step_of("evaluate", self.listener, self.stop)
+                found = detect(detector, val_batches, category_ids, on_step=on_step)
                 metrics = coco_metrics(bench.splits.val.ground_truth(), found)
             with run.phase("latency"):
                 latency = self._latency(detector, spec)
@@ -99,7 +100,7 @@ class Objective:
                 remove_weights(run_folder(self.bench.study_dir, str(record.arch)))
 
     def _end_epoch(self, run: _Run, report: EpochReport) -> None:
-        run.store({"epochs_done": report.epoch})
+        store_attrs(run.trial, {"epochs_done": report.epoch})
         run.write(
             f"epoch {report.epoch}/{report.epochs}: loss {report.loss:.4f}, "
             f"{report.skipped_steps} steps skipped, {report.seconds:.1f} s"
@@ -112,13 +113,6 @@ class Objective:
         shipped = fold_weight_standardization(detector)
         settings = self.bench.settings.latency
         return measure_latency(shipped, images, reference, reference_images, settings, on_step=self.stop.check)
-
-    def _steps(self, phase: str) -> Callable[[int, int], None]:
-        def step(done: int, total: int) -> None:
-            self.stop.check()
-            self.listener.step(phase, done, total)
-
-        return step
 
     def _description(self, arch: str, latency_ms: float, results: Mapping[str, Any]) -> dict[str, Any]:
         """What stands beside the weights, so that they can be used without the study."""
@@ -148,16 +142,11 @@ class _Run:
         self.seed = derive_seed(bench.settings.search.seed, self.arch)
         self.folder = run_folder(bench.study_dir, self.arch)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._trial = trial
+        self.trial = trial
         self._seconds: dict[str, float] = {}
         device = describe_device(bench.device)
-        self.store({"seed": self.seed, "device": device, "versions": library_versions()})
+        store_attrs(trial, {"seed": self.seed, "device": device, "versions": library_versions()})
         self.write(f"trial {trial.number}: {self.arch}, seed {self.seed}, {device}")
-
-    def store(self, attrs: Mapping[str, Any]) -> None:
-        """Keep JSON values with the trial."""
-        for name, value in attrs.items():
-            self._trial.set_user_attr(name, value)
 
     def write(self, line: str) -> None:
         """Add a line with the time to the log, which is kept when the architecture is tried again."""
@@ -182,7 +171,7 @@ class _Run:
             self.write(f"ended by {type(error).__name__}: {error}")
             raise
         finally:
-            self.store({"seconds": self._seconds})
+            store_attrs(self.trial, {"seconds": self._seconds})
 
 
 def _reference_ms(study: optuna.Study, latency: LatencyStats) -> float:

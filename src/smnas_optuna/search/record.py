@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -67,6 +68,12 @@ class TrialRecord:
     def trained(self) -> bool:
         """Whether it is a finished training of its own: it counts towards the budget, and may be on the front."""
         return self.state == "complete" and self.cached_from is None
+
+
+def store_attrs(trial: optuna.Trial, attrs: Mapping[str, Any]) -> None:
+    """Keep JSON values with ``trial``, under the names that :class:`TrialRecord` reads."""
+    for name, value in attrs.items():
+        trial.set_user_attr(name, value)
 
 
 def read_records(study: Study) -> list[TrialRecord]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 import torch
+from optuna.samplers import NSGAIISampler
 
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.config import StudySettings, load_settings
@@ -22,7 +23,7 @@ from smnas_optuna.models import build_detector
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.evolution import build_sampler
 from smnas_optuna.search.interrupt import StopRequest
-from smnas_optuna.search.listener import Listener
+from smnas_optuna.search.listener import Listener, step_of
 from smnas_optuna.search.loop import Outcome, Stage, search
 from smnas_optuna.search.objective import Objective
 from smnas_optuna.search.preflight import describe_run
@@ -75,7 +76,7 @@ def run_structural(
     with ExitStack() as stack:
         stack.enter_context(explained_disk_errors(study_dir))
         previous_died = False if dry_run else stack.enter_context(locked(study_dir))
-        step = partial(_load_step, listener, stop)
+        step = step_of("load", listener, stop)
         root, splits = load_data(study_dir, data_dir, settings, step)
         baselines = _cheapest_first(settings, splits.train.num_classes)
         depends_on = fingerprint(settings, splits, chosen)
@@ -92,11 +93,8 @@ def run_structural(
             listener.note(line)
         if dry_run:
             return None
-        study = create_study(study_dir, STRUCTURAL, build_sampler(settings.search, _name_of, num_trials=len(records)))
-        for name, value in {FINGERPRINT: depends_on, DATA_ROOT: str(root.resolve())}.items():
-            study.set_user_attr(name, value)
-        if VERSIONS not in study.user_attrs:
-            study.set_user_attr(VERSIONS, library_versions())
+        sampler = build_sampler(settings.search, _name_of, num_trials=len(records))
+        study = _begin_study(study_dir, sampler, {FINGERPRINT: depends_on, DATA_ROOT: str(root.resolve())})
         stage = Stage(
             suggest=partial(suggest_structural, space=space),
             genome=partial(structural_genome, space=space),
@@ -164,9 +162,14 @@ def _last_data_root(study_dir: Path) -> Path | None:
     return None if stored is None else Path(stored)
 
 
-def _load_step(listener: Listener, stop: StopRequest, done: int, total: int) -> None:
-    stop.check()
-    listener.step("load", done, total)
+def _begin_study(study_dir: Path, sampler: NSGAIISampler, attrs: Mapping[str, Any]) -> optuna.Study:
+    """The study, made if it is not there, with ``attrs`` and the versions that it began with."""
+    study = create_study(study_dir, STRUCTURAL, sampler)
+    for name, value in attrs.items():
+        study.set_user_attr(name, value)
+    if VERSIONS not in study.user_attrs:
+        study.set_user_attr(VERSIONS, library_versions())
+    return study
 
 
 def _name_of(genome: Mapping[str, Any]) -> str:
