@@ -29,9 +29,12 @@ height = 64
 input_sizes = ["32x32", "64x64"]
 backbones = ["resnet18"]
 backbone_widths = [4, 8]
+necks = ["fpn"]
 neck_min_levels = [2, 3]
 neck_max_levels = [5]
 neck_channels = [8, 16]
+rpns = ["rpn"]
+heads = ["retina", "fc"]
 head_widths = [16, 32]
 [search]
 trials = 5

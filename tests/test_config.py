@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from smnas_optuna.arch import DetectorConstants, decode
+from smnas_optuna.arch import CASCADE_STAGES, NORMS, DetectorConstants, decode
+from smnas_optuna.arch.spec import BACKBONE_FAMILIES
 from smnas_optuna.config import StructuralSpace, StudySettings, load_settings
 from smnas_optuna.errors import ConfigError
 from smnas_optuna.search_space import structural_genome
@@ -51,6 +52,26 @@ def test_a_minimal_file_has_the_defaults(study_dir: Path) -> None:
     assert settings.space.structural == StructuralSpace()
 
 
+def test_the_default_space_is_the_papers() -> None:
+    space = StructuralSpace()
+
+    assert space.backbones == BACKBONE_FAMILIES
+    assert (space.necks, space.neck_extras) == (("c4", "fpn"), ("pool", "conv_c5"))
+    assert space.rpns == ("rpn", "ga")
+    assert space.heads == ("retina", "fc", *(f"cascade{stages}" for stages in CASCADE_STAGES))
+
+
+def test_a_space_without_a_pyramid_has_roi_heads_only(study_dir: Path) -> None:
+    settings = _with(MINIMAL + "[space.structural]\nnecks = ['c4']\nheads = ['fc', 'cascade3']", study_dir)
+
+    assert settings.space.structural.necks == ("c4",)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_norm_can_be_set(study_dir: Path, norm: str) -> None:
+    assert _with(f"{MINIMAL}[detector]\nnorm = '{norm}'", study_dir).detector.constants().norm == norm
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.parent.name)
 def test_every_study_of_the_repository_loads_and_its_space_holds_its_baselines(path: Path) -> None:
     settings = load_settings(path.parent)
@@ -73,11 +94,19 @@ def test_every_table_is_read(study_dir: Path) -> None:
         [space.structural]
         input_sizes = ["64x48", "96x64"]
         neck_min_levels = [2]
+        necks = ["fpn"]
+        neck_max_levels = [5, 7]
+        neck_extras = ["conv_p5"]
+        rpns = ["ga"]
+        heads = ["cascade4", "retina"]
         [search]
         trials = 3
         baselines = ["{ARCH}", "{OTHER}"]
         [detector]
         anchor_scale = 4
+        guided_proposals = 50
+        guided_roi_samples = 20
+        norm = "bn"
         [train]
         scale_jitter = [1.0, 1.0]
         [latency]
@@ -90,8 +119,13 @@ def test_every_table_is_read(study_dir: Path) -> None:
     assert (settings.data.train, settings.data.val, settings.data.drop_empty_boxes) == ("a.json", "b.json", True)
     assert settings.data.shapes is not None
     assert (settings.data.shapes.train_images, settings.data.shapes.width) == (8, 256)
-    assert settings.space.structural.input_sizes == ("64x48", "96x64")
-    assert settings.detector.constants() == DetectorConstants(anchor_scale=4.0)
+    space = settings.space.structural
+    assert space.input_sizes == ("64x48", "96x64")
+    assert (space.necks, space.neck_max_levels, space.neck_extras) == (("fpn",), (5, 7), ("conv_p5",))
+    assert (space.rpns, space.heads) == (("ga",), ("cascade4", "retina"))
+    assert settings.detector.constants() == DetectorConstants(
+        anchor_scale=4.0, guided_proposals=50, guided_roi_samples=20, norm="bn"
+    )
     assert settings.train.scale_jitter == (1.0, 1.0)
     assert settings.latency.blocks == 5
 
@@ -134,7 +168,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(
 
 
 def test_an_unknown_key_names_all_known_ones(study_dir: Path) -> None:
-    assert _refusal(study_dir, MINIMAL + "nope = 1").fix.endswith("trials, population, seed, baselines")
+    assert _refusal(study_dir, MINIMAL + "nope = 1").fix.endswith("seed, baselines, max_seconds_per_trial")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +193,29 @@ def test_an_unknown_key_names_all_known_ones(study_dir: Path) -> None:
         ("[latency]\nblocks = 2", "latency.blocks: Input should be greater than or equal to 3, but got 2"),
         ("[detector]\nscore_threshold = 1", "detector.score_threshold: Input should be less than 1, but got 1"),
         ("[space.structural]\nheads = []", "space.structural.heads: Tuple should have at least 1 item"),
-        ("[space.structural]\nheads = ['cascade']", "space.structural.heads.0: Input should be 'retina' or 'fc'"),
+        (
+            "[space.structural]\nheads = ['cascade']",
+            "space.structural.heads.0: Input should be 'retina', 'fc', 'cascade2', 'cascade3' or 'cascade4'",
+        ),
+        (
+            "[space.structural]\nheads = ['cascade5']",
+            "space.structural.heads.0: Input should be 'retina', 'fc', 'cascade2', 'cascade3' or 'cascade4', "
+            "but got 'cascade5'",
+        ),
+        ("[space.structural]\nnecks = ['none']", "space.structural.necks.0: Input should be 'c4' or 'fpn', but got 'n"),
+        ("[space.structural]\nrpns = ['none']", "space.structural.rpns.0: Input should be 'rpn' or 'ga', but got 'no"),
+        (
+            "[space.structural]\nneck_extras = ['pool', 'convc5']",
+            "space.structural.neck_extras.1: the pyramid's extra levels: 'convc5' is not known; "
+            "take one of pool, conv_c5, conv_p5",
+        ),
+        ("[space.structural]\nneck_extras = []", "space.structural.neck_extras: Tuple should have at least 1 item"),
+        (
+            "[space.structural]\nnecks = ['c4']",
+            "space.structural: `retina` among the heads needs a pyramid, but `fpn` is not among the necks",
+        ),
+        ("[detector]\nnorm = 'ln'", "detector.norm: Input should be 'gn' or 'bn', but got 'ln'"),
+        ("[detector]\nguided_proposals = 0", "detector.guided_proposals: Input should be greater than 0"),
         ("[space.structural]\nbackbones = ['vgg']", "space.structural.backbones.0: backbone: 'vgg' is not known; take"),
         (
             "[space.structural]\nbackbone_widths = [2]",

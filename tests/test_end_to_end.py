@@ -88,7 +88,7 @@ def test_a_search_from_its_first_command_to_its_front(study_dir: Path) -> None:
         on_front = record.arch in [member["arch"] for member in found["front"]]
         assert (study_dir / "runs" / str(record.arch) / "weights.safetensors").exists() == on_front
         assert (study_dir / "runs" / str(record.arch) / "train.log").read_text().count(" epoch ") == 2
-        assert set(record.attrs["seconds"]) == {"load", "train", "evaluate", "latency"}
+        assert set(record.attrs["seconds"]) == {"load", "train", "evaluate", "latency", "bookkeeping"}
         assert len(record.attrs["metrics"]) == 12
         assert record.attrs["flops"] == 2 * (record.multiply_adds or 0) > 0
     assert [record.baseline for record in trained[:2]] == [True, True]

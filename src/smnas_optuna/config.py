@@ -6,13 +6,13 @@ import difflib
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from smnas_optuna.arch import BackboneSpec, DetectorConstants, FcHeadSpec, NeckSpec, decode
 from smnas_optuna.arch.codec import parse_input_size
-from smnas_optuna.arch.spec import BACKBONE_FAMILIES
+from smnas_optuna.arch.spec import BACKBONE_FAMILIES, BACKBONE_TOP
 from smnas_optuna.errors import ArchError, ConfigError
 
 STUDY_FILE = "study.toml"
@@ -22,6 +22,10 @@ _DETECTOR = DetectorConstants()
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
+
+
+def _neck(max_level: int, extra: str | None) -> NeckSpec:
+    return NeckSpec(min_level=2, max_level=max_level, channels=64, extra=extra)
 
 
 def _checked(build: Callable[[Any], object]) -> AfterValidator:
@@ -41,8 +45,10 @@ Arch = Annotated[str, _checked(decode)]
 Size = Annotated[str, _checked(parse_input_size)]
 Family = Annotated[str, _checked(lambda family: BackboneSpec(family=family, width=64))]
 MinLevel = Annotated[int, _checked(lambda level: NeckSpec(min_level=level, max_level=5, channels=64))]
-MaxLevel = Annotated[int, _checked(lambda level: NeckSpec(min_level=2, max_level=level, channels=64))]
+MaxLevel = Annotated[int, _checked(lambda level: _neck(level, "pool" if level > BACKBONE_TOP else None))]
+Extra = Annotated[str, _checked(lambda extra: _neck(BACKBONE_TOP + 1, extra))]
 Width = Annotated[int, _checked(lambda width: FcHeadSpec(width=width))]
+Head = Literal["retina", "fc", "cascade2", "cascade3", "cascade4"]
 
 Choice = TypeVar("Choice")
 Choices = Annotated[tuple[Choice, ...], Field(min_length=1, strict=False)]  # a TOML array is a list
@@ -87,28 +93,33 @@ class DataSettings(Settings):
 
 
 class StructuralSpace(Settings):
-    """``[space.structural]``: the choices of stage 1, in the order of their cost. The defaults are the paper's sizes.
+    """``[space.structural]``: the choices of stage 1, in the order of their cost. The defaults are the paper's space.
 
     Attributes:
         input_sizes: Written ``<long>x<short>``, in pixels.
         backbones: Families of classic networks.
         backbone_widths: Base widths; 64 is the classic.
+        necks: ``c4`` (no pyramid; the last backbone stage is applied to each RoI) and ``fpn``.
         neck_min_levels: First levels of the pyramid; level ``l`` has stride ``2**l``.
         neck_max_levels: Last levels of the pyramid.
         neck_channels: Widths of the pyramid.
-        rpns: Kinds of RPN of two-stage detectors; the one-stage head ``retina`` takes none.
-        heads: ``retina`` (one-stage) and the RoI heads.
-        head_widths: Widths of the RoI heads' fully connected layers.
+        neck_extras: How levels above p5 are made: ``pool``, ``conv_c5`` or ``conv_p5``; see
+            :class:`smnas_optuna.arch.NeckSpec`.
+        rpns: ``rpn``, and ``ga`` with Guided Anchoring; the one-stage head ``retina`` takes none.
+        heads: ``retina`` (one-stage; always has a pyramid), and the RoI heads ``fc`` and ``cascade2`` .. ``cascade4``.
+        head_widths: Widths of the fully connected layers of RoI heads behind a pyramid.
     """
 
     input_sizes: Choices[Size] = ("512x512", "800x600", "1080x720", "1333x800")
     backbones: Choices[Family] = BACKBONE_FAMILIES
     backbone_widths: Choices[Width] = (64,)
+    necks: Choices[Literal["c4", "fpn"]] = ("c4", "fpn")
     neck_min_levels: Choices[MinLevel] = (2, 3)
     neck_max_levels: Choices[MaxLevel] = (5, 6)
     neck_channels: Choices[Width] = (128, 256)
-    rpns: Choices[Literal["rpn"]] = ("rpn",)
-    heads: Choices[Literal["retina", "fc"]] = ("retina", "fc")
+    neck_extras: Choices[Extra] = ("pool", "conv_c5")
+    rpns: Choices[Literal["rpn", "ga"]] = ("rpn", "ga")
+    heads: Choices[Head] = get_args(Head)
     head_widths: Choices[Width] = (1024,)
 
     @field_validator("*")
@@ -118,6 +129,12 @@ class StructuralSpace(Settings):
         if twice:
             raise ValueError(f"{twice[0]!r} is there twice")
         return choices
+
+    @model_validator(mode="after")
+    def _retina_has_a_pyramid(self) -> Self:
+        if "retina" in self.heads and "fpn" not in self.necks:
+            raise ValueError("`retina` among the heads needs a pyramid, but `fpn` is not among the necks")
+        return self
 
 
 class SpaceSettings(Settings):
@@ -134,12 +151,15 @@ class SearchSettings(Settings):
         population: Individuals of an NSGA-II generation.
         seed: Of sampling, initial weights and augmentation.
         baselines: Architectures of the space that are tried first, cheapest first.
+        max_seconds_per_trial: An architecture whose training would take longer, as its first steps say, is pruned. Not
+            part of what the numbers depend on: with another limit the search goes on, and judges anew.
     """
 
     trials: PositiveInt = 60
     population: Annotated[int, Field(ge=2)] = 20
     seed: Annotated[int, Field(ge=0)] = 0
     baselines: Annotated[tuple[Arch, ...], Field(strict=False)] = ()
+    max_seconds_per_trial: Positive | None = None
 
 
 class DetectorSettings(Settings):
@@ -148,11 +168,14 @@ class DetectorSettings(Settings):
     anchor_scale: Annotated[float, Field(ge=1)] = _DETECTOR.anchor_scale
     train_proposals: PositiveInt = _DETECTOR.train_proposals
     test_proposals: PositiveInt = _DETECTOR.test_proposals
+    guided_proposals: PositiveInt = _DETECTOR.guided_proposals
     rpn_samples: PositiveInt = _DETECTOR.rpn_samples
     roi_samples: PositiveInt = _DETECTOR.roi_samples
+    guided_roi_samples: PositiveInt = _DETECTOR.guided_roi_samples
     score_threshold: Annotated[float, Field(ge=0, lt=1)] = _DETECTOR.score_threshold
     nms_iou: Fraction = _DETECTOR.nms_iou
     max_detections: PositiveInt = _DETECTOR.max_detections
+    norm: Literal["gn", "bn"] = "gn"
 
     def constants(self) -> DetectorConstants:
         """These settings, as the models take them."""

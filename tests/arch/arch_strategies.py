@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from smnas_optuna.arch import (
     BackboneSpec,
+    CascadeHeadSpec,
     DetectorSpec,
     EncodedBackboneSpec,
     FcHeadSpec,
+    GuidedRpnSpec,
     InputSize,
     NeckSpec,
     RetinaHeadSpec,
@@ -18,7 +20,10 @@ from smnas_optuna.arch import (
 )
 from smnas_optuna.arch.spec import (
     BACKBONE_FAMILIES,
+    BACKBONE_TOP,
     BLOCKS,
+    CASCADE_STAGES,
+    EXTRA_LEVELS,
     MAX_BLOCKS,
     MAX_EDGE,
     MAX_LEVELS,
@@ -47,15 +52,26 @@ def encoded_backbones(draw: st.DrawFn) -> EncodedBackboneSpec:
 
 
 backbones = classic_backbones | encoded_backbones()
-necks = st.builds(
-    NeckSpec, min_level=st.sampled_from(MIN_LEVELS), max_level=st.sampled_from(MAX_LEVELS), channels=widths
-)
-rpns = st.builds(RpnSpec)
-fc_heads = st.builds(FcHeadSpec, width=widths)
-retina_heads = st.builds(RetinaHeadSpec)
 
-one_stage = st.builds(
-    DetectorSpec, input_size=input_sizes, backbone=backbones, neck=necks, rpn=st.none(), head=retina_heads
-)
-two_stage = st.builds(DetectorSpec, input_size=input_sizes, backbone=backbones, neck=necks, rpn=rpns, head=fc_heads)
-specs = one_stage | two_stage
+
+@st.composite
+def pyramids(draw: st.DrawFn) -> NeckSpec:
+    """Any levels; those above p5 made in any way."""
+    highest = draw(st.sampled_from(MAX_LEVELS))
+    extra = draw(st.sampled_from(EXTRA_LEVELS)) if highest > BACKBONE_TOP else None
+    lowest = draw(st.sampled_from(MIN_LEVELS))
+    return NeckSpec(min_level=lowest, max_level=highest, channels=draw(widths), extra=extra)
+
+
+def roi_heads(head_widths: st.SearchStrategy[int | None]) -> st.SearchStrategy[FcHeadSpec | CascadeHeadSpec]:
+    stages = st.sampled_from(CASCADE_STAGES)
+    return st.builds(FcHeadSpec, width=head_widths) | st.builds(CascadeHeadSpec, stages=stages, width=head_widths)
+
+
+rpns = st.builds(RpnSpec) | st.builds(GuidedRpnSpec)
+parts = {"input_size": input_sizes, "backbone": backbones}
+
+one_stage = st.builds(DetectorSpec, **parts, neck=pyramids(), rpn=st.none(), head=st.builds(RetinaHeadSpec))
+with_pyramid = st.builds(DetectorSpec, **parts, neck=pyramids(), rpn=rpns, head=roi_heads(widths))
+without_pyramid = st.builds(DetectorSpec, **parts, neck=st.none(), rpn=rpns, head=roi_heads(st.none()))
+specs = one_stage | with_pyramid | without_pyramid

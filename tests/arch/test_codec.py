@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smnas_optuna.arch import DetectorSpec, EncodedBackboneSpec, FcHeadSpec, decode, describe, encode
+from smnas_optuna.arch import (
+    CascadeHeadSpec,
+    DetectorSpec,
+    EncodedBackboneSpec,
+    GuidedRpnSpec,
+    NeckSpec,
+    RetinaHeadSpec,
+    decode,
+    describe,
+    encode,
+)
 from smnas_optuna.arch.codec import EXAMPLE, parse_input_size
 from smnas_optuna.arch.spec import BACKBONE_FAMILIES
 from smnas_optuna.errors import ArchError
@@ -15,6 +25,7 @@ from .arch_strategies import specs
 
 TWO_STAGE = "128x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256"
 ONE_STAGE = "128x96.resnet18-w16.fpn-p3-p7-c64.none.retina"
+BARE = "128x96.resnet18-w16.c4.ga.cascade3"
 # digits that int() reads and a regular expression's \d matches unless told not to
 ARABIC_128 = "\N{ARABIC-INDIC DIGIT ONE}\N{ARABIC-INDIC DIGIT TWO}\N{ARABIC-INDIC DIGIT EIGHT}"
 WIDE_6 = "\N{FULLWIDTH DIGIT SIX}"
@@ -38,9 +49,32 @@ def test_two_specs_share_a_string_only_if_they_are_equal(one: DetectorSpec, othe
     assert (encode(one) == encode(other)) == (one == other)
 
 
-@pytest.mark.parametrize("arch", [EXAMPLE, TWO_STAGE, ONE_STAGE])
+@pytest.mark.parametrize("arch", [EXAMPLE, TWO_STAGE, ONE_STAGE, BARE])
 def test_a_canonical_string_is_encoded_as_it_was_written(arch: str) -> None:
     assert encode(decode(arch)) == arch
+
+
+@pytest.mark.parametrize(
+    ("text", "neck"),
+    [
+        ("c4", None),
+        ("fpn-p2-p5-c64", NeckSpec(min_level=2, max_level=5, channels=64)),
+        ("fpn-p2-p6-c64", NeckSpec(min_level=2, max_level=6, channels=64, extra="pool")),
+        ("fpn-p2-p6-c64-convc5", NeckSpec(min_level=2, max_level=6, channels=64, extra="conv_c5")),
+        ("fpn-p3-p7-c64-convp5", NeckSpec(min_level=3, max_level=7, channels=64, extra="conv_p5")),
+    ],
+)
+def test_a_neck_is_read_as_what_its_string_says(text: str, neck: NeckSpec | None) -> None:
+    assert decode(f"128x96.resnet18-w16.{text}.rpn.{'fc' if neck is None else 'fc-w256'}").neck == neck
+
+
+def test_rpns_and_heads_are_read_as_what_their_strings_say() -> None:
+    bare = decode(BARE)
+    wide = decode("128x96.resnet18-w16.fpn-p2-p5-c64.ga.cascade2-w256")
+
+    assert (bare.rpn, bare.head) == (GuidedRpnSpec(), CascadeHeadSpec(stages=3, width=None))
+    assert (wide.rpn, wide.head) == (GuidedRpnSpec(), CascadeHeadSpec(stages=2, width=256))
+    assert decode(BARE.replace("ga", "rpn")).rpn != bare.rpn
 
 
 @st.composite
@@ -49,7 +83,7 @@ def _mutated(draw: st.DrawFn) -> str:
     arch = encode(draw(specs))
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.integers(0, len(arch)))
-        letter = draw(st.sampled_from("0123456789abcxwpfn-._ ABX\n\u0663\u00e9/") | st.characters())
+        letter = draw(st.sampled_from("0123456789abcxwpfnv-._ ABX\n\u0663\u00e9/") | st.characters())
         modules = arch.split(".")
         arch = draw(
             st.sampled_from(
@@ -109,7 +143,17 @@ def test_any_other_text_is_refused(text: str) -> None:
         ("128x96.resnet18-w16.fpn-p2-p5.rpn.fc-w256", "neck 'fpn-p2-p5' cannot be read"),
         ("128x96.resnet18-w16.none.rpn.fc-w256", "neck 'none' cannot be read"),
         ("128x96.resnet18-w16.fpn-p2-p5-c64..fc-w256", "RPN '' cannot be read"),
-        ("128x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc", "head 'fc' cannot be read"),
+        ("128x96.resnet18-w16.fpn-p2-p5-c64-.rpn.fc-w256", "neck 'fpn-p2-p5-c64-' cannot be read"),
+        ("128x96.resnet18-w16.fpn-p2-p6-c64-pool.rpn.fc-w256", "neck 'fpn-p2-p6-c64-pool' cannot be read"),
+        ("128x96.resnet18-w16.fpn-p2-p6-c64convc5.rpn.fc-w256", "neck 'fpn-p2-p6-c64convc5' cannot be read"),
+        ("128x96.resnet18-w16.fpn-p2-p6-c64-convc4.rpn.fc-w256", "neck 'fpn-p2-p6-c64-convc4' cannot be read"),
+        ("128x96.resnet18-w16.c5.rpn.fc", "neck 'c5' cannot be read"),
+        ("128x96.resnet18-w16.c4-c64.rpn.fc", "neck 'c4-c64' cannot be read"),
+        ("128x96.resnet18-w16.fpn-p2-p5-c64.garpn.fc-w256", "RPN 'garpn' cannot be read"),
+        ("128x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w", "head 'fc-w' cannot be read"),
+        ("128x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc3-w256", "head 'fc3-w256' cannot be read"),
+        ("128x96.resnet18-w16.fpn-p2-p5-c64.rpn.cascade-w256", "head 'cascade-w256' cannot be read"),
+        ("128x96.resnet18-w16.fpn-p2-p5-c64.rpn.cascade03-w256", "head 'cascade03-w256' cannot be read"),
         ("128x96.resnet18-w16.fpn-p2-p5-c64.none.retina-w256", "head 'retina-w256' cannot be read"),
         ("128x96.resnet99-w16.fpn-p2-p5-c64.rpn.fc-w256", "backbone: 'resnet99' is not known"),
         ("128x96.resnet18-w3.fpn-p2-p5-c64.rpn.fc-w256", "backbone: a width of 3 channels is not possible"),
@@ -118,11 +162,39 @@ def test_any_other_text_is_refused(text: str) -> None:
         ("128x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w0", "head: a width of 0 channels is not possible"),
         ("128x96.resnet18-w16.fpn-p1-p5-c64.rpn.fc-w256", "the pyramid's first level: 1 is not known"),
         ("128x96.resnet18-w16.fpn-p2-p8-c64.rpn.fc-w256", "the pyramid's last level: 8 is not known"),
+        ("128x96.resnet18-w16.fpn-p2-p4-c64-convc5.rpn.fc-w256", "the pyramid's last level: 4 is not known"),
+        (
+            "128x96.resnet18-w16.fpn-p2-p5-c64-convc5.rpn.fc-w256",
+            "neck: a pyramid up to p5 has no extra level that 'conv_c5' could make",
+        ),
+        (
+            "128x96.resnet18-w16.fpn-p2-p5-c64.rpn.cascade1-w256",
+            "the cascade's number of stages: 1 is not known",
+        ),
+        (
+            "128x96.resnet18-w16.fpn-p2-p5-c64.rpn.cascade5-w256",
+            "the cascade's number of stages: 5 is not known",
+        ),
+        ("128x96.resnet18-w16.fpn-p2-p5-c64.rpn.cascade3-w3", "head: a width of 3 channels is not possible"),
         ("96x128.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256", "input size 96x128: 32 <= short <= long <= 4096 must hold"),
         ("128x31.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256", "input size 128x31: 32 <= short <= long <= 4096 must hold"),
         ("4097x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256", "input size 4097x96: 32 <= short <= long <= 4096 must hold"),
         ("128x96.resnet18-w16.fpn-p2-p5-c64.rpn.retina", "a RetinaNet head takes no RPN"),
+        ("128x96.resnet18-w16.fpn-p2-p5-c64.ga.retina", "a RetinaNet head takes no RPN"),
+        ("128x96.resnet18-w16.c4.rpn.retina", "a RetinaNet head takes no RPN"),
         ("128x96.resnet18-w16.fpn-p2-p5-c64.none.fc-w256", "an RoI head needs proposals, but there is no RPN"),
+        ("128x96.resnet18-w16.c4.none.cascade3", "an RoI head needs proposals, but there is no RPN"),
+        ("128x96.resnet18-w16.c4.none.retina", "a RetinaNet head needs a pyramid, but there is none"),
+        ("128x96.resnet18-w16.c4.rpn.fc-w256", "an RoI head without a pyramid takes no width, but it is 256"),
+        ("128x96.resnet18-w16.c4.ga.cascade2-w64", "an RoI head without a pyramid takes no width, but it is 64"),
+        (
+            "128x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc",
+            "an RoI head behind a pyramid needs a width, but there is none",
+        ),
+        (
+            "128x96.resnet18-w16.fpn-p2-p5-c64.rpn.cascade3",
+            "an RoI head behind a pyramid needs a width, but there is none",
+        ),
     ],
 )
 def test_a_string_that_names_no_detector_is_refused_with_the_reason(arch: str, reason: str) -> None:
@@ -172,15 +244,52 @@ def test_an_input_size_is_read_strictly(text: str) -> None:
 
 @given(specs)
 def test_the_words_for_people_hold_every_number(spec: DetectorSpec) -> None:
-    neck = spec.neck
-
     words = describe(spec)
 
     assert f"input {spec.input_size.long}x{spec.input_size.short} px" in words
     backbone = spec.backbone
     name = "-".join(backbone.stages) + ")" if isinstance(backbone, EncodedBackboneSpec) else backbone.family
     assert f"{name} with base width {backbone.width}," in words
-    assert f"p{neck.min_level}..p{neck.max_level} with {neck.channels} channels" in words
-    if isinstance(spec.head, FcHeadSpec):
+    neck = spec.neck
+    if neck is not None:
+        assert f"p{neck.min_level}..p{neck.max_level} with {neck.channels} channels" in words
+    if not isinstance(spec.head, RetinaHeadSpec) and spec.head.width is not None:
         assert words.endswith(f"head of width {spec.head.width}")
+    if isinstance(spec.head, CascadeHeadSpec):
+        assert f"cascade of {spec.head.stages} stages" in words
     assert ("one-stage" in words) == (spec.rpn is None)
+    assert ("Guided Anchoring" in words) == isinstance(spec.rpn, GuidedRpnSpec)
+    assert ("no pyramid (C4)" in words) == ("FPN" not in words) == (neck is None)
+
+
+@given(specs, specs)
+def test_two_specs_have_the_same_words_only_if_they_are_equal(one: DetectorSpec, other: DetectorSpec) -> None:
+    assert (describe(one) == describe(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("modules", "words"),
+    [
+        ("fpn-p2-p5-c64.rpn.fc-w256", "FPN p2..p5 with 64 channels, RPN and a 2-FC head of width 256"),
+        ("fpn-p3-p6-c64.none.retina", "FPN p3..p6 with 64 channels, p6 max-pooled, RetinaNet head (one-stage)"),
+        (
+            "fpn-p2-p7-c64-convc5.ga.cascade3-w256",
+            "FPN p2..p7 with 64 channels, p6 and p7 convolved from c5, "
+            "RPN with Guided Anchoring and a cascade of 3 stages, each a 2-FC head of width 256",
+        ),
+        (
+            "fpn-p3-p6-c64-convp5.none.retina",
+            "FPN p3..p6 with 64 channels, p6 convolved from p5, RetinaNet head (one-stage)",
+        ),
+        ("c4.rpn.fc", "no pyramid (C4), RPN and the last backbone stage as RoI head"),
+        (
+            "c4.ga.cascade2",
+            "no pyramid (C4), RPN with Guided Anchoring and a cascade of 2 stages, "
+            "each the last backbone stage as RoI head",
+        ),
+    ],
+)
+def test_every_module_has_its_words(modules: str, words: str) -> None:
+    spec = decode(f"128x96.resnet18-w16.{modules}")
+
+    assert describe(spec) == f"input 128x96 px, resnet18 with base width 16, {words}"

@@ -6,10 +6,17 @@ import pytest
 
 from smnas_optuna.arch import (
     BASELINES,
+    CASCADE_STAGES,
+    EXTRA_LEVELS,
+    NORMS,
     BackboneSpec,
+    CascadeHeadSpec,
     DetectorConstants,
+    DetectorSpec,
     EncodedBackboneSpec,
     FcHeadSpec,
+    GuidedRpnSpec,
+    HeadSpec,
     InputSize,
     NeckSpec,
     RetinaHeadSpec,
@@ -32,10 +39,46 @@ def test_a_baseline_is_what_its_name_says(name: str) -> None:
     head, depth, neck = name.rsplit("_", 2)
     spec = BASELINES[name]
 
-    assert isinstance(spec.head, {"faster_rcnn": FcHeadSpec, "retinanet": RetinaHeadSpec}[head])
+    pooled = NeckSpec(min_level=2, max_level=6, channels=256, extra="pool")
+    convolved = NeckSpec(min_level=3, max_level=7, channels=256, extra="conv_p5")
+    built: dict[str, tuple[NeckSpec, HeadSpec]] = {
+        "faster_rcnn": (pooled, FcHeadSpec(width=1024)),
+        "cascade_rcnn": (pooled, CascadeHeadSpec(stages=3, width=1024)),
+        "retinanet": (convolved, RetinaHeadSpec()),
+    }
+
+    assert (spec.neck, spec.head) == built[head]
     assert spec.backbone == BackboneSpec(family=f"resnet{depth[1:]}", width=64)
     assert neck == "fpn"
     assert str(spec.input_size) == "1333x800"
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "block", "blocks", "neck", "rpn", "head"),
+    [
+        ("sm_nas_e0", "512x512", "basicblock", 7, (3, 6, 128, "pool"), RpnSpec(), FcHeadSpec(width=1024)),
+        *(
+            (name, "800x600", block, blocks, (2, 6, channels, extra), rpn, CascadeHeadSpec(stages=3, width=1024))
+            for name, block, blocks, channels, extra, rpn in [
+                ("sm_nas_e2", "basicblock", 14, 128, "pool", RpnSpec()),
+                ("sm_nas_e3", "bottleneck", 27, 128, "pool", RpnSpec()),
+                ("sm_nas_e4", "xbottleneck", 26, 256, "conv_c5", GuidedRpnSpec()),
+            ]
+        ),
+    ],
+)
+def test_the_published_detectors_of_sm_nas(
+    name: str, size: str, block: str, blocks: int, neck: tuple[int, int, int, str], rpn: object, head: object
+) -> None:
+    spec = BASELINES[name]
+    lowest, highest, channels, extra = neck
+
+    assert str(spec.input_size) == size
+    assert isinstance(spec.backbone, EncodedBackboneSpec)
+    assert (spec.backbone.block, spec.backbone.width) == (block, 64 if name == "sm_nas_e0" else 56)
+    assert len("".join(spec.backbone.stages)) == blocks
+    assert spec.neck == NeckSpec(min_level=lowest, max_level=highest, channels=channels, extra=extra)
+    assert (spec.rpn, spec.head) == (rpn, head)
 
 
 def test_baselines_are_different_and_cannot_be_changed() -> None:
@@ -46,7 +89,10 @@ def test_baselines_are_different_and_cannot_be_changed() -> None:
 
 @pytest.mark.parametrize(
     "part",
-    [SPEC, SPEC.input_size, SPEC.backbone, SPEC.neck, SPEC.head, DetectorConstants()],
+    [
+        *(SPEC, SPEC.input_size, SPEC.backbone, SPEC.neck, SPEC.head),
+        *(CascadeHeadSpec(stages=3, width=None), DetectorConstants()),
+    ],
     ids=lambda part: type(part).__name__,
 )
 def test_specs_are_frozen_and_can_be_keys(part: object) -> None:
@@ -76,6 +122,7 @@ def test_widths_within_the_range_are_possible(width: int) -> None:
     assert BackboneSpec(family="resnet18", width=width).width == width
     assert NeckSpec(min_level=2, max_level=5, channels=width).channels == width
     assert FcHeadSpec(width=width).width == width
+    assert CascadeHeadSpec(stages=2, width=width).width == width
 
 
 @pytest.mark.parametrize("width", [-1, 0, 3, 4097])
@@ -88,11 +135,13 @@ def test_widths_outside_the_range_are_refused_with_where_and_range(width: int) -
         NeckSpec(min_level=2, max_level=5, channels=width)
     with pytest.raises(ArchError) as head:
         FcHeadSpec(width=width)
+    with pytest.raises(ArchError) as cascade:
+        CascadeHeadSpec(stages=3, width=width)
 
     assert backbone.value.message == f"backbone: {refused}"
     assert neck.value.message == f"neck: {refused}"
-    assert head.value.message == f"head: {refused}"
-    assert {refusal.value.fix for refusal in (backbone, neck, head)} == {"take 4 .. 4096 channels"}
+    assert head.value.message == cascade.value.message == f"head: {refused}"
+    assert {refusal.value.fix for refusal in (backbone, neck, head, cascade)} == {"take 4 .. 4096 channels"}
 
 
 @pytest.mark.parametrize(("lowest", "highest"), [(1, 5), (5, 5), (2, 4), (2, 8)])
@@ -104,22 +153,89 @@ def test_levels_that_no_pyramid_has_are_refused(lowest: int, highest: int) -> No
     assert refusal.value.fix in ("take one of 2, 3, 4", "take one of 5, 6, 7")
 
 
-def test_one_stage_and_two_stage_parts_do_not_mix() -> None:
-    one_stage = decode("128x96.resnet18-w16.fpn-p2-p5-c64.none.retina")
+def test_a_pyramid_up_to_p5_has_no_extra_levels() -> None:
+    assert NeckSpec(min_level=2, max_level=5, channels=64).extra is None
+    for extra in (*EXTRA_LEVELS, "deconv"):
+        with pytest.raises(ArchError) as refusal:
+            NeckSpec(min_level=2, max_level=5, channels=64, extra=extra)
+        assert refusal.value.message == f"neck: a pyramid up to p5 has no extra level that {extra!r} could make"
+        assert refusal.value.fix == "leave `extra` out, or let the pyramid end at p6 or p7"
 
-    with pytest.raises(ArchError, match="a RetinaNet head takes no RPN"):
-        dataclasses.replace(one_stage, rpn=RpnSpec())
-    with pytest.raises(ArchError, match="a RetinaNet head takes no RPN"):
-        dataclasses.replace(SPEC, head=RetinaHeadSpec())
-    with pytest.raises(ArchError, match="an RoI head needs proposals, but there is no RPN"):
-        dataclasses.replace(SPEC, rpn=None)
+
+@pytest.mark.parametrize("level", [6, 7])
+def test_a_pyramid_above_p5_says_how_its_extra_levels_are_made(level: int) -> None:
+    for extra in EXTRA_LEVELS:
+        assert NeckSpec(min_level=2, max_level=level, channels=64, extra=extra).extra == extra
+    with pytest.raises(ArchError) as missing:
+        NeckSpec(min_level=2, max_level=level, channels=64)
+    with pytest.raises(ArchError) as unknown:
+        NeckSpec(min_level=2, max_level=level, channels=64, extra="deconv")
+
+    assert missing.value.message == f"neck: a pyramid up to p{level} must say how its levels above p5 are made"
+    assert missing.value.fix == "set `extra` to one of pool, conv_c5, conv_p5, or let the pyramid end at p5"
+    assert unknown.value.message == "the pyramid's extra levels: 'deconv' is not known"
+    assert unknown.value.fix == "take one of pool, conv_c5, conv_p5"
+
+
+@pytest.mark.parametrize("stages", [-1, 0, 1, 5])
+def test_a_cascade_of_another_number_of_stages_is_refused(stages: int) -> None:
+    with pytest.raises(ArchError) as refusal:
+        CascadeHeadSpec(stages=stages, width=256)
+
+    assert refusal.value.message == f"the cascade's number of stages: {stages} is not known"
+    assert refusal.value.fix == f"take one of {', '.join(map(str, CASCADE_STAGES))}"
+
+
+@pytest.mark.parametrize("rpn", [RpnSpec(), GuidedRpnSpec()], ids=lambda rpn: type(rpn).__name__)
+@pytest.mark.parametrize(
+    "head", [FcHeadSpec(width=64), CascadeHeadSpec(stages=3, width=64)], ids=lambda head: type(head).__name__
+)
+def test_parts_that_do_not_go_together_are_refused(
+    rpn: RpnSpec | GuidedRpnSpec, head: FcHeadSpec | CascadeHeadSpec
+) -> None:
+    one_stage = decode("128x96.resnet18-w16.fpn-p2-p5-c64.none.retina")
+    two_stage = dataclasses.replace(SPEC, rpn=rpn, head=head)
+    bare = dataclasses.replace(two_stage, neck=None, head=dataclasses.replace(head, width=None))
+
+    def refusal(spec: DetectorSpec, **changes: object) -> tuple[str, str]:
+        with pytest.raises(ArchError) as refused:
+            dataclasses.replace(spec, **changes)  # type: ignore[arg-type]
+        return refused.value.message, refused.value.fix
+
+    mixed = "one-stage is `none.retina`, two-stage is an RPN and an RoI head, such as `rpn.fc-w1024`"
+    assert refusal(one_stage, rpn=rpn) == ("a RetinaNet head takes no RPN", mixed)
+    assert refusal(two_stage, head=RetinaHeadSpec()) == ("a RetinaNet head takes no RPN", mixed)
+    assert refusal(two_stage, rpn=None) == ("an RoI head needs proposals, but there is no RPN", mixed)
+    assert refusal(bare, rpn=None) == ("an RoI head needs proposals, but there is no RPN", mixed)
+    assert refusal(one_stage, neck=None) == (
+        "a RetinaNet head needs a pyramid, but there is none",
+        "take a pyramid, such as `fpn-p3-p7-c256-convp5`, or an RPN and an RoI head, such as `rpn.fc`",
+    )
+    assert refusal(two_stage, neck=None) == (
+        "an RoI head without a pyramid takes no width, but it is 64",
+        "leave it out, as in `c4.rpn.fc`: the last backbone stage takes the place of the wide layers",
+    )
+    assert refusal(bare, neck=SPEC.neck) == (
+        "an RoI head behind a pyramid needs a width, but there is none",
+        "write the channels of its fully connected layers, such as `fc-w1024` or `cascade3-w1024`",
+    )
 
 
 def test_the_constants_are_the_papers_by_default() -> None:
     constants = DetectorConstants()
 
-    assert (constants.train_proposals, constants.test_proposals) == (2000, 1000)
-    assert (constants.roi_samples, constants.rpn_samples, constants.anchor_scale) == (384, 256, 8.0)
+    assert (constants.train_proposals, constants.test_proposals, constants.guided_proposals) == (2000, 1000, 300)
+    assert (constants.roi_samples, constants.guided_roi_samples, constants.rpn_samples) == (384, 256, 256)
+    assert (constants.anchor_scale, constants.norm) == (8.0, "gn")
+
+
+def test_an_unknown_norm_is_refused() -> None:
+    assert [DetectorConstants(norm=norm).norm for norm in NORMS] == ["gn", "bn"]
+    with pytest.raises(ArchError) as refusal:
+        DetectorConstants(norm="ln")
+
+    assert refusal.value.message == "norm: 'ln' is not known"
+    assert refusal.value.fix == "take one of gn, bn"
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,23 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW
+from torch.optim import SGD, AdamW, Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from smnas_optuna.config import TrainSettings
-from smnas_optuna.engine.train import EpochReport, build_optimizer, train, train_step, warmup_cosine
+from smnas_optuna.engine.train import (
+    STEPS_PER_READING,
+    EpochReport,
+    build_optimizer,
+    train,
+    train_step,
+    warmup_cosine,
+)
 from smnas_optuna.errors import DivergenceError
 
 from .engine_fakes import Regressor, Source, make_batch
@@ -74,7 +82,7 @@ def test_a_step_is_the_optimizers_on_the_sum_of_the_losses() -> None:
     expected = copy.deepcopy(detector)
     batch = next(Source(1).epoch(0))
 
-    loss, finite = train_step(detector, batch, SGD(detector.parameters(), lr=0.1), clip_norm=1e9)
+    loss, finite = train_step(detector, batch, SGD(detector.parameters(), lr=0.1, fused=True), clip_norm=1e9)
 
     whole = sum(expected.losses(batch).values())
     assert isinstance(whole, torch.Tensor)
@@ -91,27 +99,42 @@ def test_gradients_are_clipped_to_the_norm() -> None:
     before = copy.deepcopy(detector)
     batch = next(Source(1).epoch(0))
 
-    train_step(detector, batch, SGD(detector.parameters(), lr=1.0), clip_norm=1e-3)
+    train_step(detector, batch, SGD(detector.parameters(), lr=1.0, fused=True), clip_norm=1e-3)
 
     moved = [mine - its for mine, its in zip(detector.parameters(), before.parameters(), strict=True)]
     assert torch.cat([step.flatten() for step in moved]).norm().item() == pytest.approx(1e-3, rel=1e-2)
 
 
+def _state(detector: nn.Module, optimizer: Optimizer) -> list[torch.Tensor]:
+    """Copies of the weights, and of the moments and step counts if there are any yet."""
+    moments = [value for p in detector.parameters() for value in optimizer.state[p].values()]
+    return [value.detach().clone() for value in (*detector.parameters(), *moments)]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
 @pytest.mark.parametrize("spoil", [math.nan, math.inf, -math.inf])
-def test_a_step_that_is_not_finite_leaves_the_weights_as_they_are(spoil: float) -> None:
-    detector = _regressor((0,), spoil)
-    optimizer = AdamW(detector.parameters(), lr=0.1)
-    before = copy.deepcopy(detector.state_dict())
-    batch = next(Source(1).epoch(0))
+@pytest.mark.parametrize("first", [True, False], ids=["first step", "later step"])
+def test_a_step_that_is_not_finite_changes_nothing(name: Literal["sgd", "adamw"], spoil: float, first: bool) -> None:
+    detector, never_spoiled = _regressor((0,) if first else (1,), spoil), _regressor()
+    settings = TrainSettings(optimizer=name, weight_decay=0.3)
+    optimizer, its = build_optimizer(detector, settings), build_optimizer(never_spoiled, settings)
+    batches = list(Source(3).epoch(0))
+    if not first:
+        for each, of in ((detector, optimizer), (never_spoiled, its)):
+            assert train_step(each, batches[0], of, clip_norm=1.0)[1]
+    before = _state(detector, optimizer)
 
-    _, finite = train_step(detector, batch, optimizer, clip_norm=1.0)
+    _, finite = train_step(detector, batches[1], optimizer, clip_norm=1.0)
+
+    assert finite.shape == ()
     assert not finite
-    assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
-    assert not optimizer.state
-
-    _, finite = train_step(detector, batch, optimizer, clip_norm=1.0)
-    assert finite
-    assert all(value.isfinite().all() for value in detector.state_dict().values())
+    after = _state(detector, optimizer)
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=False))
+    assert all(not value.any() for value in after[len(before) :]), "moments that a first, skipped step makes are 0"
+    for each, of in ((detector, optimizer), (never_spoiled, its)):
+        assert train_step(each, batches[2], of, clip_norm=1.0)[1]
+    for one, other in zip(_state(detector, optimizer), _state(never_spoiled, its), strict=True):
+        assert torch.equal(one, other)
 
 
 class _InfiniteGradient(nn.Module):
@@ -128,11 +151,44 @@ class _InfiniteGradient(nn.Module):
 def test_a_finite_loss_with_a_gradient_that_is_not_is_skipped() -> None:
     detector = _InfiniteGradient()
 
-    loss, finite = train_step(detector, make_batch(torch.zeros(1, 3, 4, 4)), SGD(detector.parameters(), lr=1.0), 1.0)
+    optimizer = build_optimizer(detector, TrainSettings(optimizer="sgd"))
+    loss, finite = train_step(detector, make_batch(torch.zeros(1, 3, 4, 4)), optimizer, 1.0)
 
     assert loss == 0
     assert not finite
     assert not detector.weight.any()
+
+
+def test_an_optimizer_that_cannot_skip_a_step_on_the_device_is_refused() -> None:
+    detector = _regressor()
+
+    with pytest.raises(AssertionError):
+        train_step(detector, next(Source(1).epoch(0)), SGD(detector.parameters(), lr=1.0, fused=False), 1.0)
+
+
+class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts how often the host asks for a value of a tensor, which on CUDA makes it wait."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_no_step_reads_a_value_from_the_device(name: Literal["sgd", "adamw"]) -> None:
+    reads, seen = _Reads(), list[int]()
+    steps = STEPS_PER_READING - 1
+
+    with reads:
+        settings = TrainSettings(epochs=1, optimizer=name)
+        train(_regressor((3,)), Source(steps), settings, on_step=lambda *_: seen.append(reads.count))
+
+    assert seen == [0] * steps
+    assert reads.count > 0, "the epoch's loss is read, so that a read would have been seen"
 
 
 def _train(steps: int, spoiled: tuple[int, ...] | range) -> int:
@@ -145,8 +201,9 @@ def _train(steps: int, spoiled: tuple[int, ...] | range) -> int:
         (30, range(5, 14)),  # 9 in a row
         (40, tuple(range(0, 40, 4))),  # 10 here and there
         (400, tuple(range(0, 400, 20))),  # 5 %
+        (400, (*range(9), *range(10, 19))),
     ],
-    ids=["nine in a row", "ten in a short training", "five percent"],
+    ids=["nine in a row", "ten in a short training", "five percent", "nine in a row twice"],
 )
 def test_some_skipped_steps_are_counted_and_borne(steps: int, spoiled: tuple[int, ...]) -> None:
     assert _train(steps, spoiled) == len(spoiled)
@@ -155,12 +212,13 @@ def test_some_skipped_steps_are_counted_and_borne(steps: int, spoiled: tuple[int
 @pytest.mark.parametrize(
     ("steps", "spoiled", "skipped", "seen"),
     [
-        (30, range(5, 15), 10, 15),
-        (30, range(30), 10, 10),
-        (44, tuple(range(0, 44, 4)), 11, 41),
-        (400, tuple(range(0, 399, 19)), 21, 381),
+        (30, range(5, 15), 10, 20),
+        (60, range(15, 25), 10, 40),
+        (30, range(30), 20, 20),
+        (44, tuple(range(0, 44, 4)), 11, 44),
+        (400, tuple(range(0, 399, 19)), 21, 400),
     ],
-    ids=["ten in a row", "all", "eleven in a short training", "over five percent"],
+    ids=["ten in a row", "ten over a reading", "all", "eleven in a short training", "over five percent"],
 )
 def test_too_many_skipped_steps_are_a_divergence(steps: int, spoiled: tuple[int, ...], skipped: int, seen: int) -> None:
     with pytest.raises(DivergenceError) as divergence:
@@ -172,14 +230,35 @@ def test_too_many_skipped_steps_are_a_divergence(steps: int, spoiled: tuple[int,
     assert "learning_rate" in divergence.value.fix
 
 
-def test_a_divergence_is_raised_in_the_step_that_makes_it_one() -> None:
-    detector, steps = _regressor(range(5, 30)), []
+@pytest.mark.parametrize(("steps", "read"), [(30, STEPS_PER_READING), (17, 17)], ids=["in time", "end of an epoch"])
+def test_a_divergence_is_raised_when_the_counts_are_read(steps: int, read: int) -> None:
+    detector, reports = _regressor(range(5, 30)), list[EpochReport]()
 
     with pytest.raises(DivergenceError):
-        train(detector, Source(30), TrainSettings(epochs=1), on_step=lambda done, _: steps.append(done))
+        train(detector, Source(steps), TrainSettings(epochs=2), on_epoch=reports.append)
 
-    assert detector.step == 15
-    assert steps == list(range(1, 15))
+    assert detector.step == read
+    assert not reports
+
+
+@pytest.mark.parametrize("spoil", [math.nan, math.inf])
+def test_the_loss_of_an_epoch_is_that_of_the_steps_that_were_taken(spoil: float) -> None:
+    class Counter(nn.Module):
+        """Losses 1, 2, 3, and so on; the third is not finite, the fourth has a gradient that is not."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.step = nn.Parameter(torch.zeros(1)), 0
+
+        def losses(self, _: object) -> dict[str, torch.Tensor]:
+            self.step += 1
+            slope = (self.weight - self.weight.detach()).abs().sqrt().sum() if self.step == 4 else self.weight.sum() * 0
+            return {"loss": slope + self.step * (spoil if self.step == 3 else 1)}
+
+    reports: list[EpochReport] = []
+    train(Counter(), Source(6), TrainSettings(epochs=1), on_epoch=reports.append)
+
+    assert [(report.loss, report.skipped_steps) for report in reports] == [((1 + 2 + 5 + 6) / 4, 2)]
 
 
 def test_steps_and_epochs_are_reported() -> None:

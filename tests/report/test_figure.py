@@ -97,7 +97,25 @@ def test_zero_ap_and_equal_points_are_drawn() -> None:
 def test_short_name_leaves_out_the_rpn_and_shortens_the_longest() -> None:
     assert short_name(MIDDLE) == "128x96 resnet18-w16 fpn-p2-p5-c64 fc-w256"
     assert short_name(FAST) == "128x96 resnet18-w8 fpn-p3-p5-c32 retina"
-    assert short_name("x" * 60) == "x" * 47 + "…"
+    assert short_name("128x96.resnet18-w8.c4.rpn.cascade3") == "128x96 resnet18-w8 c4 cascade3"
+    assert short_name("x" * 80) == "x" * 64 + "…"
+
+
+def test_short_name_shows_guided_anchoring() -> None:
+    guided = MIDDLE.replace(".rpn.", ".ga.")
+
+    assert short_name(guided) == "128x96 resnet18-w16 fpn-p2-p5-c64 ga fc-w256"
+
+
+def test_a_long_name_widens_the_picture_and_is_not_cut() -> None:
+    arch = "1333x800.mobilenet_v2-w64.fpn-p2-p6-c256-convc5.ga.cascade3-w1024"
+    study = new_study()
+    add_trial(study, (5.0, 0.5), TrialState.COMPLETE, arch=arch)
+    figure = draw_front(summarize(study))
+
+    assert short_name(arch) == arch.replace(".", " ")
+    assert figure.get_figwidth() > draw_front(many(1)).get_figwidth()
+    assert short_name(arch) in texts(figure)
 
 
 def test_pyplot_knows_nothing_of_the_picture() -> None:

@@ -16,9 +16,11 @@ from .report_studies import FAST, add_trial, new_study
 PHASES = ("load", "train", "evaluate", "latency")
 
 
-def record(values: tuple[float, float] | None = (12.5, 0.25), **attrs: Any) -> TrialRecord:
+def record(
+    values: tuple[float, float] | None = (12.5, 0.25), *, failed: TrialState = TrialState.FAIL, **attrs: Any
+) -> TrialRecord:
     study = new_study()
-    add_trial(study, values, TrialState.COMPLETE if values else TrialState.FAIL, arch=FAST, **attrs)
+    add_trial(study, values, TrialState.COMPLETE if values else failed, arch=FAST, **attrs)
     return read_records(study)[0]
 
 
@@ -67,14 +69,15 @@ def test_a_note_is_one_line_as_it_was_said() -> None:
     assert written(plain) == "retried [bold]with[/bold] half the batch, " + "x" * 60 + "   fix: none\n"
 
 
-def test_a_failed_trial_says_why_and_counts_for_no_estimate() -> None:
-    plain = console(terminal=False)
+@pytest.mark.parametrize(("state", "said"), [(TrialState.FAIL, "failed"), (TrialState.PRUNED, "pruned")])
+def test_a_failed_or_pruned_trial_says_why_and_counts_for_no_estimate(state: TrialState, said: str) -> None:
+    plain, ended = console(terminal=False), record(None, failed=state, reason="out of memory")
     with ConsoleListener(plain) as listener:
         listener.trial_started(0, FAST, why="generation 1", done=0, budget=2)
-        listener.trial_ended(record(None, reason="out of memory"), on_front=False, seconds=3, done=0, budget=2)
+        listener.trial_ended(ended, on_front=False, seconds=3, done=0, budget=2)
 
     assert written(plain).splitlines()[1] == (
-        "trial 0: failed (out of memory), took 3.0 s; 0 of 2 done, search time left unknown"
+        f"trial 0: {said} (out of memory), took 3.0 s; 0 of 2 done, search time left unknown"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import optuna
@@ -17,9 +18,13 @@ SPACE = StructuralSpace(
     input_sizes=("64x48", "96x72", "128x96", "160x120"),
     backbones=("resnet18", "resnet34", "resnet50"),
     backbone_widths=(8, 12, 16, 24),
+    necks=("fpn",),
     neck_min_levels=(2, 3),
     neck_max_levels=(5, 6),
     neck_channels=(32, 48, 64),
+    neck_extras=("pool",),
+    rpns=("rpn",),
+    heads=("retina", "fc"),
     head_widths=(64, 128, 256),
 )
 BASELINES = ("64x48.resnet18-w8.fpn-p2-p5-c32.none.retina", "128x96.resnet34-w16.fpn-p2-p5-c64.rpn.fc-w256")
@@ -34,8 +39,10 @@ def make_stage(space: StructuralSpace = SPACE, baselines: tuple[str, ...] = BASE
     )
 
 
-def make_study(seed: int = 0, population: int = 6, num_trials: int = 0) -> optuna.Study:
-    settings = SearchSettings(seed=seed, population=population)
+def make_study(
+    seed: int = 0, population: int = 6, num_trials: int = 0, max_seconds: float | None = None
+) -> optuna.Study:
+    settings = SearchSettings(seed=seed, population=population, max_seconds_per_trial=max_seconds)
     sampler = build_sampler(settings, lambda genome: encode(express(genome)), num_trials=num_trials)
     return optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
 
@@ -44,6 +51,7 @@ def closed_form(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
     """More pixels, width and depth cost time and bring accuracy, with diminishing returns; some pay better."""
     area = spec.input_size.long * spec.input_size.short / (64 * 48)
     assert isinstance(spec.backbone, BackboneSpec)
+    assert spec.neck is not None
     depth = {"resnet18": 1.0, "resnet34": 1.7, "resnet50": 2.0}[spec.backbone.family]
     width = spec.backbone.width / 8
     head = 1.0 if spec.rpn is None else 1.3
@@ -54,6 +62,19 @@ def closed_form(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
     gain += 0.03 * (1 - 1 / channels) + 0.06 * (spec.rpn is not None)
     trial.set_user_attr("epochs_done", 1)
     return Evaluation(latency_ms=latency, ap=0.1 + gain, attrs={"num_params": round(1000 * depth * width)})
+
+
+def limited(max_seconds: float | None) -> Callable[[DetectorSpec, optuna.Trial], Evaluation]:
+    """``closed_form`` that prunes what would take longer: a training takes as many seconds as a detection ms."""
+
+    def evaluate(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
+        evaluation = closed_form(spec, trial)
+        if max_seconds is not None and evaluation.latency_ms > max_seconds:
+            trial.set_user_attr("estimated_seconds", evaluation.latency_ms)
+            raise optuna.TrialPruned(f"would take {evaluation.latency_ms:g} s")
+        return evaluation
+
+    return evaluate
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from smnas_optuna.search.seeds import derive_seed
 from smnas_optuna.search_space import express
 from smnas_optuna.search_space.structural import gene_choices
 
-from .conftest import SPACE, make_stage, make_study
-from .test_loop import run
+from .conftest import SPACE, limited, make_stage, make_study
+from .test_loop import TINY, run
 
 
 def front_of(points: list[tuple[float, float]]) -> list[TrialRecord]:
@@ -53,6 +53,23 @@ def test_children_are_genomes_of_the_space_and_new(seed: int) -> None:
         assert set(child) == set(choices)
         assert all(child[name] in values for name, values in choices.items())
         assert encode(express(child)) not in known
+
+
+def test_a_child_is_none_that_the_limit_pruned_but_may_be_what_a_smaller_one_did() -> None:
+    study = make_study(population=4, max_seconds=5)
+    run(study, limited(5), budget=100, stage=make_stage(TINY, ()), max_seconds=5)
+    records = read_records(study)
+    fast = {record.arch for record in records if record.trained}
+    slow = {record.arch for record in records if record.estimated_seconds is not None}
+    assert (len(fast), len(slow)) == (6, 6), "all is known"
+    parents = study.get_trials(deepcopy=False)[:1]
+
+    def made(limit: float) -> set[str]:
+        children = ChildGeneration(lambda g: encode(express(g)), population=4, seed=0, max_seconds=limit)
+        return {encode(express(children(study, dict(parents[0].distributions), parents))) for _ in range(30)}
+
+    assert made(limit=100) <= slow
+    assert made(limit=5) & fast, "nothing new is left, so that the cache answers"
 
 
 def test_after_the_first_generation_nothing_is_asked_twice_while_there_is_something_new() -> None:

@@ -17,16 +17,19 @@ from smnas_optuna.search.loop import ASKED_PER_BUDGET, FAILURES_IN_A_ROW, Evalua
 from smnas_optuna.search.pareto import hypervolume, pareto_front
 from smnas_optuna.search.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_records
 
-from .conftest import BASELINES, SPACE, closed_form, make_stage, make_study
+from .conftest import BASELINES, SPACE, closed_form, limited, make_stage, make_study
 
 Evaluate = Callable[[DetectorSpec, optuna.Trial], Evaluation]
 TINY = StructuralSpace(
     input_sizes=("64x48", "128x96"),
     backbones=("resnet18",),
     backbone_widths=(8, 16),
+    necks=("fpn",),
     neck_min_levels=(2,),
     neck_max_levels=(5,),
     neck_channels=(32,),
+    rpns=("rpn",),
+    heads=("retina", "fc"),
     head_widths=(64, 128),
 )
 
@@ -54,9 +57,17 @@ def run(
     budget: int = 20,
     stage: Stage | None = None,
     listener: Listener | None = None,
+    max_seconds: float | None = None,
 ) -> Outcome:
-    listener = listener or Listener()
-    return search(study, stage or make_stage(), evaluate, budget=budget, listener=listener, stop=StopRequest())
+    return search(
+        study,
+        stage or make_stage(),
+        evaluate,
+        budget=budget,
+        listener=listener or Listener(),
+        stop=StopRequest(),
+        max_seconds=max_seconds,
+    )
 
 
 def trained_archs(study: optuna.Study) -> list[str]:
@@ -133,7 +144,7 @@ def test_it_ends_when_it_has_asked_too_often() -> None:
 
     assert not outcome.failed
     assert outcome.trained == 12
-    assert outcome.reason == "asked for 260 architectures, 20 times the budget of 13; 12 were new"
+    assert outcome.reason == "asked for 260 architectures, 20 times the budget of 13; 12 are trained"
     assert len(study.trials) == 13 * ASKED_PER_BUDGET
 
 
@@ -202,6 +213,91 @@ def test_a_repeat_of_a_failed_architecture_is_pruned_without_training() -> None:
     for record in pruned:
         assert record.arch in failed
         assert record.reason == f"{record.arch} is known from trial {record.cached_from}: DivergenceError: no"
+
+
+def test_what_would_train_for_too_long_is_pruned_once_and_takes_no_budget_and_no_place() -> None:
+    study, recorder = make_study(population=6, max_seconds=10), Recorder()
+
+    outcome = run(study, limited(10), budget=20, listener=recorder, max_seconds=10)
+
+    records = read_records(study)
+    slow = [record for record in records if record.estimated_seconds is not None]
+    assert outcome.trained == 20
+    assert slow
+    assert len({record.arch for record in slow}) == len(slow), "none is judged twice"
+    for record in slow:
+        assert (record.state, record.reason) == ("pruned", f"would take {record.estimated_seconds:g} s")
+    assert [(record.number, front) for record, front in recorder.ended if record.state == "pruned"] == [
+        (record.number, False) for record in slow
+    ]
+    assert isinstance(study.sampler, NSGAIISampler)
+    members = {trial.number for g in range(10) for trial in study.sampler.get_population(study, g)}
+    assert members == {record.number for record in records if record.trained}
+
+
+def test_a_pruned_baseline_is_passed_over(study: optuna.Study) -> None:
+    recorder = Recorder()
+
+    run(study, limited(10), budget=3, listener=recorder, max_seconds=10)
+
+    assert [arch for arch, why in recorder.asked if why == "baseline"] == list(BASELINES)
+    assert [record.state for record in read_records(study)][:2] == ["complete", "pruned"]
+
+
+@pytest.mark.parametrize(("limit", "again"), [(11.0, False), (27.0, True), (None, True)])
+def test_another_limit_judges_anew_what_was_pruned(study: optuna.Study, limit: float | None, again: bool) -> None:
+    run(study, limited(10), budget=3, max_seconds=10)
+    (slow,) = [record for record in read_records(study) if record.arch == BASELINES[1]]
+    assert slow.estimated_seconds == pytest.approx(26.6)
+    recorder = Recorder()
+
+    run(study, limited(limit), budget=4, listener=recorder, max_seconds=limit)
+
+    assert ((BASELINES[1], "baseline") in recorder.asked) == again
+    assert (BASELINES[1] in trained_archs(study)) == again
+
+
+def test_a_limit_that_nothing_keeps_ends_the_search_when_it_has_asked_too_often(study: optuna.Study) -> None:
+    outcome = run(study, limited(0.5), budget=2, max_seconds=0.5)
+
+    known = {record.arch for record in read_records(study)}
+    assert outcome == Outcome(
+        reason=f"asked for 40 architectures, 20 times the budget of 2; 0 are trained, {len(known)} pruned",
+        failed=False,
+        trained=0,
+    )
+    assert run(study, limited(None), budget=2).trained == 2, "trials that another limit pruned are not held against it"
+
+
+def test_a_trial_that_another_limit_than_the_searchs_pruned_is_a_mistake(study: optuna.Study) -> None:
+    with pytest.raises(AssertionError, match="another limit"):
+        run(study, limited(0.5), max_seconds=100)
+
+
+def test_a_limit_that_nothing_keeps_exhausts_a_small_space(study: optuna.Study) -> None:
+    outcome = run(study, limited(0.5), budget=100, stage=make_stage(TINY, ()), max_seconds=0.5)
+
+    assert outcome == Outcome(reason="space exhausted: all 12 architectures are known", failed=False, trained=0)
+
+
+def test_a_pruned_trial_neither_lengthens_nor_ends_a_row_of_failures(study: optuna.Study) -> None:
+    calls = [0]
+
+    def evaluate(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
+        calls[0] += 1
+        if calls[0] % 2:
+            raise RuntimeError("the GPU has fallen off the bus")
+        trial.set_user_attr("estimated_seconds", 99.0)
+        raise optuna.TrialPruned("too long")
+
+    outcome = run(study, evaluate, max_seconds=1)
+
+    assert outcome.failed
+    assert outcome.reason == ("5 trials in a row failed; the last one: RuntimeError: the GPU has fallen off the bus")
+    assert calls[0] == 2 * FAILURES_IN_A_ROW - 1
+    recorder = Recorder()
+    run(study, limited(1), budget=1, listener=recorder, max_seconds=1)
+    assert recorder.asked[0] == (BASELINES[0], "baseline"), "the row blames no architecture"
 
 
 def interrupt_at(count: int, error: BaseException) -> Evaluate:

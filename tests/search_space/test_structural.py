@@ -19,22 +19,32 @@ WIDE = StructuralSpace(
     neck_min_levels=(2, 3, 4),
     neck_max_levels=(5, 6, 7),
     neck_channels=(4, 12, 256),
+    neck_extras=("pool", "conv_c5", "conv_p5"),
     head_widths=(16, 32, 1024),
 )
 SMALL = StructuralSpace(
     input_sizes=("64x48", "96x64"),
     backbones=("resnet18", "resnet50"),
     backbone_widths=(4,),
+    necks=("fpn",),
     neck_min_levels=(2, 3),
     neck_max_levels=(5,),
     neck_channels=(4, 8),
+    rpns=("rpn",),
+    heads=("retina", "fc"),
     head_widths=(16, 32, 64),
 )
+BARE = SMALL.model_copy(update={"necks": ("c4", "fpn"), "neck_max_levels": (5, 6, 7), "rpns": ("ga", "rpn")})
 SPACES = {
     "default": StructuralSpace(),
     "small": SMALL,
     "only retina": SMALL.model_copy(update={"heads": ("retina",)}),
     "without retina": SMALL.model_copy(update={"heads": ("fc",)}),
+    "pyramid or none": BARE,
+    "pyramid first": BARE.model_copy(update={"necks": ("fpn", "c4"), "neck_max_levels": (7, 5)}),
+    "no pyramid": BARE.model_copy(update={"necks": ("c4",), "heads": ("fc", "cascade2")}),
+    "only cascades": BARE.model_copy(update={"heads": ("cascade4", "cascade2", "cascade3")}),
+    "only extra levels": BARE.model_copy(update={"neck_max_levels": (6,), "neck_extras": ("conv_p5",)}),
     "retina last": SMALL.model_copy(update={"heads": ("fc", "retina")}),
     "one point": SMALL.model_copy(
         update={
@@ -86,6 +96,12 @@ def test_genes_are_named_after_the_spec_fields_that_they_set() -> None:
         assert field in ("", "kind") or hasattr(getattr(two_stage, part), field)
 
 
+def test_the_papers_space_has_as_many_architectures_as_its_choices_allow() -> None:
+    # 4 sizes x 7 backbones, each with 12 pyramids (2 first levels x 2 widths x (p5, p6 pooled, p6 convolved)) or none;
+    # RetinaNet needs a pyramid, and 4 RoI heads behind 2 RPNs do not.
+    assert count_architectures(StructuralSpace()) == 4 * 7 * (12 + 4 * 2 * (12 + 1))
+
+
 def test_ten_thousand_random_genomes_are_valid_and_round_trip() -> None:
     choices = gene_choices(WIDE)
     dice = random.Random(0)
@@ -124,6 +140,29 @@ def test_the_width_of_a_roi_head_makes_no_second_one_stage_detector() -> None:
     assert express(one) == express(other)
 
 
+@pytest.mark.parametrize(
+    ("arch", "silent"),
+    [
+        ("64x48.resnet18-w4.fpn-p2-p5-c4.none.retina", {"neck.kind", "neck.extra", "rpn.kind", "head.width"}),
+        ("64x48.resnet18-w4.fpn-p2-p6-c4-convc5.none.retina", {"neck.kind", "rpn.kind", "head.width"}),
+        ("64x48.resnet18-w4.fpn-p2-p5-c4.ga.fc-w32", {"neck.extra"}),
+        ("64x48.resnet18-w4.fpn-p2-p7-c4.rpn.cascade3-w32", set()),
+        (
+            "64x48.resnet18-w4.c4.ga.fc",
+            {"neck.min_level", "neck.max_level", "neck.channels", "neck.extra", "head.width"},
+        ),
+    ],
+)
+def test_exactly_the_genes_that_are_switched_off_make_no_second_architecture(arch: str, silent: set[str]) -> None:
+    space = WIDE.model_copy(update={"backbone_widths": (4, 8)})
+    choices, genome = gene_choices(space), structural_genome(decode(arch), space)
+
+    for name, each in choices.items():
+        read = {encode(express({**genome, name: gene})) for gene in each}
+        assert (read == {arch}) == (name in silent), name
+        assert name not in silent or genome[name] == each[0]
+
+
 def test_an_enqueued_genome_is_suggested() -> None:
     study = optuna.create_study()
     spec = decode("96x64.resnet50-w4.fpn-p3-p5-c8.rpn.fc-w64")
@@ -140,6 +179,11 @@ def test_an_enqueued_genome_is_suggested() -> None:
         ("64x48.resnet18-w8.fpn-p2-p5-c4.rpn.fc-w16", "backbone.width 8"),
         ("64x48.resnet18-w4.fpn-p4-p5-c4.rpn.fc-w16", "neck.min_level 4"),
         ("64x48.resnet18-w4.fpn-p2-p6-c4.rpn.fc-w16", "neck.max_level 6"),
+        ("64x48.resnet18-w4.c4.rpn.fc", "neck.kind 'c4'"),
+        ("64x48.resnet18-w4.fpn-p2-p5-c4.ga.fc-w16", "rpn.kind 'ga'"),
+        ("64x48.resnet18-w4.fpn-p2-p5-c4.rpn.cascade2-w16", "head.kind 'cascade2'"),
+        ("64x48.resnet34-w8.c4.ga.cascade2", "backbone.family 'resnet34'"),
+        ("64x48.resnet18-w4.c4.ga.cascade2", "neck.kind 'c4'"),
         ("64x48.resnet18-w4.fpn-p2-p5-c12.rpn.fc-w16", "neck.channels 12"),
         ("64x48.resnet18-w4.fpn-p2-p5-c4.rpn.fc-w20", "head.width 20"),
     ],
@@ -150,6 +194,20 @@ def test_a_spec_outside_the_space_is_refused_with_its_gene(arch: str, gene: str)
 
     assert refusal.value.message == f"{arch} is not in [space.structural]: {gene} is none of its choices"
     assert re.match(r"add it to the space, or take one of \w+", refusal.value.fix)
+
+
+@pytest.mark.parametrize("modules", ["fpn-p2-p6-c4-convp5.rpn.fc-w16", "fpn-p2-p6-c4-convp5.none.retina"])
+def test_extra_levels_outside_the_space_are_refused(modules: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        structural_genome(decode(f"64x48.resnet18-w4.{modules}"), BARE)
+
+    assert refusal.value.message.endswith("neck.extra 'conv_p5' is none of its choices")
+    assert refusal.value.fix == "add it to the space, or take one of pool, conv_c5"
+
+
+def test_a_pyramid_outside_the_space_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"neck\.kind 'fpn' is none of its choices"):
+        structural_genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.rpn.fc-w16"), SPACES["no pyramid"])
 
 
 def test_a_head_outside_the_space_is_refused() -> None:

@@ -2,12 +2,17 @@
 
 from smnas_optuna.arch.baselines import BASELINES
 from smnas_optuna.arch.codec import decode, describe, encode
-from smnas_optuna.arch.constants import DetectorConstants
+from smnas_optuna.arch.constants import NORMS, DetectorConstants
 from smnas_optuna.arch.spec import (
+    CASCADE_STAGES,
+    EXTRA_LEVELS,
+    AnyRpnSpec,
     BackboneSpec,
+    CascadeHeadSpec,
     DetectorSpec,
     EncodedBackboneSpec,
     FcHeadSpec,
+    GuidedRpnSpec,
     HeadSpec,
     InputSize,
     NeckSpec,
@@ -17,11 +22,17 @@ from smnas_optuna.arch.spec import (
 
 __all__ = [
     "BASELINES",
+    "CASCADE_STAGES",
+    "EXTRA_LEVELS",
+    "NORMS",
+    "AnyRpnSpec",
     "BackboneSpec",
+    "CascadeHeadSpec",
     "DetectorConstants",
     "DetectorSpec",
     "EncodedBackboneSpec",
     "FcHeadSpec",
+    "GuidedRpnSpec",
     "HeadSpec",
     "InputSize",
     "NeckSpec",

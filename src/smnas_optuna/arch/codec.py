@@ -1,9 +1,15 @@
 """The canonical string of an architecture, and back: five modules between dots, safe in a shell and as a folder's name.
 
 ``128x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256`` is an input of 128 x 96, ResNet-18 of base width 16, an FPN over
-p2..p5 with 64 channels, an RPN and a 2-FC head of width 256; ``....none.retina`` is one-stage. A backbone may also be
-written out block by block: ``basicblock-w56-121-211-1111-12111`` has base channels 56, a new resolution at each hyphen,
-and a ``2`` for each block that doubles the planes.
+p2..p5 with 64 channels, an RPN and a 2-FC head of width 256. What each module may also be:
+
+- backbone: written out block by block, ``basicblock-w56-121-211-1111-12111`` has base channels 56, a new resolution at
+  each hyphen, and a ``2`` for each block that doubles the planes;
+- neck: ``fpn-p2-p6-c64`` max-pools p6, ``fpn-p2-p6-c64-convc5`` and ``-convp5`` convolve it from c5 or p5; ``c4`` is no
+  pyramid;
+- RPN: ``ga`` is one with Guided Anchoring, ``none`` belongs to the one-stage head;
+- head: ``cascade3-w256`` is a cascade of 3 stages; behind ``c4``, ``fc`` and ``cascade3`` have no width; ``retina`` is
+  one-stage.
 """
 
 from __future__ import annotations
@@ -11,12 +17,16 @@ from __future__ import annotations
 import re
 
 from smnas_optuna.arch.spec import (
+    BACKBONE_TOP,
     BLOCKS,
     AnyBackboneSpec,
+    AnyRpnSpec,
     BackboneSpec,
+    CascadeHeadSpec,
     DetectorSpec,
     EncodedBackboneSpec,
     FcHeadSpec,
+    GuidedRpnSpec,
     HeadSpec,
     InputSize,
     NeckSpec,
@@ -27,16 +37,20 @@ from smnas_optuna.errors import ArchError
 
 EXAMPLE = "128x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256"
 
+NO_PYRAMID = "c4"
+EXTRA_SUFFIXES = {"pool": "", "conv_c5": "-convc5", "conv_p5": "-convp5"}
+EXTRA_WORDS = {"pool": "max-pooled", "conv_c5": "convolved from c5", "conv_p5": "convolved from p5"}
+RPNS: dict[str, AnyRpnSpec | None] = {"none": None, "rpn": RpnSpec(), "ga": GuidedRpnSpec()}
+
 
 def encode(spec: DetectorSpec) -> str:
     """Return the one string that names ``spec``."""
-    backbone, neck, head = spec.backbone, spec.neck, spec.head
     modules = (
         str(spec.input_size),
-        _encode_backbone(backbone),
-        f"fpn-p{neck.min_level}-p{neck.max_level}-c{neck.channels}",
-        "none" if spec.rpn is None else "rpn",
-        "retina" if isinstance(head, RetinaHeadSpec) else f"fc-w{head.width}",
+        _encode_backbone(spec.backbone),
+        _encode_neck(spec.neck),
+        rpn_kind(spec.rpn),
+        _encode_head(spec.head),
     )
     return ".".join(modules)
 
@@ -79,12 +93,37 @@ def parse_input_size(text: str) -> InputSize:
     return InputSize(long=int(long), short=int(short))
 
 
+def rpn_kind(rpn: AnyRpnSpec | None) -> str:
+    """Return the word for ``rpn``: a key of ``RPNS``."""
+    return next(kind for kind, known in RPNS.items() if known == rpn)
+
+
+def head_kind(head: HeadSpec) -> str:
+    """Return the word for ``head`` without its width: ``retina``, ``fc``, or ``cascade`` with its number of stages."""
+    match head:
+        case RetinaHeadSpec():
+            return "retina"
+        case FcHeadSpec():
+            return "fc"
+        case CascadeHeadSpec(stages=stages):
+            return f"cascade{stages}"
+
+
+def build_head(kind: str, width: int | None) -> HeadSpec:
+    """Return the head that ``kind`` is the word for; see :func:`head_kind`. A RetinaNet head has no ``width``.
+
+    Raises:
+        ArchError: If there is no such cascade, or the width is out of range.
+    """
+    if kind == "retina":
+        return RetinaHeadSpec()
+    if kind == "fc":
+        return FcHeadSpec(width=width)
+    return CascadeHeadSpec(stages=int(kind.removeprefix("cascade")), width=width)
+
+
 def describe(spec: DetectorSpec) -> str:
     """Return the architecture in words, for people."""
-    neck = spec.neck
-    head = "RetinaNet head (one-stage)"
-    if isinstance(spec.head, FcHeadSpec):
-        head = f"RPN and a 2-FC head of width {spec.head.width}"
     backbone = spec.backbone
     if isinstance(backbone, EncodedBackboneSpec):
         name = f"{len(''.join(backbone.stages))} blocks ({backbone.block} {'-'.join(backbone.stages)})"
@@ -92,8 +131,28 @@ def describe(spec: DetectorSpec) -> str:
         name = backbone.family
     return (
         f"input {spec.input_size} px, {name} with base width {backbone.width}, "
-        f"FPN p{neck.min_level}..p{neck.max_level} with {neck.channels} channels, {head}"
+        f"{_describe_neck(spec.neck)}, {_describe_head(spec)}"
     )
+
+
+def _describe_neck(neck: NeckSpec | None) -> str:
+    if neck is None:
+        return "no pyramid (C4)"
+    words = f"FPN p{neck.min_level}..p{neck.max_level} with {neck.channels} channels"
+    if neck.extra is None:
+        return words
+    extra = " and ".join(f"p{level}" for level in range(BACKBONE_TOP + 1, neck.max_level + 1))
+    return f"{words}, {extra} {EXTRA_WORDS[neck.extra]}"
+
+
+def _describe_head(spec: DetectorSpec) -> str:
+    head = spec.head
+    if isinstance(head, RetinaHeadSpec):
+        return "RetinaNet head (one-stage)"
+    rpn = "RPN with Guided Anchoring" if isinstance(spec.rpn, GuidedRpnSpec) else "RPN"
+    stages = f"a cascade of {head.stages} stages, each " if isinstance(head, CascadeHeadSpec) else ""
+    what = "the last backbone stage as RoI head" if head.width is None else f"a 2-FC head of width {head.width}"
+    return f"{rpn} and {stages}{what}"
 
 
 def _encode_backbone(backbone: AnyBackboneSpec) -> str:
@@ -110,21 +169,44 @@ def _parse_backbone(text: str) -> AnyBackboneSpec:
     return BackboneSpec(family=family, width=int(width))
 
 
-def _parse_neck(text: str) -> NeckSpec:
-    lowest, highest, channels = _match(r"fpn-p(\d)-p(\d)-c(\d{1,5})", text, "neck", "fpn-p2-p5-c64")
-    return NeckSpec(min_level=int(lowest), max_level=int(highest), channels=int(channels))
+def _encode_neck(neck: NeckSpec | None) -> str:
+    if neck is None:
+        return NO_PYRAMID
+    suffix = "" if neck.extra is None else EXTRA_SUFFIXES[neck.extra]
+    return f"fpn-p{neck.min_level}-p{neck.max_level}-c{neck.channels}{suffix}"
 
 
-def _parse_rpn(text: str) -> RpnSpec | None:
-    (kind,) = _match(r"(none|rpn)", text, "RPN", "rpn, or none")
-    return None if kind == "none" else RpnSpec()
+def _parse_neck(text: str) -> NeckSpec | None:
+    if text == NO_PYRAMID:
+        return None
+    suffixes = "|".join(EXTRA_SUFFIXES.values())
+    pattern = rf"fpn-p(\d)-p(\d)-c(\d{{1,5}})({suffixes})"
+    lowest, highest, channels, suffix = _match(pattern, text, "neck", "fpn-p2-p5-c64, fpn-p2-p6-c64-convc5, or c4")
+    # No suffix is `pool` where there are levels to make, and nothing where there are none.
+    extra = next(extra for extra, known in EXTRA_SUFFIXES.items() if known == suffix)
+    return NeckSpec(
+        min_level=int(lowest),
+        max_level=int(highest),
+        channels=int(channels),
+        extra=extra if suffix or int(highest) > BACKBONE_TOP else None,
+    )
+
+
+def _parse_rpn(text: str) -> AnyRpnSpec | None:
+    (kind,) = _match(f"({'|'.join(RPNS)})", text, "RPN", "rpn, ga, or none")
+    return RPNS[kind]
+
+
+def _encode_head(head: HeadSpec) -> str:
+    kind = head_kind(head)
+    return kind if isinstance(head, RetinaHeadSpec) or head.width is None else f"{kind}-w{head.width}"
 
 
 def _parse_head(text: str) -> HeadSpec:
     if text == "retina":
         return RetinaHeadSpec()
-    (width,) = _match(r"fc-w(\d{1,5})", text, "head", "fc-w256, or retina")
-    return FcHeadSpec(width=int(width))
+    kind, _, width = _match(r"(fc|cascade\d)(-w(\d{1,5})|)", text, "head", "fc-w256, cascade3-w256, or retina")
+    return build_head(kind, int(width) if width else None)
 
 
 def _match(pattern: str, text: str, what: str, example: str) -> tuple[str, ...]:

@@ -21,6 +21,10 @@ MIN_BLOCKS, MAX_BLOCKS = 5, 35
 """What a string of the paper's stage 2 has: stages, blocks that double the width, and blocks in all."""
 MIN_LEVELS = (2, 3, 4)
 MAX_LEVELS = (5, 6, 7)
+BACKBONE_TOP = 5
+"""The backbone's last level; a pyramid's levels above it are extra."""
+EXTRA_LEVELS = ("pool", "conv_c5", "conv_p5")
+CASCADE_STAGES = (2, 3, 4)
 
 MIN_EDGE, MAX_EDGE = 32, 4096
 MAX_WIDTH = 4096
@@ -100,31 +104,83 @@ AnyBackboneSpec = BackboneSpec | EncodedBackboneSpec
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NeckSpec:
-    """Feature pyramid over p<min_level> .. p<max_level>; level ``l`` has stride ``2**l``; p6, p7 are pooled."""
+    """Feature pyramid over p<min_level> .. p<max_level>; level ``l`` has stride ``2**l``.
+
+    Attributes:
+        min_level: One of ``MIN_LEVELS``.
+        max_level: One of ``MAX_LEVELS``.
+        channels: Width of every level.
+        extra: How the levels above p5 are made, one of ``EXTRA_LEVELS``; None exactly when there are none. ``pool``:
+            each is max-pooled from the level below. ``conv_c5``, ``conv_p5``: p6 is a 3x3 convolution of stride 2 on
+            the backbone's c5 or on p5, and p7 is one on p6.
+    """
 
     min_level: int
     max_level: int
     channels: int
+    extra: str | None = None
 
     def __post_init__(self) -> None:
         _check_choice("the pyramid's first level", self.min_level, MIN_LEVELS)
         _check_choice("the pyramid's last level", self.max_level, MAX_LEVELS)
         _check_width("neck", self.channels, 4)
+        if self.max_level == BACKBONE_TOP:
+            if self.extra is not None:
+                raise ArchError(
+                    f"neck: a pyramid up to p{self.max_level} has no extra level that {self.extra!r} could make",
+                    fix="leave `extra` out, or let the pyramid end at p6 or p7",
+                )
+        elif self.extra is None:
+            raise ArchError(
+                f"neck: a pyramid up to p{self.max_level} must say how its levels above p{BACKBONE_TOP} are made",
+                fix=f"set `extra` to one of {', '.join(EXTRA_LEVELS)}, or let the pyramid end at p{BACKBONE_TOP}",
+            )
+        else:
+            _check_choice("the pyramid's extra levels", self.extra, EXTRA_LEVELS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RpnSpec:
-    """Region proposal network: one 3x3 convolution of the neck's width, objectness and boxes of 3 anchors a place."""
+    """Region proposal network: one 3x3 convolution of its input's width, objectness and boxes of 3 anchors a place."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuidedRpnSpec:
+    """RPN with Guided Anchoring (Wang et al. 2019): it predicts where the anchors are and which shape each one has."""
+
+
+AnyRpnSpec = RpnSpec | GuidedRpnSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FcHeadSpec:
-    """Two-stage head: 7x7 RoI features, two fully connected layers of ``width``, class scores and boxes per class."""
+    """Two-stage head: RoI features, two fully connected layers of ``width``, class scores and boxes per class.
 
-    width: int
+    Attributes:
+        width: None exactly when the detector has no neck: the last backbone stage takes the place of these layers.
+    """
+
+    width: int | None
 
     def __post_init__(self) -> None:
-        _check_width("head", self.width, 4)
+        _check_head_width(self.width)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CascadeHeadSpec:
+    """Cascade of two-stage heads (Cai and Vasconcelos 2018): each refines the boxes of the one before.
+
+    Attributes:
+        stages: One of ``CASCADE_STAGES``.
+        width: As in :class:`FcHeadSpec`, of every stage.
+    """
+
+    stages: int
+    width: int | None
+
+    def __post_init__(self) -> None:
+        _check_choice("the cascade's number of stages", self.stages, CASCADE_STAGES)
+        _check_head_width(self.width)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,25 +188,51 @@ class RetinaHeadSpec:
     """One-stage head: four 3x3 convolutions of the neck's width each for classes and boxes, 9 anchors a place."""
 
 
-HeadSpec = RetinaHeadSpec | FcHeadSpec
+HeadSpec = RetinaHeadSpec | FcHeadSpec | CascadeHeadSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DetectorSpec:
-    """A whole detector. One-stage: no RPN and a RetinaNet head; two-stage: an RPN and an RoI head."""
+    """A whole detector. One-stage: a pyramid, no RPN and a RetinaNet head; two-stage: an RPN and an RoI head.
+
+    Attributes:
+        input_size: What images are resized to.
+        backbone: Image -> features at strides 4, 8, 16 and 32.
+        neck: None is the original Faster R-CNN's "C4": there is no pyramid, the RPN works on stride 16, and the last
+            backbone stage is applied to each RoI.
+        rpn: None exactly for a one-stage detector.
+        head: What classifies, and refines the boxes.
+    """
 
     input_size: InputSize
     backbone: AnyBackboneSpec
-    neck: NeckSpec
-    rpn: RpnSpec | None
+    neck: NeckSpec | None
+    rpn: AnyRpnSpec | None
     head: HeadSpec
 
     def __post_init__(self) -> None:
-        one_stage = isinstance(self.head, RetinaHeadSpec)
+        head = self.head
+        one_stage = isinstance(head, RetinaHeadSpec)
         if one_stage != (self.rpn is None):
             raise ArchError(
                 "a RetinaNet head takes no RPN" if one_stage else "an RoI head needs proposals, but there is no RPN",
                 fix="one-stage is `none.retina`, two-stage is an RPN and an RoI head, such as `rpn.fc-w1024`",
+            )
+        if isinstance(head, RetinaHeadSpec):
+            if self.neck is None:
+                raise ArchError(
+                    "a RetinaNet head needs a pyramid, but there is none",
+                    fix="take a pyramid, such as `fpn-p3-p7-c256-convp5`, or an RPN and an RoI head, such as `rpn.fc`",
+                )
+        elif self.neck is None and head.width is not None:
+            raise ArchError(
+                f"an RoI head without a pyramid takes no width, but it is {head.width}",
+                fix="leave it out, as in `c4.rpn.fc`: the last backbone stage takes the place of the wide layers",
+            )
+        elif self.neck is not None and head.width is None:
+            raise ArchError(
+                "an RoI head behind a pyramid needs a width, but there is none",
+                fix="write the channels of its fully connected layers, such as `fc-w1024` or `cascade3-w1024`",
             )
 
 
@@ -164,3 +246,8 @@ def _check_width(what: str, value: int, lowest: int) -> None:
         raise ArchError(
             f"{what}: a width of {value} channels is not possible", fix=f"take {lowest} .. {MAX_WIDTH} channels"
         )
+
+
+def _check_head_width(width: int | None) -> None:
+    if width is not None:
+        _check_width("head", width, 4)

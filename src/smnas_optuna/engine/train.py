@@ -1,4 +1,7 @@
-"""Training from scratch: linear warm-up, cosine, gradient clipping, and no step with a gradient that is not finite."""
+"""Training from scratch: linear warm-up, cosine, gradient clipping, and no step with a gradient that is not finite.
+
+The host never waits for the device within a step: a step that must not be taken is masked there, and counted there.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,16 @@ REFERENCE_BATCH = 16
 MAX_SKIPPED_IN_A_ROW = 10
 MAX_SKIPPED_SHARE = 0.05
 """Steps with a gradient that is not finite: so many in a row, or this share of all steps, is a divergence."""
+STEPS_PER_READING = 20
+"""A divergence is noticed at most so many steps late: reading the counts makes the host wait for the device."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochReport:
-    """One epoch as it was: number (from 1), how many there are, mean loss, steps skipped so far, seconds it took."""
+    """One epoch as it was: number (from 1), how many there are, mean loss, steps skipped so far, seconds it took.
+
+    The loss is the mean over the steps that were taken, NaN if there was none.
+    """
 
     epoch: int
     epochs: int
@@ -49,7 +57,8 @@ def train(
         detector: Has ``losses(batch)``.
         batches: Training batches on the detector's device; on CUDA the steps run in bf16 autocast.
         settings: The recipe.
-        on_step: Called after each step with (steps done, all steps); may raise to stop.
+        on_step: Called after each step with (steps done, all steps); may raise to stop. On CUDA the device may be some
+            steps behind.
         on_epoch: Called after each epoch.
 
     Raises:
@@ -58,7 +67,7 @@ def train(
     total = len(batches) * settings.epochs
     optimizer = build_optimizer(detector, settings)
     highest_rate = optimizer.param_groups[0]["lr"]
-    guard = _SkipGuard(total)
+    guard = _SkipGuard(total, next(detector.parameters()).device)
     step = 0
     for epoch in range(settings.epochs):
         detector.train()  # an evaluation between two epochs leaves it in another mode
@@ -68,24 +77,34 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = highest_rate * warmup_cosine(step, total, settings.warmup)
             loss, finite = train_step(detector, batch, optimizer, settings.clip_norm)
-            guard.count(finite, step)
-            losses.append(loss)
+            losses.append(loss.where(finite, math.nan))
             step += 1
+            guard.count(finite, step)
             on_step(step, total)
+        skipped = guard.read(step)
         on_epoch(
             EpochReport(
                 epoch=epoch + 1,
                 epochs=settings.epochs,
                 loss=torch.stack(losses).nanmean().item(),
-                skipped_steps=guard.skipped,
+                skipped_steps=skipped,
                 seconds=time.perf_counter() - start,
             )
         )
-    return guard.skipped
+    return skipped
 
 
-def train_step(detector: nn.Module, batch: Batch, optimizer: Optimizer, clip_norm: float) -> tuple[Tensor, bool]:
-    """One step: the loss, Tensor[], and whether all gradients were finite; if not, the weights stay as they are."""
+def train_step(detector: nn.Module, batch: Batch, optimizer: Optimizer, clip_norm: float) -> tuple[Tensor, Tensor]:
+    """One step: the loss, Tensor[], and whether it and all gradients were finite, Tensor[] of bool.
+
+    If they were not, weights, moments and step counts stay as they are; the host need not know.
+
+    Args:
+        detector: Has ``losses(batch)``.
+        batch: On the detector's device.
+        optimizer: A fused one, from :func:`build_optimizer`; others cannot skip a step on the device, and refuse.
+        clip_norm: Gradients are scaled to at most this norm.
+    """
     device = batch.images.device
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
         losses: dict[str, Tensor] = detector.losses(batch)  # type: ignore[operator]
@@ -93,21 +112,25 @@ def train_step(detector: nn.Module, batch: Batch, optimizer: Optimizer, clip_nor
     optimizer.zero_grad()
     loss.backward()
     norm = nn.utils.clip_grad_norm_(detector.parameters(), clip_norm)
-    finite = bool((loss + norm).isfinite())
-    if finite:
-        optimizer.step()
+    finite = (loss.detach() + norm).isfinite()
+    optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # as torch.amp.GradScaler tells it
+    optimizer.step()
     return loss.detach(), finite
 
 
 def build_optimizer(detector: nn.Module, settings: TrainSettings) -> Optimizer:
-    """The optimizer of the recipe; weight decay for matrices and filters only, not for norms and biases."""
+    """The optimizer of the recipe, fused; weight decay for matrices and filters only, not for norms and biases."""
     weights = [p for p in detector.parameters() if p.ndim > 1]
     others = [p for p in detector.parameters() if p.ndim <= 1]
     groups = [{"params": weights, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
     rate = settings.learning_rate * settings.batch_size / REFERENCE_BATCH
     if settings.optimizer == "sgd":
-        return SGD(groups, lr=rate, momentum=0.9)
-    return AdamW(groups, lr=rate)
+        sgd = SGD(groups, lr=rate, momentum=0.9, fused=True)
+        # Left to itself, it begins with memory that the first step fills, and keeps what lay there if that is skipped.
+        for parameter in detector.parameters():
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
+    return AdamW(groups, lr=rate, fused=True)
 
 
 def warmup_cosine(step: int, total: int, warmup: float) -> float:
@@ -119,21 +142,36 @@ def warmup_cosine(step: int, total: int, warmup: float) -> float:
 
 
 class _SkipGuard:
-    """Counts skipped steps and ends a training that has diverged."""
+    """Counts skipped steps on the device, and ends a training that has diverged when the counts are read.
 
-    def __init__(self, total: int) -> None:
-        self.skipped = 0
-        self._in_a_row = 0
+    Args:
+        total: Steps of the whole training.
+        device: Of the detector.
+    """
+
+    def __init__(self, total: int, device: torch.device) -> None:
         self._most = max(MAX_SKIPPED_IN_A_ROW, round(total * MAX_SKIPPED_SHARE))
+        self._skipped, self._in_a_row, self._longest = torch.zeros(3, dtype=torch.int32, device=device).unbind()
 
-    def count(self, finite: bool, step: int) -> None:
-        if finite:
-            self._in_a_row = 0
-            return
-        self.skipped += 1
-        self._in_a_row += 1
-        if self._in_a_row >= MAX_SKIPPED_IN_A_ROW or self.skipped > self._most:
+    def count(self, finite: Tensor, done: int) -> None:
+        """Count the step that makes it ``done`` steps, and read the counts if it is time to."""
+        skipped = (~finite).int()
+        self._skipped = self._skipped + skipped
+        self._in_a_row = (self._in_a_row + 1) * skipped
+        self._longest = torch.maximum(self._longest, self._in_a_row)
+        if done % STEPS_PER_READING == 0:
+            self.read(done)
+
+    def read(self, done: int) -> int:
+        """Return how many of the ``done`` steps were skipped; waits for the device.
+
+        Raises:
+            DivergenceError: If these were too many.
+        """
+        skipped, longest = torch.stack((self._skipped, self._longest)).tolist()
+        if longest >= MAX_SKIPPED_IN_A_ROW or skipped > self._most:
             raise DivergenceError(
-                f"training diverged: {self.skipped} of {step + 1} steps had a loss or gradient that is not finite",
+                f"training diverged: {skipped} of {done} steps had a loss or gradient that is not finite",
                 fix="lower [train] learning_rate or clip_norm, or lengthen warmup",
             )
+        return int(skipped)

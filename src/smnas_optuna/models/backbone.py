@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from smnas_optuna.arch.spec import AnyBackboneSpec, EncodedBackboneSpec
-from smnas_optuna.models.encoded import EncodedBackbone, build_stages
+from smnas_optuna.models.encoded import EncodedBackbone, build_stages, run_stages, take_stage
 from smnas_optuna.models.layers import Norm
 from smnas_optuna.models.mobilenet import MobileNetV2
 
@@ -36,7 +36,7 @@ RESNETS = {
 }
 
 
-def build_backbone(spec: AnyBackboneSpec, norm: Norm) -> ResNet | MobileNetV2 | EncodedBackbone:
+def build_backbone(spec: AnyBackboneSpec, norm: Norm) -> Backbone:
     """Return the network that ``spec`` describes.
 
     Args:
@@ -72,10 +72,15 @@ class ResNet(nn.Module):
         for number, stage in enumerate(built, start=1):
             self.add_module(f"layer{number}", stage)
 
+        self.stages = {f"c{number + 1}": f"layer{number}" for number in range(1, 5)}
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Tensor[B, 3, H, W] -> {c<l>: Tensor[B, out_channels[l - 2], H / 2**l, W / 2**l]} for l in 2..5."""
-        features = {}
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        for stage in range(1, 5):
-            x = features[f"c{stage + 1}"] = self.get_submodule(f"layer{stage}")(x)
-        return features
+        return run_stages(self, self.stages, self.maxpool(self.relu(self.bn1(self.conv1(images)))))
+
+    def take_last_stage(self) -> nn.Module:
+        """The stage that gives c5: Tensor[B, C, H, W] -> Tensor[B, C', H / 2, W / 2]; this network loses it."""
+        return take_stage(self, self.stages, "c5")
+
+
+Backbone = ResNet | MobileNetV2 | EncodedBackbone

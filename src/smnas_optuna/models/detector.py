@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from torchvision.models.detection.image_list import ImageList
 
 from smnas_optuna.batch import Batch, canvas_size, fit_inside
 
@@ -19,14 +18,12 @@ STD = (0.229, 0.224, 0.225)
 
 
 class DetectionHead(Protocol):
-    """What follows the neck. Boxes are in pixels of the canvas; ``images.image_sizes`` are the sizes on it."""
+    """What follows the neck. Features are p<l> -> Tensor[B, C, H / 2**l, W / 2**l]; boxes are in pixels of the canvas."""
 
-    def losses(
-        self, features: dict[str, Tensor], images: ImageList, targets: list[dict[str, Tensor]]
-    ) -> dict[str, Tensor]:
-        """Losses by name, each Tensor[]; ``targets`` are boxes Tensor[N, 4] and labels Tensor[N] an image."""
+    def losses(self, features: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Losses by name, each Tensor[], averaged over the images."""
 
-    def detect(self, features: dict[str, Tensor], images: ImageList) -> list[dict[str, Tensor]]:
+    def detect(self, features: dict[str, Tensor], batch: Batch) -> list[dict[str, Tensor]]:
         """Boxes Tensor[D, 4], labels Tensor[D] and scores Tensor[D] an image, highest score first."""
 
     def fixed_work(self, features: dict[str, Tensor]) -> None:
@@ -58,15 +55,15 @@ class Detector(nn.Module):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The training losses by name, each Tensor[] in float32, averaged over the images of the batch."""
-        features, images = self._features(batch)
+        features = self._features(batch)
         with torch.autocast(batch.images.device.type, enabled=False):
-            return self.head.losses(features, images, _targets(batch))  # type: ignore[no-any-return, operator]
+            return self.head.losses(features, batch)  # type: ignore[no-any-return, operator]
 
     def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
         """Boxes Tensor[D, 4] in pixels of the original images, labels and scores Tensor[D], highest score first."""
-        features, images = self._features(batch)
+        features = self._features(batch)
         with torch.autocast(batch.images.device.type, enabled=False):
-            detections = self.head.detect(features, images)  # type: ignore[operator]
+            detections = self.head.detect(features, batch)  # type: ignore[operator]
         scales = (batch.original_sizes / batch.sizes).flip(1).repeat(1, 2)  # (height, width) -> (x, y, x, y)
         return [{**d, "boxes": d["boxes"] * scale} for d, scale in zip(detections, scales, strict=True)]
 
@@ -90,14 +87,12 @@ class Detector(nn.Module):
             found.update(zip(indices, self.detect(batch), strict=True))
         return [found[index] for index in range(len(images))]
 
-    def _features(self, batch: Batch) -> tuple[dict[str, Tensor], ImageList]:
+    def _features(self, batch: Batch) -> dict[str, Tensor]:
         images = batch.images
         scale = 255.0 if images.dtype == torch.uint8 else 1.0
         images = (images / scale - self.mean) / self.std
-        sizes = [(int(height), int(width)) for height, width in batch.sizes.tolist()]
         # In float32: boxes are decoded and losses summed in full precision, or NMS breaks (vision#8241).
-        features = {name: feature.float() for name, feature in self.neck(self.backbone(images)).items()}
-        return features, ImageList(images, sizes)
+        return {name: feature.float() for name, feature in self.neck(self.backbone(images)).items()}
 
     def _batches(
         self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None
@@ -140,12 +135,3 @@ class Detector(nn.Module):
 def resize(image: Tensor, height: int, width: int) -> Tensor:
     """Tensor[3, H, W] -> Tensor[3, height, width], bilinear with antialiasing, as the data cache resizes."""
     return F.interpolate(image[None], (height, width), mode="bilinear", antialias=True)[0]
-
-
-def _targets(batch: Batch) -> list[dict[str, Tensor]]:
-    """Boxes Tensor[N, 4] and labels Tensor[N] of each image, for torchvision's heads: no padding, no crowd regions.
-
-    torchvision's matchers know no regions to ignore: an anchor on a crowd counts as background.
-    """
-    real = (batch.labels > 0) & ~batch.crowd
-    return [{"boxes": batch.boxes[i][real[i]], "labels": batch.labels[i][real[i]]} for i in range(len(batch))]

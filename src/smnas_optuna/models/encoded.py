@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual
@@ -38,13 +38,31 @@ class EncodedBackbone(nn.Module):
         built, self.out_channels = build_stages(block, width, stages, norm)
         for level, stage in enumerate(built, start=2):
             self.add_module(f"stage{level}", stage)
+        self.stages = {f"c{level}": f"stage{level}" for level in range(2, 6)}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Tensor[B, 3, H, W] -> {c<l>: Tensor[B, out_channels[l - 2], H / 2**l, W / 2**l]} for l in 2..5."""
-        features, x = {}, self.stem(images)
-        for level in range(2, 6):
-            x = features[f"c{level}"] = self.get_submodule(f"stage{level}")(x)
-        return features
+        return run_stages(self, self.stages, self.stem(images))
+
+    def take_last_stage(self) -> nn.Module:
+        """The stage that gives c5: Tensor[B, C, H, W] -> Tensor[B, C', H / 2, W / 2]; this network loses it."""
+        return take_stage(self, self.stages, "c5")
+
+
+def run_stages(network: nn.Module, stages: Mapping[str, str], x: Tensor) -> dict[str, Tensor]:
+    """Run the named ``stages`` of ``network``, one after the other, and return what each gives under its level."""
+    features = {}
+    for level, name in stages.items():
+        x = features[level] = network.get_submodule(name)(x)
+    return features
+
+
+def take_stage(network: nn.Module, stages: dict[str, str], level: str) -> nn.Module:
+    """Take the stage of ``level`` out of ``network`` and ``stages``."""
+    name = stages.pop(level)
+    stage = network.get_submodule(name)
+    delattr(network, name)
+    return stage
 
 
 def build_stages(

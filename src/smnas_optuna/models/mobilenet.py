@@ -55,6 +55,13 @@ class MobileNetV2(nn.Module):
                 levels[self.level_ends[position]] = x
         return levels
 
+    def take_last_stage(self) -> nn.Module:
+        """What comes after c4: Tensor[B, C, H, W] -> Tensor[B, C', H / 2, W / 2]; this network loses it."""
+        (end,) = (position for position, level in self.level_ends.items() if level == "c4")
+        stage = self.features[end + 1 :]
+        self.features = self.features[: end + 1]
+        return stage
+
 
 def scale_channels(classic: int, width: int) -> int:
     """The channels of a layer that has ``classic`` at base width 64: a multiple of 8, not more than 10 % too few.

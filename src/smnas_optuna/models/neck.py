@@ -1,19 +1,17 @@
-"""Feature pyramid: c2..c5 -> p<min_level>..p<max_level>, all of one width."""
+"""Feature pyramid: c2..c5 -> p<min_level>..p<max_level>, all of one width; or one level as it is."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
+from smnas_optuna.arch.spec import BACKBONE_TOP
 from smnas_optuna.models.layers import Norm
-
-BACKBONE_TOP = 5
-"""The backbone's last level; the pyramid's levels above it are made from the one below."""
 
 
 class FPN(FeaturePyramidNetwork):
@@ -22,9 +20,10 @@ class FPN(FeaturePyramidNetwork):
     Args:
         in_channels: Channels of c2..c5.
         min_level: First level; 2..5.
-        max_level: Last level; those above 5 are sub-sampled from the one below.
+        max_level: Last level.
         channels: Width of every level.
-        norm: Makes the norm layer for a number of channels; the convolutions lose their bias.
+        norm: Makes the norm layer for a number of channels; None for a bias instead.
+        extra: How levels above 5 are made; see :class:`smnas_optuna.arch.NeckSpec`.
     """
 
     def __init__(
@@ -33,11 +32,18 @@ class FPN(FeaturePyramidNetwork):
         min_level: int,
         max_level: int,
         channels: int,
-        norm: Norm,
+        norm: Norm | None,
+        extra: str | None = None,
     ) -> None:
         names = [f"p{level}" for level in range(BACKBONE_TOP + 1, max_level + 1)]
-        extra = PooledLevels(names) if names else None
-        super().__init__(list(in_channels)[min_level - 2 :], channels, extra, norm)
+        blocks: dict[str | None, Callable[[], ExtraFPNBlock | None]] = {
+            None: lambda: None,
+            "pool": lambda: PooledLevels(names),
+            "conv_c5": lambda: ConvolvedLevels(names, in_channels[-1], channels, norm, from_backbone=True),
+            "conv_p5": lambda: ConvolvedLevels(names, channels, channels, norm, from_backbone=False),
+        }
+        assert bool(names) == (extra is not None)
+        super().__init__(list(in_channels)[min_level - 2 :], channels, blocks[extra](), norm)
         self.levels = tuple(range(min_level, BACKBONE_TOP + 1))
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -58,3 +64,43 @@ class PooledLevels(ExtraFPNBlock):
         for _name in self.names:
             results.append(F.max_pool2d(results[-1], kernel_size=1, stride=2))
         return results, [*names, *self.names]
+
+
+class ConvolvedLevels(ExtraFPNBlock):
+    """Adds levels by 3x3 convolutions of stride 2, the first on c5 or p5, each other on the ReLU of the one below.
+
+    As RetinaNet's p6 and p7 (Lin et al. 2017, section 4), each followed by the pyramid's norm if there is one.
+    """
+
+    def __init__(
+        self, names: Sequence[str], in_channels: int, channels: int, norm: Norm | None, *, from_backbone: bool
+    ) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.from_backbone = from_backbone
+        for name in self.names:
+            layer = Conv2dNormActivation(in_channels, channels, 3, 2, norm_layer=norm, activation_layer=None)
+            nn.init.kaiming_uniform_(layer[0].weight, a=1)
+            if norm is None:
+                nn.init.zeros_(layer[0].bias)
+            self.add_module(name, layer)
+            in_channels = channels
+
+    def forward(
+        self, results: list[Tensor], backbone: list[Tensor], names: list[str]
+    ) -> tuple[list[Tensor], list[str]]:
+        """The pyramid's levels and names, with the further ones at the end."""
+        results, below = list(results), backbone[-1] if self.from_backbone else results[-1]
+        for name in self.names:
+            below = self.get_submodule(name)(below)
+            results.append(below)
+            below = F.relu(below)
+        return results, [*names, *self.names]
+
+
+class SingleLevel(nn.Module):
+    """No pyramid: c4 as it is, named p4 like a pyramid's level of that stride."""
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """{c4: Tensor[B, C, H / 16, W / 16]} -> {p4: the same}."""
+        return {"p4": features["c4"]}

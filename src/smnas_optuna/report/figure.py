@@ -18,7 +18,10 @@ FRONT_COLOUR, BASELINE_COLOUR = "#0072B2", "#D55E00"
 FONT_SIZE, KEY_SIZE = 9, 7
 LOG_SPAN = 6
 """A latency axis whose ends are further apart than this factor is logarithmic."""
-LONGEST_NAME = 48
+LONGEST_NAME = 65
+"""Letters of the longest architecture of the paper's space."""
+USUAL_NAME, LETTER = 48, 0.055
+"""Letters of a name for which the picture has its usual width, and what each further one adds to it, inches."""
 Points = tuple[list[float], list[float]]
 
 
@@ -33,8 +36,10 @@ def draw_front(summary: Summary) -> Figure:
     Latency in ms to the right (lower is better), AP x100 upwards (higher is better). Nothing of pyplot is touched.
     """
     trained = [record for record in summary.records if record.trained]
-    # The key has a line for each point of the front: a long one makes the picture higher, not the letters smaller.
-    figure = Figure(figsize=(8.6 if trained else 6.0, max(4.0, 1.0 + 0.165 * len(summary.front))), layout="constrained")
+    # The key has a line for each point of the front: a long one makes the picture larger, not the letters smaller.
+    longest = max((len(short_name(record.arch)) for record in summary.front), default=0)
+    width = 8.6 + LETTER * max(0, longest - USUAL_NAME) if trained else 6.0
+    figure = Figure(figsize=(width, max(4.0, 1.0 + 0.165 * len(summary.front))), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(f"latency on {summary.device_name} (ms, batch 1)", fontsize=FONT_SIZE)
     axes.set_ylabel("COCO AP x100 on the validation images", fontsize=FONT_SIZE)
@@ -56,7 +61,7 @@ def draw_front(summary: Summary) -> Figure:
 
 
 def short_name(arch: str | None) -> str:
-    """``arch`` as the key writes it: modules between spaces; the RPN is left out, since the head tells."""
+    """``arch`` as the key writes it: modules between spaces; ``rpn`` and ``none`` are left out: the head tells."""
     name = " ".join(module for module in (arch or "").split(".") if module not in ("rpn", "none"))
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 

@@ -33,10 +33,19 @@ class ChildGeneration:
         name_of: Canonical string of the architecture that a genome is read as.
         population: Parents that are chosen from, the best of all trained trials.
         seed: Of the random numbers.
+        max_seconds: Limit of a training; what was pruned by a smaller one counts as untried.
     """
 
-    def __init__(self, name_of: Callable[[Mapping[str, Any]], str], *, population: int, seed: int) -> None:
+    def __init__(
+        self,
+        name_of: Callable[[Mapping[str, Any]], str],
+        *,
+        population: int,
+        seed: int,
+        max_seconds: float | None = None,
+    ) -> None:
         self._name_of = name_of
+        self._max_seconds = max_seconds
         self._population = population
         self._random = np.random.default_rng(seed)
 
@@ -49,7 +58,7 @@ class ChildGeneration:
         the parents are taken from all trials that are trained by now, so that none comes too late.
         """
         records = read_records(study)
-        known = {record.arch for record in records}
+        known = {r.arch for r in records if r.cached_from is None and not r.allowed_by(self._max_seconds)}
         choices = _choices(parent_population[0])
         parents = _Parents(records, {t.number: t.params for t in study.get_trials(deepcopy=False)}, self._population)
         for _ in range(TRIES):

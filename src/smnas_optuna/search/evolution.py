@@ -30,12 +30,14 @@ def build_sampler(
     """NSGA-II with our children, whose random numbers depend on the study's seed and on the trials so far.
 
     Args:
-        settings: Population and seed.
+        settings: Population, seed and the limit of a training.
         name_of: Canonical string of the architecture that a genome is read as.
         num_trials: Trials of the study by now, so that a restart does not replay the first run's random numbers.
     """
     first, later = (derive_seed(settings.seed, part, num_trials) for part in ("first generation", "children"))
-    children = ChildGeneration(name_of, population=settings.population, seed=later)
+    children = ChildGeneration(
+        name_of, population=settings.population, seed=later, max_seconds=settings.max_seconds_per_trial
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # the hook is; a test holds it to what is used here
         return NSGAIISampler(population_size=settings.population, seed=first, child_generation_strategy=children)

@@ -46,4 +46,4 @@ class Listener:
         """One epoch of the running trial is done."""
 
     def trial_ended(self, record: TrialRecord, *, on_front: bool, seconds: float, done: int, budget: int) -> None:
-        """A trial is complete or has failed, after ``seconds``; answers from the cache are not told."""
+        """A trial is complete, pruned or failed, after ``seconds``; answers from the cache are not told."""

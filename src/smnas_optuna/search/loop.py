@@ -74,6 +74,7 @@ def search(
     budget: int,
     listener: Listener,
     stop: StopRequest,
+    max_seconds: float | None = None,
     previous_died: bool = True,
     after_trial: Callable[[list[TrialRecord]], None] = lambda _: None,
 ) -> Outcome:
@@ -84,11 +85,13 @@ def search(
     Args:
         study: With an NSGA-II sampler.
         stage: What is searched.
-        evaluate: Trains an architecture. A DivergenceError, OutOfMemoryError or RuntimeError is a failure; any other
-            exception ends the search and leaves the architecture to be tried again.
+        evaluate: Trains an architecture. TrialPruned prunes it, with its text as the reason; a DivergenceError,
+            OutOfMemoryError or RuntimeError is a failure; any other exception ends the search and leaves the
+            architecture to be tried again.
         budget: Unique architectures to train in all, earlier runs included.
         listener: Told what happens.
         stop: Asked between trials.
+        max_seconds: Limit of a training that ``evaluate`` prunes by; what a smaller one pruned may be asked again.
         previous_died: Whether the last process on this study died, rather than ended.
         after_trial: Called with all records whenever a trial has ended.
 
@@ -100,8 +103,8 @@ def search(
     while True:
         stop.check()
         records = read_records(study)
-        settled = _settled(records)
-        ended = _why_end(records, len(settled), stage, budget, failures)
+        settled = _settled(records, max_seconds)
+        ended = _why_end(records, settled, stage, budget, failures)
         if ended is not None:
             return ended
         trial, spec, why = _ask(study, stage, records, settled)
@@ -112,12 +115,15 @@ def search(
         done = _num_trained(records)
         listener.trial_started(trial.number, encode(spec), why=why, done=done, budget=budget)
         start = time.perf_counter()
-        complete = _train(study, trial, spec, evaluate)
-        failures = 0 if complete else failures + 1
+        _train(study, trial, spec, evaluate)
         records = read_records(study)
+        record = records[trial.number]
+        assert not record.allowed_by(max_seconds), "it was pruned by another limit, and would be asked for ever"
+        # As in _settled: a pruned trial neither lengthens nor ends a row of failures.
+        failures = {"failed": failures + 1, "pruned": failures}.get(record.state, 0)
         listener.trial_ended(
-            records[trial.number],
-            on_front=any(member.number == trial.number for member in pareto_front(records)),
+            record,
+            on_front=any(member.number == record.number for member in pareto_front(records)),
             seconds=time.perf_counter() - start,
             done=_num_trained(records),
             budget=budget,
@@ -147,25 +153,27 @@ def recover_dead_trials(study: Study, listener: Listener, *, killed: bool) -> No
 
 
 def _why_end(
-    records: Sequence[TrialRecord], num_settled: int, stage: Stage, budget: int, failures: int
+    records: Sequence[TrialRecord], settled: Mapping[str, TrialRecord], stage: Stage, budget: int, failures: int
 ) -> Outcome | None:
     trained = _num_trained(records)
     if trained >= budget:
         return Outcome(
             reason=f"budget reached: {trained} of {budget} architectures are trained", failed=False, trained=trained
         )
-    if num_settled >= stage.size:
+    if len(settled) >= stage.size:
         return Outcome(
             reason=f"space exhausted: all {stage.size} architectures are known", failed=False, trained=trained
         )
     if failures >= FAILURES_IN_A_ROW:
-        last = records[-1].reason
+        last = next(record.reason for record in reversed(records) if record.state == "failed")
         return Outcome(reason=f"{failures} trials in a row failed; the last one: {last}", failed=True, trained=trained)
-    asked = sum(record.reason != INTERRUPTED for record in records)
+    # What was pruned by a smaller limit than the one now in force does not count, nor do answers from it.
+    asked = sum(r.reason != INTERRUPTED and (r.state != "pruned" or r.arch in settled) for r in records)
     if asked >= ASKED_PER_BUDGET * budget:
+        pruned = sum(record.state == "pruned" for record in settled.values())
         return Outcome(
             reason=f"asked for {asked} architectures, {ASKED_PER_BUDGET} times the budget of {budget}; "
-            f"{trained} were new",
+            f"{trained} are trained" + (f", {pruned} pruned" if pruned else ""),
             failed=False,
             trained=trained,
         )
@@ -205,9 +213,10 @@ def _wanted(stage: Stage, records: Sequence[TrialRecord], settled: Container[str
     return None, ""
 
 
-def _settled(records: Sequence[TrialRecord]) -> dict[str, TrialRecord]:
+def _settled(records: Sequence[TrialRecord], max_seconds: float | None) -> dict[str, TrialRecord]:
     """The trial that settled each known architecture: trained, pruned, or failed through a fault of its own.
 
+    What was pruned for its time is open again if ``max_seconds``, the limit now in force, allows it.
     Where so many trials failed in a row that the search ended, the machine may have been at fault rather than they.
     """
     settled: dict[str, TrialRecord] = {}
@@ -215,9 +224,11 @@ def _settled(records: Sequence[TrialRecord]) -> dict[str, TrialRecord]:
     for record in records:
         if record.arch is None or record.cached_from is not None or record.reason == INTERRUPTED:
             continue
-        if record.state not in ("complete", "pruned", "failed"):
+        if record.state not in ("complete", "pruned", "failed") or record.allowed_by(max_seconds):
             continue
         settled[record.arch] = record
+        if record.state == "pruned":
+            continue  # it says little about the machine: a row of failures goes on after it
         row = [*row, record] if record.state == "failed" else []
         if len(row) == FAILURES_IN_A_ROW:
             for failed in row:
@@ -245,23 +256,23 @@ def _train(
     trial: optuna.Trial,
     spec: DetectorSpec,
     evaluate: Callable[[DetectorSpec, optuna.Trial], Evaluation],
-) -> bool:
-    """Evaluate ``spec``, store what came out, and return whether the trial is complete."""
+) -> None:
+    """Evaluate ``spec``, and store what came out, a failure too."""
     try:
         evaluation = evaluate(spec, trial)
         store_attrs(trial, evaluation.attrs)
         study.tell(trial, [evaluation.latency_ms, evaluation.ap])
+    except optuna.TrialPruned as pruned:
+        trial.set_user_attr("reason", str(pruned))
+        study.tell(trial, state=TrialState.PRUNED)
     except (DivergenceError, OutOfMemoryError) as error:
         _fail(study, trial, f"{type(error).__name__}: {error.message}")
-        return False
     except RuntimeError as error:
         _fail(study, trial, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
-        return False
     except BaseException:
         # Whatever ended the run, the architecture is not at fault.
         _fail(study, trial, INTERRUPTED)
         raise
-    return True
 
 
 def _fail(study: Study, trial: optuna.Trial, reason: str) -> None:

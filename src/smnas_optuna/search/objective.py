@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -24,6 +24,7 @@ from smnas_optuna.engine.train import EpochReport, train
 from smnas_optuna.models import Detector, fold_weight_standardization
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.interrupt import StopRequest
+from smnas_optuna.search.limit import prune_slow
 from smnas_optuna.search.listener import Listener, step_of
 from smnas_optuna.search.loop import Evaluation
 from smnas_optuna.search.pareto import pareto_front
@@ -55,6 +56,7 @@ class Objective:
         Raises:
             DivergenceError: If training diverged.
             OutOfMemoryError: If the detector does not fit into memory.
+            TrialPruned: If training would take longer than the study's limit.
             Interrupted: If asked to stop.
         """
         bench = self.bench
@@ -71,7 +73,7 @@ class Objective:
                     detector,
                     train_batches,
                     bench.settings.train,
-                    on_step=step_of("train", self.listener, self.stop),
+                    on_step=self._on_training_step(trial),
                     on_epoch=partial(self._end_epoch, run),
                 )
             with run.phase("evaluate"):
@@ -98,6 +100,20 @@ class Objective:
         for record in records:
             if record.trained and record.arch not in front:
                 remove_weights(run_folder(self.bench.study_dir, str(record.arch)))
+
+    def _on_training_step(self, trial: optuna.Trial) -> Callable[[int, int], None]:
+        """What training calls after each step; begins to measure time as it is made."""
+        step = step_of("train", self.listener, self.stop)
+        limit = self.bench.settings.search.max_seconds_per_trial
+        if limit is None:
+            return step
+        prune = prune_slow(trial, limit, self.bench.device)
+
+        def on_step(done: int, total: int) -> None:
+            step(done, total)
+            prune(done, total)
+
+        return on_step
 
     def _end_epoch(self, run: _Run, report: EpochReport) -> None:
         store_attrs(run.trial, {"epochs_done": report.epoch})
@@ -138,6 +154,7 @@ class _Run:
     """One attempt at an architecture: its seed, its folder, its log, and the seconds that each phase took."""
 
     def __init__(self, bench: Bench, spec: DetectorSpec, trial: optuna.Trial) -> None:
+        self._start = time.perf_counter()
         self.arch = encode(spec)
         self.seed = derive_seed(bench.settings.search.seed, self.arch)
         self.folder = run_folder(bench.study_dir, self.arch)
@@ -164,14 +181,15 @@ class _Run:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Store the seconds of the phases, and note the exception that leaves the body, if there is one."""
+        """Store the seconds of the phases and of all between them, and note the exception that leaves the body."""
         try:
             yield
         except BaseException as error:
             self.write(f"ended by {type(error).__name__}: {error}")
             raise
         finally:
-            store_attrs(self.trial, {"seconds": self._seconds})
+            between = time.perf_counter() - self._start - sum(self._seconds.values())
+            store_attrs(self.trial, {"seconds": {**self._seconds, "bookkeeping": round(max(0.0, between), 3)}})
 
 
 def _reference_ms(study: optuna.Study, latency: LatencyStats) -> float:

@@ -42,6 +42,7 @@ class TrialRecord:
         reason: Why it failed or was pruned.
         killed: Whether its process died (rather than was asked to stop) while it ran.
         epochs_done: Epochs that its training finished.
+        estimated_seconds: What its training would take, if it was pruned for that.
         num_params: Parameters of the detector.
         multiply_adds: Multiply-adds an image; see :class:`smnas_optuna.engine.complexity.Complexity`.
         weights: Folder relative to the study folder where the weights lie while the trial is on the front.
@@ -59,6 +60,7 @@ class TrialRecord:
     reason: str | None
     killed: bool
     epochs_done: int
+    estimated_seconds: float | None
     num_params: int | None
     multiply_adds: int | None
     weights: str | None
@@ -68,6 +70,12 @@ class TrialRecord:
     def trained(self) -> bool:
         """Whether it is a finished training of its own: it counts towards the budget, and may be on the front."""
         return self.state == "complete" and self.cached_from is None
+
+    def allowed_by(self, max_seconds: float | None) -> bool:
+        """Whether it was pruned for its time, and would not be by a limit of ``max_seconds``; None is no limit."""
+        if self.state != "pruned" or self.estimated_seconds is None:
+            return False
+        return max_seconds is None or self.estimated_seconds <= max_seconds
 
 
 def store_attrs(trial: optuna.Trial, attrs: Mapping[str, Any]) -> None:
@@ -97,6 +105,7 @@ def read_record(trial: FrozenTrial) -> TrialRecord:
         reason=attrs.get("reason"),
         killed=attrs.get("killed", False),
         epochs_done=attrs.get("epochs_done", 0),
+        estimated_seconds=attrs.get("estimated_seconds"),
         num_params=attrs.get("num_params"),
         multiply_adds=attrs.get("multiply_adds"),
         weights=attrs.get("weights"),

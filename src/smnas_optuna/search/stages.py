@@ -109,6 +109,7 @@ def run_structural(
             budget=budget,
             listener=listener,
             stop=stop,
+            max_seconds=settings.search.max_seconds_per_trial,
             previous_died=previous_died,
             after_trial=objective.keep_front_weights,
         )

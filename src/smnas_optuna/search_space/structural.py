@@ -11,18 +11,18 @@ from smnas_optuna.arch import (
     BackboneSpec,
     DetectorSpec,
     EncodedBackboneSpec,
-    FcHeadSpec,
-    HeadSpec,
     NeckSpec,
     RetinaHeadSpec,
-    RpnSpec,
     encode,
 )
-from smnas_optuna.arch.codec import parse_input_size
+from smnas_optuna.arch.codec import NO_PYRAMID, RPNS, build_head, head_kind, parse_input_size, rpn_kind
+from smnas_optuna.arch.spec import BACKBONE_TOP
 from smnas_optuna.config import StructuralSpace
 from smnas_optuna.errors import ConfigError
 
 Gene = str | int
+
+PYRAMID, RETINA = "fpn", "retina"
 
 
 def suggest_structural(trial: optuna.Trial, space: StructuralSpace) -> DetectorSpec:
@@ -30,7 +30,7 @@ def suggest_structural(trial: optuna.Trial, space: StructuralSpace) -> DetectorS
 
     Every parameter is named after the spec field it sets, and every one is asked in every trial: NSGA-II crosses over
     only what all trials share. Genes that the other choices switch off, such as the width of an RoI head in a one-stage
-    detector, do not reach the spec: they make no second name for the same detector.
+    detector, do not reach the spec: they make no second name for the same detector. See :func:`express`.
     """
     genome = {name: trial.suggest_categorical(name, choices) for name, choices in gene_choices(space).items()}
     return express(genome)
@@ -47,36 +47,27 @@ def structural_genome(spec: DetectorSpec, space: StructuralSpace) -> dict[str, G
             f"{encode(spec)} is not in [space.structural]: its backbone is written out block by block",
             fix=f"take one of {', '.join(space.backbones)}",
         )
-    choices = gene_choices(space)
-    genome: dict[str, Gene] = {
-        "input_size": str(spec.input_size),
-        "backbone.family": spec.backbone.family,
-        "backbone.width": spec.backbone.width,
-        "neck.min_level": spec.neck.min_level,
-        "neck.max_level": spec.neck.max_level,
-        "neck.channels": spec.neck.channels,
-        "rpn.kind": choices["rpn.kind"][0] if spec.rpn is None else "rpn",
-        "head.kind": "retina" if isinstance(spec.head, RetinaHeadSpec) else "fc",
-        "head.width": spec.head.width if isinstance(spec.head, FcHeadSpec) else choices["head.width"][0],
-    }
-    for name, gene in genome.items():
-        if gene not in choices[name]:
+    active = _active_genes(spec, spec.backbone)
+    genome: dict[str, Gene] = {}
+    for name, choices in gene_choices(space).items():
+        gene = genome[name] = active.get(name, choices[0])
+        if gene not in choices:
             raise ConfigError(
                 f"{encode(spec)} is not in [space.structural]: {name} {gene!r} is none of its choices",
-                fix=f"add it to the space, or take one of {', '.join(map(str, choices[name]))}",
+                fix=f"add it to the space, or take one of {', '.join(map(str, choices))}",
             )
     return genome
 
 
 def count_architectures(space: StructuralSpace) -> int:
     """The number of different architectures in ``space``; genomes that are read as one count once."""
-    choices = {name: len(values) for name, values in gene_choices(space).items()}
-    roi_heads = sum(kind != "retina" for kind in space.heads)
-    heads = roi_heads * choices["rpn.kind"] * choices["head.width"] + ("retina" in space.heads)
-    shared = ("input_size", "backbone.family", "backbone.width", "neck.min_level", "neck.max_level", "neck.channels")
-    for name in shared:
-        heads *= choices[name]
-    return heads
+    extra_levels = sum(len(space.neck_extras) if level > BACKBONE_TOP else 1 for level in space.neck_max_levels)
+    pyramids = len(space.neck_min_levels) * extra_levels * len(space.neck_channels)
+    # What an RoI head may stand behind: a pyramid, where it has a width, or the bare backbone, where it has none.
+    behind = (PYRAMID in space.necks) * pyramids * len(space.head_widths) + (NO_PYRAMID in space.necks)
+    roi_heads = sum(kind != RETINA for kind in space.heads)
+    heads = (RETINA in space.heads) * pyramids + roi_heads * len(space.rpns) * behind
+    return len(space.input_sizes) * len(space.backbones) * len(space.backbone_widths) * heads
 
 
 def gene_choices(space: StructuralSpace) -> dict[str, tuple[Gene, ...]]:
@@ -85,9 +76,11 @@ def gene_choices(space: StructuralSpace) -> dict[str, tuple[Gene, ...]]:
         "input_size": space.input_sizes,
         "backbone.family": space.backbones,
         "backbone.width": space.backbone_widths,
+        "neck.kind": space.necks,
         "neck.min_level": space.neck_min_levels,
         "neck.max_level": space.neck_max_levels,
         "neck.channels": space.neck_channels,
+        "neck.extra": space.neck_extras,
         "rpn.kind": space.rpns,
         "head.kind": space.heads,
         "head.width": space.head_widths,
@@ -95,17 +88,45 @@ def gene_choices(space: StructuralSpace) -> dict[str, tuple[Gene, ...]]:
 
 
 def express(genome: Mapping[str, Any]) -> DetectorSpec:
-    """Return the architecture that ``genome`` is read as."""
-    one_stage = genome["head.kind"] == "retina"
-    head: HeadSpec = RetinaHeadSpec() if one_stage else FcHeadSpec(width=genome["head.width"])
+    """Return the architecture that ``genome`` is read as.
+
+    The head ``retina`` switches off ``neck.kind``, as it always has a pyramid, ``rpn.kind`` and ``head.width``. The
+    neck ``c4`` switches off the other genes of the neck and ``head.width``. A pyramid up to p5 switches off
+    ``neck.extra``.
+    """
+    one_stage = genome["head.kind"] == RETINA
+    pyramid = one_stage or genome["neck.kind"] == PYRAMID
     return DetectorSpec(
         input_size=parse_input_size(genome["input_size"]),
         backbone=BackboneSpec(family=genome["backbone.family"], width=genome["backbone.width"]),
-        neck=NeckSpec(
-            min_level=genome["neck.min_level"],
-            max_level=genome["neck.max_level"],
-            channels=genome["neck.channels"],
-        ),
-        rpn=None if one_stage else RpnSpec(),
-        head=head,
+        neck=_express_pyramid(genome) if pyramid else None,
+        rpn=None if one_stage else RPNS[genome["rpn.kind"]],
+        head=build_head(genome["head.kind"], genome["head.width"] if pyramid else None),
+    )
+
+
+def _active_genes(spec: DetectorSpec, backbone: BackboneSpec) -> dict[str, Gene]:
+    """The genes that ``spec`` is read from, without those that are switched off; the inverse of :func:`express`."""
+    neck, head = spec.neck, spec.head
+    genes: dict[str, Gene | None] = {
+        "input_size": str(spec.input_size),
+        "backbone.family": backbone.family,
+        "backbone.width": backbone.width,
+        "head.kind": head_kind(head),
+    }
+    if not isinstance(head, RetinaHeadSpec):
+        genes |= {"neck.kind": NO_PYRAMID if neck is None else PYRAMID}
+        genes |= {"rpn.kind": rpn_kind(spec.rpn), "head.width": head.width}
+    if neck is not None:
+        genes |= {"neck.min_level": neck.min_level, "neck.max_level": neck.max_level}
+        genes |= {"neck.channels": neck.channels, "neck.extra": neck.extra}
+    return {name: gene for name, gene in genes.items() if gene is not None}
+
+
+def _express_pyramid(genome: Mapping[str, Any]) -> NeckSpec:
+    return NeckSpec(
+        min_level=genome["neck.min_level"],
+        max_level=genome["neck.max_level"],
+        channels=genome["neck.channels"],
+        extra=genome["neck.extra"] if genome["neck.max_level"] > BACKBONE_TOP else None,
     )

@@ -1,0 +1,144 @@
+"""Which candidates (anchors, RoIs) are objects, which are background, and which of them are looked at in a step.
+
+For a whole batch at once and with fixed shapes: ground truth is padded, and masks take the place of counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from smnas_optuna.batch import Batch
+from smnas_optuna.models.boxes import box_areas, gather_rows, intersections, pairwise_iou
+
+CROWD_SHARE = 0.5
+"""Background of which more than this share lies on a crowd region may hold objects: it is not looked at."""
+
+RandomKeys = Callable[[Tensor], Tensor]
+"""Makes random numbers in [0, 1) of the shape and on the device of what it is given."""
+
+
+def random_keys(like: Tensor) -> Tensor:
+    """Float32 numbers in [0, 1) from torch's global generator, Tensor[B, N]."""
+    return torch.rand(like.shape, device=like.device)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Matches:
+    """What each of ``A`` candidates of each image is.
+
+    Attributes:
+        index: int64 Tensor[B, A], the box of the batch that overlaps it most.
+        positive: bool Tensor[B, A], whether it stands for that box.
+        negative: bool Tensor[B, A], whether it is background; a candidate may be neither.
+    """
+
+    index: Tensor
+    positive: Tensor
+    negative: Tensor
+
+    def boxes(self, batch: Batch) -> Tensor:
+        """The box of each candidate, Tensor[B, A, 4]; of no meaning where it is not positive."""
+        return gather_rows(batch.boxes, self.index)
+
+    def labels(self, batch: Batch) -> Tensor:
+        """The label of each candidate, int64 Tensor[B, A]: 1..num_classes where positive, else 0."""
+        return batch.labels.gather(1, self.index) * self.positive
+
+
+def match(
+    batch: Batch,
+    candidates: Tensor,
+    *,
+    high: float,
+    low: float,
+    best_for_each_box: bool,
+    iou: Tensor | None = None,
+) -> Matches:
+    """Compare ``candidates`` with the boxes of ``batch``, as torchvision's ``Matcher`` does for one image.
+
+    Args:
+        batch: Its padding is no box; its crowd regions only take away negatives.
+        candidates: Tensor[A, 4] or Tensor[B, A, 4].
+        high: A candidate with an IoU of at least this is positive.
+        low: One below this is negative.
+        best_for_each_box: Also make those positive that overlap a box more than all others do, ties included.
+        iou: Tensor[B, M, A] if it is known.
+    """
+    real = _real(batch)
+    iou = pairwise_iou(batch.boxes, candidates) if iou is None else iou
+    if iou.shape[1] == 0:  # no image of the batch has a box
+        nothing = torch.zeros((len(batch), candidates.shape[-2]), dtype=torch.bool, device=candidates.device)
+        return Matches(index=nothing.long(), positive=nothing, negative=~nothing)
+    iou = iou.masked_fill(~real[..., None], -1.0)
+    overlap, index = iou.max(dim=1)
+    positive = overlap >= high
+    if best_for_each_box:
+        best = iou.amax(dim=2, keepdim=True)
+        positive = positive | ((iou == best) & (best > 0)).any(dim=1)
+    negative = ~positive & (overlap < low) & ~_on_crowd(batch, candidates)
+    return Matches(index=index, positive=positive, negative=negative)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Samples:
+    """``N`` places for the candidates of each image that are looked at: positives first, then negatives, then none.
+
+    Attributes:
+        index: int64 Tensor[B, N], position among the candidates; 0 where there is none.
+        positive: bool Tensor[B, N].
+        used: bool Tensor[B, N], whether there is a candidate in this place.
+    """
+
+    index: Tensor
+    positive: Tensor
+    used: Tensor
+
+
+def sample(positive: Tensor, negative: Tensor, count: int, positive_share: float, keys: Tensor) -> Samples:
+    """Choose up to ``count`` candidates an image at random, at most ``positive_share`` of them positive.
+
+    As torchvision's sampler: negatives fill what positives leave, never the other way round.
+
+    Args:
+        positive: bool Tensor[B, A].
+        negative: bool Tensor[B, A]; no candidate is both.
+        count: Places an image.
+        positive_share: 0..1.
+        keys: Tensor[B, A] in [0, 1); of each kind, those with the largest keys are chosen.
+    """
+    most = min(int(count * positive_share), positive.shape[1])
+    count = min(count, positive.shape[1])
+    top_positive, first = torch.where(positive, keys, -1.0).topk(most, dim=1)
+    top_negative, second = torch.where(negative, keys, -1.0).topk(count, dim=1)
+    found = top_positive >= 0
+    room = count - found.sum(dim=1, keepdim=True)
+    ranks = torch.arange(count, device=keys.device)
+    used = torch.cat((found, (top_negative >= 0) & (ranks < room)), dim=1)
+    order = torch.argsort(~used, dim=1, stable=True)[:, :count]
+    used = used.gather(1, order)
+    return Samples(
+        index=torch.cat((first, second), dim=1).gather(1, order) * used,
+        positive=used & (order < most),
+        used=used,
+    )
+
+
+def mean_over_images(values: Tensor, counts: Tensor) -> Tensor:
+    """Sum of each image's ``values``, Tensor[B, ...], over its ``counts``, Tensor[B]; then the mean over images."""
+    return (values.flatten(1).sum(dim=1) / counts.clamp(min=1)).mean()
+
+
+def _real(batch: Batch) -> Tensor:
+    """Bool Tensor[B, M]: boxes of objects; neither padding nor a crowd region."""
+    return (batch.labels > 0) & ~batch.crowd
+
+
+def _on_crowd(batch: Batch, candidates: Tensor) -> Tensor:
+    """Bool Tensor[B, A]: whether a candidate lies mostly on one of its image's crowd regions."""
+    crowds = torch.where(batch.crowd[..., None], batch.boxes, 0.0)
+    shared = intersections(crowds, candidates).amax(dim=1)
+    return shared > CROWD_SHARE * box_areas(candidates)

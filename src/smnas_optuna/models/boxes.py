@@ -1,0 +1,84 @@
+"""Boxes of a whole batch at once: overlaps, coding, clipping. All are (x1, y1, x2, y2) in pixels of the canvas.
+
+torchvision has the same for one image. These keep shapes fixed and never wait for a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+MAX_GROWTH = math.log(1000.0 / 16)
+"""A decoded edge is at most exp(this) times the reference's, as everywhere since Fast R-CNN's code."""
+
+Weights = tuple[float, float, float, float]
+
+
+def box_areas(boxes: Tensor) -> Tensor:
+    """Tensor[..., 4] -> square pixels, Tensor[...]."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def intersections(boxes: Tensor, others: Tensor) -> Tensor:
+    """Square pixels that Tensor[..., M, 4] and Tensor[..., N, 4] share, each with each: Tensor[..., M, N]."""
+    low = torch.maximum(boxes[..., :, None, :2], others[..., None, :, :2])
+    high = torch.minimum(boxes[..., :, None, 2:], others[..., None, :, 2:])
+    across, down = (high - low).clamp_(min=0).unbind(-1)
+    return across * down
+
+
+def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Intersection over union of Tensor[..., M, 4] and Tensor[..., N, 4], in 0..1: Tensor[..., M, N].
+
+    Two boxes without area have 0 with one another, where torchvision has NaN.
+    """
+    shared = intersections(boxes, others)
+    union = box_areas(boxes)[..., :, None] + box_areas(others)[..., None, :] - shared
+    return shared / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
+def encode_boxes(boxes: Tensor, references: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
+    """Deltas Tensor[..., 4] that lead from ``references`` to ``boxes`` (Girshick et al. 2014, appendix C).
+
+    They are not finite for a box or a reference without area: mask them.
+    """
+    centres, sizes = _centres(references)
+    target_centres, target_sizes = _centres(boxes)
+    shift, growth = (target_centres - centres) / sizes, (target_sizes / sizes).log()
+    wx, wy, ww, wh = weights
+    return torch.stack((wx * shift[..., 0], wy * shift[..., 1], ww * growth[..., 0], wh * growth[..., 1]), dim=-1)
+
+
+def decode_boxes(deltas: Tensor, references: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
+    """The boxes Tensor[..., 4] that ``deltas`` lead to from ``references``; the inverse of :func:`encode_boxes`."""
+    centres, sizes = _centres(references)
+    wx, wy, ww, wh = weights
+    shift = torch.stack((deltas[..., 0] / wx, deltas[..., 1] / wy), dim=-1)
+    growth = torch.stack((deltas[..., 2] / ww, deltas[..., 3] / wh), dim=-1).clamp(max=MAX_GROWTH)
+    centres, half = centres + shift * sizes, 0.5 * growth.exp() * sizes
+    return torch.cat((centres - half, centres + half), dim=-1)
+
+
+def clip_boxes(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """``boxes``, Tensor[B, ..., 4], inside the images of ``sizes``, Tensor[B, 2] of (height, width)."""
+    limits = sizes.to(boxes.dtype).flip(-1).repeat(1, 2).view(len(sizes), *(1,) * (boxes.ndim - 2), 4)
+    return torch.minimum(boxes.clamp(min=0), limits)
+
+
+def shorter_edges(boxes: Tensor) -> Tensor:
+    """Tensor[..., 4] -> pixels of the shorter edge, Tensor[...]."""
+    return (boxes[..., 2:] - boxes[..., :2]).amin(dim=-1)
+
+
+def gather_rows(rows: Tensor, index: Tensor) -> Tensor:
+    """The rows of each image, Tensor[B, N, ...], at ``index``, int64 Tensor[B, K]: Tensor[B, K, ...]."""
+    shape = (*index.shape, *rows.shape[2:])
+    return rows.gather(1, index.view(*index.shape, *(1,) * (rows.ndim - 2)).expand(shape))
+
+
+def _centres(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres (x, y) and sizes (width, height), Tensor[..., 2] each."""
+    sizes = boxes[..., 2:] - boxes[..., :2]
+    return boxes[..., :2] + 0.5 * sizes, sizes

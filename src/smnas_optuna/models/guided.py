@@ -1,0 +1,205 @@
+"""Region proposals by Guided Anchoring (Wang et al. 2019): the network says where anchors are and which shape each has.
+
+Of every place it predicts whether an object's centre lies there, and the shape of one anchor; a deformable convolution
+adapts the features to that shape, and objectness and box are predicted from the adapted features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import DeformConv2d
+
+from smnas_optuna.batch import Batch
+from smnas_optuna.models.anchors import PyramidAnchors
+from smnas_optuna.models.assign import Matches, RandomKeys, match, mean_over_images, random_keys, sample
+from smnas_optuna.models.boxes import decode_boxes, gather_rows, pairwise_iou
+from smnas_optuna.models.losses import focal_losses, shape_losses
+from smnas_optuna.models.proposals import LevelOutput, Proposals, flatten_level, select_proposals
+from smnas_optuna.models.rpn import NEGATIVE_IOU, POSITIVE_IOU, POSITIVE_SHARE, proposal_losses
+
+CENTRE_RATIO, IGNORE_RATIO = 0.2, 0.5
+"""Shares of a box's edges: places in the inner region are its centre, those in the outer one are not looked at."""
+LOCATION_THRESHOLD = 0.01
+"""Places whose location score is below propose nothing in detection."""
+OFFSET_GROUPS = 4
+SHAPE_WEIGHTS = (1 / 0.07, 1 / 0.07, 1 / 0.14, 1 / 0.14)
+BOX_WEIGHTS = (1 / 0.07, 1 / 0.07, 1 / 0.11, 1 / 0.11)
+"""Standard deviations of the predicted shapes and boxes; all these numbers are those of the paper's code."""
+
+
+class GuidedRpn(nn.Module):
+    """See the module; parameters: a 3x3 convolution, location (1), shape (2), adaption, objectness (1) and box (4).
+
+    Args:
+        channels: Of every level.
+        levels: Levels; level ``l`` has stride ``2**l``.
+        squares: One square a place, which the predicted shapes are relative to.
+        approximate: Anchors that stand for the shapes that can be predicted at a place, for their targets.
+        samples: Places an image that the losses of shape and of boxes look at.
+        proposals: Proposals an image, in training and in detection.
+        keys: Random numbers that choose the samples.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        levels: Sequence[int],
+        squares: PyramidAnchors,
+        approximate: PyramidAnchors,
+        *,
+        samples: int,
+        proposals: int,
+        keys: RandomKeys = random_keys,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.location = nn.Conv2d(channels, 1, 1)
+        self.shape = nn.Conv2d(channels, 2, 1)
+        groups = math.gcd(OFFSET_GROUPS, channels)
+        self.offset = nn.Conv2d(2, groups * 2 * 3 * 3, 1, bias=False)
+        self.adaption = DeformConv2d(channels, channels, 3, padding=1, bias=False)
+        self.cls_logits = nn.Conv2d(channels, 1, 1)
+        self.bbox_pred = nn.Conv2d(channels, 4, 1)
+        for layer in (self.conv, self.location, self.shape, self.adaption, self.cls_logits, self.bbox_pred):
+            nn.init.normal_(layer.weight, std=0.01)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.offset.weight, std=0.1)
+        nn.init.constant_(self.location.bias, -math.log(99))  # type: ignore[arg-type]  # a score of 0.01, as RetinaNet's
+        self.levels = tuple(levels)
+        self.squares, self.approximate = squares, approximate
+        self.samples = samples
+        self.num_proposals = proposals
+        self.keys = keys
+
+    def propose(self, features: dict[str, Tensor], batch: Batch) -> Proposals:
+        """Proposals for detection, from places that are likely to be an object's centre."""
+        outputs, _, locations = self._outputs(features)
+        allowed = [
+            LevelOutput(
+                logits=each.logits,
+                deltas=each.deltas,
+                references=each.references,
+                allowed=location.sigmoid() >= LOCATION_THRESHOLD,
+            )
+            for each, location in zip(outputs, locations, strict=True)
+        ]
+        return select_proposals(allowed, batch.sizes, self.num_proposals, weights=BOX_WEIGHTS, fixed_time=False)
+
+    def losses(self, features: dict[str, Tensor], batch: Batch) -> tuple[dict[str, Tensor], Proposals]:
+        """Losses by name, each Tensor[], and proposals for training, through which no gradient flows."""
+        maps = list(features.values())
+        outputs, shapes, locations = self._outputs(features)
+        matches = self.shape_targets(maps, batch)
+        chosen = sample(matches.positive, matches.negative, self.samples, POSITIVE_SHARE, self.keys(matches.index))
+        predicted = gather_rows(torch.cat(shapes, dim=1), chosen.index)
+        wanted = gather_rows(matches.boxes(batch), chosen.index)
+        shape_loss = shape_losses(predicted, wanted, chosen.positive)
+        guided = torch.cat([each.references for each in outputs], dim=1)
+        anchored = match(batch, guided, high=POSITIVE_IOU, low=NEGATIVE_IOU, best_for_each_box=True)
+        losses = {
+            "loss_anchor_location": self._location_loss(maps, locations, batch),
+            "loss_anchor_shape": mean_over_images(shape_loss, chosen.positive.sum(dim=1)),
+            **proposal_losses(outputs, anchored, batch, self.samples, self.keys, BOX_WEIGHTS),
+        }
+        proposals = select_proposals(
+            outputs, batch.sizes, self.num_proposals, weights=BOX_WEIGHTS, fixed_time=batch.images.is_cuda
+        )
+        return losses, proposals
+
+    def fixed_work(self, features: dict[str, Tensor]) -> None:
+        """Run the layers, so that they can be counted."""
+        for each in features.values():
+            self._layers(each)
+
+    def shape_targets(self, maps: Sequence[Tensor], batch: Batch) -> Matches:
+        """What each place stands for: a place overlaps a box as much as its best approximate anchor does."""
+        count = self.approximate.per_place
+        anchors = torch.cat(self.approximate.of(maps))
+        iou = pairwise_iou(batch.boxes, anchors)
+        iou = iou.view(len(batch), -1, len(anchors) // count, count).amax(dim=-1)
+        squares = torch.cat(self.squares.of(maps))
+        return match(batch, squares, high=POSITIVE_IOU, low=NEGATIVE_IOU, best_for_each_box=True, iou=iou)
+
+    def location_targets(self, maps: Sequence[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Whether each place is the centre of a box, and whether it is looked at: bool Tensor[B, A] both.
+
+        A box belongs to the level whose square is nearest to it in size. There the places inside its inner region are
+        its centre, at least the place that holds its centre; those in its outer region are not looked at, on that level
+        and on the two beside it. A centre of one box outweighs the outer region of another.
+        """
+        real = (batch.labels > 0) & ~batch.crowd
+        edges = (batch.boxes[..., 2:] - batch.boxes[..., :2]).clamp(min=0)
+        smallest = self.squares.sizes[0][0]
+        level = torch.log2(edges.prod(dim=-1).sqrt().clamp(min=1e-6) / smallest).round()
+        level = level.clamp(0, len(self.levels) - 1)
+        centres, looked_at = [], []
+        for number, each in enumerate(maps):
+            stride = self.squares.strides[number]
+            own, near = real & (level == number), real & ((level - number).abs() <= 1)
+            places = _places(each, stride)
+            inner = _inside(places, batch.boxes, CENTRE_RATIO) | _holds(places, batch.boxes, stride)
+            outer = _inside(places, batch.boxes, IGNORE_RATIO) & near[..., None]
+            crowd = _inside(places, batch.boxes, 1.0) & batch.crowd[..., None]
+            centre = (inner & own[..., None]).any(dim=1)
+            centres.append(centre)
+            looked_at.append(centre | ~(outer | crowd).any(dim=1))
+        return torch.cat(centres, dim=1), torch.cat(looked_at, dim=1)
+
+    def _location_loss(self, maps: Sequence[Tensor], locations: Sequence[Tensor], batch: Batch) -> Tensor:
+        """Focal loss over all places that are looked at, by the number of centres, as RetinaNet's."""
+        centre, looked_at = self.location_targets(maps, batch)
+        losses = focal_losses(torch.cat(list(locations), dim=1), centre) * looked_at
+        return mean_over_images(losses, centre.sum(dim=1))
+
+    def _layers(self, each: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Location, shape, objectness and box of one level's map."""
+        x = F.relu(self.conv(each))
+        location, shape = self.location(x), self.shape(x)
+        adapted = F.relu(self.adaption(x, self.offset(shape)))
+        return location, shape, self.cls_logits(adapted), self.bbox_pred(adapted)
+
+    def _outputs(self, features: dict[str, Tensor]) -> tuple[list[LevelOutput], list[Tensor], list[Tensor]]:
+        """Of every level: scored boxes relative to guided anchors, those anchors with gradient, and location logits."""
+        maps = list(features.values())
+        outputs, anchors, locations = [], [], []
+        for each, squares in zip(maps, self.squares.of(maps), strict=True):
+            location, shape, logits, deltas = self._layers(each)
+            shape = flatten_level(shape, 2)
+            guided = decode_boxes(torch.cat((torch.zeros_like(shape), shape), dim=-1), squares, SHAPE_WEIGHTS)
+            anchors.append(guided)
+            locations.append(flatten_level(location, 1)[..., 0])
+            outputs.append(
+                LevelOutput(
+                    logits=flatten_level(logits, 1)[..., 0],
+                    deltas=flatten_level(deltas, 4),
+                    references=guided.detach(),
+                )
+            )
+        return outputs, anchors, locations
+
+
+def _places(each: Tensor, stride: int) -> Tensor:
+    """Centres (x, y) of a map's places, pixels of the canvas: Tensor[H * W, 2]."""
+    rows = (torch.arange(each.shape[-2], device=each.device) + 0.5) * stride
+    columns = (torch.arange(each.shape[-1], device=each.device) + 0.5) * stride
+    grid = torch.meshgrid(rows, columns, indexing="ij")
+    return torch.stack((grid[1].reshape(-1), grid[0].reshape(-1)), dim=-1)
+
+
+def _inside(places: Tensor, boxes: Tensor, ratio: float) -> Tensor:
+    """Bool Tensor[B, M, A]: whether a place lies in a box whose edges are shrunk to ``ratio``."""
+    centres = (boxes[..., :2] + boxes[..., 2:]) / 2
+    reach = (boxes[..., 2:] - boxes[..., :2]) * (ratio / 2)
+    return ((places - centres[..., None, :]).abs() <= reach[..., None, :]).all(dim=-1)
+
+
+def _holds(places: Tensor, boxes: Tensor, stride: int) -> Tensor:
+    """Bool Tensor[B, M, A]: whether a place's own square of ``stride`` pixels holds the centre of a box."""
+    away = (boxes[..., :2] + boxes[..., 2:])[..., None, :] / 2 - places
+    return ((away >= -stride / 2) & (away < stride / 2)).all(dim=-1)

@@ -1,0 +1,48 @@
+"""The losses of single candidates; what is sampled and averaged is decided where they are used.
+
+Targets are made harmless where a candidate is not positive: a gradient through a number that is not finite would be none.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
+"""Lin et al. 2017, section 4.1."""
+BOX_BETA = 1 / 9
+"""Where smooth L1 turns linear: that of torchvision's two-stage detectors."""
+SHAPE_BETA = 0.2
+"""Of the bounded IoU loss, in the code of Guided Anchoring."""
+
+
+def binary_losses(logits: Tensor, positive: Tensor, used: Tensor) -> Tensor:
+    """Cross-entropy of ``logits`` with ``positive``, Tensor[B, N]; 0 where not ``used``."""
+    return F.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none") * used
+
+
+def box_losses(deltas: Tensor, targets: Tensor, positive: Tensor) -> Tensor:
+    """Smooth L1 with beta 1/9 of each positive's four deltas, summed: Tensor[..., 4] -> Tensor[...].
+
+    The beta is that of torchvision's detectors (Ren et al.'s code). Targets may be anything where not positive.
+    """
+    targets = torch.where(positive[..., None], targets, 0.0)
+    return F.smooth_l1_loss(deltas, targets, beta=BOX_BETA, reduction="none").sum(dim=-1) * positive
+
+
+def focal_losses(logits: Tensor, positive: Tensor) -> Tensor:
+    """Focal loss of each logit (Lin et al. 2017, eq. 5), Tensor[...]."""
+    target = positive.to(logits.dtype)
+    wrong = torch.where(positive, 1 - logits.sigmoid(), logits.sigmoid())
+    alpha = FOCAL_ALPHA * target + (1 - FOCAL_ALPHA) * (1 - target)
+    return alpha * wrong**FOCAL_GAMMA * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+
+def shape_losses(anchors: Tensor, boxes: Tensor, positive: Tensor) -> Tensor:
+    """Bounded IoU loss of width and height (Wang et al. 2019, eq. 5): Tensor[..., 4] both -> Tensor[...]."""
+    sizes = anchors[..., 2:] - anchors[..., :2]
+    wanted = torch.where(positive[..., None], boxes[..., 2:] - boxes[..., :2], 1.0)
+    distance = 1 - torch.minimum(sizes / wanted, wanted / sizes.clamp(min=1e-6))
+    losses = F.smooth_l1_loss(distance, torch.zeros_like(distance), beta=SHAPE_BETA, reduction="none")
+    return losses.sum(dim=-1) * positive

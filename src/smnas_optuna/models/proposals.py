@@ -1,0 +1,91 @@
+"""From scored boxes to proposals, for the RPN and for Guided Anchoring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from smnas_optuna.models.boxes import Weights, clip_boxes, decode_boxes, gather_rows, shorter_edges
+from smnas_optuna.models.nms import exact_nms, fixpoint_nms
+
+NMS_IOU = 0.7
+"""Of two proposals that overlap more, the lower one is dropped (Ren et al. 2015, section 3.3)."""
+MIN_EDGE = 1e-3
+"""Pixels: proposals with a shorter edge are dropped, as torchvision's are."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proposals:
+    """``P`` places an image, best first.
+
+    Attributes:
+        boxes: float32 Tensor[B, P, 4], in pixels of the canvas, inside the image; zeros where there is none.
+        valid: bool Tensor[B, P], whether there is a proposal in a place.
+    """
+
+    boxes: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LevelOutput:
+    """What a proposal network says on one level, for ``A`` references.
+
+    Attributes:
+        logits: Tensor[B, A], objectness.
+        deltas: Tensor[B, A, 4].
+        references: Tensor[A, 4] or Tensor[B, A, 4], what the deltas are relative to.
+        allowed: bool Tensor[B, A], or None if every place may propose.
+    """
+
+    logits: Tensor
+    deltas: Tensor
+    references: Tensor
+    allowed: Tensor | None = None
+
+
+@torch.no_grad()
+def select_proposals(
+    levels: Sequence[LevelOutput], sizes: Tensor, count: int, *, weights: Weights, fixed_time: bool
+) -> Proposals:
+    """The best ``count`` an image after suppression within each level, of the best ``count`` of each level.
+
+    Args:
+        levels: Outputs of every level.
+        sizes: int64 Tensor[B, 2], (height, width) of each image on the canvas.
+        count: Proposals of a level before suppression, and of an image after it.
+        weights: Of the box coding.
+        fixed_time: Suppress in the form that never waits for the device; see :func:`fixpoint_nms`.
+    """
+    boxes, scores, valid, kept = [], [], [], []
+    for level in levels:
+        best, index = level.logits.topk(min(count, level.logits.shape[1]), dim=1)
+        references = level.references.expand(len(index), -1, -1)
+        decoded = decode_boxes(gather_rows(level.deltas, index), gather_rows(references, index), weights)
+        decoded = clip_boxes(decoded, sizes)
+        usable = shorter_edges(decoded) >= MIN_EDGE
+        if level.allowed is not None:
+            usable &= level.allowed.gather(1, index)
+        boxes.append(decoded)
+        scores.append(best.sigmoid())
+        valid.append(usable)
+        if fixed_time:
+            kept.append(fixpoint_nms(decoded, usable, NMS_IOU))
+    all_boxes, all_scores, all_valid = (torch.cat(parts, dim=1) for parts in (boxes, scores, valid))
+    if fixed_time:
+        keep = torch.cat(kept, dim=1)
+    else:
+        number = [torch.full((part.shape[1],), i, device=part.device) for i, part in enumerate(scores)]
+        keep = exact_nms(all_boxes, all_scores, torch.cat(number), all_valid, NMS_IOU)
+    top, order = torch.where(keep, all_scores, -1.0).topk(min(count, keep.shape[1]), dim=1)
+    found = top >= 0
+    return Proposals(boxes=gather_rows(all_boxes, order) * found[..., None], valid=found)
+
+
+def flatten_level(output: Tensor, size: int) -> Tensor:
+    """Tensor[B, A * size, H, W] -> Tensor[B, H * W * A, size], place by place, as anchors are."""
+    count, _, height, width = output.shape
+    return output.view(count, -1, size, height, width).permute(0, 3, 4, 1, 2).reshape(count, -1, size)

@@ -1,0 +1,227 @@
+"""RoI heads: one stage (Ren et al. 2015) or a cascade of them (Cai and Vasconcelos 2018).
+
+Each stage looks at the RoIs, classifies them and refines their boxes; the next one starts from the refined boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.ops import batched_nms
+
+from smnas_optuna.batch import Batch
+from smnas_optuna.models.assign import Matches, RandomKeys, match, mean_over_images, random_keys, sample
+from smnas_optuna.models.boxes import (
+    Weights,
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    gather_rows,
+)
+from smnas_optuna.models.losses import box_losses
+from smnas_optuna.models.proposals import Proposals
+from smnas_optuna.models.roi_align import pyramid_roi_align
+
+POSITIVE_SHARE = 0.25
+"""Of the sampled RoIs, at most (Ren et al. 2015)."""
+MIN_EDGE = 1e-2
+"""Pixels: detections with a shorter edge are dropped, as torchvision's are."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageRecipe:
+    """How a stage is trained: IoU from which a RoI is an object, weight of its losses, and of the box coding."""
+
+    positive_iou: float
+    loss_weight: float
+    box_weights: Weights
+
+
+class BoxPredictor(nn.Module):
+    """Class scores, background first, and boxes of RoI features.
+
+    Args:
+        channels: Of the RoI features.
+        num_classes: Without background.
+        class_agnostic: One box a RoI instead of one a class.
+    """
+
+    def __init__(self, channels: int, num_classes: int, *, class_agnostic: bool) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(channels, num_classes + 1)
+        self.bbox_pred = nn.Linear(channels, 4 if class_agnostic else 4 * (num_classes + 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Tensor[R, channels] -> logits Tensor[R, num_classes + 1] and deltas Tensor[R, 1 or num_classes + 1, 4]."""
+        return self.cls_score(x), self.bbox_pred(x).view(len(x), -1, 4)
+
+
+class TopStage(nn.Module):
+    """The backbone's last stage on each RoI, and the mean over its places: what comes before C4's predictors.
+
+    Args:
+        stage: Tensor[R, C, S, S] -> Tensor[R, channels, S / 2, S / 2].
+    """
+
+    def __init__(self, stage: nn.Module) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Tensor[R, C, S, S] -> Tensor[R, channels]."""
+        return self.stage(pooled).mean(dim=(2, 3))  # type: ignore[no-any-return]
+
+
+def fc_stage(channels: int, bins: int, width: int, num_classes: int, *, class_agnostic: bool) -> nn.Sequential:
+    """Two fully connected layers of ``width`` on RoI features Tensor[R, channels, bins, bins], and the predictors."""
+    predictor = BoxPredictor(width, num_classes, class_agnostic=class_agnostic)
+    return nn.Sequential(TwoMLPHead(channels * bins**2, width), predictor)
+
+
+class RoiHead(nn.Module):
+    """One stage or a cascade.
+
+    Args:
+        levels: Pyramid levels that RoIs are taken from, without a gap.
+        bins: Bins of a RoI in each direction.
+        trunk: Runs on the pooled features before any stage, shared by all; an identity behind a pyramid.
+        stages: Each maps what the trunk gives to logits and deltas; see :class:`BoxPredictor`.
+        recipes: Of each stage. All but the last stage must be class-agnostic.
+        samples: RoIs an image that the losses look at.
+        num_proposals: RoIs an image in detection, at most; for counting the work.
+        score_threshold: Detections below are dropped.
+        nms_iou: Of two detections of a class that overlap more, the lower one is dropped.
+        max_detections: Detections an image, at most.
+        keys: Random numbers that choose the samples.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[int],
+        bins: int,
+        trunk: nn.Module,
+        stages: Sequence[nn.Module],
+        recipes: Sequence[StageRecipe],
+        *,
+        samples: int,
+        num_proposals: int,
+        score_threshold: float,
+        nms_iou: float,
+        max_detections: int,
+        keys: RandomKeys = random_keys,
+    ) -> None:
+        super().__init__()
+        self.levels, self.bins = tuple(levels), bins
+        self.trunk = trunk
+        self.stages = nn.ModuleList(stages)
+        self.recipes = tuple(recipes)
+        assert len(self.stages) == len(self.recipes)
+        self.samples = samples
+        self.num_proposals = num_proposals
+        self.score_threshold, self.nms_iou, self.max_detections = score_threshold, nms_iou, max_detections
+        self.keys = keys
+
+    def losses(self, features: dict[str, Tensor], proposals: Proposals, batch: Batch) -> dict[str, Tensor]:
+        """Losses by name, each Tensor[]; a stage after the first has its number in the name."""
+        boxes, used, matches = self._sampled(proposals, batch)
+        losses = {}
+        for number, (stage, recipe) in enumerate(zip(self.stages, self.recipes, strict=True), start=1):
+            if number > 1:
+                matches = match(
+                    batch, boxes, high=recipe.positive_iou, low=recipe.positive_iou, best_for_each_box=False
+                )
+            logits, deltas = self._run(stage, features, boxes)
+            classes, regression = _stage_losses(logits, deltas, boxes, used, matches, batch, recipe.box_weights)
+            suffix = "" if number == 1 else f"_{number}"
+            losses[f"loss_classifier{suffix}"] = recipe.loss_weight * classes
+            losses[f"loss_box_reg{suffix}"] = recipe.loss_weight * regression
+            if number < len(self.stages):
+                boxes = _refine(boxes, deltas, recipe, batch.sizes)
+        return losses
+
+    def detect(self, features: dict[str, Tensor], proposals: Proposals, batch: Batch) -> list[dict[str, Tensor]]:
+        """Boxes Tensor[D, 4] in pixels of the canvas, labels and scores Tensor[D] an image, highest score first.
+
+        Scores are the mean of all stages'; boxes are the last one's.
+        """
+        # No image has more: the places behind would be worked on for nothing.
+        filled = int(proposals.valid.sum(dim=1).max())
+        boxes, valid = proposals.boxes[:, :filled], proposals.valid[:, :filled]
+        scores = []
+        for number, (stage, recipe) in enumerate(zip(self.stages, self.recipes, strict=True), start=1):
+            logits, deltas = self._run(stage, features, boxes)
+            scores.append(logits.softmax(dim=-1))
+            if number < len(self.stages):
+                boxes = _refine(boxes, deltas, recipe, batch.sizes)
+            else:
+                boxes = decode_boxes(deltas, boxes[:, :, None], recipe.box_weights)
+                boxes = clip_boxes(boxes, batch.sizes)
+        mean = torch.stack(scores).mean(dim=0)
+        return [self._select(boxes[i][valid[i]], mean[i][valid[i]]) for i in range(len(batch))]
+
+    def fixed_work(self, features: dict[str, Tensor]) -> None:
+        """Run the layers on as many RoIs as there are proposals at most, so that they can be counted."""
+        like = features[f"p{self.levels[0]}"]
+        rois = like.new_zeros(self.num_proposals, like.shape[1], self.bins, self.bins)
+        for stage in self.stages:
+            stage(self.trunk(rois))
+
+    def _sampled(self, proposals: Proposals, batch: Batch) -> tuple[Tensor, Tensor, Matches]:
+        """The RoIs that are looked at, Tensor[B, N, 4], which of them are there, and what they are.
+
+        Ground truth is among the candidates, so that there is something to learn from at first.
+        """
+        real = (batch.labels > 0) & ~batch.crowd
+        candidates = torch.cat((proposals.boxes, batch.boxes), dim=1)
+        there = torch.cat((proposals.valid, real), dim=1)
+        threshold = self.recipes[0].positive_iou
+        found = match(batch, candidates, high=threshold, low=threshold, best_for_each_box=False)
+        chosen = sample(found.positive & there, found.negative & there, self.samples, POSITIVE_SHARE, self.keys(there))
+        matches = Matches(
+            index=found.index.gather(1, chosen.index), positive=chosen.positive, negative=chosen.used & ~chosen.positive
+        )
+        return gather_rows(candidates, chosen.index), chosen.used, matches
+
+    def _run(self, stage: nn.Module, features: dict[str, Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits Tensor[B, N, C + 1] and deltas Tensor[B, N, 1 or C + 1, 4] of RoIs Tensor[B, N, 4]."""
+        pooled = pyramid_roi_align(features, self.levels, boxes, self.bins)
+        logits, deltas = stage(self.trunk(pooled))
+        images, rois = boxes.shape[:2]
+        return logits.view(images, rois, -1), deltas.view(images, rois, -1, 4)
+
+    def _select(self, boxes: Tensor, scores: Tensor) -> dict[str, Tensor]:
+        """The detections of one image, of boxes Tensor[R, 1 or C + 1, 4] and scores Tensor[R, C + 1]."""
+        scores = scores[:, 1:]
+        rois, columns = (scores > self.score_threshold).nonzero(as_tuple=True)
+        boxes = boxes[rois, 0 if boxes.shape[1] == 1 else columns + 1]
+        scores, labels = scores[rois, columns], columns + 1
+        sized = (boxes[:, 2:] - boxes[:, :2] >= MIN_EDGE).all(dim=1)
+        boxes, scores, labels = boxes[sized], scores[sized], labels[sized]
+        keep = batched_nms(boxes, scores, labels, self.nms_iou)[: self.max_detections]
+        return {"boxes": boxes[keep], "labels": labels[keep], "scores": scores[keep]}
+
+
+def _stage_losses(
+    logits: Tensor, deltas: Tensor, boxes: Tensor, used: Tensor, matches: Matches, batch: Batch, weights: Weights
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy and box loss of one stage, each Tensor[]: of each image the mean over its RoIs."""
+    labels = matches.labels(batch)
+    looked_at = used & (matches.positive | matches.negative)
+    count = looked_at.sum(dim=1)
+    entropy = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
+    if deltas.shape[2] > 1:  # a box a class
+        deltas = deltas.gather(2, labels[..., None, None].expand(-1, -1, 1, 4))
+    targets = encode_boxes(matches.boxes(batch), boxes, weights)
+    regression = box_losses(deltas[:, :, 0], targets, matches.positive & used)
+    return mean_over_images(entropy * looked_at, count), mean_over_images(regression, count)
+
+
+def _refine(boxes: Tensor, deltas: Tensor, recipe: StageRecipe, sizes: Tensor) -> Tensor:
+    """The boxes that a class-agnostic stage gives to the next one; no gradient flows through them."""
+    refined = decode_boxes(deltas[:, :, 0].detach(), boxes, recipe.box_weights)
+    return clip_boxes(refined, sizes)

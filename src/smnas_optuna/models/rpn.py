@@ -1,0 +1,102 @@
+"""Region proposal network (Ren et al. 2015), over one level or a pyramid."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.rpn import RPNHead
+
+from smnas_optuna.batch import Batch
+from smnas_optuna.models.anchors import PyramidAnchors
+from smnas_optuna.models.assign import Matches, RandomKeys, match, mean_over_images, random_keys, sample
+from smnas_optuna.models.boxes import encode_boxes, gather_rows
+from smnas_optuna.models.losses import binary_losses, box_losses
+from smnas_optuna.models.proposals import LevelOutput, Proposals, flatten_level, select_proposals
+
+POSITIVE_IOU, NEGATIVE_IOU = 0.7, 0.3
+POSITIVE_SHARE = 0.5
+"""Ren et al. 2015, sections 3.1.2 and 3.1.3."""
+NO_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
+
+
+class Rpn(nn.Module):
+    """Scores and moves anchors; the best are proposals.
+
+    Args:
+        channels: Of every level; also of the 3x3 convolution.
+        anchors: Of every level.
+        samples: Anchors an image that the losses look at.
+        train_proposals: Proposals an image in training.
+        test_proposals: Proposals an image in detection.
+        keys: Random numbers that choose the samples.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        anchors: PyramidAnchors,
+        *,
+        samples: int,
+        train_proposals: int,
+        test_proposals: int,
+        keys: RandomKeys = random_keys,
+    ) -> None:
+        super().__init__()
+        self.head = RPNHead(channels, anchors.per_place)
+        self.anchors = anchors
+        self.samples = samples
+        self.train_proposals, self.test_proposals = train_proposals, test_proposals
+        self.keys = keys
+
+    def propose(self, features: dict[str, Tensor], batch: Batch) -> Proposals:
+        """Proposals for detection."""
+        return select_proposals(
+            self._outputs(features), batch.sizes, self.test_proposals, weights=NO_WEIGHTS, fixed_time=False
+        )
+
+    def losses(self, features: dict[str, Tensor], batch: Batch) -> tuple[dict[str, Tensor], Proposals]:
+        """Losses by name, each Tensor[], and proposals for training, through which no gradient flows."""
+        levels = self._outputs(features)
+        references = torch.cat([level.references for level in levels], dim=-2)
+        matches = match(batch, references, high=POSITIVE_IOU, low=NEGATIVE_IOU, best_for_each_box=True)
+        losses = proposal_losses(levels, matches, batch, self.samples, self.keys, NO_WEIGHTS)
+        proposals = select_proposals(
+            levels, batch.sizes, self.train_proposals, weights=NO_WEIGHTS, fixed_time=batch.images.is_cuda
+        )
+        return losses, proposals
+
+    def fixed_work(self, features: dict[str, Tensor]) -> None:
+        """Run the layers, so that they can be counted."""
+        self.head(list(features.values()))
+
+    def _outputs(self, features: dict[str, Tensor]) -> list[LevelOutput]:
+        maps = list(features.values())
+        return [
+            LevelOutput(logits=flatten_level(logits, 1)[..., 0], deltas=flatten_level(deltas, 4), references=anchors)
+            for logits, deltas, anchors in zip(*self.head(maps), self.anchors.of(maps), strict=True)
+        ]
+
+
+def proposal_losses(
+    levels: list[LevelOutput],
+    matches: Matches,
+    batch: Batch,
+    count: int,
+    keys: RandomKeys,
+    weights: tuple[float, float, float, float],
+) -> dict[str, Tensor]:
+    """Objectness and box loss of ``count`` sampled references an image, half of them positive at most."""
+    logits = torch.cat([level.logits for level in levels], dim=1)
+    deltas = torch.cat([level.deltas for level in levels], dim=1)
+    references = torch.cat([level.references for level in levels], dim=-2).expand(len(batch), -1, -1)
+    chosen = sample(matches.positive, matches.negative, count, POSITIVE_SHARE, keys(logits))
+    targets = encode_boxes(
+        gather_rows(matches.boxes(batch), chosen.index), gather_rows(references, chosen.index), weights
+    )
+    number = chosen.used.sum(dim=1)
+    objectness = binary_losses(logits.gather(1, chosen.index), chosen.positive, chosen.used)
+    boxes = box_losses(gather_rows(deltas, chosen.index), targets, chosen.positive)
+    return {
+        "loss_objectness": mean_over_images(objectness, number),
+        "loss_rpn_box_reg": mean_over_images(boxes, number),
+    }
