@@ -29,12 +29,12 @@ height = 64
 input_sizes = ["32x32", "64x64"]
 backbones = ["resnet18"]
 backbone_widths = [4, 8]
-necks = ["fpn"]
+necks = ["c4", "fpn"]
 neck_min_levels = [2, 3]
 neck_max_levels = [5]
 neck_channels = [8, 16]
-rpns = ["rpn"]
-heads = ["retina", "fc"]
+rpns = ["rpn", "ga"]
+heads = ["retina", "fc", "cascade2"]
 head_widths = [16, 32]
 [search]
 trials = 5
@@ -44,8 +44,10 @@ baselines = ["64x64.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32", "32x32.resnet18-w4.fp
 anchor_scale = 4
 train_proposals = 50
 test_proposals = 30
+guided_proposals = 20
 rpn_samples = 32
 roi_samples = 16
+guided_roi_samples = 16
 score_threshold = 0.01
 [train]
 epochs = 2

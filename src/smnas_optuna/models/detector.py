@@ -18,7 +18,10 @@ STD = (0.229, 0.224, 0.225)
 
 
 class DetectionHead(Protocol):
-    """What follows the neck. Features are p<l> -> Tensor[B, C, H / 2**l, W / 2**l]; boxes are in pixels of the canvas."""
+    """What follows the neck.
+
+    Features are p<l> -> Tensor[B, C, H / 2**l, W / 2**l]; boxes are in pixels of the canvas.
+    """
 
     def losses(self, features: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Losses by name, each Tensor[], averaged over the images."""

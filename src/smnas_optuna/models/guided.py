@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -80,16 +81,11 @@ class GuidedRpn(nn.Module):
     def propose(self, features: dict[str, Tensor], batch: Batch) -> Proposals:
         """Proposals for detection, from places that are likely to be an object's centre."""
         outputs, _, locations = self._outputs(features)
-        allowed = [
-            LevelOutput(
-                logits=each.logits,
-                deltas=each.deltas,
-                references=each.references,
-                allowed=location.sigmoid() >= LOCATION_THRESHOLD,
-            )
-            for each, location in zip(outputs, locations, strict=True)
+        likely = [
+            replace(output, logits=output.logits.masked_fill(location.sigmoid() < LOCATION_THRESHOLD, -math.inf))
+            for output, location in zip(outputs, locations, strict=True)
         ]
-        return select_proposals(allowed, batch.sizes, self.num_proposals, weights=BOX_WEIGHTS, fixed_time=False)
+        return select_proposals(likely, batch.sizes, self.num_proposals, weights=BOX_WEIGHTS, fixed_time=False)
 
     def losses(self, features: dict[str, Tensor], batch: Batch) -> tuple[dict[str, Tensor], Proposals]:
         """Losses by name, each Tensor[], and proposals for training, through which no gradient flows."""

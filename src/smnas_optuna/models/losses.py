@@ -1,6 +1,6 @@
 """The losses of single candidates; what is sampled and averaged is decided where they are used.
 
-Targets are made harmless where a candidate is not positive: a gradient through a number that is not finite would be none.
+Targets are made harmless where a candidate is not positive: a number that is not finite would spoil every gradient.
 """
 
 from __future__ import annotations

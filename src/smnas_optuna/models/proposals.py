@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,16 +36,14 @@ class LevelOutput:
     """What a proposal network says on one level, for ``A`` references.
 
     Attributes:
-        logits: Tensor[B, A], objectness.
+        logits: Tensor[B, A], objectness; minus infinity where nothing may be proposed.
         deltas: Tensor[B, A, 4].
         references: Tensor[A, 4] or Tensor[B, A, 4], what the deltas are relative to.
-        allowed: bool Tensor[B, A], or None if every place may propose.
     """
 
     logits: Tensor
     deltas: Tensor
     references: Tensor
-    allowed: Tensor | None = None
 
 
 @torch.no_grad()
@@ -66,9 +65,7 @@ def select_proposals(
         references = level.references.expand(len(index), -1, -1)
         decoded = decode_boxes(gather_rows(level.deltas, index), gather_rows(references, index), weights)
         decoded = clip_boxes(decoded, sizes)
-        usable = shorter_edges(decoded) >= MIN_EDGE
-        if level.allowed is not None:
-            usable &= level.allowed.gather(1, index)
+        usable = (shorter_edges(decoded) >= MIN_EDGE) & (best > -math.inf)
         boxes.append(decoded)
         scores.append(best.sigmoid())
         valid.append(usable)
