@@ -24,7 +24,7 @@ from smnas_optuna.models import build_detector
 pytestmark = pytest.mark.slow
 
 EDGE = 96
-STEPS = 150
+STEPS = 250
 CONSTANTS = DetectorConstants(
     anchor_scale=4,
     train_proposals=100,

@@ -28,11 +28,23 @@ def judge(times: Sequence[float], *, limit: float, total: int = 100) -> tuple[st
     return None, None, total
 
 
-def test_the_second_step_tells_what_the_others_would_take() -> None:
-    # 20 s of warm-up, then 120 s a step
-    assert judge([20, 140], limit=1800) == (
-        "would train for about 3 h 18 min, more than [search] max_seconds_per_trial = 1800",
-        140 + 98 * 120,
+def test_the_fastest_of_the_steps_after_the_first_tells_what_the_others_would_take() -> None:
+    # 20 s of warm-up, then 120 s, 100 s and 110 s a step
+    assert judge([20, 140, 240, 350], limit=1800) == (
+        "would train for about 2 h 46 min, more than [search] max_seconds_per_trial = 1800",
+        350 + 96 * 100,
+        4,
+    )
+
+
+def test_one_disturbed_step_prunes_nothing() -> None:
+    assert judge([1, 61, 62], limit=200) == (None, None, 100)
+
+
+def test_time_that_is_spent_is_not_forgiven() -> None:
+    assert judge([1, 201], limit=200) == (
+        "would train for about 5 h 30 min, more than [search] max_seconds_per_trial = 200",
+        201 + 98 * 200,
         2,
     )
 

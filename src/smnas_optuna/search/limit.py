@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 
@@ -12,6 +13,9 @@ from smnas_optuna.engine.device import synchronize
 from smnas_optuna.search.duration import format_seconds
 from smnas_optuna.search.record import store_attrs
 
+JUDGED_STEPS = 3
+"""Steps after the first that must all say that a training takes too long."""
+
 
 def prune_slow(
     trial: optuna.Trial,
@@ -21,9 +25,10 @@ def prune_slow(
 ) -> Callable[[int, int], None]:
     """Return what a training calls with (steps done, all steps) after each step; time runs from now on.
 
-    The first step warms up, and is judged only if it alone took longer than ``max_seconds``; the second one tells what
-    all the others would take. Later steps are not timed, so that the host never waits for the device in them. A
-    training that is over by then is not judged.
+    The first step warms up, and is judged only if it alone took longer than ``max_seconds``. The next one tells what
+    all the others would take; if that is too long, another process may have disturbed it, so that the fastest of
+    ``JUDGED_STEPS`` decides. Later steps are not timed, so that the host never waits for the device in them. A training
+    that is over by then is not judged.
 
     Args:
         trial: Gets ``estimated_seconds`` if it is pruned: what the training would take, or of the first step, at least.
@@ -34,20 +39,22 @@ def prune_slow(
     Raises:
         TrialPruned: By what is returned, if the training would take longer.
     """
-    times = [clock()]
+    times, allowed = [clock()], False
 
     def judge(done: int, total: int) -> None:
-        if len(times) > 2 or done == total:
+        nonlocal allowed
+        if allowed or done == total:
             return
         synchronize(device)
         times.append(clock())
-        spent, step = times[-1] - times[0], times[-1] - times[-2]
-        warm = len(times) > 2
-        estimate = spent + step * (total - done) if warm else spent
-        if estimate > max_seconds:
+        spent = times[-1] - times[0]
+        judged = [after - before for before, after in itertools.pairwise(times[1:])]
+        estimate = spent + min(judged, default=0.0) * (total - done)
+        allowed = bool(judged) and estimate <= max_seconds
+        if spent > max_seconds or (len(judged) == JUDGED_STEPS and not allowed):
             store_attrs(trial, {"estimated_seconds": estimate})
             raise optuna.TrialPruned(
-                f"would train for {'about' if warm else 'at least'} {format_seconds(estimate)}, "
+                f"would train for {'about' if judged else 'at least'} {format_seconds(estimate)}, "
                 f"more than [search] max_seconds_per_trial = {max_seconds:g}"
             )
 
