@@ -38,7 +38,7 @@ class Trunk(nn.Module):
 def torchvision_detector(
     ours: Detector, spec: DetectorSpec, num_classes: int, constants: DetectorConstants
 ) -> FasterRCNN:
-    """torchvision's Faster R-CNN with a copy of the backbone and neck of ``ours``, a detector with RPN and 2-FC head.
+    """Faster R-CNN as torchvision has it, with a copy of the backbone and neck of ``ours``: RPN and 2-FC head.
 
     Heads of the same sizes, anchors, samples and thresholds.
     """
@@ -120,7 +120,7 @@ def torchvision_step(
     loss = torch.stack(list(losses.values())).sum()
     value = float(loss.item())
     optimizer.zero_grad()
-    loss.backward()
+    torch.autograd.backward(loss)
     nn.utils.clip_grad_norm_(detector.parameters(), 10.0)
     optimizer.step()
     return value

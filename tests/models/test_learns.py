@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,9 @@ from smnas_optuna.models import build_detector
 pytestmark = pytest.mark.slow
 
 EDGE = 96
-STEPS = 250
+STEPS = 200
+SMALLEST = 20
+"""Pixels of an object's shorter edge."""
 CONSTANTS = DetectorConstants(
     anchor_scale=4,
     train_proposals=100,
@@ -70,11 +73,12 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[CocoDataset, _OneBa
 
 
 def draw_images(folder: Path) -> CocoDataset:
-    """Eight scenes of one or two objects, which are some strides of C4's only level apart."""
+    """Eight scenes of one or two objects that are larger than a stride of C4's only level."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number in range(1, 9):
-        scene = draw_scene(np.random.default_rng(number), EDGE, EDGE, max_objects=2)
+    scenes = (draw_scene(np.random.default_rng(seed), EDGE, EDGE, max_objects=2) for seed in itertools.count())
+    large = (scene for scene in scenes if all(min(each["bbox"][2:]) >= SMALLEST for each in annotate(scene)))
+    for number, scene in enumerate(itertools.islice(large, 8), start=1):
         Image.fromarray(scene.pixels).save(folder / f"{number}.png")
         images.append({"id": number, "file_name": f"{number}.png", "width": EDGE, "height": EDGE})
         for each in annotate(scene):

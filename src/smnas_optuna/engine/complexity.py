@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from smnas_optuna.batch import canvas_size
 
@@ -16,8 +17,15 @@ from smnas_optuna.batch import canvas_size
 class Complexity:
     """Parameters, and multiply-adds for one landscape image at the input size.
 
-    Multiply-adds are those of convolutions and linear layers, the RoI head's on as many RoIs as detection keeps
-    proposals; norms, RoIAlign and NMS are left out. FLOPs are twice as many.
+    Counted are, of the whole canvas:
+
+    - convolutions: places of the output x output channels x input channels / groups x kernel height x kernel width;
+    - deformable convolutions: the same; the bilinear samples that they are made on are left out;
+    - linear layers: inputs x outputs.
+
+    RoI heads count on as many RoIs as detection keeps proposals, in a cascade every stage; without a pyramid, so does
+    the backbone's last stage. Left out are biases, norms, activations, sums and up-sampling in the pyramid, RoIAlign,
+    Weight Standardization (folded for inference) and NMS. FLOPs are twice as many.
     """
 
     num_params: int
@@ -30,7 +38,17 @@ def count_complexity(detector: nn.Module, *, long: int, short: int) -> Complexit
     The layers are run on the meta device, which knows shapes only, so that a large detector takes no time.
     """
     ghost = copy.deepcopy(detector).to("meta").eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        ghost.fixed_work(torch.zeros(1, 3, *canvas_size(long, short, portrait=False), device="meta"))  # type: ignore[operator]
+    canvas = torch.zeros(1, 3, *canvas_size(long, short, portrait=False), device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=CUSTOM_FLOPS) as counter:
+        ghost.fixed_work(canvas)  # type: ignore[operator]
     num_params = sum(parameter.numel() for parameter in detector.parameters())
     return Complexity(num_params=num_params, multiply_adds=counter.get_total_flops() // 2)
+
+
+def _deform_conv_flops(image: Sequence[int], weight: Sequence[int], *_: object, out_shape: Sequence[int]) -> int:
+    """FLOPs of a deformable convolution, of the shapes of its image, its weight and its output."""
+    return int(conv_flop_count(list(image), list(weight), list(out_shape)))
+
+
+CUSTOM_FLOPS = {torch.ops.torchvision.deform_conv2d: _deform_conv_flops}
+"""torch's counter knows no operators of other packages, and skips them."""

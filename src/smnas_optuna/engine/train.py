@@ -94,7 +94,9 @@ def train(
     return skipped
 
 
-def train_step(detector: nn.Module, batch: Batch, optimizer: Optimizer, clip_norm: float) -> tuple[Tensor, Tensor]:
+def train_step(
+    detector: nn.Module, batch: Batch, optimizer: Optimizer, clip_norm: float, *, bf16: bool | None = None
+) -> tuple[Tensor, Tensor]:
     """One step: the loss, Tensor[], and whether it and all gradients were finite, Tensor[] of bool.
 
     If they were not, weights, moments and step counts stay as they are; the host need not know.
@@ -104,9 +106,10 @@ def train_step(detector: nn.Module, batch: Batch, optimizer: Optimizer, clip_nor
         batch: On the detector's device.
         optimizer: A fused one, from :func:`build_optimizer`; others cannot skip a step on the device, and refuse.
         clip_norm: Gradients are scaled to at most this norm.
+        bf16: Whether backbone and neck run in bf16 autocast; by default on CUDA.
     """
     device = batch.images.device
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda" if bf16 is None else bf16):
         losses: dict[str, Tensor] = detector.losses(batch)  # type: ignore[operator]
     loss = torch.stack(list(losses.values())).sum()
     optimizer.zero_grad()

@@ -58,17 +58,25 @@ class Detector(nn.Module):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The training losses by name, each Tensor[] in float32, averaged over the images of the batch."""
-        features = self._features(batch)
+        features = self.features(batch)
         with torch.autocast(batch.images.device.type, enabled=False):
             return self.head.losses(features, batch)  # type: ignore[no-any-return, operator]
 
     def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
         """Boxes Tensor[D, 4] in pixels of the original images, labels and scores Tensor[D], highest score first."""
-        features = self._features(batch)
+        features = self.features(batch)
         with torch.autocast(batch.images.device.type, enabled=False):
             detections = self.head.detect(features, batch)  # type: ignore[operator]
         scales = (batch.original_sizes / batch.sizes).flip(1).repeat(1, 2)  # (height, width) -> (x, y, x, y)
         return [{**d, "boxes": d["boxes"] * scale} for d, scale in zip(detections, scales, strict=True)]
+
+    def features(self, batch: Batch) -> dict[str, Tensor]:
+        """What the head sees: p<l> -> float32 Tensor[B, C, H / 2**l, W / 2**l]."""
+        images = batch.images
+        scale = 255.0 if images.dtype == torch.uint8 else 1.0
+        images = (images / scale - self.mean) / self.std
+        # In float32: boxes are decoded and losses summed in full precision, or NMS breaks (vision#8241).
+        return {name: feature.float() for name, feature in self.neck(self.backbone(images)).items()}
 
     def fixed_work(self, images: Tensor) -> None:
         """Run every layer once on Tensor[B, 3, H, W], post-processing apart, so that the work can be counted."""
@@ -89,13 +97,6 @@ class Detector(nn.Module):
         for indices, batch in batches:
             found.update(zip(indices, self.detect(batch), strict=True))
         return [found[index] for index in range(len(images))]
-
-    def _features(self, batch: Batch) -> dict[str, Tensor]:
-        images = batch.images
-        scale = 255.0 if images.dtype == torch.uint8 else 1.0
-        images = (images / scale - self.mean) / self.std
-        # In float32: boxes are decoded and losses summed in full precision, or NMS breaks (vision#8241).
-        return {name: feature.float() for name, feature in self.neck(self.backbone(images)).items()}
 
     def _batches(
         self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None

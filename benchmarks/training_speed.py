@@ -1,0 +1,237 @@
+"""Training speed: ours and torchvision's reference loop side by side, in alternation, in one process.
+
+    python benchmarks/training_speed.py [--sizes small middle r50] [--alternations 7] [--output FILE]
+
+Both train the same backbone and pyramid on the same drawn images with the same batch, optimizer and precision. A step
+is one of a batch that is there already; an epoch includes loading: ours from the decoded cache with augmentation in
+batches, torchvision's from files with its per-image transform and a DataLoader. On CUDA ours is timed in bf16 too, and
+``r50`` is for CUDA only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision_loop import listed_batches, torchvision_detector, torchvision_step
+
+from smnas_optuna.arch import DetectorConstants, decode
+from smnas_optuna.batch import Batch
+from smnas_optuna.config import ShapesSettings, TrainSettings
+from smnas_optuna.data import CocoDataset, DetectionLoader, load_coco
+from smnas_optuna.data.shapes import make_shapes
+from smnas_optuna.engine.checkpoint import write_json
+from smnas_optuna.engine.device import choose_device, describe_device, library_versions, synchronize
+from smnas_optuna.engine.train import build_optimizer, train_step
+from smnas_optuna.models import build_detector
+
+FLIP = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is trained: architecture, images a step, drawn images, and what all detectors share."""
+
+    arch: str
+    batch_size: int
+    images: int
+    constants: DetectorConstants
+
+
+SMALL = DetectorConstants(anchor_scale=4, train_proposals=200, test_proposals=100, rpn_samples=64, roi_samples=64)
+CASES = {
+    "small": Case(arch="128x128.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256", batch_size=16, images=160, constants=SMALL),
+    "middle": Case(
+        arch="320x256.resnet18-w64.fpn-p2-p6-c128.rpn.fc-w512",
+        batch_size=16,
+        images=64,
+        constants=DetectorConstants(train_proposals=500, test_proposals=300, rpn_samples=128, roi_samples=128),
+    ),
+    "r50": Case(
+        arch="800x600.resnet50-w64.fpn-p2-p6-c256.rpn.fc-w1024", batch_size=8, images=64, constants=DetectorConstants()
+    ),
+}
+
+
+class Bench:
+    """Both contestants on one case.
+
+    Args:
+        case: What is trained.
+        device: Where.
+        folder: Where images are drawn.
+    """
+
+    def __init__(self, case: Case, device: torch.device, folder: Path) -> None:
+        self.case, self.device = case, device
+        spec = decode(case.arch)
+        size = spec.input_size
+        dataset = _draw(folder, case.images, size.long, size.short)
+        torch.manual_seed(0)
+        ours = build_detector(spec, dataset.num_classes, case.constants)
+        theirs = torchvision_detector(ours, spec, dataset.num_classes, case.constants)
+        self.ours, self.theirs = ours.to(device).train(), theirs.to(device).train()
+        recipe = TrainSettings(batch_size=case.batch_size)
+        self.our_optimizer = build_optimizer(self.ours, recipe)
+        self.their_optimizer = build_optimizer(self.theirs, recipe)
+        self.loader = DetectionLoader(
+            dataset,
+            long=size.long,
+            short=size.short,
+            batch_size=case.batch_size,
+            device=device,
+            seed=0,
+            train=True,
+            flip=FLIP,
+            scale_jitter=(1.0, 1.0),
+        )
+        self.listed = listed_batches(dataset, case.batch_size, FLIP, workers=min(4, os.cpu_count() or 1))
+        self.batch: Batch = next(iter(self.loader.epoch(0)))
+        self.list_batch = next(iter(self.listed))
+
+    def our_step(self, batch: Batch | None = None, *, bf16: bool = False) -> int:
+        """One step; the number of images."""
+        batch = self.batch if batch is None else batch
+        train_step(self.ours, batch, self.our_optimizer, 10.0, bf16=bf16)
+        return len(batch)
+
+    def their_step(self, batch: Any = None, *, bf16: bool = False) -> int:
+        """One step; the number of images."""
+        batch = self.list_batch if batch is None else batch
+        torchvision_step(self.theirs, batch, self.their_optimizer, bf16=bf16)
+        return len(batch[0])
+
+    def our_epoch(self, numbers: Iterator[int], *, bf16: bool = False) -> int:
+        """All batches of an epoch; the number of images."""
+        return sum(self.our_step(batch, bf16=bf16) for batch in self.loader.epoch(next(numbers)))
+
+    def their_epoch(self, *, bf16: bool = False) -> int:
+        """All batches of an epoch; the number of images."""
+        return sum(self.their_step(batch, bf16=bf16) for batch in self.listed)
+
+    def phases(self, repeats: int) -> dict[str, float]:
+        """Shares of our step, in 0..1: backbone and neck, head and losses, backward pass, optimizer."""
+        seconds = dict.fromkeys(("backbone and neck", "head and losses", "backward", "optimizer"), 0.0)
+
+        def timed(name: str, action: Callable[[], Any]) -> Any:
+            synchronize(self.device)
+            start = time.perf_counter()
+            result = action()
+            synchronize(self.device)
+            seconds[name] += time.perf_counter() - start
+            return result
+
+        def update() -> None:
+            nn.utils.clip_grad_norm_(self.ours.parameters(), 10.0)
+            self.our_optimizer.step()
+
+        head: Any = self.ours.head
+        for _ in range(repeats):
+            self.our_optimizer.zero_grad()
+            features = timed("backbone and neck", lambda: self.ours.features(self.batch))
+            losses = timed("head and losses", partial(head.losses, features, self.batch))
+            total = torch.stack(list(losses.values())).sum()
+            timed("backward", total.backward)
+            timed("optimizer", update)
+        whole = sum(seconds.values())
+        return {name: each / whole for name, each in seconds.items()}
+
+
+def main() -> None:
+    """Time what is asked for, print a table and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=CASES, default=["small", "middle"])
+    parser.add_argument("--alternations", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=5, help="steps of each contestant in an alternation")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/training_speed.json"))
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    results: dict[str, Any] = {}
+    for name in arguments.sizes:
+        if name == "r50" and device.type != "cuda":
+            parser.error("r50 is for CUDA only: a step takes minutes on a CPU")
+        with tempfile.TemporaryDirectory() as folder:
+            results[name] = run_case(CASES[name], device, Path(folder), arguments.alternations, arguments.steps)
+        print(table(name, results[name]), flush=True)
+    about = {
+        "device": describe_device(device),
+        "versions": library_versions(),
+        "torch_threads": torch.get_num_threads(),
+    }
+    write_json(arguments.output, {**about, "results": results})
+
+
+def run_case(case: Case, device: torch.device, folder: Path, alternations: int, steps: int) -> dict[str, Any]:
+    """Images/s of everybody in every alternation, and what belongs to it."""
+    bench, numbers = Bench(case, device, folder), itertools.count()
+    contestants: dict[str, Callable[[], int]] = {
+        "step, ours": lambda: sum(bench.our_step() for _ in range(steps)),
+        "step, torchvision": lambda: sum(bench.their_step() for _ in range(steps)),
+        "epoch, ours": lambda: bench.our_epoch(numbers),
+        "epoch, torchvision": bench.their_epoch,
+    }
+    if device.type == "cuda":
+        contestants["step, ours in bf16"] = lambda: sum(bench.our_step(bf16=True) for _ in range(steps))
+        contestants["step, torchvision in bf16"] = lambda: sum(bench.their_step(bf16=True) for _ in range(steps))
+        contestants["epoch, ours in bf16"] = lambda: bench.our_epoch(numbers, bf16=True)
+    speeds: dict[str, list[float]] = {name: [] for name in contestants}
+    memory: dict[str, int] = {}
+    for turn in range(alternations + 1):  # the first one is warm-up
+        for name, run in contestants.items():
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            synchronize(device)
+            start = time.perf_counter()
+            images = run()
+            synchronize(device)
+            if turn:
+                speeds[name].append(images / (time.perf_counter() - start))
+            if device.type == "cuda":
+                memory[name] = torch.cuda.max_memory_allocated(device) // 2**20
+    return {
+        "arch": case.arch,
+        "batch_size": case.batch_size,
+        "images_per_second": speeds,
+        "peak_memory_mib": memory,
+        "phases_of_our_step": bench.phases(steps),
+    }
+
+
+def table(name: str, result: dict[str, Any]) -> str:
+    """Medians, and the ratio to torchvision of each alternation: median (lowest..highest)."""
+    speeds = result["images_per_second"]
+    lines = [
+        f"{name}: {result['arch']}, batch {result['batch_size']}",
+        "| what | images/s | times torchvision's | MiB |",
+        "| --- | --- | --- | --- |",
+    ]
+    for what, each in speeds.items():
+        rival = f"{what.partition(',')[0]}, torchvision"
+        ratios = sorted(mine / its for mine, its in zip(each, speeds[rival], strict=True))
+        ratio = "" if what == rival else f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}..{ratios[-1]:.2f})"
+        memory = result["peak_memory_mib"].get(what, "")
+        lines.append(f"| {what} | {statistics.median(each):.1f} | {ratio} | {memory} |")
+    shares = ", ".join(f"{phase} {100 * share:.0f} %" for phase, share in result["phases_of_our_step"].items())
+    return "\n".join([*lines, f"our step: {shares}"])
+
+
+def _draw(folder: Path, images: int, width: int, height: int) -> CocoDataset:
+    root = folder / "shapes"
+    make_shapes(root, ShapesSettings(train_images=images, val_images=1, width=width, height=height))
+    return load_coco(root / "instances_train.json", root / "images")
+
+
+if __name__ == "__main__":
+    main()
