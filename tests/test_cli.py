@@ -205,7 +205,7 @@ def test_dry_run_says_what_it_takes_and_begins_nothing(study_dir: Path, capsys: 
 
     out = capsys.readouterr().out
     assert "data: 24 training and 12 validation images, 10 classes" in out
-    assert "space: 48 architectures of resnet18 at 32x32, 64x64\nbudget: 5 of them trained from scratch" in out
+    assert "space: 160 architectures of resnet18 at 32x32, 64x64\nbudget: 5 of them trained from scratch" in out
     for word in ("device: kind cpu", "time: about", "memory: at least", "disk: up to about"):
         assert word in out
     assert not (study_dir / "study.db").exists()

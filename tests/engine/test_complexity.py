@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from smnas_optuna.arch import BackboneSpec, DetectorConstants, decode
 from smnas_optuna.engine.complexity import count_complexity
-from smnas_optuna.models import build_detector, fold_weight_standardization
+from smnas_optuna.models import build_detector, fold_for_inference
 from smnas_optuna.models.backbone import build_backbone
 
 NUM_CLASSES = 5
@@ -77,7 +77,7 @@ def test_a_whole_detector_is_counted_as_by_hand(head: str, multiply_adds: int) -
 
     assert complexity.multiply_adds == multiply_adds
     assert complexity.num_params == sum(p.numel() for p in detector.parameters())
-    assert count_complexity(fold_weight_standardization(detector), long=64, short=48) == complexity
+    assert count_complexity(fold_for_inference(detector), long=64, short=48) == complexity
 
 
 class _Backbone(nn.Module):

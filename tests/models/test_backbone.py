@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torchvision
 from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from smnas_optuna.arch import BackboneSpec
-from smnas_optuna.arch.spec import BACKBONE_FAMILIES
+from smnas_optuna.arch import BackboneSpec, EncodedBackboneSpec
+from smnas_optuna.arch.spec import BACKBONE_FAMILIES, BLOCKS, AnyBackboneSpec
 from smnas_optuna.models.backbone import RESNETS, build_backbone
 from smnas_optuna.models.layers import group_norm
 from smnas_optuna.models.mobilenet import scale_channels
@@ -84,3 +86,28 @@ def test_resnexts_inner_convolution_has_twice_the_planes_in_groups(width: int) -
         assert (inner.in_channels, inner.out_channels) == (2 * width * 2**stage,) * 2
         assert inner.groups == (width // 2 if 2 * width % (width // 2) == 0 else inner.groups)
         assert inner.groups > 1
+
+
+BACKBONES = {
+    **{family: BackboneSpec(family=family, width=8) for family in BACKBONE_FAMILIES},
+    **{block: EncodedBackboneSpec(block=block, width=8, stages=("1", "21", "21", "12")) for block in BLOCKS},
+}
+
+
+@pytest.mark.parametrize("spec", BACKBONES.values(), ids=BACKBONES)
+@torch.inference_mode()
+def test_a_backbone_without_its_last_stage_and_that_stage_are_the_whole(spec: AnyBackboneSpec) -> None:
+    torch.manual_seed(0)
+    whole = build_backbone(spec, group_norm(4)).eval()
+    cut = copy.deepcopy(whole)
+    images = torch.randn(2, 3, 64, 96)
+
+    stage = cut.take_last_stage()
+
+    expected, found = whole(images), cut(images)
+    assert list(found) == ["c2", "c3", "c4"]
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+    assert torch.equal(stage(found["c4"]), expected["c5"])
+    counts = [sum(p.numel() for p in module.parameters()) for module in (cut, stage, whole)]
+    assert counts[0] + counts[1] == counts[2]
+    assert min(counts) > 0

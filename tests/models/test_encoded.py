@@ -88,7 +88,7 @@ def test_e0_has_the_published_number_of_parameters() -> None:
         detector.backbone,
         detector.neck,
         detector.get_submodule("head.rpn"),
-        detector.get_submodule("head.roi_heads"),
+        detector.get_submodule("head.roi_head"),
     ]
     assert [round(num_params(part) / 1e6, 3) for part in parts] == [7.639, 0.559, 0.150, 7.888]
     assert round(num_params(detector) / 1e6, 3) == 16.235

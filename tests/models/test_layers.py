@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import resize as torchvision_resize
 
-from smnas_optuna.models import fold_weight_standardization
+from smnas_optuna.models import fold_for_inference
 from smnas_optuna.models.detector import resize
 from smnas_optuna.models.layers import WSConv2d, group_norm, num_groups, standardize_weights
 
@@ -129,7 +129,7 @@ def test_folding_gives_the_same_output_without_standardising_again() -> None:
     block = standardize_weights(_block())
     image = torch.randn(2, 3, 12, 10)
 
-    folded = fold_weight_standardization(block)
+    folded = fold_for_inference(block)
 
     torch.testing.assert_close(folded(image), block(image))
     assert not any(isinstance(module, WSConv2d) for module in folded.modules())
@@ -140,7 +140,7 @@ def test_folding_leaves_the_original_untouched() -> None:
     block = standardize_weights(_block())
     before = copy.deepcopy(block.state_dict())
 
-    folded = fold_weight_standardization(block)
+    folded = fold_for_inference(block)
     for parameter in folded.parameters():
         parameter.data.zero_()
 

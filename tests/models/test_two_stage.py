@@ -1,55 +1,106 @@
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
-from torchvision.ops import MultiScaleRoIAlign, roi_align
+from torch import nn
 
-from smnas_optuna.models.two_stage import ROI_SIZE, TwoStageHead, build_fc_head
+from smnas_optuna.models import Detector
+from smnas_optuna.models.build import stage_recipes
+from smnas_optuna.models.guided import GuidedRpn
+from smnas_optuna.models.roi_head import BoxPredictor
+from smnas_optuna.models.rpn import Rpn
+from smnas_optuna.models.two_stage import TwoStageHead
 
-from .tiny_detectors import CONSTANTS, TWO_STAGE, build
+from .tiny_detectors import ARCHS, CONSTANTS, NUM_CLASSES, build, make_batch, spread_predictions
 
-# On a canvas of 448 x 448 px; (height, width) of the image on it. A thin one misleads a pooler that guesses strides.
-IMAGE_SIZES = [(448, 448), (6, 448), (448, 3)]
-
-
-def _features(levels: range) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(6)
-    return {f"p{level}": torch.randn(1, 4, 448 // 2**level, 448 // 2**level, generator=generator) for level in levels}
-
-
-def _boxes() -> Tensor:
-    edges = torch.tensor([6.0, 55.0, 60.0, 111.0, 113.0, 150.0, 223.0, 225.0, 440.0])
-    return torch.stack([edges * 0 + 3, edges * 0 + 5, edges + 3, edges + 5], dim=1)
+TWO_STAGES = {name: arch for name, arch in ARCHS.items() if not arch.endswith("retina")}
+kinds = pytest.mark.parametrize("arch", TWO_STAGES.values(), ids=TWO_STAGES)
 
 
-@pytest.mark.parametrize("size", IMAGE_SIZES, ids=["whole canvas", "thin", "thin portrait"])
-@pytest.mark.parametrize("lowest", [2, 3, 4])
-def test_rois_are_pooled_at_their_levels_stride_whatever_the_images_size(lowest: int, size: tuple[int, int]) -> None:
-    levels = range(lowest, 6)
-    features, boxes = _features(range(2, 7)), _boxes()
-    pooler = build_fc_head(4, lowest, 8, 3, CONSTANTS).box_roi_pool
-
-    pooled = pooler(features, [boxes], [size])
-
-    assert isinstance(pooler, MultiScaleRoIAlign)
-    for box, found in zip(boxes, pooled, strict=True):
-        # Lin et al. 2017, eq. 1
-        wanted = math.floor(4 + math.log2((box[2] - box[0]).item() / 224))
-        level = min(max(wanted, levels[0]), levels[-1])
-        stride = 2.0**-level
-        expected = roi_align(features[f"p{level}"], [box[None]], ROI_SIZE, stride, sampling_ratio=2)[0]
-        torch.testing.assert_close(found, expected)
+def _head(detector: Detector) -> TwoStageHead:
+    assert isinstance(detector.head, TwoStageHead)
+    return detector.head
 
 
-def test_proposals_and_samples_keep_the_constants() -> None:
-    head = build(TWO_STAGE).head
-    assert isinstance(head, TwoStageHead)
+@kinds
+def test_proposals_and_samples_keep_the_constants(arch: str) -> None:
+    head = _head(build(arch))
+    guided = ".ga." in arch
 
-    assert head.rpn.pre_nms_top_n() == head.rpn.post_nms_top_n() == CONSTANTS.train_proposals
-    head.eval()
-    assert head.rpn.pre_nms_top_n() == head.rpn.post_nms_top_n() == CONSTANTS.test_proposals
-    assert head.roi_heads.fg_bg_sampler.batch_size_per_image == CONSTANTS.roi_samples
-    assert head.rpn.fg_bg_sampler.batch_size_per_image == CONSTANTS.rpn_samples
+    assert head.rpn.samples == CONSTANTS.rpn_samples
+    assert head.roi_head.samples == (CONSTANTS.guided_roi_samples if guided else CONSTANTS.roi_samples)
+    assert head.roi_head.num_proposals == (CONSTANTS.guided_proposals if guided else CONSTANTS.test_proposals)
+    if guided:
+        assert isinstance(head.rpn, GuidedRpn)
+        assert head.rpn.num_proposals == CONSTANTS.guided_proposals
+    else:
+        assert isinstance(head.rpn, Rpn)
+        assert (head.rpn.train_proposals, head.rpn.test_proposals) == (50, 40)
+    assert (head.roi_head.score_threshold, head.roi_head.nms_iou, head.roi_head.max_detections) == (0.0, 0.5, 20)
+
+
+@kinds
+def test_the_roi_head_trains_and_detects_on_what_the_rpn_proposes(arch: str) -> None:
+    detector, batch = build(arch), make_batch()
+    spread_predictions(detector)
+    head, features = _head(detector), detector.features(batch)
+
+    torch.manual_seed(5)
+    losses = head.losses(features, batch)
+    torch.manual_seed(5)
+    rpn_losses, proposals = head.rpn.losses(features, batch)
+    expected = {**rpn_losses, **head.roi_head.losses(features, proposals, batch)}
+    found = head.detect(features, batch)
+    detections = head.roi_head.detect(features, head.rpn.propose(features, batch), batch)
+
+    assert proposals.valid.any(dim=1).all()
+    assert losses == expected
+    assert not set(rpn_losses) & set(head.roi_head.losses(features, proposals, batch))
+    for one, other in zip(found, detections, strict=True):
+        assert len(one["boxes"]) > 0
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@kinds
+def test_every_stage_of_a_cascade_is_its_own_and_class_agnostic(arch: str) -> None:
+    roi_head = _head(build(arch)).roi_head
+    predictors = [module for module in roi_head.stages.modules() if isinstance(module, BoxPredictor)]
+    cascade = "cascade" in arch
+
+    number = int(arch.partition("cascade")[2][:1]) if cascade else 1
+    assert len(predictors) == len(roi_head.stages) == len(roi_head.recipes) == number
+    assert {each.bbox_pred.out_features for each in predictors} == {4 if cascade else 4 * (NUM_CLASSES + 1)}
+    assert {each.cls_score.out_features for each in predictors} == {NUM_CLASSES + 1}
+    own = [{id(parameter) for parameter in stage.parameters()} for stage in roi_head.stages]
+    assert len(set.union(*own)) == sum(map(len, own))
+
+
+@kinds
+def test_without_a_pyramid_the_last_stage_of_the_backbone_looks_at_every_roi(arch: str) -> None:
+    detector = build(arch)
+    head = _head(detector)
+    c4 = ".c4." in arch
+
+    levels = detector.features(make_batch())
+
+    assert isinstance(head.roi_head.trunk, nn.Identity) != c4
+    assert head.roi_head.bins == (14 if c4 else 7)
+    if c4:
+        assert list(levels) == ["p4"]
+        assert levels["p4"].shape[-2:] == (4, 4)
+        assert any(parameter.numel() for parameter in head.roi_head.trunk.parameters())
+    assert set(head.roi_head.levels) <= {int(name[1:]) for name in levels}
+
+
+def test_recipes_of_a_cascade_are_the_papers() -> None:
+    recipes, guided = stage_recipes(3, guided=False), stage_recipes(3, guided=True)
+
+    assert [each.positive_iou for each in recipes] == [0.5, 0.6, 0.7]
+    assert [each.positive_iou for each in guided] == [0.6, 0.7, 0.75]
+    assert [each.loss_weight for each in recipes] == [1, 0.5, 0.25]
+    # standard deviations of 0.1 and 0.2, a half and a third of them (Cai and Vasconcelos 2018)
+    assert [each.box_weights for each in recipes] == [(10, 10, 5, 5), (20, 20, 10, 10), (30, 30, 15, 15)]
+    assert guided == [replace(own, positive_iou=iou) for own, iou in zip(recipes, (0.6, 0.7, 0.75), strict=True)]
+    assert stage_recipes(1, guided=False) == recipes[:1]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torchvision  # noqa: F401  # it registers its operators with torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 

@@ -2,6 +2,6 @@
 
 from smnas_optuna.models.build import build_detector
 from smnas_optuna.models.detector import Detector
-from smnas_optuna.models.layers import fold_weight_standardization
+from smnas_optuna.models.layers import fold_for_inference
 
-__all__ = ["Detector", "build_detector", "fold_weight_standardization"]
+__all__ = ["Detector", "build_detector", "fold_for_inference"]

@@ -46,7 +46,7 @@ class Matches:
 
     def labels(self, batch: Batch) -> Tensor:
         """The label of each candidate, int64 Tensor[B, A]: 1..num_classes where positive, else 0."""
-        return batch.labels.gather(1, self.index) * self.positive
+        return gather_rows(batch.labels, self.index) * self.positive
 
 
 def match(

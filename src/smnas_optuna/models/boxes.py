@@ -73,8 +73,13 @@ def shorter_edges(boxes: Tensor) -> Tensor:
 
 
 def gather_rows(rows: Tensor, index: Tensor) -> Tensor:
-    """The rows of each image, Tensor[B, N, ...], at ``index``, int64 Tensor[B, K]: Tensor[B, K, ...]."""
+    """The rows of each image, Tensor[B, N, ...], at ``index``, int64 Tensor[B, K]: Tensor[B, K, ...].
+
+    Zeros where there are no rows at all, as the boxes of a batch that has none.
+    """
     shape = (*index.shape, *rows.shape[2:])
+    if rows.shape[1] == 0:
+        return rows.new_zeros(shape)
     return rows.gather(1, index.view(*index.shape, *(1,) * (rows.ndim - 2)).expand(shape))
 
 

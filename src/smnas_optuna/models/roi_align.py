@@ -83,16 +83,17 @@ def _axis(low: Tensor, high: Tensor, extent: Tensor, bins: int) -> tuple[Tensor,
         bins: Number of bins.
 
     Returns:
-        int64 and float Tensor[B, N, bins, 2 * SAMPLES]. A sample more than one place outside counts as 0.
+        int64 and float Tensor[B, N, bins, 2 * SAMPLES]. A sample more than one place outside counts as 0. The places
+        exist even if the RoI's edges are no numbers, as in a training that diverges.
     """
     length = (high - low).clamp(min=1.0)
     steps = (torch.arange(bins * SAMPLES, device=low.device, dtype=low.dtype) + 0.5) / (bins * SAMPLES)
     at = low[..., None] + length[..., None] * steps
-    last = (extent - 1)[..., None]
+    last = (extent - 1).clamp(min=0)[..., None]
     inside = (at >= -1) & (at <= extent[..., None])
     at = at.clamp(min=0)
-    below = at.long().clamp(max=last)
-    above = (below + 1).clamp(max=last)
+    below = torch.minimum(at.long().clamp(min=0), last)
+    above = torch.minimum(below + 1, last)
     share = torch.where(below >= last, 0.0, at - below)
     index = torch.stack((below, above), dim=-1)
     weights = torch.stack((1 - share, share), dim=-1) * inside[..., None]

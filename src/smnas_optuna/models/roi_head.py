@@ -149,8 +149,8 @@ class RoiHead(nn.Module):
 
         Scores are the mean of all stages'; boxes are the last one's.
         """
-        # No image has more: the places behind would be worked on for nothing.
-        filled = int(proposals.valid.sum(dim=1).max())
+        # No image has more: the places behind would be worked on for nothing. One stays, as nothing has no shape.
+        filled = max(1, int(proposals.valid.sum(dim=1).max()))
         boxes, valid = proposals.boxes[:, :filled], proposals.valid[:, :filled]
         scores = []
         for number, (stage, recipe) in enumerate(zip(self.stages, self.recipes, strict=True), start=1):

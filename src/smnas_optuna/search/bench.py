@@ -13,7 +13,7 @@ from smnas_optuna.arch import DetectorSpec, InputSize, decode
 from smnas_optuna.batch import Batch
 from smnas_optuna.config import StudySettings
 from smnas_optuna.data import CachePool, CocoDataset, DetectionLoader, Splits
-from smnas_optuna.models import Detector, build_detector, fold_weight_standardization
+from smnas_optuna.models import Detector, build_detector, fold_for_inference
 from smnas_optuna.search.seeds import derive_seed
 
 
@@ -73,7 +73,7 @@ class Bench:
         spec = decode(self.settings.reference)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             detector = self.build(spec, derive_seed("reference", self.settings.reference))
-        return fold_weight_standardization(detector).eval(), self.timed_images(spec.input_size)
+        return fold_for_inference(detector), self.timed_images(spec.input_size)
 
     @cached_property
     def _timed(self) -> CocoDataset:

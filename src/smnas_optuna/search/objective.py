@@ -21,7 +21,7 @@ from smnas_optuna.engine.device import describe_device, explained_out_of_memory,
 from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
 from smnas_optuna.engine.latency import LatencyStats, measure_latency
 from smnas_optuna.engine.train import EpochReport, train
-from smnas_optuna.models import Detector, fold_weight_standardization
+from smnas_optuna.models import Detector, fold_for_inference
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.limit import prune_slow
@@ -126,7 +126,7 @@ class Objective:
     def _latency(self, detector: Detector, spec: DetectorSpec) -> LatencyStats:
         reference, reference_images = self.bench.reference
         images = self.bench.timed_images(spec.input_size)
-        shipped = fold_weight_standardization(detector)
+        shipped = fold_for_inference(detector)
         settings = self.bench.settings.latency
         return measure_latency(shipped, images, reference, reference_images, settings, on_step=self.stop.check)
 
