@@ -70,6 +70,21 @@ def test_matches_are_torchvisions(thresholds: Thresholds, shared: bool) -> None:
     assert (below > 0) == best_for_each_box
 
 
+@thresholds
+def test_an_overlap_that_is_a_threshold_counts_as_torchvision_counts_it(thresholds: Thresholds) -> None:
+    """Of a box of 100 px and candidates of 1 to 100 px inside: every hundredth."""
+    high, low, best_for_each_box = thresholds
+    box = torch.tensor([[0.0, 0.0, 100.0, 1.0]])
+    candidates = torch.stack([torch.tensor([0.0, 0.0, part, 1.0]) for part in range(1, 101)])
+
+    found = _match(make_batch([{"boxes": box, "labels": torch.tensor([1])}]), candidates, thresholds)
+
+    expected = Matcher(high, low, best_for_each_box)(box_iou(box, candidates))
+    assert torch.equal(found.positive[0], expected >= 0)
+    assert torch.equal(found.negative[0], expected == Matcher.BELOW_LOW_THRESHOLD)
+    assert found.positive.sum() == 101 - round(100 * high)
+
+
 def test_a_box_is_matched_by_all_that_tie_for_the_best() -> None:
     batch = make_batch([{"boxes": torch.tensor([[10.0, 10.0, 20.0, 20.0]]), "labels": torch.tensor([2])}])
     candidates = torch.tensor([[10.0, 10.0, 20.0, 40.0], [0.0, 10.0, 30.0, 20.0], [40.0, 40.0, 50.0, 50.0]])

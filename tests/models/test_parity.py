@@ -88,16 +88,16 @@ def _spread(theirs: nn.Module, images: list[Tensor]) -> None:
     }
     hooks = [layer.register_forward_hook(lambda each, _, y: outputs.setdefault(each, []).append(y)) for layer in last]
     for layer in last:
-        nn.init.normal_(layer.weight, generator=generator)  # type: ignore[arg-type]
+        nn.init.normal_(layer.weight, generator=generator)
     theirs.eval()(images)
     for layer, spread in last.items():
         values = torch.cat([y.transpose(0, 1).flatten(1) for y in outputs[layer]], dim=1)  # [channels, places]
-        values = values - layer.bias[:, None]  # type: ignore[index]
+        values = values - layer.bias[:, None]
         # Features have much in common: without that, one class or one anchor would always be far ahead.
         common = values.mean(dim=1)
         factor = spread / (values - common[:, None]).std()
-        layer.weight *= factor  # type: ignore[operator]
-        layer.bias -= factor * common  # type: ignore[operator]
+        layer.weight *= factor
+        layer.bias -= factor * common
     for hook in hooks:
         hook.remove()
 
@@ -115,7 +115,7 @@ def _theirs(kind: str, long: int, short: int) -> nn.Module:
     build = {"faster_rcnn": fasterrcnn_resnet50_fpn, "retinanet": retinanet_resnet50_fpn}[kind]
     most = {"faster_rcnn": "box_detections_per_img", "retinanet": "detections_per_img"}[kind]  # not 300, as RetinaNet's
     theirs: nn.Module = build(weights=None, weights_backbone=None, **{most: CONSTANTS.max_detections})
-    theirs.transform.min_size, theirs.transform.max_size = (short,), long  # type: ignore[union-attr, assignment]
+    theirs.transform.min_size, theirs.transform.max_size = (short,), long  # type: ignore[union-attr]
     _spread(theirs, _images([(short, long)] * 4, seed=0))
     if kind == "retinanet":
         # It has a class 0, which no target has and ours has not; here it is never on.
@@ -164,12 +164,12 @@ def test_detections_are_torchvisions(kind: str, long: int, short: int, sizes: li
 
     for mine, image in zip(found, images, strict=True):
         (its,) = theirs.eval()([image])
-        assert len(its["labels"].unique()) > 5
+        assert len(set(its["labels"].tolist())) > 10
         _assert_same(mine, its)
 
 
 def _assert_same(mine: dict[str, Tensor], its: dict[str, Tensor]) -> None:
-    """The same detections; those whose scores differ by a rounding error may be in another order, or cut off."""
+    """The same detections; as scores differ by rounding errors, the order may be another, and so may the last ones."""
     assert len(mine["scores"]) == len(its["scores"])
     torch.testing.assert_close(mine["scores"], its["scores"], atol=1e-4, rtol=0)
     unsure = its["scores"][-1] + 2e-4
@@ -177,23 +177,6 @@ def _assert_same(mine: dict[str, Tensor], its: dict[str, Tensor]) -> None:
         (mine["labels"][:, None] == its["labels"])
         & ((mine["scores"][:, None] - its["scores"]).abs() < 1e-4)
         & ((mine["boxes"][:, None] - its["boxes"]).abs() < 1e-3).all(dim=-1)
-    )
-    sc = (mine["labels"][:, None] == its["labels"]) & ((mine["boxes"][:, None] - its["boxes"]).abs() < 1).all(dim=-1)
-    print(
-        "n",
-        len(its["scores"]),
-        "maxbox",
-        ((mine["boxes"][:, None] - its["boxes"]).abs().amax(-1)[same]).max(),
-        "score",
-        ((mine["scores"][:, None] - its["scores"]).abs()[same]).max(),
-        "sure",
-        int((its["scores"] > unsure).sum()),
-        its["scores"][0],
-        its["scores"][-1],
-        len(its["labels"].unique()),
-        "unmatched",
-        int((~same.any(0)).sum()),
-        int((~same.any(1)).sum()),
     )
     assert (mine["scores"] > unsure).sum() >= 50
     assert same.any(dim=1)[mine["scores"] > unsure].all()
@@ -246,8 +229,8 @@ def _share_samples(ours: Detector, theirs: nn.Module) -> tuple[KeyedSampler, Key
     head.roi_head.keys = lambda like: torch.cat((of_proposals[:, : like.shape[1] - MOST], of_boxes), dim=1)
     anchors = KeyedSampler(CONSTANTS.rpn_samples, 0.5, list(of_anchors))
     rois = _RoiSampler(of_proposals, of_boxes)
-    theirs.rpn.fg_bg_sampler = anchors  # type: ignore[union-attr, assignment]
-    theirs.roi_heads.fg_bg_sampler = rois  # type: ignore[union-attr, assignment]
+    theirs.rpn.fg_bg_sampler = anchors  # type: ignore[union-attr]
+    theirs.roi_heads.fg_bg_sampler = rois  # type: ignore[union-attr]
     _share_order(head, theirs)
     return anchors, rois
 
@@ -272,8 +255,8 @@ def _share_order(head: TwoStageHead, theirs: nn.Module) -> None:
             proposals[image] = its[distances.argmin(dim=1)]
         return features, proposals, *others
 
-    head.rpn.losses = noting  # type: ignore[method-assign, assignment]
-    theirs.roi_heads.register_forward_pre_hook(reorder)  # type: ignore[operator, union-attr]
+    head.rpn.losses = noting  # type: ignore[method-assign]
+    theirs.roi_heads.register_forward_pre_hook(reorder)  # type: ignore[union-attr]
 
 
 @kinds
@@ -303,8 +286,7 @@ def test_losses_and_gradients_are_torchvisions(kind: str, case: str) -> None:
     assert set(losses) == set(expected)
     for name, loss in losses.items():
         assert loss > 1e-3, name
-        print("loss", name, loss.item(), expected[name].item(), (loss/expected[name]-1).item())
-        torch.testing.assert_close(loss, expected[name], rtol=1e-4, atol=0, msg=name)
+        torch.testing.assert_close(loss, expected[name], rtol=1e-5, atol=0, msg=name)
     if case == "enlarged":
         return  # pixels differ by rounding errors; so do signs before a ReLU here and there, and with them gradients
     for each in (losses, expected):
@@ -314,4 +296,4 @@ def test_losses_and_gradients_are_torchvisions(kind: str, case: str) -> None:
     for name, parameter in ours.named_parameters():
         assert parameter.grad is not None
         error = (parameter.grad - gradients[name]).norm() / gradients[name].norm()
-        print(name, error.item(), gradients[name].norm().item())
+        assert error < 1e-4, name

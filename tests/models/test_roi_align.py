@@ -88,7 +88,11 @@ def test_a_rois_level_is_torchvisions(levels: Sequence[int]) -> None:
         [0.0, 1e-6, 1, 27, 28, 55.9, 56, 111.9, 112, 113, 223, 224, 225, 447, 448, 449, 895, 896, 5000]
     )
     exact = torch.stack((edges * 0, edges * 0, edges, edges), dim=1)
-    rois = torch.cat((exact, random_boxes(generator, 500, 1000.0)))
+    # of the areas where levels change, as far as float32 has them
+    width = 20 + 200 * torch.rand(300, generator=generator)
+    area = 224.0**2 * 4.0 ** torch.randint(-2, 2, (300,), generator=generator)
+    changing = torch.stack((width * 0, width * 0, width, area / width), dim=1)
+    rois = torch.cat((exact, changing, random_boxes(generator, 500, 1000.0)))
 
     found = roi_levels(rois, levels)
 
