@@ -83,16 +83,10 @@ def test_values_and_gradients_are_torchvisions(levels: Sequence[int], bins: int)
 
 @LEVELS
 def test_a_rois_level_is_torchvisions(levels: Sequence[int]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    edges = torch.tensor(
-        [0.0, 1e-6, 1, 27, 28, 55.9, 56, 111.9, 112, 113, 223, 224, 225, 447, 448, 449, 895, 896, 5000]
-    )
-    exact = torch.stack((edges * 0, edges * 0, edges, edges), dim=1)
-    # of the areas where levels change, as far as float32 has them
-    width = 20 + 200 * torch.rand(300, generator=generator)
-    area = 224.0**2 * 4.0 ** torch.randint(-2, 2, (300,), generator=generator)
-    changing = torch.stack((width * 0, width * 0, width, area / width), dim=1)
-    rois = torch.cat((exact, changing, random_boxes(generator, 500, 1000.0)))
+    near = [edge * (1 + off) for edge in (56, 112, 224, 448) for off in (-1e-4, -2e-7, 0, 2e-7, 1e-4)]
+    edges = torch.tensor([0.0, 1e-6, 1.0, 27.0, 5000.0, *near])
+    squares = torch.stack((edges * 0, edges * 0, edges, edges), dim=1)
+    rois = torch.cat((squares, random_boxes(torch.Generator().manual_seed(0), 500, 1000.0)))
 
     found = roi_levels(rois, levels)
 

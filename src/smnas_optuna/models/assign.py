@@ -114,10 +114,7 @@ def sample(positive: Tensor, negative: Tensor, count: int, positive_share: float
     count = min(count, positive.shape[1])
     top_positive, first = torch.where(positive, keys, -1.0).topk(most, dim=1)
     top_negative, second = torch.where(negative, keys, -1.0).topk(count, dim=1)
-    found = top_positive >= 0
-    room = count - found.sum(dim=1, keepdim=True)
-    ranks = torch.arange(count, device=keys.device)
-    used = torch.cat((found, (top_negative >= 0) & (ranks < room)), dim=1)
+    used = torch.cat((top_positive, top_negative), dim=1) >= 0
     order = torch.argsort(~used, dim=1, stable=True)[:, :count]
     used = used.gather(1, order)
     return Samples(

@@ -157,7 +157,8 @@ class GuidedRpn(nn.Module):
         """Location, shape, objectness and box of one level's map."""
         x = F.relu(self.conv(each))
         location, shape = self.location(x), self.shape(x)
-        adapted = F.relu(self.adaption(x, self.offset(shape)))
+        # As in the paper's code, shapes learn from their own loss alone.
+        adapted = F.relu(self.adaption(x, self.offset(shape.detach())))
         return location, shape, self.cls_logits(adapted), self.bbox_pred(adapted)
 
     def _outputs(self, features: dict[str, Tensor]) -> tuple[list[LevelOutput], list[Tensor], list[Tensor]]:
