@@ -4,14 +4,16 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.ops import DeformConv2d
 
 from smnas_optuna.arch import BackboneSpec, DetectorConstants, decode
+from smnas_optuna.arch.constants import NORMS
 from smnas_optuna.engine.complexity import count_complexity
 from smnas_optuna.models import build_detector, fold_for_inference
 from smnas_optuna.models.backbone import build_backbone
 
 NUM_CLASSES = 5
-PROPOSALS = 30
+PROPOSALS, GUIDED_PROPOSALS = 30, 20
 
 
 class _Tiny(nn.Module):
@@ -61,23 +63,76 @@ BACKBONE = (
 )  # fmt: skip
 NECK = _conv(16, 4, 1, 4) + _conv(32, 4, 1, 2) + _conv(4, 4, 3, 4, 2)
 RPN = _conv(4, 4, 3, 4, 2) + _conv(4, 3 + 12, 1, 4, 2)
+# location and shape; offsets of 4 groups, x and y, of 3 x 3 samples; the deformable convolution; objectness and box
+GUIDED_RPN = (
+    _conv(4, 4, 3, 4, 2) + _conv(4, 1 + 2, 1, 4, 2) + _conv(2, 4 * 2 * 9, 1, 4, 2) + _conv(4, 4, 3, 4, 2)
+    + _conv(4, 1 + 4, 1, 4, 2)
+)  # fmt: skip
 FC_HEAD = PROPOSALS * (4 * 49 * 8 + 8 * 8 + 8 * 5 * (NUM_CLASSES + 1))
+CASCADE_STAGE = 4 * 49 * 8 + 8 * 8 + 8 * (4 + NUM_CLASSES + 1)
 RETINA_HEAD = 8 * _conv(4, 4, 3, 4, 2) + _conv(4, 9 * (NUM_CLASSES + 4), 3, 4, 2)
 
+# Without a pyramid the last stage works on the 14 x 14 bins of each RoI instead, and the RPN on c4: 15 anchors a place
+TOP_ON_CANVAS = _conv(16, 32, 3, 2) + 3 * _conv(32, 32, 3, 2) + _conv(16, 32, 1, 2)
+TOP_ON_ROI = _conv(16, 32, 3, 7) + 3 * _conv(32, 32, 3, 7) + _conv(16, 32, 1, 7)
+C4 = BACKBONE - TOP_ON_CANVAS + _conv(16, 16, 3, 4) + _conv(16, 5 * 15, 1, 4)
+C4_HEAD = TOP_ON_ROI + 32 * 5 * (NUM_CLASSES + 1)
+C4_CASCADE = 2 * TOP_ON_ROI + 2 * 32 * (4 + NUM_CLASSES + 1)
 
-@pytest.mark.parametrize(
-    ("head", "multiply_adds"),
-    [("rpn.fc-w8", BACKBONE + NECK + RPN + FC_HEAD), ("none.retina", BACKBONE + NECK + RETINA_HEAD)],
-)
-def test_a_whole_detector_is_counted_as_by_hand(head: str, multiply_adds: int) -> None:
-    constants = DetectorConstants(test_proposals=PROPOSALS)
-    detector = build_detector(decode(f"64x48.resnet18-w4.fpn-p4-p5-c4.{head}"), NUM_CLASSES, constants)
+PYRAMID = BACKBONE + NECK
+DETECTORS = {
+    "fpn-p4-p5-c4.rpn.fc-w8": PYRAMID + RPN + FC_HEAD,
+    "fpn-p4-p5-c4.none.retina": PYRAMID + RETINA_HEAD,
+    "fpn-p4-p5-c4.rpn.cascade3-w8": PYRAMID + RPN + 3 * PROPOSALS * CASCADE_STAGE,
+    "fpn-p4-p5-c4.ga.cascade2-w8": PYRAMID + GUIDED_RPN + 2 * GUIDED_PROPOSALS * CASCADE_STAGE,
+    "fpn-p4-p5-c4.ga.fc-w8": PYRAMID + GUIDED_RPN + FC_HEAD * GUIDED_PROPOSALS // PROPOSALS,
+    "c4.rpn.fc": C4 + PROPOSALS * C4_HEAD,
+    "c4.rpn.cascade2": C4 + PROPOSALS * C4_CASCADE,
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(("rest", "multiply_adds"), DETECTORS.items(), ids=DETECTORS)
+def test_a_whole_detector_is_counted_as_by_hand(rest: str, multiply_adds: int, norm: str) -> None:
+    constants = DetectorConstants(test_proposals=PROPOSALS, guided_proposals=GUIDED_PROPOSALS, norm=norm)
+    detector = build_detector(decode(f"64x48.resnet18-w4.{rest}"), NUM_CLASSES, constants)
 
     complexity = count_complexity(detector, long=64, short=48)
 
     assert complexity.multiply_adds == multiply_adds
     assert complexity.num_params == sum(p.numel() for p in detector.parameters())
-    assert count_complexity(fold_for_inference(detector), long=64, short=48) == complexity
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("rest", DETECTORS)
+def test_folding_changes_no_work_and_takes_a_weight_a_channel_from_batch_norm(rest: str, norm: str) -> None:
+    with torch.device("meta"):
+        detector = build_detector(decode(f"64x48.resnet18-w4.{rest}"), NUM_CLASSES, DetectorConstants(norm=norm))
+    whole = count_complexity(detector, long=64, short=48)
+
+    folded = count_complexity(fold_for_inference(detector), long=64, short=48)
+
+    # a weight and a bias of each channel become the bias of a convolution
+    gone = sum(norm.num_features for norm in detector.modules() if isinstance(norm, nn.BatchNorm2d))
+    assert folded.multiply_adds == whole.multiply_adds
+    assert folded.num_params == whole.num_params - gone
+
+
+@pytest.mark.parametrize(("groups", "stride"), [(1, 1), (2, 1), (1, 2)])
+def test_a_deformable_convolution_counts_as_a_convolution(groups: int, stride: int) -> None:
+    class _Deformable(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = DeformConv2d(4, 6, 3, stride, padding=1, groups=groups)
+
+        def fixed_work(self, images: Tensor) -> None:
+            height, width = (edge // stride for edge in images.shape[-2:])
+            self.conv(images.new_zeros(2, 4, *images.shape[-2:]), images.new_zeros(2, 2 * 9, height, width))
+
+    complexity = count_complexity(_Deformable(), long=64, short=32)
+
+    assert complexity.multiply_adds == 2 * (64 // stride) * (32 // stride) * 6 * 4 // groups * 9
+    assert complexity.num_params == 6 * 4 // groups * 9 + 6
 
 
 class _Backbone(nn.Module):

@@ -10,8 +10,6 @@ from smnas_optuna.models import build_detector
 from smnas_optuna.models.backbone import build_backbone
 from smnas_optuna.models.layers import group_norm
 
-E3 = "800x600.bottleneck-w56-211-111111111-2111111-11112111.fpn-p2-p6-c128.rpn.fc-w1024"
-
 
 def encoded(block: str, width: int, stages: str) -> EncodedBackboneSpec:
     return EncodedBackboneSpec(block=block, width=width, stages=tuple(stages.split("-")))
@@ -79,27 +77,78 @@ def test_a_level_has_its_stride_whatever_the_block(block: str, width: int) -> No
     assert list(backbone.out_channels) == [width * expansion * factor for factor in (1, 2, 4, 8)]
 
 
-def test_e0_has_the_published_number_of_parameters() -> None:
+def _split(name: str) -> tuple[float, list[float]]:
+    """Millions of parameters with 80 classes: of the whole, and of backbone, FPN, RPN and RoI head."""
     with torch.device("meta"):
-        detector = build_detector(BASELINES["sm_nas_e0"], num_classes=80)
-
-    # Huawei Vega's model zoo: 16.23 M; the split is that of the same count
+        detector = build_detector(BASELINES[name], num_classes=80)
     parts = [
         detector.backbone,
         detector.neck,
-        detector.get_submodule("head.rpn"),
-        detector.get_submodule("head.roi_head"),
+        *(detector.get_submodule(f"head.{each}") for each in ("rpn", "roi_head")),
     ]
-    assert [round(num_params(part) / 1e6, 3) for part in parts] == [7.639, 0.559, 0.150, 7.888]
-    assert round(num_params(detector) / 1e6, 3) == 16.235
+    assert sum(map(num_params, parts)) == num_params(detector)
+    return round(num_params(detector) / 1e6, 3), [round(num_params(part) / 1e6, 3) for part in parts]
 
 
-def test_e3s_backbone_neck_and_rpn_have_the_published_numbers_of_parameters() -> None:
+# Huawei Vega's model zoo: 16.23 M and 52.05 M; the splits are those of the same count.
+@pytest.mark.parametrize(
+    ("name", "total", "parts"),
+    [
+        ("sm_nas_e0", 16.235, [7.639, 0.559, 0.150, 7.888]),
+        ("sm_nas_e3", 52.052, [28.171, 1.051, 0.150, 22.681]),
+    ],
+)
+def test_e0_and_e3_have_the_published_numbers_of_parameters(name: str, total: float, parts: list[float]) -> None:
+    assert _split(name) == (total, parts)
+
+
+# Not published numbers: a change of the builder shall not go unseen.
+@pytest.mark.parametrize(
+    ("name", "total", "parts"),
+    [
+        ("sm_nas_e2", 33.016, [9.479, 0.707, 0.150, 22.681]),
+        ("sm_nas_e4", 92.000, [41.345, 7.525, 1.182, 41.948]),
+    ],
+)
+def test_e2_and_e4_have_the_numbers_of_parameters_that_this_builder_gives(
+    name: str, total: float, parts: list[float]
+) -> None:
+    assert _split(name) == (total, parts)
+
+
+def test_e4s_xbottlenecks_have_half_the_base_as_groups_and_twice_the_planes_inside() -> None:
     with torch.device("meta"):
-        detector = build_detector(decode(E3), num_classes=80)
+        backbone = build_detector(BASELINES["sm_nas_e4"], num_classes=80).backbone
 
-    parts = [detector.backbone, detector.neck, detector.get_submodule("head.rpn")]
-    assert [round(num_params(part) / 1e6, 3) for part in parts] == [28.171, 1.051, 0.150]
+    planes = 56
+    for level, digits in zip(range(2, 6), BASELINES["sm_nas_e4"].backbone.stages, strict=True):  # type: ignore[union-attr]
+        for digit, block in zip(digits, backbone.get_submodule(f"stage{level}").children(), strict=True):
+            planes *= int(digit)
+            conv = block.get_submodule("conv2")
+            assert isinstance(conv, nn.Conv2d)
+            assert (conv.groups, conv.in_channels, conv.out_channels) == (28, 2 * planes, 2 * planes)
+
+
+def test_e4s_guided_rpn_has_the_layers_of_the_public_design() -> None:
+    """Wang et al. 2019 and its code, GARPNHead."""
+    with torch.device("meta"):
+        rpn = build_detector(BASELINES["sm_nas_e4"], num_classes=80).get_submodule("head.rpn")
+
+    shapes = {name: tuple(parameter.shape) for name, parameter in rpn.named_parameters()}
+    assert shapes == {
+        "conv.weight": (256, 256, 3, 3),
+        "conv.bias": (256,),
+        "location.weight": (1, 256, 1, 1),
+        "location.bias": (1,),
+        "shape.weight": (2, 256, 1, 1),
+        "shape.bias": (2,),
+        "offset.weight": (4 * 18, 2, 1, 1),
+        "adaption.weight": (256, 256, 3, 3),
+        "cls_logits.weight": (1, 256, 1, 1),
+        "cls_logits.bias": (1,),
+        "bbox_pred.weight": (4, 256, 1, 1),
+        "bbox_pred.bias": (4,),
+    }
 
 
 @pytest.mark.parametrize("block", BLOCKS)

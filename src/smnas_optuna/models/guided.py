@@ -28,6 +28,8 @@ CENTRE_RATIO, IGNORE_RATIO = 0.2, 0.5
 LOCATION_THRESHOLD = 0.01
 """Places whose location score is below propose nothing in detection."""
 OFFSET_GROUPS = 4
+MAX_OFFSET = 1e4
+"""Places; beyond any map, which reads as 0."""
 SHAPE_WEIGHTS = (1 / 0.07, 1 / 0.07, 1 / 0.14, 1 / 0.14)
 BOX_WEIGHTS = (1 / 0.07, 1 / 0.07, 1 / 0.11, 1 / 0.11)
 """Standard deviations of the predicted shapes and boxes; all these numbers are those of the paper's code."""
@@ -157,8 +159,10 @@ class GuidedRpn(nn.Module):
         """Location, shape, objectness and box of one level's map."""
         x = F.relu(self.conv(each))
         location, shape = self.location(x), self.shape(x)
-        # As in the paper's code, shapes learn from their own loss alone.
-        adapted = F.relu(self.adaption(x, self.offset(shape.detach())))
+        # As in the paper's code, shapes learn from their own loss alone. At an offset that is no number, or too large
+        # for an integer, torchvision's kernel reads memory that is not its own.
+        offset = self.offset(shape.detach()).nan_to_num(0.0).clamp(-MAX_OFFSET, MAX_OFFSET)
+        adapted = F.relu(self.adaption(x, offset))
         return location, shape, self.cls_logits(adapted), self.bbox_pred(adapted)
 
     def _outputs(self, features: dict[str, Tensor]) -> tuple[list[LevelOutput], list[Tensor], list[Tensor]]:

@@ -61,14 +61,14 @@ def fold_for_inference(module: Module) -> Module:
     torchvision's blocks. GroupNorm depends on the image and stays. The copy is in evaluation mode, to stay there, and
     no gradient reaches its weights.
     """
-    folded = copy.deepcopy(module).eval().requires_grad_(False)
+    folded = copy.deepcopy(module).requires_grad_(False)
     _replace_convs(folded, WSConv2d, lambda conv: _convolution(nn.Conv2d, conv, _frozen(conv.standardized())))
     for parent in list(folded.modules()):
         for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 _fold_norm(conv, norm)
                 setattr(parent, name, nn.Identity())
-    return folded
+    return folded.eval()
 
 
 def _fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
