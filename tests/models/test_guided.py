@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def make_maps(levels: range, count: int = 1) -> dict[str, Tensor]:
     }
 
 
-def make_truth(boxes: list[list[tuple[float, ...]]], crowd: list[list[bool]] | None = None) -> Batch:
+def make_truth(boxes: Sequence[Sequence[tuple[float, ...]]], crowd: list[list[bool]] | None = None) -> Batch:
     """A batch of blank images with these boxes, padded by boxes of label 0."""
     most = max(map(len, boxes))
     padded = torch.zeros(len(boxes), most, 4)
@@ -245,8 +246,8 @@ def test_an_anchor_has_the_predicted_shape_about_its_place() -> None:
         levels, outputs, shapes, rpn.squares.of(list(make_maps(levels).values())), strict=True
     ):
         edge = 4.0 * 2**level
-        sizes = (output.references[0, :, 2:] - output.references[0, :, :2]).unique(dim=0)
-        torch.testing.assert_close(sizes, torch.tensor([[edge * 2, edge / 4]]), rtol=1e-4, atol=0)
+        sizes = output.references[0, :, 2:] - output.references[0, :, :2]
+        torch.testing.assert_close(sizes, torch.tensor([[edge * 2, edge / 4]]).expand_as(sizes), rtol=1e-4, atol=0)
         middle = output.references[0, :, :2] + output.references[0, :, 2:]
         torch.testing.assert_close(middle, square[:, :2] + square[:, 2:], atol=1e-4, rtol=0)
         assert shape.requires_grad

@@ -102,11 +102,9 @@ def test_only_the_image_on_the_canvas_is_looked_at(name: str) -> None:
 def test_it_is_timed_beside_ours(name: str) -> None:
     batch = single(make_batch(), 0)
     ours = build_detector(decode("64x48.resnet18-w4.fpn-p4-p5-c4.none.retina"), NUM_CLASSES)
+    settings = LatencySettings(images=1, blocks=3, max_seconds=0.3)
 
-    stats = measure_latency(
-        ours, [batch], build_reference_detector(name, NUM_CLASSES, long=64, short=48), [batch],
-        LatencySettings(images=1, blocks=3, max_seconds=0.3),
-    )  # fmt: skip
+    stats = measure_latency(ours, [batch], _build(name), [batch], settings)
 
     assert 0 < stats.ratio < 1
 

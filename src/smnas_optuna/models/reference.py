@@ -33,9 +33,10 @@ REFERENCE_DETECTORS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
 def build_reference_detector(name: str, num_classes: int, *, long: int, short: int) -> ReferenceDetector:
     """The detector ``name`` as torchvision has it, with its own constants and random weights, in evaluation mode.
 
-    It is for time and size alone. Its proposals are as many as a trained one's; as good as no detections pass the
-    score threshold of 0.05, so that there is no NMS of detections and Mask R-CNN's mask branch does not run, unless
-    trained weights are loaded into ``model``.
+    It is for time and size alone. Its proposals are as many as a trained one's. Its detections are not: random scores
+    of a two-stage detector are all about 1 / (classes + 1), so that with 20 classes or more hardly one passes the
+    threshold of 0.05, and Mask R-CNN's mask branch has nothing to do, while with fewer all of them pass. For such times
+    load trained weights into ``model``.
 
     Args:
         name: One of ``REFERENCE_DETECTORS``.
