@@ -168,7 +168,6 @@ def main() -> None:
     about = {
         "device": describe_device(device),
         "versions": library_versions(),
-        "torch_threads": torch.get_num_threads(),
     }
     write_json(arguments.output, {**about, "results": results})
 

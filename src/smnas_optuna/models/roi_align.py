@@ -1,8 +1,8 @@
 """RoIAlign (He et al. 2017) over all levels of a pyramid and all images of a batch at once.
 
 Each bin of a RoI is the mean of 2 x 2 bilinear samples, so a weighted sum of 16 places of one level. With the pyramid
-laid out as a table of places, that is one ``embedding_bag``; on a CPU its backward pass is several times as fast as
-torchvision's, which runs on one thread (``benchmarks/roi_align.py``).
+laid out as a table of places, that is one ``embedding_bag``, where torchvision runs once a level and, on a CPU, backwards
+on one thread; ``benchmarks/training_speed.py`` has what a training gains in all.
 """
 
 from __future__ import annotations
@@ -64,10 +64,9 @@ def _places(grids: Sequence[tuple[int, int]], levels: Sequence[int], rois: Tenso
     x1, y1, x2, y2 = (edge * scale for edge in rois.unbind(-1))
     x = _axis(x1, x2, width, bins)
     y = _axis(y1, y2, height, bins)
-    # each: [B, N, bins, samples * 2]; rows and columns of every bin are combined
-    index = (start[..., None, None, None, None] + (y[0] * width[..., None, None])[..., :, None, :, None]) + x[0][
-        ..., None, :, None, :
-    ]
+    # of every bin each row with each column: [B, N, bins, bins, 2 * SAMPLES, 2 * SAMPLES]
+    row_starts = start[..., None, None] + y[0] * width[..., None, None]
+    index = row_starts[..., :, None, :, None] + x[0][..., None, :, None, :]
     weights = y[1][..., :, None, :, None] * x[1][..., None, :, None, :]
     terms = (2 * SAMPLES) ** 2
     return index.reshape(-1, terms), weights.reshape(-1, terms) / SAMPLES**2
