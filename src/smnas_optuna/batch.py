@@ -45,6 +45,11 @@ class Batch:
     def __len__(self) -> int:
         return self.images.shape[0]
 
+    @property
+    def objects(self) -> Tensor:
+        """bool Tensor[B, M]: which boxes are objects, neither padding nor crowd regions."""
+        return (self.labels > 0) & ~self.crowd
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on ``device``; copies from pinned memory do not wait."""
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in self.__slots__})

@@ -1,8 +1,8 @@
 """RoIAlign (He et al. 2017) over all levels of a pyramid and all images of a batch at once.
 
 Each bin of a RoI is the mean of 2 x 2 bilinear samples, so a weighted sum of 16 places of one level. With the pyramid
-laid out as a table of places, that is one ``embedding_bag``, where torchvision runs once a level and, on a CPU, backwards
-on one thread; ``benchmarks/training_speed.py`` has what a training gains in all.
+laid out as a table of places, that is one ``embedding_bag``, where torchvision runs once a level and, on a CPU, goes
+back on one thread; ``benchmarks/training_speed.py`` has what a training gains in all.
 """
 
 from __future__ import annotations
