@@ -43,9 +43,9 @@ class TorchvisionHeads(nn.Module):
 
     def losses(self, features: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """The four losses of Faster R-CNN."""
-        real = (batch.labels > 0) & ~batch.crowd
+        objects = batch.objects
         targets = [
-            {"boxes": batch.boxes[image][real[image]], "labels": batch.labels[image][real[image]]}
+            {"boxes": batch.boxes[image][objects[image]], "labels": batch.labels[image][objects[image]]}
             for image in range(len(batch))
         ]
         images = _image_list(batch)

@@ -88,3 +88,13 @@ def test_a_moved_batch_moves_every_tensor() -> None:
     assert {getattr(moved, field.name).device.type for field in dataclasses.fields(Batch)} == {"meta"}
     assert moved.images.shape == (2, 3, 32, 64)
     assert moved.labels.dtype == torch.int64
+
+
+def test_neither_padding_nor_a_crowd_region_is_an_object() -> None:
+    batch = dataclasses.replace(
+        _batch(2),
+        labels=torch.tensor([[3, 1], [2, 0]]),
+        crowd=torch.tensor([[False, True], [False, False]]),
+    )
+
+    assert batch.objects.tolist() == [[True, False], [True, False]]

@@ -47,7 +47,7 @@ class Batch:
 
     @property
     def objects(self) -> Tensor:
-        """bool Tensor[B, M]: which boxes are objects, neither padding nor crowd regions."""
+        """Which boxes are objects, bool Tensor[B, M]: neither padding nor crowd regions."""
         return (self.labels > 0) & ~self.crowd
 
     def to(self, device: torch.device) -> Batch:

@@ -68,12 +68,11 @@ def match(
         best_for_each_box: Also make those positive that overlap a box more than all others do, ties included.
         iou: Tensor[B, M, A] if it is known.
     """
-    real = _real(batch)
     iou = pairwise_iou(batch.boxes, candidates) if iou is None else iou
     if iou.shape[1] == 0:  # no image of the batch has a box
         nothing = torch.zeros((len(batch), candidates.shape[-2]), dtype=torch.bool, device=candidates.device)
         return Matches(index=nothing.long(), positive=nothing, negative=~nothing)
-    iou = iou.masked_fill(~real[..., None], -1.0)
+    iou = iou.masked_fill(~batch.objects[..., None], -1.0)
     overlap, index = iou.max(dim=1)
     positive = overlap >= high
     if best_for_each_box:
@@ -127,11 +126,6 @@ def sample(positive: Tensor, negative: Tensor, count: int, positive_share: float
 def mean_over_images(values: Tensor, counts: Tensor) -> Tensor:
     """Sum of each image's ``values``, Tensor[B, ...], over its ``counts``, Tensor[B]; then the mean over images."""
     return (values.flatten(1).sum(dim=1) / counts.clamp(min=1)).mean()
-
-
-def _real(batch: Batch) -> Tensor:
-    """Bool Tensor[B, M]: boxes of objects; neither padding nor a crowd region."""
-    return (batch.labels > 0) & ~batch.crowd
 
 
 def _on_crowd(batch: Batch, candidates: Tensor) -> Tensor:

@@ -131,7 +131,6 @@ class GuidedRpn(nn.Module):
         its centre, at least the place that holds its centre; those in its outer region are not looked at, on that level
         and on the two beside it. A centre of one box outweighs the outer region of another.
         """
-        real = (batch.labels > 0) & ~batch.crowd
         edges = (batch.boxes[..., 2:] - batch.boxes[..., :2]).clamp(min=0)
         smallest = self.squares.sizes[0][0]
         level = torch.log2(edges.prod(dim=-1).sqrt().clamp(min=1e-6) / smallest).round()
@@ -139,7 +138,7 @@ class GuidedRpn(nn.Module):
         centres, looked_at = [], []
         for number, each in enumerate(maps):
             stride = self.squares.strides[number]
-            own, near = real & (level == number), real & ((level - number).abs() <= 1)
+            own, near = batch.objects & (level == number), batch.objects & ((level - number).abs() <= 1)
             places = _places(each, stride)
             inner = _inside(places, batch.boxes, CENTRE_RATIO) | _holds(places, batch.boxes, stride)
             outer = _inside(places, batch.boxes, IGNORE_RATIO) & near[..., None]

@@ -176,9 +176,8 @@ class RoiHead(nn.Module):
 
         Ground truth is among the candidates, so that there is something to learn from at first.
         """
-        real = (batch.labels > 0) & ~batch.crowd
         candidates = torch.cat((proposals.boxes, batch.boxes), dim=1)
-        there = torch.cat((proposals.valid, real), dim=1)
+        there = torch.cat((proposals.valid, batch.objects), dim=1)
         threshold = self.recipes[0].positive_iou
         found = match(batch, candidates, high=threshold, low=threshold, best_for_each_box=False)
         chosen = sample(found.positive & there, found.negative & there, self.samples, POSITIVE_SHARE, self.keys(there))
