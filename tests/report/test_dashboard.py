@@ -139,8 +139,10 @@ def taken_port(error: StudyError) -> str:
 def test_ctrl_c_ends_it_quietly_and_removes_the_copy(tmp_path: Path, study: Study) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
+    # Where tests run in the background of a shell, Ctrl-C's signal is ignored, and a child inherits that.
     code = (
-        "import sys; from pathlib import Path; from smnas_optuna.report.dashboard import serve_dashboard;"
+        "import signal, sys; from pathlib import Path; from smnas_optuna.report.dashboard import serve_dashboard;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"
         "serve_dashboard(Path(sys.argv[1]), port=0, say=lambda text: print(text, flush=True))"
     )
     process = subprocess.Popen(
