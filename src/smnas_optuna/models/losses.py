@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
 
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 """Lin et al. 2017, section 4.1."""
@@ -32,11 +33,9 @@ def box_losses(deltas: Tensor, targets: Tensor, positive: Tensor) -> Tensor:
 
 
 def focal_losses(logits: Tensor, positive: Tensor) -> Tensor:
-    """Focal loss of each logit (Lin et al. 2017, eq. 5), Tensor[...]."""
-    target = positive.to(logits.dtype)
-    wrong = torch.where(positive, 1 - logits.sigmoid(), logits.sigmoid())
-    alpha = FOCAL_ALPHA * target + (1 - FOCAL_ALPHA) * (1 - target)
-    return alpha * wrong**FOCAL_GAMMA * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    """Focal loss of each logit (Lin et al. 2017, eq. 5), Tensor[...]; torchvision's."""
+    loss: Tensor = sigmoid_focal_loss(logits, positive.to(logits.dtype), FOCAL_ALPHA, FOCAL_GAMMA)
+    return loss
 
 
 def shape_losses(anchors: Tensor, boxes: Tensor, positive: Tensor) -> Tensor:
