@@ -10,13 +10,12 @@ stopped.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
+from resumable import stored_results
 from shapes_pay import load_bench
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
@@ -80,12 +79,7 @@ def main() -> None:
         "device": describe_device(bench.device),
         "versions": library_versions(),
     }
-    results: dict[str, dict[str, Any]] = {"ours": {}, "torchvision": {}}
-    if arguments.output.exists():
-        stored = json.loads(arguments.output.read_text())
-        if {name: stored[name] for name in about} != about:
-            parser.error(f"{arguments.output} was measured with other data, recipe, device or versions: move it away")
-        results = stored["results"]
+    results = {"ours": {}, "torchvision": {}, **stored_results(parser, arguments.output, about)}
     for seed in range(arguments.seeds):
         for name, runs in results.items():
             if str(seed) not in runs:

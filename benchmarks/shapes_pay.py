@@ -9,11 +9,12 @@ width. Goes on where it was stopped: what the output file holds is not trained a
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
 from typing import Any
+
+from resumable import stored_results
 
 from smnas_optuna.arch import decode
 from smnas_optuna.config import load_settings
@@ -47,12 +48,7 @@ def main() -> None:
         "device": describe_device(bench.device),
         "versions": library_versions(),
     }
-    results: dict[str, dict[str, Any]] = {}
-    if arguments.output.exists():
-        stored = json.loads(arguments.output.read_text())
-        if {name: stored[name] for name in about} != about:
-            parser.error(f"{arguments.output} was measured with other data, recipe, device or versions: move it away")
-        results = stored["results"]
+    results = stored_results(parser, arguments.output, about)
     for seed in range(arguments.seeds):
         for name, arch in DETECTORS.items():
             if str(seed) not in results.setdefault(name, {}):
