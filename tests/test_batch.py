@@ -22,6 +22,7 @@ def _batch(images: int) -> Batch:
         image_ids=torch.arange(images),
         sizes=torch.tensor([[32, 64]] * images),
         original_sizes=torch.tensor([[32, 64]] * images),
+        seeds=torch.arange(images),
     )
 
 
@@ -80,6 +81,20 @@ def test_a_turned_image_is_fitted_to_the_turned_size(height: int, width: int) ->
 
 def test_the_length_of_a_batch_is_its_number_of_images() -> None:
     assert len(_batch(3)) == 3
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 2), (1, 3), (2, 9), (3, 3)])
+def test_a_part_of_a_batch_is_that_part_of_every_tensor(start: int, stop: int) -> None:
+    whole = _batch(3)
+
+    part = whole[start:stop]
+
+    assert len(part) == min(stop, 3) - start
+    assert part.boxes.shape == (len(part), 2, 4)
+    assert part.image_ids.tolist() == part.seeds.tolist() == [0, 1, 2][start:stop]
+    for field in dataclasses.fields(Batch):
+        assert torch.equal(getattr(part, field.name), getattr(whole, field.name)[start:stop])
+    assert part.images.untyped_storage().data_ptr() == whole.images.untyped_storage().data_ptr()
 
 
 def test_a_moved_batch_moves_every_tensor() -> None:

@@ -31,6 +31,8 @@ class Batch:
         image_ids: int64 Tensor[B], COCO image ids.
         sizes: int64 Tensor[B, 2], (height, width) of each resized image on the canvas.
         original_sizes: int64 Tensor[B, 2], (height, width) of each image as it was given.
+        seeds: int64 Tensor[B]; what is drawn at random for an image in this step depends on its seed alone, so that it
+            is the same in whatever part of the batch the image lies. Zeros where nothing is drawn.
     """
 
     images: Tensor
@@ -41,9 +43,14 @@ class Batch:
     image_ids: Tensor
     sizes: Tensor
     original_sizes: Tensor
+    seeds: Tensor
 
     def __len__(self) -> int:
         return self.images.shape[0]
+
+    def __getitem__(self, images: slice) -> Batch:
+        """The batch of these images, a view; boxes stay padded to ``M``."""
+        return replace(self, **{name: getattr(self, name)[images] for name in self.__slots__})
 
     @property
     def objects(self) -> Tensor:
@@ -61,8 +68,12 @@ class BatchSource(Protocol):
     def __len__(self) -> int:
         """Batches in an epoch."""
 
-    def epoch(self, index: int) -> Iterator[Batch]:
-        """The batches of epoch ``index`` (from 0): the same ones for the same index, whatever ran before."""
+    def epoch(self, index: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch ``index`` (from 0) from the ``start``-th on (from 0).
+
+        They are the same ones for the same index, whatever ran before and wherever it starts; what comes before the
+        start costs next to nothing.
+        """
 
 
 def canvas_size(long: int, short: int, *, portrait: bool) -> tuple[int, int]:

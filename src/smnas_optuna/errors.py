@@ -45,5 +45,13 @@ class OutOfMemoryError(SmnasError):
     """A detector that does not fit into the memory of its device. The architecture is at fault, not the run."""
 
 
+class CheckpointError(SmnasError):
+    """Stored weights, or a stored training, that are damaged or belong to something else."""
+
+
 class DivergenceError(SmnasError):
     """A training whose losses or gradients stopped being finite numbers. The architecture is at fault, not the run."""
+
+
+class DeviceFault(SmnasError):  # noqa: N818  # the field's word for it
+    """A GPU that failed in the middle of its work: this process can use it no more, a new one can."""

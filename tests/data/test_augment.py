@@ -41,6 +41,7 @@ def _batch(boxes: list[list[Corners]], crowd: tuple[int, ...] = ()) -> Batch:
         image_ids=torch.arange(num_images),
         sizes=torch.tensor([SIZE] * num_images),
         original_sizes=torch.tensor([SIZE] * num_images),
+        seeds=torch.arange(num_images),
     )
 
 

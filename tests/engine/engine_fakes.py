@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from smnas_optuna.batch import Batch
+from smnas_optuna.models import Detector
+
+from ..models.tiny_detectors import TARGETS, build, targets
+from ..models.tiny_detectors import make_batch as make_detector_batch
 
 
 def make_batch(images: Tensor, image_ids: Sequence[int] | None = None) -> Batch:
@@ -23,6 +28,7 @@ def make_batch(images: Tensor, image_ids: Sequence[int] | None = None) -> Batch:
         image_ids=torch.arange(count) if image_ids is None else torch.tensor(image_ids),
         sizes=size,
         original_sizes=size,
+        seeds=torch.zeros(count, dtype=torch.int64),
     )
 
 
@@ -36,11 +42,11 @@ class Source:
     def __len__(self) -> int:
         return self.length
 
-    def epoch(self, index: int) -> Iterator[Batch]:
+    def epoch(self, index: int, start: int = 0) -> Iterator[Batch]:
         self.epochs.append(index)
         generator = torch.Generator().manual_seed(index)
-        for _ in range(self.length):
-            yield make_batch(torch.rand(self.images, 3, 4, 4, generator=generator))
+        images = torch.rand(self.length, self.images, 3, 4, 4, generator=generator)
+        yield from map(make_batch, images[start:])
 
 
 class Regressor(nn.Module):
@@ -65,3 +71,108 @@ class Regressor(nn.Module):
             loss = loss * self.spoil
         self.step += 1
         return {"one": loss * 0.25, "other": loss * 0.75}
+
+
+def regressor(spoiled: Sequence[int] = (), spoil: float = float("nan")) -> Regressor:
+    """One that always has the same weights."""
+    torch.manual_seed(0)
+    return Regressor(spoiled, spoil)
+
+
+FIVE = (
+    *TARGETS,
+    targets([(3, 3, 60, 45), (1, 20, 9, 30), (40, 2, 50, 12)], [1, 1, 2]),
+    targets([(30, 8, 52, 39)], [3]),
+)
+
+
+def exact_detector(arch: str) -> Detector:
+    """A tiny detector, ready to train, whose backbone and neck compute in float64.
+
+    In float32 some of these gradients differ by up to 15 % from those in float64: groups of two channels that hardly
+    vary are normalised. Kernels sum in another order for another number of images, and that alone would be seen.
+    """
+    detector = build(arch).train()
+    detector.backbone.double()
+    detector.neck.double()
+    return detector
+
+
+def exact_batch(number: int = 0) -> Batch:
+    """Five images for :func:`exact_detector`, others for every number."""
+    batch = make_detector_batch(FIVE)
+    shifted = batch.images.roll(7 * number, dims=3).double() / 255
+    return replace(batch, images=shifted, seeds=batch.seeds + number)
+
+
+class DetectorBatches:
+    """``length`` batches an epoch of five images each, other ones in every epoch; in some steps they are spoilt.
+
+    Args:
+        length: Batches an epoch.
+        spoilt: Steps (from 0, of the whole training) whose first image has the id -1, which :class:`Noisy` sees.
+        exact: Whether they are for :func:`exact_detector`.
+    """
+
+    def __init__(self, length: int, spoilt: Sequence[int] = (), *, exact: bool = False) -> None:
+        self.length, self.spoilt, self.exact = length, spoilt, exact
+        self.made: list[int] = []
+
+    def __len__(self) -> int:
+        return self.length
+
+    def epoch(self, index: int, start: int = 0) -> Iterator[Batch]:
+        for step in range(index * self.length + start, (index + 1) * self.length):
+            self.made.append(step)
+            batch = exact_batch(step)
+            ids = batch.image_ids - (1 if step in self.spoilt else 0)
+            images = batch.images if self.exact else batch.images.float()
+            yield replace(batch, image_ids=ids, images=images)
+
+
+class Noisy(nn.Module):
+    """A detector whose losses are multiplied by a random number, or by none for a batch that begins with image -1."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = self.detector.losses(batch)  # type: ignore[operator]
+        factor = torch.where(batch.image_ids[0] < 0, torch.nan, 0.5 + torch.rand(()))
+        return {name: loss * factor for name, loss in losses.items()}
+
+
+class Small(nn.Module):
+    """A detector that has memory for ``most`` images at once; ``sizes`` are those it was asked for.
+
+    It runs out of memory when a part of the work is done, and a part of the gradients is there.
+    """
+
+    def __init__(self, detector: nn.Module, most: int, text: str = "") -> None:
+        super().__init__()
+        self.detector, self.most, self.text = detector, most, text or CUDA_OUT_OF_MEMORY
+        self.sizes: list[int] = []
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        self.sizes.append(len(batch))
+        losses: dict[str, Tensor] = self.detector.losses(batch)  # type: ignore[operator]
+        if len(batch) > self.most:
+            torch.autograd.backward(list(losses.values()))
+            raise torch.OutOfMemoryError(self.text)
+        return losses
+
+    def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
+        self.sizes.append(len(batch))
+        if len(batch) > self.most:
+            raise torch.OutOfMemoryError(self.text)
+        return self.detector.detect(batch)  # type: ignore[operator, no-any-return]
+
+
+CUDA_OUT_OF_MEMORY = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which 1.23 GiB is free. "
+    "Including non-PyTorch memory, this process has 77.87 GiB memory in use. Of the allocated memory 76.01 GiB is "
+    "allocated by PyTorch, and 1.12 GiB is reserved by PyTorch but unallocated. If reserved but unallocated memory is "
+    "large try setting PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation.  See documentation for "
+    "Memory Management  (https://pytorch.org/docs/stable/notes/cuda.html#environment-variables)"
+)

@@ -221,8 +221,8 @@ class _Images(Source):
         super().__init__(len(batches))
         self.batches = batches
 
-    def epoch(self, index: int) -> Any:
-        assert index == 0
+    def epoch(self, index: int, start: int = 0) -> Any:
+        assert index == start == 0
         yield from self.batches
 
 

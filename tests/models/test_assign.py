@@ -9,7 +9,16 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler,
 from torchvision.ops import box_iou
 
 from smnas_optuna.batch import Batch
-from smnas_optuna.models.assign import CROWD_SHARE, Matches, match, mean_over_images, random_keys, sample
+from smnas_optuna.models.assign import (
+    CROWD_SHARE,
+    Matches,
+    Purpose,
+    _splitmix64,
+    match,
+    mean_over_images,
+    random_keys,
+    sample,
+)
 
 from .tiny_detectors import NO_BOXES, make_batch, random_boxes, with_padding
 
@@ -213,10 +222,10 @@ KINDS = pytest.mark.parametrize(
 @pytest.mark.parametrize("share", [0.25, 0.5])
 @pytest.mark.parametrize("count", [1, 7, 32, 150, 500])
 def test_as_many_are_sampled_as_by_torchvision(count: int, share: float, positives: float, negatives: float) -> None:
-    torch.manual_seed(0)
     positive, negative = _random_kinds(count, 150, positives, negatives)
+    keys = random_keys(torch.arange(4), Purpose.RPN_SAMPLES, 150)
 
-    chosen = sample(positive, negative, count, share, random_keys(positive))
+    chosen = sample(positive, negative, count, share, keys)
 
     kinds = torch.where(positive, 1, torch.where(negative, 0, -1))
     theirs = BalancedPositiveNegativeSampler(count, share)(list(kinds))
@@ -257,23 +266,103 @@ def test_of_each_kind_those_of_the_largest_keys_are_sampled(positives: float, ne
 
 
 def test_every_candidate_is_sampled_as_often_as_the_others() -> None:
-    torch.manual_seed(0)
     positive = torch.arange(20).expand(2000, 20) < 8
+    keys = random_keys(torch.arange(2000), Purpose.ROI_SAMPLES, 20)
 
-    chosen = sample(positive, ~positive, 10, 0.4, random_keys(positive))
+    chosen = sample(positive, ~positive, 10, 0.4, keys)
 
     counts = torch.bincount(chosen.index.flatten(), minlength=20) / 2000
     # 4 of 8 positives, 6 of 12 negatives; 5 standard deviations
     torch.testing.assert_close(counts, torch.full((20,), 0.5), atol=5 * 0.5 / 2000**0.5, rtol=0)
 
 
-def test_keys_are_random_numbers_of_the_shape() -> None:
-    torch.manual_seed(0)
-    keys = random_keys(torch.zeros(3, 1000, dtype=torch.bool))
+def _slow_key(seed: int, purpose: int, index: int) -> float:
+    """One random key, with Python's integers."""
+    state = (seed + 0x9E3779B97F4A7C15 * (purpose + 1)) % 2**64
+    state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
+    state ^= state >> 31
+    bits = (index + state % 2**32) % 2**32
+    bits = ((bits ^ (bits >> 16)) * 0x7FEB352D + (state >> 32)) % 2**32
+    bits = (bits ^ (bits >> 15)) * 0x846CA68B % 2**32
+    return ((bits ^ (bits >> 16)) >> 8) / 2**24
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+@pytest.mark.parametrize("count", [1, 7, 64, 1003])
+def test_keys_are_the_hash_of_seed_purpose_and_position(purpose: Purpose, count: int) -> None:
+    """Whatever integers do at their limits; counts that fill vectors and that do not."""
+    seeds = [0, 1, 2**63 - 1, -(2**63), -1, 0x1234_5678_9ABC_DEF0]
+
+    keys = random_keys(torch.tensor(seeds), purpose, count)
 
     assert keys.dtype == torch.float32
+    assert keys.tolist() == [[_slow_key(seed, purpose, index) for index in range(count)] for seed in seeds]
     assert ((keys >= 0) & (keys < 1)).all()
-    assert len(set(keys.flatten().tolist())) > 2900
+
+
+def test_seeds_are_mixed_by_splitmix64() -> None:
+    outputs = [int(_splitmix64(torch.tensor([1234567]), number)) % 2**64 for number in range(5)]
+
+    # https://rosettacode.org/wiki/Pseudo-random_numbers/Splitmix64
+    assert outputs == [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
+
+
+NEIGHBOURS = torch.cat((torch.arange(-4, 4), 2 ** torch.arange(2, 62, 8)))
+"""Seeds that differ in few bits."""
+
+
+def _rows(count: int) -> Tensor:
+    """Keys of all purposes and of seeds that are alike, Tensor[64, count]."""
+    return torch.cat([random_keys(NEIGHBOURS, purpose, count) for purpose in Purpose])
+
+
+def test_keys_are_uniform() -> None:
+    rows, bins = _rows(20_000), 200
+
+    for values in (rows, rows * 2**10 % 1):  # their highest bits, and lower ones
+        counts = torch.stack([torch.histc(row, bins, 0, 1) for row in values])
+        chi_square = ((counts - 100).square() / 100).sum(dim=1)
+        # of 199 degrees of freedom: mean 199, variance 398; no row of 64 is 5 standard deviations away
+        assert (chi_square - 199).abs().max() < 5 * 398**0.5
+        assert (chi_square.mean() - 199).abs() < 5 * (398 / 64) ** 0.5
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2, 16])
+def test_keys_of_alike_seeds_of_purposes_and_of_neighbours_are_independent(shift: int) -> None:
+    rows = _rows(20_000 + shift)
+    one, other = rows[:, shift:], rows[:, : rows.shape[1] - shift]
+
+    correlations = torch.corrcoef(torch.cat((one, other)))[: len(rows), len(rows) :]
+
+    if shift == 0:
+        correlations.fill_diagonal_(0.0)  # of a row with itself
+    assert correlations.abs().max() < 5.5 / 20_000**0.5
+
+
+def test_keys_tie_no_more_often_than_numbers_of_24_bits() -> None:
+    rows = _rows(12_000)
+
+    ties = sum(row.numel() - row.unique().numel() for row in rows)
+
+    expected = len(rows) * 12_000**2 / 2 / 2**24
+    assert abs(ties - expected) < 5 * expected**0.5
+
+
+def test_keys_of_an_image_do_not_depend_on_the_rest_of_the_batch() -> None:
+    seeds = torch.randint(2**63 - 1, (7,), generator=torch.Generator().manual_seed(0))
+    whole = random_keys(seeds, Purpose.SHAPE_SAMPLES, 500)
+
+    for part in (slice(0, 3), slice(2, 3), slice(3, 7)):
+        assert torch.equal(random_keys(seeds[part], Purpose.SHAPE_SAMPLES, 500), whole[part])
+    assert torch.equal(random_keys(seeds, Purpose.SHAPE_SAMPLES, 123), whole[:, :123])
+    assert len(set(map(tuple, whole.tolist()))) == 7
 
 
 def test_the_mean_of_images_weighs_every_image_alike() -> None:

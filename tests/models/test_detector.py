@@ -20,7 +20,6 @@ from smnas_optuna.arch import (
 )
 from smnas_optuna.arch.constants import NORMS
 from smnas_optuna.arch.spec import BLOCKS, CASCADE_STAGES, EXTRA_LEVELS, MAX_LEVELS, MIN_LEVELS
-from smnas_optuna.batch import Batch
 from smnas_optuna.engine.checkpoint import load_weights, save_weights
 from smnas_optuna.models import Detector, fold_for_inference
 from smnas_optuna.models.backbone import RESNETS
@@ -231,12 +230,7 @@ def test_losses_of_a_batch_without_boxes_are_those_of_padding_alone(arch: str) -
     detector, batch = build(arch, constants=ALL_SAMPLED).train(), make_batch(NO_BOXES)
     assert batch.boxes.shape[1] == 0
 
-    _assert_same_losses(_losses(detector, batch), _losses(detector, with_padding(batch)))
-
-
-def _losses(detector: Detector, batch: Batch) -> dict[str, Tensor]:
-    torch.manual_seed(5)  # anchors and RoIs are sampled
-    return detector.losses(batch)
+    _assert_same_losses(detector.losses(batch), detector.losses(with_padding(batch)))
 
 
 def _assert_same_losses(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -256,11 +250,11 @@ def test_crowd_regions_are_no_objects(arch: str) -> None:
     other_label = (targets([(4, 5, 30, 40), (20, 0, 64, 48)], [1, 2]), CROWDED[1])
     plain = make_batch((targets([(4, 5, 30, 40)], [1]), CROWDED[1]))
 
-    with_crowd = _losses(detector, make_batch(CROWDED, crowd=CROWD))
+    with_crowd = detector.losses(make_batch(CROWDED, crowd=CROWD))
 
-    without = _losses(detector, with_padding(plain, 1))
-    assert _losses(detector, make_batch(other_label, crowd=CROWD)) == with_crowd
-    assert _losses(detector, make_batch(CROWDED)) != with_crowd
+    without = detector.losses(with_padding(plain, 1))
+    assert detector.losses(make_batch(other_label, crowd=CROWD)) == with_crowd
+    assert detector.losses(make_batch(CROWDED)) != with_crowd
     assert with_crowd != without
     for name in {"loss_box_reg"} if ".retina" in arch else {"loss_anchor_shape"} & set(without):
         assert with_crowd[name] == without[name]  # the mean over positives, which are the same
@@ -275,11 +269,11 @@ def test_a_crowd_region_that_no_candidate_lies_on_changes_nothing(arch: str) -> 
     # a part of a place, that no anchor lies on by half, and whose own box is no candidate
     crowded = (targets([(4, 5, 30, 40), (60.1, 44.1, 60.2, 44.2)], [1, 3]), CROWDED[1])
 
-    with_crowd = _losses(detector, make_batch(crowded, crowd=CROWD))
+    with_crowd = detector.losses(make_batch(crowded, crowd=CROWD))
 
     plain = make_batch((targets([(4, 5, 30, 40)], [1]), CROWDED[1]))
-    _assert_same_losses(with_crowd, _losses(detector, with_padding(plain, 1)))
-    assert _losses(detector, make_batch(crowded)) != with_crowd  # as an object it does
+    _assert_same_losses(with_crowd, detector.losses(with_padding(plain, 1)))
+    assert detector.losses(make_batch(crowded)) != with_crowd  # as an object it does
 
 
 @kinds
@@ -287,7 +281,7 @@ def test_a_crowd_region_that_no_candidate_lies_on_changes_nothing(arch: str) -> 
 def test_padding_is_no_target(arch: str, value: float) -> None:
     detector, batch = build(arch, constants=ALL_SAMPLED).train(), make_batch()
 
-    _assert_same_losses(_losses(detector, with_padding(batch, value=value)), _losses(detector, batch))
+    _assert_same_losses(detector.losses(with_padding(batch, value=value)), detector.losses(batch))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -321,11 +315,31 @@ def test_training_on_a_list_is_training_on_its_batch(arch: str) -> None:
 
     assert isinstance(losses, dict)
     # the input size is twice the image: so are the boxes on the canvas
+    torch.manual_seed(5)  # the images' seeds are drawn
     (_, batch), *others = detector._batches(images, truth)
     assert not others
     torch.testing.assert_close(batch.boxes[0, 0], torch.tensor([4.0, 6.0, 40.0, 60.0]))
-    for name, loss in _losses(detector, batch).items():
+    for name, loss in detector.losses(batch).items():
         torch.testing.assert_close(losses[name], loss)
+
+
+def test_seeds_of_a_list_are_drawn_from_torchs_generator_for_training_alone() -> None:
+    detector, images = build(TWO_STAGE), _images([(32, 48), (40, 60)])
+    truth = [targets([(2, 3, 20, 30)], [1]), targets([], [])]
+    torch.manual_seed(5)
+    (_, first), (_, second), (_, for_detection) = (
+        detector._batches(images, given)[0] for given in (truth, truth, None)
+    )
+    drawn = torch.get_rng_state()
+    torch.manual_seed(5)
+    (_, again), (_, twice) = (detector._batches(images, truth)[0] for _ in range(2))
+
+    assert first.seeds.dtype == torch.int64
+    assert len({*first.seeds.tolist(), *second.seeds.tolist()}) == 4
+    assert torch.equal(first.seeds, again.seeds)
+    assert torch.equal(second.seeds, twice.seeds)
+    assert not for_detection.seeds.any()
+    assert torch.equal(torch.get_rng_state(), drawn)
 
 
 def test_boxes_of_a_list_are_scaled_as_their_image_is() -> None:

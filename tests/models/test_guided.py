@@ -53,6 +53,7 @@ def make_truth(boxes: Sequence[Sequence[tuple[float, ...]]], crowd: list[list[bo
         image_ids=torch.arange(len(boxes)),
         sizes=sizes,
         original_sizes=sizes,
+        seeds=torch.arange(len(boxes)),
     )
 
 
@@ -310,8 +311,8 @@ def test_losses_of_a_batch_are_the_mean_of_its_images(seed: int) -> None:
     together, _ = rpn.losses(maps, batch)
     alone = []
     for image in range(len(batch)):
-        one = Batch(**{name: getattr(batch, name)[image : image + 1] for name in Batch.__slots__})
-        alone.append(rpn.losses({name: each[image : image + 1] for name, each in maps.items()}, one)[0])
+        own = slice(image, image + 1)
+        alone.append(rpn.losses({name: each[own] for name, each in maps.items()}, batch[own])[0])
 
     for name, loss in together.items():
         torch.testing.assert_close(loss, torch.stack([each[name] for each in alone]).mean(), rtol=1e-4, atol=1e-6)

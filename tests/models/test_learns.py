@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,8 @@ class _OneBatch:
     def __len__(self) -> int:
         return 1
 
-    def epoch(self, _index: int) -> Iterator[Batch]:
-        yield self.batch
+    def epoch(self, index: int, start: int = 0) -> Iterator[Batch]:
+        yield from (replace(self.batch, seeds=torch.arange(len(self.batch)) + 1000 * index),)[start:]
 
 
 @pytest.fixture(scope="module")

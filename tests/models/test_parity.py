@@ -225,8 +225,8 @@ def _share_samples(ours: Detector, theirs: nn.Module) -> tuple[KeyedSampler, Key
     head = ours.head
     assert isinstance(head, TwoStageHead)
     assert isinstance(head.rpn, Rpn)
-    head.rpn.keys = lambda _: of_anchors
-    head.roi_head.keys = lambda like: torch.cat((of_proposals[:, : like.shape[1] - MOST], of_boxes), dim=1)
+    head.rpn.keys = lambda *_: of_anchors
+    head.roi_head.keys = lambda _seeds, _purpose, count: torch.cat((of_proposals[:, : count - MOST], of_boxes), dim=1)
     anchors = KeyedSampler(CONSTANTS.rpn_samples, 0.5, list(of_anchors))
     rois = _RoiSampler(of_proposals, of_boxes)
     theirs.rpn.fg_bg_sampler = anchors  # type: ignore[union-attr]

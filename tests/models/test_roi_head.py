@@ -13,6 +13,7 @@ from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.ops import MultiScaleRoIAlign, batched_nms, box_iou, clip_boxes_to_image, remove_small_boxes
 
 from smnas_optuna.batch import Batch
+from smnas_optuna.models.assign import random_keys
 from smnas_optuna.models.build import stage_recipes
 from smnas_optuna.models.proposals import Proposals
 from smnas_optuna.models.roi_align import pyramid_roi_align
@@ -112,7 +113,7 @@ def _head(
         score_threshold=score_threshold,
         nms_iou=nms_iou,
         max_detections=max_detections,
-        keys=lambda like: torch.rand(like.shape) if keys is None else keys,
+        keys=random_keys if keys is None else lambda *_: keys,
     )
     spread_predictions(head)
     for (
@@ -463,7 +464,7 @@ def test_more_places_for_proposals_and_boxes_change_nothing(length: int) -> None
     losses, found = head.losses(features, proposals, batch), head.detect(features, proposals, batch)
 
     # their keys are the largest, so that they would be sampled first
-    head.keys = lambda _: torch.cat((F.pad(keys[:, :PLACES], (0, 7), value=0.999), F.pad(keys[:, PLACES:], (0, 4), value=0.999)), dim=1)  # fmt: skip # noqa: E501
+    head.keys = lambda *_: torch.cat((F.pad(keys[:, :PLACES], (0, 7), value=0.999), F.pad(keys[:, PLACES:], (0, 4), value=0.999)), dim=1)  # fmt: skip # noqa: E501
     for name, loss in head.losses(features, more, padded).items():
         torch.testing.assert_close(loss, losses[name])
     for one, other in zip(found, head.detect(features, more, padded), strict=True):

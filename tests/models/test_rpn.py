@@ -10,6 +10,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from smnas_optuna.batch import Batch
 from smnas_optuna.models.anchors import PyramidAnchors, rpn_anchors
+from smnas_optuna.models.assign import random_keys
 from smnas_optuna.models.rpn import NEGATIVE_IOU, POSITIVE_IOU, POSITIVE_SHARE, Rpn
 
 from .tiny_detectors import NO_BOXES, TARGETS, KeyedSampler, make_batch, single, spread_predictions, targets
@@ -46,7 +47,7 @@ def _rpn(levels: Sequence[int], samples: int, keys: Tensor | None = None) -> Rpn
         samples=samples,
         train_proposals=TRAIN,
         test_proposals=TEST,
-        keys=lambda like: torch.rand_like(like) if keys is None else keys,
+        keys=random_keys if keys is None else lambda *_: keys,
     )
     spread_predictions(rpn)
     return rpn
@@ -159,7 +160,7 @@ def test_losses_of_unequal_images_are_the_mean_of_torchvisions_one_by_one(
     for image in range(3):
         own = keys[image : image + 1]
         _, expected, sampler = _their_losses(rpn, _alone(features, image), truth[image : image + 1], own)
-        rpn.keys = lambda _like, own=own: own  # type: ignore[misc]
+        rpn.keys = lambda *_, own=own: own
         mine, _ = rpn.losses(_alone(features, image), single(_batch(truth), image))
         for name, loss in mine.items():
             torch.testing.assert_close(loss, expected[name], atol=1e-6, rtol=1e-5)

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from smnas_optuna.models import Detector
+from smnas_optuna.models.assign import Purpose, random_keys
 from smnas_optuna.models.build import stage_recipes
 from smnas_optuna.models.guided import GuidedRpn
 from smnas_optuna.models.roi_head import BoxPredictor
@@ -42,14 +43,29 @@ def test_proposals_and_samples_keep_the_constants(arch: str) -> None:
 
 
 @kinds
+def test_what_is_sampled_is_chosen_by_keys_of_its_own_purpose(arch: str) -> None:
+    detector, batch, asked = build(arch), make_batch(), list[Purpose]()
+
+    def keys(seeds: Tensor, purpose: Purpose, count: int) -> Tensor:
+        assert seeds is batch.seeds
+        asked.append(purpose)
+        return random_keys(seeds, purpose, count)
+
+    head = _head(detector)
+    head.rpn.keys = head.roi_head.keys = keys
+    detector.losses(batch)
+
+    of_rpn = [Purpose.SHAPE_SAMPLES, Purpose.GUIDED_SAMPLES] if ".ga." in arch else [Purpose.RPN_SAMPLES]
+    assert asked == [*of_rpn, Purpose.ROI_SAMPLES]
+
+
+@kinds
 def test_the_roi_head_trains_and_detects_on_what_the_rpn_proposes(arch: str) -> None:
     detector, batch = build(arch), make_batch()
     spread_predictions(detector)
     head, features = _head(detector), detector.features(batch)
 
-    torch.manual_seed(5)
     losses = head.losses(features, batch)
-    torch.manual_seed(5)
     rpn_losses, proposals = head.rpn.losses(features, batch)
     expected = {**rpn_losses, **head.roi_head.losses(features, proposals, batch)}
     found = head.detect(features, batch)

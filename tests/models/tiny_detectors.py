@@ -103,12 +103,13 @@ def make_batch(
         image_ids=torch.arange(count),
         sizes=resized,
         original_sizes=resized * 2,
+        seeds=torch.randint(2**62, (count,), generator=generator),
     )
 
 
 def single(batch: Batch, image: int) -> Batch:
     """One image of ``batch``, as a batch."""
-    return Batch(**{name: getattr(batch, name)[image : image + 1] for name in Batch.__slots__})
+    return batch[image : image + 1]
 
 
 def with_padding(batch: Batch, count: int = 4, value: float = 9.0) -> Batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 import torch
@@ -73,17 +74,24 @@ class DetectionLoader:
         """Batches in an epoch."""
         return sum(-(-len(rows) // self._batch_size) for rows in self._cache.rows.values())
 
-    def epoch(self, index: int) -> Iterator[Batch]:
-        """The batches of epoch ``index`` (from 0), on the device: the same ones for the same index."""
+    def epoch(self, index: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch ``index`` (from 0) from the ``start``-th on, on the device; the same for the same index.
+
+        For training, images have seeds by the loader's seed, the epoch and their position in it; otherwise zeros.
+        """
         if not self._train:
-            for portrait, rows in self._in_order():
-                yield self._batch(portrait, rows)
+            for portrait, rows in self._in_order()[start:]:
+                yield self._batch(portrait, rows, np.zeros(len(rows), np.int64))
             return
         random = np.random.default_rng((self._seed, index))
-        generator = torch.Generator().manual_seed(int(random.integers(2**63)))
-        for portrait, rows in self._shuffled(random):
-            batch = self._batch(portrait, rows)
+        batches = self._shuffled(random)
+        # All at once, so that none of them depends on which batches are asked for.
+        seeds = random.integers(2**63, size=(len(batches), self._batch_size), dtype=np.int64)
+        augment_seeds = random.integers(2**63, size=len(batches), dtype=np.int64)
+        for (portrait, rows), own, augment_seed in islice(zip(batches, seeds, augment_seeds, strict=True), start, None):
+            batch = self._batch(portrait, rows, own)
             if self._flip > 0 or self._scale_jitter != (1.0, 1.0):
+                generator = torch.Generator().manual_seed(int(augment_seed))
                 batch = augment(batch, flip=self._flip, scale_jitter=self._scale_jitter, generator=generator)
             yield batch
 
@@ -105,9 +113,10 @@ class DetectionLoader:
             batches += [(portrait, part) for part in rows.reshape(-1, self._batch_size)]
         return [batches[position] for position in random.permutation(len(batches))]
 
-    def _batch(self, portrait: bool, rows: Rows) -> Batch:
+    def _batch(self, portrait: bool, rows: Rows, seeds: NDArray[np.int64]) -> Batch:
         index = torch.from_numpy(rows)
         fields = {name: values[index] for name, values in self._targets[portrait].items()}
+        fields["seeds"] = torch.from_numpy(seeds)
         if self._device.type != "cuda":
             return Batch(images=torch.from_numpy(self._cache.pixels[portrait][rows]), **fields).to(self._device)
         fields = {name: values.pin_memory().to(self._device, non_blocking=True) for name, values in fields.items()}
@@ -127,7 +136,7 @@ class DetectionLoader:
 
 
 def _targets(cache: ImageCache, *, portrait: bool) -> dict[str, Tensor]:
-    """All fields of a Batch but the pixels, for every image of one orientation; boxes in pixels of the canvas."""
+    """All fields of a Batch but pixels and seeds, for every image of one orientation; boxes in pixels of the canvas."""
     images = [cache.dataset.images[index] for index in cache.rows[portrait]]
     num_images, max_boxes = len(images), max(cache.dataset.max_boxes, 1)
     boxes = np.zeros((num_images, max_boxes, 4), np.float32)

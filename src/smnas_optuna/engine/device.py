@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Literal
 import torch
 import torchvision
 
-from smnas_optuna.errors import DeviceError, OutOfMemoryError
+from smnas_optuna.errors import DeviceError, DeviceFault, OutOfMemoryError
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 
@@ -56,14 +57,57 @@ def synchronize(device: torch.device) -> None:
 
 @contextmanager
 def explained_out_of_memory() -> Iterator[None]:
-    """Turn the errors of an allocation that failed, on a GPU or in main memory, into an OutOfMemoryError."""
+    """Turn the errors of an allocation that failed, on a GPU or in main memory, into an OutOfMemoryError.
+
+    Its message says how many MiB were asked for, where the error does, and what the error says.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         text = (str(error).splitlines() or ["main memory is full"])[0]
-        # torch has a class of its own for GPUs only
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
-            raise OutOfMemoryError(text, fix="lower [train] batch_size, or take smaller choices") from error
+        # torch has a class of its own for its GPU allocator only
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(sign in text for sign in _SIGNS):
+            raise
+        asked = _asked_mib(text)
+        missing = "" if asked is None else f": {asked:,.1f} MiB more were asked for"
+        raise OutOfMemoryError(
+            f"out of memory{missing} ({text})", fix="take smaller choices, or free memory on the device"
+        ) from error
+
+
+_SIGNS = (
+    "can't allocate memory",  # torch's allocator of main memory
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+_ASKED = re.compile(r"to allocate ([0-9.]+) (bytes|[KMGTP]iB)")
+_UNITS = {unit: 1024.0**power for power, unit in enumerate(("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"))}
+
+
+def _asked_mib(text: str) -> float | None:
+    """The size that torch or numpy says it could not get, MiB."""
+    found = _ASKED.search(text)
+    return None if found is None else float(found[1]) * _UNITS[found[2]] / 2**20
+
+
+@contextmanager
+def explained_device_faults(device: torch.device) -> Iterator[None]:
+    """Turn an error that makes ``device`` useless to this process into a DeviceFault; others pass.
+
+    After a fault in a kernel, such as an index out of range, every further call of CUDA in the process fails.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        try:
+            synchronize(device)
+        except RuntimeError:
+            text = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DeviceFault(
+                f"the GPU cannot be used by this process any more: {text}",
+                fix="give the same command again; if it comes back, CUDA_LAUNCH_BLOCKING=1 names the operation",
+            ) from error
         raise
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from torch import nn
+from torch import Tensor, nn
 
-from smnas_optuna.batch import BatchSource
+from smnas_optuna.batch import Batch, BatchSource
+from smnas_optuna.engine.memory import ImagesAtOnce
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,22 +49,30 @@ def detect(
     category_ids: Sequence[int],
     *,
     on_step: Callable[[int, int], None] = lambda *_: None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Detect on all ``batches`` and return the detections in COCO's result format.
+
+    A batch that does not fit into memory is tried again with half as many images at once, and so are all after it.
 
     Args:
         detector: Has ``detect(batch)``; is put into evaluation mode.
         batches: Every image once.
         category_ids: COCO category id of label 1, 2, ...
         on_step: Called after each batch with (batches done, all batches); may raise to stop.
+        note: Told when fewer images at once are worked on from then on.
 
     Returns:
         One dict a detection: image_id, category_id, bbox [x, y, width, height] in pixels of the original image, score.
+
+    Raises:
+        OutOfMemoryError: If not even one image fits into memory.
     """
     detector.eval()
     results = []
+    at_once = ImagesAtOnce(sys.maxsize)
     for done, batch in enumerate(batches.epoch(0), start=1):
-        found = detector.detect(batch)  # type: ignore[operator]
+        found = at_once.run(partial(_detect_in_parts, detector, batch), len(batch), note)
         for image_id, detections in zip(batch.image_ids.tolist(), found, strict=True):
             corners, labels, scores = (detections[name].tolist() for name in ("boxes", "labels", "scores"))
             results += [
@@ -70,6 +81,12 @@ def detect(
             ]
         on_step(done, len(batches))
     return results
+
+
+def _detect_in_parts(detector: nn.Module, batch: Batch, images: int) -> list[dict[str, Tensor]]:
+    """The detections of ``batch``, ``images`` images at once."""
+    parts = [batch[start : start + images] for start in range(0, len(batch), images)]
+    return [found for part in parts for found in detector.detect(part)]  # type: ignore[operator]
 
 
 def coco_metrics(ground_truth: Mapping[str, Any], detections: Sequence[dict[str, Any]]) -> CocoMetrics:

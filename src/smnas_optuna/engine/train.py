@@ -1,30 +1,36 @@
 """Training from scratch: linear warm-up, cosine, gradient clipping, and no step with a gradient that is not finite.
 
-The host never waits for the device within a step: a step that must not be taken is masked there, and counted there.
+It can be left after any step and gone on with, in this process or in another one, to the very same weights.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
 
 from smnas_optuna.batch import Batch, BatchSource
 from smnas_optuna.config import TrainSettings
-from smnas_optuna.errors import DivergenceError
+from smnas_optuna.engine.memory import ImagesAtOnce
+from smnas_optuna.engine.optimizer import build_optimizer, warmup_cosine
+from smnas_optuna.engine.skips import SkipGuard
+from smnas_optuna.engine.state import (
+    TrainingState,
+    check_generators,
+    generator_states,
+    misfit,
+    seed_generators,
+    set_generators,
+)
+from smnas_optuna.engine.steps import accumulate_gradients, apply_gradients, train_step
+from smnas_optuna.errors import CheckpointError
 
-REFERENCE_BATCH = 16
-"""Images a step that ``learning_rate`` is given for."""
-MAX_SKIPPED_IN_A_ROW = 10
-MAX_SKIPPED_SHARE = 0.05
-"""Steps with a gradient that is not finite: so many in a row, or this share of all steps, is a divergence."""
-STEPS_PER_READING = 20
-"""A divergence is noticed at most so many steps late: reading the counts makes the host wait for the device."""
+__all__ = ["EpochReport", "Training", "build_optimizer", "train", "train_step"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,132 +55,214 @@ def train(
     on_step: Callable[[int, int], None] = lambda *_: None,
     on_epoch: Callable[[EpochReport], None] = lambda *_: None,
 ) -> int:
-    """Train ``detector`` in place and return the number of steps that were skipped.
+    """Run a :class:`Training` whose seed is drawn from torch's global generator; return the number of skipped steps."""
+    seed = int(torch.randint(2**62, ()))
+    return Training(detector, batches, settings, seed=seed).run(on_step=on_step, on_epoch=on_epoch)
 
-    Random numbers come from torch's global generators and from ``batches``: seed before.
+
+class Training:
+    """The training of one detector, in place.
 
     Args:
-        detector: Has ``losses(batch)``.
+        detector: Has ``losses(batch)``, averaged over the images.
         batches: Training batches on the detector's device; on CUDA the steps run in bf16 autocast.
         settings: The recipe.
-        on_step: Called after each step with (steps done, all steps); may raise to stop. On CUDA the device may be some
-            steps behind.
-        on_epoch: Called after each epoch.
+        seed: Not negative; epoch ``i`` depends on it, on ``batches`` and on the weights before it alone.
+        micro_batch: Images at once, at most; the whole batch by default. Without BatchNorm the weights do not depend on
+            it, but for the order of summation (see :func:`smnas_optuna.engine.steps.accumulate_gradients`).
+        note: Told when memory ran out, and how many images at once are worked on from then on.
 
-    Raises:
-        DivergenceError: If too many steps had losses or gradients that are not finite.
-    """
-    total = len(batches) * settings.epochs
-    optimizer = build_optimizer(detector, settings)
-    highest_rate = optimizer.param_groups[0]["lr"]
-    guard = _SkipGuard(total, next(detector.parameters()).device)
-    step = 0
-    for epoch in range(settings.epochs):
-        detector.train()  # an evaluation between two epochs leaves it in another mode
-        start, losses = time.perf_counter(), []
-        for batch in batches.epoch(epoch):
-            # Not by a scheduler of torch's, which warns about a first step that was skipped.
-            for group in optimizer.param_groups:
-                group["lr"] = highest_rate * warmup_cosine(step, total, settings.warmup)
-            loss, finite = train_step(detector, batch, optimizer, settings.clip_norm)
-            losses.append(loss.where(finite, math.nan))
-            step += 1
-            guard.count(finite, step)
-            on_step(step, total)
-        skipped = guard.read(step)
-        on_epoch(
-            EpochReport(
-                epoch=epoch + 1,
-                epochs=settings.epochs,
-                loss=torch.stack(losses).nanmean().item(),
-                skipped_steps=skipped,
-                seconds=time.perf_counter() - start,
-            )
-        )
-    return skipped
-
-
-def train_step(
-    detector: nn.Module, batch: Batch, optimizer: Optimizer, clip_norm: float, *, bf16: bool | None = None
-) -> tuple[Tensor, Tensor]:
-    """One step: the loss, Tensor[], and whether it and all gradients were finite, Tensor[] of bool.
-
-    If they were not, weights, moments and step counts stay as they are; the host need not know.
-
-    Args:
-        detector: Has ``losses(batch)``.
-        batch: On the detector's device.
-        optimizer: A fused one, from :func:`build_optimizer`; others cannot skip a step on the device, and refuse.
-        clip_norm: Gradients are scaled to at most this norm.
-        bf16: Whether backbone and neck run in bf16 autocast; by default on CUDA.
-    """
-    device = batch.images.device
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda" if bf16 is None else bf16):
-        losses: dict[str, Tensor] = detector.losses(batch)  # type: ignore[operator]
-    loss = torch.stack(list(losses.values())).sum()
-    optimizer.zero_grad()
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(detector.parameters(), clip_norm)
-    finite = (loss.detach() + norm).isfinite()
-    optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # as torch.amp.GradScaler tells it
-    optimizer.step()
-    return loss.detach(), finite
-
-
-def build_optimizer(detector: nn.Module, settings: TrainSettings) -> Optimizer:
-    """The optimizer of the recipe, fused; weight decay for matrices and filters only, not for norms and biases."""
-    weights = [p for p in detector.parameters() if p.ndim > 1]
-    others = [p for p in detector.parameters() if p.ndim <= 1]
-    groups = [{"params": weights, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    rate = settings.learning_rate * settings.batch_size / REFERENCE_BATCH
-    if settings.optimizer == "sgd":
-        sgd = SGD(groups, lr=rate, momentum=0.9, fused=True)
-        # Left to itself, it begins with memory that the first step fills, and keeps what lay there if that is skipped.
-        for parameter in detector.parameters():
-            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        return sgd
-    return AdamW(groups, lr=rate, fused=True)
-
-
-def warmup_cosine(step: int, total: int, warmup: float) -> float:
-    """Factor of the learning rate in ``step`` (from 0): linear over the first ``warmup`` share, then a cosine to 0."""
-    warmup_steps = max(1, round(total * warmup))
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, total - warmup_steps)))
-
-
-class _SkipGuard:
-    """Counts skipped steps on the device, and ends a training that has diverged when the counts are read.
-
-    Args:
-        total: Steps of the whole training.
-        device: Of the detector.
+    Attributes:
+        history: The epochs that are done, in order.
+        step: Steps done of the running epoch, 0 between epochs.
     """
 
-    def __init__(self, total: int, device: torch.device) -> None:
-        self._most = max(MAX_SKIPPED_IN_A_ROW, round(total * MAX_SKIPPED_SHARE))
-        self._skipped, self._in_a_row, self._longest = torch.zeros(3, dtype=torch.int32, device=device).unbind()
+    def __init__(
+        self,
+        detector: nn.Module,
+        batches: BatchSource,
+        settings: TrainSettings,
+        *,
+        seed: int,
+        micro_batch: int | None = None,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.history: list[EpochReport] = []
+        self.step = 0
+        self._detector, self._batches, self._settings, self._seed = detector, batches, settings, seed
+        self._device = next(detector.parameters()).device
+        self._total = len(batches) * settings.epochs
+        self._optimizer = build_optimizer(detector, settings)
+        self._highest_rate = self._optimizer.param_groups[0]["lr"]
+        self._guard = SkipGuard(self._total, self._device)
+        # of the running epoch: sum of the losses of the steps that were taken, number of these, seconds
+        self._losses = torch.zeros(2, dtype=torch.float64, device=self._device)
+        self._seconds = 0.0
+        self._generators: dict[str, Tensor] = {}  # after the last step
+        self._at_once = ImagesAtOnce(micro_batch or settings.batch_size)
+        self._note = note
 
-    def count(self, finite: Tensor, done: int) -> None:
-        """Count the step that makes it ``done`` steps, and read the counts if it is time to."""
-        skipped = (~finite).int()
-        self._skipped = self._skipped + skipped
-        self._in_a_row = (self._in_a_row + 1) * skipped
-        self._longest = torch.maximum(self._longest, self._in_a_row)
-        if done % STEPS_PER_READING == 0:
-            self.read(done)
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that are finished."""
+        return len(self.history)
 
-    def read(self, done: int) -> int:
-        """Return how many of the ``done`` steps were skipped; waits for the device.
+    @property
+    def steps_done(self) -> int:
+        """Steps of the whole training that are finished."""
+        return self.epochs_done * len(self._batches) + self.step
+
+    @property
+    def micro_batch(self) -> int:
+        """Images at once, at most; half as many after each time that memory ran out."""
+        return self._at_once.size
+
+    def run(
+        self,
+        *,
+        on_step: Callable[[int, int], None] = lambda *_: None,
+        on_epoch: Callable[[EpochReport], None] = lambda *_: None,
+    ) -> int:
+        """Train until all epochs are done, from where it stands, and return the number of steps that were skipped.
+
+        A step that does not fit into memory is tried again with half as many images at once, and so are all after it.
+
+        Args:
+            on_step: Called after each step with (steps done, all steps); may raise to stop, and :meth:`state` is then
+                that after this step. On CUDA the device may be some steps behind.
+            on_epoch: Called after each epoch, when :meth:`state` is that between epochs; may raise to stop.
 
         Raises:
-            DivergenceError: If these were too many.
+            DivergenceError: If too many steps had losses or gradients that are not finite.
+            OutOfMemoryError: If not even one image fits into memory.
         """
-        skipped, longest = torch.stack((self._skipped, self._longest)).tolist()
-        if longest >= MAX_SKIPPED_IN_A_ROW or skipped > self._most:
-            raise DivergenceError(
-                f"training diverged: {skipped} of {done} steps had a loss or gradient that is not finite",
-                fix="lower [train] learning_rate or clip_norm, or lengthen warmup",
-            )
-        return int(skipped)
+        while self.epochs_done < self._settings.epochs:
+            self._run_epoch(on_step)
+            on_epoch(self._end_epoch())
+        return self._guard.read(self.steps_done)
+
+    def state(self) -> TrainingState:
+        """All that the rest of the training depends on, copied; complete after any step."""
+        tensors = {**self._tensors(), **(self._generators if self.step else {})}
+        history = [{**asdict(each), "loss": None if math.isnan(each.loss) else each.loss} for each in self.history]
+        return TrainingState(
+            tensors={name: each.detach().to("cpu", copy=True).contiguous() for name, each in tensors.items()},
+            values={**self._identity(), "step": self.step, "seconds": self._seconds, "history": history},
+        )
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from ``state``, which another training of the same detector, batches, recipe and seed gave.
+
+        Raises:
+            CheckpointError: If it does not fit; nothing is changed then.
+        """
+        step, seconds, history = self._progress(state.values)
+        tensors = self._tensors()
+        generators = generator_states(self._device) if step else {}
+        problem = misfit({**tensors, **generators}, state.tensors)
+        if problem is not None:
+            raise _unfit(problem)
+        generators = {name: state.tensors[name].clone() for name in generators}
+        if step:
+            try:
+                check_generators(generators, self._device)
+            except RuntimeError as error:
+                raise _unfit(f"the random numbers have no state ({error})") from error
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                tensor.copy_(state.tensors[name])
+        self.step, self._seconds, self.history, self._generators = step, seconds, history, generators
+
+    def _run_epoch(self, on_step: Callable[[int, int], None]) -> None:
+        self._detector.train()  # an evaluation between two epochs leaves it in another mode
+        if self.step:
+            set_generators(self._generators, self._device)
+        else:
+            seed_generators(self._seed, self.epochs_done)
+        before = time.perf_counter()
+        for batch in self._batches.epoch(self.epochs_done, self.step):
+            loss, finite = self._train_step(batch)
+            self._losses += torch.stack((loss.double().where(finite, 0.0), finite.double()))
+            self.step += 1
+            self._generators = generator_states(self._device)
+            now = time.perf_counter()
+            self._seconds, before = self._seconds + now - before, now
+            self._guard.count(finite, self.steps_done)
+            on_step(self.steps_done, self._total)
+
+    def _train_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        # Not by a scheduler of torch's, which warns about a first step that was skipped.
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._highest_rate * warmup_cosine(self.steps_done, self._total, self._settings.warmup)
+
+        def gradients(images: int) -> Tensor:
+            self._optimizer.zero_grad()
+            return accumulate_gradients(self._detector, batch, images)
+
+        def give_way(text: str) -> None:
+            self._optimizer.zero_grad()
+            self._note(text)
+
+        loss = self._at_once.run(gradients, len(batch), give_way)
+        return loss, apply_gradients(self._detector, loss, self._optimizer, self._settings.clip_norm)
+
+    def _end_epoch(self) -> EpochReport:
+        skipped = self._guard.read(self.steps_done)
+        total, taken = self._losses.tolist()
+        report = EpochReport(
+            epoch=self.epochs_done + 1,
+            epochs=self._settings.epochs,
+            loss=total / taken if taken else math.nan,
+            skipped_steps=skipped,
+            seconds=self._seconds,
+        )
+        self.history.append(report)
+        self.step, self._seconds, self._generators = 0, 0.0, {}
+        self._losses.zero_()
+        return report
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The tensors themselves, all but the random numbers; whatever is added here is stored and restored."""
+        moments = {
+            f"optimizer.{name}.{key}": value
+            for name, parameter in self._detector.named_parameters()
+            for key, value in self._optimizer.state[parameter].items()
+        }
+        model = {f"model.{name}": value for name, value in self._detector.state_dict().items()}
+        return {**model, **moments, "skips": self._guard.counts, "losses": self._losses}
+
+    def _identity(self) -> dict[str, Any]:
+        """What a state must have in common with this training, besides the shapes of the tensors."""
+        return {"seed": self._seed, "epochs": self._settings.epochs, "steps_per_epoch": len(self._batches)}
+
+    def _progress(self, values: Mapping[str, Any]) -> tuple[int, float, list[EpochReport]]:
+        """Step, seconds and history of a state.
+
+        Raises:
+            CheckpointError: If they are those of another training, or of none.
+        """
+        for name, mine in self._identity().items():
+            if values.get(name) != mine:
+                raise _unfit(f"{name} is {values.get(name)} instead of {mine}")
+        step, seconds, epochs = values.get("step"), values.get("seconds"), values.get("history")
+        if not isinstance(step, int) or not isinstance(seconds, float) or not isinstance(epochs, Sequence):
+            raise _unfit("step, seconds or history are missing")
+        history = [_report(each) for each in epochs]
+        numbers = [each.epoch for each in history]
+        left = self._settings.epochs - len(history)
+        if numbers != list(range(1, len(history) + 1)) or not 0 <= step <= len(self._batches) * min(left, 1):
+            raise _unfit(f"step {step} after the epochs {numbers} is none of this training")
+        return step, seconds, history
+
+
+def _report(values: Any) -> EpochReport:
+    if not isinstance(values, Mapping) or values.keys() != {field.name for field in fields(EpochReport)}:
+        raise _unfit("an epoch of the history has other fields")
+    report = EpochReport(**{**values, "loss": math.nan if values["loss"] is None else values["loss"]})
+    if not all(isinstance(value, int | float) for value in asdict(report).values()):
+        raise _unfit("an epoch of the history has values that are no numbers")
+    return report
+
+
+def _unfit(problem: str) -> CheckpointError:
+    return CheckpointError(f"state of another training: {problem}", fix="restore a state of this very training")

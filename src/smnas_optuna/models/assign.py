@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -17,13 +18,55 @@ from smnas_optuna.models.boxes import box_areas, gather_rows, intersections, pai
 CROWD_SHARE = 0.5
 """Background of which more than this share lies on a crowd region may hold objects: it is not looked at."""
 
-RandomKeys = Callable[[Tensor], Tensor]
-"""Makes random numbers in [0, 1) of the shape and on the device of what it is given."""
+RandomKeys = Callable[[Tensor, "Purpose", int], Tensor]
+"""Makes random numbers in [0, 1), Tensor[B, N], of int64 seeds Tensor[B], of what they are for, and of N."""
 
 
-def random_keys(like: Tensor) -> Tensor:
-    """Float32 numbers in [0, 1) from torch's global generator, Tensor[B, N]."""
-    return torch.rand(like.shape, device=like.device)
+class Purpose(IntEnum):
+    """What random keys choose; those of one purpose say nothing about those of another."""
+
+    RPN_SAMPLES = 0
+    SHAPE_SAMPLES = 1
+    GUIDED_SAMPLES = 2
+    ROI_SAMPLES = 3
+
+
+def random_keys(seeds: Tensor, purpose: Purpose, count: int) -> Tensor:
+    """Float32 numbers in [0, 1), Tensor[B, count], on the seeds' device: a hash of seed, purpose and position alone.
+
+    The numbers of an image are thus the same in any part of its batch, and on every device. Seed and purpose make two
+    32-bit words, by SplitMix64 (Steele et al. 2014, figure 16); position and words make a number by Wellons' hash of
+    two rounds (https://nullprogram.com/blog/2018/07/31/), the first word added before, the second between the rounds.
+    Multiplications of integers wrap around, and a shift to the right fills up with the sign, which the masks take away.
+
+    Args:
+        seeds: int64 Tensor[B].
+        purpose: What the numbers are for.
+        count: Numbers an image.
+    """
+    words = _splitmix64(seeds, purpose).view(torch.int32).view(-1, 2, 1)
+    bits = torch.arange(count, dtype=torch.int32, device=seeds.device) + words[:, 0]
+    bits ^= (bits >> 16).bitwise_and_(0xFFFF)
+    bits *= 0x7FEB352D
+    bits += words[:, 1]
+    bits ^= (bits >> 15).bitwise_and_(0x1FFFF)
+    bits *= _signed(0x846CA68B, 32)
+    bits ^= (bits >> 16).bitwise_and_(0xFFFF)
+    return (bits >> 8).bitwise_and_(0xFFFFFF).float().mul_(2**-24)
+
+
+def _splitmix64(seeds: Tensor, number: int) -> Tensor:
+    """The ``number``-th output (from 0) of SplitMix64 generators of these seeds, int64 Tensor[B]."""
+    state = seeds + _signed(0x9E3779B97F4A7C15 * (number + 1), 64)
+    state = (state ^ ((state >> 30) & (2**34 - 1))) * _signed(0xBF58476D1CE4E5B9, 64)
+    state = (state ^ ((state >> 27) & (2**37 - 1))) * _signed(0x94D049BB133111EB, 64)
+    return state ^ ((state >> 31) & (2**33 - 1))
+
+
+def _signed(value: int, bits: int) -> int:
+    """The signed integer that has the lowest ``bits`` bits of ``value``."""
+    value %= 2**bits
+    return value - 2**bits if value >= 2 ** (bits - 1) else value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

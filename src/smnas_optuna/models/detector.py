@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -59,13 +60,13 @@ class Detector(nn.Module):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The training losses by name, each Tensor[] in float32, averaged over the images of the batch."""
         features = self.features(batch)
-        with torch.autocast(batch.images.device.type, enabled=False):
+        with _full_precision(batch.images.device):
             return self.head.losses(features, batch)  # type: ignore[no-any-return, operator]
 
     def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
         """Boxes Tensor[D, 4] in pixels of the original images, labels and scores Tensor[D], highest score first."""
         features = self.features(batch)
-        with torch.autocast(batch.images.device.type, enabled=False):
+        with _full_precision(batch.images.device):
             detections = self.head.detect(features, batch)  # type: ignore[operator]
         scales = (batch.original_sizes / batch.sizes).flip(1).repeat(1, 2)  # (height, width) -> (x, y, x, y)
         return [{**d, "boxes": d["boxes"] * scale} for d, scale in zip(detections, scales, strict=True)]
@@ -85,7 +86,10 @@ class Detector(nn.Module):
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """Losses or detections of a list of images; see :func:`smnas_optuna.models.build_detector`."""
+        """Losses or detections of a list of images; see :func:`smnas_optuna.models.build_detector`.
+
+        In training, what is sampled is drawn from torch's global generator.
+        """
         if self.training and targets is None:
             raise ValueError("targets must be given in training mode, but got None")
         batches = self._batches(images, targets if self.training else None)
@@ -121,7 +125,10 @@ class Detector(nn.Module):
         resized = torch.tensor(sizes, device=device)
         scales = (resized / given).flip(1).repeat(1, 2)
         if targets is None:
+            seeds = given.new_zeros(len(images))
             targets = [{"boxes": scales.new_zeros(0, 4), "labels": given.new_zeros(0)} for _ in images]
+        else:
+            seeds = torch.randint(2**63 - 1, (len(images),), device=device)
         boxes = [target["boxes"] * scale for target, scale in zip(targets, scales, strict=True)]
         labels = pad_sequence([target["labels"] for target in targets], batch_first=True)
         return Batch(
@@ -133,7 +140,15 @@ class Detector(nn.Module):
             image_ids=torch.arange(len(images), device=device),
             sizes=resized,
             original_sizes=given,
+            seeds=seeds,
         )
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """No autocast inside, on devices that have one; the meta device has none."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def resize(image: Tensor, height: int, width: int) -> Tensor:

@@ -17,7 +17,7 @@ from torchvision.ops import DeformConv2d
 
 from smnas_optuna.batch import Batch
 from smnas_optuna.models.anchors import PyramidAnchors
-from smnas_optuna.models.assign import Matches, RandomKeys, match, mean_over_images, random_keys, sample
+from smnas_optuna.models.assign import Matches, Purpose, RandomKeys, match, mean_over_images, random_keys, sample
 from smnas_optuna.models.boxes import decode_boxes, gather_rows, pairwise_iou
 from smnas_optuna.models.losses import focal_losses, shape_losses
 from smnas_optuna.models.proposals import LevelOutput, Proposals, flatten_level, select_proposals
@@ -94,7 +94,11 @@ class GuidedRpn(nn.Module):
         maps = list(features.values())
         outputs, shapes, locations = self._outputs(features)
         matches = self.shape_targets(maps, batch)
-        chosen = sample(matches.positive, matches.negative, self.samples, POSITIVE_SHARE, self.keys(matches.index))
+        places = matches.index.shape[1]
+        shape_keys, box_keys = (
+            self.keys(batch.seeds, purpose, places) for purpose in (Purpose.SHAPE_SAMPLES, Purpose.GUIDED_SAMPLES)
+        )
+        chosen = sample(matches.positive, matches.negative, self.samples, POSITIVE_SHARE, shape_keys)
         predicted = gather_rows(torch.cat(shapes, dim=1), chosen.index)
         wanted = gather_rows(matches.boxes(batch), chosen.index)
         shape_loss = shape_losses(predicted, wanted, chosen.positive)
@@ -103,7 +107,7 @@ class GuidedRpn(nn.Module):
         losses = {
             "loss_anchor_location": self._location_loss(maps, locations, batch),
             "loss_anchor_shape": mean_over_images(shape_loss, chosen.positive.sum(dim=1)),
-            **proposal_losses(outputs, anchored, batch, self.samples, self.keys, BOX_WEIGHTS),
+            **proposal_losses(outputs, anchored, batch, self.samples, box_keys, BOX_WEIGHTS),
         }
         proposals = select_proposals(
             outputs, batch.sizes, self.num_proposals, weights=BOX_WEIGHTS, fixed_time=batch.images.is_cuda

@@ -24,6 +24,8 @@ def exact_nms(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou:
         iou: A box that overlaps a kept one of higher score by more than this is dropped.
     """
     keep = torch.zeros_like(valid)
+    if valid.is_meta:  # shapes only
+        return keep
     groups = groups.expand_as(valid)
     for image in range(len(boxes)):
         places = valid[image].nonzero()[:, 0]

@@ -15,7 +15,7 @@ from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.ops import batched_nms
 
 from smnas_optuna.batch import Batch
-from smnas_optuna.models.assign import Matches, RandomKeys, match, mean_over_images, random_keys, sample
+from smnas_optuna.models.assign import Matches, Purpose, RandomKeys, match, mean_over_images, random_keys, sample
 from smnas_optuna.models.boxes import (
     Weights,
     clip_boxes,
@@ -180,7 +180,8 @@ class RoiHead(nn.Module):
         there = torch.cat((proposals.valid, batch.objects), dim=1)
         threshold = self.recipes[0].positive_iou
         found = match(batch, candidates, high=threshold, low=threshold, best_for_each_box=False)
-        chosen = sample(found.positive & there, found.negative & there, self.samples, POSITIVE_SHARE, self.keys(there))
+        keys = self.keys(batch.seeds, Purpose.ROI_SAMPLES, there.shape[1])
+        chosen = sample(found.positive & there, found.negative & there, self.samples, POSITIVE_SHARE, keys)
         matches = Matches(
             index=found.index.gather(1, chosen.index), positive=chosen.positive, negative=chosen.used & ~chosen.positive
         )

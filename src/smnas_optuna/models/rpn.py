@@ -8,7 +8,7 @@ from torchvision.models.detection.rpn import RPNHead
 
 from smnas_optuna.batch import Batch
 from smnas_optuna.models.anchors import PyramidAnchors
-from smnas_optuna.models.assign import Matches, RandomKeys, match, mean_over_images, random_keys, sample
+from smnas_optuna.models.assign import Matches, Purpose, RandomKeys, match, mean_over_images, random_keys, sample
 from smnas_optuna.models.boxes import encode_boxes, gather_rows
 from smnas_optuna.models.losses import binary_losses, box_losses
 from smnas_optuna.models.proposals import LevelOutput, Proposals, flatten_level, select_proposals
@@ -59,7 +59,8 @@ class Rpn(nn.Module):
         levels = self._outputs(features)
         references = torch.cat([level.references for level in levels], dim=-2)
         matches = match(batch, references, high=POSITIVE_IOU, low=NEGATIVE_IOU, best_for_each_box=True)
-        losses = proposal_losses(levels, matches, batch, self.samples, self.keys, NO_WEIGHTS)
+        keys = self.keys(batch.seeds, Purpose.RPN_SAMPLES, len(references))
+        losses = proposal_losses(levels, matches, batch, self.samples, keys, NO_WEIGHTS)
         proposals = select_proposals(
             levels, batch.sizes, self.train_proposals, weights=NO_WEIGHTS, fixed_time=batch.images.is_cuda
         )
@@ -82,14 +83,17 @@ def proposal_losses(
     matches: Matches,
     batch: Batch,
     count: int,
-    keys: RandomKeys,
+    keys: Tensor,
     weights: tuple[float, float, float, float],
 ) -> dict[str, Tensor]:
-    """Objectness and box loss of ``count`` sampled references an image, half of them positive at most."""
+    """Objectness and box loss of ``count`` references an image, half of them positive at most.
+
+    Those of the largest ``keys``, Tensor[B, A] in [0, 1), are looked at.
+    """
     logits = torch.cat([level.logits for level in levels], dim=1)
     deltas = torch.cat([level.deltas for level in levels], dim=1)
     references = torch.cat([level.references for level in levels], dim=-2).expand(len(batch), -1, -1)
-    chosen = sample(matches.positive, matches.negative, count, POSITIVE_SHARE, keys(logits))
+    chosen = sample(matches.positive, matches.negative, count, POSITIVE_SHARE, keys)
     targets = encode_boxes(
         gather_rows(matches.boxes(batch), chosen.index), gather_rows(references, chosen.index), weights
     )
