@@ -107,6 +107,21 @@ def test_an_incomplete_file_is_made_anew(dataset: CocoDataset, tmp_path: Path) -
     assert not (tmp_path / "some.pixels.tmp").exists()
 
 
+@pytest.mark.parametrize("row", [0, 4])
+def test_a_file_with_other_pixels_is_made_anew(row: int, dataset: CocoDataset, tmp_path: Path) -> None:
+    file = tmp_path / "some.pixels"
+    cache = ImageCache(dataset, long=60, short=30, file=file)
+    size = cache.num_bytes // len(dataset.images)
+    whole = bytearray(file.read_bytes())
+    spoiled = whole[: row * size] + bytes(size) + whole[(row + 1) * size :]
+    file.unlink()  # what is mapped must not change under the feet of its users
+    file.write_bytes(spoiled)
+
+    ImageCache(dataset, long=60, short=30, file=file)
+
+    assert file.read_bytes() == whole
+
+
 def test_nothing_is_left_of_a_file_that_could_not_be_finished(dataset: CocoDataset, tmp_path: Path) -> None:
     dataset.images[3].path.write_bytes(b"")
     file = tmp_path / "pixels" / "some.pixels"

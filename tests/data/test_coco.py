@@ -11,6 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from smnas_optuna.data import CocoDataset, load_coco
+from smnas_optuna.data.quote import quote
 from smnas_optuna.errors import DataError
 
 Document = dict[str, Any]
@@ -98,7 +99,8 @@ BAD_FILES = {
     "missing": (None, "there is no such annotation file"),
     "not JSON": ("{'images': 1}", "this is not JSON: Expecting property name"),
     "binary": (b"\xff\xd8\xff\xe0", "this is not JSON"),
-    "nested too deeply": ("[" * 200_000, "this is not JSON"),
+    "nested too deeply": ("[" * 200_000, "this is not JSON: lists or objects are nested too deeply"),
+    "a number without end": ("9" * 5_000, "this is not JSON: Exceeds the limit (4300 digits)"),
     "a list": ("[]", "this is not COCO: the file holds a list"),
     "no images key": ('{"annotations": [], "categories": []}', "this is not COCO: there is no 'images'"),
     "images no list": (
@@ -204,8 +206,8 @@ BAD_ROWS: dict[str, tuple[Callable[[Document], None], str, str]] = {
         "1 of 2 annotations belong to a category that is not in the file",
         "annotation 87 has category_id 4",
     ),
-    "image missing": (_set("images", 1, file_name="c.png"), "1 of 2 images are missing", "image 9, "),
-    "image a folder": (_set("images", 1, file_name="."), "1 of 2 images are missing", "image 9, "),
+    "image missing": (_set("images", 1, file_name="c.png"), "1 of 2 images are missing or no files", "image 9, "),
+    "image a folder": (_set("images", 1, file_name="."), "1 of 2 images are missing or no files", "image 9, "),
     "image outside": (
         _set("images", 1, file_name="../images/b.png"),
         "1 of 2 images lie outside the image folder",
@@ -256,7 +258,7 @@ def test_refuses_a_bad_box_or_leaves_it_out(bbox: list[object], fault: str, docu
         _load(document, tmp_path)
     dataset = _load(document, tmp_path, drop_empty_boxes=True)
 
-    first = f"annotation 87 of image 7, bbox {json.loads(json.dumps(bbox))} (x, y, width, height in pixels)"
+    first = f"annotation 87 of image 7, bbox {quote(json.loads(json.dumps(bbox)))} (x, y, width, height in pixels)"
     assert str(error.value).splitlines() == [
         f"{tmp_path / 'train.json'}: 1 of 2 annotations have a box {fault}",
         f"  first: {first}",
@@ -265,3 +267,19 @@ def test_refuses_a_bad_box_or_leaves_it_out(bbox: list[object], fault: str, docu
     assert dataset.notes == (f"1 annotations with a box {fault}: left out",)
     assert [row["id"] for row in dataset.annotations] == [86]
     assert len(dataset.images[0].boxes) == 1
+
+
+@pytest.mark.parametrize("area", [None, math.nan, math.inf, -1, 1e11, 10**400, "7", True, [7]])
+def test_an_area_that_is_none_is_that_of_the_box(area: object, document: Document, tmp_path: Path) -> None:
+    document["annotations"][0]["area"] = area
+
+    assert _load(document, tmp_path).annotations[0]["area"] == 10 * 20
+
+
+def test_a_box_far_over_the_border_is_still_an_object_to_pycocotools(document: Document, tmp_path: Path) -> None:
+    document["annotations"][1]["bbox"] = [10, 20, 1e9, 1e9]
+
+    dataset = _load(document, tmp_path)
+
+    assert dataset.annotations[1]["area"] == 1e10  # with more, pycocotools leaves it out
+    assert dataset.images[0].boxes[1].tolist() == [10, 20, 60, 40]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +135,7 @@ def test_another_size_than_stated_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read")  # Pillow says so before it gives up
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "gif", "bmp", "webp"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "gif", "bmp", "webp", "avif", "jp2", "ppm"])
 def test_a_truncated_image_is_refused_wherever_it_ends(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"image.{suffix}"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)).save(path)
@@ -151,7 +152,7 @@ def test_a_file_that_is_no_image_or_not_there_is_refused(tmp_path: Path) -> None
     with pytest.raises(DataError, match=rf"^{path}: there is no such image"):
         decode_image(path, HEIGHT, WIDTH)
     path.write_text("no image")
-    with pytest.raises(DataError, match=rf"^{path}: the image cannot be read: cannot identify image file"):
+    with pytest.raises(DataError, match=rf"^{path}: the image cannot be read: cannot identify it as any of "):
         decode_image(path, HEIGHT, WIDTH)
 
 
@@ -193,13 +194,25 @@ def test_the_second_start_decodes_nothing_and_a_changed_image_again(tmp_path: Pa
     assert progress == [(1, 1)]
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[1]", '{"a": 1}'])
-def test_a_damaged_index_is_made_anew(damage: str, tmp_path: Path) -> None:
+DAMAGE: dict[str, Callable[[str], str]] = {
+    "empty": lambda _: "",
+    "cut": lambda whole: whole[:9],
+    "a list": lambda _: "[1]",
+    "numbers": lambda whole: re.sub(r': "[^"]*"', ": 1", whole),
+    "no hashes": lambda whole: re.sub(r': "[^"]*"', ': "zz"', whole),
+    "long hashes": lambda whole: re.sub(r': "[^"]*"', f': "{"0" * 10**6}"', whole),
+    "nested": lambda _: "[" * 200_000,
+    "lists": lambda whole: re.sub(r': "[^"]*"', ": [[[]]]", whole),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_index_is_made_anew(damage: Callable[[str], str], tmp_path: Path) -> None:
     records = _write_noise(tmp_path, 2)
     index_file = tmp_path / "index.json"
     hashes = index_content(records, index_file)
     whole = index_file.read_text()
-    index_file.write_text(damage)
+    index_file.write_text(damage(whole))
 
     assert index_content(records, index_file) == hashes
     assert index_file.read_text() == whole

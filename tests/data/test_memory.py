@@ -24,5 +24,11 @@ def test_a_container_may_have_less(tmp_path: Path) -> None:
     assert free_memory(_meminfo(tmp_path), tmp_path) == 1000 * 1024
 
 
+def test_an_account_without_that_line_is_none(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 2000 kB\n")
+
+    assert free_memory(tmp_path / "meminfo", tmp_path) > 2**20
+
+
 def test_without_an_account_of_the_machine_the_system_is_asked(tmp_path: Path) -> None:
     assert free_memory(tmp_path / "none", tmp_path) > 2**20

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from smnas_optuna.config import ShapesSettings
 from smnas_optuna.data.scenes import CLASSES, MIN_VISIBLE, Scene, annotate, draw_scene, rasterise
 from smnas_optuna.data.shapes import make_shapes
 from smnas_optuna.errors import DataError
+from tests.data.hostile import check_message, time_limit
 
 SETTINGS = ShapesSettings(train_images=20, val_images=8, seed=3)
 TINY = ShapesSettings(train_images=3, val_images=2, width=64, height=64)
@@ -289,3 +291,40 @@ def test_a_folder_that_cannot_be_written_is_a_data_error(tmp_path: Path) -> None
 
     with pytest.raises(DataError, match=r"cannot write the drawn data set: .*\n  fix: make room there"):
         make_shapes(tmp_path / "file" / "set", TINY)
+
+
+MARKERS = {
+    "nested": "[" * 200_000,
+    "no text": b"\xff\xfe\xff",
+    "values that act": json.dumps(dict.fromkeys(("format_version", *TINY.model_dump()), "\x1b[31m\n" * 99)),
+    "values without end": json.dumps({key: list(range(10**5)) for key in ("format_version", *TINY.model_dump())}),
+}
+
+
+@pytest.mark.parametrize("marker", MARKERS.values(), ids=MARKERS)
+def test_a_hostile_marker_is_refused_in_a_short_line(marker: str | bytes, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    (root / "shapes.json").write_bytes(marker if isinstance(marker, bytes) else marker.encode())
+
+    with (
+        time_limit(),
+        pytest.raises(DataError, match=r"set: holds (something else|a drawn data set made with)") as error,
+    ):
+        make_shapes(root, TINY)
+
+    check_message(error.value)
+
+
+def test_a_pipe_for_a_marker_is_not_waited_for(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    os.mkfifo(root / "shapes.json")
+
+    with time_limit(1), pytest.raises(DataError, match="holds something else than the drawn data set"):
+        make_shapes(root, TINY)
+
+
+def test_a_name_too_long_is_a_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot write the drawn data set: File name too long"):
+        make_shapes(tmp_path / ("x" * 300), TINY)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from reprlib import Repr
-from typing import Any
+from typing import Any, TypeVar
 
+from smnas_optuna.data.json_file import read_json
+from smnas_optuna.data.memory import free_memory
+from smnas_optuna.data.quote import quote, quote_error
 from smnas_optuna.errors import DataError
 
 Row = dict[str, Any]
+Item = TypeVar("Item")
 
 _MAX_ID = 2**63 - 1  # ids travel in int64 tensors
-_MAX_AREA = 1e18
+MAX_AREA = 1e10
+"""Square pixels; pycocotools leaves out an object with more, and no image has as many."""
 _FORMAT_FIX = "write the file in COCO's format: https://cocodataset.org/#format-data"
-_SHORT = Repr()
-_SHORT.maxstring = _SHORT.maxother = 80
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +29,7 @@ class AnnotationFile:
     Attributes:
         images: ``id``, ``file_name``, ``height`` and ``width`` (pixels, at least 1).
         annotations: ``id``, ``image_id``, ``category_id``, ``bbox`` (as written: not looked at yet), ``area`` (square
-            pixels, NaN if none is stated) and ``iscrowd`` (0 or 1).
+            pixels, at most ``MAX_AREA``; NaN if none is stated) and ``iscrowd`` (0 or 1).
         categories: ``id`` and ``name``, ids ascending.
     """
 
@@ -37,14 +38,19 @@ class AnnotationFile:
     categories: list[Row]
 
 
-def read_annotation_file(path: Path) -> AnnotationFile:
+def read_annotation_file(path: Path, *, free_bytes: Callable[[], int] = free_memory) -> AnnotationFile:
     """The rows of ``path``.
 
+    Args:
+        path: The file.
+        free_bytes: Gives the free memory in bytes.
+
     Raises:
-        DataError: If the file cannot be read, is not JSON, or not COCO: a list, a field, an image or a category is
-            missing, a field is of another kind, an id is used twice, or there are no images or no categories.
+        DataError: If the file cannot be read, is not JSON, does not fit into memory, or is not COCO: a list, a field,
+            an image or a category is missing, a field is of another kind, an id is used twice, or there are no images
+            or no categories.
     """
-    document = _read_json(path)
+    document = _read_document(path, free_bytes)
     categories = _read_table(document, "categories", path)
     images = _read_table(document, "images", path)
     annotations = _read_table(document, "annotations", path)
@@ -55,38 +61,45 @@ def read_annotation_file(path: Path) -> AnnotationFile:
         _refuse_double_ids(rows, name, path)
     _refuse_unknown(annotations, "image_id", {row["id"] for row in images}, path)
     _refuse_unknown(annotations, "category_id", {row["id"] for row in categories}, path)
-    return AnnotationFile(
-        images=images, annotations=annotations, categories=sorted(categories, key=lambda row: int(row["id"]))
-    )
+    categories.sort(key=lambda row: int(row["id"]))
+    return AnnotationFile(images=images, annotations=annotations, categories=categories)
 
 
-def refuse(path: Path, offenders: Sequence[str], rule: str, *, total: int, fix: str) -> None:
+def refuse(
+    path: Path, offenders: Sequence[Item], describe: Callable[[Item], str], rule: str, *, total: int, fix: str
+) -> None:
     """Raise a DataError if there are ``offenders``: ``path: 2 of 7 annotations ...``, and the first one.
 
     Args:
         path: The annotation file.
-        offenders: A description of each.
+        offenders: What breaks the rule; there may be millions.
+        describe: Gives one line about one of them.
         rule: What they do wrong, beginning with what they are: ``"annotations share an id"``.
         total: How many were looked at.
         fix: What the user can do.
     """
     if offenders:
-        raise DataError(f"{path}: {len(offenders)} of {total} {rule}", first=offenders[0], fix=fix)
+        raise DataError(f"{path}: {len(offenders)} of {total} {rule}", first=describe(offenders[0]), fix=fix)
 
 
-def _read_json(path: Path) -> Row:
+def _read_document(path: Path, free_bytes: Callable[[], int]) -> Row:
     try:
-        document = json.loads(path.read_bytes())
+        document = read_json(path, free_bytes)
     except FileNotFoundError as error:
         raise DataError(
             f"{path}: there is no such annotation file", fix="name the file in [data] of study.toml, relative to --data"
         ) from error
     except OSError as error:
         raise DataError(
-            f"{path}: the annotation file cannot be read: {error.strerror}", fix="make it a readable file"
+            f"{path}: the annotation file cannot be read: {quote_error(error)}", fix="make it a readable file"
         ) from error
-    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        raise DataError(f"{path}: this is not JSON: {error}", fix=_FORMAT_FIX) from error
+    except MemoryError as error:
+        raise DataError(
+            f"{path}: the annotation file does not fit into memory: {quote_error(error)}",
+            fix="take out what is not needed, such as segmentations, or free memory",
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{path}: this is not JSON: {quote_error(error)}", fix=_FORMAT_FIX) from error
     if not isinstance(document, dict):
         raise DataError(f"{path}: this is not COCO: the file holds a {type(document).__name__}", fix=_FORMAT_FIX)
     return document
@@ -113,7 +126,7 @@ def _area(value: object) -> float:
     # an annotation whose box is not a number has no such area either: the box decides what becomes of it
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
-    return float(value) if 0 <= value < _MAX_AREA else math.nan
+    return float(value) if 0 <= value <= MAX_AREA else math.nan
 
 
 def _crowd(value: object) -> int | None:
@@ -146,35 +159,43 @@ def _read_table(document: Row, name: str, path: Path) -> list[Row]:
         raise DataError(f"{path}: this is not COCO: {what}", fix=_FORMAT_FIX)
     fields = _FIELDS[name]
     table: list[Row] = []
-    offenders: list[str] = []
+    offenders: list[int] = []
     for position, row in enumerate(rows):
-        if not isinstance(row, dict):
-            offenders.append(f"{name}[{position}] is {_SHORT.repr(row)}")
-            continue
-        values = {field: read(row.get(field)) for field, read in fields.items()}
-        wrong = next((field for field, value in values.items() if value is None), None)
-        if wrong is None:
+        values = {field: read(row.get(field)) for field, read in fields.items()} if isinstance(row, dict) else {}
+        if values and None not in values.values():
             table.append(values)
         else:
-            what = f"'{wrong}' is {_SHORT.repr(row[wrong])}" if wrong in row else f"has no '{wrong}'"
-            offenders.append(f"{name}[{position}] {what}")
-    refuse(path, offenders, f"{name} are not as in COCO's format", total=len(rows), fix=_FORMAT_FIX)
+            offenders.append(position)
+
+    def describe(position: int) -> str:
+        row = rows[position]
+        if not isinstance(row, dict):
+            return f"{name}[{position}] is {quote(row)}"
+        wrong = next(field for field, read in fields.items() if read(row.get(field)) is None)
+        return f"{name}[{position}] " + (f"'{wrong}' is {quote(row[wrong])}" if wrong in row else f"has no '{wrong}'")
+
+    refuse(path, offenders, describe, f"{name} are not as in COCO's format", total=len(rows), fix=_FORMAT_FIX)
     return table
 
 
 def _refuse_double_ids(rows: Sequence[Row], name: str, path: Path) -> None:
     seen: dict[int, int] = {}
-    offenders: list[str] = []
-    for position, row in enumerate(rows):
-        earlier = seen.setdefault(row["id"], position)
-        if earlier != position:
-            offenders.append(f"{name}[{position}] has id {row['id']}, as {name}[{earlier}] has")
+    offenders = [position for position, row in enumerate(rows) if seen.setdefault(row["id"], position) != position]
+
+    def describe(position: int) -> str:
+        row_id = rows[position]["id"]
+        return f"{name}[{position}] has id {row_id}, as {name}[{seen[row_id]}] has"
+
     fix = "give every one an id of its own"
-    refuse(path, offenders, f"{name} repeat the id of another", total=len(rows), fix=fix)
+    refuse(path, offenders, describe, f"{name} repeat the id of another", total=len(rows), fix=fix)
 
 
 def _refuse_unknown(annotations: Sequence[Row], field: str, known: Collection[int], path: Path) -> None:
-    offenders = [f"annotation {row['id']} has {field} {row[field]}" for row in annotations if row[field] not in known]
-    what = "an image" if field == "image_id" else "a category"
+    offenders = [row for row in annotations if row[field] not in known]
+    rule = f"annotations belong to {'an image' if field == 'image_id' else 'a category'} that is not in the file"
     fix = "remove these annotations, or add what they belong to"
-    refuse(path, offenders, f"annotations belong to {what} that is not in the file", total=len(annotations), fix=fix)
+
+    def describe(row: Row) -> str:
+        return f"annotation {row['id']} has {field} {row[field]}"
+
+    refuse(path, offenders, describe, rule, total=len(annotations), fix=fix)

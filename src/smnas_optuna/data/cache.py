@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
@@ -15,10 +16,20 @@ from PIL import Image
 
 from smnas_optuna.batch import canvas_size, fit_inside
 from smnas_optuna.data.coco import CocoDataset, ImageRecord
-from smnas_optuna.data.images import MEAN_COLOUR, Progress, decode_image, file_identity
+from smnas_optuna.data.images import (
+    MEAN_COLOUR,
+    Progress,
+    decode_image,
+    decoding_bytes,
+    file_identity,
+    quiet_pillow,
+)
 from smnas_optuna.data.memory import free_memory
 from smnas_optuna.data.parallel import map_in_threads
+from smnas_optuna.data.quote import quote_error
 from smnas_optuna.errors import DataError
+
+_COMPARED = 8  # canvases of a file that are compared with what their images give
 
 Note = Callable[[str], None]
 """Called with a sentence for people."""
@@ -34,8 +45,8 @@ class ImageCache:
         dataset: The images; decoded here, once.
         long: Long edge of the input size.
         short: Short edge of the input size.
-        file: Where the pixels are kept instead of in memory. A file that is there is used as it is; otherwise it is
-            written under another name and then renamed.
+        file: Where the pixels are kept instead of in memory. A file that is there is used if it has the right size and
+            some of its canvases, made anew, are the same; otherwise it is written under another name and then renamed.
         on_progress: Told about the images that are being decoded; may raise to stop.
 
     Attributes:
@@ -64,7 +75,8 @@ class ImageCache:
         }
         self.in_memory = file is None
         self._on_progress = on_progress
-        buffer = self._fill_memory() if file is None else self._map(file)
+        with quiet_pillow():
+            buffer = self._fill_memory() if file is None else self._map(file)
         buffer.setflags(write=False)
         self.pixels: dict[bool, NDArray[np.uint8]] = {}
         start = 0
@@ -81,7 +93,9 @@ class ImageCache:
     def _render(self) -> Iterator[NDArray[np.uint8]]:
         """The canvases, landscape ones first."""
         images = (self.dataset.images[index] for rows in self.rows.values() for index in rows)
-        canvases = map_in_threads(lambda image: render(image, self.long, self.short), images)
+        canvases = map_in_threads(
+            lambda image: render(image, self.long, self.short), images, bytes_each=decoding_bytes(self.dataset.images)
+        )
         for done, canvas in enumerate(canvases, start=1):
             self._on_progress(done, len(self.dataset.images))
             yield canvas
@@ -97,14 +111,28 @@ class ImageCache:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(file.with_name(f"{file.name}.lock")):  # who waits here finds the file made
-                if not (file.is_file() and file.stat().st_size == self.num_bytes):
+                if not self._holds(file):
                     self._write(file)
             return np.memmap(file, np.uint8, mode="r")
         except OSError as error:
             raise DataError(
-                f"{file}: the resized images cannot be kept on disk: {error.strerror or error}",
+                f"{file}: the resized images cannot be kept on disk: {quote_error(error)}",
                 fix=f"free {self.num_bytes / 2**20:,.0f} MiB on the disk, or make the folder writable",
             ) from error
+
+    def _holds(self, file: Path) -> bool:
+        """Whether ``file`` has this cache's size and, as far as some of its canvases tell, its pixels.
+
+        A disk that lost power can keep a file's name and size, and have zeros in it.
+        """
+        if not (file.is_file() and file.stat().st_size == self.num_bytes):
+            return False
+        images = [self.dataset.images[index] for rows in self.rows.values() for index in rows]
+        canvases = np.memmap(file, np.uint8, mode="r").reshape(len(images), -1)
+        some = np.linspace(0, len(images) - 1, _COMPARED).astype(int)
+        return all(
+            np.array_equal(canvases[row], render(images[row], self.long, self.short).reshape(-1)) for row in set(some)
+        )
 
     def _write(self, file: Path) -> None:
         temporary = file.with_name(f"{file.name}.tmp")
@@ -112,6 +140,8 @@ class ImageCache:
             with temporary.open("wb") as stream:  # not mapped: a full disk is then an error, and not a signal
                 for canvas in self._render():
                     stream.write(canvas.tobytes())
+                stream.flush()
+                os.fsync(stream.fileno())  # before the file has its name
             temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)
@@ -207,5 +237,6 @@ def _file_name(dataset: CocoDataset, content_hash: str, long: int, short: int) -
     """Names the content, the size, and which image is which: ids say that only together with their files."""
     digest = blake2b(f"{content_hash}|{long}x{short}".encode(), digest_size=12)
     for image in dataset.images:
-        digest.update(f"|{file_identity(image)}".encode())
+        # names of files are bytes, and Python keeps what is not UTF-8 in them as surrogates
+        digest.update(f"|{file_identity(image)}".encode(errors="surrogatepass"))
     return f"{long}x{short}-{digest.hexdigest()}.pixels"

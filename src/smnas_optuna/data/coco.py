@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smnas_optuna.data.annotation_file import Row, read_annotation_file, refuse
+from smnas_optuna.data.annotation_file import MAX_AREA, Row, read_annotation_file, refuse
+from smnas_optuna.data.limits import refuse_crowding, refuse_excess
+from smnas_optuna.data.memory import free_memory
+from smnas_optuna.data.quote import printable_name, quote, quote_error, quote_path
+from smnas_optuna.data.regular_file import check_regular_file
 from smnas_optuna.errors import DataError
 
 _ROUNDING = 1e-3  # pixels; x + width of a box that ends at the border may be a rounding error beyond it
@@ -54,7 +58,8 @@ class CocoDataset:
         source: The annotation file.
         images: In the order of the file.
         category_ids: Ascending, holes allowed; label ``l`` is ``category_ids[l - 1]``.
-        category_names: In the order of ``category_ids``.
+        category_names: In the order of ``category_ids``; one line each, harmless on a terminal (see
+            :func:`smnas_optuna.data.quote.printable_name`), but any text beyond that: HTML is not escaped.
         annotations: As in the file, for the official metric, less those that were left out: ``id``, ``image_id``,
             ``category_id``, ``bbox`` (x, y, width, height in pixels, not clipped), ``area``, ``iscrowd``.
         notes: What was mended, with counts, for people.
@@ -98,22 +103,32 @@ class CocoDataset:
         )
 
 
-def load_coco(annotations: Path, images: Path, *, drop_empty_boxes: bool = False) -> CocoDataset:
+def load_coco(
+    annotations: Path,
+    images: Path,
+    *,
+    drop_empty_boxes: bool = False,
+    free_bytes: Callable[[], int] = free_memory,
+) -> CocoDataset:
     """The data set that ``annotations`` describes, checked; the image files must be there, but are not opened.
 
     Args:
         annotations: A COCO annotation file.
         images: The folder that ``file_name`` is relative to.
         drop_empty_boxes: Leave out annotations whose box has no area, lies outside its image or is not four numbers.
+        free_bytes: Gives the free memory in bytes.
 
     Raises:
-        DataError: If the annotation file cannot be used, an image is missing or lies outside ``images``, or a box
-            cannot be used and ``drop_empty_boxes`` is false.
+        DataError: If the annotation file cannot be used or asks for too much (see :mod:`smnas_optuna.data.limits`), an
+            image is missing or lies outside ``images``, or a box cannot be used and ``drop_empty_boxes`` is false.
     """
-    file = read_annotation_file(annotations)
+    file = read_annotation_file(annotations, free_bytes=free_bytes)
+    refuse_excess(file, annotations)
     paths = _image_paths(file.images, annotations, images)
     boxes, notes = _check_boxes(file.annotations, file.images, annotations, drop=drop_empty_boxes)
     kept = [row for row in file.annotations if row["id"] in boxes]
+    refuse_crowding(Counter(row["image_id"] for row in kept), len(file.images), annotations, free_bytes)
+    names, name_notes = _category_names(file.categories)
     category_ids = tuple(int(row["id"]) for row in file.categories)
     labels = {category_id: position + 1 for position, category_id in enumerate(category_ids)}
     by_image: dict[int, list[Row]] = defaultdict(list)
@@ -123,28 +138,54 @@ def load_coco(annotations: Path, images: Path, *, drop_empty_boxes: bool = False
         source=annotations,
         images=tuple(_record(row, paths[row["id"]], by_image[row["id"]], boxes, labels) for row in file.images),
         category_ids=category_ids,
-        category_names=tuple(row["name"] for row in file.categories),
+        category_names=names,
         annotations=tuple(_with_area(row) for row in kept),
-        notes=notes,
+        notes=(*name_notes, *notes),
     )
 
 
 def _image_paths(rows: Sequence[Row], source: Path, folder: Path) -> dict[int, Path]:
-    outside: list[str] = []
-    missing: list[str] = []
+    """The image files by image id, each of them there.
+
+    No ``file_name`` leads out of ``folder``: an annotation file may come from anywhere. Symbolic links in it, or
+    ``folder`` being one, may: who can make them needs no annotation file, and many keep their images on another disk.
+    """
+    outside: list[Row] = []
+    missing: list[tuple[Row, OSError]] = []
     paths: dict[int, Path] = {}
     for row in rows:
         name = Path(row["file_name"])
-        paths[row["id"]] = path = folder / name
+        paths[row["id"]] = folder / name
         if name.is_absolute() or ".." in name.parts:
-            outside.append(f"image {row['id']}, file_name {row['file_name']!r}")
-        elif not path.is_file():
-            missing.append(f"image {row['id']}, {path}")
+            outside.append(row)
+            continue
+        try:
+            check_regular_file(folder / name)
+        except OSError as error:
+            missing.append((row, error))
+
+    def describe_outside(row: Row) -> str:
+        return f"image {row['id']}, file_name {quote(row['file_name'])}"
+
+    def describe_missing(item: tuple[Row, OSError]) -> str:
+        row, error = item
+        return f"image {row['id']}, {quote_path(paths[row['id']])}: {quote_error(error)}"
+
     fix = f"give file_name relative to {folder}, without '..'"
-    refuse(source, outside, "images lie outside the image folder", total=len(rows), fix=fix)
+    refuse(source, outside, describe_outside, "images lie outside the image folder", total=len(rows), fix=fix)
     fix = "put the files there, or set images (or val_images) in [data] of study.toml to their folder"
-    refuse(source, missing, "images are missing", total=len(rows), fix=fix)
+    refuse(source, missing, describe_missing, "images are missing or no files", total=len(rows), fix=fix)
     return paths
+
+
+def _category_names(rows: Sequence[Row]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Printable names, and a note if they had to be mended; it tells them by their ids."""
+    names = tuple(printable_name(row["name"]) for row in rows)
+    mended = [row["id"] for row, name in zip(rows, names, strict=True) if name != row["name"]]
+    if not mended:
+        return names, ()
+    which = f"{len(mended)} of {len(rows)} categories, first that with id {mended[0]}"
+    return names, (f"{which}, have control characters in their names: replaced by \N{REPLACEMENT CHARACTER}",)
 
 
 _Corners = tuple[float, float, float, float]
@@ -164,7 +205,8 @@ def _check_boxes(
         if fault:
             faults[fault] += 1
             first = first or (
-                f"annotation {row['id']} of image {row['image_id']}, bbox {row['bbox']} (x, y, width, height in pixels)"
+                f"annotation {row['id']} of image {row['image_id']}, "
+                f"bbox {quote(row['bbox'])} (x, y, width, height in pixels)"
             )
         else:
             boxes[row["id"]] = corners
@@ -219,4 +261,4 @@ def _record(
 def _with_area(row: Row) -> Row:
     """``row`` with the area of its box where none is stated."""
     _, _, width, height = row["bbox"]
-    return {**row, "area": row["area"] if row["area"] >= 0 else float(width * height)}
+    return {**row, "area": row["area"] if row["area"] >= 0 else min(float(width * height), MAX_AREA)}

@@ -3,24 +3,53 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import struct
+import warnings
 import zlib
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from smnas_optuna.data.coco import ImageRecord
+from smnas_optuna.data.json_file import read_json
 from smnas_optuna.data.parallel import map_in_threads
+from smnas_optuna.data.quote import quote_error, quote_path
+from smnas_optuna.data.regular_file import check_regular_file
 from smnas_optuna.errors import DataError
 
 MEAN_COLOUR = (124, 116, 104)
 """RGB, 0..255: ImageNet's mean colour, which normalises to nothing; it pads canvases."""
+
+DECODING_BYTES = 16
+"""Memory for each pixel of an image while it is decoded: Pillow's 4 bytes, 4 of a turned copy, and twice the array's 3;
+or Pillow's 4 of a grey value, 4 of the array, 4 of the scaled one, 1 and 3."""
+
+# What cameras, scanners and annotation tools write. Pillow opens more by their content, whatever their names say, and
+# one of them by starting a program: EPS goes to Ghostscript. MPO, of some cameras, is found as JPEG.
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_MAX_FILE = 2**31  # bytes; as many pixels as are possible, at 8 bytes without compression, are 1.4e9
+_MAX_SCANS = 500  # of a JPEG; encoders write about ten. A scan of a few bytes costs a pass over all pixels
+
+_HASH_BYTES = 16
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # what makes an image upright, by its EXIF orientation
+
+_HASH = re.compile(f"[0-9a-f]{{{2 * _HASH_BYTES}}}")
 
 # What Pillow raises on damaged files, depending on the format and on where the damage is.
 _DAMAGE = (
@@ -31,10 +60,14 @@ _DAMAGE = (
     LookupError,
     EOFError,
     OverflowError,
+    RuntimeError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
 )
+
+# Pillow logs what it is about to raise; without a handler, Python would print it on the terminal.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
@@ -43,8 +76,14 @@ Progress = Callable[[int, int], None]
 def decode_image(path: Path, height: int, width: int) -> NDArray[np.uint8]:
     """The pixels of an image file as RGB, uint8 [height, width, 3].
 
-    Any mode becomes RGB: transparency is ignored, 16-bit grey keeps its upper 8 bits. An EXIF rotation is applied if
-    the rotated image has the stated size, and left out if only the image as stored has it: annotation tools do either.
+    Any mode becomes RGB: transparency is ignored, 16-bit grey keeps its upper 8 bits. Of an animation or of several
+    pages, the first one counts. An EXIF rotation is applied if the rotated image has the stated size, and left out if
+    only the image as stored has it: annotation tools do either. EXIF data that cannot be read rotates nothing.
+
+    The size is compared before any pixel is decoded, so that a small file cannot ask for more memory than its
+    annotation states; what that may state has a limit (:data:`smnas_optuna.data.limits.MAX_PIXELS`).
+
+    Pillow may warn about the file: see :func:`quiet_pillow`.
 
     Args:
         path: The image file.
@@ -55,23 +94,40 @@ def decode_image(path: Path, height: int, width: int) -> NDArray[np.uint8]:
         DataError: If the file is missing, is not a whole image, or has another size than stated.
     """
     try:
-        with Image.open(path) as image:
-            upright = _rotate(image, height, width)
-            pixels = None if upright is None else _to_rgb(upright)
-            stored = (image.height, image.width)
+        pixels, stored = _read_pixels(path, height, width)
     except FileNotFoundError as error:
-        raise DataError(f"{path}: there is no such image", fix="put it there, or take it out of the file") from error
+        raise DataError(
+            f"{quote_path(path)}: there is no such image", fix="put it there, or take it out of the file"
+        ) from error
+    except MemoryError as error:
+        raise DataError(
+            f"{quote_path(path)}: the image, {width}x{height} pixels, does not fit into memory",
+            fix="free memory, or make the image smaller",
+        ) from error
     except _DAMAGE as error:
         raise DataError(
-            f"{path}: the image cannot be read: {error}", fix="replace the file, or take it out of the annotation file"
+            f"{quote_path(path)}: the image cannot be read: {quote_error(error)}",
+            fix="replace the file, or take it out of the annotation file",
         ) from error
-    if pixels is None:
-        is_size, stated = f"{stored[1]}x{stored[0]}", f"{width}x{height}"
+    if pixels is None or pixels.shape[:2] != (height, width):
+        is_size = f"{stored[1]}x{stored[0]}" if pixels is None else f"{pixels.shape[1]}x{pixels.shape[0]}"
         raise DataError(
-            f"{path}: the image is {is_size} pixels (width x height), its annotation says {stated}",
+            f"{quote_path(path)}: the image is {is_size} pixels (width x height), its annotation says {width}x{height}",
             fix="correct width and height in the annotation file, or replace the image",
         )
     return pixels
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """A context without Pillow's warnings: about much EXIF data, a file that ends early, more than 89 megapixels.
+
+    They say nothing that the pixels, or an error in their place, do not say. Python's warning filters belong to the
+    whole process, so that this is for the thread that waits for others to decode, not for each of them.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 def index_content(
@@ -92,15 +148,16 @@ def index_content(
     keys = [file_identity(record) for record in records]
     new = [(key, record) for key, record in zip(keys, records, strict=True) if key not in known]
     failures: list[DataError] = []
-    results = map_in_threads(_hash_or_error, [record for _, record in new])
+    results = map_in_threads(_hash_or_error, [record for _, record in new], bytes_each=decoding_bytes(records))
     try:
-        for done, ((key, _), result) in enumerate(zip(new, results, strict=True), start=1):
-            if isinstance(result, DataError):
-                failures.append(result)
-            else:
-                known[key] = result
-            if on_progress:
-                on_progress(done, len(new))
+        with quiet_pillow():
+            for done, ((key, _), result) in enumerate(zip(new, results, strict=True), start=1):
+                if isinstance(result, DataError):
+                    failures.append(result)
+                else:
+                    known[key] = result
+                if on_progress:
+                    on_progress(done, len(new))
     finally:  # who stops here has not decoded for nothing
         if index_file is not None and new:
             _write_index(index_file, {key: known[key] for key in keys if key in known})
@@ -123,18 +180,61 @@ def file_identity(record: ImageRecord) -> str:
         stat = record.path.stat()
     except OSError as error:
         raise DataError(
-            f"{record.path}: the image cannot be read: {error.strerror}", fix="put it there, or take it out of the file"
+            f"{quote_path(record.path)}: the image cannot be read: {quote_error(error)}",
+            fix="put it there, or take it out of the file",
         ) from error
     return f"{record.path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{record.width}x{record.height}"
 
 
-def _rotate(image: Image.Image, height: int, width: int) -> Image.Image | None:
-    """``image`` the way that has the stated size, or None."""
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    turned = orientation in (5, 6, 7, 8)  # by 90 degrees; 2, 3 and 4 keep the size
-    if (height, width) == ((image.width, image.height) if turned else (image.height, image.width)):
-        return ImageOps.exif_transpose(image)
-    return image if (height, width) == (image.height, image.width) else None
+def decoding_bytes(records: Sequence[ImageRecord]) -> int:
+    """Memory that the largest of the images takes while it is decoded."""
+    return DECODING_BYTES * max((record.height * record.width for record in records), default=0)
+
+
+def _read_pixels(path: Path, height: int, width: int) -> tuple[NDArray[np.uint8] | None, tuple[int, int]]:
+    """The upright pixels, or None if their size would not be the stated one, and the (height, width) as stored."""
+    check_regular_file(path)
+    if path.stat().st_size > _MAX_FILE:
+        raise ValueError(f"the file has more than {_MAX_FILE} bytes")
+    Image.init()
+    formats = [name for name in _FORMATS if name in Image.OPEN]  # older versions of Pillow have not all of them
+    try:
+        image = Image.open(path, formats=formats)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"cannot identify it as any of {', '.join(formats)}") from error
+    with image:
+        stored = (image.height, image.width)
+        if (height, width) not in (stored, _upright(image)):
+            return None, stored
+        if image.format in ("JPEG", "MPO") and _count_scans(path) > _MAX_SCANS:
+            raise ValueError(f"more than {_MAX_SCANS} scans, which would take hours")
+        image.load()  # a TIFF is upright after that, others are not
+        turn = _TURNS.get(_orientation(image)) if _upright(image) == (height, width) else None
+        return _to_rgb(image if turn is None else image.transpose(turn)), stored
+
+
+def _orientation(image: Image.Image) -> int:
+    """1..8 as EXIF has it; 1, which is upright, if there is none."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except _DAMAGE:
+        return 1
+    return orientation if isinstance(orientation, int) and orientation in _TURNS else 1
+
+
+def _upright(image: Image.Image) -> tuple[int, int]:
+    """(height, width) of ``image`` when it is turned as EXIF says; 2, 3 and 4 keep the size."""
+    return (image.width, image.height) if _orientation(image) >= 5 else (image.height, image.width)
+
+
+def _count_scans(path: Path) -> int:
+    """Markers that begin a scan of a JPEG; within one, an 0xFF is never followed by 0xDA."""
+    count, last = 0, b""
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            count += (last + part).count(b"\xff\xda")
+            last = part[-1:]
+    return count
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
@@ -146,15 +246,14 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
         image = image.convert("RGBA")  # Pillow warns about the direct way
     if image.mode == "La":
         image = image.convert("LA")
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _deep_grey_to_rgb(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
+def _deep_grey_to_rgb(grey: NDArray[np.integer]) -> NDArray[np.uint8]:
     """16-bit grey values, in whatever type Pillow keeps them, as RGB: the same scale for every image."""
-    values = grey.astype(np.float64)
-    if not (values.min() >= 0 and values.max() < 2**16):
+    if grey.min() < 0 or grey.max() >= 2**16:
         raise ValueError("grey values outside 0..65535")
-    return np.repeat((values // 2**8).astype(np.uint8)[:, :, None], 3, axis=2)
+    return np.repeat((grey >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
 def _hash_or_error(record: ImageRecord) -> str | DataError:
@@ -162,7 +261,7 @@ def _hash_or_error(record: ImageRecord) -> str | DataError:
         pixels = decode_image(record.path, record.height, record.width)
     except DataError as error:
         return error
-    digest = blake2b(repr(pixels.shape).encode(), digest_size=16)
+    digest = blake2b(repr(pixels.shape).encode(), digest_size=_HASH_BYTES)
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
@@ -171,12 +270,12 @@ def _read_index(index_file: Path | None) -> dict[str, str]:
     if index_file is None:
         return {}
     try:
-        index = json.loads(index_file.read_bytes())
-    except (OSError, ValueError):  # not there yet, or damaged: both mean decoding again
+        index = read_json(index_file)
+    except (OSError, ValueError, MemoryError):  # not there yet, or damaged: both mean decoding again
         return {}
     if not isinstance(index, dict):
         return {}
-    return {key: value for key, value in index.items() if isinstance(value, str)}
+    return {key: value for key, value in index.items() if isinstance(value, str) and _HASH.fullmatch(value)}
 
 
 def _write_index(index_file: Path, index: dict[str, str]) -> None:
@@ -189,6 +288,6 @@ def _write_index(index_file: Path, index: dict[str, str]) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise DataError(
-            f"{index_file}: the index of the images cannot be written: {error.strerror}",
+            f"{index_file}: the index of the images cannot be written: {quote_error(error)}",
             fix="free space on the disk, or make the folder writable",
         ) from error

@@ -25,10 +25,12 @@ def _available(meminfo: Path) -> int:
     try:
         lines = meminfo.read_text(encoding="ascii").splitlines()
     except OSError:  # not Linux
-        pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-        return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
-    kibibytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-    return int(kibibytes) * 1024
+        lines = []
+    kibibytes = next((int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+    if kibibytes is not None:
+        return kibibytes * 1024
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _left_in_container(cgroup: Path) -> int | None:

@@ -13,6 +13,8 @@ from filelock import FileLock
 from PIL import Image
 
 from smnas_optuna.config import ShapesSettings
+from smnas_optuna.data.json_file import read_json
+from smnas_optuna.data.quote import quote, quote_error
 from smnas_optuna.data.scenes import CLASSES, MAX_OBJECTS, Scene, annotate, draw_scene
 from smnas_optuna.errors import DataError
 
@@ -41,9 +43,9 @@ def make_shapes(root: Path, settings: ShapesSettings, *, on_progress: Callable[[
     """
     root = root.resolve()
     partial = root.with_name(f".{root.name}.partial")
-    if _is_made(root, settings):
-        return
     try:
+        if _is_made(root, settings):
+            return
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(root.with_name(f".{root.name}.lock")):
             if _is_made(root, settings):
@@ -58,7 +60,7 @@ def make_shapes(root: Path, settings: ShapesSettings, *, on_progress: Callable[[
                 shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise DataError(
-            f"{root}: cannot write the drawn data set: {error.strerror or error}",
+            f"{root}: cannot write the drawn data set: {quote_error(error)}",
             fix="make room there, or give another folder that can be written",
         ) from error
 
@@ -73,15 +75,17 @@ def _is_made(root: Path, settings: ShapesSettings) -> bool:
         return False
     wanted = _marker(settings)
     try:
-        found = json.loads((root / MARKER_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(root / MARKER_FILE)
+    except (OSError, ValueError, MemoryError):
         found = None
     if found == wanted:
         return True
     fix = "give another folder, or remove this one if nobody needs it"
     if not isinstance(found, dict) or found.keys() != wanted.keys():
         raise DataError(f"{root}: holds something else than the drawn data set", fix=fix)
-    differing = [f"{key} {found[key]} there, {value} asked" for key, value in wanted.items() if found[key] != value]
+    differing = [
+        f"{key} {quote(found[key])} there, {value} asked" for key, value in wanted.items() if found[key] != value
+    ]
     raise DataError(f"{root}: holds a drawn data set made with other settings: {'; '.join(differing)}", fix=fix)
 
 

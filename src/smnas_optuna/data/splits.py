@@ -11,6 +11,7 @@ from pathlib import Path
 from smnas_optuna.config import DataSettings
 from smnas_optuna.data.coco import CocoDataset, load_coco
 from smnas_optuna.data.images import Progress, index_content
+from smnas_optuna.data.quote import quote, quote_path
 from smnas_optuna.errors import DataError
 
 
@@ -91,7 +92,7 @@ def _refuse_other_categories(train: CocoDataset, val: CocoDataset) -> None:
     ids = sorted(names[0].keys() | names[1].keys())
     differ = [category_id for category_id in ids if names[0].get(category_id) != names[1].get(category_id)]
     if differ:
-        said = [repr(name[differ[0]]) if differ[0] in name else "missing" for name in names]
+        said = [quote(name[differ[0]]) if differ[0] in name else "missing" for name in names]
         raise DataError(
             f"{val.source}: {len(differ)} of {len(ids)} categories differ from those of {train.source}",
             first=f"category {differ[0]} is {said[0]} in {train.source.name}, {said[1]} in {val.source.name}",
@@ -105,7 +106,7 @@ def _refuse_shared_images(train: CocoDataset, val: CocoDataset, hashes: Mapping[
     if shared:
         raise DataError(
             f"{val.source}: {len(shared)} of {len(val.images)} validation images are training images too, by content",
-            first=f"{shared[0]} holds the same pixels as {in_train[hashes[shared[0]]]}",
+            first=f"{quote_path(shared[0])} holds the same pixels as {quote_path(in_train[hashes[shared[0]]])}",
             fix=f"take them out of {val.source.name} or of {train.source.name}, "
             "or leave val out of [data] in study.toml: the training images are then split",
         )
