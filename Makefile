@@ -3,19 +3,20 @@
 STUDY ?= studies/shapes
 DATA ?=
 TRIALS ?=
+WORKERS ?=
 DEVICE ?= auto
 PORT ?= 8080
 PYTHON ?= python3
 
 BIN := .venv/bin
 SMNAS := $(BIN)/smnas
-OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(TRIALS),--trials $(TRIALS)) --device $(DEVICE)
+OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS)) --device $(DEVICE)
 
 .DEFAULT_GOAL := help
 .PHONY: help structural front dashboard test test-slow check clean
 
 help:  ## show this help
-	@echo "make TARGET [STUDY=$(STUDY)] [DATA=folder] [TRIALS=n] [DEVICE=auto|cpu|cuda]"
+	@echo "make TARGET [STUDY=$(STUDY)] [DATA=folder] [TRIALS=n] [WORKERS=n] [DEVICE=auto|cpu|cuda]"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 structural: .venv/ready  ## search the structures of STUDY; the same command goes on after anything

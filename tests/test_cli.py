@@ -29,7 +29,9 @@ def test_the_command_line_needs_no_torch_to_say_what_it_can_do() -> None:
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        (["structural"], {"--data", "--trials", "--device", "--dry-run"}),
+        (["structural"], {"--data", "--trials", "--device", "--workers", "--storage", "--force", "--dry-run"}),
+        (["worker"], {"--data", "--trials", "--device", "--force"}),
+        (["doctor"], {"--fix"}),
         (["front"], {"--format"}),
         (["dashboard"], {"--port"}),
         (["data", "make-shapes"], {"--train-images", "--val-images", "--seed"}),
@@ -126,7 +128,7 @@ def test_bad_data_is_refused_with_where_what_and_fix(
     spoil, named = BAD_DATA[problem]
     spoil(data)
 
-    status = smnas("structural", own_data_study, "--data", data, "--device", "cpu")
+    status = smnas("structural", own_data_study, "--data", data, "--device", "cpu", "--dry-run")
 
     error = capsys.readouterr().err
     assert status == 1
@@ -162,7 +164,7 @@ def test_bad_settings_are_refused(
     path = study_dir / "study.toml"
     path.write_text(path.read_text().replace(old, new))
 
-    assert smnas("structural", study_dir, "--device", "cpu") == 1
+    assert smnas("structural", study_dir, "--device", "cpu", "--dry-run") == 1
 
     error = capsys.readouterr().err
     assert message in error
@@ -175,13 +177,27 @@ def test_no_study_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_no_data_folder(own_data_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert smnas("structural", own_data_study, "--data", tmp_path / "nowhere", "--device", "cpu") == 1
+    assert smnas("structural", own_data_study, "--data", tmp_path / "nowhere", "--device", "cpu", "--dry-run") == 1
     assert f"error: {tmp_path}/nowhere: there is no such folder\n  fix: " in capsys.readouterr().err
+
+
+def test_what_a_worker_refuses_is_said_once_and_ends_the_search(
+    study_dir: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = study_dir / "study.toml"
+    path.write_text(path.read_text().replace('baselines = ["64x64.resnet18-w8', 'baselines = ["64x64.resnet18-w16'))
+
+    assert smnas("structural", study_dir, "--device", "cpu", "--workers", "2") == 1
+
+    error = capfd.readouterr().err
+    assert error.count("error: ") == 1
+    assert "backbone.width 16 is none of its choices" in error
+    assert not (study_dir / "study.db").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_cuda_without_cuda(study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert smnas("structural", study_dir, "--device", "cuda") == 1
+    assert smnas("structural", study_dir, "--device", "cuda", "--dry-run") == 1
     assert "error: --device cuda: torch " in capsys.readouterr().err
 
 

@@ -5,65 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from smnas_optuna.search.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_records
-from smnas_optuna.search.study import STRUCTURAL, find_study
+from smnas_optuna.search.record import INTERRUPTED, KILLED_TWICE
+
+from .commands import PATIENCE, make_slow, records, searching, smnas, wait_for_trial
 
 pytestmark = pytest.mark.slow
-SMNAS = [sys.executable, "-W", "error", "-c", "from smnas_optuna.cli import main; main()"]
-PATIENCE = 120
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # see conftest.py
-
-
-def smnas(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    command = [*SMNAS, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=check, timeout=PATIENCE, env=ENVIRONMENT)
-
-
-@contextmanager
-def searching(study_dir: Path) -> Iterator[subprocess.Popen[str]]:
-    """A search that is killed when the body is done with it."""
-    command = [*SMNAS, "structural", str(study_dir), "--device", "cpu"]
-    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, **pipes, text=True, env=ENVIRONMENT) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def make_slow(study_dir: Path) -> None:
-    """Make an epoch last longer than any test waits."""
-    text = (study_dir / "study.toml").read_text()
-    text = text.replace("train_images = 24", "train_images = 400").replace("batch_size = 8", "batch_size = 1")
-    (study_dir / "study.toml").write_text(text)
-
-
-def records(study_dir: Path) -> list[TrialRecord]:
-    study = find_study(study_dir, STRUCTURAL)
-    return [] if study is None else read_records(study)
-
-
-def wait_for_trial(study_dir: Path, process: subprocess.Popen[str], number: int) -> None:
-    """Return while trial ``number`` is being trained."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        assert process.poll() is None, process.stdout and process.stdout.read()
-        found = records(study_dir)
-        if len(found) > number and found[number].state == "running" and found[number].arch is not None:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"trial {number} did not start within {PATIENCE} s")
 
 
 def front(study_dir: Path) -> dict[str, Any]:
@@ -87,7 +41,9 @@ def test_a_search_from_its_first_command_to_its_front(study_dir: Path) -> None:
     for record in trained:
         on_front = record.arch in [member["arch"] for member in found["front"]]
         assert (study_dir / "runs" / str(record.arch) / "weights.safetensors").exists() == on_front
-        assert (study_dir / "runs" / str(record.arch) / "train.log").read_text().count(" epoch ") == 2
+        folder = study_dir / "runs" / str(record.arch)
+        assert (folder / "train.log").read_text().count(" epoch ") == 2
+        assert not (folder / "checkpoint.safetensors").exists()
         assert set(record.attrs["seconds"]) == {"load", "train", "evaluate", "latency", "bookkeeping"}
         assert len(record.attrs["metrics"]) == 12
         assert record.attrs["flops"] == 2 * (record.multiply_adds or 0) > 0
@@ -128,6 +84,7 @@ def test_a_signal_ends_it_cleanly(study_dir: Path, number: signal.Signals) -> No
         second = smnas("structural", study_dir, "--device", "cpu", check=False)
         process.send_signal(number)
         out, _ = process.communicate(timeout=20)
+    assert (study_dir / "runs" / str(records(study_dir)[0].arch) / "checkpoint.safetensors").exists()
 
     assert second.returncode == 1
     assert f"another search is running here (process {process.pid})" in second.stderr
@@ -135,6 +92,28 @@ def test_a_signal_ends_it_cleanly(study_dir: Path, number: signal.Signals) -> No
     assert f"stopped by {number.name}; finished trials are kept, the same command goes on" in out
     (last,) = records(study_dir)
     assert (last.state, last.reason, last.killed) == ("failed", INTERRUPTED, False)
+
+
+def test_what_was_stopped_within_an_epoch_goes_on_from_there(study_dir: Path) -> None:
+    make_slow(study_dir)
+    with searching(study_dir) as process:
+        wait_for_trial(study_dir, process, 0)
+        time.sleep(5)  # some steps of the 2,000 of its first epoch
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    (first,) = records(study_dir)
+    log = study_dir / "runs" / str(first.arch) / "train.log"
+    with searching(study_dir) as process:
+        wait_for_trial(study_dir, process, 1)
+        deadline = time.monotonic() + PATIENCE
+        while " of the next" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+
+    assert records(study_dir)[1].arch == first.arch
+    goes_on = re.search(r"goes on after epoch 0, step (\d+) of the next", log.read_text())
+    assert goes_on is not None, log.read_text()
+    assert int(goes_on[1]) > 0
 
 
 def test_an_architecture_that_kills_its_process_twice_is_given_up(study_dir: Path) -> None:

@@ -5,8 +5,10 @@ Nothing heavy is imported before a command needs it: ``smnas --help`` must not w
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,9 @@ from smnas_optuna.errors import SmnasError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from smnas_optuna.search.interrupt import StopRequest
+    from smnas_optuna.search.supervisor import Launch
 
 app = typer.Typer(
     help="Search for object detectors that are fast on your device and accurate on your data (SM-NAS on Optuna).",
@@ -52,6 +57,15 @@ DataDir = Annotated[
     typer.Option("--data", metavar="DIR", help="Data folder. [default: that of the last run, or STUDY_DIR/data]"),
 ]
 
+Trials = Annotated[
+    int | None,
+    typer.Option(min=1, help="Architectures to train in all, earlier runs included. [default: study.toml's]"),
+]
+DeviceOption = Annotated[Device, typer.Option(help="Where to train and measure.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Go on with other data, recipe or device than before, and mark the trials.")
+]
+
 
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
@@ -64,39 +78,91 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def structural(
     study_dir: StudyDir,
     data: DataDir = None,
-    trials: Annotated[
-        int | None,
-        typer.Option(min=1, help="Architectures to train in all, earlier runs included. [default: study.toml's]"),
+    trials: Trials = None,
+    device: DeviceOption = Device.auto,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that search. [default: one a visible GPU, one on a CPU]")
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where to train and measure.")] = Device.auto,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Database for the study, of a new one. [default: STUDY_DIR/study.db]"),
+    ] = None,
+    force: Force = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it takes.")] = False,
 ) -> None:
     """Search the combination of input size, backbone, neck, RPN and head. The same command goes on after anything."""
-    from smnas_optuna.report.progress import ConsoleListener
+    from smnas_optuna.config import load_settings
     from smnas_optuna.search.interrupt import Interrupted, StopRequest
-    from smnas_optuna.search.stages import run_structural
+    from smnas_optuna.search.storage import explained_disk_errors, use_storage
+    from smnas_optuna.search.supervisor import Supervisor, supervising
 
     console, stop = _console(), StopRequest()
     with stop.listening():
         try:
-            with ConsoleListener(console) as listener:
-                outcome = run_structural(
-                    study_dir,
-                    data_dir=data,
-                    trials=trials,
-                    device=device.value,
-                    dry_run=dry_run,
-                    listener=listener,
-                    stop=stop,
-                )
+            if dry_run:
+                _plan(study_dir, data, trials, device, force, console, stop)
+                return
+            load_settings(study_dir)  # a typo needs no worker to be found
+            with explained_disk_errors(study_dir), supervising(study_dir):
+                if storage is not None:
+                    use_storage(study_dir, storage)
+                launch, count = _launches(study_dir, data, trials, device, force, workers)
+                say = partial(console.print, soft_wrap=True, highlight=False)
+                status = Supervisor(launch, count, progress=partial(_progress, study_dir), note=say, stop=stop).run()
         except Interrupted as interrupted:
             console.print(f"{interrupted}; finished trials are kept, the same command goes on", soft_wrap=True)
             raise typer.Exit(128 + interrupted.signal_number) from None
-    if outcome is None:
-        return
-    _report(study_dir, console)
-    console.print(f"ended: {outcome.reason}", soft_wrap=True, highlight=False)
-    if outcome.failed:
+    if status != 0:
+        raise typer.Exit(status)
+    if _report_end(study_dir, console):
+        raise typer.Exit(1)
+
+
+@app.command()
+def worker(
+    study_dir: StudyDir,
+    data: DataDir = None,
+    trials: Trials = None,
+    device: DeviceOption = Device.auto,
+    force: Force = False,
+    slot: Annotated[int | None, typer.Option(hidden=True, help="Number of a supervised worker.")] = None,
+    lead: Annotated[bool, typer.Option("--lead", hidden=True, help="Make the study if there is none.")] = False,
+    threads: Annotated[int | None, typer.Option(hidden=True, help="Its share of the cores.")] = None,
+    lines: Annotated[bool, typer.Option("--lines", hidden=True, help="Others write to this terminal, too.")] = False,
+) -> None:
+    """Join a search that is running, from this machine or another one that shares the study folder."""
+    from smnas_optuna.errors import DeviceFault
+    from smnas_optuna.report.progress import ConsoleListener
+    from smnas_optuna.search.interrupt import Interrupted, StopRequest
+    from smnas_optuna.search.stages import Request, run_structural
+    from smnas_optuna.search.supervisor import RESTART, end_with_supervisor, say_ready
+
+    console, stop, supervised = _console(interactive=not lines), StopRequest(), slot is not None
+    request = Request(study_dir=study_dir, data_dir=data, trials=trials, device=device.value, force=force)
+    with stop.listening(supervised=supervised):
+        if supervised:
+            end_with_supervisor(stop)
+        try:
+            with ConsoleListener(console) as listener:
+                outcome = run_structural(
+                    request,
+                    listener=listener,
+                    stop=stop,
+                    worker=os.getpid() if slot is None else slot,
+                    lead=lead,
+                    threads=threads,
+                    on_ready=say_ready if supervised else lambda: None,
+                )
+        except Interrupted as interrupted:
+            if not supervised:
+                console.print(f"{interrupted}; the others go on", soft_wrap=True)
+            raise typer.Exit(128 + interrupted.signal_number) from None
+        except DeviceFault as fault:
+            console.print(f"{fault}", soft_wrap=True, markup=False, highlight=False)
+            raise typer.Exit(RESTART) from None
+    if not supervised:
+        console.print(f"ended: {outcome.reason}", soft_wrap=True, highlight=False)
+    if outcome.failed and not supervised:
         raise typer.Exit(1)
 
 
@@ -122,6 +188,26 @@ def dashboard(
     serve_dashboard(study_dir, port=port, say=typer.echo)
 
 
+@app.command()
+def doctor(
+    study_dir: Annotated[
+        Path | None, typer.Argument(metavar="[STUDY_DIR]", help="Also look at this study.", show_default=False)
+    ] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what nobody is working on; lose nothing.")] = False,
+) -> None:
+    """Say what is wrong with this machine or a study, and what to do about it."""
+    from smnas_optuna.search.doctor import examine
+
+    console, faults = _console(), 0
+    for finding in examine(study_dir, fix=fix):
+        console.print(f"{finding.level}: {finding.what}", soft_wrap=True, markup=False, highlight=False)
+        if finding.fix is not None:
+            console.print(f"  fix: {finding.fix}", soft_wrap=True, markup=False, highlight=False)
+        faults += finding.level == "fault"
+    if faults:
+        raise typer.Exit(1)
+
+
 @data_app.command("make-shapes")
 def make_shapes_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the data set is drawn.")],
@@ -143,7 +229,7 @@ def check_data(study_dir: StudyDir, data: DataDir = None) -> None:
     from smnas_optuna.config import load_settings
     from smnas_optuna.report.progress import ConsoleListener
     from smnas_optuna.search.stages import load_data
-    from smnas_optuna.search.study import explained_disk_errors
+    from smnas_optuna.search.storage import explained_disk_errors
 
     console = _console()
     with ConsoleListener(console) as listener, explained_disk_errors(study_dir):
@@ -170,10 +256,74 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _console() -> Console:
+def _plan(
+    study_dir: Path,
+    data: Path | None,
+    trials: int | None,
+    device: Device,
+    force: bool,
+    console: Console,
+    stop: StopRequest,
+) -> None:
+    from smnas_optuna.report.progress import ConsoleListener
+    from smnas_optuna.search.stages import Request, plan_structural
+
+    request = Request(study_dir=study_dir, data_dir=data, trials=trials, device=device.value, force=force)
+    with ConsoleListener(console) as listener:
+        plan_structural(request, listener=listener, stop=stop)
+
+
+def _launches(
+    study_dir: Path, data: Path | None, trials: int | None, device: Device, force: bool, workers: int | None
+) -> tuple[Callable[[int, bool], Launch], int]:
+    """How each worker is started, and how many there are."""
+    from smnas_optuna.search.placement import share_of_cores, visible_gpus, worker_environment
+    from smnas_optuna.search.supervisor import Launch
+
+    gpus = [] if device is Device.cpu else visible_gpus(os.environ)
+    count = workers or max(1, len(gpus))
+    options = ["--device", device.value]
+    options += ["--data", str(data)] if data is not None else []
+    options += ["--trials", str(trials)] if trials is not None else []
+    options += ["--force"] if force else []
+    options += ["--lines"] if count > 1 else []
+    threads = None if gpus else share_of_cores(count)
+    options += ["--threads", str(threads)] if threads is not None else []
+
+    def launch(slot: int, lead: bool) -> Launch:
+        command = [sys.executable, "-m", "smnas_optuna.cli", "worker", str(study_dir), *options, "--slot", str(slot)]
+        return Launch(
+            command=[*command, "--lead"] if lead else command, environment=worker_environment(os.environ, slot, gpus)
+        )
+
+    return launch, count
+
+
+def _progress(study_dir: Path) -> int:
+    """A number that grows whenever a trial of the study comes on."""
+    from smnas_optuna.search.record import read_records
+    from smnas_optuna.search.study import STRUCTURAL, find_study
+
+    study = find_study(study_dir, STRUCTURAL)
+    records = [] if study is None else read_records(study)
+    ended = sum(record.state in ("complete", "pruned") for record in records)
+    return ended + sum(record.epochs_done - record.epochs_before for record in records)
+
+
+def _report_end(study_dir: Path, console: Console) -> bool:
+    """Print the front and why the search ended; whether that is a failure."""
+    from smnas_optuna.search.study import ENDED, STRUCTURAL, load_study
+
+    _report(study_dir, console)
+    ended = load_study(study_dir, STRUCTURAL).user_attrs[ENDED]
+    console.print(f"ended: {ended['reason']}", soft_wrap=True, highlight=False)
+    return bool(ended["failed"])
+
+
+def _console(*, interactive: bool = True) -> Console:
     from rich.console import Console
 
-    return Console()
+    return Console() if interactive else Console(force_interactive=False)
 
 
 def _report(study_dir: Path, console: Console, format: Format = Format.table) -> None:
@@ -181,7 +331,8 @@ def _report(study_dir: Path, console: Console, format: Format = Format.table) ->
     from smnas_optuna.report.files import write_front
     from smnas_optuna.report.summary import summarize
     from smnas_optuna.report.tables import front_csv, front_json, print_front
-    from smnas_optuna.search.study import STRUCTURAL, explained_disk_errors, load_study
+    from smnas_optuna.search.storage import explained_disk_errors
+    from smnas_optuna.search.study import STRUCTURAL, load_study
 
     with explained_disk_errors(study_dir):
         summary = summarize(load_study(study_dir, STRUCTURAL))
@@ -193,3 +344,7 @@ def _report(study_dir: Path, console: Console, format: Format = Format.table) ->
         for path in write_front(summary, study_dir / "report"):
             if format is Format.table:
                 console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

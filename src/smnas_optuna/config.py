@@ -153,6 +153,7 @@ class SearchSettings(Settings):
         baselines: Architectures of the space that are tried first, cheapest first.
         max_seconds_per_trial: An architecture whose training would take longer, as its first steps say, is pruned. Not
             part of what the numbers depend on: with another limit the search goes on, and judges anew.
+        keep_weights: Whose weights stay on the disk: ``front`` or ``all``.
     """
 
     trials: PositiveInt = 60
@@ -160,6 +161,7 @@ class SearchSettings(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
     baselines: Annotated[tuple[Arch, ...], Field(strict=False)] = ()
     max_seconds_per_trial: Positive | None = None
+    keep_weights: Literal["front", "all"] = "front"
 
 
 class DetectorSettings(Settings):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 
 import optuna
 import pytest
+from sqlalchemy import create_engine
 
 from smnas_optuna.arch import BackboneSpec, DetectorSpec, decode, encode
 from smnas_optuna.config import SearchSettings, StructuralSpace
+from smnas_optuna.search.crew import Crew
 from smnas_optuna.search.evolution import build_sampler
 from smnas_optuna.search.loop import Evaluation, Stage
 from smnas_optuna.search_space import count_architectures, express, structural_genome, suggest_structural
@@ -45,6 +50,18 @@ def make_study(
     settings = SearchSettings(seed=seed, population=population, max_seconds_per_trial=max_seconds)
     sampler = build_sampler(settings, lambda genome: encode(express(genome)), num_trials=num_trials)
     return optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
+
+
+@contextmanager
+def on_duty(folder: Path | None = None) -> Iterator[Crew]:
+    """A worker of a study that is kept in memory; alone, unless others have locks in ``folder``."""
+    with ExitStack() as stack:
+        folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        engine = create_engine("sqlite://")
+        stack.callback(engine.dispose)
+        crew = Crew(folder, engine, study_id=0)
+        stack.enter_context(crew.on_duty())
+        yield crew
 
 
 def closed_form(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:

@@ -11,7 +11,7 @@ from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.limit import prune_slow
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.record import TrialRecord, read_records
-from smnas_optuna.search.stages import run_structural
+from smnas_optuna.search.stages import Request, run_structural
 from smnas_optuna.search.study import STRUCTURAL, load_study
 
 
@@ -82,9 +82,7 @@ def search(study_dir: Path, limit: str) -> list[TrialRecord]:
     lines = [f"{name} = {SMALLER[name]}" if name in SMALLER else line for name, line in zip(names, lines, strict=True)]
     lines.insert(lines.index("[search]") + 1, limit)
     (study_dir / "study.toml").write_text("\n".join(lines))
-    run_structural(
-        study_dir, data_dir=None, trials=1, device="cpu", dry_run=False, listener=Listener(), stop=StopRequest()
-    )
+    run_structural(Request(study_dir=study_dir, trials=1, device="cpu"), listener=Listener(), stop=StopRequest())
     return read_records(load_study(study_dir, STRUCTURAL))
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import optuna
 import pytest
@@ -11,13 +12,14 @@ from optuna.trial import TrialState
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.config import StructuralSpace
 from smnas_optuna.errors import DivergenceError, OutOfMemoryError
+from smnas_optuna.search.evolution import begin_trial
 from smnas_optuna.search.interrupt import Interrupted, StopRequest
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import ASKED_PER_BUDGET, FAILURES_IN_A_ROW, Evaluation, Outcome, Stage, search
 from smnas_optuna.search.pareto import hypervolume, pareto_front
-from smnas_optuna.search.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_records
+from smnas_optuna.search.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_records, store_attrs
 
-from .conftest import BASELINES, SPACE, closed_form, limited, make_stage, make_study
+from .conftest import BASELINES, SPACE, closed_form, limited, make_stage, make_study, on_duty
 
 Evaluate = Callable[[DetectorSpec, optuna.Trial], Evaluation]
 TINY = StructuralSpace(
@@ -58,16 +60,19 @@ def run(
     stage: Stage | None = None,
     listener: Listener | None = None,
     max_seconds: float | None = None,
+    folder: Path | None = None,
 ) -> Outcome:
-    return search(
-        study,
-        stage or make_stage(),
-        evaluate,
-        budget=budget,
-        listener=listener or Listener(),
-        stop=StopRequest(),
-        max_seconds=max_seconds,
-    )
+    with on_duty(folder) as crew:
+        return search(
+            study,
+            stage or make_stage(),
+            evaluate,
+            budget=budget,
+            crew=crew,
+            listener=listener or Listener(),
+            stop=StopRequest(),
+            max_seconds=max_seconds,
+        )
 
 
 def trained_archs(study: optuna.Study) -> list[str]:
@@ -342,21 +347,20 @@ def test_an_interrupted_baseline_goes_before_the_others(study: optuna.Study) -> 
     assert read_records(study)[1].baseline
 
 
-def die_with(study: optuna.Study, arch: str, *, epochs_done: int) -> None:
-    """Leave a trial RUNNING, as a killed process does."""
+def die_with(study: optuna.Study, arch: str, folder: Path, *, before: int = 0, done: int = 0) -> None:
+    """Leave a trial RUNNING and a lock behind, as a killed process does."""
     stage = make_stage()
-    study.enqueue_trial(dict(stage.genome(decode(arch))))
-    trial = study.ask()
+    trial = begin_trial(study, "someone", stage.genome(decode(arch)))
     stage.suggest(trial)
-    trial.set_user_attr("arch", arch)
-    trial.set_user_attr("epochs_done", epochs_done)
+    store_attrs(trial, {"arch": arch, "epochs_before": before, "epochs_done": done})
+    (folder / "someone.lock").touch()
 
 
-def test_a_trial_of_a_dead_process_is_tried_again_first(study: optuna.Study) -> None:
-    die_with(study, BASELINES[1], epochs_done=0)
+def test_a_trial_of_a_dead_process_is_tried_again_first(study: optuna.Study, tmp_path: Path) -> None:
+    die_with(study, BASELINES[1], tmp_path)
     recorder = Recorder()
 
-    run(study, budget=3, listener=recorder)
+    run(study, budget=3, listener=recorder, folder=tmp_path)
 
     first = read_records(study)[0]
     assert (first.state, first.reason, first.killed) == ("failed", INTERRUPTED, True)
@@ -364,14 +368,14 @@ def test_a_trial_of_a_dead_process_is_tried_again_first(study: optuna.Study) -> 
     assert recorder.asked[0] == (BASELINES[1], "interrupted before")
 
 
-def test_an_architecture_that_killed_twice_is_given_up_unless_it_finished_an_epoch(study: optuna.Study) -> None:
+def test_an_architecture_that_killed_twice_is_given_up(study: optuna.Study, tmp_path: Path) -> None:
     recorder = Recorder()
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            run(study, interrupt_at(1, KeyboardInterrupt()), listener=recorder)
-        die_with(study, BASELINES[1], epochs_done=0)
+            run(study, interrupt_at(1, KeyboardInterrupt()), listener=recorder, folder=tmp_path)
+        die_with(study, BASELINES[1], tmp_path)
 
-    run(study, budget=5, listener=recorder)
+    run(study, budget=5, listener=recorder, folder=tmp_path)
 
     killed = [record for record in read_records(study) if record.arch == BASELINES[1]]
     assert [record.reason for record in killed if record.killed] == [INTERRUPTED, KILLED_TWICE]
@@ -379,43 +383,38 @@ def test_an_architecture_that_killed_twice_is_given_up_unless_it_finished_an_epo
     assert len(trained_archs(study)) == 5
 
 
-def test_kills_after_an_epoch_do_not_give_it_up(study: optuna.Study) -> None:
+@pytest.mark.parametrize(("before", "given_up"), [(0, False), (1, True)], ids=["it finished it", "earlier ones did"])
+def test_only_an_attempt_that_finished_an_epoch_of_its_own_does_not_count(
+    study: optuna.Study, tmp_path: Path, before: int, given_up: bool
+) -> None:
     for _ in range(2):
-        die_with(study, BASELINES[1], epochs_done=1)
+        die_with(study, BASELINES[1], tmp_path, before=before, done=1)
     recorder = Recorder()
 
-    run(study, budget=5, listener=recorder)
+    run(study, budget=5, listener=recorder, folder=tmp_path)
 
-    assert recorder.asked[0][0] == BASELINES[1]
-    assert BASELINES[1] in trained_archs(study)
+    assert (recorder.asked[0][0] == BASELINES[1]) != given_up
+    assert (BASELINES[1] in trained_archs(study)) != given_up
 
 
-def test_an_end_that_could_not_be_stored_is_no_kill(study: optuna.Study) -> None:
+def test_an_end_that_could_not_be_stored_is_no_kill(study: optuna.Study, tmp_path: Path) -> None:
     for _ in range(3):
-        die_with(study, BASELINES[1], epochs_done=0)
+        die_with(study, BASELINES[1], tmp_path)
+    (tmp_path / "someone.lock").unlink()  # whoever ends in order takes it away
     recorder = Recorder()
 
-    stage, stop = make_stage(), StopRequest()
-    search(study, stage, closed_form, budget=3, listener=recorder, stop=stop, previous_died=False)
+    run(study, budget=3, listener=recorder, folder=tmp_path)
 
     assert recorder.notes[0] == f"trial 0 ({BASELINES[1]}): its end could not be stored; interrupted"
     assert BASELINES[1] in trained_archs(study)
-
-
-def test_a_trial_that_waits_to_be_asked_is_asked_before_another_is_enqueued(study: optuna.Study) -> None:
-    study.enqueue_trial(dict(make_stage().genome(decode(BASELINES[0]))))  # and then the process died
-
-    run(study, budget=2)
-
-    assert [record.arch for record in read_records(study)] == list(BASELINES)
 
 
 def test_a_stop_request_ends_it_between_trials(study: optuna.Study) -> None:
     stop = StopRequest()
     with stop.listening():
         signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(Interrupted, match="stopped by SIGTERM"):
-            search(study, make_stage(), closed_form, budget=5, listener=Listener(), stop=stop)
+        with on_duty() as crew, pytest.raises(Interrupted, match="stopped by SIGTERM"):
+            search(study, make_stage(), closed_form, budget=5, crew=crew, listener=Listener(), stop=stop)
     assert study.trials == []
 
 

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import errno
+import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -11,19 +9,20 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.samplers import RandomSampler
-from sqlalchemy.exc import OperationalError
 
 from smnas_optuna.errors import StudyError
+from smnas_optuna.search.crew import WORKERS
+from smnas_optuna.search.storage import DATABASE, use_storage
 from smnas_optuna.search.study import (
-    DATABASE,
     FINGERPRINT,
+    FOLDER,
+    FOLDER_FILE,
     STRUCTURAL,
     check_fingerprint,
+    check_folder,
     create_study,
-    explained_disk_errors,
     find_study,
     load_study,
-    locked,
 )
 
 DEPENDS_ON = {"data": {"content": "abc"}, "recipe": {"train": {"epochs": 3, "scale_jitter": (0.8, 1.2)}}}
@@ -107,22 +106,6 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     assert len(load_study(folder, STRUCTURAL).trials) == 1
 
 
-def test_whether_the_last_process_died_is_known(tmp_path: Path) -> None:
-    with locked(tmp_path) as first:
-        pass
-    code = (
-        "import os, sys; from pathlib import Path; from smnas_optuna.search.study import locked\n"
-        "with locked(Path(sys.argv[1])):\n    os._exit(9)"
-    )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
-    with locked(tmp_path) as second:
-        pass
-    with locked(tmp_path) as third:
-        pass
-
-    assert (first, second, third) == (False, True, False)
-
-
 def test_a_fingerprint_that_fits_passes(tmp_path: Path) -> None:
     study = make(tmp_path)
     check_fingerprint(study, DEPENDS_ON, tmp_path)  # a new study has none yet
@@ -147,44 +130,48 @@ def test_every_difference_of_a_fingerprint_is_named(tmp_path: Path) -> None:
     assert "fix: " in message
 
 
-def test_a_second_process_is_refused_and_told_who_holds_the_folder(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from smnas_optuna.search.study import locked\n"
-        "with locked(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
+def test_force_goes_on_with_all_but_another_space(tmp_path: Path) -> None:
+    study = make(tmp_path)
+    study.set_user_attr(FINGERPRINT, {**DEPENDS_ON, "space": {"heads": ["fc"]}})
+    other_recipe = {**DEPENDS_ON, "recipe": {}, "space": {"heads": ["fc"]}}
+    other_space = {**DEPENDS_ON, "space": {"heads": ["retina"]}}
+
+    forced = check_fingerprint(study, other_recipe, tmp_path, force=True)
+
+    assert forced == [
+        "recipe.train.epochs was 3, is not there",
+        "recipe.train.scale_jitter was [0.8, 1.2], is not there",
+    ]
+    with pytest.raises(StudyError, match="--force goes on and marks the trials"):
+        check_fingerprint(study, other_recipe, tmp_path)
+    with pytest.raises(StudyError) as caught:
+        check_fingerprint(study, other_space, tmp_path, force=True)
+    assert "space.heads was ['fc'], is ['retina']" in str(caught.value)
+    assert "--force" not in str(caught.value)
+
+
+def test_a_folder_that_was_moved_or_copied_stays_the_studys(tmp_path: Path) -> None:
+    folder, copy = tmp_path / "one", tmp_path / "two"
+    folder.mkdir()
+    check_folder(make(folder), folder)
+    shutil.copytree(folder, copy)
+    shutil.rmtree(copy / WORKERS)
+
+    for each in (folder, copy):
+        check_folder(load_study(each, STRUCTURAL), each)
+        assert (each / WORKERS / FOLDER_FILE).read_text() == load_study(each, STRUCTURAL).user_attrs[FOLDER]
+
+
+def test_a_study_on_a_server_belongs_to_one_folder(tmp_path: Path) -> None:
+    folder, namesake = tmp_path / "here" / "cells", tmp_path / "there" / "cells"
+    for each in (folder, namesake):
+        each.mkdir(parents=True)
+        use_storage(each, f"sqlite:///{tmp_path / 'server.db'}")
+    check_folder(make(folder), folder)
+
+    with pytest.raises(StudyError) as caught:
+        check_folder(make(namesake), namesake)
+
+    assert f"{namesake}: the study cells/structural of sqlite:///{tmp_path / 'server.db'} belongs to another" in str(
+        caught.value
     )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(StudyError) as caught, locked(tmp_path):
-            pass
-        holder.kill()
-    assert f"{tmp_path}: another search is running here (process {holder.pid})" in str(caught.value)
-
-    with locked(tmp_path):  # a killed process holds nothing
-        pass
-    with locked(tmp_path):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("error", "cause"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
-        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
-        (OperationalError("INSERT", {}, Exception("database or disk is full")), "database or disk is full"),
-        (PermissionError(errno.EACCES, "Permission denied", "/a/file"), "/a/file: Permission denied"),
-    ],
-    ids=["full", "read-only", "sqlite full", "a file of another"],
-)
-def test_disk_errors_say_what_to_do(tmp_path: Path, error: Exception, cause: str) -> None:
-    with pytest.raises(StudyError) as caught, explained_disk_errors(tmp_path):
-        raise error
-    assert str(caught.value).startswith(f"{tmp_path}: the study's files cannot be written: {cause}\n  fix: free space")
-
-
-def test_other_errors_pass_as_they_are(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), explained_disk_errors(tmp_path):
-        (tmp_path / "nothing").read_text()

@@ -11,12 +11,14 @@ from pathlib import Path
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+import optuna
 from optuna.storages import RDBStorage
 from optuna_dashboard import wsgi
 from sqlalchemy.pool import NullPool
 
 from smnas_optuna.errors import StudyError
-from smnas_optuna.search.study import DATABASE
+from smnas_optuna.search.storage import DATABASE, engine_of, explained_disk_errors, storage_url
+from smnas_optuna.search.study import STRUCTURAL, load_study
 
 HOST = "127.0.0.1"
 """The dashboard asks for no password: nobody else may reach it."""
@@ -28,7 +30,7 @@ def serve_dashboard(
     """Serve the study in ``study_dir`` on 127.0.0.1 until Ctrl-C.
 
     Args:
-        study_dir: Holds ``study.db``, which is only read.
+        study_dir: Of the study, which is only read.
         port: 1 to 65535.
         refresh_seconds: Time between two copies of the study; what was edited in the dashboard is gone with the next.
         say: Told each line that a person should read.
@@ -48,14 +50,14 @@ def open_dashboard(
 ) -> Iterator[WSGIServer]:
     """A server of a copy that is refreshed while the context lasts; see :func:`serve_dashboard`. Port 0: a free one."""
     source = study_dir / DATABASE
-    if not source.is_file():
+    if storage_url(study_dir) is None and not source.is_file():
         raise StudyError(
             f"{source}: there is no study yet", fix=f"start one: smnas structural {study_dir} [--data DIR]"
         )
     with tempfile.TemporaryDirectory(prefix="smnas-dashboard-", ignore_cleanup_errors=True) as folder:
         copy = Path(folder) / DATABASE
         try:
-            copy_database(source, copy)
+            copy_study(study_dir, copy)
             _check_study(copy)
         except sqlite3.Error as error:
             raise StudyError(
@@ -67,7 +69,7 @@ def open_dashboard(
             server.set_app(wsgi(storage))
             stop = threading.Event()
             refresher = threading.Thread(
-                target=_refresh, args=(source, copy, storage, server, refresh_seconds, stop, say), daemon=True
+                target=_refresh, args=(study_dir, copy, storage, server, refresh_seconds, stop, say), daemon=True
             )
             refresher.start()
             try:
@@ -90,8 +92,28 @@ def copy_database(source: Path, copy: Path) -> None:
         reader.backup(writer)
 
 
+def copy_study(study_dir: Path, copy: Path) -> None:
+    """Copy the studies of ``study_dir`` into an SQLite database, wherever they are kept.
+
+    Raises:
+        StudyError: If there is no study, or its database cannot be used.
+        sqlite3.Error: If it is a file, and cannot be read.
+    """
+    if storage_url(study_dir) is None:
+        copy_database(study_dir / DATABASE, copy)
+        return
+    with explained_disk_errors(study_dir):
+        study = load_study(study_dir, STRUCTURAL)
+        fresh = copy.with_name(f"{copy.name}.new")
+        fresh.unlink(missing_ok=True)
+        storage = RDBStorage(f"sqlite:///{fresh}", engine_kwargs={"poolclass": NullPool})
+        optuna.copy_study(from_study_name=study.study_name, from_storage=study._storage, to_storage=storage)
+        engine_of(study).dispose()
+    copy_database(fresh, copy)
+
+
 def _refresh(
-    source: Path,
+    study_dir: Path,
     copy: Path,
     storage: RDBStorage,
     server: WSGIServer,
@@ -99,13 +121,14 @@ def _refresh(
     stop: threading.Event,
     say: Callable[[str], None],
 ) -> None:
-    failing = False
+    failing, source = False, storage_url(study_dir) or study_dir / DATABASE
     while not stop.wait(seconds):
         try:
-            copy_database(source, copy)
-        except sqlite3.Error as error:
+            copy_study(study_dir, copy)
+        except (sqlite3.Error, StudyError) as error:
             if not failing:
-                say(f"{source}: cannot be copied now ({error}); the dashboard shows what it had before")
+                cause = error.message if isinstance(error, StudyError) else str(error)
+                say(f"{source}: cannot be copied now ({cause}); the dashboard shows what it had before")
             failing = True
             continue
         failing = False

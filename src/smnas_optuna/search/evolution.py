@@ -14,7 +14,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import NSGAIISampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from smnas_optuna.config import SearchSettings
 from smnas_optuna.search.children import ChildGeneration
@@ -25,22 +25,36 @@ OUTSIDE = -1
 
 
 def build_sampler(
-    settings: SearchSettings, name_of: Callable[[Mapping[str, Any]], str], *, num_trials: int
+    settings: SearchSettings, name_of: Callable[[Mapping[str, Any]], str], *, num_trials: int, worker: int = 0
 ) -> NSGAIISampler:
-    """NSGA-II with our children, whose random numbers depend on the study's seed and on the trials so far.
+    """NSGA-II with our children, whose random numbers depend on the study's seed, the trials so far and the worker.
 
     Args:
         settings: Population, seed and the limit of a training.
         name_of: Canonical string of the architecture that a genome is read as.
         num_trials: Trials of the study by now, so that a restart does not replay the first run's random numbers.
+        worker: Number of the worker, so that those that start together do not ask for the same.
     """
-    first, later = (derive_seed(settings.seed, part, num_trials) for part in ("first generation", "children"))
+    parts = ("first generation", "children")
+    first, later = (derive_seed(settings.seed, part, num_trials, worker) for part in parts)
     children = ChildGeneration(
         name_of, population=settings.population, seed=later, max_seconds=settings.max_seconds_per_trial
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # the hook is; a test holds it to what is used here
         return NSGAIISampler(population_size=settings.population, seed=first, child_generation_strategy=children)
+
+
+def begin_trial(study: Study, worker: str, params: Mapping[str, Any] | None = None) -> optuna.Trial:
+    """Return a new running trial of ``worker``, whose parameters are ``params`` or will be sampled.
+
+    As ``Study.ask``, which cannot say in the same moment whose trial it is: one whose process died in between would be
+    nobody's, and none of several workers could tell.
+    """
+    system_attrs = {} if params is None else {"fixed_params": dict(params)}
+    template = create_trial(state=TrialState.RUNNING, user_attrs={"worker": worker}, system_attrs=system_attrs)
+    study._thread_local.cached_all_trials = None  # as Study.ask does
+    return optuna.Trial(study, study._storage.create_new_trial(study._study_id, template))
 
 
 def join_population(study: Study, trial: optuna.Trial) -> int:

@@ -31,10 +31,20 @@ class StopRequest:
         if self._signal is not None:
             raise Interrupted(self._signal)
 
+    def ask(self, signal_number: int) -> None:
+        """Ask the run to stop, as if by that signal."""
+        self._signal = signal_number
+
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take SIGINT (Ctrl-C) and SIGTERM while the body runs: the first asks, a second one stops at once."""
+    def listening(self, *, supervised: bool = False) -> Iterator[None]:
+        """Take SIGINT (Ctrl-C) and SIGTERM while the body runs: the first asks, a second one stops at once.
+
+        Args:
+            supervised: A terminal sends Ctrl-C to all its processes; one whose supervisor hands it on ignores it.
+        """
         before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        if supervised:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             yield
         finally:

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
 from optuna.study import Study
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from optuna_dashboard import save_note
 
 from smnas_optuna.arch import DetectorSpec, decode, describe, encode
-from smnas_optuna.errors import DivergenceError, OutOfMemoryError
-from smnas_optuna.search.evolution import frozen, join_population, leave_population
+from smnas_optuna.errors import DeviceFault, DivergenceError, OutOfMemoryError
+from smnas_optuna.search.crew import Crew
+from smnas_optuna.search.evolution import begin_trial, frozen, join_population, leave_population
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.pareto import pareto_front
-from smnas_optuna.search.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_record, read_records, store_attrs
+from smnas_optuna.search.record import (
+    ELSEWHERE,
+    INTERRUPTED,
+    KILLED_TWICE,
+    TrialRecord,
+    read_record,
+    read_records,
+    store_attrs,
+)
 
 ASKED_PER_BUDGET = 20
 """A search ends after this many times its budget of trials, most of them repeats."""
@@ -72,54 +81,58 @@ def search(
     evaluate: Callable[[DetectorSpec, optuna.Trial], Evaluation],
     *,
     budget: int,
+    crew: Crew,
     listener: Listener,
     stop: StopRequest,
     max_seconds: float | None = None,
-    previous_died: bool = True,
     after_trial: Callable[[list[TrialRecord]], None] = lambda _: None,
 ) -> Outcome:
     """Search until the budget is reached, the space exhausted, too much asked, or too many trials failed in a row.
 
-    The caller holds the study alone, so that a trial that is RUNNING at the start belongs to a process that died.
+    Other workers may search the same study at the same time. One ends early when those that are at work reach the
+    budget without it.
 
     Args:
         study: With an NSGA-II sampler.
         stage: What is searched.
         evaluate: Trains an architecture. TrialPruned prunes it, with its text as the reason; a DivergenceError,
-            OutOfMemoryError or RuntimeError is a failure; any other exception ends the search and leaves the
-            architecture to be tried again.
+            OutOfMemoryError or RuntimeError is a failure; a DeviceFault is a failure, too, and ends the search; any
+            other exception ends the search and leaves the architecture to be tried again.
         budget: Unique architectures to train in all, earlier runs included.
+        crew: This worker and the others; the caller is on duty.
         listener: Told what happens.
         stop: Asked between trials.
         max_seconds: Limit of a training that ``evaluate`` prunes by; what a smaller one pruned may be asked again.
-        previous_died: Whether the last process on this study died, rather than ended.
         after_trial: Called with all records whenever a trial has ended.
 
     Raises:
         Interrupted: If asked to stop; the running trial is stored as interrupted.
+        DeviceFault: If the device can only be used by a new process.
     """
-    recover_dead_trials(study, listener, killed=previous_died)
     failures = 0
     while True:
         stop.check()
+        recover_dead_trials(study, crew, listener)
         records = read_records(study)
-        settled = _settled(records, max_seconds)
-        ended = _why_end(records, settled, stage, budget, failures)
+        settled = settled_by(records, max_seconds)
+        ended = why_end(records, settled, stage.size, budget, failures)
         if ended is not None:
             return ended
-        trial, spec, why = _ask(study, stage, records, settled)
-        record = settled.get(encode(spec))
-        if record is not None:
-            _answer_from(record, study, trial, encode(spec))
+        asked = _ask(study, stage, crew, budget, max_seconds)
+        if asked is None:
             continue
+        trial, spec, why = asked
         done = _num_trained(records)
         listener.trial_started(trial.number, encode(spec), why=why, done=done, budget=budget)
         start = time.perf_counter()
-        _train(study, trial, spec, evaluate)
+        try:
+            _train(study, trial, spec, evaluate)
+        finally:
+            crew.give_back(encode(spec))
         records = read_records(study)
         record = records[trial.number]
         assert not record.allowed_by(max_seconds), "it was pruned by another limit, and would be asked for ever"
-        # As in _settled: a pruned trial neither lengthens nor ends a row of failures.
+        # As in settled_by: a pruned trial neither lengthens nor ends a row of failures.
         failures = {"failed": failures + 1, "pruned": failures}.get(record.state, 0)
         listener.trial_ended(
             record,
@@ -131,39 +144,47 @@ def search(
         after_trial(records)
 
 
-def recover_dead_trials(study: Study, listener: Listener, *, killed: bool) -> None:
-    """Store trials that no process works on as interrupted, or as killed twice if that is what they are.
+def recover_dead_trials(study: Study, crew: Crew, listener: Listener) -> None:
+    """Store trials whose worker is gone as interrupted, or as killed twice if that is what they are.
 
-    Not ``killed``: the process ended in order but could not store that, as on a full disk; no architecture's fault.
+    A worker that ended in order, but could not store that, as on a full disk, is no architecture's fault.
     """
-    for dead in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        record = read_record(dead)
-        fruitless = [
-            r
-            for r in read_records(study)
-            if r.arch == record.arch and r.killed and r.epochs_done == 0 and r.state == "failed"
-        ]
-        given_up = killed and record.epochs_done == 0 and len(fruitless) + 1 >= KILLS_WITHOUT_PROGRESS
-        reason = KILLED_TWICE if given_up and record.arch is not None else INTERRUPTED
-        for name, value in {"reason": reason, "killed": killed}.items():
-            study._storage.set_trial_user_attr(dead._trial_id, name, value)
-        study.tell(dead.number, state=TrialState.FAIL)
-        end = "its process died" if killed else "its end could not be stored"
-        listener.note(f"trial {dead.number} ({record.arch or 'no architecture yet'}): {end}; {reason}")
+    claims = crew.claims()
+    workers = {record.worker or "" for record in read_records(study) if record.state == "running"}
+    for worker in sorted((workers | set(claims.values())) - {crew.me}):
+        with crew.bury(worker) as death:
+            if death is None:
+                continue
+            for dead in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                if dead.user_attrs.get("worker", "") == worker:
+                    _recover(study, dead, listener, killed=death == "died")
+            crew.give_back_all_of(worker)
 
 
-def _why_end(
-    records: Sequence[TrialRecord], settled: Mapping[str, TrialRecord], stage: Stage, budget: int, failures: int
+def _recover(study: Study, dead: FrozenTrial, listener: Listener, *, killed: bool) -> None:
+    record = replace(read_record(dead), state="failed", killed=killed)
+    fruitless = sum(earlier.fruitless and earlier.arch == record.arch for earlier in read_records(study))
+    given_up = record.arch is not None and record.fruitless and fruitless + 1 >= KILLS_WITHOUT_PROGRESS
+    reason = KILLED_TWICE if given_up else INTERRUPTED
+    for name, value in {"reason": reason, "killed": killed}.items():
+        study._storage.set_trial_user_attr(dead._trial_id, name, value)
+    study.tell(dead.number, state=TrialState.FAIL, skip_if_finished=True)
+    end = "its process died" if killed else "its end could not be stored"
+    listener.note(f"trial {dead.number} ({record.arch or 'no architecture yet'}): {end}; {reason}")
+
+
+def why_end(
+    records: Sequence[TrialRecord], settled: Mapping[str, TrialRecord], size: int, budget: int, failures: int
 ) -> Outcome | None:
+    """Why a search of a space of ``size`` ends here, after ``failures`` in a row, or None if it goes on."""
     trained = _num_trained(records)
+    running = {record.arch for record in records if record.state == "running"} - settled.keys()
     if trained >= budget:
         return Outcome(
             reason=f"budget reached: {trained} of {budget} architectures are trained", failed=False, trained=trained
         )
-    if len(settled) >= stage.size:
-        return Outcome(
-            reason=f"space exhausted: all {stage.size} architectures are known", failed=False, trained=trained
-        )
+    if len(settled) >= size:
+        return Outcome(reason=f"space exhausted: all {size} architectures are known", failed=False, trained=trained)
     if failures >= FAILURES_IN_A_ROW:
         last = next(record.reason for record in reversed(records) if record.state == "failed")
         return Outcome(reason=f"{failures} trials in a row failed; the last one: {last}", failed=True, trained=trained)
@@ -177,43 +198,69 @@ def _why_end(
             failed=False,
             trained=trained,
         )
+    if running and (trained + len(running) >= budget or len(settled) + len(running) >= size):
+        reason = f"what is left to do is in the hands of others: {len(running)} being trained"
+        return Outcome(reason=reason, failed=False, trained=trained)
     return None
 
 
 def _ask(
-    study: Study, stage: Stage, records: Sequence[TrialRecord], settled: Container[str]
-) -> tuple[optuna.Trial, DetectorSpec, str]:
-    """A new trial, its architecture, and why it is asked for."""
-    wanted, why = _wanted(stage, records, settled)
-    # a process that died between the next two calls has left a trial that is waiting to be asked
-    if wanted is not None and all(record.state != "waiting" for record in records):
-        study.enqueue_trial(dict(stage.genome(wanted)))
-    trial = study.ask()
+    study: Study, stage: Stage, crew: Crew, budget: int, max_seconds: float | None
+) -> tuple[optuna.Trial, DetectorSpec, str] | None:
+    """A new trial, its architecture, which this worker has claimed, and why it is asked for.
+
+    None if the answer is known, or others are at it or at the rest of the budget: the trial is stored as that.
+    """
+    settled = settled_by(read_records(study), max_seconds)
+    wanted, why = next(((s, why) for s, why in _wanted(study, stage, settled) if crew.claim(encode(s))), (None, ""))
+    trial = begin_trial(study, crew.me, None if wanted is None else stage.genome(wanted))
     generation = join_population(study, trial)
     spec = stage.suggest(trial)
+    arch = encode(spec)
     attrs = {
-        "arch": encode(spec),
+        "arch": arch,
         "spec": dataclasses.asdict(spec),
         "generation": generation,
         "baseline": spec in stage.baselines,
     }
     store_attrs(trial, attrs)
     save_note(trial, describe(spec))  # shown by optuna-dashboard
-    return trial, spec, why or f"generation {generation}"
+    if wanted is None and not crew.claim(arch):
+        _decline(study, trial)
+        return None
+    # Only now: before the claim, other workers may just have finished it, or claimed the rest of the budget.
+    records = read_records(study)
+    settled = settled_by(records, max_seconds)
+    if arch in settled:
+        _answer_from(settled[arch], study, trial, arch)
+    elif _num_trained(records) + _claimed_before(crew, arch, settled) >= budget:
+        _decline(study, trial)
+    else:
+        return trial, spec, why or f"generation {generation}"
+    crew.give_back(arch)
+    return None
 
 
-def _wanted(stage: Stage, records: Sequence[TrialRecord], settled: Container[str]) -> tuple[DetectorSpec | None, str]:
-    """What is tried before the sampler is asked, and why: what was interrupted, then the baselines."""
-    for record in reversed(records):
-        if record.reason == INTERRUPTED and record.arch is not None and record.arch not in settled:
-            return decode(record.arch), "interrupted before"
+def _claimed_before(crew: Crew, arch: str, settled: Container[str]) -> int:
+    """Architectures that are being trained and were claimed before ``arch``."""
+    claims = list(crew.claims())
+    return sum(other not in settled for other in claims[: claims.index(arch)])
+
+
+def _wanted(study: Study, stage: Stage, settled: Container[str]) -> Iterator[tuple[DetectorSpec, str]]:
+    """What is tried before the sampler is asked, and why: what was interrupted, the latest first, then baselines."""
+    interrupted = [
+        record.arch for record in read_records(study) if record.reason == INTERRUPTED and record.arch is not None
+    ]
+    for arch in dict.fromkeys(reversed(interrupted)):
+        if arch not in settled:
+            yield decode(arch), "interrupted before"
     for spec in stage.baselines:
         if encode(spec) not in settled:
-            return spec, "baseline"
-    return None, ""
+            yield spec, "baseline"
 
 
-def _settled(records: Sequence[TrialRecord], max_seconds: float | None) -> dict[str, TrialRecord]:
+def settled_by(records: Sequence[TrialRecord], max_seconds: float | None) -> dict[str, TrialRecord]:
     """The trial that settled each known architecture: trained, pruned, or failed through a fault of its own.
 
     What was pruned for its time is open again if ``max_seconds``, the limit now in force, allows it.
@@ -222,11 +269,9 @@ def _settled(records: Sequence[TrialRecord], max_seconds: float | None) -> dict[
     settled: dict[str, TrialRecord] = {}
     row: list[TrialRecord] = []
     for record in records:
-        if record.arch is None or record.cached_from is not None or record.reason == INTERRUPTED:
+        if not record.settles or record.allowed_by(max_seconds):
             continue
-        if record.state not in ("complete", "pruned", "failed") or record.allowed_by(max_seconds):
-            continue
-        settled[record.arch] = record
+        settled[str(record.arch)] = record
         if record.state == "pruned":
             continue  # it says little about the machine: a row of failures goes on after it
         row = [*row, record] if record.state == "failed" else []
@@ -236,6 +281,13 @@ def _settled(records: Sequence[TrialRecord], max_seconds: float | None) -> dict[
                     settled.pop(str(failed.arch), None)
             row = []
     return settled
+
+
+def _decline(study: Study, trial: optuna.Trial) -> None:
+    """End ``trial``, whose architecture another worker is at; it takes no place in the population."""
+    leave_population(trial)
+    trial.set_user_attr("reason", ELSEWHERE)
+    study.tell(trial, state=TrialState.PRUNED)
 
 
 def _answer_from(known: TrialRecord, study: Study, trial: optuna.Trial, arch: str) -> None:
@@ -267,6 +319,9 @@ def _train(
         study.tell(trial, state=TrialState.PRUNED)
     except (DivergenceError, OutOfMemoryError) as error:
         _fail(study, trial, f"{type(error).__name__}: {error.message}")
+    except DeviceFault as error:
+        _fail(study, trial, f"{type(error).__name__}: {error.message}")
+        raise
     except RuntimeError as error:
         _fail(study, trial, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
     except BaseException:

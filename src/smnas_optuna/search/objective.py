@@ -5,25 +5,32 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 
-from smnas_optuna.arch import DetectorSpec, encode
-from smnas_optuna.engine.checkpoint import remove_weights, save_weights
+from smnas_optuna.arch import DetectorSpec, decode, encode
+from smnas_optuna.data import free_memory
+from smnas_optuna.engine.checkpoint import remove_checkpoint, remove_weights, resume, save_checkpoint, save_weights
 from smnas_optuna.engine.complexity import count_complexity
-from smnas_optuna.engine.device import describe_device, explained_out_of_memory, library_versions
+from smnas_optuna.engine.device import (
+    describe_device,
+    explained_device_faults,
+    explained_out_of_memory,
+    library_versions,
+)
 from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
 from smnas_optuna.engine.latency import LatencyStats, measure_latency
-from smnas_optuna.engine.train import EpochReport, train
+from smnas_optuna.engine.memory import estimate_training, fitting_micro_batch
+from smnas_optuna.engine.train import EpochReport, Training
+from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.models import Detector, fold_for_inference
 from smnas_optuna.search.bench import Bench
-from smnas_optuna.search.interrupt import StopRequest
+from smnas_optuna.search.interrupt import Interrupted, StopRequest
 from smnas_optuna.search.limit import prune_slow
 from smnas_optuna.search.listener import Listener, step_of
 from smnas_optuna.search.loop import Evaluation
@@ -32,6 +39,7 @@ from smnas_optuna.search.record import TrialRecord, store_attrs
 from smnas_optuna.search.seeds import derive_seed
 
 LOG_FILE = "train.log"
+CHECKPOINT_FILE = "checkpoint.safetensors"
 REFERENCE_MS = "reference_ms"
 """Study attribute: the reference detector's median in the study's first measurement, the unit of all latencies."""
 
@@ -43,12 +51,14 @@ class Objective:
         bench: Data, device and settings.
         listener: Told about every step.
         stop: Asked at every step.
+        forced: In what the numbers depend on something else than the study's; kept with each trial.
     """
 
-    def __init__(self, bench: Bench, listener: Listener, stop: StopRequest) -> None:
+    def __init__(self, bench: Bench, listener: Listener, stop: StopRequest, forced: Sequence[str] = ()) -> None:
         self.bench = bench
         self.listener = listener
         self.stop = stop
+        self.forced = list(forced)
 
     def __call__(self, spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
         """Return what was found out about ``spec``; its weights and log are in the study's ``runs`` folder.
@@ -57,25 +67,30 @@ class Objective:
             DivergenceError: If training diverged.
             OutOfMemoryError: If the detector does not fit into memory.
             TrialPruned: If training would take longer than the study's limit.
-            Interrupted: If asked to stop.
+            DeviceFault: If the GPU failed, and this process can use it no more.
+            Interrupted: If asked to stop; what was trained is kept, and gone on with.
         """
         bench = self.bench
-        run = _Run(bench, spec, trial)
-        with run.recorded(), explained_out_of_memory():
+        run = _Run(bench, spec, trial, self.listener.note)
+        if self.forced:
+            store_attrs(trial, {"forced": self.forced})
+        with run.recorded(), explained_device_faults(bench.device), explained_out_of_memory():
             with run.phase("load"):
                 train_batches = bench.train_batches(spec.input_size, run.seed)
                 val_batches = bench.val_batches(spec.input_size)
             detector = bench.build(spec, run.seed)
             complexity = count_complexity(detector, long=spec.input_size.long, short=spec.input_size.short)
             store_attrs(trial, {**dataclasses.asdict(complexity), "flops": 2 * complexity.multiply_adds})
+            training = Training(
+                detector,
+                train_batches,
+                bench.settings.train,
+                seed=run.seed,
+                micro_batch=self._fitting_micro_batch(detector, spec),
+                note=run.note,
+            )
             with run.phase("train"):
-                skipped = train(
-                    detector,
-                    train_batches,
-                    bench.settings.train,
-                    on_step=self._on_training_step(trial),
-                    on_epoch=partial(self._end_epoch, run),
-                )
+                skipped = self._train(run, training)
             with run.phase("evaluate"):
                 category_ids = bench.splits.val.category_ids
                 on_step = step_of("evaluate", self.listener, self.stop)
@@ -94,12 +109,53 @@ class Objective:
         weights = str(run.folder.relative_to(bench.study_dir))
         return Evaluation(latency_ms=latency_ms, ap=metrics.ap, attrs={**results, "weights": weights})
 
-    def keep_front_weights(self, records: list[TrialRecord]) -> None:
-        """Remove the weights of trials that are not on the front; once dominated, a trial stays so."""
+    def tidy(self, records: list[TrialRecord]) -> None:
+        """Remove what ended trials need no more: checkpoints, and weights unless they are on the front.
+
+        Once dominated, a trial stays so. ``[search] keep_weights = "all"`` keeps the weights of all.
+        """
         front = {record.arch for record in pareto_front(records)}
         for record in records:
-            if record.trained and record.arch not in front:
-                remove_weights(run_folder(self.bench.study_dir, str(record.arch)))
+            if not record.settles:
+                continue
+            folder = run_folder(self.bench.study_dir, str(record.arch))
+            remove_checkpoint(folder / CHECKPOINT_FILE)
+            if record.trained and record.arch not in front and self.bench.settings.search.keep_weights == "front":
+                remove_weights(folder)
+
+    def _train(self, run: _Run, training: Training) -> int:
+        """Go on with what an earlier attempt has stored, or begin; return the number of steps that were skipped."""
+        path = run.folder / CHECKPOINT_FILE
+        if resume(path, training, run.key, run.note):
+            run.note(f"{run.arch}: goes on after epoch {training.epochs_done}, step {training.step} of the next")
+        store_attrs(run.trial, {"epochs_before": training.epochs_done, "epochs_done": training.epochs_done})
+
+        def on_epoch(report: EpochReport) -> None:
+            # First of all: an epoch that is told has been kept, and will not be told again.
+            save_checkpoint(path, training.state(), run.key)
+            self._end_epoch(run, report)
+
+        try:
+            return training.run(on_step=self._on_training_step(run.trial), on_epoch=on_epoch)
+        except Interrupted:
+            save_checkpoint(path, training.state(), run.key)
+            raise
+
+    def _fitting_micro_batch(self, detector: Detector, spec: DetectorSpec) -> int | None:
+        """Images that are trained on at a time so that main memory lasts; None on a GPU, where a failure tells."""
+        if self.bench.device.type != "cpu":
+            return None
+        size, max_boxes = spec.input_size, self.bench.splits.train.max_boxes
+        memory, free = estimate_training(detector, size.long, size.short, max_boxes=max_boxes), free_memory()
+        fitting = fitting_micro_batch(memory, self.bench.settings.train.batch_size, free)
+        if fitting == 0:
+            needed = memory.fixed_bytes + memory.bytes_per_image
+            raise OutOfMemoryError(
+                f"training with one image a step takes about {needed / 2**20:,.0f} MiB of main memory, "
+                f"and {free / 2**20:,.0f} MiB are free",
+                fix="end what else uses memory, or take smaller choices",
+            )
+        return fitting
 
     def _on_training_step(self, trial: optuna.Trial) -> Callable[[int, int], None]:
         """What training calls after each step; begins to measure time as it is made."""
@@ -146,14 +202,22 @@ class Objective:
 
 
 def run_folder(study_dir: Path, arch: str) -> Path:
-    """Where the log and the weights of an architecture lie."""
-    return study_dir / "runs" / arch
+    """Where the log, the checkpoint and the weights of an architecture lie.
+
+    Raises:
+        ArchError: If ``arch`` names no architecture.
+    """
+    return study_dir / "runs" / encode(decode(arch))  # a name from a database must not lead out of the folder
 
 
 class _Run:
-    """One attempt at an architecture: its seed, its folder, its log, and the seconds that each phase took."""
+    """One attempt at an architecture: its seed, its folder, its log, and the seconds that each phase took.
 
-    def __init__(self, bench: Bench, spec: DetectorSpec, trial: optuna.Trial) -> None:
+    Attributes:
+        key: What a checkpoint must have been made with to be gone on with.
+    """
+
+    def __init__(self, bench: Bench, spec: DetectorSpec, trial: optuna.Trial, note: Callable[[str], None]) -> None:
         self._start = time.perf_counter()
         self.arch = encode(spec)
         self.seed = derive_seed(bench.settings.search.seed, self.arch)
@@ -161,7 +225,16 @@ class _Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.trial = trial
         self._seconds: dict[str, float] = {}
+        self._tell = note
         device = describe_device(bench.device)
+        self.key = {
+            "arch": self.arch,
+            "seed": self.seed,
+            "data": bench.splits.content_hash,
+            "train": bench.settings.train.model_dump(mode="json"),
+            "detector": bench.settings.detector.model_dump(mode="json"),
+            "device": {name: device[name] for name in ("kind", "threads") if name in device},
+        }
         store_attrs(trial, {"seed": self.seed, "device": device, "versions": library_versions()})
         self.write(f"trial {trial.number}: {self.arch}, seed {self.seed}, {device}")
 
@@ -169,6 +242,11 @@ class _Run:
         """Add a line with the time to the log, which is kept when the architecture is tried again."""
         with (self.folder / LOG_FILE).open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {line}\n")
+
+    def note(self, line: str) -> None:
+        """Say something to the log and to the person who looks on."""
+        self.write(line)
+        self._tell(line)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

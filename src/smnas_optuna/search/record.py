@@ -15,7 +15,9 @@ State = Literal["running", "complete", "pruned", "failed", "waiting"]
 INTERRUPTED = "interrupted"
 """Reason of a trial that was stopped from outside: no fault of its architecture, which is tried again."""
 KILLED_TWICE = "killed twice"
-"""Reason of a trial whose architecture is not tried again: two processes died with it before an epoch was finished."""
+"""Reason of a trial whose architecture is not tried again: two processes died with it before they finished an epoch."""
+ELSEWHERE = "another worker trains it"
+"""Reason of a trial that asked for what is being trained already; nothing is known by it."""
 
 _STATES: dict[TrialState, State] = {
     TrialState.RUNNING: "running",
@@ -40,8 +42,10 @@ class TrialRecord:
         baseline: Whether it is one of the study's baselines.
         cached_from: Number of the trial that this one's answer was taken from; it was not trained itself.
         reason: Why it failed or was pruned.
+        worker: Who works on it, or did; see :class:`smnas_optuna.search.crew.Crew`.
         killed: Whether its process died (rather than was asked to stop) while it ran.
-        epochs_done: Epochs that its training finished.
+        epochs_before: Epochs that earlier attempts had finished when it began.
+        epochs_done: Epochs that its training finished, those before included.
         estimated_seconds: What its training would take, if it was pruned for that.
         num_params: Parameters of the detector.
         multiply_adds: Multiply-adds an image; see :class:`smnas_optuna.engine.complexity.Complexity`.
@@ -58,13 +62,30 @@ class TrialRecord:
     baseline: bool
     cached_from: int | None
     reason: str | None
+    worker: str | None
     killed: bool
+    epochs_before: int
     epochs_done: int
     estimated_seconds: float | None
     num_params: int | None
     multiply_adds: int | None
     weights: str | None
     attrs: Mapping[str, Any]
+
+    @property
+    def settles(self) -> bool:
+        """Whether something is known of its architecture by it: it was trained, pruned, or failed."""
+        return (
+            self.arch is not None
+            and self.cached_from is None
+            and self.state in ("complete", "pruned", "failed")
+            and self.reason not in (INTERRUPTED, ELSEWHERE)
+        )
+
+    @property
+    def fruitless(self) -> bool:
+        """Whether its process died before this attempt had finished an epoch."""
+        return self.killed and self.state == "failed" and self.epochs_done <= self.epochs_before
 
     @property
     def trained(self) -> bool:
@@ -103,7 +124,9 @@ def read_record(trial: FrozenTrial) -> TrialRecord:
         baseline=attrs.get("baseline", False),
         cached_from=attrs.get("cached_from"),
         reason=attrs.get("reason"),
+        worker=attrs.get("worker"),
         killed=attrs.get("killed", False),
+        epochs_before=attrs.get("epochs_before", 0),
         epochs_done=attrs.get("epochs_done", 0),
         estimated_seconds=attrs.get("estimated_seconds"),
         num_params=attrs.get("num_params"),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 import torch
-from optuna.samplers import NSGAIISampler
 
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.config import StudySettings, load_settings
@@ -26,93 +27,180 @@ from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener, step_of
 from smnas_optuna.search.loop import Outcome, Stage, search
 from smnas_optuna.search.objective import Objective
+from smnas_optuna.search.placement import adopt_threads
 from smnas_optuna.search.preflight import describe_run
 from smnas_optuna.search.record import read_records
+from smnas_optuna.search.storage import explained_disk_errors
 from smnas_optuna.search.study import (
+    ENDED,
     FINGERPRINT,
     STRUCTURAL,
     check_fingerprint,
+    check_folder,
     create_study,
-    explained_disk_errors,
     find_study,
-    locked,
+    load_study,
+    open_crew,
 )
 from smnas_optuna.search_space import count_architectures, express, structural_genome, suggest_structural
 
 DATA_ROOT = "data_root"
-"""Study attribute: the data folder of the last run, so that the next one need not name it."""
+"""Study attribute: the data folder of the last run, so that the next one need not name it; relative if it is inside."""
 VERSIONS = "versions"
 """Study attribute: the libraries that the study began with."""
 
 
-def run_structural(
-    study_dir: Path,
-    *,
-    data_dir: Path | None,
-    trials: int | None,
-    device: DeviceChoice,
-    dry_run: bool,
-    listener: Listener,
-    stop: StopRequest,
-) -> Outcome | None:
-    """Search the structures of a study; goes on with what is there.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What a user asks for, in every worker of a search alike.
 
-    Args:
+    Attributes:
         study_dir: Holds ``study.toml``, and gets the results.
         data_dir: The data; by default that of the last run, or ``study_dir/data``.
         trials: Budget, instead of the study file's.
         device: Where to train and measure.
-        dry_run: Tell what would be done, and return None.
-        listener: Told what happens.
-        stop: Asked at every step.
+        force: Go on although data, recipe or device are others than the study's, and mark the trials.
+    """
+
+    study_dir: Path
+    data_dir: Path | None = None
+    trials: int | None = None
+    device: DeviceChoice = "auto"
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Ground:
+    """What a search stands on: checked data and settings, and the study as it was found, if there is one."""
+
+    bench: Bench
+    baselines: list[DetectorSpec]
+    depends_on: Mapping[str, Any]
+    data_root: Path
+    budget: int
+    study: optuna.Study | None
+    forced: list[str]
+
+
+def plan_structural(request: Request, *, listener: Listener, stop: StopRequest) -> None:
+    """Tell ``listener`` what a search would do and need, and change nothing in the study.
 
     Raises:
         SmnasError: If the settings, the data, the study or the device cannot be used.
         Interrupted: If asked to stop.
     """
-    settings = load_settings(study_dir)
-    space, budget = settings.space.structural, trials or settings.search.trials
-    chosen = choose_device(device)
+    with explained_disk_errors(request.study_dir):
+        _describe(_prepare(request, None, listener, stop), listener, stop)
+
+
+def run_structural(
+    request: Request,
+    *,
+    listener: Listener,
+    stop: StopRequest,
+    worker: int = 0,
+    lead: bool = True,
+    threads: int | None = None,
+    on_ready: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Search the structures of a study as one of its workers; goes on with what is there.
+
+    Args:
+        request: What the user asks for.
+        listener: Told what happens.
+        stop: Asked at every step.
+        worker: Number of this worker among those that start together, from 0.
+        lead: Whether it makes the study if there is none, and tells what will be done.
+        threads: Of a CPU; see :func:`smnas_optuna.search.placement.adopt_threads`.
+        on_ready: Called once the study is there and fits ``request``: other workers may start.
+
+    Raises:
+        SmnasError: If the settings, the data, the study or the device cannot be used.
+        Interrupted: If asked to stop.
+        DeviceFault: If the device can only be used by a new process.
+    """
+    study_dir = request.study_dir
     with ExitStack() as stack:
         stack.enter_context(explained_disk_errors(study_dir))
-        previous_died = False if dry_run else stack.enter_context(locked(study_dir))
-        step = step_of("load", listener, stop)
-        root, splits = load_data(study_dir, data_dir, settings, step)
-        baselines = _cheapest_first(settings, splits.train.num_classes)
-        depends_on = fingerprint(settings, splits, chosen)
-        study, records = find_study(study_dir, STRUCTURAL), []
-        if study is not None:
-            check_fingerprint(study, depends_on, study_dir)
-            _note_other_versions(study, listener)
-            records = read_records(study)
-        caches = CachePool(study_dir / "cache", listener.note, on_progress=step)
-        bench = Bench(study_dir=study_dir, settings=settings, splits=splits, caches=caches, device=chosen)
-        trained, size = sum(record.trained for record in records), count_architectures(space)
-        reached = baselines[:budget]
-        for line in describe_run(bench, reached, budget=budget, trained=trained, size=size, check=stop.check):
-            listener.note(line)
-        if dry_run:
-            return None
-        sampler = build_sampler(settings.search, _name_of, num_trials=len(records))
-        study = _begin_study(study_dir, sampler, {FINGERPRINT: depends_on, DATA_ROOT: str(root.resolve())})
+        ground = _prepare(request, threads, listener, stop)
+        bench, space = ground.bench, ground.bench.settings.space.structural
+        if lead:
+            _describe(ground, listener, stop)
+            study = _begin_study(ground)
+        else:
+            study = load_study(study_dir, STRUCTURAL)
+        check_folder(study, study_dir)
+        study.sampler = build_sampler(
+            bench.settings.search, _name_of, num_trials=len(study.get_trials(deepcopy=False)), worker=worker
+        )
+        on_ready()
         stage = Stage(
             suggest=partial(suggest_structural, space=space),
             genome=partial(structural_genome, space=space),
-            size=size,
-            baselines=baselines,
+            size=count_architectures(space),
+            baselines=ground.baselines,
         )
-        objective = Objective(bench, listener, stop)
-        return search(
+        crew = open_crew(study, study_dir)
+        stack.enter_context(crew.on_duty())
+        objective = Objective(bench, listener, stop, forced=ground.forced)
+        outcome = search(
             study,
             stage,
             objective,
-            budget=budget,
+            budget=ground.budget,
+            crew=crew,
             listener=listener,
             stop=stop,
-            max_seconds=settings.search.max_seconds_per_trial,
-            previous_died=previous_died,
-            after_trial=objective.keep_front_weights,
+            max_seconds=bench.settings.search.max_seconds_per_trial,
+            after_trial=objective.tidy,
         )
+        study.set_user_attr(ENDED, {"reason": outcome.reason, "failed": outcome.failed})
+        return outcome
+
+
+def _prepare(request: Request, threads: int | None, listener: Listener, stop: StopRequest) -> _Ground:
+    """Check everything that can be checked before a study is made or gone on with."""
+    study_dir = request.study_dir
+    settings = load_settings(study_dir)
+    chosen = choose_device(request.device)
+    study = find_study(study_dir, STRUCTURAL)
+    if chosen.type == "cpu":
+        stored = {} if study is None else study.user_attrs.get(FINGERPRINT, {}).get("device", {})
+        adopt_threads(stored.get("threads", threads), os.environ)
+    step = step_of("load", listener, stop)
+    root, splits = load_data(study_dir, request.data_dir, settings, step)
+    baselines = _cheapest_first(settings, splits.train.num_classes)
+    depends_on = fingerprint(settings, splits, chosen)
+    forced = []
+    if study is not None:
+        forced = check_fingerprint(study, depends_on, study_dir, force=request.force)
+        for line in forced:
+            listener.note(f"warning: forced, and marked on the trials: {line}")
+        _note_other_versions(study, listener)
+    caches = CachePool(study_dir / "cache", listener.note, on_progress=step)
+    return _Ground(
+        bench=Bench(study_dir=study_dir, settings=settings, splits=splits, caches=caches, device=chosen),
+        baselines=baselines,
+        depends_on=depends_on,
+        data_root=root,
+        budget=request.trials or settings.search.trials,
+        study=study,
+        forced=forced,
+    )
+
+
+def _describe(ground: _Ground, listener: Listener, stop: StopRequest) -> None:
+    records = [] if ground.study is None else read_records(ground.study)
+    lines = describe_run(
+        ground.bench,
+        ground.baselines[: ground.budget],
+        budget=ground.budget,
+        trained=sum(record.trained for record in records),
+        size=count_architectures(ground.bench.settings.space.structural),
+        check=stop.check,
+    )
+    for line in lines:
+        listener.note(line)
 
 
 def load_data(
@@ -160,16 +248,19 @@ def fingerprint(settings: StudySettings, splits: Splits, device: torch.device) -
 def _last_data_root(study_dir: Path) -> Path | None:
     study = find_study(study_dir, STRUCTURAL)
     stored = None if study is None else study.user_attrs.get(DATA_ROOT)
-    return None if stored is None else Path(stored)
+    return None if stored is None else study_dir / stored  # an absolute one stays what it is
 
 
-def _begin_study(study_dir: Path, sampler: NSGAIISampler, attrs: Mapping[str, Any]) -> optuna.Study:
-    """The study, made if it is not there, with ``attrs`` and the versions that it began with."""
-    study = create_study(study_dir, STRUCTURAL, sampler)
-    for name, value in attrs.items():
-        study.set_user_attr(name, value)
-    if VERSIONS not in study.user_attrs:
-        study.set_user_attr(VERSIONS, library_versions())
+def _begin_study(ground: _Ground) -> optuna.Study:
+    """The study, made if it is not there, with what it began with and where its data was last."""
+    study_dir = ground.bench.study_dir
+    study = create_study(study_dir, STRUCTURAL, optuna.samplers.NSGAIISampler())
+    for name, value in ((FINGERPRINT, dict(ground.depends_on)), (VERSIONS, library_versions())):
+        if name not in study.user_attrs:
+            study.set_user_attr(name, value)
+    root, home = ground.data_root.resolve(), study_dir.resolve()
+    # A study folder that is moved takes its own data with it.
+    study.set_user_attr(DATA_ROOT, str(root.relative_to(home) if root.is_relative_to(home) else root))
     return study
 
 

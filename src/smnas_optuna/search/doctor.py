@@ -1,0 +1,216 @@
+"""What is wrong with a machine or a study, what to do about it, and doing that where nobody is at work."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from optuna.study import Study
+
+from smnas_optuna.arch import decode, encode
+from smnas_optuna.config import load_settings
+from smnas_optuna.errors import ArchError, SmnasError
+from smnas_optuna.search.crew import Crew
+from smnas_optuna.search.listener import Listener
+from smnas_optuna.search.loop import recover_dead_trials, settled_by
+from smnas_optuna.search.placement import DRIVERS
+from smnas_optuna.search.record import read_records
+from smnas_optuna.search.storage import DATABASE, SQLITE_TIMEOUT_S, explained_disk_errors, storage_url
+from smnas_optuna.search.study import STRUCTURAL, find_study, open_crew
+
+Level = Literal["fine", "warning", "fault", "mended"]
+LITTLE_DISK = 2**30
+"""Bytes; a search needs some hundred MiB for checkpoints and its images, more with large detectors."""
+LEFTOVERS = ("*.part", "*.set-aside", "checkpoint.safetensors")
+"""What may be left in ``runs/<arch>`` by an attempt that is over."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """Something that was looked at: how it is, and what to do about it if that is not fine."""
+
+    level: Level
+    what: str
+    fix: str | None = None
+
+
+def examine(study_dir: Path | None, *, fix: bool = False) -> Iterator[Finding]:
+    """Look at this machine, and at the study in ``study_dir`` if there is one named.
+
+    Args:
+        study_dir: Holds ``study.toml``.
+        fix: Mend what can be mended without losing anything, where no worker is alive that it belongs to.
+    """
+    yield from _versions()
+    yield from _device()
+    if study_dir is None:
+        return
+    yield from _disk(study_dir)
+    try:
+        load_settings(study_dir)
+        yield Finding(level="fine", what=f"settings: {study_dir / 'study.toml'} can be read")
+        database = list(_database(study_dir))
+        yield from database
+        if any(finding.level == "fault" for finding in database):
+            return
+        with explained_disk_errors(study_dir):
+            study = find_study(study_dir, STRUCTURAL)
+    except SmnasError as error:
+        first = "" if error.first is None else f" ({error.first})"
+        yield Finding(level="fault", what=error.message + first, fix=error.fix)
+        return
+    if study is None:
+        yield Finding(level="fine", what="study: not begun yet")
+        return
+    crew = open_crew(study, study_dir)
+    yield from _workers(study, crew, fix=fix)
+    yield from _leftovers(study, crew, study_dir / "runs", fix=fix)
+
+
+def _versions() -> Iterator[Finding]:
+    names = ("smnas-optuna", "torch", "torchvision", "optuna", "sqlalchemy", "pycocotools", "optuna-dashboard")
+    yield Finding(
+        level="fine",
+        what=f"versions: Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in names),
+    )
+
+
+def _device() -> Iterator[Finding]:
+    try:
+        import torch
+        import torchvision
+
+        torchvision.ops.nms(torch.zeros(0, 4), torch.zeros(0), 0.5)
+    except (ImportError, RuntimeError) as error:
+        yield Finding(
+            level="fault",
+            what=f"torch and torchvision do not work together: {str(error).splitlines()[0]}",
+            fix="install both from the same index: pip install --force-reinstall torch torchvision",
+        )
+        return
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            free, total = (size // 2**20 for size in torch.cuda.mem_get_info(number))
+            name = torch.cuda.get_device_name(number)
+            yield Finding(level="fine", what=f"device: GPU {number} is a {name}, {free:,} of {total:,} MiB free")
+        return
+    driver = next((path for path in DRIVERS if Path(path).exists()), None)
+    if driver is None:
+        yield Finding(level="fine", what=f"device: no GPU; the CPU has {torch.get_num_threads()} threads for torch")
+    else:
+        yield Finding(
+            level="warning",
+            what=f"device: there is a GPU driver ({driver}), but torch {torch.__version__} cannot use it",
+            fix="check `nvidia-smi`, CUDA_VISIBLE_DEVICES, and that torch was built for the driver's CUDA",
+        )
+
+
+def _disk(study_dir: Path) -> Iterator[Finding]:
+    if not study_dir.is_dir():
+        return
+    free = shutil.disk_usage(study_dir).free
+    what = f"disk: {free / 2**20:,.0f} MiB free at {study_dir}"
+    if free < LITTLE_DISK:
+        yield Finding(level="warning", what=what, fix="make room before a long search")
+    else:
+        yield Finding(level="fine", what=what)
+
+
+def _database(study_dir: Path) -> Iterator[Finding]:
+    """Of a study that is kept here; a server looks after its own."""
+    path, url = study_dir / DATABASE, storage_url(study_dir)
+    if url is not None:
+        yield Finding(level="fine", what=f"database: {url}")
+        return
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(path, timeout=SQLITE_TIMEOUT_S)) as database:
+            faults = [row[0] for row in database.execute("PRAGMA integrity_check")]
+    except sqlite3.DatabaseError as error:
+        faults = [str(error)]
+    if faults == ["ok"]:
+        yield Finding(level="fine", what=f"database: {path} is whole")
+    else:
+        yield Finding(
+            level="fault",
+            what=f"database: {path} is damaged: {faults[0]}",
+            fix=f"bring a copy back, or save what can be read: sqlite3 {path} .recover | sqlite3 whole.db",
+        )
+
+
+def _workers(study: Study, crew: Crew, *, fix: bool) -> Iterator[Finding]:
+    records, claims = read_records(study), crew.claims()
+    owners = {record.worker or "" for record in records if record.state == "running"} | set(claims.values())
+    alive = {worker for worker in owners | set(crew.lock_files()) if crew.is_alive(worker)}
+    yield Finding(level="fine", what=f"workers: {len(alive)} at work{': ' if alive else ''}{', '.join(sorted(alive))}")
+    trials = [record for record in records if record.state == "running" and (record.worker or "") not in alive]
+    orphans = sorted(arch for arch, worker in claims.items() if worker not in alive)
+    locks = [worker for worker in crew.lock_files() if worker not in alive]
+    if not (trials or orphans or locks):
+        return
+    what = (
+        f"workers: {len(trials)} trials {[record.number for record in trials]}, {len(orphans)} claims "
+        f"and {len(locks)} locks of workers that are gone"
+    )
+    if not fix:
+        yield Finding(level="warning", what=what, fix="the next search looks after them; or now: smnas doctor --fix")
+        return
+    notes: list[str] = []
+    with crew.on_duty():
+        recover_dead_trials(study, crew, _Notes(notes.append))
+    for worker in locks:
+        with crew.bury(worker):  # takes the lock away
+            pass
+    yield Finding(level="mended", what="; ".join([what, *notes]))
+
+
+def _leftovers(study: Study, crew: Crew, runs: Path, *, fix: bool) -> Iterator[Finding]:
+    """Files of attempts that are over: their architecture is settled, or the study does not know it."""
+    records, claimed = read_records(study), crew.claims()
+    open_archs = {record.arch for record in records} - settled_by(records, None).keys()
+    found = [
+        file
+        for folder in sorted(runs.glob("*"))
+        for pattern in LEFTOVERS
+        for file in sorted(folder.glob(pattern))
+        if folder.name not in claimed and (folder.name not in open_archs or pattern != "checkpoint.safetensors")
+    ]
+    strangers = [folder.name for folder in sorted(runs.glob("*")) if not _is_arch(folder.name)]
+    for name in strangers:
+        what = f"files: {runs / ascii(name)[1:-1]} belongs to no architecture"
+        yield Finding(level="warning", what=what, fix="look at it, and move it away")
+    if not found:
+        yield Finding(level="fine", what=f"files: no leftovers in {runs}")
+        return
+    mib = sum(file.stat().st_size for file in found) / 2**20
+    what = f"files: {len(found)} leftovers in {runs}, {mib:,.1f} MiB; the first is {found[0].relative_to(runs)}"
+    if fix:
+        for file in found:
+            file.unlink(missing_ok=True)
+        yield Finding(level="mended", what=f"{what}: removed")
+    else:
+        yield Finding(level="warning", what=what, fix="remove them: smnas doctor --fix")
+
+
+def _is_arch(name: str) -> bool:
+    try:
+        return encode(decode(name)) == name
+    except ArchError:
+        return False
+
+
+class _Notes(Listener):
+    def __init__(self, keep: Callable[[str], None]) -> None:
+        self._keep = keep
+
+    def note(self, text: str) -> None:
+        """Keep it."""
+        self._keep(text)

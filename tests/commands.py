@@ -1,0 +1,73 @@
+"""The command as a user gives it, in processes of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from smnas_optuna.search.record import TrialRecord, read_records
+from smnas_optuna.search.study import STRUCTURAL, find_study
+
+SMNAS = [sys.executable, "-m", "smnas_optuna.cli"]
+PATIENCE = 180
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}  # threads: see conftest.py
+
+
+def smnas(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [*SMNAS, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=check, timeout=PATIENCE, env=ENVIRONMENT)
+
+
+@contextmanager
+def searching(study_dir: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """A search in a process group of its own, all of which is killed when the body is done with it."""
+    command = [*SMNAS, "structural", str(study_dir), "--device", "cpu", *options]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, **pipes, text=True, env=ENVIRONMENT, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def make_slow(study_dir: Path) -> None:
+    """Make an epoch last longer than any test waits."""
+    text = (study_dir / "study.toml").read_text()
+    text = text.replace("train_images = 24", "train_images = 2000").replace("batch_size = 8", "batch_size = 1")
+    (study_dir / "study.toml").write_text(text)
+
+
+def records(study_dir: Path) -> list[TrialRecord]:
+    study = find_study(study_dir, STRUCTURAL)
+    return [] if study is None else read_records(study)
+
+
+def wait_for_trial(study_dir: Path, process: subprocess.Popen[str], number: int) -> None:
+    """Return while trial ``number`` is being trained."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        found = records(study_dir)
+        if len(found) > number and found[number].state == "running" and found[number].arch is not None:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"trial {number} did not start within {PATIENCE} s")
+
+
+def processes_of(study_dir: Path) -> dict[int, str]:
+    """The running processes whose command line names the study: pid -> command line."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(study_dir) in command and "smnas_optuna" in command:
+                found[int(folder.name)] = command
+    return found

@@ -1,0 +1,182 @@
+"""Several workers on one study, each a search of its own; turns are taken inside of one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from sqlalchemy import Engine, create_engine
+
+from smnas_optuna.arch import DetectorSpec, decode, encode
+from smnas_optuna.errors import DeviceFault
+from smnas_optuna.search.children import ChildGeneration
+from smnas_optuna.search.crew import Crew
+from smnas_optuna.search.evolution import begin_trial, join_population
+from smnas_optuna.search.interrupt import StopRequest
+from smnas_optuna.search.listener import Listener
+from smnas_optuna.search.loop import Evaluation, Outcome, search
+from smnas_optuna.search.record import ELSEWHERE, read_records, store_attrs
+from smnas_optuna.search_space import express
+
+from .conftest import BASELINES, closed_form, make_stage, make_study, on_duty
+from .test_loop import TINY
+
+Evaluate = Callable[[DetectorSpec, optuna.Trial], Evaluation]
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    engine = create_engine("sqlite://")
+    yield engine
+    engine.dispose()
+
+
+class Worker:
+    """A worker that searches with a study of its own view, as far as it gets."""
+
+    def __init__(self, study: optuna.Study, folder: Path, engine: Engine) -> None:
+        self.study, self.crew = study, Crew(folder, engine, 0)
+
+    def run(self, evaluate: Evaluate, budget: int, **options: object) -> Outcome:
+        stage = options.get("stage", make_stage())
+        with self.crew.on_duty():
+            return search(
+                self.study,
+                stage,  # type: ignore[arg-type]
+                evaluate,
+                budget=budget,
+                crew=self.crew,
+                listener=Listener(),
+                stop=StopRequest(),
+            )
+
+
+def test_while_one_trains_the_other_takes_what_comes_next(study: optuna.Study, tmp_path: Path, engine: Engine) -> None:
+    one, other = Worker(study, tmp_path, engine), Worker(study, tmp_path, engine)
+    outcomes: list[Outcome] = []
+
+    def meanwhile(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
+        if encode(spec) == BASELINES[0] and not outcomes:
+            outcomes.append(other.run(closed_form, budget=6))
+        return closed_form(spec, trial)
+
+    outcomes.append(one.run(meanwhile, budget=6))
+
+    records = read_records(study)
+    assert records[0].arch == BASELINES[0]
+    assert records[1].arch == BASELINES[1], "the other does not wait for the first baseline"
+    assert {record.worker for record in records} == {one.crew.me, other.crew.me}
+    trained = [record.arch for record in records if record.trained]
+    assert len(trained) == len(set(trained)) == 6
+    assert outcomes[0].reason == "what is left to do is in the hands of others: 1 being trained"
+    assert outcomes[1].reason == "budget reached: 6 of 6 architectures are trained"
+    assert one.crew.claims() == {}
+
+
+def test_who_samples_what_another_worker_trains_asks_again(tmp_path: Path, engine: Engine) -> None:
+    study = make_study(population=12)  # the first generation is drawn blindly
+    one, other = Worker(study, tmp_path, engine), Worker(study, tmp_path, engine)
+    stage, nested = make_stage(TINY, ()), [False]
+
+    def meanwhile(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
+        if not nested[0]:
+            nested[0] = True
+            other.run(closed_form, budget=100, stage=stage)
+        return closed_form(spec, trial)
+
+    outcome = one.run(meanwhile, budget=100, stage=stage)
+
+    records = read_records(study)
+    elsewhere = [record for record in records if record.reason == ELSEWHERE]
+    assert elsewhere, "one of 12 was being trained all the time"
+    assert {record.state for record in elsewhere} == {"pruned"}
+    assert {record.arch for record in elsewhere} == {records[0].arch}
+    assert outcome.reason == "space exhausted: all 12 architectures are known"
+    assert len({record.arch for record in records if record.trained}) == sum(r.trained for r in records) == 12
+    generations = {t.system_attrs["NSGAIISampler:generation"] for t in study.trials if t.number in
+                   {record.number for record in elsewhere}}  # fmt: skip
+    assert generations == {-1}, "it takes no place in the population"
+
+
+def test_an_answer_that_came_in_before_the_claim_is_taken(study: optuna.Study, tmp_path: Path, engine: Engine) -> None:
+    worker, colleague = Worker(study, tmp_path, engine), Crew(tmp_path, engine, 0)
+    real, calls = worker.crew.claim, list[str]()
+
+    def slow_claim(arch: str) -> bool:
+        if arch == BASELINES[0] and not calls:
+            calls.append(arch)  # the colleague trains it between the look at the study and the claim
+            trial = begin_trial(study, colleague.me, make_stage().genome(decode(arch)))
+            join_population(study, trial)
+            spec = make_stage().suggest(trial)
+            store_attrs(trial, {"arch": arch})
+            evaluation = closed_form(spec, trial)
+            study.tell(trial, [evaluation.latency_ms, evaluation.ap])
+        return real(arch)
+
+    worker.crew.claim = slow_claim  # type: ignore[method-assign]
+    worker.run(closed_form, budget=3)
+
+    records = [record for record in read_records(study) if record.arch == BASELINES[0]]
+    assert [record.trained for record in records] == [True, False]
+    assert records[1].cached_from == records[0].number
+    assert worker.crew.claims() == {}
+
+
+def test_a_trial_that_finishes_late_becomes_a_parent(study: optuna.Study) -> None:
+    stage, late = make_stage(), decode("160x120.resnet50-w24.fpn-p2-p6-c64.rpn.fc-w256")
+    slow = begin_trial(study, "a slow worker", stage.genome(late))
+    assert join_population(study, slow) == 0
+    stage.suggest(slow)
+    store_attrs(slow, {"arch": encode(late)})
+    with on_duty() as crew:
+        search(study, stage, closed_form, budget=18, crew=_Busy(crew), listener=Listener(), stop=StopRequest())  # type: ignore[arg-type]
+    assert max(record.generation or 0 for record in read_records(study)) >= 2, "its generation is long over"
+
+    def heirs() -> int:
+        """Of 200 children, those with two genes of the slow trial."""
+        parents = study.get_trials(deepcopy=False)
+        children = ChildGeneration(lambda genome: encode(express(genome)), population=6, seed=0)
+        made = [children(study, dict(parents[0].distributions), parents[1:7]) for _ in range(200)]
+        return sum(child["backbone.family"] == "resnet50" and child["backbone.width"] == 24 for child in made)
+
+    before = heirs()
+    evaluation = closed_form(late, slow)
+    study.tell(slow, [evaluation.latency_ms, evaluation.ap])
+
+    assert heirs() > 3 * before, "it is on the front, and among six parents"
+
+
+class _Busy:
+    """A crew in which whoever else is named is alive."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._crew, name)
+
+    def bury(self, worker: str) -> object:
+        return self._crew.bury(self._crew.me)
+
+
+def test_a_device_that_fails_costs_its_trial_and_ends_the_worker(
+    study: optuna.Study, tmp_path: Path, engine: Engine
+) -> None:
+    def faulty(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
+        if encode(spec) == BASELINES[1]:
+            raise DeviceFault("the GPU cannot be used by this process any more: assert", fix="x")
+        return closed_form(spec, trial)
+
+    with pytest.raises(DeviceFault):
+        Worker(study, tmp_path, engine).run(faulty, budget=5)
+    outcome = Worker(study, tmp_path, engine).run(faulty, budget=5)
+
+    records = read_records(study)
+    assert outcome.trained == 5
+    failed = [record for record in records if record.state == "failed"]
+    assert [(record.arch, record.reason) for record in failed] == [
+        (BASELINES[1], "DeviceFault: the GPU cannot be used by this process any more: assert")
+    ]
+    assert Crew(tmp_path, engine, 0).claims() == {}

@@ -1,0 +1,123 @@
+"""The same search with four workers on every kind of storage: nothing is lost, nothing is done twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from optuna.samplers import RandomSampler
+from sqlalchemy import make_url
+
+from smnas_optuna.search.record import INTERRUPTED, TrialRecord, read_records
+from smnas_optuna.search.storage import engine_of, use_storage
+from smnas_optuna.search.study import STRUCTURAL, create_study, load_study, open_crew
+
+from ..postgres_server import PostgresServer, postgres_server
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+BUDGET = 40
+WORKER = """
+import sys, time
+from pathlib import Path
+from smnas_optuna.arch import encode
+from smnas_optuna.config import SearchSettings
+from smnas_optuna.search.evolution import build_sampler
+from smnas_optuna.search.interrupt import StopRequest
+from smnas_optuna.search.listener import Listener
+from smnas_optuna.search.loop import search
+from smnas_optuna.search.study import STRUCTURAL, load_study, open_crew
+from smnas_optuna.search_space import express
+from tests.search.conftest import closed_form, make_stage
+
+study_dir, slot, budget = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+settings = SearchSettings(population=6)
+study = load_study(study_dir, STRUCTURAL)
+study.sampler = build_sampler(
+    settings, lambda genome: encode(express(genome)), num_trials=len(study.trials), worker=slot
+)
+
+def evaluate(spec, trial):
+    time.sleep(0.05)
+    return closed_form(spec, trial)
+
+crew = open_crew(study, study_dir)
+with crew.on_duty():
+    search(study, make_stage(), evaluate, budget=budget, crew=crew, listener=Listener(), stop=StopRequest())
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def study_folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose study is begun."""
+    if request.param == "postgresql":
+        url = make_url(request.getfixturevalue("server").new_database())
+        monkeypatch.setenv("PGPASSWORD", str(url.password))
+        use_storage(tmp_path, url._replace(password=None).render_as_string())
+    study = create_study(tmp_path, STRUCTURAL, RandomSampler())
+    open_crew(study, tmp_path)
+    engine_of(study).dispose()
+    return tmp_path
+
+
+def start(folder: Path, slot: int) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    return subprocess.Popen([sys.executable, "-c", WORKER, str(folder), str(slot), str(BUDGET)], env=environment)
+
+
+def stored(folder: Path) -> tuple[list[TrialRecord], dict[str, str]]:
+    """All trials, and who has claimed what."""
+    study = load_study(folder, STRUCTURAL)
+    records, claims = read_records(study), open_crew(study, folder).claims()
+    engine_of(study).dispose()
+    return records, claims
+
+
+def check_whole(folder: Path) -> list[TrialRecord]:
+    """Nothing is lost, doubled or left over; returns all trials."""
+    records, claims = stored(folder)
+    assert [record.number for record in records] == list(range(len(records)))
+    assert {record.state for record in records} <= {"complete", "pruned", "failed"}
+    trained = Counter(record.arch for record in records if record.trained)
+    assert set(trained.values()) == {1}
+    assert len(trained) == BUDGET
+    assert claims == {}
+    return records
+
+
+def test_four_workers_lose_nothing_and_do_nothing_twice(study_folder: Path) -> None:
+    workers = [start(study_folder, slot) for slot in range(4)]
+
+    assert [worker.wait(timeout=120) for worker in workers] == [0, 0, 0, 0]
+
+    records = check_whole(study_folder)
+    assert len({record.worker for record in records if record.trained}) == 4, "all had a share"
+    assert max(record.generation or 0 for record in records) >= 2
+
+
+def test_what_killed_workers_left_is_taken_over_by_the_others(study_folder: Path) -> None:
+    workers = [start(study_folder, slot) for slot in range(4)]
+    for worker in workers[:2]:
+        while sum(record.trained for record in stored(study_folder)[0]) < 8:
+            time.sleep(0.05)
+        worker.send_signal(signal.SIGKILL)
+
+    assert [worker.wait(timeout=120) for worker in workers] == [-9, -9, 0, 0]
+
+    records = check_whole(study_folder)
+    killed = [record for record in records if record.killed]
+    assert 1 <= len(killed) <= 2
+    assert {(record.state, record.reason) for record in killed} == {("failed", INTERRUPTED)}

@@ -1,0 +1,147 @@
+"""Searches that are killed again and again, share their work, and run out of disk: nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from smnas_optuna.search.record import ELSEWHERE, KILLED_TWICE
+
+from .commands import PATIENCE, processes_of, records, searching, smnas, wait_for_trial
+
+pytestmark = pytest.mark.slow
+KILLS = int(os.environ.get("SMNAS_KILLS", "30"))
+
+
+def finished(study_dir: Path) -> dict[int, tuple[str, str | None, float | None, float | None]]:
+    return {
+        record.number: (record.state, record.arch, record.latency_ms, record.ap)
+        for record in records(study_dir)
+        if record.state in ("complete", "pruned", "failed")
+    }
+
+
+def told_epochs(study_dir: Path) -> Counter[tuple[str, str]]:
+    """How often each (architecture, epoch) is in the logs."""
+    return Counter(
+        (log.parent.name, epoch)
+        for log in (study_dir / "runs").glob("*/train.log")
+        for epoch in re.findall(r" epoch (\d+)/", log.read_text())
+    )
+
+
+def wait_until_nobody_works(study_dir: Path) -> None:
+    deadline = time.monotonic() + 10
+    while processes_of(study_dir):
+        assert time.monotonic() < deadline, processes_of(study_dir)
+        time.sleep(0.1)
+
+
+def test_killed_again_and_again_nothing_is_lost_and_nothing_is_doubled(study_dir: Path) -> None:
+    chance, budget, kills = random.Random(0), 12, 0
+    before: dict[int, tuple[str, str | None, float | None, float | None]] = {}
+    while kills < KILLS:
+        with searching(study_dir, "--workers", "2", "--trials", str(budget)) as process:
+            # Some are killed as they start, most as they work.
+            time.sleep(chance.uniform(0.5, 4) if kills % 5 == 0 else chance.uniform(4, 9))
+            victim = ("worker", "supervisor", "group")[kills % 3]
+            while process.poll() is None and kills < KILLS:
+                workers = [pid for pid in processes_of(study_dir) if pid != process.pid]
+                with suppress(ProcessLookupError):
+                    if victim == "worker" and workers:
+                        os.kill(chance.choice(workers), signal.SIGKILL)
+                    elif victim == "supervisor":
+                        process.kill()
+                    elif victim == "group":
+                        os.killpg(process.pid, signal.SIGKILL)
+                kills += 1
+                now = finished(study_dir)
+                assert {number: now.get(number) for number in before} == before
+                before = now
+                if victim != "worker":
+                    process.wait()
+                time.sleep(chance.uniform(0.5, 4))
+                victim = ("worker", "supervisor", "group")[kills % 3]
+            if process.poll() == 0:
+                budget += 6  # it ended before it could be killed
+        wait_until_nobody_works(study_dir)
+
+    run = smnas("structural", study_dir, "--device", "cpu", "--workers", "2", "--trials", str(budget))
+
+    assert f"ended: budget reached: {budget} of {budget} architectures are trained" in run.stdout
+    after = finished(study_dir)
+    assert {number: after[number] for number in before} == before
+    assert [record for record in records(study_dir) if record.state == "running"] == []
+    trained = [record.arch for record in records(study_dir) if record.trained]
+    assert len(trained) == len(set(trained)) == budget
+    assert {key: times for key, times in told_epochs(study_dir).items() if times > 1} == {}
+    given_up = {record.arch for record in records(study_dir) if record.reason == KILLED_TWICE}
+    assert len(given_up) < budget / 2
+    assert list((study_dir / "runs").glob("*/checkpoint*")) == []
+    assert sorted(file.name for file in (study_dir / "workers").iterdir()) == ["folder.id"]
+    with closing(sqlite3.connect(study_dir / "study.db")) as database:
+        assert list(database.execute("PRAGMA integrity_check")) == [("ok",)]
+        assert list(database.execute("SELECT * FROM smnas_claims")) == []
+    wait_until_nobody_works(study_dir)
+
+
+def test_workers_share_a_search_and_one_more_joins_it(study_dir: Path) -> None:
+    with searching(study_dir, "--workers", "2", "--trials", "8") as process:
+        wait_for_trial(study_dir, process, 1)
+        joined = smnas("worker", study_dir, "--device", "cpu", "--trials", "8")
+        out, _ = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 0, out
+    assert "ended: budget reached: 8 of 8 architectures are trained" in out
+    assert "ended: " in joined.stdout
+    mine = [record for record in records(study_dir) if record.trained]
+    assert len({record.arch for record in mine}) == len(mine) == 8
+    assert len({record.worker for record in mine}) == 3
+    assert all(record.state == "pruned" for record in records(study_dir) if record.reason == ELSEWHERE)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 16 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root can mount a small disk, and not in every container")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up_is_said_and_after_room_is_made_it_goes_on(study_dir: Path, small_disk: Path) -> None:
+    home = small_disk / "study"
+    home.mkdir()
+    (home / "study.toml").write_text((study_dir / "study.toml").read_text())
+    smnas("structural", home, "--device", "cpu", "--trials", "1")
+    before = finished(home)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free))
+
+    full = smnas("structural", home, "--device", "cpu", "--trials", "4", check=False)
+
+    assert full.returncode == 1
+    assert "No space left on device" in full.stderr or "disk is full" in full.stderr, full.stderr
+    assert "fix: free space on that disk" in full.stderr
+    assert "Traceback" not in full.stderr
+    ballast.unlink()
+    assert {number: finished(home)[number] for number in before} == before
+    again = smnas("structural", home, "--device", "cpu", "--trials", "4")
+    assert "ended: budget reached: 4 of 4" in again.stdout
+    assert {number: finished(home)[number] for number in before} == before
+    assert [record.reason for record in records(home) if record.reason == KILLED_TWICE] == []
