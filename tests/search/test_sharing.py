@@ -17,6 +17,7 @@ from smnas_optuna.search.evolution import begin_trial, join_population
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import Evaluation, Outcome, search
+from smnas_optuna.search.objective import REFERENCE_MS, agree_on_reference_ms
 from smnas_optuna.search.record import ELSEWHERE, read_records, store_attrs
 from smnas_optuna.search_space import express
 
@@ -159,6 +160,25 @@ class _Busy:
 
     def bury(self, worker: str) -> object:
         return self._crew.bury(self._crew.me)
+
+
+@pytest.mark.parametrize("comes", [True, False], ids=["the other says it", "the other died with its claim"])
+def test_workers_agree_on_the_unit_of_latency(study: optuna.Study, tmp_path: Path, engine: Engine, comes: bool) -> None:
+    me, other = Crew(tmp_path, engine, 0), Crew(tmp_path, engine, 0)
+    assert other.claim(REFERENCE_MS)
+    real = me.claim
+
+    def claim(arch: str) -> bool:
+        if comes:
+            study.set_user_attr(REFERENCE_MS, 5.0)
+        return real(arch)
+
+    me.claim = claim  # type: ignore[method-assign]
+
+    assert agree_on_reference_ms(study, me, 7.0) == (5.0 if comes else 7.0)
+    other.give_back(REFERENCE_MS)
+    assert agree_on_reference_ms(study, other, 9.0) == (5.0 if comes else 7.0)
+    assert other.claims() == {}
 
 
 def test_a_device_that_fails_costs_its_trial_and_ends_the_worker(

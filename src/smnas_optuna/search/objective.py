@@ -30,6 +30,7 @@ from smnas_optuna.engine.train import EpochReport, Training
 from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.models import Detector, fold_for_inference
 from smnas_optuna.search.bench import Bench
+from smnas_optuna.search.crew import Crew
 from smnas_optuna.search.interrupt import Interrupted, StopRequest
 from smnas_optuna.search.limit import prune_slow
 from smnas_optuna.search.listener import Listener, step_of
@@ -42,6 +43,7 @@ LOG_FILE = "train.log"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 REFERENCE_MS = "reference_ms"
 """Study attribute: the reference detector's median in the study's first measurement, the unit of all latencies."""
+_PATIENCE = 50
 
 
 class Objective:
@@ -49,13 +51,17 @@ class Objective:
 
     Args:
         bench: Data, device and settings.
+        crew: The workers of the study.
         listener: Told about every step.
         stop: Asked at every step.
         forced: In what the numbers depend on something else than the study's; kept with each trial.
     """
 
-    def __init__(self, bench: Bench, listener: Listener, stop: StopRequest, forced: Sequence[str] = ()) -> None:
+    def __init__(
+        self, bench: Bench, crew: Crew, listener: Listener, stop: StopRequest, forced: Sequence[str] = ()
+    ) -> None:
         self.bench = bench
+        self.crew = crew
         self.listener = listener
         self.stop = stop
         self.forced = list(forced)
@@ -98,7 +104,8 @@ class Objective:
                 metrics = coco_metrics(bench.splits.val.ground_truth(), found)
             with run.phase("latency"):
                 latency = self._latency(detector, spec)
-            latency_ms = latency.ratio * _reference_ms(trial.study, latency)
+            reference_ms = agree_on_reference_ms(trial.study, self.crew, latency.reference_median_ms)
+            latency_ms = latency.ratio * reference_ms
             run.write(f"AP {metrics.ap:.4f}, {latency_ms:.3f} ms")
             results = {
                 "metrics": _json(metrics),
@@ -270,10 +277,22 @@ class _Run:
             store_attrs(self.trial, {"seconds": {**self._seconds, "bookkeeping": round(max(0.0, between), 3)}})
 
 
-def _reference_ms(study: optuna.Study, latency: LatencyStats) -> float:
-    """The reference detector's median in the study's first measurement, ms."""
-    if REFERENCE_MS not in study.user_attrs:
-        study.set_user_attr(REFERENCE_MS, latency.reference_median_ms)
+def agree_on_reference_ms(study: optuna.Study, crew: Crew, measured_ms: float) -> float:
+    """The reference detector's median in the study's first measurement, ms; ``measured_ms`` if this is the first.
+
+    Of several workers whose first measurements end together, a claim lets one say it.
+    """
+    for _ in range(_PATIENCE):
+        if REFERENCE_MS in study.user_attrs:
+            break
+        if crew.claim(REFERENCE_MS):
+            if REFERENCE_MS not in study.user_attrs:
+                study.set_user_attr(REFERENCE_MS, measured_ms)
+            crew.give_back(REFERENCE_MS)
+        else:
+            time.sleep(0.1)
+    else:  # whoever had the claim died with it, and is not recovered yet
+        study.set_user_attr(REFERENCE_MS, measured_ms)
     return float(study.user_attrs[REFERENCE_MS])
 
 

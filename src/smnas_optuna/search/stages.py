@@ -142,7 +142,7 @@ def run_structural(
         )
         crew = open_crew(study, study_dir)
         stack.enter_context(crew.on_duty())
-        objective = Objective(bench, listener, stop, forced=ground.forced)
+        objective = Objective(bench, crew, listener, stop, forced=ground.forced)
         outcome = search(
             study,
             stage,
