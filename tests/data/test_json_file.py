@@ -67,17 +67,16 @@ def test_a_file_is_read_only_if_it_fits_into_memory(part: str, tmp_path: Path) -
     finally:
         tracemalloc.stop()
 
-    # one byte less than it takes is too little, and five times as much is enough
-    with pytest.raises(MemoryError, match="it takes about . MiB, and . MiB are free|it takes about .. MiB, and"):
-        read_json(path, lambda: took - len(part.encode()) - path.stat().st_size)
-    read_json(path, lambda: 6 * took)
+    with pytest.raises(MemoryError, match=r"it takes about \d+ MiB, and \d+ MiB are free"):
+        read_json(path, lambda: took * 9 // 10)
+    read_json(path, lambda: took * 5)  # the estimate is rough, but not so rough that real files would be refused
 
 
 def test_a_file_larger_than_memory_is_not_even_read(tmp_path: Path) -> None:
     path = _write(tmp_path, "")
-    os.truncate(path, 2**50)  # takes no room on the disk
+    os.truncate(path, 2**40)  # takes no room on the disk
 
-    with time_limit(1), pytest.raises(MemoryError, match="it takes about 1,073,741,824 MiB, and 1 MiB are free"):
+    with time_limit(1), pytest.raises(MemoryError, match="it takes about 1,048,576 MiB, and 1 MiB are free"):
         read_json(path, lambda: 2**20)
 
 

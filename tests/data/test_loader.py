@@ -113,6 +113,47 @@ def test_an_epoch_is_the_same_whatever_ran_before(dataset: CocoDataset) -> None:
     assert all(_equal(one, other) for one, other in zip(third, again, strict=True))
 
 
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("start", range(5))
+def test_an_epoch_may_start_anywhere(train: bool, start: int, dataset: CocoDataset) -> None:
+    loader = _train(dataset, batch_size=2) if train else _evaluate(dataset)
+    index = 2 if train else 0
+    whole = list(loader.epoch(index))
+
+    rest = list(loader.epoch(index, start))
+
+    assert len(rest) == max(0, len(whole) - start)
+    assert all(_equal(one, other) for one, other in zip(whole[start:], rest, strict=True))
+
+
+def test_what_comes_before_the_start_is_not_made(dataset: CocoDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Batch] = []
+
+    def watched(batch: Batch, **_: object) -> Batch:
+        made.append(batch)
+        return batch
+
+    loader = _train(dataset, batch_size=2)
+    monkeypatch.setattr(loader_module, "augment", watched)
+
+    list(loader.epoch(0, 4))
+
+    assert len(made) == len(loader) - 4 == 2
+
+
+def test_every_image_of_every_step_has_a_seed_of_its_own(dataset: CocoDataset) -> None:
+    loaders = [_train(dataset), _train(dataset, jitter=False), _train(dataset, seed=1)]
+
+    seeds = [[batch.seeds for index in range(3) for batch in loader.epoch(index)] for loader in loaders]
+
+    for own in seeds:
+        assert len({int(seed) for batch in own for seed in batch}) == 3 * 3 * 4
+        assert all(batch.dtype == torch.int64 and (batch >= 0).all() for batch in own)
+    assert all(torch.equal(one, other) for one, other in zip(seeds[0], seeds[1], strict=True))
+    assert not {int(seed) for batch in seeds[0] for seed in batch} & {int(seed) for batch in seeds[2] for seed in batch}
+    assert not any(batch.seeds.any() for batch in _evaluate(dataset).epoch(0))
+
+
 def test_epochs_and_seeds_differ(dataset: CocoDataset) -> None:
     loader = _train(dataset, jitter=False)
 

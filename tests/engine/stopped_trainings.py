@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -38,6 +39,14 @@ def training_of(
     detector = Noisy(build(arch, weights, replace(CONSTANTS, norm=norm)))
     settings = TrainSettings.model_validate({"epochs": EPOCHS, "optimizer": optimizer, "batch_size": 5})
     return Training(detector, DetectorBatches(STEPS, SPOILT), settings, seed=seed)
+
+
+@cache
+def finished(arch: str = TWO_STAGE, *, norm: str = "gn", optimizer: str = "adamw") -> Training:
+    """One that was never stopped, to compare with."""
+    training = training_of(arch, norm=norm, optimizer=optimizer)
+    assert training.run() == len(SPOILT)
+    return training
 
 
 def interrupted(training: Training, at: int) -> TrainingState:

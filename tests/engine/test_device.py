@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 
-from smnas_optuna.engine.device import choose_device, describe_device, library_versions, synchronize
-from smnas_optuna.errors import DeviceError
+from smnas_optuna.engine.device import (
+    choose_device,
+    describe_device,
+    explained_out_of_memory,
+    library_versions,
+    synchronize,
+)
+from smnas_optuna.errors import DeviceError, OutOfMemoryError
+
+from .engine_fakes import CUDA_OUT_OF_MEMORY
 
 CUDA = torch.cuda.is_available()
 
@@ -53,3 +64,75 @@ def test_versions_are_those_of_the_libraries() -> None:
 
 def test_nothing_needs_to_be_waited_for_on_a_cpu() -> None:
     synchronize(torch.device("cpu"))
+
+
+CUDNN = "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"
+ERRORS = {
+    "a GPU": (torch.OutOfMemoryError(CUDA_OUT_OF_MEMORY), ": 2,048.0 MiB more were asked for"),
+    "a GPU, a little": (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 512.00 KiB. GPU 0 has a total capacity of ..."),
+        ": 0.5 MiB more were asked for",
+    ),
+    "main memory": (
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
+            "allocate 137438953472 bytes. Error code 12 (Cannot allocate memory)"
+        ),
+        ": 131,072.0 MiB more were asked for",
+    ),
+    "the driver": (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be ..."), ""),
+    "cuBLAS": (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), ""),
+    "cuDNN": (RuntimeError(CUDNN), ""),
+}
+
+
+@pytest.mark.parametrize(("error", "asked"), ERRORS.values(), ids=ERRORS)
+def test_a_lack_of_memory_is_explained_with_the_mib_that_were_asked_for(error: Exception, asked: str) -> None:
+    with pytest.raises(OutOfMemoryError) as failure, explained_out_of_memory():
+        raise error
+
+    assert failure.value.message == f"out of memory{asked} ({str(error).splitlines()[0]})"
+    assert failure.value.fix == "take smaller choices, or free memory on the device"
+    assert failure.value.__cause__ is error
+
+
+@pytest.mark.parametrize("allocate", [torch.empty, np.empty], ids=["torch", "numpy"])
+def test_main_memory_that_is_really_not_there_is_explained(allocate: Callable[..., object]) -> None:
+    """A pebibyte, which a process cannot even address."""
+    with pytest.raises(OutOfMemoryError) as failure, explained_out_of_memory():
+        allocate(2**50, dtype=torch.uint8 if allocate is torch.empty else np.uint8)
+
+    assert failure.value.message.startswith("out of memory: 1,073,741,824.0 MiB more were asked for (")
+
+
+def test_an_error_of_python_itself_says_nothing_about_how_much() -> None:
+    with pytest.raises(OutOfMemoryError) as failure, explained_out_of_memory():
+        raise MemoryError
+
+    assert failure.value.message == "out of memory (main memory is full)"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("shape '[2]' is invalid"),
+        RuntimeError(""),
+        ValueError("can't"),
+    ],
+)
+def test_other_errors_pass(error: Exception) -> None:
+    with pytest.raises(type(error)) as failure, explained_out_of_memory():
+        raise error
+
+    assert failure.value is error
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not CUDA, reason="needs a CUDA device")
+def test_the_memory_of_a_gpu_that_is_really_not_there_is_explained() -> None:
+    with pytest.raises(OutOfMemoryError) as failure, explained_out_of_memory():
+        torch.empty(2**50, dtype=torch.uint8, device="cuda")
+
+    assert failure.value.message.startswith(
+        "out of memory: 1,073,741,824.0 MiB more were asked for (CUDA out of memory"
+    )

@@ -4,7 +4,7 @@ import copy
 import json
 import math
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from smnas_optuna.batch import Batch
 from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
+from smnas_optuna.errors import OutOfMemoryError
 
-from .engine_fakes import Source, make_batch
+from ..models.tiny_detectors import TWO_STAGE, build, spread_predictions
+from .engine_fakes import Small, Source, exact_batch, make_batch
 
 REFERENCE = os.environ.get("SMNAS_COCO_REFERENCE")
 PUBLISHED = {
@@ -240,3 +242,40 @@ def test_detections_are_in_cocos_result_format() -> None:
     assert found == [{"image_id": image, **each} for image in (7, 9) for each in expected]
     assert steps == [(1, 2), (2, 2)]
     assert json.loads(json.dumps(found)) == found
+
+
+def _detections(most: int, notes: list[str]) -> tuple[list[dict[str, Any]], Small]:
+    torch.manual_seed(0)
+    whole = build(TWO_STAGE)
+    spread_predictions(whole)
+    detector = Small(whole, most)
+    batches = _Images([replace(exact_batch(number), images=exact_batch(number).images.float()) for number in range(3)])
+    return detect(detector, batches, [11, 3, 5], note=notes.append), detector
+
+
+def test_a_batch_that_does_not_fit_is_detected_in_parts_and_so_are_all_after_it() -> None:
+    notes: list[str] = []
+    expected, _ = _detections(5, notes)
+    assert not notes
+
+    found, detector = _detections(2, notes)
+
+    assert detector.sizes == [5, 3, *[2, 2, 1] * 3]
+    assert [note.partition("); ")[2] for note in notes] == [
+        "from now on 3 images at once instead of 5",
+        "from now on 2 images at once instead of 3",
+    ]
+    assert len(found) == len(expected) > 50
+    for one, other in zip(found, expected, strict=True):
+        assert (one["image_id"], one["category_id"]) == (other["image_id"], other["category_id"])
+        assert one["score"] == pytest.approx(other["score"], abs=1e-5)
+        assert one["bbox"] == pytest.approx(other["bbox"], abs=1e-2)
+
+
+def test_where_not_even_one_image_can_be_detected_it_is_told() -> None:
+    notes: list[str] = []
+
+    with pytest.raises(OutOfMemoryError, match=r"not even one image at once: out of memory: 2,048.0 MiB"):
+        _detections(0, notes)
+
+    assert len(notes) == 3

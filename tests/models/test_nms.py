@@ -139,3 +139,11 @@ def test_nothing_is_kept_of_nothing() -> None:
     assert not exact_nms(boxes, scores, torch.zeros(5, dtype=torch.int64), none, 0.5).any()
     assert not fixpoint_nms(boxes, none, 0.5).any()
     assert fixpoint_nms(boxes[:, :0], none[:, :0], 0.5).shape == (2, 0)
+
+
+def test_on_the_meta_device_only_the_shape_is_known() -> None:
+    boxes = torch.zeros(2, 7, 4, device="meta")
+
+    kept = exact_nms(boxes, boxes[..., 0], torch.zeros(7, device="meta"), boxes[..., 0] > 0, 0.5)
+
+    assert (kept.shape, kept.dtype, kept.device.type) == ((2, 7), torch.bool, "meta")

@@ -47,5 +47,5 @@ def _memory_of(text: bytes) -> int:
     """Bytes of memory, roughly and rather too many, that reading ``text`` takes: a file can grow to its 50-fold."""
     highest = np.frombuffer(text, np.uint8).max(initial=0)
     wide = 4 if highest >= 0xF0 or b"\\ud" in text else 2 if highest >= 0xC4 else 1  # bytes that each letter takes
-    # once for the text as a whole, and once for the texts in it
-    return 2 * wide * len(text) + sum(cost * text.count(symbol) for symbol, cost in _COST.items())
+    # as bytes, as one text, and as the texts in it
+    return (1 + 2 * wide) * len(text) + sum(cost * text.count(symbol) for symbol, cost in _COST.items())
