@@ -168,7 +168,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(
 
 
 def test_an_unknown_key_names_all_known_ones(study_dir: Path) -> None:
-    assert _refusal(study_dir, MINIMAL + "nope = 1").fix.endswith("seed, baselines, max_seconds_per_trial, keep_weights")
+    refusal = _refusal(study_dir, MINIMAL + "nope = 1")
+    assert refusal.fix.endswith("seed, baselines, max_seconds_per_trial, keep_weights")
 
 
 @pytest.mark.parametrize(
