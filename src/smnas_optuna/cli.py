@@ -323,7 +323,8 @@ def _report_end(study_dir: Path, console: Console) -> bool:
 def _console(*, interactive: bool = True) -> Console:
     from rich.console import Console
 
-    return Console() if interactive else Console(force_interactive=False)
+    # No markup: a path may hold brackets.
+    return Console(markup=False, force_interactive=None if interactive else False)
 
 
 def _report(study_dir: Path, console: Console, format: Format = Format.table) -> None:

@@ -13,12 +13,18 @@ class SmnasError(Exception):
     """
 
     def __init__(self, message: str, *, first: str | None = None, fix: str) -> None:
-        self.message, self.first, self.fix = message, first, fix
-        lines = [message]
-        if first is not None:
-            lines.append(f"  first: {first}")
-        lines.append(f"  fix: {fix}")
+        self.message, self.fix = _printable(message), _printable(fix)
+        self.first = None if first is None else _printable(first)
+        lines = [self.message]
+        if self.first is not None:
+            lines.append(f"  first: {self.first}")
+        lines.append(f"  fix: {self.fix}")
         super().__init__("\n".join(lines))
+
+
+def _printable(text: str) -> str:
+    """``text`` with control codes escaped: a path or a file may hold some, and a terminal obeys them."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 class ArchError(SmnasError):

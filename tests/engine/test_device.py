@@ -9,11 +9,12 @@ import torch
 from smnas_optuna.engine.device import (
     choose_device,
     describe_device,
+    explained_device_faults,
     explained_out_of_memory,
     library_versions,
     synchronize,
 )
-from smnas_optuna.errors import DeviceError, OutOfMemoryError
+from smnas_optuna.errors import DeviceError, DeviceFault, OutOfMemoryError
 
 from .engine_fakes import CUDA_OUT_OF_MEMORY
 
@@ -135,4 +136,23 @@ def test_the_memory_of_a_gpu_that_is_really_not_there_is_explained() -> None:
 
     assert failure.value.message.startswith(
         "out of memory: 1,073,741,824.0 MiB more were asked for (CUDA out of memory"
+    )
+
+
+def test_an_error_after_which_the_device_still_works_passes() -> None:
+    with pytest.raises(RuntimeError, match="shapes differ"), explained_device_faults(torch.device("cpu")):
+        raise RuntimeError("shapes differ")
+
+
+def test_an_error_that_poisons_the_device_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: torch.device) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr("smnas_optuna.engine.device.synchronize", fail)
+
+    with pytest.raises(DeviceFault) as caught, explained_device_faults(torch.device("cuda")):
+        raise RuntimeError("CUDA error: device-side assert triggered\nCompile with TORCH_USE_CUDA_DSA")
+
+    assert str(caught.value).startswith(
+        "the GPU cannot be used by this process any more: CUDA error: device-side assert triggered\n  fix: "
     )

@@ -130,6 +130,18 @@ def test_every_difference_of_a_fingerprint_is_named(tmp_path: Path) -> None:
     assert "fix: " in message
 
 
+def test_a_long_value_is_shortened(tmp_path: Path) -> None:
+    study = make(tmp_path)
+    study.set_user_attr(FINGERPRINT, {"data": {"classes": ["cat"] * 10_000}})
+
+    with pytest.raises(StudyError) as caught:
+        check_fingerprint(study, {"data": {"classes": ["dog"]}}, tmp_path)
+
+    assert len(str(caught.value)) < 1000
+    assert "data.classes was ['cat', 'cat'," in str(caught.value)
+    assert "'cat'], is ['dog']" in str(caught.value)
+
+
 def test_force_goes_on_with_all_but_another_space(tmp_path: Path) -> None:
     study = make(tmp_path)
     study.set_user_attr(FINGERPRINT, {**DEPENDS_ON, "space": {"heads": ["fc"]}})

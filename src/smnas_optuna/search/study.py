@@ -35,6 +35,8 @@ ENDED = "ended"
 FOLDER = "folder"
 """Study attribute: content of ``FOLDER_FILE``, which tells the folder where the workers of a study meet."""
 FOLDER_FILE = "folder.id"
+LONGEST_VALUE = 200
+"""Characters of a value that a message shows."""
 NEVER_FORCED = "space"
 """The part of a fingerprint that must not differ: Optuna cannot change the choices of a gene."""
 
@@ -131,7 +133,8 @@ def check_fingerprint(
         return []
     was, now = _flatten(stored), _flatten(json.loads(json.dumps(fingerprint)))
     differing = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
-    listed = [f"{key} was {was.get(key, 'not there')}, is {now.get(key, 'not there')}" for key in differing]
+    said = [[_shortened(each.get(key, "not there")) for each in (was, now)] for key in differing]
+    listed = [f"{key} was {before}, is {after}" for key, (before, after) in zip(differing, said, strict=True)]
     kinds = sorted({key.partition(".")[0] for key in differing})
     if differing and (NEVER_FORCED in kinds or not force):
         fix = "go back to what it was, or copy study.toml into a new folder and start a new study there"
@@ -144,6 +147,11 @@ def check_fingerprint(
             fix=fix,
         )
     return listed
+
+
+def _shortened(value: object) -> str:
+    text = str(value)  # a list of classes may have thousands
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE // 2]}...{text[-(LONGEST_VALUE // 2) :]}"
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -229,5 +229,5 @@ def supervising(study_dir: Path) -> Iterator[None]:
 def _holder_name(holder: Path) -> str:
     try:
         return f"process {json.loads(holder.read_text(encoding='utf-8'))['pid']}"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return "its process is just starting or ending"
