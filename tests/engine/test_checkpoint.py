@@ -212,9 +212,16 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "checkpoint.safetensors"
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-@pytest.mark.parametrize("norm", ["bn", "gn"])
-@pytest.mark.parametrize("arch", [ONE_STAGE, TWO_STAGE], ids=["one_stage", "two_stage"])
+@pytest.mark.parametrize(
+    ("arch", "norm", "optimizer"),
+    [
+        (TWO_STAGE, "gn", "adamw"),
+        (TWO_STAGE, "bn", "adamw"),
+        (TWO_STAGE, "gn", "sgd"),
+        (TWO_STAGE, "bn", "sgd"),
+        (ONE_STAGE, "gn", "adamw"),
+    ],
+)
 def test_a_training_that_is_killed_again_and_again_ends_as_one_that_is_not(
     arch: str, norm: str, optimizer: str, path: Path
 ) -> None:

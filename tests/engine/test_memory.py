@@ -14,7 +14,10 @@ from smnas_optuna.batch import Batch
 from smnas_optuna.engine.memory import ImagesAtOnce, TrainingMemory, estimate_training, fitting_micro_batch, halved
 from smnas_optuna.errors import OutOfMemoryError
 
-from ..models.tiny_detectors import ARCHS, build, kinds
+from ..models.tiny_detectors import ARCHS, build
+
+SOME = ("one_stage", "two_stage", "guided-c4-basicblock")
+some = pytest.mark.parametrize("arch", [ARCHS[name] for name in SOME], ids=SOME)
 
 
 class _Layers(nn.Module):
@@ -44,7 +47,7 @@ def test_the_memory_of_two_layers_is_that_counted_by_hand() -> None:
     assert memory.bytes_per_image == batch + activations
 
 
-@kinds
+@some
 def test_estimating_leaves_the_detector_as_it_is(arch: str) -> None:
     detector = build(arch).eval()
     before = {name: value.clone() for name, value in detector.state_dict().items()}
@@ -59,7 +62,7 @@ def test_estimating_leaves_the_detector_as_it_is(arch: str) -> None:
     assert memory.fixed_bytes == 4 * weights + sum(buffer.nbytes for buffer in detector.buffers())
 
 
-@pytest.mark.parametrize("arch", [ARCHS[name] for name in ("one_stage", "two_stage", "guided-c4-basicblock")], ids=str)
+@some
 def test_an_image_of_four_times_the_size_and_more_boxes_take_more(arch: str) -> None:
     detector = build(arch)
 
