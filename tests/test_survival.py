@@ -100,7 +100,7 @@ def test_killed_again_and_again_nothing_is_lost_and_nothing_is_doubled(study_dir
 def test_workers_share_a_search_and_one_more_joins_it(study_dir: Path) -> None:
     with searching(study_dir, "--workers", "2", "--trials", "8") as process:
         wait_for_trial(study_dir, process, 1)
-        joined = smnas("worker", study_dir, "--device", "cpu", "--trials", "8")
+        joined = smnas("worker", study_dir, "--device", "cpu")
         out, _ = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 0, out

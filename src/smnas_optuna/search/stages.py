@@ -46,6 +46,8 @@ from smnas_optuna.search_space import count_architectures, express, structural_g
 
 DATA_ROOT = "data_root"
 """Study attribute: the data folder of the last run, so that the next one need not name it; relative if it is inside."""
+BUDGET = "budget"
+"""Study attribute: architectures that the last search was asked to train; whoever joins it has the same aim."""
 VERSIONS = "versions"
 """Study attribute: the libraries that the study began with."""
 
@@ -57,7 +59,7 @@ class Request:
     Attributes:
         study_dir: Holds ``study.toml``, and gets the results.
         data_dir: The data; by default that of the last run, or ``study_dir/data``.
-        trials: Budget, instead of the study file's.
+        trials: Budget, instead of the study file's, or of the search that is joined.
         device: Where to train and measure.
         force: Go on although data, recipe or device are others than the study's, and mark the trials.
     """
@@ -129,6 +131,7 @@ def run_structural(
             study = _begin_study(ground)
         else:
             study = load_study(study_dir, STRUCTURAL)
+        budget = request.trials or study.user_attrs.get(BUDGET, ground.budget)
         check_folder(study, study_dir)
         study.sampler = build_sampler(
             bench.settings.search, _name_of, num_trials=len(study.get_trials(deepcopy=False)), worker=worker
@@ -147,7 +150,7 @@ def run_structural(
             study,
             stage,
             objective,
-            budget=ground.budget,
+            budget=budget,
             crew=crew,
             listener=listener,
             stop=stop,
@@ -260,6 +263,7 @@ def _begin_study(ground: _Ground) -> optuna.Study:
             study.set_user_attr(name, value)
     root, home = ground.data_root.resolve(), study_dir.resolve()
     # A study folder that is moved takes its own data with it.
+    study.set_user_attr(BUDGET, ground.budget)
     study.set_user_attr(DATA_ROOT, str(root.relative_to(home) if root.is_relative_to(home) else root))
     return study
 
