@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
@@ -16,28 +15,17 @@ from smnas_optuna.batch import Batch
 from smnas_optuna.config import TrainSettings
 from smnas_optuna.engine.optimizer import warmup_cosine
 from smnas_optuna.engine.skips import STEPS_PER_READING
-from smnas_optuna.engine.state import TrainingState
 from smnas_optuna.engine.train import EpochReport, Training, train
-from smnas_optuna.errors import CheckpointError, OutOfMemoryError
+from smnas_optuna.errors import OutOfMemoryError
 
 from ..models.tiny_detectors import ARCHS, TWO_STAGE
 from .engine_fakes import DetectorBatches, Regressor, Small, Source, exact_detector, regressor
 from .stopped_trainings import (
-    EPOCHS,
-    SPOILT,
-    STEPS,
+    STEADY,
     StopError,
-    assert_same_end,
-    finished,
     interrupted,
     stop_at,
-    training_of,
 )
-
-OPTIMIZERS = pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-# Every kind of RPN and head. Not c4-mobilenet, which turns a difference of 1e-9 in its weights into one of 1e-4 within
-# these steps, so a rounding error, too; that steps are the same, one by one, is tested for all in test_steps.
-STEADY = ("one_stage", "two_stage", "cascade2-xbottleneck-convc5", "c4-cascade3", "guided-inverted")
 
 
 class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -121,7 +109,7 @@ def test_steps_and_epochs_are_reported() -> None:
     assert all(math.isfinite(report.loss) and report.seconds > 0 for report in reports)
 
 
-def test_a_callback_that_raises_ends_thetraining() -> None:
+def test_a_callback_that_raises_ends_the_training() -> None:
     detector = regressor()
     with pytest.raises(StopError):
         Training(detector, Source(10), TrainSettings(epochs=2), seed=0).run(on_step=stop_at(3))
@@ -220,189 +208,6 @@ def test_a_training_that_is_done_does_nothing_more() -> None:
     assert training.run(on_epoch=reports.append) == 1
     assert torch.equal(_weights(detector), before)
     assert (training.epochs_done, training.step, reports) == (2, 0, [])
-
-
-@OPTIMIZERS
-@pytest.mark.parametrize("norm", ["bn", "gn"])
-@pytest.mark.parametrize("at", [1, 3, 4, 6, 12], ids="after {}".format)
-def test_an_interrupted_training_ends_as_one_that_is_not(optimizer: str, norm: str, at: int) -> None:
-    """Stopped within an epoch, at its last step, at the last of all, and after steps that were skipped."""
-    state = interrupted(training_of(norm=norm, optimizer=optimizer), at)
-
-    rest = training_of(norm=norm, optimizer=optimizer, weights=1)
-    rest.restore(state)
-    torch.rand(7)  # what others draw before it goes on
-    assert rest.steps_done == at
-    assert rest.run() == len(SPOILT)
-
-    assert_same_end(rest, finished(norm=norm, optimizer=optimizer))
-    assert isinstance(rest._batches, DetectorBatches)
-    assert rest._batches.made == list(range(at, EPOCHS * STEPS)), "batches that are done are not made again"
-
-
-@pytest.mark.parametrize("arch", [ARCHS[name] for name in STEADY], ids=STEADY)
-def test_it_may_be_interrupted_again_and_again_within_and_between_epochs(arch: str) -> None:
-    training = training_of(arch)
-
-    for at in (2, 4, 5, 11):
-        state = interrupted(training, at)
-        training = training_of(arch, weights=at)
-        training.restore(state)
-    reports: list[EpochReport] = []
-    training.run(on_epoch=reports.append)
-
-    assert_same_end(training, finished(arch))
-    assert [report.epoch for report in reports] == [3], "what was told is not told again"
-    assert training.history[-1] is reports[-1]
-
-
-def test_the_same_training_goes_on_where_it_was_stopped() -> None:
-    training = training_of()
-
-    for at in (3, 9):
-        interrupted(training, at)
-        torch.rand(7)
-    training.run()
-
-    assert_same_end(training, finished())
-
-
-def test_a_state_between_epochs_is_that_after_the_epoch() -> None:
-    first = training_of()
-    states: list[TrainingState] = []
-
-    def stop(report: EpochReport) -> None:
-        states.append(first.state())
-        if report.epoch == 2:
-            raise StopError
-
-    with pytest.raises(StopError):
-        first.run(on_epoch=stop)
-
-    for epochs, state in enumerate(states, start=1):
-        rest = training_of(weights=1)
-        rest.restore(state)
-        assert (rest.epochs_done, rest.step) == (epochs, 0)
-        rest.run()
-        assert_same_end(rest, finished())
-
-
-def test_a_state_is_a_copy_and_leaves_the_training_alone() -> None:
-    training = training_of()
-    state = interrupted(training, 5)
-    before = {name: tensor.clone() for name, tensor in state.tensors.items()}
-
-    other = training_of(weights=1)
-    other.restore(state)
-    training.run()
-    other.run()
-
-    assert all(torch.equal(tensor, before[name]) for name, tensor in state.tensors.items())
-    assert_same_end(training, finished())
-    assert_same_end(other, finished())
-
-
-def test_an_epoch_counts_the_seconds_of_all_its_parts() -> None:
-    training = training_of()
-    state = interrupted(training, 3)
-
-    rest = training_of()
-    rest.restore(replace(state, values={**state.values, "seconds": 1000.0}))
-    rest.run()
-
-    assert 1000 < rest.history[0].seconds < 1100
-    assert rest.history[1].seconds < 100
-
-
-def _change(state: TrainingState, **values: Any) -> TrainingState:
-    return replace(state, values={**state.values, **values})
-
-
-def _with(state: TrainingState, name: str, tensor: Tensor | None) -> TrainingState:
-    tensors = {key: value for key, value in state.tensors.items() if key != name}
-    return replace(state, tensors=tensors if tensor is None else {**tensors, name: tensor})
-
-
-WEIGHT = "model.detector.backbone.conv1.weight"
-GENERATOR = "generator.cpu"
-UNFIT: dict[str, tuple[Callable[[TrainingState], TrainingState], str]] = {
-    "another seed": (lambda s: _change(s, seed=4), "seed is 4 instead of 3"),
-    "other epochs": (lambda s: _change(s, epochs=9), "epochs is 9 instead of 3"),
-    "other data": (lambda s: _change(s, steps_per_epoch=9), "steps_per_epoch is 9 instead of 4"),
-    "no values": (lambda s: replace(s, values={}), "seed is None instead of 3"),
-    "a step beyond the epoch": (lambda s: _change(s, step=5), "step 5 after the epochs [1] is none of this training"),
-    "a step before the first": (lambda s: _change(s, step=-1), "step -1 after the epochs [1] is none of this training"),
-    "no step": (lambda s: _change(s, step=None), "step, seconds or history are missing"),
-    "an epoch twice": (
-        lambda s: _change(s, history=[*s.values["history"]] * 2),
-        "step 1 after the epochs [1, 1] is none of this training",
-    ),
-    "an epoch too many": (
-        lambda s: _change(s, history=[{**s.values["history"][0], "epoch": 1 + i} for i in range(3)]),
-        "step 1 after the epochs [1, 2, 3] is none of this training",
-    ),
-    "an epoch without a loss": (lambda s: _change(s, history=[{"epoch": 1}]), "an epoch of the history has other"),
-    "an epoch that is text": (
-        lambda s: _change(s, history=[{**s.values["history"][0], "loss": "1"}]),
-        "an epoch of the history has values that are no numbers",
-    ),
-    "a weight is missing": (lambda s: _with(s, WEIGHT, None), f"tensors are missing, such as {WEIGHT}"),
-    "a weight too many": (lambda s: _with(s, "more", torch.zeros(1)), "tensors are unknown, such as more"),
-    "a weight of another shape": (
-        lambda s: _with(s, WEIGHT, torch.zeros(8, 3, 7)),
-        f"{WEIGHT} is torch.float32 [8, 3, 7] instead of torch.float32 [8, 3, 7, 7]",
-    ),
-    "a weight of another type": (
-        lambda s: _with(s, WEIGHT, torch.zeros(8, 3, 7, 7).half()),
-        f"{WEIGHT} is torch.float16 [8, 3, 7, 7] instead of torch.float32 [8, 3, 7, 7]",
-    ),
-    "no random numbers": (lambda s: _with(s, GENERATOR, None), f"tensors are missing, such as {GENERATOR}"),
-    "random numbers that are none": (
-        lambda s: _with(s, GENERATOR, torch.full_like(s.tensors[GENERATOR], 255)),
-        "the random numbers have no state",
-    ),
-}
-
-
-@pytest.mark.parametrize(("change", "problem"), UNFIT.values(), ids=UNFIT)
-def test_a_state_that_does_not_fit_changes_nothing(
-    change: Callable[[TrainingState], TrainingState], problem: str
-) -> None:
-    state = change(interrupted(training_of(), 5))
-    training, same = training_of(weights=1), training_of(weights=1)
-
-    with pytest.raises(CheckpointError) as refusal:
-        training.restore(state)
-
-    assert problem in refusal.value.message
-    assert refusal.value.message.startswith("state of another training: ")
-    for each in (training, same):
-        each.run()
-    assert_same_end(training, same)
-
-
-@OPTIMIZERS
-def test_the_state_of_another_optimizer_does_not_fit(optimizer: str) -> None:
-    other = "sgd" if optimizer == "adamw" else "adamw"
-
-    with pytest.raises(CheckpointError, match=r"tensors are missing, such as optimizer\.detector\..*\.(exp|momentum)"):
-        training_of(optimizer=optimizer).restore(interrupted(training_of(optimizer=other), 1))
-
-
-def test_an_epoch_without_a_step_that_was_taken_has_no_loss_and_is_stored_nevertheless() -> None:
-    settings = TrainSettings(epochs=2)
-    training = Training(regressor(range(3)), Source(3), settings, seed=0)
-    state = training.state()
-    with pytest.raises(StopError):
-        training.run(on_step=stop_at(4))
-    state = training.state()
-
-    rest = Training(regressor(), Source(3), settings, seed=0)
-    rest.restore(state)
-
-    assert state.values["history"][0]["loss"] is None
-    assert math.isnan(rest.history[0].loss)
-    assert rest.run() == 3
 
 
 def _exact(arch: str, most: int, notes: list[str], micro_batch: int | None = None) -> tuple[Training, Small]:

@@ -97,7 +97,9 @@ def test_it_learns_eight_images_by_heart(modules: str, drawn: tuple[CocoDataset,
     spec = decode(f"{EDGE}x{EDGE}.resnet18-w8.{modules}")
     detector = build_detector(spec, dataset.num_classes, CONSTANTS)
 
-    train(detector, batches, TrainSettings(epochs=STEPS, batch_size=8, learning_rate=3e-3, weight_decay=0.0))
+    rate = 2e-3 if modules.startswith("c4.ga") else 3e-3  # without a pyramid, Guided Anchoring is touchy about it
+
+    train(detector, batches, TrainSettings(epochs=STEPS, batch_size=8, learning_rate=rate, weight_decay=0.0))
 
     metrics = coco_metrics(dataset.ground_truth(), detect(detector, batches, dataset.category_ids))
     assert metrics.ap50 > 0.9, metrics

@@ -265,7 +265,7 @@ def _share_order(head: TwoStageHead, theirs: nn.Module) -> None:
 )
 def test_losses_and_gradients_are_torchvisions(kind: str, case: str) -> None:
     ours, theirs = _pair(kind, 256, 128)
-    images, truth = _images([(128, 256)] * 3, seed=1), list(TRUTH)
+    images, truth = _images([(128, 256)] * 3, seed=2), list(TRUTH)  # no two proposals overlap by the very threshold
     if case == "portrait":
         images, truth = [image.transpose(1, 2) for image in images], [_turned(each) for each in truth]
     if case == "enlarged":

@@ -100,7 +100,7 @@ class Objective:
             with run.phase("evaluate"):
                 category_ids = bench.splits.val.category_ids
                 on_step = step_of("evaluate", self.listener, self.stop)
-                found = detect(detector, val_batches, category_ids, on_step=on_step)
+                found = detect(detector, val_batches, category_ids, on_step=on_step, note=run.note)
                 metrics = coco_metrics(bench.splits.val.ground_truth(), found)
             with run.phase("latency"):
                 latency = self._latency(detector, spec)
