@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from smnas_optuna.search.interrupt import StopRequest
+    from smnas_optuna.search.request import Request
     from smnas_optuna.search.supervisor import Launch
 
 app = typer.Typer(
@@ -93,20 +94,22 @@ def structural(
     """Search the combination of input size, backbone, neck, RPN and head. The same command goes on after anything."""
     from smnas_optuna.config import load_settings
     from smnas_optuna.search.interrupt import Interrupted, StopRequest
+    from smnas_optuna.search.request import Request
     from smnas_optuna.search.storage import explained_disk_errors, use_storage
     from smnas_optuna.search.supervisor import Supervisor, supervising
 
     console, stop = _console(), StopRequest()
+    request = Request(study_dir=study_dir, data_dir=data, trials=trials, device=device.value, force=force)
     with stop.listening():
         try:
             if dry_run:
-                _plan(study_dir, data, trials, device, force, console, stop)
+                _plan(request, console, stop)
                 return
             load_settings(study_dir)  # a typo needs no worker to be found
             with explained_disk_errors(study_dir), supervising(study_dir):
                 if storage is not None:
                     use_storage(study_dir, storage)
-                launch, count = _launches(study_dir, data, trials, device, force, workers)
+                launch, count = _launches(request, workers)
                 say = partial(console.print, soft_wrap=True, highlight=False)
                 status = Supervisor(launch, count, progress=partial(_progress, study_dir), note=say, stop=stop).run()
         except Interrupted as interrupted:
@@ -134,7 +137,8 @@ def worker(
     from smnas_optuna.errors import DeviceFault
     from smnas_optuna.report.progress import ConsoleListener
     from smnas_optuna.search.interrupt import Interrupted, StopRequest
-    from smnas_optuna.search.stages import Request, run_structural
+    from smnas_optuna.search.request import Request
+    from smnas_optuna.search.stages import run_structural
     from smnas_optuna.search.supervisor import RESTART, end_with_supervisor, say_ready
 
     console, stop, supervised = _console(interactive=not lines), StopRequest(), slot is not None
@@ -158,7 +162,7 @@ def worker(
                 console.print(f"{interrupted}; the others go on", soft_wrap=True)
             raise typer.Exit(128 + interrupted.signal_number) from None
         except DeviceFault as fault:
-            console.print(f"{fault}", soft_wrap=True, markup=False, highlight=False)
+            console.print(f"{fault}", soft_wrap=True, highlight=False)
             raise typer.Exit(RESTART) from None
     if not supervised:
         console.print(f"ended: {outcome.reason}", soft_wrap=True, highlight=False)
@@ -200,9 +204,9 @@ def doctor(
 
     console, faults = _console(), 0
     for finding in examine(study_dir, fix=fix):
-        console.print(f"{finding.level}: {finding.what}", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"{finding.level}: {finding.what}", soft_wrap=True, highlight=False)
         if finding.fix is not None:
-            console.print(f"  fix: {finding.fix}", soft_wrap=True, markup=False, highlight=False)
+            console.print(f"  fix: {finding.fix}", soft_wrap=True, highlight=False)
         faults += finding.level == "fault"
     if faults:
         raise typer.Exit(1)
@@ -256,42 +260,32 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _plan(
-    study_dir: Path,
-    data: Path | None,
-    trials: int | None,
-    device: Device,
-    force: bool,
-    console: Console,
-    stop: StopRequest,
-) -> None:
+def _plan(request: Request, console: Console, stop: StopRequest) -> None:
     from smnas_optuna.report.progress import ConsoleListener
-    from smnas_optuna.search.stages import Request, plan_structural
+    from smnas_optuna.search.stages import plan_structural
 
-    request = Request(study_dir=study_dir, data_dir=data, trials=trials, device=device.value, force=force)
     with ConsoleListener(console) as listener:
         plan_structural(request, listener=listener, stop=stop)
 
 
-def _launches(
-    study_dir: Path, data: Path | None, trials: int | None, device: Device, force: bool, workers: int | None
-) -> tuple[Callable[[int, bool], Launch], int]:
+def _launches(request: Request, workers: int | None) -> tuple[Callable[[int, bool], Launch], int]:
     """How each worker is started, and how many there are."""
     from smnas_optuna.search.placement import share_of_cores, visible_gpus, worker_environment
     from smnas_optuna.search.supervisor import Launch
 
-    gpus = [] if device is Device.cpu else visible_gpus(os.environ)
+    gpus = [] if request.device == "cpu" else visible_gpus(os.environ)
     count = workers or max(1, len(gpus))
-    options = ["--device", device.value]
-    options += ["--data", str(data)] if data is not None else []
-    options += ["--trials", str(trials)] if trials is not None else []
-    options += ["--force"] if force else []
+    options = ["--device", request.device]
+    options += ["--data", str(request.data_dir)] if request.data_dir is not None else []
+    options += ["--trials", str(request.trials)] if request.trials is not None else []
+    options += ["--force"] if request.force else []
     options += ["--lines"] if count > 1 else []
     threads = None if gpus else share_of_cores(count)
     options += ["--threads", str(threads)] if threads is not None else []
 
     def launch(slot: int, lead: bool) -> Launch:
-        command = [sys.executable, "-m", "smnas_optuna.cli", "worker", str(study_dir), *options, "--slot", str(slot)]
+        command = [sys.executable, "-m", "smnas_optuna.cli", "worker", str(request.study_dir), *options]
+        command += ["--slot", str(slot)]
         return Launch(
             command=[*command, "--lead"] if lead else command, environment=worker_environment(os.environ, slot, gpus)
         )

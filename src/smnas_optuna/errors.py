@@ -22,6 +22,11 @@ class SmnasError(Exception):
         super().__init__("\n".join(lines))
 
 
+def shortened(text: str, longest: int) -> str:
+    """``text``, of which at most ``longest`` characters are left: its beginning and its end."""
+    return text if len(text) <= longest else f"{text[: longest // 2]}...{text[-(longest // 2) :]}"
+
+
 def _printable(text: str) -> str:
     """``text`` with control codes escaped: a path or a file may hold some, and a terminal obeys them."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

@@ -11,7 +11,8 @@ from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.limit import prune_slow
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.record import TrialRecord, read_records
-from smnas_optuna.search.stages import Request, run_structural
+from smnas_optuna.search.request import Request
+from smnas_optuna.search.stages import run_structural
 from smnas_optuna.search.study import STRUCTURAL, load_study
 
 

@@ -6,6 +6,8 @@ import unicodedata
 from pathlib import Path
 from reprlib import Repr
 
+from smnas_optuna.errors import shortened
+
 _LONGEST = 200
 _LONGEST_PATH = 400
 _REPR = Repr()
@@ -19,19 +21,19 @@ def quote(value: object) -> str:
     ``repr`` escapes all that is not printable: control codes, line breaks, what turns the direction of writing, and
     halves of surrogate pairs, which no encoding can write.
     """
-    return _cut(_REPR.repr(value), _LONGEST)
+    return shortened(_REPR.repr(value), _LONGEST)
 
 
 def quote_path(path: Path) -> str:
     """``path`` as it is if it is short and printable; otherwise as :func:`quote` writes a text."""
     text = str(path)
-    return text if text.isprintable() and len(text) <= _LONGEST_PATH else _cut(repr(text), _LONGEST_PATH)
+    return text if text.isprintable() and len(text) <= _LONGEST_PATH else shortened(repr(text), _LONGEST_PATH)
 
 
 def quote_error(error: BaseException) -> str:
     """What ``error`` says, on one line; its kind if it says nothing."""
     text = str(getattr(error, "strerror", None) or error) or type(error).__name__
-    return _cut(text if text.isprintable() else repr(text), _LONGEST)
+    return shortened(text if text.isprintable() else repr(text), _LONGEST)
 
 
 def printable_name(name: str) -> str:
@@ -49,7 +51,3 @@ def _acts(character: str) -> bool:
     if unicodedata.category(character) in ("Cc", "Zl", "Zp", "Cs"):  # control, line, paragraph, surrogate
         return True
     return "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"  # embeddings, overrides, isolates
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest // 2]}...{text[-(longest // 2) :]}"

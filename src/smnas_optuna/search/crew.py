@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, UniqueConstraint, delete, insert, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
@@ -80,10 +80,8 @@ class Crew:
         if not file.exists():
             yield "left"
             return
-        lock = FileLock(file, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
+        lock = _acquire(file)
+        if lock is None:
             yield None
             return
         try:
@@ -99,11 +97,10 @@ class Crew:
         file = self._lock_file(worker)
         if not file.exists():
             return False
-        try:
-            with FileLock(file, timeout=0):
-                return False
-        except Timeout:
-            return True
+        lock = _acquire(file)
+        if lock is not None:
+            lock.release()
+        return lock is None
 
     def claim(self, arch: str) -> bool:
         """Whether ``arch`` is this worker's from now on, and nobody else's."""
@@ -140,3 +137,13 @@ class Crew:
     def _lock_file(self, worker: str) -> Path:
         # A name from the database must not lead out of the folder.
         return self._folder / f"{Path(worker).name or 'unnamed'}.lock"
+
+
+def _acquire(file: Path) -> BaseFileLock | None:
+    """The lock on ``file``, held from now on; None if somebody else holds it."""
+    lock = FileLock(file, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return None
+    return lock

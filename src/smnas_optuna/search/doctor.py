@@ -19,7 +19,8 @@ from smnas_optuna.config import load_settings
 from smnas_optuna.errors import ArchError, SmnasError
 from smnas_optuna.search.crew import Crew
 from smnas_optuna.search.listener import Listener
-from smnas_optuna.search.loop import recover_dead_trials, settled_by
+from smnas_optuna.search.loop import owners, recover_dead_trials, settled_by
+from smnas_optuna.search.objective import CHECKPOINT_FILE, RUNS
 from smnas_optuna.search.placement import DRIVERS
 from smnas_optuna.search.record import read_records
 from smnas_optuna.search.storage import DATABASE, SQLITE_TIMEOUT_S, explained_disk_errors, storage_url
@@ -28,7 +29,7 @@ from smnas_optuna.search.study import STRUCTURAL, find_study, open_crew
 Level = Literal["fine", "warning", "fault", "mended"]
 LITTLE_DISK = 2**30
 """Bytes; a search needs some hundred MiB for checkpoints and its images, more with large detectors."""
-LEFTOVERS = ("*.part", "*.set-aside", "checkpoint.safetensors")
+LEFTOVERS = ("*.part", "*.set-aside", CHECKPOINT_FILE)
 """What may be left in ``runs/<arch>`` by an attempt that is over."""
 
 
@@ -71,7 +72,7 @@ def examine(study_dir: Path | None, *, fix: bool = False) -> Iterator[Finding]:
         return
     crew = open_crew(study, study_dir)
     yield from _workers(study, crew, fix=fix)
-    yield from _leftovers(study, crew, study_dir / "runs", fix=fix)
+    yield from _leftovers(study, crew, study_dir / RUNS, fix=fix)
 
 
 def _versions() -> Iterator[Finding]:
@@ -148,8 +149,7 @@ def _database(study_dir: Path) -> Iterator[Finding]:
 
 def _workers(study: Study, crew: Crew, *, fix: bool) -> Iterator[Finding]:
     records, claims = read_records(study), crew.claims()
-    owners = {record.worker or "" for record in records if record.state == "running"} | set(claims.values())
-    alive = {worker for worker in owners | set(crew.lock_files()) if crew.is_alive(worker)}
+    alive = {worker for worker in owners(records, crew) | set(crew.lock_files()) if crew.is_alive(worker)}
     yield Finding(level="fine", what=f"workers: {len(alive)} at work{': ' if alive else ''}{', '.join(sorted(alive))}")
     trials = [record for record in records if record.state == "running" and (record.worker or "") not in alive]
     orphans = sorted(arch for arch, worker in claims.items() if worker not in alive)
@@ -181,7 +181,7 @@ def _leftovers(study: Study, crew: Crew, runs: Path, *, fix: bool) -> Iterator[F
         for folder in sorted(runs.glob("*"))
         for pattern in LEFTOVERS
         for file in sorted(folder.glob(pattern))
-        if folder.name not in claimed and (folder.name not in open_archs or pattern != "checkpoint.safetensors")
+        if folder.name not in claimed and (folder.name not in open_archs or pattern != CHECKPOINT_FILE)
     ]
     strangers = [folder.name for folder in sorted(runs.glob("*")) if not _is_arch(folder.name)]
     for name in strangers:

@@ -118,7 +118,7 @@ def search(
         ended = why_end(records, settled, stage.size, budget, failures)
         if ended is not None:
             return ended
-        asked = _ask(study, stage, crew, budget, max_seconds)
+        asked = _ask(study, stage, crew, records, settled, budget=budget, max_seconds=max_seconds)
         if asked is None:
             continue
         trial, spec, why = asked
@@ -149,9 +149,7 @@ def recover_dead_trials(study: Study, crew: Crew, listener: Listener) -> None:
 
     A worker that ended in order, but could not store that, as on a full disk, is no architecture's fault.
     """
-    claims = crew.claims()
-    workers = {record.worker or "" for record in read_records(study) if record.state == "running"}
-    for worker in sorted((workers | set(claims.values())) - {crew.me}):
+    for worker in sorted(owners(read_records(study), crew) - {crew.me}):
         with crew.bury(worker) as death:
             if death is None:
                 continue
@@ -159,6 +157,11 @@ def recover_dead_trials(study: Study, crew: Crew, listener: Listener) -> None:
                 if dead.user_attrs.get("worker", "") == worker:
                     _recover(study, dead, listener, killed=death == "died")
             crew.give_back_all_of(worker)
+
+
+def owners(records: Sequence[TrialRecord], crew: Crew) -> set[str]:
+    """The workers, alive or not, that have a running trial or a claim; "" has the trials that name none."""
+    return {record.worker or "" for record in records if record.state == "running"} | set(crew.claims().values())
 
 
 def _recover(study: Study, dead: FrozenTrial, listener: Listener, *, killed: bool) -> None:
@@ -205,14 +208,20 @@ def why_end(
 
 
 def _ask(
-    study: Study, stage: Stage, crew: Crew, budget: int, max_seconds: float | None
+    study: Study,
+    stage: Stage,
+    crew: Crew,
+    records: Sequence[TrialRecord],
+    settled: Container[str],
+    *,
+    budget: int,
+    max_seconds: float | None,
 ) -> tuple[optuna.Trial, DetectorSpec, str] | None:
     """A new trial, its architecture, which this worker has claimed, and why it is asked for.
 
     None if the answer is known, or others are at it or at the rest of the budget: the trial is stored as that.
     """
-    settled = settled_by(read_records(study), max_seconds)
-    wanted, why = next(((s, why) for s, why in _wanted(study, stage, settled) if crew.claim(encode(s))), (None, ""))
+    wanted, why = next(((s, why) for s, why in _wanted(stage, records, settled) if crew.claim(encode(s))), (None, ""))
     trial = begin_trial(study, crew.me, None if wanted is None else stage.genome(wanted))
     generation = join_population(study, trial)
     spec = stage.suggest(trial)
@@ -226,15 +235,15 @@ def _ask(
     store_attrs(trial, attrs)
     save_note(trial, describe(spec))  # shown by optuna-dashboard
     if wanted is None and not crew.claim(arch):
-        _decline(study, trial)
+        _decline(study, trial, ELSEWHERE)
         return None
     # Only now: before the claim, other workers may just have finished it, or claimed the rest of the budget.
     records = read_records(study)
-    settled = settled_by(records, max_seconds)
-    if arch in settled:
-        _answer_from(settled[arch], study, trial, arch)
-    elif _num_trained(records) + _claimed_before(crew, arch, settled) >= budget:
-        _decline(study, trial)
+    known = settled_by(records, max_seconds)
+    if arch in known:
+        _answer_from(known[arch], study, trial, arch)
+    elif _num_trained(records) + _claimed_before(crew, arch, known) >= budget:
+        _decline(study, trial, ELSEWHERE)
     else:
         return trial, spec, why or f"generation {generation}"
     crew.give_back(arch)
@@ -247,11 +256,11 @@ def _claimed_before(crew: Crew, arch: str, settled: Container[str]) -> int:
     return sum(other not in settled for other in claims[: claims.index(arch)])
 
 
-def _wanted(study: Study, stage: Stage, settled: Container[str]) -> Iterator[tuple[DetectorSpec, str]]:
+def _wanted(
+    stage: Stage, records: Sequence[TrialRecord], settled: Container[str]
+) -> Iterator[tuple[DetectorSpec, str]]:
     """What is tried before the sampler is asked, and why: what was interrupted, the latest first, then baselines."""
-    interrupted = [
-        record.arch for record in read_records(study) if record.reason == INTERRUPTED and record.arch is not None
-    ]
+    interrupted = [record.arch for record in records if record.reason == INTERRUPTED and record.arch is not None]
     for arch in dict.fromkeys(reversed(interrupted)):
         if arch not in settled:
             yield decode(arch), "interrupted before"
@@ -283,24 +292,23 @@ def settled_by(records: Sequence[TrialRecord], max_seconds: float | None) -> dic
     return settled
 
 
-def _decline(study: Study, trial: optuna.Trial) -> None:
-    """End ``trial``, whose architecture another worker is at; it takes no place in the population."""
+def _decline(study: Study, trial: optuna.Trial, reason: str) -> None:
+    """End ``trial`` without training; it takes no place in the population."""
     leave_population(trial)
-    trial.set_user_attr("reason", ELSEWHERE)
+    trial.set_user_attr("reason", reason)
     study.tell(trial, state=TrialState.PRUNED)
 
 
 def _answer_from(known: TrialRecord, study: Study, trial: optuna.Trial, arch: str) -> None:
     """End ``trial`` with what is known; it takes no place in the population."""
-    leave_population(trial)
     trial.set_user_attr("cached_from", known.number)
-    if known.state == "complete":
-        assert known.latency_ms is not None
-        assert known.ap is not None
-        study.tell(trial, [known.latency_ms, known.ap])
-    else:
-        trial.set_user_attr("reason", f"{arch} is known from trial {known.number}: {known.reason}")
-        study.tell(trial, state=TrialState.PRUNED)
+    if known.state != "complete":
+        _decline(study, trial, f"{arch} is known from trial {known.number}: {known.reason}")
+        return
+    assert known.latency_ms is not None
+    assert known.ap is not None
+    leave_population(trial)
+    study.tell(trial, [known.latency_ms, known.ap])
 
 
 def _train(
@@ -317,11 +325,10 @@ def _train(
     except optuna.TrialPruned as pruned:
         trial.set_user_attr("reason", str(pruned))
         study.tell(trial, state=TrialState.PRUNED)
-    except (DivergenceError, OutOfMemoryError) as error:
+    except (DivergenceError, OutOfMemoryError, DeviceFault) as error:
         _fail(study, trial, f"{type(error).__name__}: {error.message}")
-    except DeviceFault as error:
-        _fail(study, trial, f"{type(error).__name__}: {error.message}")
-        raise
+        if isinstance(error, DeviceFault):
+            raise
     except RuntimeError as error:
         _fail(study, trial, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
     except BaseException:

@@ -39,6 +39,8 @@ from smnas_optuna.search.pareto import pareto_front
 from smnas_optuna.search.record import TrialRecord, store_attrs
 from smnas_optuna.search.seeds import derive_seed
 
+RUNS = "runs"
+"""Folder of the study folder that has one for each architecture."""
 LOG_FILE = "train.log"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 REFERENCE_MS = "reference_ms"
@@ -214,7 +216,7 @@ def run_folder(study_dir: Path, arch: str) -> Path:
     Raises:
         ArchError: If ``arch`` names no architecture.
     """
-    return study_dir / "runs" / encode(decode(arch))  # a name from a database must not lead out of the folder
+    return study_dir / RUNS / encode(decode(arch))  # a name from a database must not lead out of the folder
 
 
 class _Run:

@@ -18,7 +18,7 @@ from smnas_optuna.config import StudySettings, load_settings
 from smnas_optuna.data import CachePool, Splits, load_splits
 from smnas_optuna.data.shapes import make_shapes
 from smnas_optuna.engine.complexity import count_complexity
-from smnas_optuna.engine.device import DeviceChoice, choose_device, describe_device, library_versions
+from smnas_optuna.engine.device import choose_device, describe_device, library_versions
 from smnas_optuna.errors import DataError
 from smnas_optuna.models import build_detector
 from smnas_optuna.search.bench import Bench
@@ -30,6 +30,7 @@ from smnas_optuna.search.objective import Objective
 from smnas_optuna.search.placement import adopt_threads
 from smnas_optuna.search.preflight import describe_run
 from smnas_optuna.search.record import read_records
+from smnas_optuna.search.request import Request
 from smnas_optuna.search.storage import explained_disk_errors
 from smnas_optuna.search.study import (
     ENDED,
@@ -50,25 +51,6 @@ BUDGET = "budget"
 """Study attribute: architectures that the last search was asked to train; whoever joins it has the same aim."""
 VERSIONS = "versions"
 """Study attribute: the libraries that the study began with."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """What a user asks for, in every worker of a search alike.
-
-    Attributes:
-        study_dir: Holds ``study.toml``, and gets the results.
-        data_dir: The data; by default that of the last run, or ``study_dir/data``.
-        trials: Budget, instead of the study file's, or of the search that is joined.
-        device: Where to train and measure.
-        force: Go on although data, recipe or device are others than the study's, and mark the trials.
-    """
-
-    study_dir: Path
-    data_dir: Path | None = None
-    trials: int | None = None
-    device: DeviceChoice = "auto"
-    force: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +107,7 @@ def run_structural(
     with ExitStack() as stack:
         stack.enter_context(explained_disk_errors(study_dir))
         ground = _prepare(request, threads, listener, stop)
-        bench, space = ground.bench, ground.bench.settings.space.structural
+        bench = ground.bench
         if lead:
             _describe(ground, listener, stop)
             study = _begin_study(ground)
@@ -137,18 +119,12 @@ def run_structural(
             bench.settings.search, _name_of, num_trials=len(study.get_trials(deepcopy=False)), worker=worker
         )
         on_ready()
-        stage = Stage(
-            suggest=partial(suggest_structural, space=space),
-            genome=partial(structural_genome, space=space),
-            size=count_architectures(space),
-            baselines=ground.baselines,
-        )
         crew = open_crew(study, study_dir)
         stack.enter_context(crew.on_duty())
         objective = Objective(bench, crew, listener, stop, forced=ground.forced)
         outcome = search(
             study,
-            stage,
+            _stage(ground),
             objective,
             budget=budget,
             crew=crew,
@@ -189,6 +165,16 @@ def _prepare(request: Request, threads: int | None, listener: Listener, stop: St
         budget=request.trials or settings.search.trials,
         study=study,
         forced=forced,
+    )
+
+
+def _stage(ground: _Ground) -> Stage:
+    space = ground.bench.settings.space.structural
+    return Stage(
+        suggest=partial(suggest_structural, space=space),
+        genome=partial(structural_genome, space=space),
+        size=count_architectures(space),
+        baselines=ground.baselines,
     )
 
 

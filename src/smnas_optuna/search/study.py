@@ -14,7 +14,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 
-from smnas_optuna.errors import StudyError
+from smnas_optuna.errors import StudyError, shortened
 from smnas_optuna.search.crew import WORKERS, Crew
 from smnas_optuna.search.storage import (
     DATABASE,
@@ -133,7 +133,8 @@ def check_fingerprint(
         return []
     was, now = _flatten(stored), _flatten(json.loads(json.dumps(fingerprint)))
     differing = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
-    said = [[_shortened(each.get(key, "not there")) for each in (was, now)] for key in differing]
+    # a list of classes may have thousands
+    said = [[shortened(str(each.get(key, "not there")), LONGEST_VALUE) for each in (was, now)] for key in differing]
     listed = [f"{key} was {before}, is {after}" for key, (before, after) in zip(differing, said, strict=True)]
     kinds = sorted({key.partition(".")[0] for key in differing})
     if differing and (NEVER_FORCED in kinds or not force):
@@ -147,11 +148,6 @@ def check_fingerprint(
             fix=fix,
         )
     return listed
-
-
-def _shortened(value: object) -> str:
-    text = str(value)  # a list of classes may have thousands
-    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE // 2]}...{text[-(LONGEST_VALUE // 2) :]}"
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,29 @@
+"""What a user asks of a search; light, as the process that only supervises it has no use for torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from smnas_optuna.engine.device import DeviceChoice
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What a user asks for, in every worker of a search alike.
+
+    Attributes:
+        study_dir: Holds ``study.toml``, and gets the results.
+        data_dir: The data; by default that of the last run, or ``study_dir/data``.
+        trials: Budget, instead of the study file's, or of the search that is joined.
+        device: Where to train and measure.
+        force: Go on although data, recipe or device are others than the study's, and mark the trials.
+    """
+
+    study_dir: Path
+    data_dir: Path | None = None
+    trials: int | None = None
+    device: DeviceChoice = "auto"
+    force: bool = False
