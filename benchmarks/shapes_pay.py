@@ -24,7 +24,7 @@ from smnas_optuna.engine.device import choose_device, describe_device, library_v
 from smnas_optuna.engine.evaluate import coco_metrics, detect
 from smnas_optuna.engine.train import train
 from smnas_optuna.search.bench import Bench
-from smnas_optuna.search.stages import load_data
+from smnas_optuna.search.ground import load_data
 
 DETECTORS = {
     "small": "64x48.resnet18-w8.fpn-p2-p5-c32.rpn.fc-w128",

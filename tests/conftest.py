@@ -36,6 +36,14 @@ neck_channels = [8, 16]
 rpns = ["rpn", "ga"]
 heads = ["retina", "fc", "cascade2"]
 head_widths = [16, 32]
+[space.modular]
+base_channels = [4, 8]
+max_blocks = 9
+neck_channels = [8, 16]
+head_widths = [16, 32]
+[modular]
+parents = 2
+trials = 4
 [search]
 trials = 5
 population = 3

@@ -32,14 +32,18 @@ def test_who_supervises_needs_no_torch() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["False"]
 
 
+SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--force", "--dry-run"}
+
+
 # What a script may rely on: a change here breaks somebody's command.
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        (["structural"], {"--data", "--trials", "--device", "--workers", "--storage", "--force", "--dry-run"}),
-        (["worker"], {"--data", "--trials", "--device", "--force"}),
+        (["structural"], SEARCH | {"--storage"}),
+        (["modular"], SEARCH | {"--parents", "--parent"}),
+        (["worker"], SEARCH - {"--workers", "--dry-run"} | {"--stage", "--parents", "--parent"}),
         (["doctor"], {"--fix"}),
-        (["front"], {"--format"}),
+        (["front"], {"--stage", "--format"}),
         (["dashboard"], {"--port"}),
         (["data", "make-shapes"], {"--train-images", "--val-images", "--seed"}),
         (["data", "check"], {"--data"}),

@@ -9,7 +9,7 @@ from smnas_optuna.arch import CASCADE_STAGES, NORMS, DetectorConstants, decode
 from smnas_optuna.arch.spec import BACKBONE_FAMILIES
 from smnas_optuna.config import StructuralSpace, StudySettings, load_settings
 from smnas_optuna.errors import ConfigError
-from smnas_optuna.search_space import structural_genome
+from smnas_optuna.search_space import StructuralSearchSpace
 
 ARCH = "64x48.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32"
 OTHER = "64x48.resnet18-w8.fpn-p3-p6-c16.none.retina"
@@ -78,7 +78,7 @@ def test_every_study_of_the_repository_loads_and_its_space_holds_its_baselines(p
 
     assert settings.search.baselines
     for arch in settings.search.baselines:
-        assert structural_genome(decode(arch), settings.space.structural)
+        assert StructuralSearchSpace(settings.space.structural).genome(decode(arch))
 
 
 def test_every_table_is_read(study_dir: Path) -> None:
@@ -169,7 +169,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(
 
 def test_an_unknown_key_names_all_known_ones(study_dir: Path) -> None:
     refusal = _refusal(study_dir, MINIMAL + "nope = 1")
-    assert refusal.fix.endswith("seed, baselines, max_seconds_per_trial, keep_weights")
+    assert refusal.fix.endswith("max_seconds_per_trial, max_latency_ms, max_params, ap_spread, keep_weights")
 
 
 @pytest.mark.parametrize(

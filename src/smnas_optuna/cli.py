@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from smnas_optuna.search.interrupt import StopRequest
-    from smnas_optuna.search.request import Request
-    from smnas_optuna.search.supervisor import Launch
+    from smnas_optuna.search.request import Request, StageName
 
 app = typer.Typer(
     help="Search for object detectors that are fast on your device and accurate on your data (SM-NAS on Optuna).",
@@ -42,6 +40,21 @@ class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+
+
+class SearchedStage(StrEnum):
+    """What is searched: combinations of modules, or the insides of modules."""
+
+    structural = "structural"
+    modular = "modular"
+
+
+class FrontOf(StrEnum):
+    """Whose front is shown."""
+
+    structural = "structural"
+    modular = "modular"
+    all = "all"
 
 
 class Format(StrEnum):
@@ -63,9 +76,24 @@ Trials = Annotated[
     typer.Option(min=1, help="Architectures to train in all, earlier runs included. [default: study.toml's]"),
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Where to train and measure.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes that search. [default: one a visible GPU, one on a CPU]")
+]
+Parents = Annotated[
+    int | None,
+    typer.Option("--parents", metavar="K", min=1, help="Structures to search inside of. [default: study.toml's]"),
+]
+ParentArchs = Annotated[
+    list[str] | None,
+    typer.Option("--parent", metavar="ARCH", help="This structure, instead of chosen ones; repeatable."),
+]
+NoPruning = Annotated[
+    bool, typer.Option("--no-pruning", help="Also train what known detectors say is no better and slower.")
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Go on with other data, recipe or device than before, and mark the trials.")
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it takes.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -81,52 +109,64 @@ def structural(
     data: DataDir = None,
     trials: Trials = None,
     device: DeviceOption = Device.auto,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that search. [default: one a visible GPU, one on a CPU]")
-    ] = None,
+    workers: Workers = None,
     storage: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Database for the study, of a new one. [default: STUDY_DIR/study.db]"),
     ] = None,
+    no_pruning: NoPruning = False,
     force: Force = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it takes.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Search the combination of input size, backbone, neck, RPN and head. The same command goes on after anything."""
-    from smnas_optuna.config import load_settings
-    from smnas_optuna.search.interrupt import Interrupted, StopRequest
     from smnas_optuna.search.request import Request
-    from smnas_optuna.search.storage import explained_disk_errors, use_storage
-    from smnas_optuna.search.supervisor import Supervisor, supervising
 
-    console, stop = _console(), StopRequest()
-    request = Request(study_dir=study_dir, data_dir=data, trials=trials, device=device.value, force=force)
-    with stop.listening():
-        try:
-            if dry_run:
-                _plan(request, console, stop)
-                return
-            load_settings(study_dir)  # a typo needs no worker to be found
-            with explained_disk_errors(study_dir), supervising(study_dir):
-                if storage is not None:
-                    use_storage(study_dir, storage)
-                launch, count = _launches(request, workers)
-                say = partial(console.print, soft_wrap=True, highlight=False)
-                status = Supervisor(launch, count, progress=partial(_progress, study_dir), note=say, stop=stop).run()
-        except Interrupted as interrupted:
-            console.print(f"{interrupted}; finished trials are kept, the same command goes on", soft_wrap=True)
-            raise typer.Exit(128 + interrupted.signal_number) from None
-    if status != 0:
-        raise typer.Exit(status)
-    if _report_end(study_dir, console):
-        raise typer.Exit(1)
+    request = Request(
+        study_dir=study_dir, data_dir=data, trials=trials, device=device.value, pruning=not no_pruning, force=force
+    )
+    _search(request, workers, storage=storage, dry_run=dry_run)
+
+
+@app.command()
+def modular(
+    study_dir: StudyDir,
+    data: DataDir = None,
+    trials: Trials = None,
+    parents: Parents = None,
+    parent: ParentArchs = None,
+    device: DeviceOption = Device.auto,
+    workers: Workers = None,
+    no_pruning: NoPruning = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Search inside the modules of structures from the structural front. The same command goes on after anything."""
+    from smnas_optuna.search.request import Request
+
+    request = Request(
+        study_dir=study_dir,
+        stage="modular",
+        data_dir=data,
+        trials=trials,
+        num_parents=parents,
+        parents=tuple(parent or ()),
+        device=device.value,
+        pruning=not no_pruning,
+        force=force,
+    )
+    _search(request, workers, dry_run=dry_run)
 
 
 @app.command()
 def worker(
     study_dir: StudyDir,
     data: DataDir = None,
+    stage: Annotated[SearchedStage, typer.Option(help="Which search to join.")] = SearchedStage.structural,
     trials: Trials = None,
+    parents: Parents = None,
+    parent: ParentArchs = None,
     device: DeviceOption = Device.auto,
+    no_pruning: NoPruning = False,
     force: Force = False,
     slot: Annotated[int | None, typer.Option(hidden=True, help="Number of a supervised worker.")] = None,
     lead: Annotated[bool, typer.Option("--lead", hidden=True, help="Make the study if there is none.")] = False,
@@ -138,17 +178,27 @@ def worker(
     from smnas_optuna.report.progress import ConsoleListener
     from smnas_optuna.search.interrupt import Interrupted, StopRequest
     from smnas_optuna.search.request import Request
-    from smnas_optuna.search.stages import run_structural
+    from smnas_optuna.search.stages import run_search
     from smnas_optuna.search.supervisor import RESTART, end_with_supervisor, say_ready
 
     console, stop, supervised = _console(interactive=not lines), StopRequest(), slot is not None
-    request = Request(study_dir=study_dir, data_dir=data, trials=trials, device=device.value, force=force)
+    request = Request(
+        study_dir=study_dir,
+        stage=stage.value,
+        data_dir=data,
+        trials=trials,
+        num_parents=parents,
+        parents=tuple(parent or ()),
+        device=device.value,
+        pruning=not no_pruning,
+        force=force,
+    )
     with stop.listening(supervised=supervised):
         if supervised:
             end_with_supervisor(stop)
         try:
             with ConsoleListener(console) as listener:
-                outcome = run_structural(
+                outcome = run_search(
                     request,
                     listener=listener,
                     stop=stop,
@@ -173,10 +223,13 @@ def worker(
 @app.command()
 def front(
     study_dir: StudyDir,
+    stage: Annotated[
+        FrontOf | None, typer.Option(help="Whose front. [default: all that were searched]", show_default=False)
+    ] = None,
     format: Annotated[Format, typer.Option(help="What is printed; the files are written in any case.")] = Format.table,
 ) -> None:
     """Show the Pareto front and write it to STUDY_DIR/report, also while a search runs."""
-    _report(study_dir, _console(), format)
+    _report(study_dir, _console(), stage, format)
 
 
 @app.command()
@@ -232,7 +285,7 @@ def check_data(study_dir: StudyDir, data: DataDir = None) -> None:
     """Check the data of a study, every image included."""
     from smnas_optuna.config import load_settings
     from smnas_optuna.report.progress import ConsoleListener
-    from smnas_optuna.search.stages import load_data
+    from smnas_optuna.search.ground import load_data
     from smnas_optuna.search.storage import explained_disk_errors
 
     console = _console()
@@ -260,58 +313,62 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
 
 
+def _search(request: Request, workers: int | None, *, storage: str | None = None, dry_run: bool) -> None:
+    """Search a stage, show its front, and exit as the search ended."""
+    from smnas_optuna.config import load_settings
+    from smnas_optuna.search.interrupt import Interrupted, StopRequest
+    from smnas_optuna.search.launch import launches, progress
+    from smnas_optuna.search.storage import explained_disk_errors, use_storage
+    from smnas_optuna.search.supervisor import Supervisor, supervising
+
+    console, stop, study_dir = _console(), StopRequest(), request.study_dir
+    with stop.listening():
+        try:
+            if dry_run:
+                _plan(request, console, stop)
+                return
+            load_settings(study_dir)  # a typo needs no worker to be found
+            with explained_disk_errors(study_dir), supervising(study_dir):
+                if storage is not None:
+                    use_storage(study_dir, storage)
+                launch, count = launches(request, workers)
+                say = partial(console.print, soft_wrap=True, highlight=False)
+                status = Supervisor(launch, count, progress=partial(progress, study_dir), note=say, stop=stop).run()
+                if status == 0 and request.stage == "modular":
+                    _time_fronts(request, console, stop)
+        except Interrupted as interrupted:
+            console.print(f"{interrupted}; finished trials are kept, the same command goes on", soft_wrap=True)
+            raise typer.Exit(128 + interrupted.signal_number) from None
+    if status != 0:
+        raise typer.Exit(status)
+    if _report_end(request, console):
+        raise typer.Exit(1)
+
+
 def _plan(request: Request, console: Console, stop: StopRequest) -> None:
     from smnas_optuna.report.progress import ConsoleListener
-    from smnas_optuna.search.stages import plan_structural
+    from smnas_optuna.search.stages import plan_search
 
     with ConsoleListener(console) as listener:
-        plan_structural(request, listener=listener, stop=stop)
+        plan_search(request, listener=listener, stop=stop)
 
 
-def _launches(request: Request, workers: int | None) -> tuple[Callable[[int, bool], Launch], int]:
-    """How each worker is started, and how many there are."""
-    from smnas_optuna.search.placement import share_of_cores, visible_gpus, worker_environment
-    from smnas_optuna.search.supervisor import Launch
+def _time_fronts(request: Request, console: Console, stop: StopRequest) -> None:
+    from smnas_optuna.report.progress import ConsoleListener
+    from smnas_optuna.search.timing import time_fronts
 
-    gpus = [] if request.device == "cpu" else visible_gpus(os.environ)
-    count = workers or max(1, len(gpus))
-    options = ["--device", request.device]
-    options += ["--data", str(request.data_dir)] if request.data_dir is not None else []
-    options += ["--trials", str(request.trials)] if request.trials is not None else []
-    options += ["--force"] if request.force else []
-    options += ["--lines"] if count > 1 else []
-    threads = None if gpus else share_of_cores(count)
-    options += ["--threads", str(threads)] if threads is not None else []
-
-    def launch(slot: int, lead: bool) -> Launch:
-        command = [sys.executable, "-m", "smnas_optuna.cli", "worker", str(request.study_dir), *options]
-        command += ["--slot", str(slot)]
-        return Launch(
-            command=[*command, "--lead"] if lead else command, environment=worker_environment(os.environ, slot, gpus)
-        )
-
-    return launch, count
+    with ConsoleListener(console) as listener:
+        time_fronts(request, listener=listener, stop=stop)
 
 
-def _progress(study_dir: Path) -> int:
-    """A number that grows whenever a trial of the study comes on."""
-    from smnas_optuna.search.record import read_records
-    from smnas_optuna.search.study import STRUCTURAL, find_study
-
-    study = find_study(study_dir, STRUCTURAL)
-    records = [] if study is None else read_records(study)
-    ended = sum(record.state in ("complete", "pruned") for record in records)
-    return ended + sum(record.epochs_done - record.epochs_before for record in records)
-
-
-def _report_end(study_dir: Path, console: Console) -> bool:
+def _report_end(request: Request, console: Console) -> bool:
     """Print the front and why the search ended; whether that is a failure."""
-    from smnas_optuna.search.study import ENDED, STRUCTURAL, load_study
+    from smnas_optuna.search.study import ended
 
-    _report(study_dir, console)
-    ended = load_study(study_dir, STRUCTURAL).user_attrs[ENDED]
-    console.print(f"ended: {ended['reason']}", soft_wrap=True, highlight=False)
-    return bool(ended["failed"])
+    _report(request.study_dir, console)
+    how = ended(request.study_dir, request.stage)
+    console.print(f"ended: {how['reason']}", soft_wrap=True, highlight=False)
+    return bool(how["failed"])
 
 
 def _console(*, interactive: bool = True) -> Console:
@@ -321,16 +378,17 @@ def _console(*, interactive: bool = True) -> Console:
     return Console(markup=False, force_interactive=None if interactive else False)
 
 
-def _report(study_dir: Path, console: Console, format: Format = Format.table) -> None:
+def _report(study_dir: Path, console: Console, stage: FrontOf | None = None, format: Format = Format.table) -> None:
     """Print the front and write its files."""
     from smnas_optuna.report.files import write_front
     from smnas_optuna.report.summary import summarize
     from smnas_optuna.report.tables import front_csv, front_json, print_front
     from smnas_optuna.search.storage import explained_disk_errors
-    from smnas_optuna.search.study import STRUCTURAL, load_study
+    from smnas_optuna.search.study import studies_of
 
+    stages: dict[FrontOf | None, StageName] = {FrontOf.structural: "structural", FrontOf.modular: "modular"}
     with explained_disk_errors(study_dir):
-        summary = summarize(load_study(study_dir, STRUCTURAL))
+        summary = summarize(*studies_of(study_dir, stages.get(stage)))
         if format is Format.table:
             print_front(summary, console)
         else:

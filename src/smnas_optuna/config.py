@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from smnas_optuna.arch import BackboneSpec, DetectorConstants, FcHeadSpec, NeckSpec, decode
 from smnas_optuna.arch.codec import parse_input_size
-from smnas_optuna.arch.spec import BACKBONE_FAMILIES, BACKBONE_TOP
+from smnas_optuna.arch.spec import BACKBONE_FAMILIES, BACKBONE_TOP, MAX_BLOCKS, MIN_BLOCKS
 from smnas_optuna.errors import ArchError, ConfigError
 
 STUDY_FILE = "study.toml"
@@ -22,6 +22,7 @@ _DETECTOR = DetectorConstants()
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
+Blocks = Annotated[int, Field(ge=MIN_BLOCKS, le=MAX_BLOCKS)]
 
 
 def _neck(max_level: int, extra: str | None) -> NeckSpec:
@@ -92,6 +93,13 @@ class DataSettings(Settings):
     shapes: ShapesSettings | None = None
 
 
+def _without_repeats(choices: tuple[object, ...]) -> tuple[object, ...]:
+    twice = [choice for choice in choices if choices.count(choice) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]!r} is there twice")
+    return choices
+
+
 class StructuralSpace(Settings):
     """``[space.structural]``: the choices of stage 1, in the order of their cost. The defaults are the paper's space.
 
@@ -125,10 +133,7 @@ class StructuralSpace(Settings):
     @field_validator("*")
     @classmethod
     def _no_choice_twice(cls, choices: tuple[object, ...]) -> tuple[object, ...]:
-        twice = [choice for choice in choices if choices.count(choice) > 1]
-        if twice:
-            raise ValueError(f"{twice[0]!r} is there twice")
-        return choices
+        return _without_repeats(choices)
 
     @model_validator(mode="after")
     def _retina_has_a_pyramid(self) -> Self:
@@ -137,10 +142,47 @@ class StructuralSpace(Settings):
         return self
 
 
+class ModularSpace(Settings):
+    """``[space.modular]``: the choices of stage 2, in the order of their cost. The defaults are the paper's space.
+
+    What a parent brings along, its depth and its widths, is always among them.
+
+    Attributes:
+        base_channels: Of the backbone's stem and first blocks; the others double them up to three times.
+        min_blocks: Blocks of the backbone, at least.
+        max_blocks: Blocks of the backbone, at most.
+        neck_channels: Widths of the pyramid.
+        head_widths: Widths of the fully connected layers of RoI heads behind a pyramid.
+        vary_input_size: Whether the input may also be the next smaller or larger one of ``[space.structural]``.
+    """
+
+    base_channels: Choices[Width] = (48, 56, 64, 72)
+    min_blocks: Blocks = MIN_BLOCKS
+    max_blocks: Blocks = MAX_BLOCKS
+    neck_channels: Choices[Width] = (128, 256, 512)
+    head_widths: Choices[Width] = (1024,)
+    vary_input_size: bool = False
+
+    @field_validator("base_channels", "neck_channels", "head_widths")
+    @classmethod
+    def _no_choice_twice(cls, choices: tuple[object, ...]) -> tuple[object, ...]:
+        return _without_repeats(choices)
+
+    @model_validator(mode="after")
+    def _some_depth(self) -> Self:
+        if self.min_blocks > self.max_blocks:
+            raise ValueError(
+                f"`min_blocks <= max_blocks` must hold, but got (min_blocks={self.min_blocks}, "
+                f"max_blocks={self.max_blocks})"
+            )
+        return self
+
+
 class SpaceSettings(Settings):
     """``[space]``: what is searched, one table a stage."""
 
     structural: StructuralSpace = StructuralSpace()
+    modular: ModularSpace = ModularSpace()
 
 
 class SearchSettings(Settings):
@@ -153,6 +195,11 @@ class SearchSettings(Settings):
         baselines: Architectures of the space that are tried first, cheapest first.
         max_seconds_per_trial: An architecture whose training would take longer, as its first steps say, is pruned. Not
             part of what the numbers depend on: with another limit the search goes on, and judges anew.
+        max_latency_ms: Of an image. What would be slower, as its time before training says, is pruned; what turns out
+            to be is on no front. With another limit the search goes on, and judges anew.
+        max_params: Parameters of a detector, as above.
+        ap_spread: Standard deviation of AP over seeds, in [0, 1]: what AP must be higher by to be called higher where
+            partial-order pruning takes one detector's word for another's. ``benchmarks/README.md`` has measured ones.
         keep_weights: Whose weights stay on the disk: ``front`` or ``all``.
     """
 
@@ -161,7 +208,22 @@ class SearchSettings(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
     baselines: Annotated[tuple[Arch, ...], Field(strict=False)] = ()
     max_seconds_per_trial: Positive | None = None
+    max_latency_ms: Positive | None = None
+    max_params: PositiveInt | None = None
+    ap_spread: Annotated[float, Field(ge=0, le=1)] = 0.02
     keep_weights: Literal["front", "all"] = "front"
+
+
+class ModularSettings(Settings):
+    """``[modular]``: how long stage 2 searches; all else is as in ``[search]``.
+
+    Attributes:
+        parents: Structures of the structural front whose modules are searched.
+        trials: Budget: unique architectures that are trained, over all parents and earlier runs.
+    """
+
+    parents: PositiveInt = 3
+    trials: PositiveInt = 60
 
 
 class DetectorSettings(Settings):
@@ -239,6 +301,7 @@ class StudySettings(Settings):
     data: DataSettings = DataSettings()
     space: SpaceSettings = SpaceSettings()
     search: SearchSettings = SearchSettings()
+    modular: ModularSettings = ModularSettings()
     detector: DetectorSettings = DetectorSettings()
     train: TrainSettings = TrainSettings()
     latency: LatencySettings = LatencySettings()

@@ -9,8 +9,9 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from smnas_optuna.arch import BackboneSpec, EncodedBackboneSpec
+from smnas_optuna.arch.classics import CLASSICS
 from smnas_optuna.arch.spec import BACKBONE_FAMILIES, BLOCKS, AnyBackboneSpec
-from smnas_optuna.models.backbone import RESNETS, build_backbone
+from smnas_optuna.models.backbone import build_backbone
 from smnas_optuna.models.layers import group_norm
 from smnas_optuna.models.mobilenet import scale_channels
 
@@ -26,8 +27,8 @@ def test_a_level_has_its_stride_and_its_channels(family: str, width: int) -> Non
         features = backbone(torch.empty(2, 3, 96, 160))
 
     channels = [scale_channels(count, width) for count in (24, 32, 96, 320)]
-    if family in RESNETS:
-        channels = [width * EXPANSION[RESNETS[family].block] * 2**stage for stage in range(4)]
+    if family != "mobilenet_v2":
+        channels = [width * EXPANSION[CLASSICS[family].block] * 2**stage for stage in range(4)]
     assert list(backbone.out_channels) == channels
     assert {name: tuple(feature.shape) for name, feature in features.items()} == {
         f"c{level}": (2, count, 96 // 2**level, 160 // 2**level)

@@ -18,11 +18,11 @@ from smnas_optuna.arch import (
     RpnSpec,
     decode,
 )
+from smnas_optuna.arch.classics import CLASSICS
 from smnas_optuna.arch.constants import NORMS
 from smnas_optuna.arch.spec import BLOCKS, CASCADE_STAGES, EXTRA_LEVELS, MAX_LEVELS, MIN_LEVELS
 from smnas_optuna.engine.checkpoint import load_weights, save_weights
 from smnas_optuna.models import Detector, fold_for_inference
-from smnas_optuna.models.backbone import RESNETS
 from smnas_optuna.models.neck import FPN
 
 from .tiny_detectors import (
@@ -70,12 +70,10 @@ def _assert_same(found: list[dict[str, Tensor]], expected: list[dict[str, Tensor
 def test_every_kind_of_module_is_among_the_archs() -> None:
     specs = [decode(arch) for arch in ARCHS.values()]
     families = {
-        RESNETS[spec.backbone.family].block if spec.backbone.family in RESNETS else spec.backbone.family
-        for spec in specs
-        if isinstance(spec.backbone, BackboneSpec)
+        CLASSICS[spec.backbone.family].block for spec in specs if isinstance(spec.backbone, BackboneSpec)
     }
 
-    assert families == {"basicblock", "bottleneck", "xbottleneck", "mobilenet_v2"}
+    assert families == set(BLOCKS)
     assert {spec.backbone.block for spec in specs if isinstance(spec.backbone, EncodedBackboneSpec)} == set(BLOCKS)
     assert {spec.neck.extra if spec.neck else "c4" for spec in specs} == {None, *EXTRA_LEVELS, "c4"}
     assert {spec.neck.min_level for spec in specs if spec.neck} == set(MIN_LEVELS)

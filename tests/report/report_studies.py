@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import optuna
@@ -12,11 +14,20 @@ FAST = "128x96.resnet18-w8.fpn-p3-p5-c32.none.retina"
 MIDDLE = "128x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256"
 STRONG = "1333x800.resnet50-w64.fpn-p2-p6-c256.rpn.fc-w1024"
 POOR = "160x128.resnet34-w16.fpn-p2-p5-c64.rpn.fc-w256"
+SLIM = "128x96.basicblock-w16-1-12-21-1.fpn-p2-p5-c64.rpn.fc-w256"
+DEEP = "1333x800.bottleneck-w64-12-11-121-111.fpn-p2-p6-c256.rpn.fc-w1024"
 DEVICE = {"kind": "cpu", "model": "Intel(R) Xeon(R) CPU @ 2.20GHz", "threads": 2}
+BEGIN = datetime(2025, 1, 1)
 
 
-def add_trial(study: Study, values: tuple[float, float] | None, state: TrialState, **attrs: Any) -> None:
-    study.add_trial(create_trial(state=state, values=values, user_attrs=attrs))
+def add_trial(
+    study: Study, values: tuple[float, float] | None, state: TrialState, *, minute: int | None = None, **attrs: Any
+) -> None:
+    """Add a trial with ``attrs`` to ``study``; it ended in that minute after ``BEGIN``, or now."""
+    trial = create_trial(state=state, values=values, user_attrs=attrs)
+    if minute is not None:
+        trial.datetime_start, trial.datetime_complete = BEGIN, BEGIN + timedelta(minutes=minute)
+    study.add_trial(trial)
 
 
 def fill(study: Study) -> Study:
@@ -48,9 +59,26 @@ def fill(study: Study) -> Study:
     return study
 
 
-def new_study(storage: str | None = None) -> Study:
-    return optuna.create_study(study_name="structural", storage=storage, directions=["minimize", "maximize"])
+def new_study(storage: str | None = None, name: str = "structural") -> Study:
+    return optuna.create_study(study_name=name, storage=storage, directions=["minimize", "maximize"])
 
 
 def full_study() -> Study:
     return fill(new_study())
+
+
+def both_stages() -> list[Study]:
+    """The full study, and two of stage 2: SLIM takes MIDDLE's place on the front of both, DEEP joins STRONG on it."""
+    slim, deep = (new_study(name=f"modular/{parent}") for parent in (MIDDLE, STRONG))
+    add_trial(slim, (10.0, 0.25), TrialState.COMPLETE, arch=SLIM, weights=f"runs/{SLIM}")
+    add_trial(slim, None, TrialState.FAIL, arch=SLIM, reason="interrupted")
+    add_trial(deep, (150.0, 0.625), TrialState.COMPLETE, arch=DEEP)
+    return [full_study(), slim, deep]
+
+
+def timed_together(changes: Mapping[str, float]) -> list[Study]:
+    """Both stages after the members of their fronts were timed in one run; ``changes``: what it found, in ms."""
+    studies = both_stages()
+    latencies_ms = {FAST: 3.5, MIDDLE: 12.25, STRONG: 140.0, SLIM: 10.0, DEEP: 150.0}
+    studies[0].set_user_attr("timed_together", latencies_ms | dict(changes))
+    return studies

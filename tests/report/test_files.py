@@ -12,16 +12,17 @@ from smnas_optuna.report.tables import front_csv, front_json
 from .report_studies import full_study, new_study
 
 
-def test_the_front_is_written_as_csv_json_and_png_and_nothing_else(tmp_path: Path) -> None:
+def test_the_front_is_written_as_csv_json_and_pictures_and_nothing_else(tmp_path: Path) -> None:
     folder, summary = tmp_path / "study" / "report", summarize(full_study())
     for each in (summarize(new_study()), summary):  # the second time over the first
         paths = write_front(each, folder)
 
-    assert paths == [folder / "front.csv", folder / "front.json", folder / "front.png"]
+    assert paths == [folder / name for name in ("front.csv", "front.json", "front.png", "hypervolume.png")]
     assert sorted(folder.iterdir()) == paths
     assert paths[0].read_text() == front_csv(summary)
     assert paths[1].read_text() == front_json(summary)
-    assert paths[2].read_bytes().startswith(b"\x89PNG")
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths[2:])
+    assert paths[2].read_bytes() != paths[3].read_bytes()
 
 
 def test_a_folder_that_cannot_be_made_is_the_users_error(tmp_path: Path) -> None:

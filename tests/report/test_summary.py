@@ -3,10 +3,29 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from optuna.trial import TrialState
 
-from smnas_optuna.report.summary import summarize
+from smnas_optuna.report.summary import stage_of, summarize
+from smnas_optuna.search.record import TrialRecord
 
-from .report_studies import DEVICE, full_study, new_study
+from .report_studies import (
+    DEEP,
+    DEVICE,
+    FAST,
+    MIDDLE,
+    POOR,
+    SLIM,
+    STRONG,
+    add_trial,
+    both_stages,
+    full_study,
+    new_study,
+    timed_together,
+)
+
+
+def latencies(records: list[TrialRecord]) -> dict[str | None, float | None]:
+    return {record.arch: record.latency_ms for record in records}
 
 
 def test_the_front_is_in_the_order_of_latency_and_leaves_out_dominated_and_cached_trials() -> None:
@@ -29,6 +48,128 @@ def test_a_study_without_trials_and_attributes_is_no_error() -> None:
 
     assert (summary.front, summary.records, summary.device, summary.versions) == ([], [], {}, {})
     assert set(summary.counts.values()) == {0}
+
+
+def test_two_stages_have_a_front_each_and_one_together() -> None:
+    summary = summarize(*both_stages())
+
+    assert {name: list(latencies(front).items()) for name, front in summary.fronts.items()} == {
+        "structural": [(FAST, 3.5), (MIDDLE, 12.25), (STRONG, 140.0)],
+        "modular": [(SLIM, 10.0), (DEEP, 150.0)],
+    }
+    assert [record.arch for record in summary.front] == [FAST, SLIM, STRONG, DEEP]
+    assert [stage_of(record) for record in summary.front] == ["structural", "modular", "structural", "modular"]
+    assert [(record.study, record.number) for record in summary.records[7:]] == [
+        ("structural", 7),
+        (f"modular/{MIDDLE}", 0),
+        (f"modular/{MIDDLE}", 1),
+        (f"modular/{STRONG}", 0),
+    ]
+    assert summary.counts == {"complete": 6, "pruned": 1, "failed": 2, "cached": 1, "running": 1}
+    assert (summary.study, summary.device, summary.versions) == (
+        "structural and modular",
+        DEVICE,
+        {"torch": "2.14.0"},
+    )
+    assert (summary.compares_stages, summary.timed_together) == (True, False)
+
+
+def test_all_hypervolumes_are_bounded_by_the_same_point() -> None:
+    summary = summarize(*both_stages())
+
+    assert summary.reference == pytest.approx((165.0, 0.0))
+    assert summary.hypervolumes == {
+        "structural": pytest.approx(161.5 * 0.0625 + 152.75 * 0.1375 + 25.0 * 0.3),
+        "modular": pytest.approx(155.0 * 0.25 + 15.0 * 0.375),
+        "all": pytest.approx(161.5 * 0.0625 + 155.0 * 0.1875 + 25.0 * 0.25 + 15.0 * 0.125),
+    }
+
+
+def test_one_stage_has_the_hypervolume_of_its_front_twice() -> None:
+    summary = summarize(full_study())
+    area = pytest.approx((154.0 - 3.5) * 0.0625 + (154.0 - 12.25) * 0.1375 + 14.0 * 0.3)
+
+    assert list(summary.fronts) == ["structural"]
+    assert summary.hypervolumes == {"structural": area, "all": area}
+    assert not summary.compares_stages
+
+
+def test_members_that_were_timed_together_stand_with_that_latency_everywhere() -> None:
+    summary = summarize(*timed_together({MIDDLE: 11.0, SLIM: 11.5, STRONG: 160.0}))
+
+    assert summary.timed_together
+    assert latencies(summary.front) == {FAST: 3.5, MIDDLE: 11.0, SLIM: 11.5, DEEP: 150.0}
+    assert latencies(summary.fronts["structural"]) == {FAST: 3.5, MIDDLE: 11.0, STRONG: 160.0}
+    trained = [record for record in summary.records if record.trained]
+    assert latencies(trained) == {MIDDLE: 11.0, POOR: 30.0, FAST: 3.5, STRONG: 160.0, SLIM: 11.5, DEEP: 150.0}
+    assert summary.records[4].latency_ms == 3.5  # FAST, from the cache
+    assert summary.reference == pytest.approx((176.0, 0.0))
+
+
+def test_what_was_timed_in_another_run_takes_no_place_that_a_new_latency_leaves() -> None:
+    # POOR has 30 ms, of its own run.
+    summary = summarize(*timed_together({MIDDLE: 31.0, FAST: 32.0}))
+
+    assert latencies(summary.fronts["structural"]) == {MIDDLE: 31.0, STRONG: 140.0}
+    assert latencies([record for record in summary.records if record.trained])[FAST] == 32.0
+
+
+def test_a_member_that_was_not_timed_with_the_others_leaves_all_with_their_own_latencies() -> None:
+    studies = timed_together({MIDDLE: 11.0})
+    add_trial(studies[2], (145.0, 0.6), TrialState.COMPLETE, arch=POOR)
+    summary = summarize(*studies)
+
+    assert not summary.timed_together
+    assert latencies(summary.fronts["structural"])[MIDDLE] == 12.25
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "name"), [(0, 1, "structural"), (1, 3, "modular"), (0, 3, "structural and modular")]
+)
+def test_stages_that_are_not_looked_at_leave_no_trace(first: int, last: int, name: str) -> None:
+    summary = summarize(*timed_together({MIDDLE: 11.0})[first:last])
+
+    assert (summary.study, " and ".join(summary.fronts)) == (name, name)
+    assert summary.timed_together == (name == "structural and modular")
+
+
+def test_a_database_of_many_folders_calls_the_stages_by_the_same_names() -> None:
+    studies = new_study(name="mine/structural"), new_study(name=f"mine/modular/{MIDDLE}")
+    for number, study in enumerate(studies):
+        add_trial(study, (1.0 + number, 0.5 + number / 4), TrialState.COMPLETE, arch=FAST)
+    summary = summarize(*studies)
+
+    assert (summary.study, list(summary.fronts)) == ("structural and modular", ["structural", "modular"])
+
+
+def test_stage_2_without_a_trained_architecture_is_nothing_to_compare_with() -> None:
+    begun = new_study(name=f"modular/{MIDDLE}")
+    add_trial(begun, None, TrialState.RUNNING, arch=SLIM)
+    summary = summarize(full_study(), begun)
+
+    assert (summary.fronts["modular"], summary.hypervolumes["modular"]) == ([], 0.0)
+    assert not summary.compares_stages
+
+
+def test_trained_records_are_in_the_order_in_which_they_ended_those_of_stage_1_first() -> None:
+    structural, *modular = new_study(), new_study(name=f"modular/{MIDDLE}"), new_study(name=f"modular/{STRONG}")
+    for study, minutes in ((structural, (20, 10, 70)), (modular[0], (50, 30)), (modular[1], (40,))):
+        for minute in minutes:
+            add_trial(study, (1.0, 0.5), TrialState.COMPLETE, minute=minute, arch=str(minute))
+    add_trial(structural, None, TrialState.FAIL, minute=5, arch=FAST)
+
+    in_order = summarize(structural, *modular).in_order
+    assert [record.arch for record in in_order] == ["10", "20", "70", "30", "40", "50"]
+
+
+def test_an_architecture_beyond_the_limits_is_counted_and_on_no_front() -> None:
+    study = full_study()
+    study.set_user_attr("limits", {"max_latency_ms": 100.0, "max_params": 1_000_000})
+    summary = summarize(study)
+
+    assert [record.arch for record in summary.front] == [FAST, POOR]  # MIDDLE is too large, STRONG too slow as well
+    assert summary.counts["complete"] == 4
+    assert summary.reference == pytest.approx((33.0, 0.0))
 
 
 @pytest.mark.parametrize(

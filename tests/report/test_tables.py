@@ -6,17 +6,31 @@ import json
 from typing import Any
 
 import pytest
+from optuna.study import Study
+from optuna.trial import TrialState
 from rich.console import Console
 
 from smnas_optuna.report.summary import summarize
-from smnas_optuna.report.tables import counts_line, front_csv, front_json, print_front
+from smnas_optuna.report.tables import counts_line, front_csv, front_json, hypervolume_line, print_front
 
-from .report_studies import DEVICE, FAST, MIDDLE, STRONG, full_study, new_study
+from .report_studies import (
+    DEEP,
+    DEVICE,
+    FAST,
+    MIDDLE,
+    SLIM,
+    STRONG,
+    add_trial,
+    both_stages,
+    full_study,
+    new_study,
+    timed_together,
+)
 
 
-def printed(width: int, *, terminal: bool) -> str:
+def printed(width: int, *studies: Study, terminal: bool) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
-    print_front(summarize(full_study()), console)
+    print_front(summarize(*(studies or [full_study()])), console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert isinstance(text, str)
     return text
@@ -45,16 +59,76 @@ def test_a_narrow_terminal_folds_an_architecture_and_cuts_nothing_off(width: int
 
     assert "".join(row[1:].split(" ")[0] for row in rows).startswith(STRONG)
     assert "…" not in text
-    assert all(len(line) <= max(width, 73) for line in text.splitlines()[:-1])
+    assert all(len(line) <= max(width, 73) for line in text.splitlines()[:-2])
 
 
 def test_the_table_says_what_the_numbers_are() -> None:
     text = printed(80, terminal=False)
 
-    assert "latency on Intel Xeon CPU @ 2.20GHz, 2 threads (batch 1) and AP (x100)" in text
-    assert text.splitlines()[-1] == (
-        "structural: 4 trained (3 on the front), 1 answered from an earlier trial, 1 pruned, 1 failed, 1 running"
+    assert text.startswith(
+        "Pareto front of structural: latency on Intel Xeon CPU @ 2.20GHz, 2 threads (batch 1) and AP (x100)"
     )
+    assert "stage" not in text
+    assert text.splitlines()[-2:] == [
+        "hypervolume to (154 ms, AP 0): structural 33.1 (3 members); AP in [0, 1]",
+        "structural: 4 trained (3 on the front), 1 answered from an earlier trial, 1 pruned, 1 failed, 1 running",
+    ]
+
+
+def test_two_stages_say_which_one_a_member_is_from() -> None:
+    text = printed(80, *both_stages(), terminal=False)
+    lines = [line.split() for line in text.splitlines()]
+
+    assert text.startswith("Pareto front of stages 1 (structural) and 2 (modular): latency on Intel Xeon CPU")
+    assert [FAST, "3.50", "6.2", "-", "0.4", "0.002", "2", "found", "1"] in lines
+    assert [SLIM, "10.0", "25.0", "-", "-", "-", "0", "found", "2"] in lines
+    assert ["0", "2", f"runs/{SLIM}"] in lines
+    assert ["2", "1", "not", "kept"] in lines
+    assert MIDDLE not in text  # is on the structural front alone
+
+
+DIFFERENT_RUNS = "latencies of the two fronts come from different runs: smnas modular times them together when it ends"
+ONE_RUN = "latencies of both fronts were timed together in one run"
+
+
+@pytest.mark.parametrize(("together", "said"), [(False, DIFFERENT_RUNS), (True, ONE_RUN)])
+def test_two_stages_end_with_their_hypervolumes_and_what_their_latencies_are_worth(together: bool, said: str) -> None:
+    studies = timed_together({}) if together else both_stages()
+
+    assert printed(80, *studies, terminal=False).splitlines()[-3:] == [
+        "hypervolume to (165 ms, AP 0): structural 38.6 (3 members), modular 44.38 (2 members), "
+        "both 47.28 (4 members); AP in [0, 1]",
+        said,
+        "structural and modular: 6 trained (4 on the front), 1 answered from an earlier trial, 1 pruned, 2 failed, "
+        "1 running",
+    ]
+
+
+def test_stage_2_that_has_trained_nothing_yet_has_no_latencies_to_speak_of() -> None:
+    begun = new_study(name=f"modular/{MIDDLE}")
+    add_trial(begun, None, TrialState.RUNNING, arch=SLIM)
+
+    assert printed(80, full_study(), begun, terminal=False).splitlines()[-2] == (
+        "hypervolume to (154 ms, AP 0): structural 33.1 (3 members), modular 0 (0 members), both 33.1 (3 members); "
+        "AP in [0, 1]"
+    )
+
+
+def test_one_member_is_no_members() -> None:
+    study = new_study()
+    add_trial(study, (2.0, 0.5), TrialState.COMPLETE, arch=FAST)
+
+    assert (
+        hypervolume_line(summarize(study)) == "hypervolume to (2.20 ms, AP 0): structural 0.1 (1 member); AP in [0, 1]"
+    )
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_the_table_of_two_stages_fits_a_terminal_of_80_columns(width: int) -> None:
+    table = printed(width, *both_stages(), terminal=True).splitlines()[:-3]
+
+    assert all(len(line) <= max(width, 79) for line in table)
+    assert "…" not in "".join(table)
 
 
 def test_an_empty_front_prints_the_counts_alone() -> None:
@@ -79,6 +153,7 @@ def test_csv_reads_back() -> None:
         "ap_large": "",
         "num_params": "1234567",
         "multiply_adds": "56700000",
+        "study": "structural",
         "trial_number": "0",
         "baseline": "true",
         "weights": f"runs/{MIDDLE}",
@@ -86,10 +161,24 @@ def test_csv_reads_back() -> None:
     assert (rows[2]["baseline"], rows[2]["weights"], rows[2]["multiply_adds"]) == ("false", "", "")
 
 
+def test_csv_of_two_stages_names_the_study_of_each_trial() -> None:
+    rows = list(csv.DictReader(io.StringIO(front_csv(summarize(*timed_together({SLIM: 9.5}))))))
+
+    assert [(row["arch"], row["study"], row["trial_number"], row["latency_ms"]) for row in rows] == [
+        (FAST, "structural", "2", "3.5"),
+        (SLIM, f"modular/{MIDDLE}", "0", "9.5"),
+        (STRONG, "structural", "3", "140.0"),
+        (DEEP, f"modular/{STRONG}", "0", "150.0"),
+    ]
+
+
 def test_json_is_strict_and_reads_back() -> None:
     values = json.loads(front_json(summarize(full_study())), parse_constant=no_constant)
 
-    assert list(values) == ["study", "front", "trials", "device", "versions"]
+    assert list(values) == [
+        *("study", "front", "fronts", "hypervolume", "hypervolume_curve", "timed_together"),
+        *("trials", "device", "versions"),
+    ]
     assert values["trials"] == {"complete": 4, "pruned": 1, "failed": 1, "cached": 1, "running": 1}
     assert (values["study"], values["device"], values["versions"]) == ("structural", DEVICE, {"torch": "2.14.0"})
     assert [entry["trial_number"] for entry in values["front"]] == [2, 0, 3]
@@ -99,6 +188,7 @@ def test_json_is_strict_and_reads_back() -> None:
         "ap": 0.2,
         "num_params": 1_234_567,
         "multiply_adds": 56_700_000,
+        "study": "structural",
         "trial_number": 0,
         "baseline": True,
         "weights": f"runs/{MIDDLE}",
@@ -108,8 +198,45 @@ def test_json_is_strict_and_reads_back() -> None:
     assert values["front"][0]["weights"] is None
 
 
+def test_json_has_the_fronts_and_hypervolumes_of_one_stage() -> None:
+    values = json.loads(front_json(summarize(full_study())))
+    area = 150.5 * 0.0625 + 141.75 * 0.1375 + 14.0 * 0.3
+
+    assert values["fronts"] == {"structural": [FAST, MIDDLE, STRONG]}
+    assert values["hypervolume"] == {
+        "reference": {"latency_ms": pytest.approx(154.0), "ap": 0.0},
+        "structural": pytest.approx(area),
+        "all": pytest.approx(area),
+    }
+    assert values["hypervolume_curve"] == pytest.approx(
+        [141.75 * 0.2, 141.75 * 0.2, 150.5 * 0.0625 + 141.75 * 0.1375, area]  # POOR, the second, adds nothing
+    )
+    assert values["timed_together"] is False
+
+
+def test_json_has_the_fronts_and_hypervolumes_of_two_stages() -> None:
+    summary = summarize(*timed_together({}))
+    values = json.loads(front_json(summary), parse_constant=no_constant)
+
+    assert (values["study"], values["timed_together"]) == ("structural and modular", True)
+    assert [entry["study"] for entry in values["front"]] == [
+        *("structural", f"modular/{MIDDLE}", "structural", f"modular/{STRONG}")
+    ]
+    assert values["fronts"] == {"structural": [FAST, MIDDLE, STRONG], "modular": [SLIM, DEEP]}
+    assert values["hypervolume"] == {
+        "reference": {"latency_ms": pytest.approx(165.0), "ap": 0.0},
+        "structural": pytest.approx(38.596875),
+        "modular": pytest.approx(44.375),
+        "all": pytest.approx(47.28125),
+    }
+    assert len(values["hypervolume_curve"]) == 6
+    assert values["hypervolume_curve"][3::2] == pytest.approx([38.596875, 47.28125])
+
+
 def test_json_and_csv_of_an_empty_study() -> None:
     summary = summarize(new_study())
 
-    assert json.loads(front_json(summary))["front"] == []
+    values = json.loads(front_json(summary))
+    assert (values["front"], values["fronts"], values["hypervolume_curve"]) == ([], {}, [])
+    assert values["hypervolume"] == {"reference": {"latency_ms": 0.0, "ap": 0.0}, "all": 0.0}
     assert len(front_csv(summary).splitlines()) == 1

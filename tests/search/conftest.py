@@ -5,19 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 
 import optuna
 import pytest
 from sqlalchemy import create_engine
 
-from smnas_optuna.arch import BackboneSpec, DetectorSpec, decode, encode
+from smnas_optuna.arch import BackboneSpec, DetectorSpec, decode
 from smnas_optuna.config import SearchSettings, StructuralSpace
 from smnas_optuna.search.crew import Crew
 from smnas_optuna.search.evolution import build_sampler
+from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.loop import Evaluation, Stage
-from smnas_optuna.search_space import count_architectures, express, structural_genome, suggest_structural
+from smnas_optuna.search_space import StructuralSearchSpace
 
 SPACE = StructuralSpace(
     input_sizes=("64x48", "96x72", "128x96", "160x120"),
@@ -36,19 +36,18 @@ BASELINES = ("64x48.resnet18-w8.fpn-p2-p5-c32.none.retina", "128x96.resnet34-w16
 
 
 def make_stage(space: StructuralSpace = SPACE, baselines: tuple[str, ...] = BASELINES) -> Stage:
-    return Stage(
-        suggest=partial(suggest_structural, space=space),
-        genome=partial(structural_genome, space=space),
-        size=count_architectures(space),
-        baselines=[decode(arch) for arch in baselines],
-    )
+    return Stage(space=StructuralSearchSpace(space), baselines=[decode(arch) for arch in baselines])
 
 
 def make_study(
-    seed: int = 0, population: int = 6, num_trials: int = 0, max_seconds: float | None = None
+    seed: int = 0,
+    population: int = 6,
+    num_trials: int = 0,
+    limits: Limits | None = None,
+    space: StructuralSpace = SPACE,
 ) -> optuna.Study:
-    settings = SearchSettings(seed=seed, population=population, max_seconds_per_trial=max_seconds)
-    sampler = build_sampler(settings, lambda genome: encode(express(genome)), num_trials=num_trials)
+    settings = SearchSettings(seed=seed, population=population)
+    sampler = build_sampler(settings, StructuralSearchSpace(space), num_trials=num_trials, limits=limits)
     return optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
 
 

@@ -10,10 +10,11 @@ from optuna.trial import create_trial
 
 from smnas_optuna.arch import encode
 from smnas_optuna.search.children import ChildGeneration, crowding_distances
+from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.record import TrialRecord, read_records
 from smnas_optuna.search.seeds import derive_seed
-from smnas_optuna.search_space import express
-from smnas_optuna.search_space.structural import gene_choices
+from smnas_optuna.search_space import StructuralSearchSpace
+from smnas_optuna.search_space.structural import express, gene_choices
 
 from .conftest import SPACE, limited, make_stage, make_study
 from .test_loop import TINY, run
@@ -43,7 +44,7 @@ def test_crowding_distances(points: list[tuple[float, float]], distances: list[f
 def test_children_are_genomes_of_the_space_and_new(seed: int) -> None:
     study = make_study(seed=seed, population=8)
     run(study, budget=30, stage=make_stage(baselines=()))
-    children = ChildGeneration(lambda genome: encode(express(genome)), population=8, seed=seed)
+    children = ChildGeneration(StructuralSearchSpace(SPACE), population=8, seed=seed)
     parents = study.get_trials(deepcopy=False)[:8]
 
     known = {record.arch for record in read_records(study)}
@@ -56,8 +57,8 @@ def test_children_are_genomes_of_the_space_and_new(seed: int) -> None:
 
 
 def test_a_child_is_none_that_the_limit_pruned_but_may_be_what_a_smaller_one_did() -> None:
-    study = make_study(population=4, max_seconds=5)
-    run(study, limited(5), budget=100, stage=make_stage(TINY, ()), max_seconds=5)
+    study = make_study(population=4, limits=Limits(max_seconds=5), space=TINY)
+    run(study, limited(5), budget=100, stage=make_stage(TINY, ()), limits=Limits(max_seconds=5))
     records = read_records(study)
     fast = {record.arch for record in records if record.trained}
     slow = {record.arch for record in records if record.estimated_seconds is not None}
@@ -65,7 +66,7 @@ def test_a_child_is_none_that_the_limit_pruned_but_may_be_what_a_smaller_one_did
     parents = study.get_trials(deepcopy=False)[:1]
 
     def made(limit: float) -> set[str]:
-        children = ChildGeneration(lambda g: encode(express(g)), population=4, seed=0, max_seconds=limit)
+        children = ChildGeneration(StructuralSearchSpace(TINY), population=4, seed=0, limits=Limits(max_seconds=limit))
         return {encode(express(children(study, dict(parents[0].distributions), parents))) for _ in range(30)}
 
     assert made(limit=100) <= slow

@@ -14,10 +14,12 @@ from smnas_optuna.config import StructuralSpace
 from smnas_optuna.errors import DivergenceError, OutOfMemoryError
 from smnas_optuna.search.evolution import begin_trial
 from smnas_optuna.search.interrupt import Interrupted, StopRequest
+from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import ASKED_PER_BUDGET, FAILURES_IN_A_ROW, Evaluation, Outcome, Stage, search
 from smnas_optuna.search.pareto import hypervolume, pareto_front
 from smnas_optuna.search.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_records, store_attrs
+from smnas_optuna.search_space import StructuralSearchSpace
 
 from .conftest import BASELINES, SPACE, closed_form, limited, make_stage, make_study, on_duty
 
@@ -59,7 +61,7 @@ def run(
     budget: int = 20,
     stage: Stage | None = None,
     listener: Listener | None = None,
-    max_seconds: float | None = None,
+    limits: Limits | None = None,
     folder: Path | None = None,
 ) -> Outcome:
     with on_duty(folder) as crew:
@@ -71,7 +73,7 @@ def run(
             crew=crew,
             listener=listener or Listener(),
             stop=StopRequest(),
-            max_seconds=max_seconds,
+            limits=limits,
         )
 
 
@@ -102,7 +104,7 @@ def test_a_larger_budget_goes_on_and_the_same_one_adds_nothing(study: optuna.Stu
 
 
 def test_a_known_architecture_is_answered_from_the_cache_and_takes_no_place() -> None:
-    study, calls = make_study(population=12), list[str]()  # the first generation is drawn blindly
+    study, calls = make_study(population=12, space=TINY), list[str]()  # the first generation is drawn blindly
 
     def counting(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
         calls.append(encode(spec))
@@ -133,17 +135,18 @@ def test_baselines_are_members_of_the_first_generation(study: optuna.Study) -> N
     assert [record.generation for record in read_records(study) if record.trained] == [0] * 6 + [1]
 
 
-def test_it_ends_when_the_space_is_exhausted(study: optuna.Study) -> None:
-    outcome = run(study, budget=100, stage=make_stage(TINY, ()))
+def test_it_ends_when_the_space_is_exhausted() -> None:
+    outcome = run(make_study(space=TINY), budget=100, stage=make_stage(TINY, ()))
 
     assert outcome == Outcome(reason="space exhausted: all 12 architectures are known", failed=False, trained=12)
 
 
 def test_it_ends_when_it_has_asked_too_often() -> None:
-    study = make_study()
-    # a stage that says it is larger than it is never finds what is missing
-    stage = make_stage(TINY, ())
-    liar = Stage(suggest=stage.suggest, genome=stage.genome, size=stage.size + 1, baselines=())
+    study = make_study(space=TINY)
+    # a space that says it is larger than it is never gives what is missing
+    space = StructuralSearchSpace(TINY)
+    space.size += 1
+    liar = Stage(space=space)
 
     outcome = run(study, budget=13, stage=liar)
 
@@ -201,7 +204,7 @@ def test_a_single_failure_is_remembered_and_the_search_goes_on(study: optuna.Stu
 
 
 def test_a_repeat_of_a_failed_architecture_is_pruned_without_training() -> None:
-    study = make_study(population=12)  # the first generation is drawn blindly
+    study = make_study(population=12, space=TINY)  # the first generation is drawn blindly
 
     def failing_small(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
         if spec.backbone.width == 8:
@@ -221,9 +224,9 @@ def test_a_repeat_of_a_failed_architecture_is_pruned_without_training() -> None:
 
 
 def test_what_would_train_for_too_long_is_pruned_once_and_takes_no_budget_and_no_place() -> None:
-    study, recorder = make_study(population=6, max_seconds=10), Recorder()
+    study, recorder = make_study(population=6, limits=Limits(max_seconds=10)), Recorder()
 
-    outcome = run(study, limited(10), budget=20, listener=recorder, max_seconds=10)
+    outcome = run(study, limited(10), budget=20, listener=recorder, limits=Limits(max_seconds=10))
 
     records = read_records(study)
     slow = [record for record in records if record.estimated_seconds is not None]
@@ -243,7 +246,7 @@ def test_what_would_train_for_too_long_is_pruned_once_and_takes_no_budget_and_no
 def test_a_pruned_baseline_is_passed_over(study: optuna.Study) -> None:
     recorder = Recorder()
 
-    run(study, limited(10), budget=3, listener=recorder, max_seconds=10)
+    run(study, limited(10), budget=3, listener=recorder, limits=Limits(max_seconds=10))
 
     assert [arch for arch, why in recorder.asked if why == "baseline"] == list(BASELINES)
     assert [record.state for record in read_records(study)][:2] == ["complete", "pruned"]
@@ -251,19 +254,19 @@ def test_a_pruned_baseline_is_passed_over(study: optuna.Study) -> None:
 
 @pytest.mark.parametrize(("limit", "again"), [(11.0, False), (27.0, True), (None, True)])
 def test_another_limit_judges_anew_what_was_pruned(study: optuna.Study, limit: float | None, again: bool) -> None:
-    run(study, limited(10), budget=3, max_seconds=10)
+    run(study, limited(10), budget=3, limits=Limits(max_seconds=10))
     (slow,) = [record for record in read_records(study) if record.arch == BASELINES[1]]
     assert slow.estimated_seconds == pytest.approx(26.6)
     recorder = Recorder()
 
-    run(study, limited(limit), budget=4, listener=recorder, max_seconds=limit)
+    run(study, limited(limit), budget=4, listener=recorder, limits=Limits(max_seconds=limit))
 
     assert ((BASELINES[1], "baseline") in recorder.asked) == again
     assert (BASELINES[1] in trained_archs(study)) == again
 
 
 def test_a_limit_that_nothing_keeps_ends_the_search_when_it_has_asked_too_often(study: optuna.Study) -> None:
-    outcome = run(study, limited(0.5), budget=2, max_seconds=0.5)
+    outcome = run(study, limited(0.5), budget=2, limits=Limits(max_seconds=0.5))
 
     known = {record.arch for record in read_records(study)}
     assert outcome == Outcome(
@@ -276,11 +279,11 @@ def test_a_limit_that_nothing_keeps_ends_the_search_when_it_has_asked_too_often(
 
 def test_a_trial_that_another_limit_than_the_searchs_pruned_is_a_mistake(study: optuna.Study) -> None:
     with pytest.raises(AssertionError, match="another limit"):
-        run(study, limited(0.5), max_seconds=100)
+        run(study, limited(0.5), limits=Limits(max_seconds=100))
 
 
 def test_a_limit_that_nothing_keeps_exhausts_a_small_space(study: optuna.Study) -> None:
-    outcome = run(study, limited(0.5), budget=100, stage=make_stage(TINY, ()), max_seconds=0.5)
+    outcome = run(study, limited(0.5), budget=100, stage=make_stage(TINY, ()), limits=Limits(max_seconds=0.5))
 
     assert outcome == Outcome(reason="space exhausted: all 12 architectures are known", failed=False, trained=0)
 
@@ -295,13 +298,13 @@ def test_a_pruned_trial_neither_lengthens_nor_ends_a_row_of_failures(study: optu
         trial.set_user_attr("estimated_seconds", 99.0)
         raise optuna.TrialPruned("too long")
 
-    outcome = run(study, evaluate, max_seconds=1)
+    outcome = run(study, evaluate, limits=Limits(max_seconds=1))
 
     assert outcome.failed
     assert outcome.reason == ("5 trials in a row failed; the last one: RuntimeError: the GPU has fallen off the bus")
     assert calls[0] == 2 * FAILURES_IN_A_ROW - 1
     recorder = Recorder()
-    run(study, limited(1), budget=1, listener=recorder, max_seconds=1)
+    run(study, limited(1), budget=1, listener=recorder, limits=Limits(max_seconds=1))
     assert recorder.asked[0] == (BASELINES[0], "baseline"), "the row blames no architecture"
 
 
@@ -350,8 +353,8 @@ def test_an_interrupted_baseline_goes_before_the_others(study: optuna.Study) -> 
 def die_with(study: optuna.Study, arch: str, folder: Path, *, before: int = 0, done: int = 0) -> None:
     """Leave a trial RUNNING and a lock behind, as a killed process does."""
     stage = make_stage()
-    trial = begin_trial(study, "someone", stage.genome(decode(arch)))
-    stage.suggest(trial)
+    trial = begin_trial(study, "someone", stage.space.genome(decode(arch)))
+    stage.space.suggest(trial)
     store_attrs(trial, {"arch": arch, "epochs_before": before, "epochs_done": done})
     (folder / "someone.lock").touch()
 
@@ -460,7 +463,7 @@ def test_it_beats_random_search_at_the_same_number_of_unique_evaluations() -> No
         seen: dict[str, tuple[float, float]] = {}
         while len(seen) < budget:
             trial = blind.ask()
-            spec = stage.suggest(trial)
+            spec = stage.space.suggest(trial)
             evaluation = closed_form(spec, trial)
             seen[encode(spec)] = (evaluation.latency_ms, evaluation.ap)
             blind.tell(trial, [evaluation.latency_ms, evaluation.ap])
@@ -473,4 +476,4 @@ def test_it_beats_random_search_at_the_same_number_of_unique_evaluations() -> No
 
 def test_every_architecture_of_the_space_is_reached_by_name() -> None:
     stage = make_stage(SPACE)
-    assert stage.size == 4 * 3 * 4 * 2 * 2 * 3 * (1 + 3)
+    assert stage.space.size == 4 * 3 * 4 * 2 * 2 * 3 * (1 + 3)

@@ -14,11 +14,12 @@ from smnas_optuna.engine.memory import estimate_training
 from smnas_optuna.errors import ArchError, OutOfMemoryError
 from smnas_optuna.search import objective as objective_module
 from smnas_optuna.search.bench import Bench
+from smnas_optuna.search.ground import load_data
 from smnas_optuna.search.interrupt import Interrupted, StopRequest
+from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.objective import CHECKPOINT_FILE, Objective, run_folder
 from smnas_optuna.search.record import read_records, store_attrs
-from smnas_optuna.search.stages import load_data
 
 from .conftest import on_duty
 
@@ -49,8 +50,9 @@ def bench(study_dir: Path) -> Bench:
 
 
 def make_objective(bench: Bench, listener: Listener | None = None, stop: StopRequest | None = None) -> Objective:
+    """For what needs no other worker."""
     with on_duty() as crew:
-        return Objective(bench, crew, listener or Listener(), stop or StopRequest())
+        return Objective(bench, crew, listener or Listener(), stop or StopRequest(), limits=Limits())
 
 
 @pytest.mark.parametrize("name", ["../../etc", "/etc", "", "a/b", LARGE + "/.."])
@@ -63,12 +65,12 @@ def test_a_name_that_is_no_architecture_has_no_folder(tmp_path: Path, name: str)
 def test_an_interrupted_training_is_kept_and_the_next_trial_goes_on_with_it(study: optuna.Study, bench: Bench) -> None:
     checkpoint = run_folder(bench.study_dir, LARGE) / CHECKPOINT_FILE
     stop = StopRequest()
+    study.set_user_attr("reference_ms", 1.0)
     first = study.ask()
     with pytest.raises(Interrupted):
         make_objective(bench, StopAfter(stop, 3), stop)(decode(LARGE), first)  # is asked after the fourth
     assert checkpoint.exists()
     second, listener = study.ask(), StopAfter(StopRequest(), -1)
-    study.set_user_attr("reference_ms", 1.0)
 
     evaluation = make_objective(bench, listener)(decode(LARGE), second)
 

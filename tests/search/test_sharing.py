@@ -19,9 +19,9 @@ from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import Evaluation, Outcome, search
 from smnas_optuna.search.objective import REFERENCE_MS, agree_on_reference_ms
 from smnas_optuna.search.record import ELSEWHERE, read_records, store_attrs
-from smnas_optuna.search_space import express
+from smnas_optuna.search_space import StructuralSearchSpace
 
-from .conftest import BASELINES, closed_form, make_stage, make_study, on_duty
+from .conftest import BASELINES, SPACE, closed_form, make_stage, make_study, on_duty
 from .test_loop import TINY
 
 Evaluate = Callable[[DetectorSpec, optuna.Trial], Evaluation]
@@ -77,7 +77,7 @@ def test_while_one_trains_the_other_takes_what_comes_next(study: optuna.Study, t
 
 
 def test_who_samples_what_another_worker_trains_asks_again(tmp_path: Path, engine: Engine) -> None:
-    study = make_study(population=12)  # the first generation is drawn blindly
+    study = make_study(population=12, space=TINY)  # the first generation is drawn blindly
     one, other = Worker(study, tmp_path, engine), Worker(study, tmp_path, engine)
     stage, nested = make_stage(TINY, ()), [False]
 
@@ -108,9 +108,9 @@ def test_an_answer_that_came_in_before_the_claim_is_taken(study: optuna.Study, t
     def slow_claim(arch: str) -> bool:
         if arch == BASELINES[0] and not calls:
             calls.append(arch)  # the colleague trains it between the look at the study and the claim
-            trial = begin_trial(study, colleague.me, make_stage().genome(decode(arch)))
+            trial = begin_trial(study, colleague.me, make_stage().space.genome(decode(arch)))
             join_population(study, trial)
-            spec = make_stage().suggest(trial)
+            spec = make_stage().space.suggest(trial)
             store_attrs(trial, {"arch": arch})
             evaluation = closed_form(spec, trial)
             study.tell(trial, [evaluation.latency_ms, evaluation.ap])
@@ -127,9 +127,9 @@ def test_an_answer_that_came_in_before_the_claim_is_taken(study: optuna.Study, t
 
 def test_a_trial_that_finishes_late_becomes_a_parent(study: optuna.Study) -> None:
     stage, late = make_stage(), decode("160x120.resnet50-w24.fpn-p2-p6-c64.rpn.fc-w256")
-    slow = begin_trial(study, "a slow worker", stage.genome(late))
+    slow = begin_trial(study, "a slow worker", stage.space.genome(late))
     assert join_population(study, slow) == 0
-    stage.suggest(slow)
+    stage.space.suggest(slow)
     store_attrs(slow, {"arch": encode(late)})
     with on_duty() as crew:
         search(study, stage, closed_form, budget=18, crew=_Busy(crew), listener=Listener(), stop=StopRequest())  # type: ignore[arg-type]
@@ -138,7 +138,7 @@ def test_a_trial_that_finishes_late_becomes_a_parent(study: optuna.Study) -> Non
     def heirs() -> int:
         """Of 200 children, those with two genes of the slow trial."""
         parents = study.get_trials(deepcopy=False)
-        children = ChildGeneration(lambda genome: encode(express(genome)), population=6, seed=0)
+        children = ChildGeneration(StructuralSearchSpace(SPACE), population=6, seed=0)
         made = [children(study, dict(parents[0].distributions), parents[1:7]) for _ in range(200)]
         return sum(child["backbone.family"] == "resnet50" and child["backbone.width"] == 24 for child in made)
 

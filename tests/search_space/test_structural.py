@@ -10,8 +10,8 @@ import pytest
 from smnas_optuna.arch import decode, encode
 from smnas_optuna.config import StructuralSpace
 from smnas_optuna.errors import ConfigError
-from smnas_optuna.search_space import count_architectures, structural_genome, suggest_structural
-from smnas_optuna.search_space.structural import Gene, express, gene_choices
+from smnas_optuna.search_space import Gene, StructuralSearchSpace
+from smnas_optuna.search_space.structural import count_architectures, express, gene_choices
 
 WIDE = StructuralSpace(
     input_sizes=("64x48", "96x64", "128x96", "333x320"),
@@ -69,7 +69,7 @@ def trials() -> list[tuple[optuna.Trial, str]]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     asked = [study.ask() for _ in range(200)]
-    return [(trial, encode(suggest_structural(trial, WIDE))) for trial in asked]
+    return [(trial, encode(StructuralSearchSpace(WIDE).suggest(trial))) for trial in asked]
 
 
 def test_every_suggested_architecture_round_trips(trials: list[tuple[optuna.Trial, str]]) -> None:
@@ -124,7 +124,7 @@ def test_the_count_is_that_of_an_enumeration(space: StructuralSpace) -> None:
 def test_a_genome_of_a_spec_is_read_as_that_spec(space: StructuralSpace) -> None:
     choices = gene_choices(space)
     for spec in {express(genome) for genome in _genomes(space)}:
-        genome = structural_genome(spec, space)
+        genome = StructuralSearchSpace(space).genome(spec)
 
         assert express(genome) == spec
         assert list(genome) == list(choices)
@@ -132,8 +132,12 @@ def test_a_genome_of_a_spec_is_read_as_that_spec(space: StructuralSpace) -> None
 
 
 def test_the_width_of_a_roi_head_makes_no_second_one_stage_detector() -> None:
+    space = StructuralSearchSpace(SMALL)
     one, other = (
-        {**structural_genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.none.retina"), SMALL), "head.width": width}
+        {
+            **space.genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.none.retina")),
+            "head.width": width,
+        }
         for width in (16, 64)
     )
 
@@ -155,7 +159,7 @@ def test_the_width_of_a_roi_head_makes_no_second_one_stage_detector() -> None:
 )
 def test_exactly_the_genes_that_are_switched_off_make_no_second_architecture(arch: str, silent: set[str]) -> None:
     space = WIDE.model_copy(update={"backbone_widths": (4, 8)})
-    choices, genome = gene_choices(space), structural_genome(decode(arch), space)
+    choices, genome = gene_choices(space), StructuralSearchSpace(space).genome(decode(arch))
 
     for name, each in choices.items():
         read = {encode(express({**genome, name: gene})) for gene in each}
@@ -166,9 +170,9 @@ def test_exactly_the_genes_that_are_switched_off_make_no_second_architecture(arc
 def test_an_enqueued_genome_is_suggested() -> None:
     study = optuna.create_study()
     spec = decode("96x64.resnet50-w4.fpn-p3-p5-c8.rpn.fc-w64")
-    study.enqueue_trial(structural_genome(spec, SMALL))
+    study.enqueue_trial(StructuralSearchSpace(SMALL).genome(spec))
 
-    assert suggest_structural(study.ask(), SMALL) == spec
+    assert StructuralSearchSpace(SMALL).suggest(study.ask()) == spec
 
 
 @pytest.mark.parametrize(
@@ -190,7 +194,7 @@ def test_an_enqueued_genome_is_suggested() -> None:
 )
 def test_a_spec_outside_the_space_is_refused_with_its_gene(arch: str, gene: str) -> None:
     with pytest.raises(ConfigError) as refusal:
-        structural_genome(decode(arch), SMALL)
+        StructuralSearchSpace(SMALL).genome(decode(arch))
 
     assert refusal.value.message == f"{arch} is not in [space.structural]: {gene} is none of its choices"
     assert re.match(r"add it to the space, or take one of \w+", refusal.value.fix)
@@ -199,7 +203,7 @@ def test_a_spec_outside_the_space_is_refused_with_its_gene(arch: str, gene: str)
 @pytest.mark.parametrize("modules", ["fpn-p2-p6-c4-convp5.rpn.fc-w16", "fpn-p2-p6-c4-convp5.none.retina"])
 def test_extra_levels_outside_the_space_are_refused(modules: str) -> None:
     with pytest.raises(ConfigError) as refusal:
-        structural_genome(decode(f"64x48.resnet18-w4.{modules}"), BARE)
+        StructuralSearchSpace(BARE).genome(decode(f"64x48.resnet18-w4.{modules}"))
 
     assert refusal.value.message.endswith("neck.extra 'conv_p5' is none of its choices")
     assert refusal.value.fix == "add it to the space, or take one of pool, conv_c5"
@@ -207,11 +211,11 @@ def test_extra_levels_outside_the_space_are_refused(modules: str) -> None:
 
 def test_a_pyramid_outside_the_space_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"neck\.kind 'fpn' is none of its choices"):
-        structural_genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.rpn.fc-w16"), SPACES["no pyramid"])
+        StructuralSearchSpace(SPACES["no pyramid"]).genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.rpn.fc-w16"))
 
 
 def test_a_head_outside_the_space_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"head\.kind 'fc' is none of its choices"):
-        structural_genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.rpn.fc-w16"), SPACES["only retina"])
+        StructuralSearchSpace(SPACES["only retina"]).genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.rpn.fc-w16"))
     with pytest.raises(ConfigError, match=r"head\.kind 'retina' is none of its choices"):
-        structural_genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.none.retina"), SPACES["without retina"])
+        StructuralSearchSpace(SPACES["without retina"]).genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.none.retina"))

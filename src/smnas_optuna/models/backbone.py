@@ -2,38 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
+from smnas_optuna.arch.classics import CLASSICS, ClassicNetwork
 from smnas_optuna.arch.spec import AnyBackboneSpec, EncodedBackboneSpec
 from smnas_optuna.models.encoded import EncodedBackbone, build_stages, run_stages, take_stage
 from smnas_optuna.models.layers import Norm
 from smnas_optuna.models.mobilenet import MobileNetV2
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ResNetFamily:
-    """A row of the tables of He et al. 2016 (ResNet, table 1) and Xie et al. 2017 (ResNeXt, table 1).
-
-    Attributes:
-        block: See :func:`smnas_optuna.models.encoded.build_block`; with ``xbottleneck``, a base width of 64 is the
-            classic 32x4d.
-        depths: Blocks of the four stages.
-    """
-
-    block: str
-    depths: tuple[int, int, int, int]
-
-
-RESNETS = {
-    "resnet18": ResNetFamily(block="basicblock", depths=(2, 2, 2, 2)),
-    "resnet34": ResNetFamily(block="basicblock", depths=(3, 4, 6, 3)),
-    "resnet50": ResNetFamily(block="bottleneck", depths=(3, 4, 6, 3)),
-    "resnet101": ResNetFamily(block="bottleneck", depths=(3, 4, 23, 3)),
-    "resnext50": ResNetFamily(block="xbottleneck", depths=(3, 4, 6, 3)),
-    "resnext101": ResNetFamily(block="xbottleneck", depths=(3, 4, 23, 3)),
-}
 
 
 def build_backbone(spec: AnyBackboneSpec, norm: Norm) -> Backbone:
@@ -47,7 +22,7 @@ def build_backbone(spec: AnyBackboneSpec, norm: Norm) -> Backbone:
         return EncodedBackbone(spec.block, spec.width, spec.stages, norm)
     if spec.family == "mobilenet_v2":
         return MobileNetV2(spec.width, norm)
-    return ResNet(RESNETS[spec.family], spec.width, norm)
+    return ResNet(CLASSICS[spec.family], spec.width, norm)
 
 
 class ResNet(nn.Module):
@@ -59,16 +34,13 @@ class ResNet(nn.Module):
         norm: Makes the norm layer for a number of channels.
     """
 
-    def __init__(self, family: ResNetFamily, width: int, norm: Norm) -> None:
+    def __init__(self, family: ClassicNetwork, width: int, norm: Norm) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = norm(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-        first, *others = family.depths
-        built, self.out_channels = build_stages(
-            family.block, width, ["1" * first, *("2" + "1" * (depth - 1) for depth in others)], norm
-        )
+        built, self.out_channels = build_stages(family.block, width, family.stages, norm)
         for number, stage in enumerate(built, start=1):
             self.add_module(f"layer{number}", stage)
 

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from smnas_optuna.errors import StudyError
-from smnas_optuna.report.figure import save_front_png
+from smnas_optuna.report.figure import save_front_png, save_hypervolume_png
 from smnas_optuna.report.summary import Summary
 from smnas_optuna.report.tables import front_csv, front_json
 
 
 def write_front(summary: Summary, folder: Path) -> list[Path]:
-    """Write ``front.csv``, ``front.json`` and ``front.png`` into ``folder``, made if needed, and return their paths.
+    """Write ``front.csv``, ``front.json``, ``front.png`` and ``hypervolume.png`` into ``folder``, made if needed.
 
-    Readers see the old file or the new one, never half of one, also with several writers.
+    Returns their paths. Readers see the old file or the new one, never half of one, also with several writers.
 
     Raises:
         StudyError: If they cannot be written; the earlier files stay as they were.
@@ -24,6 +24,7 @@ def write_front(summary: Summary, folder: Path) -> list[Path]:
         "front.csv": lambda path: path.write_text(front_csv(summary), encoding="utf-8", newline=""),
         "front.json": lambda path: path.write_text(front_json(summary), encoding="utf-8"),
         "front.png": lambda path: save_front_png(summary, path),
+        "hypervolume.png": lambda path: save_hypervolume_png(summary, path),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)

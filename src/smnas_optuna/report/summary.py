@@ -1,16 +1,19 @@
-"""A study in short: its front, its trials counted, and what it ran on."""
+"""A study folder in short: the fronts of its stages, its trials counted, and what it ran on."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from optuna.study import Study
 
-from smnas_optuna.search.pareto import pareto_front
-from smnas_optuna.search.record import TrialRecord, read_records
+from smnas_optuna.search.pareto import hypervolume, pareto_front, points_of, reference_point
+from smnas_optuna.search.record import STRUCTURAL, TrialRecord, read_records, stage_name
+from smnas_optuna.search.request import StageName
+from smnas_optuna.search.study import TIMED_TOGETHER
 
 COUNTED = ("complete", "pruned", "failed", "cached", "running")
 
@@ -20,11 +23,18 @@ class Summary:
     """What the tables, files and pictures of a study are made of.
 
     Attributes:
-        study: Name of the study.
-        front: Trained records that no other one dominates, fastest first.
-        records: All trials in the order of their numbers.
+        study: Which stages are looked at: ``structural``, ``modular`` or ``structural and modular``.
+        front: Trained records that no other one dominates, fastest first; of all stages that are looked at.
+        fronts: The same for each stage that has trials and is looked at, by its name, ``structural`` before
+            ``modular``; one pool of all parents' studies is ``modular``.
+        records: All trials, those of a study in the order of their numbers, structural ones first; what was timed
+            together has that latency, here and in the fronts.
+        reference: (latency in ms, AP) that bounds all hypervolumes.
+        hypervolumes: Of each of ``fronts``, and with the key ``all`` that of ``front``; in ms.
         counts: Trials by what became of them, each trial once: ``complete`` (trained), ``pruned``, ``failed``,
             ``cached`` (answered from an earlier trial, whatever its state) and ``running``; waiting ones are left out.
+        timed_together: Whether the latencies of all members of the fronts were measured in one run, so that stages
+            compare; otherwise they are those of the trials.
         device: What the latencies hold for, as :func:`smnas_optuna.engine.device.describe_device` says; empty if the
             study does not know.
         versions: Versions of the libraries by name; empty if the study does not know.
@@ -32,8 +42,12 @@ class Summary:
 
     study: str
     front: list[TrialRecord]
+    fronts: Mapping[StageName, list[TrialRecord]]
     records: list[TrialRecord]
+    reference: tuple[float, float]
+    hypervolumes: Mapping[str, float]
     counts: Mapping[str, int]
+    timed_together: bool
     device: Mapping[str, Any]
     versions: Mapping[str, Any]
 
@@ -45,17 +59,59 @@ class Summary:
         threads = self.device.get("threads")
         return model if threads is None else f"{model}, {threads} thread{'' if threads == 1 else 's'}"
 
+    @property
+    def compares_stages(self) -> bool:
+        """Whether there are fronts of two stages, with members on both."""
+        return len(self.fronts) > 1 and all(self.fronts.values())
 
-def summarize(study: Study) -> Summary:
-    """Return ``study`` in short; works while a search writes to it."""
-    records = read_records(study)
+    @property
+    def in_order(self) -> list[TrialRecord]:
+        """The trained records in the order in which they ended, whatever their study; all structural ones first."""
+        trained = [record for record in self.records if record.trained]
+        return sorted(trained, key=lambda r: (stage_of(r) == "modular", r.ended or datetime.max))
+
+
+def stage_of(record: TrialRecord) -> StageName:
+    """The stage whose study ``record`` is of."""
+    return _stage_named(record.study)
+
+
+def _stage_named(study: str) -> StageName:
+    return "structural" if study == STRUCTURAL else "modular"
+
+
+def summarize(*studies: Study) -> Summary:
+    """Return ``studies`` of one folder in short, the structural one first; works while a search writes to them."""
+    records = [record for study in studies for record in read_records(study)]
+    stages = list(dict.fromkeys(stage_of(record) for record in records))
+    fronts = _fronts(records, stages)
+    members = [record for front in fronts.values() for record in front]
+    together: Mapping[str, float] = studies[0].user_attrs.get(TIMED_TOGETHER, {}) if len(stages) > 1 else {}
+    timed = bool(together) and all(record.arch in together for record in members)
+    if timed:
+        retimed = {(r.study, r.number): replace(r, latency_ms=together[str(r.arch)]) for r in members}
+        records = [retimed.get((record.study, record.number), record) for record in records]
+        # Of these alone: what was timed in another run is no measure for them.
+        fronts = _fronts(retimed.values(), stages)
+    front = pareto_front(record for front in fronts.values() for record in front)
+    reference = reference_point(records)
+    pooled: list[tuple[str, list[TrialRecord]]] = [*fronts.items(), ("all", front)]
     found = Counter("cached" if record.cached_from is not None else record.state for record in records)
-    attrs = study.user_attrs
+    attrs = studies[0].user_attrs
     return Summary(
-        study=study.study_name,
-        front=pareto_front(records),
+        study=" and ".join(dict.fromkeys(_stage_named(stage_name(study)) for study in studies)),
+        front=front,
+        fronts=fronts,
         records=records,
+        reference=reference,
+        hypervolumes={name: hypervolume(points_of(each), reference) for name, each in pooled},
         counts={name: found[name] for name in COUNTED},
+        timed_together=timed,
         device=attrs.get("fingerprint", {}).get("device", {}),
         versions=attrs.get("versions", {}),
     )
+
+
+def _fronts(records: Iterable[TrialRecord], stages: Sequence[StageName]) -> dict[StageName, list[TrialRecord]]:
+    pool = list(records)
+    return {stage: pareto_front(record for record in pool if stage_of(record) == stage) for stage in stages}

@@ -1,4 +1,4 @@
-"""The front as a table for people, and as CSV and JSON for programs."""
+"""The front as a table for people, and as CSV and JSON for programs; of several stages that of all."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from smnas_optuna.report.summary import Summary
+from smnas_optuna.report.summary import Summary, stage_of
+from smnas_optuna.search.pareto import hypervolume_curve
 from smnas_optuna.search.record import TrialRecord
+from smnas_optuna.search.request import StageName
 
 UNKNOWN = "-"
-NARROWEST, ENDLESS = 73, 10_000
-"""Columns that the numbers and a folded architecture need, and more columns than any table has."""
+NARROWEST, STAGE, ENDLESS = 73, 6, 10_000
+"""Columns that the numbers and a folded architecture need, those of the stage, and more columns than any table has."""
+STAGE_NUMBERS: dict[StageName, str] = {"structural": "1", "modular": "2"}
 CSV_METRICS = ("ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 CSV_COLUMNS = (
     *("arch", "latency_ms", "ap", *CSV_METRICS),
-    *("num_params", "multiply_adds", "trial_number", "baseline", "weights"),
+    *("num_params", "multiply_adds", "study", "trial_number", "baseline", "weights"),
 )
 
 
 def print_front(summary: Summary, console: Console) -> None:
-    """Print the front, where its weights lie, and the trials counted; architectures are never cut off.
+    """Print the front, where its weights lie, its hypervolume, and the trials counted; architectures are never cut off.
 
     On a terminal that is too narrow they go on in the next line; elsewhere a row is a line, however long.
     """
@@ -37,24 +40,31 @@ def print_front(summary: Summary, console: Console) -> None:
         for table in (front_table(summary), weights_table(summary)):
             whole = Measurement.get(console, console.options.update(max_width=ENDLESS), table).maximum
             # A pipe has no width, for which rich would take 80 columns.
-            room = max(console.width, NARROWEST) if console.is_terminal else ENDLESS
+            narrowest = NARROWEST + (STAGE if len(summary.fronts) > 1 else 0)
+            room = max(console.width, narrowest) if console.is_terminal else ENDLESS
             table.width = min(whole, room)
             console.print(table, crop=False)
-    console.print(counts_line(summary), markup=False, highlight=False, soft_wrap=True)
+    lines = [hypervolume_line(summary)] if summary.front else []
+    lines += [timing_line(summary)] if summary.compares_stages else []
+    for line in (*lines, counts_line(summary)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def front_table(summary: Summary) -> Table:
     """The front as a table for people, fastest first; AP is times 100 here, and only here and in the picture."""
+    what = "stages 1 (structural) and 2 (modular)" if len(summary.fronts) > 1 else summary.study
     table = Table(
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        title=escape(f"Pareto front of {summary.study}: latency on {summary.device_name} (batch 1) and AP (x100)"),
+        title=escape(f"Pareto front of {what}: latency on {summary.device_name} (batch 1) and AP (x100)"),
         title_justify="left",
     )
     table.add_column("architecture", overflow="fold", min_width=12)
     for header in ("latency\n(ms)", "AP\n(x100)", "AP50\n(x100)", "params\n(M)", "GMACs", "trial"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("from", no_wrap=True)
+    if len(summary.fronts) > 1:
+        table.add_column("stage", no_wrap=True)
     for record in summary.front:
         metrics = _mapping(record, "metrics")
         table.add_row(
@@ -66,6 +76,7 @@ def front_table(summary: Summary) -> Table:
             _short(record.multiply_adds, 1e9),
             str(record.number),
             "baseline" if record.baseline else "found",
+            *_stages(summary, record),
         )
     return table
 
@@ -74,10 +85,31 @@ def weights_table(summary: Summary) -> Table:
     """Where the weights of the front lie, one line a trial, as folders inside the study folder."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("trial", justify="right", no_wrap=True)
+    if len(summary.fronts) > 1:
+        table.add_column("stage", no_wrap=True)
     table.add_column("weights, in the study folder", overflow="fold")
     for record in summary.front:
-        table.add_row(str(record.number), record.weights or "not kept")
+        table.add_row(str(record.number), *_stages(summary, record), record.weights or "not kept")
     return table
+
+
+def hypervolume_line(summary: Summary) -> str:
+    """The hypervolume and the number of members of each front and of that of both stages, in one line for people."""
+    slowest, worst = summary.reference
+    fronts: list[tuple[str, float, int]] = [
+        (stage, summary.hypervolumes[stage], len(front)) for stage, front in summary.fronts.items()
+    ]
+    if len(summary.fronts) > 1:
+        fronts.append(("both", summary.hypervolumes["all"], len(summary.front)))
+    values = ", ".join(f"{name} {value:.4g} ({size} member{'' if size == 1 else 's'})" for name, value, size in fronts)
+    return f"hypervolume to ({_short(slowest)} ms, AP {worst:g}): {values}; AP in [0, 1]"
+
+
+def timing_line(summary: Summary) -> str:
+    """Whether the latencies of two stages compare, in one line for people; they do if one run has measured all."""
+    if summary.timed_together:
+        return "latencies of both fronts were timed together in one run"
+    return "latencies of the two fronts come from different runs: smnas modular times them together when it ends"
 
 
 def counts_line(summary: Summary) -> str:
@@ -90,11 +122,17 @@ def counts_line(summary: Summary) -> str:
     )
 
 
+def _stages(summary: Summary, record: TrialRecord) -> tuple[str, ...]:
+    """What a row says of its stage: nothing if there is one alone."""
+    return (STAGE_NUMBERS[stage_of(record)],) if len(summary.fronts) > 1 else ()
+
+
 def front_csv(summary: Summary) -> str:
     """The front as CSV with a header, fastest first.
 
-    AP is in [0, 1], ``latency_ms`` in ms, ``baseline`` ``true`` or ``false``, ``weights`` a folder inside the study
-    folder; what is not known or not measurable is empty.
+    AP is in [0, 1], ``latency_ms`` in ms, ``study`` that of the trial, ``structural`` or ``modular/`` and the parent,
+    ``baseline`` ``true`` or ``false``, ``weights`` a folder inside the study folder; what is not known or not
+    measurable is empty.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
@@ -109,13 +147,19 @@ def front_csv(summary: Summary) -> str:
 
 
 def front_json(summary: Summary) -> str:
-    """The front, the trials counted, the device and the versions as strict JSON: NaN and infinity become null.
+    """The fronts, hypervolumes, trials counted, device and versions as strict JSON: NaN and infinity become null.
 
-    AP is in [0, 1]; ``front`` is in the order of latency, fastest first.
+    AP is in [0, 1], hypervolumes in ms; fronts are in the order of latency, fastest first; ``hypervolume_curve`` has a
+    value for each trained architecture, those of stage 1 first.
     """
+    slowest, worst = summary.reference
     values = {
         "study": summary.study,
         "front": [_entry(record) for record in summary.front],
+        "fronts": {stage: [record.arch for record in front] for stage, front in summary.fronts.items()},
+        "hypervolume": {"reference": {"latency_ms": slowest, "ap": worst}, **summary.hypervolumes},
+        "hypervolume_curve": hypervolume_curve(summary.in_order, summary.reference),
+        "timed_together": summary.timed_together,
         "trials": dict(summary.counts),
         "device": summary.device,
         "versions": summary.versions,
@@ -131,6 +175,7 @@ def _entry(record: TrialRecord) -> dict[str, Any]:
         "ap": record.ap,
         "num_params": record.num_params,
         "multiply_adds": record.multiply_adds,
+        "study": record.study,
         "trial_number": record.number,
         "baseline": record.baseline,
         "weights": record.weights,

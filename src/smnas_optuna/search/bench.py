@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,8 +14,12 @@ from smnas_optuna.arch import DetectorSpec, InputSize, decode
 from smnas_optuna.batch import Batch
 from smnas_optuna.config import StudySettings
 from smnas_optuna.data import CachePool, CocoDataset, DetectionLoader, Splits
+from smnas_optuna.engine.latency import LatencyStats, measure_latency
 from smnas_optuna.models import Detector, build_detector, fold_for_inference
 from smnas_optuna.search.seeds import derive_seed
+
+GATE_BLOCKS, GATE_SHARE = 5, 0.25
+"""A gate latency takes at most so many pairs of blocks, and this share of a measurement's time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +40,16 @@ class Bench:
     caches: CachePool
     device: torch.device
 
-    def build(self, spec: DetectorSpec, seed: int) -> Detector:
-        """A new detector on the device; torch's global random numbers, here and in training, follow from ``seed``."""
+    def build(self, spec: DetectorSpec, seed: int, *, score_threshold: float | None = None) -> Detector:
+        """A new detector on the device; torch's global random numbers, here and in training, follow from ``seed``.
+
+        ``score_threshold`` takes the place of the study's.
+        """
         torch.manual_seed(seed)
-        return build_detector(spec, self.splits.train.num_classes, self.settings.detector.constants()).to(self.device)
+        constants = self.settings.detector.constants()
+        if score_threshold is not None:
+            constants = replace(constants, score_threshold=score_threshold)
+        return build_detector(spec, self.splits.train.num_classes, constants).to(self.device)
 
     def train_batches(self, size: InputSize, seed: int) -> DetectionLoader:
         """Shuffled and augmented batches of the training images."""
@@ -63,6 +74,27 @@ class Bench:
     def timed_images(self, size: InputSize) -> list[Batch]:
         """Validation images one by one on the device, always the same ones, spread evenly over the data set."""
         return list(self._in_order(self._timed, size, 1).epoch(0))
+
+    def measure_latency(self, detector: Detector, size: InputSize, on_step: Callable[[], None]) -> LatencyStats:
+        """Time ``detector``, with its weights as they would ship, against the reference."""
+        shipped, images = fold_for_inference(detector), self.timed_images(size)
+        return measure_latency(shipped, images, *self.reference, self.settings.latency, on_step=on_step)
+
+    def measure_gate(self, spec: DetectorSpec, on_step: Callable[[], None]) -> LatencyStats:
+        """Time a detector before it is trained: random weights, and every candidate passes the score threshold.
+
+        What an untrained network detects is chance, so that post-processing does as much as it ever can. Such a latency
+        only compares with its like: a trained network's is another one. Changes torch's global random numbers.
+        """
+        detector = fold_for_inference(self.build(spec, derive_seed("gate"), score_threshold=0.0))
+        settings = self.settings.latency
+        settings = settings.model_copy(
+            update={
+                "blocks": min(settings.blocks, GATE_BLOCKS),
+                "max_seconds": settings.max_seconds * GATE_SHARE,
+            }
+        )
+        return measure_latency(detector, self.timed_images(spec.input_size), *self.reference, settings, on_step=on_step)
 
     @cached_property
     def reference(self) -> tuple[Detector, list[Batch]]:

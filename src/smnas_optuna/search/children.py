@@ -7,7 +7,7 @@ here a mutation moves to a neighbouring value, as choices are listed in order, a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,75 +15,79 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from smnas_optuna.arch import encode
+from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.pareto import pareto_front
 from smnas_optuna.search.record import TrialRecord, read_records
+from smnas_optuna.search_space import Genome, SearchSpace
 
 FRESH = 0.2
 """Share of children that are fresh random individuals, as in the paper."""
 TRIES = 100
 """Children that are made before one that is known already is given up to the cache."""
 
-Genome = dict[str, Any]
-
 
 class ChildGeneration:
     """Makes the next genome for Optuna's NSGA-II, from generation 1 on.
 
     Args:
-        name_of: Canonical string of the architecture that a genome is read as.
+        space: How genomes are read, drawn and mutated.
         population: Parents that are chosen from, the best of all trained trials.
         seed: Of the random numbers.
-        max_seconds: Limit of a training; what was pruned by a smaller one counts as untried.
+        limits: Those in force; what was pruned by others and would not be by them counts as untried.
+        elsewhere: Gives trials of other studies whose architectures are known, too.
     """
 
     def __init__(
         self,
-        name_of: Callable[[Mapping[str, Any]], str],
+        space: SearchSpace,
         *,
         population: int,
         seed: int,
-        max_seconds: float | None = None,
+        limits: Limits | None = None,
+        elsewhere: Callable[[], Iterable[TrialRecord]] = list,
     ) -> None:
-        self._name_of = name_of
-        self._max_seconds = max_seconds
+        self._space = space
+        self._limits = limits or Limits()
         self._population = population
         self._random = np.random.default_rng(seed)
+        self._elsewhere = elsewhere
 
     def __call__(
-        self, study: Study, search_space: dict[str, BaseDistribution], parent_population: list[FrozenTrial]
-    ) -> Genome:
+        self, study: Study, search_space: dict[str, BaseDistribution], _parent_population: list[FrozenTrial]
+    ) -> dict[str, Any]:
         """Return a value for each parameter of ``search_space``.
 
-        ``parent_population``, the parents that Optuna froze when the generation began, gives the genes' choices only:
-        the parents are taken from all trials that are trained by now, so that none comes too late.
+        ``_parent_population``, those that Optuna froze when the generation began, is not looked at: the parents
+        are taken from all trials that are trained by now, so that none comes too late.
         """
         records = read_records(study)
-        known = {r.arch for r in records if r.cached_from is None and not r.allowed_by(self._max_seconds)}
-        choices = _choices(parent_population[0])
+        known = {
+            record.arch
+            for record in (*records, *self._elsewhere())
+            if record.cached_from is None and not self._limits.reopen(record)
+        }
         parents = _Parents(records, {t.number: t.params for t in study.get_trials(deepcopy=False)}, self._population)
         for _ in range(TRIES):
             if self._random.random() < FRESH:
-                child = {name: values[self._random.integers(len(values))] for name, values in choices.items()}
+                child = self._space.draw(self._random)
             else:
-                child = self._mutate(self._cross(parents.pick(self._random), parents.pick(self._random)), choices)
-            if self._name_of(child) not in known:
+                child = self._cross(parents.pick(self._random), parents.pick(self._random))
+                child = self._space.mutate(child, self._random)
+            if encode(self._space.express(child)) not in known:
                 break
-        return {name: child[name] for name in search_space}
+        return {name: _checked(name, child[name], distribution) for name, distribution in search_space.items()}
 
     def _cross(self, mother: Genome, father: Genome) -> Genome:
         """Uniform crossover."""
         return {name: (mother if self._random.random() < 0.5 else father)[name] for name in mother}
 
-    def _mutate(self, genome: Genome, choices: Mapping[str, Sequence[Any]]) -> Genome:
-        """Move one or two genes to a neighbouring value."""
-        mutable = [name for name, values in choices.items() if len(values) > 1]
-        count = min(len(mutable), int(self._random.integers(1, 3)))
-        mutated = dict(genome)
-        for name in self._random.choice(mutable, count, replace=False):
-            place = choices[name].index(genome[name])
-            neighbours = [i for i in (place - 1, place + 1) if 0 <= i < len(choices[name])]
-            mutated[name] = choices[name][self._random.choice(neighbours)]
-        return mutated
+
+def _checked(name: str, value: Any, distribution: BaseDistribution) -> Any:
+    """``value``; Optuna would silently replace one that is not among the choices by a random one."""
+    if not isinstance(distribution, CategoricalDistribution) or value not in distribution.choices:
+        raise RuntimeError(f"{name}: a child has {value!r}, which is not in {distribution}")
+    return value
 
 
 class _Parents:
@@ -94,7 +98,8 @@ class _Parents:
         self._fitness: list[tuple[int, float]] = []
         left, rank = [record for record in records if record.trained], 0
         while left and len(self._genomes) < size:
-            front = pareto_front(left)
+            # What exceeds the limits comes after all that does not, fastest first.
+            front = pareto_front(left) or [min(left, key=lambda record: record.latency_ms or 0.0)]
             for record, distance in zip(front, crowding_distances(front), strict=True):
                 self._genomes.append(genomes[record.number])
                 self._fitness.append((rank, -distance))
@@ -120,7 +125,3 @@ def crowding_distances(front: Sequence[TrialRecord]) -> list[float]:
         for before, after in zip(points, points[2:], strict=False)
     ]
     return [math.inf, *inner, math.inf][: len(points)]
-
-
-def _choices(trial: FrozenTrial) -> dict[str, tuple[Any, ...]]:
-    return {name: d.choices for name, d in trial.distributions.items() if isinstance(d, CategoricalDistribution)}

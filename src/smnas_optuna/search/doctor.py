@@ -18,6 +18,7 @@ from smnas_optuna.arch import decode, encode
 from smnas_optuna.config import load_settings
 from smnas_optuna.errors import ArchError, SmnasError
 from smnas_optuna.search.crew import Crew
+from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import owners, recover_dead_trials, settled_by
 from smnas_optuna.search.objective import CHECKPOINT_FILE, RUNS
@@ -175,7 +176,7 @@ def _workers(study: Study, crew: Crew, *, fix: bool) -> Iterator[Finding]:
 def _leftovers(study: Study, crew: Crew, runs: Path, *, fix: bool) -> Iterator[Finding]:
     """Files of attempts that are over: their architecture is settled, or the study does not know it."""
     records, claimed = read_records(study), crew.claims()
-    open_archs = {record.arch for record in records} - settled_by(records, None).keys()
+    open_archs = {record.arch for record in records} - settled_by(records, Limits()).keys()
     found = [
         file
         for folder in sorted(runs.glob("*"))

@@ -7,7 +7,7 @@ never sampled and would never become a parent; an answer from the cache would ta
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import optuna
@@ -18,28 +18,37 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from smnas_optuna.config import SearchSettings
 from smnas_optuna.search.children import ChildGeneration
+from smnas_optuna.search.limits import Limits
+from smnas_optuna.search.record import TrialRecord
 from smnas_optuna.search.seeds import derive_seed
+from smnas_optuna.search_space import SearchSpace
 
 OUTSIDE = -1
 """Generation of a trial that has no place in the population; Optuna's own begin at 0."""
 
 
 def build_sampler(
-    settings: SearchSettings, name_of: Callable[[Mapping[str, Any]], str], *, num_trials: int, worker: int = 0
+    settings: SearchSettings,
+    space: SearchSpace,
+    *,
+    num_trials: int,
+    worker: int = 0,
+    limits: Limits | None = None,
+    elsewhere: Callable[[], Iterable[TrialRecord]] = list,
 ) -> NSGAIISampler:
     """NSGA-II with our children, whose random numbers depend on the study's seed, the trials so far and the worker.
 
     Args:
-        settings: Population, seed and the limit of a training.
-        name_of: Canonical string of the architecture that a genome is read as.
+        settings: Population and seed.
+        space: What is searched.
         num_trials: Trials of the study by now, so that a restart does not replay the first run's random numbers.
         worker: Number of the worker, so that those that start together do not ask for the same.
+        limits: Those in force.
+        elsewhere: Gives trials of other studies whose architectures are known, too.
     """
     parts = ("first generation", "children")
     first, later = (derive_seed(settings.seed, part, num_trials, worker) for part in parts)
-    children = ChildGeneration(
-        name_of, population=settings.population, seed=later, max_seconds=settings.max_seconds_per_trial
-    )
+    children = ChildGeneration(space, population=settings.population, seed=later, limits=limits, elsewhere=elsewhere)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # the hook is; a test holds it to what is used here
         return NSGAIISampler(population_size=settings.population, seed=first, child_generation_strategy=children)

@@ -47,3 +47,26 @@ class Listener:
 
     def trial_ended(self, record: TrialRecord, *, on_front: bool, seconds: float, done: int, budget: int) -> None:
         """A trial is complete, pruned or failed, after ``seconds``; answers from the cache are not told."""
+
+
+class PartOfAStage(Listener):
+    """Tells ``listener`` what one of a stage's studies does, counted among all of them.
+
+    Args:
+        listener: Hears it.
+        done: Unique architectures that the stage's other studies have trained.
+        budget: Unique architectures to train in all of them.
+    """
+
+    def __init__(self, listener: Listener, done: int, budget: int) -> None:
+        self._listener, self._done, self._budget = listener, done, budget
+        self.note, self.step, self.epoch = listener.note, listener.step, listener.epoch  # type: ignore[method-assign]
+
+    def trial_started(self, number: int, arch: str, *, why: str, done: int, budget: int) -> None:
+        """As :meth:`Listener.trial_started`, of the stage."""
+        self._listener.trial_started(number, arch, why=why, done=self._done + done, budget=self._budget)
+
+    def trial_ended(self, record: TrialRecord, *, on_front: bool, seconds: float, done: int, budget: int) -> None:
+        """As :meth:`Listener.trial_ended`, of the stage."""
+        done = self._done + done
+        self._listener.trial_ended(record, on_front=on_front, seconds=seconds, done=done, budget=self._budget)

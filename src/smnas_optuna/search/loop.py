@@ -18,6 +18,7 @@ from smnas_optuna.errors import DeviceFault, DivergenceError, OutOfMemoryError
 from smnas_optuna.search.crew import Crew
 from smnas_optuna.search.evolution import begin_trial, frozen, join_population, leave_population
 from smnas_optuna.search.interrupt import StopRequest
+from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.pareto import pareto_front
 from smnas_optuna.search.record import (
@@ -27,8 +28,10 @@ from smnas_optuna.search.record import (
     TrialRecord,
     read_record,
     read_records,
+    stage_name,
     store_attrs,
 )
+from smnas_optuna.search_space import SearchSpace
 
 ASKED_PER_BUDGET = 20
 """A search ends after this many times its budget of trials, most of them repeats."""
@@ -51,19 +54,21 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
-    """What is searched.
+    """What is searched, and what is tried before the sampler is asked.
 
     Attributes:
-        suggest: Reads an architecture from a trial.
-        genome: Optuna parameters that are read as the architecture.
-        size: Number of different architectures.
+        space: The architectures.
         baselines: Tried first, in this order.
+        first: Tried next, in this order, until ``population`` architectures are trained.
+        population: Individuals of a generation.
+        elsewhere: Gives trials of other studies; an architecture that one of them knows is answered from there.
     """
 
-    suggest: Callable[[optuna.Trial], DetectorSpec]
-    genome: Callable[[DetectorSpec], Mapping[str, Any]]
-    size: int
-    baselines: Sequence[DetectorSpec]
+    space: SearchSpace
+    baselines: Sequence[DetectorSpec] = ()
+    first: Sequence[DetectorSpec] = ()
+    population: int = 0
+    elsewhere: Callable[[], list[TrialRecord]] = list
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +89,7 @@ def search(
     crew: Crew,
     listener: Listener,
     stop: StopRequest,
-    max_seconds: float | None = None,
+    limits: Limits | None = None,
     after_trial: Callable[[list[TrialRecord]], None] = lambda _: None,
 ) -> Outcome:
     """Search until the budget is reached, the space exhausted, too much asked, or too many trials failed in a row.
@@ -102,27 +107,28 @@ def search(
         crew: This worker and the others; the caller is on duty.
         listener: Told what happens.
         stop: Asked between trials.
-        max_seconds: Limit of a training that ``evaluate`` prunes by; what a smaller one pruned may be asked again.
+        limits: What ``evaluate`` prunes by; what was pruned by others, and would not be by these, may be asked again.
         after_trial: Called with all records whenever a trial has ended.
 
     Raises:
         Interrupted: If asked to stop; the running trial is stored as interrupted.
         DeviceFault: If the device can only be used by a new process.
     """
+    limits = limits or Limits()
     failures = 0
     while True:
         stop.check()
         recover_dead_trials(study, crew, listener)
         records = read_records(study)
-        settled = settled_by(records, max_seconds)
-        ended = why_end(records, settled, stage.size, budget, failures)
+        settled = settled_by(records, limits)
+        ended = why_end(records, settled, stage.space.size, budget, failures)
         if ended is not None:
             return ended
-        asked = _ask(study, stage, crew, records, settled, budget=budget, max_seconds=max_seconds)
+        asked = _ask(study, stage, crew, records, settled, budget=budget, limits=limits)
         if asked is None:
             continue
         trial, spec, why = asked
-        done = _num_trained(records)
+        done = num_trained(records)
         listener.trial_started(trial.number, encode(spec), why=why, done=done, budget=budget)
         start = time.perf_counter()
         try:
@@ -131,14 +137,14 @@ def search(
             crew.give_back(encode(spec))
         records = read_records(study)
         record = records[trial.number]
-        assert not record.allowed_by(max_seconds), "it was pruned by another limit, and would be asked for ever"
+        assert not limits.reopen(record), "it was pruned by another limit, and would be asked for ever"
         # As in settled_by: a pruned trial neither lengthens nor ends a row of failures.
         failures = {"failed": failures + 1, "pruned": failures}.get(record.state, 0)
         listener.trial_ended(
             record,
             on_front=any(member.number == record.number for member in pareto_front(records)),
             seconds=time.perf_counter() - start,
-            done=_num_trained(records),
+            done=num_trained(records),
             budget=budget,
         )
         after_trial(records)
@@ -180,7 +186,7 @@ def why_end(
     records: Sequence[TrialRecord], settled: Mapping[str, TrialRecord], size: int, budget: int, failures: int
 ) -> Outcome | None:
     """Why a search of a space of ``size`` ends here, after ``failures`` in a row, or None if it goes on."""
-    trained = _num_trained(records)
+    trained = num_trained(records)
     running = {record.arch for record in records if record.state == "running"} - settled.keys()
     if trained >= budget:
         return Outcome(
@@ -212,19 +218,21 @@ def _ask(
     stage: Stage,
     crew: Crew,
     records: Sequence[TrialRecord],
-    settled: Container[str],
+    settled: Mapping[str, TrialRecord],
     *,
     budget: int,
-    max_seconds: float | None,
+    limits: Limits,
 ) -> tuple[optuna.Trial, DetectorSpec, str] | None:
     """A new trial, its architecture, which this worker has claimed, and why it is asked for.
 
     None if the answer is known, or others are at it or at the rest of the budget: the trial is stored as that.
     """
-    wanted, why = next(((s, why) for s, why in _wanted(stage, records, settled) if crew.claim(encode(s))), (None, ""))
-    trial = begin_trial(study, crew.me, None if wanted is None else stage.genome(wanted))
+    known = {**settled_by(stage.elsewhere(), limits), **settled}
+    wanted, why = next(((s, why) for s, why in _wanted(stage, records, known) if crew.claim(encode(s))), (None, ""))
+    trial = begin_trial(study, crew.me, None if wanted is None else stage.space.genome(wanted))
     generation = join_population(study, trial)
-    spec = stage.suggest(trial)
+    spec = stage.space.suggest(trial)
+    assert wanted in (None, spec), f"{wanted} was meant, {spec} was read"
     arch = encode(spec)
     attrs = {
         "arch": arch,
@@ -239,10 +247,11 @@ def _ask(
         return None
     # Only now: before the claim, other workers may just have finished it, or claimed the rest of the budget.
     records = read_records(study)
-    known = settled_by(records, max_seconds)
+    settled = settled_by(records, limits)
+    known = {**settled_by(stage.elsewhere(), limits), **settled}
     if arch in known:
         _answer_from(known[arch], study, trial, arch)
-    elif _num_trained(records) + _claimed_before(crew, arch, known) >= budget:
+    elif num_trained(records) + _claimed_before(crew, arch, settled) >= budget:
         _decline(study, trial, ELSEWHERE)
     else:
         return trial, spec, why or f"generation {generation}"
@@ -259,7 +268,7 @@ def _claimed_before(crew: Crew, arch: str, settled: Container[str]) -> int:
 def _wanted(
     stage: Stage, records: Sequence[TrialRecord], settled: Container[str]
 ) -> Iterator[tuple[DetectorSpec, str]]:
-    """What is tried before the sampler is asked, and why: what was interrupted, the latest first, then baselines."""
+    """What is tried before the sampler is asked, and why: what was interrupted, the latest first; then baselines."""
     interrupted = [record.arch for record in records if record.reason == INTERRUPTED and record.arch is not None]
     for arch in dict.fromkeys(reversed(interrupted)):
         if arch not in settled:
@@ -267,18 +276,22 @@ def _wanted(
     for spec in stage.baselines:
         if encode(spec) not in settled:
             yield spec, "baseline"
+    if num_trained(records) < stage.population:
+        for spec in stage.first:
+            if encode(spec) not in settled:
+                yield spec, "first generation"
 
 
-def settled_by(records: Sequence[TrialRecord], max_seconds: float | None) -> dict[str, TrialRecord]:
+def settled_by(records: Sequence[TrialRecord], limits: Limits) -> dict[str, TrialRecord]:
     """The trial that settled each known architecture: trained, pruned, or failed through a fault of its own.
 
-    What was pruned for its time is open again if ``max_seconds``, the limit now in force, allows it.
+    What was pruned by other limits is open again if ``limits``, those in force now, allow it.
     Where so many trials failed in a row that the search ended, the machine may have been at fault rather than they.
     """
     settled: dict[str, TrialRecord] = {}
     row: list[TrialRecord] = []
     for record in records:
-        if not record.settles or record.allowed_by(max_seconds):
+        if not record.settles or limits.reopen(record):
             continue
         settled[str(record.arch)] = record
         if record.state == "pruned":
@@ -302,8 +315,12 @@ def _decline(study: Study, trial: optuna.Trial, reason: str) -> None:
 def _answer_from(known: TrialRecord, study: Study, trial: optuna.Trial, arch: str) -> None:
     """End ``trial`` with what is known; it takes no place in the population."""
     trial.set_user_attr("cached_from", known.number)
+    where = f"trial {known.number}"
+    if known.study != stage_name(study):
+        where += f" of {known.study}"
+        trial.set_user_attr("cached_study", known.study)
     if known.state != "complete":
-        _decline(study, trial, f"{arch} is known from trial {known.number}: {known.reason}")
+        _decline(study, trial, f"{arch} is known from {where}: {known.reason}")
         return
     assert known.latency_ms is not None
     assert known.ap is not None
@@ -344,5 +361,6 @@ def _fail(study: Study, trial: optuna.Trial, reason: str) -> None:
     study.tell(trial, state=TrialState.FAIL)
 
 
-def _num_trained(records: Sequence[TrialRecord]) -> int:
+def num_trained(records: Sequence[TrialRecord]) -> int:
+    """How many unique architectures are trained."""
     return sum(record.trained for record in records)

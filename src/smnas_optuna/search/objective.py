@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -24,20 +24,22 @@ from smnas_optuna.engine.device import (
     library_versions,
 )
 from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
-from smnas_optuna.engine.latency import LatencyStats, measure_latency
+from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.engine.memory import estimate_training, fitting_micro_batch
 from smnas_optuna.engine.train import EpochReport, Training
 from smnas_optuna.errors import OutOfMemoryError
-from smnas_optuna.models import Detector, fold_for_inference
+from smnas_optuna.models import Detector
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.crew import Crew
+from smnas_optuna.search.gate import prune_at_gate
 from smnas_optuna.search.interrupt import Interrupted, StopRequest
-from smnas_optuna.search.limit import prune_slow
+from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.listener import Listener, step_of
 from smnas_optuna.search.loop import Evaluation
 from smnas_optuna.search.pareto import pareto_front
-from smnas_optuna.search.record import TrialRecord, store_attrs
+from smnas_optuna.search.record import TrialRecord, read_records, store_attrs
 from smnas_optuna.search.seeds import derive_seed
+from smnas_optuna.search.slow import prune_slow
 
 RUNS = "runs"
 """Folder of the study folder that has one for each architecture."""
@@ -56,16 +58,31 @@ class Objective:
         crew: The workers of the study.
         listener: Told about every step.
         stop: Asked at every step.
+        limits: Those in force.
+        spared: Trained whatever partial-order pruning says, to be compared with.
+        elsewhere: Gives trials of the folder's other studies, which partial-order pruning looks at, too.
         forced: In what the numbers depend on something else than the study's; kept with each trial.
     """
 
     def __init__(
-        self, bench: Bench, crew: Crew, listener: Listener, stop: StopRequest, forced: Sequence[str] = ()
+        self,
+        bench: Bench,
+        crew: Crew,
+        listener: Listener,
+        stop: StopRequest,
+        *,
+        limits: Limits,
+        spared: Container[DetectorSpec] = (),
+        elsewhere: Callable[[], list[TrialRecord]] = list,
+        forced: Sequence[str] = (),
     ) -> None:
         self.bench = bench
         self.crew = crew
         self.listener = listener
         self.stop = stop
+        self.limits = limits
+        self.spared = spared
+        self.elsewhere = elsewhere
         self.forced = list(forced)
 
     def __call__(self, spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
@@ -74,7 +91,8 @@ class Objective:
         Raises:
             DivergenceError: If training diverged.
             OutOfMemoryError: If the detector does not fit into memory.
-            TrialPruned: If training would take longer than the study's limit.
+            TrialPruned: If it exceeds a limit, as far as can be told before or at the beginning of its training, or is
+                sure not to come onto the front.
             DeviceFault: If the GPU failed, and this process can use it no more.
             Interrupted: If asked to stop; what was trained is kept, and gone on with.
         """
@@ -83,12 +101,27 @@ class Objective:
         if self.forced:
             store_attrs(trial, {"forced": self.forced})
         with run.recorded(), explained_device_faults(bench.device), explained_out_of_memory():
+            with run.phase("gate"):
+                gate = bench.measure_gate(spec, self.stop.check)
             with run.phase("load"):
                 train_batches = bench.train_batches(spec.input_size, run.seed)
                 val_batches = bench.val_batches(spec.input_size)
             detector = bench.build(spec, run.seed)
             complexity = count_complexity(detector, long=spec.input_size.long, short=spec.input_size.short)
             store_attrs(trial, {**dataclasses.asdict(complexity), "flops": 2 * complexity.multiply_adds})
+            reference_ms = agree_on_reference_ms(trial.study, self.crew, gate.reference_median_ms)
+            store_attrs(trial, {"gate": _json(gate)})
+            prune_at_gate(
+                trial,
+                spec,
+                gate_ratio=gate.ratio,
+                reference_ms=reference_ms,
+                num_params=complexity.num_params,
+                known=[*read_records(trial.study), *self.elsewhere()],
+                limits=self.limits,
+                ap_spread=bench.settings.search.ap_spread,
+                spared=spec in self.spared,
+            )
             training = Training(
                 detector,
                 train_batches,
@@ -105,10 +138,10 @@ class Objective:
                 found = detect(detector, val_batches, category_ids, on_step=on_step, note=run.note)
                 metrics = coco_metrics(bench.splits.val.ground_truth(), found)
             with run.phase("latency"):
-                latency = self._latency(detector, spec)
-            reference_ms = agree_on_reference_ms(trial.study, self.crew, latency.reference_median_ms)
+                latency = bench.measure_latency(detector, spec.input_size, self.stop.check)
             latency_ms = latency.ratio * reference_ms
             run.write(f"AP {metrics.ap:.4f}, {latency_ms:.3f} ms")
+            self._set_constraints(trial, latency_ms, complexity.num_params)
             results = {
                 "metrics": _json(metrics),
                 "latency": {**_json(latency), "reference": bench.settings.reference},
@@ -117,6 +150,18 @@ class Objective:
             save_weights(run.folder, detector, self._description(run.arch, latency_ms, results))
         weights = str(run.folder.relative_to(bench.study_dir))
         return Evaluation(latency_ms=latency_ms, ap=metrics.ap, attrs={**results, "weights": weights})
+
+    def _set_constraints(self, trial: optuna.Trial, latency_ms: float, num_params: int) -> None:
+        """Tell Optuna by how much the finished detector exceeds each limit, a part of the limit; below 0 it does not.
+
+        Only now: Optuna keeps the first value for good, and looks at those of finished trials alone.
+        """
+        values = {"max_latency_ms": latency_ms, "max_params": num_params}
+        for name, limit in (("max_latency_ms", self.limits.max_latency_ms), ("max_params", self.limits.max_params)):
+            if limit is not None:
+                excess = values[name] / limit - 1
+                trial.set_constraint(name, excess)
+                store_attrs(trial, {f"violation_{name}": excess})
 
     def tidy(self, records: list[TrialRecord]) -> None:
         """Remove what ended trials need no more: checkpoints, and weights unless they are on the front.
@@ -169,7 +214,7 @@ class Objective:
     def _on_training_step(self, trial: optuna.Trial) -> Callable[[int, int], None]:
         """What training calls after each step; begins to measure time as it is made."""
         step = step_of("train", self.listener, self.stop)
-        limit = self.bench.settings.search.max_seconds_per_trial
+        limit = self.limits.max_seconds
         if limit is None:
             return step
         prune = prune_slow(trial, limit, self.bench.device)
@@ -187,13 +232,6 @@ class Objective:
             f"{report.skipped_steps} steps skipped, {report.seconds:.1f} s"
         )
         self.listener.epoch(report)
-
-    def _latency(self, detector: Detector, spec: DetectorSpec) -> LatencyStats:
-        reference, reference_images = self.bench.reference
-        images = self.bench.timed_images(spec.input_size)
-        shipped = fold_for_inference(detector)
-        settings = self.bench.settings.latency
-        return measure_latency(shipped, images, reference, reference_images, settings, on_step=self.stop.check)
 
     def _description(self, arch: str, latency_ms: float, results: Mapping[str, Any]) -> dict[str, Any]:
         """What stands beside the weights, so that they can be used without the study."""

@@ -7,15 +7,19 @@ from collections.abc import Iterable, Sequence
 
 from smnas_optuna.search.record import TrialRecord
 
+REFERENCE_SLACK = 1.1
+
 
 def pareto_front(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """The trained records that no other one dominates, fastest first; of equal ones the earliest alone.
+    """The trained records within the limits that no other one dominates, fastest first; of equal ones the first alone.
 
     One record dominates another if it is no worse in both objectives and better in one.
     """
     front: list[TrialRecord] = []
     best = -math.inf
-    for record in sorted((r for r in records if r.trained), key=lambda r: (r.latency_ms, -(r.ap or 0.0), r.number)):
+    for record in sorted(
+        (r for r in records if r.trained and r.feasible), key=lambda r: (r.latency_ms, -(r.ap or 0.0))
+    ):
         assert record.ap is not None  # trained
         if record.ap > best:
             front.append(record)
@@ -37,3 +41,27 @@ def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, f
             area += (slowest - latency) * (ap - best)
             best = ap
     return area
+
+
+def points_of(records: Iterable[TrialRecord]) -> list[tuple[float, float]]:
+    """(latency in ms, AP) of each trained record within the limits."""
+    return [(r.latency_ms or 0.0, r.ap or 0.0) for r in records if r.trained and r.feasible]
+
+
+def reference_point(records: Iterable[TrialRecord]) -> tuple[float, float]:
+    """What fronts of ``records`` are bounded by: a tenth slower than the slowest, and an AP of 0."""
+    return REFERENCE_SLACK * max((latency for latency, _ in points_of(records)), default=0.0), 0.0
+
+
+def hypervolume_curve(records: Iterable[TrialRecord], reference: tuple[float, float]) -> list[float]:
+    """The hypervolume after each training of ``records``, in their order; those beyond the limits add nothing."""
+    trained = [record for record in records if record.trained]
+    return [hypervolume(points_of(trained[:count]), reference) for count in range(1, len(trained) + 1)]
+
+
+def contributions(front: Sequence[TrialRecord], reference: tuple[float, float]) -> list[float]:
+    """What the hypervolume would lose without each member of ``front``, in its order."""
+    whole = hypervolume(points_of(front), reference)
+    return [
+        whole - hypervolume(points_of([other for other in front if other is not member]), reference) for member in front
+    ]

@@ -19,6 +19,8 @@ from smnas_optuna.engine.train import build_optimizer, train_step
 from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.duration import format_seconds
+from smnas_optuna.search.record import MODULAR_PREFIX, STRUCTURAL
+from smnas_optuna.search_space import SearchSpace
 
 MIB = 2**20
 LATENCY_SHARE = 0.5
@@ -68,39 +70,51 @@ def probe(bench: Bench, spec: DetectorSpec, check: Callable[[], None]) -> Probe:
 
 def describe_run(
     bench: Bench,
-    baselines: Sequence[DetectorSpec],
+    probed: Sequence[DetectorSpec],
+    spaces: Sequence[tuple[str, SearchSpace]],
     *,
     budget: int,
     trained: int,
-    size: int,
     check: Callable[[], None],
 ) -> list[str]:
     """What will be trained, on which data and device, and what it is likely to take; a line a fact.
 
     Args:
         bench: Data, device and settings.
-        baselines: Those that this budget reaches, cheapest first; the first and the last are timed.
+        probed: Architectures that are timed.
+        spaces: What is searched in each study of the stage, by the study's name.
         budget: Unique architectures to train in all.
         trained: Of these, trained already.
-        size: Architectures in the space.
         check: Called between the timed steps; may raise to stop.
     """
     settings, splits = bench.settings, bench.splits
-    space = settings.space.structural
     left = max(0, budget - trained)
     lines = [
         f"data: {len(splits.train.images)} training and {len(splits.val.images)} validation images, "
         f"{splits.train.num_classes} classes",
         *(f"data: {note}" for split in (splits.train, splits.val) for note in split.notes),
         f"device: {', '.join(f'{key} {value}' for key, value in describe_device(bench.device).items())}",
-        f"space: {size} architectures of {', '.join(space.backbones)} at {', '.join(space.input_sizes)}",
+        *(f"space: {space.size:,} architectures {_in_words(name, space)}" for name, space in spaces),
         f"budget: {budget} of them trained from scratch, {settings.train.epochs} epochs each; "
         f"{trained} are trained already",
     ]
-    if not baselines or left == 0:
+    if not probed or left == 0:
         return lines
-    probes = [probe(bench, spec, check) for spec in dict.fromkeys((baselines[0], baselines[-1]))]
-    return [*lines, *_time_lines(probes, left), *_memory_lines(bench, probes, left)]
+    probes = [probe(bench, spec, check) for spec in probed]
+    sizes = dict.fromkeys(str(size) for _, space in spaces for size in space.choices["input_size"])
+    return [*lines, *_time_lines(probes, left), *_memory_lines(bench, probes, list(sizes), left)]
+
+
+def _in_words(name: str, space: SearchSpace) -> str:
+    """A space in a few words."""
+    choices = {gene: ", ".join(map(str, values)) for gene, values in space.choices.items()}
+    if name == STRUCTURAL:
+        return f"of {choices['backbone.family']} at {choices['input_size']}"
+    depths = space.choices["backbone.depth"]
+    return (
+        f"around {name.removeprefix(MODULAR_PREFIX)}: {depths[0]} to {depths[-1]} blocks of base channels "
+        f"{choices['backbone.width']} at {choices['input_size']}"
+    )
 
 
 def _time_lines(probes: Sequence[Probe], left: int) -> list[str]:
@@ -118,9 +132,9 @@ def _time_lines(probes: Sequence[Probe], left: int) -> list[str]:
     return lines
 
 
-def _memory_lines(bench: Bench, probes: Sequence[Probe], left: int) -> list[str]:
+def _memory_lines(bench: Bench, probes: Sequence[Probe], input_sizes: Sequence[str], left: int) -> list[str]:
     settings, splits = bench.settings, bench.splits
-    sizes = [parse_input_size(text) for text in settings.space.structural.input_sizes]
+    sizes = [parse_input_size(text) for text in input_sizes]
     images_mib = sum(cache_bytes(s, size.long, size.short) for s in (splits.train, splits.val) for size in sizes) / MIB
     weights_mib = max(p.weights_mib for p in probes) * min(left, settings.search.population)
     lines = []

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from smnas_optuna.search.limits import Limits
+
 State = Literal["running", "complete", "pruned", "failed", "waiting"]
+
+STRUCTURAL = "structural"
+MODULAR_PREFIX = "modular/"
+"""Names of the studies in a study folder: one of stage 1, and ``modular/<arch>`` for each parent of stage 2."""
 
 INTERRUPTED = "interrupted"
 """Reason of a trial that was stopped from outside: no fault of its architecture, which is tried again."""
@@ -46,7 +53,14 @@ class TrialRecord:
         killed: Whether its process died (rather than was asked to stop) while it ran.
         epochs_before: Epochs that earlier attempts had finished when it began.
         epochs_done: Epochs that its training finished, those before included.
+        study: Name of its study in the study folder: ``structural``, or ``modular/<arch>``.
+        ended: When it ended; None while it runs.
+        gate_ratio: Its latency before training, as a ratio to the reference detector; compares with its like only.
         estimated_seconds: What its training would take, if it was pruned for that.
+        expected_latency_ms: What its latency would be, if it was judged before training.
+        over_budget: The limits that it exceeded before training, if it was pruned for that.
+        dominated_by: The two trained architectures, ``big`` and ``fast``, that it was pruned for.
+        feasible: Whether it keeps to the limits that are in force, as far as is known.
         num_params: Parameters of the detector.
         multiply_adds: Multiply-adds an image; see :class:`smnas_optuna.engine.complexity.Complexity`.
         weights: Folder relative to the study folder where the weights lie while the trial is on the front.
@@ -66,7 +80,14 @@ class TrialRecord:
     killed: bool
     epochs_before: int
     epochs_done: int
+    study: str
+    ended: datetime | None
+    gate_ratio: float | None
     estimated_seconds: float | None
+    expected_latency_ms: float | None
+    over_budget: tuple[str, ...]
+    dominated_by: tuple[str, ...]
+    feasible: bool
     num_params: int | None
     multiply_adds: int | None
     weights: str | None
@@ -92,12 +113,6 @@ class TrialRecord:
         """Whether it is a finished training of its own: it counts towards the budget, and may be on the front."""
         return self.state == "complete" and self.cached_from is None
 
-    def allowed_by(self, max_seconds: float | None) -> bool:
-        """Whether it was pruned for its time, and would not be by a limit of ``max_seconds``; None is no limit."""
-        if self.state != "pruned" or self.estimated_seconds is None:
-            return False
-        return max_seconds is None or self.estimated_seconds <= max_seconds
-
 
 def store_attrs(trial: optuna.Trial, attrs: Mapping[str, Any]) -> None:
     """Keep JSON values with ``trial``, under the names that :class:`TrialRecord` reads."""
@@ -106,14 +121,23 @@ def store_attrs(trial: optuna.Trial, attrs: Mapping[str, Any]) -> None:
 
 
 def read_records(study: Study) -> list[TrialRecord]:
-    """Return all trials of ``study`` in the order of their numbers."""
-    return [read_record(trial) for trial in study.get_trials(deepcopy=False)]
+    """Return all trials of ``study`` in the order of their numbers, judged by the limits of its last run."""
+    limits, name = Limits.stored(study.user_attrs), stage_name(study)
+    return [read_record(trial, name, limits) for trial in study.get_trials(deepcopy=False)]
 
 
-def read_record(trial: FrozenTrial) -> TrialRecord:
-    """Return one stored trial as a record."""
+def stage_name(study: Study) -> str:
+    """The name of ``study`` in its folder; a database that serves many folders has the folder's name before it."""
+    *_, before, last = "", *study.study_name.split("/")
+    return f"{MODULAR_PREFIX}{last}" if before == MODULAR_PREFIX.rstrip("/") and last != STRUCTURAL else last
+
+
+def read_record(trial: FrozenTrial, study: str = STRUCTURAL, limits: Limits | None = None) -> TrialRecord:
+    """Return one stored trial of ``study`` as a record."""
     attrs = trial.user_attrs
     latency_ms, ap = trial.values if trial.state == TrialState.COMPLETE and trial.values else (None, None)
+    num_params = attrs.get("num_params")
+    violations = (limits or Limits()).violations(latency_ms=latency_ms, num_params=num_params)
     return TrialRecord(
         number=trial.number,
         state=_STATES[trial.state],
@@ -128,8 +152,15 @@ def read_record(trial: FrozenTrial) -> TrialRecord:
         killed=attrs.get("killed", False),
         epochs_before=attrs.get("epochs_before", 0),
         epochs_done=attrs.get("epochs_done", 0),
+        study=study,
+        ended=trial.datetime_complete,
+        gate_ratio=attrs.get("gate", {}).get("ratio"),
         estimated_seconds=attrs.get("estimated_seconds"),
-        num_params=attrs.get("num_params"),
+        expected_latency_ms=attrs.get("expected_latency_ms"),
+        over_budget=tuple(attrs.get("over_budget", ())),
+        dominated_by=tuple(attrs.get("dominated_by", ())),
+        feasible=not violations,
+        num_params=num_params,
         multiply_adds=attrs.get("multiply_adds"),
         weights=attrs.get("weights"),
         attrs=attrs,

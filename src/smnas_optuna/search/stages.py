@@ -1,72 +1,74 @@
-"""The stages from end to end: settings, data, study, search."""
+"""The stages from end to end: settings, data, studies, search."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import optuna
 import torch
+from optuna.study import Study
 
 from smnas_optuna.arch import DetectorSpec, decode, encode
-from smnas_optuna.config import StudySettings, load_settings
-from smnas_optuna.data import CachePool, Splits, load_splits
-from smnas_optuna.data.shapes import make_shapes
+from smnas_optuna.config import StudySettings
 from smnas_optuna.engine.complexity import count_complexity
-from smnas_optuna.engine.device import choose_device, describe_device, library_versions
-from smnas_optuna.errors import DataError
+from smnas_optuna.errors import StudyError
 from smnas_optuna.models import build_detector
-from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.evolution import build_sampler
+from smnas_optuna.search.ground import Ground, begin_study, check_study, other_versions, prepare, remember_data
+from smnas_optuna.search.handover import choose_parents, first_generation, share_out
 from smnas_optuna.search.interrupt import StopRequest
-from smnas_optuna.search.listener import Listener, step_of
-from smnas_optuna.search.loop import Outcome, Stage, search
-from smnas_optuna.search.objective import Objective
-from smnas_optuna.search.placement import adopt_threads
+from smnas_optuna.search.listener import Listener, PartOfAStage
+from smnas_optuna.search.loop import Outcome, Stage, num_trained, search
+from smnas_optuna.search.objective import REFERENCE_MS, Objective
+from smnas_optuna.search.pareto import pareto_front
 from smnas_optuna.search.preflight import describe_run
-from smnas_optuna.search.record import read_records
+from smnas_optuna.search.record import MODULAR_PREFIX, TrialRecord, read_records, stage_name
 from smnas_optuna.search.request import Request
 from smnas_optuna.search.storage import explained_disk_errors
 from smnas_optuna.search.study import (
     ENDED,
-    FINGERPRINT,
     STRUCTURAL,
-    check_fingerprint,
     check_folder,
-    create_study,
     find_study,
     load_study,
+    modular_studies,
     open_crew,
 )
-from smnas_optuna.search_space import count_architectures, express, structural_genome, suggest_structural
+from smnas_optuna.search_space import ModularSearchSpace, SearchSpace, StructuralSearchSpace
 
-DATA_ROOT = "data_root"
-"""Study attribute: the data folder of the last run, so that the next one need not name it; relative if it is inside."""
 BUDGET = "budget"
-"""Study attribute: architectures that the last search was asked to train; whoever joins it has the same aim."""
-VERSIONS = "versions"
-"""Study attribute: the libraries that the study began with."""
+"""Study attribute: architectures that the last search was asked to train; whoever joins it has the same aim. Of the
+studies of stage 2 the first has it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Ground:
-    """What a search stands on: checked data and settings, and the study as it was found, if there is one."""
+class _Plan:
+    """One study of a stage.
 
-    bench: Bench
-    baselines: list[DetectorSpec]
-    depends_on: Mapping[str, Any]
-    data_root: Path
-    budget: int
-    study: optuna.Study | None
-    forced: list[str]
+    Attributes:
+        name: Of the study.
+        space: What it searches.
+        space_json: The same, as JSON values.
+        baselines: Tried first.
+        first: Tried next, as the first generation.
+    """
+
+    name: str
+    space: SearchSpace
+    space_json: Mapping[str, Any]
+    baselines: Sequence[DetectorSpec] = ()
+    first: Sequence[DetectorSpec] = ()
+
+    @property
+    def spared(self) -> list[DetectorSpec]:
+        """What is trained whatever partial-order pruning says: baselines, and the parent."""
+        return [*self.baselines, *self.first[:1]]
 
 
-def plan_structural(request: Request, *, listener: Listener, stop: StopRequest) -> None:
+def plan_search(request: Request, *, listener: Listener, stop: StopRequest) -> None:
     """Tell ``listener`` what a search would do and need, and change nothing in the study.
 
     Raises:
@@ -74,10 +76,14 @@ def plan_structural(request: Request, *, listener: Listener, stop: StopRequest) 
         Interrupted: If asked to stop.
     """
     with explained_disk_errors(request.study_dir):
-        _describe(_prepare(request, None, listener, stop), listener, stop)
+        ground = prepare(request, None, listener, stop)
+        plans = _plans(ground, request)
+        studies = [study for plan in plans if (study := find_study(request.study_dir, plan.name)) is not None]
+        _check(ground, plans)
+        _describe(ground, plans, studies, request.trials or _default_budget(ground.settings, request))
 
 
-def run_structural(
+def run_search(
     request: Request,
     *,
     listener: Listener,
@@ -87,16 +93,16 @@ def run_structural(
     threads: int | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Search the structures of a study as one of its workers; goes on with what is there.
+    """Search a stage of a study as one of its workers; goes on with what is there.
 
     Args:
         request: What the user asks for.
         listener: Told what happens.
         stop: Asked at every step.
         worker: Number of this worker among those that start together, from 0.
-        lead: Whether it makes the study if there is none, and tells what will be done.
+        lead: Whether it makes the studies if there are none, and tells what will be done.
         threads: Of a CPU; see :func:`smnas_optuna.search.placement.adopt_threads`.
-        on_ready: Called once the study is there and fits ``request``: other workers may start.
+        on_ready: Called once the studies are there and fit ``request``: other workers may start.
 
     Raises:
         SmnasError: If the settings, the data, the study or the device cannot be used.
@@ -104,158 +110,216 @@ def run_structural(
         DeviceFault: If the device can only be used by a new process.
     """
     study_dir = request.study_dir
-    with ExitStack() as stack:
-        stack.enter_context(explained_disk_errors(study_dir))
-        ground = _prepare(request, threads, listener, stop)
-        bench = ground.bench
+    with explained_disk_errors(study_dir):
+        ground = prepare(request, threads, listener, stop)
+        plans = _plans(ground, request, made=not lead)
+        forced = _check(ground, plans)
+        budget = request.trials or _default_budget(ground.settings, request)
         if lead:
-            _describe(ground, listener, stop)
-            study = _begin_study(ground)
+            found = [study for plan in plans if (study := find_study(study_dir, plan.name)) is not None]
+            _describe(ground, plans, found, budget)
+            studies = [_begin(ground, plan) for plan in plans]
+            studies[0].set_user_attr(BUDGET, budget)
+            remember_data(ground, load_study(study_dir, STRUCTURAL))
         else:
-            study = load_study(study_dir, STRUCTURAL)
-        budget = request.trials or study.user_attrs.get(BUDGET, ground.budget)
-        check_folder(study, study_dir)
-        study.sampler = build_sampler(
-            bench.settings.search, _name_of, num_trials=len(study.get_trials(deepcopy=False)), worker=worker
-        )
+            studies = [load_study(study_dir, plan.name) for plan in plans]
+            budget = request.trials or studies[0].user_attrs.get(BUDGET, budget)
+        check_folder(load_study(study_dir, STRUCTURAL), study_dir)
         on_ready()
-        crew = open_crew(study, study_dir)
-        stack.enter_context(crew.on_duty())
-        objective = Objective(bench, crew, listener, stop, forced=ground.forced)
-        outcome = search(
-            study,
-            _stage(ground),
-            objective,
-            budget=budget,
-            crew=crew,
-            listener=listener,
-            stop=stop,
-            max_seconds=bench.settings.search.max_seconds_per_trial,
-            after_trial=objective.tidy,
-        )
-        study.set_user_attr(ENDED, {"reason": outcome.reason, "failed": outcome.failed})
+        outcome = _search_in_turn(ground, plans, studies, budget, worker=worker, forced=forced)
+        studies[0].set_user_attr(ENDED, {"reason": outcome.reason, "failed": outcome.failed})
         return outcome
 
 
-def _prepare(request: Request, threads: int | None, listener: Listener, stop: StopRequest) -> _Ground:
-    """Check everything that can be checked before a study is made or gone on with."""
-    study_dir = request.study_dir
-    settings = load_settings(study_dir)
-    chosen = choose_device(request.device)
+def _plans(ground: Ground, request: Request, *, made: bool = False) -> list[_Plan]:
+    """The studies of a stage. ``made``: they are there, and their parents are no longer to be chosen."""
+    if request.stage == "structural":
+        space = ground.settings.space.structural
+        return [
+            _Plan(
+                name=STRUCTURAL,
+                space=StructuralSearchSpace(space),
+                space_json=space.model_dump(mode="json"),
+                baselines=_cheapest_first(ground.settings, ground.bench.splits.train.num_classes),
+            )
+        ]
+    return [_modular_plan(ground, parent) for parent in _parents(ground, request, made=made)]
+
+
+def _parents(ground: Ground, request: Request, *, made: bool) -> list[str]:
+    """The structures whose modules are searched; those of earlier runs stay."""
+    study_dir = ground.study_dir
+    before = [stage_name(study).removeprefix(MODULAR_PREFIX) for study in modular_studies(study_dir)]
     study = find_study(study_dir, STRUCTURAL)
-    if chosen.type == "cpu":
-        stored = {} if study is None else study.user_attrs.get(FINGERPRINT, {}).get("device", {})
-        adopt_threads(stored.get("threads", threads), os.environ)
-    step = step_of("load", listener, stop)
-    root, splits = load_data(study_dir, request.data_dir, settings, step)
-    baselines = _cheapest_first(settings, splits.train.num_classes)
-    depends_on = fingerprint(settings, splits, chosen)
-    forced = []
-    if study is not None:
-        forced = check_fingerprint(study, depends_on, study_dir, force=request.force)
-        for line in forced:
-            listener.note(f"warning: forced, and marked on the trials: {line}")
-        _note_other_versions(study, listener)
-    caches = CachePool(study_dir / "cache", listener.note, on_progress=step)
-    return _Ground(
-        bench=Bench(study_dir=study_dir, settings=settings, splits=splits, caches=caches, device=chosen),
-        baselines=baselines,
-        depends_on=depends_on,
-        data_root=root,
-        budget=request.trials or settings.search.trials,
-        study=study,
-        forced=forced,
+    front = [] if study is None else pareto_front(read_records(study))
+    if not front:
+        trials = 0 if study is None else len(study.get_trials(deepcopy=False))
+        raise StudyError(
+            f"{study_dir}: there is no structure yet whose modules could be searched: "
+            + ("there is no structural study" if study is None else f"none of its {trials} trials is on a front"),
+            fix=f"search the structures first: smnas structural {study_dir} [--data DIR]",
+        )
+    if request.parents:
+        return [encode(decode(arch)) for arch in dict.fromkeys(request.parents)]
+    if made:
+        return before
+    return choose_parents(front, request.num_parents or ground.settings.modular.parents, before)
+
+
+def _modular_plan(ground: Ground, parent: str) -> _Plan:
+    settings = ground.settings
+    sizes = settings.space.structural.input_sizes
+    spec, modular = decode(parent), settings.space.modular
+    space = ModularSearchSpace(modular, spec, sizes)
+    search = settings.search
+    return _Plan(
+        name=f"{MODULAR_PREFIX}{parent}",
+        space=space,
+        space_json={**modular.model_dump(mode="json"), "input_sizes": list(space.choices["input_size"])},
+        first=first_generation(space, spec, search.population, search.seed),
     )
 
 
-def _stage(ground: _Ground) -> Stage:
-    space = ground.bench.settings.space.structural
-    return Stage(
-        suggest=partial(suggest_structural, space=space),
-        genome=partial(structural_genome, space=space),
-        size=count_architectures(space),
-        baselines=ground.baselines,
-    )
+def _check(ground: Ground, plans: Sequence[_Plan]) -> list[str]:
+    """In what the studies that are there were made with something else, if that is allowed."""
+    forced, versions = dict[str, None](), dict[str, None]()
+    for name, space in {STRUCTURAL: None, **{plan.name: plan.space_json for plan in plans}}.items():
+        study = find_study(ground.study_dir, name)
+        if study is not None:
+            forced |= dict.fromkeys(check_study(ground, study, space))
+            versions |= dict.fromkeys(other_versions(study))
+    for line in forced:
+        ground.listener.note(f"warning: forced, and marked on the trials: {line}")
+    for line in versions:
+        ground.listener.note(f"warning: {line}")
+    return list(forced)
 
 
-def _describe(ground: _Ground, listener: Listener, stop: StopRequest) -> None:
-    records = [] if ground.study is None else read_records(ground.study)
-    lines = describe_run(
-        ground.bench,
-        ground.baselines[: ground.budget],
-        budget=ground.budget,
-        trained=sum(record.trained for record in records),
-        size=count_architectures(ground.bench.settings.space.structural),
-        check=stop.check,
-    )
-    for line in lines:
-        listener.note(line)
-
-
-def load_data(
-    study_dir: Path, data_dir: Path | None, settings: StudySettings, step: Callable[[int, int], None]
-) -> tuple[Path, Splits]:
-    """Return the data folder of a study and its checked data; draws the embedded data if the study asks for it.
-
-    Args:
-        study_dir: The study's folder.
-        data_dir: The data folder, if one is named.
-        settings: The study's.
-        step: Told about images that are drawn and decoded; may raise to stop.
-
-    Raises:
-        DataError: If there is no such folder, or the data cannot be used.
-    """
-    root = data_dir or study_dir / "data"
-    if data_dir is None and settings.data.shapes is not None:
-        make_shapes(root, settings.data.shapes, on_progress=step)
-    elif data_dir is None:
-        root = _last_data_root(study_dir) or root
-    if not root.is_dir():
-        raise DataError(f"{root}: there is no such folder", fix="name the data folder: --data DIR")
-    return root, load_splits(root, settings.data, index_file=study_dir / "cache" / "images.json", on_progress=step)
-
-
-def fingerprint(settings: StudySettings, splits: Splits, device: torch.device) -> dict[str, Any]:
-    """What a study's numbers depend on, as JSON values: they do not compare where one of these differs."""
-    recipe = {
-        "train": settings.train.model_dump(mode="json"),
-        "detector": settings.detector.model_dump(mode="json"),
-        "latency": {**settings.latency.model_dump(mode="json"), "reference": settings.reference},
-    }
-    data: dict[str, Any] = {"content": splits.content_hash, "classes": list(splits.train.category_names)}
-    for role, split in (("train", splits.train), ("val", splits.val)):
-        data[role] = {"images": len(split.images), "boxes": sum(len(image.boxes) for image in split.images)}
-    return {
-        "data": data,
-        "space": settings.space.structural.model_dump(mode="json"),
-        "recipe": recipe,
-        "device": describe_device(device),
-    }
-
-
-def _last_data_root(study_dir: Path) -> Path | None:
-    study = find_study(study_dir, STRUCTURAL)
-    stored = None if study is None else study.user_attrs.get(DATA_ROOT)
-    return None if stored is None else study_dir / stored  # an absolute one stays what it is
-
-
-def _begin_study(ground: _Ground) -> optuna.Study:
-    """The study, made if it is not there, with what it began with and where its data was last."""
-    study_dir = ground.bench.study_dir
-    study = create_study(study_dir, STRUCTURAL, optuna.samplers.NSGAIISampler())
-    for name, value in ((FINGERPRINT, dict(ground.depends_on)), (VERSIONS, library_versions())):
-        if name not in study.user_attrs:
-            study.set_user_attr(name, value)
-    root, home = ground.data_root.resolve(), study_dir.resolve()
-    # A study folder that is moved takes its own data with it.
-    study.set_user_attr(BUDGET, ground.budget)
-    study.set_user_attr(DATA_ROOT, str(root.relative_to(home) if root.is_relative_to(home) else root))
+def _begin(ground: Ground, plan: _Plan) -> Study:
+    study = begin_study(ground, plan.name, plan.space_json)
+    if plan.name != STRUCTURAL and REFERENCE_MS not in study.user_attrs:
+        # Stages compare only in the same unit.
+        study.set_user_attr(REFERENCE_MS, load_study(ground.study_dir, STRUCTURAL).user_attrs[REFERENCE_MS])
     return study
 
 
-def _name_of(genome: Mapping[str, Any]) -> str:
-    return encode(express(genome))
+def _describe(ground: Ground, plans: Sequence[_Plan], studies: Sequence[Study], budget: int) -> None:
+    trained = sum(num_trained(read_records(study)) for study in studies)
+    lines = describe_run(
+        ground.bench,
+        _probed(plans, budget),
+        [(plan.name, plan.space) for plan in plans],
+        budget=budget,
+        trained=trained,
+        check=ground.stop.check,
+    )
+    for line in lines:
+        ground.listener.note(line)
+
+
+def _probed(plans: Sequence[_Plan], budget: int) -> list[DetectorSpec]:
+    """What is timed to tell how long the search takes: the first and the last that it is sure to train."""
+    sure = [spec for plan in plans for spec in plan.spared][:budget]
+    return list(dict.fromkeys((sure[0], sure[-1]))) if sure else []
+
+
+def _search_in_turn(
+    ground: Ground,
+    plans: Sequence[_Plan],
+    studies: Sequence[Study],
+    budget: int,
+    *,
+    worker: int,
+    forced: Sequence[str],
+) -> Outcome:
+    """Search the studies of a stage one after the other, with equal shares of the budget, until it is spent.
+
+    What one of them cannot use, as its space is exhausted, goes to the others. What other stages' studies or parents
+    that are not searched now have trained of stage 2 counts, too.
+    """
+    everyone = modular_studies(ground.study_dir) if len(plans) > 1 or plans[0].name != STRUCTURAL else list(studies)
+    names = [stage_name(study) for study in everyone]
+    mine = {names.index(plan.name): (plan, study) for plan, study in zip(plans, studies, strict=True)}
+    closed = {place for place in range(len(names)) if place not in mine}
+    outcome: Outcome | None = None
+    while True:
+        trained = [num_trained(read_records(study)) for study in everyone]
+        budgets = share_out(budget, trained, closed)
+        place = next((place for place in mine if place not in closed and trained[place] < budgets[place]), None)
+        if place is None:
+            break
+        plan, study = mine[place]
+        listener = PartOfAStage(ground.listener, sum(trained) - trained[place], budget)
+        if plan.name != STRUCTURAL:
+            listener.note(f"around {plan.name.removeprefix(MODULAR_PREFIX)}: {budgets[place]} architectures")
+        outcome = _search(replace(ground, listener=listener), plan, study, budgets[place], worker, forced)
+        if outcome.failed:
+            return outcome
+        if outcome.trained < budgets[place]:  # it can use no more, or others are at it
+            closed.add(place)
+    if outcome is not None and len(everyone) == 1:
+        return outcome
+    if sum(trained) >= budget or outcome is None:
+        around = "" if plans[0].name == STRUCTURAL else f", around {len(everyone)} structures"
+        reason = f"budget reached: {sum(trained)} of {budget} architectures are trained{around}"
+        return Outcome(reason=reason, failed=False, trained=sum(trained))
+    return outcome
+
+
+def _search(
+    ground: Ground, plan: _Plan, study: Study, budget: int, worker: int, forced: Sequence[str]
+) -> Outcome:
+    elsewhere = partial(_elsewhere, ground, plan.name)
+    search_settings = ground.settings.search
+    study.sampler = build_sampler(
+        search_settings,
+        plan.space,
+        num_trials=len(study.get_trials(deepcopy=False)),
+        worker=worker,
+        limits=ground.limits,
+        elsewhere=elsewhere,
+    )
+    with ExitStack() as stack:
+        crew = open_crew(study, ground.study_dir)
+        stack.enter_context(crew.on_duty())
+        objective = Objective(
+            ground.bench,
+            crew,
+            ground.listener,
+            ground.stop,
+            limits=ground.limits,
+            spared=plan.spared,
+            elsewhere=elsewhere,
+            forced=forced,
+        )
+        return search(
+            study,
+            Stage(
+                space=plan.space,
+                baselines=plan.baselines,
+                first=plan.first,
+                population=search_settings.population,
+                elsewhere=elsewhere,
+            ),
+            objective,
+            budget=budget,
+            crew=crew,
+            listener=ground.listener,
+            stop=ground.stop,
+            limits=ground.limits,
+            after_trial=objective.tidy,
+        )
+
+
+def _elsewhere(ground: Ground, name: str) -> list[TrialRecord]:
+    """The trials of all studies of the folder but that of ``name``."""
+    structural = find_study(ground.study_dir, STRUCTURAL)
+    studies = [*([] if structural is None else [structural]), *modular_studies(ground.study_dir)]
+    return [record for study in studies if stage_name(study) != name for record in read_records(study)]
+
+
+def _default_budget(settings: StudySettings, request: Request) -> int:
+    return settings.search.trials if request.stage == "structural" else settings.modular.trials
 
 
 def _cheapest_first(settings: StudySettings, num_classes: int) -> list[DetectorSpec]:
@@ -272,13 +336,7 @@ def _cheapest_first(settings: StudySettings, num_classes: int) -> list[DetectorS
         return count_complexity(detector, long=size.long, short=size.short).multiply_adds
 
     baselines = [decode(arch) for arch in settings.search.baselines]
+    space = StructuralSearchSpace(settings.space.structural)
     for spec in baselines:
-        structural_genome(spec, settings.space.structural)
+        space.genome(spec)
     return sorted(baselines, key=work)
-
-
-def _note_other_versions(study: optuna.Study, listener: Listener) -> None:
-    was, now = study.user_attrs.get(VERSIONS, {}), library_versions()
-    for name in sorted(was.keys() & now.keys()):
-        if was[name] != now[name]:
-            listener.note(f"warning: the study began with {name} {was[name]}; this is {now[name]}")

@@ -16,6 +16,9 @@ from optuna.study import Study
 
 from smnas_optuna.errors import StudyError, shortened
 from smnas_optuna.search.crew import WORKERS, Crew
+from smnas_optuna.search.record import MODULAR_PREFIX
+from smnas_optuna.search.record import STRUCTURAL as STRUCTURAL  # whoever asks for a study names it
+from smnas_optuna.search.request import StageName
 from smnas_optuna.search.storage import (
     DATABASE,
     engine_of,
@@ -26,17 +29,19 @@ from smnas_optuna.search.storage import (
     study_name,
 )
 
-STRUCTURAL = "structural"
 FINGERPRINT = "fingerprint"
 """Study attribute: what the numbers of a study depend on."""
 METRIC_NAMES = ["latency_ms", "mAP"]
 ENDED = "ended"
-"""Study attribute: why the last search that ended did so, and whether that is a failure."""
+"""Study attribute: why the last search of the stage that ended did so, and whether that is a failure; of the studies of
+stage 2 the first has it."""
 FOLDER = "folder"
 """Study attribute: content of ``FOLDER_FILE``, which tells the folder where the workers of a study meet."""
 FOLDER_FILE = "folder.id"
 LONGEST_VALUE = 200
 """Characters of a value that a message shows."""
+TIMED_TOGETHER = "timed_together"
+"""Attribute of the structural study: arch -> latency in ms of the members of both stages' fronts, timed in one run."""
 NEVER_FORCED = "space"
 """The part of a fingerprint that must not differ: Optuna cannot change the choices of a gene."""
 
@@ -82,10 +87,45 @@ def load_study(study_dir: Path, stage: str, sampler: BaseSampler | None = None) 
     """
     study = find_study(study_dir, stage, sampler)
     if study is None:
+        command = stage.partition("/")[0]
         raise StudyError(
-            f"{study_dir}: there is no {stage} study yet", fix=f"start one: smnas {stage} {study_dir} [--data DIR]"
+            f"{study_dir}: there is no {stage} study yet", fix=f"start one: smnas {command} {study_dir} [--data DIR]"
         )
     return study
+
+
+def modular_studies(study_dir: Path) -> list[Study]:
+    """The studies of stage 2 in ``study_dir``, one for each parent, in the order in which they were made.
+
+    Raises:
+        StudyError: If the database is none, or cannot be reached.
+    """
+    if not has_storage(study_dir):
+        return []
+    storage, prefix = open_storage(study_dir), study_name(study_dir, MODULAR_PREFIX)
+    found = sorted((each._study_id, each.study_name) for each in storage.get_all_studies())
+    return [optuna.load_study(study_name=name, storage=storage) for _, name in found if name.startswith(prefix)]
+
+
+def studies_of(study_dir: Path, stage: StageName | None) -> list[Study]:
+    """The studies of ``stage`` in ``study_dir``; None is all that are there, the structural one first.
+
+    Raises:
+        StudyError: If there is none yet, or the database cannot be used.
+    """
+    structural = [] if stage == "modular" else [load_study(study_dir, STRUCTURAL)]
+    modular = [] if stage == "structural" else modular_studies(study_dir)
+    if stage == "modular" and not modular:
+        raise StudyError(
+            f"{study_dir}: there is no modular study yet", fix=f"start one: smnas modular {study_dir} [--data DIR]"
+        )
+    return [*structural, *modular]
+
+
+def ended(study_dir: Path, stage: StageName) -> Mapping[str, Any]:
+    """The reason why the last search of ``stage`` ended, and whether that is a failure: ``reason`` and ``failed``."""
+    how: Mapping[str, Any] = studies_of(study_dir, stage)[0].user_attrs[ENDED]
+    return how
 
 
 def open_crew(study: Study, study_dir: Path) -> Crew:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import optuna
+import numpy as np
 
 from smnas_optuna.arch import (
     BackboneSpec,
@@ -19,44 +19,51 @@ from smnas_optuna.arch.codec import NO_PYRAMID, RPNS, build_head, head_kind, par
 from smnas_optuna.arch.spec import BACKBONE_TOP
 from smnas_optuna.config import StructuralSpace
 from smnas_optuna.errors import ConfigError
-
-Gene = str | int
+from smnas_optuna.search_space.space import Gene, Genome, SearchSpace
 
 PYRAMID, RETINA = "fpn", "retina"
 
 
-def suggest_structural(trial: optuna.Trial, space: StructuralSpace) -> DetectorSpec:
-    """Read one structural-level architecture from ``trial``.
+class StructuralSearchSpace(SearchSpace):
+    """The combinations of stage 1.
 
-    Every parameter is named after the spec field it sets, and every one is asked in every trial: NSGA-II crosses over
-    only what all trials share. Genes that the other choices switch off, such as the width of an RoI head in a one-stage
-    detector, do not reach the spec: they make no second name for the same detector. See :func:`express`.
+    Genes that the other choices switch off, such as the width of an RoI head in a one-stage detector, do not reach the
+    spec: they make no second name for the same detector. See :func:`express`.
     """
-    genome = {name: trial.suggest_categorical(name, choices) for name, choices in gene_choices(space).items()}
-    return express(genome)
 
+    def __init__(self, settings: StructuralSpace) -> None:
+        self.choices = gene_choices(settings)
+        self.size = count_architectures(settings)
 
-def structural_genome(spec: DetectorSpec, space: StructuralSpace) -> dict[str, Gene]:
-    """Return a genome of ``space`` that is read as ``spec``; genes that are switched off take their first choice.
+    def express(self, genome: Genome) -> DetectorSpec:
+        """See :func:`express`."""
+        return express(genome)
 
-    Raises:
-        ConfigError: If the space does not hold ``spec``; names the first gene that it lacks.
-    """
-    if isinstance(spec.backbone, EncodedBackboneSpec):
-        raise ConfigError(
-            f"{encode(spec)} is not in [space.structural]: its backbone is written out block by block",
-            fix=f"take one of {', '.join(space.backbones)}",
-        )
-    active = _active_genes(spec, spec.backbone)
-    genome: dict[str, Gene] = {}
-    for name, choices in gene_choices(space).items():
-        gene = genome[name] = active.get(name, choices[0])
-        if gene not in choices:
+    def genome(self, spec: DetectorSpec) -> Genome:
+        """See :class:`SearchSpace`; genes that are switched off take their first choice."""
+        if isinstance(spec.backbone, EncodedBackboneSpec):
             raise ConfigError(
-                f"{encode(spec)} is not in [space.structural]: {name} {gene!r} is none of its choices",
-                fix=f"add it to the space, or take one of {', '.join(map(str, choices))}",
+                f"{encode(spec)} is not in [space.structural]: its backbone is written out block by block",
+                fix=f"take one of {', '.join(map(str, self.choices['backbone.family']))}",
             )
-    return genome
+        active = _active_genes(spec, spec.backbone)
+        genome: dict[str, Gene] = {}
+        for name, choices in self.choices.items():
+            gene = genome[name] = active.get(name, choices[0])
+            if gene not in choices:
+                raise ConfigError(
+                    f"{encode(spec)} is not in [space.structural]: {name} {gene!r} is none of its choices",
+                    fix=f"add it to the space, or take one of {', '.join(map(str, choices))}",
+                )
+        return genome
+
+    def mutate(self, genome: Genome, random: np.random.Generator) -> Genome:
+        """Move one or two genes to a neighbouring value."""
+        mutable = [name for name, values in self.choices.items() if len(values) > 1]
+        count = min(len(mutable), int(random.integers(1, 3)))
+        for name in random.choice(mutable, count, replace=False):
+            genome = self.step(genome, name, random)
+        return genome
 
 
 def count_architectures(space: StructuralSpace) -> int:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from smnas_optuna.search.interrupt import StopRequest
-from smnas_optuna.search.limit import prune_slow
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.record import TrialRecord, read_records
 from smnas_optuna.search.request import Request
-from smnas_optuna.search.stages import run_structural
+from smnas_optuna.search.slow import prune_slow
+from smnas_optuna.search.stages import run_search
 from smnas_optuna.search.study import STRUCTURAL, load_study
 
 
@@ -83,7 +83,7 @@ def search(study_dir: Path, limit: str) -> list[TrialRecord]:
     lines = [f"{name} = {SMALLER[name]}" if name in SMALLER else line for name, line in zip(names, lines, strict=True)]
     lines.insert(lines.index("[search]") + 1, limit)
     (study_dir / "study.toml").write_text("\n".join(lines))
-    run_structural(Request(study_dir=study_dir, trials=1, device="cpu"), listener=Listener(), stop=StopRequest())
+    run_search(Request(study_dir=study_dir, trials=1, device="cpu"), listener=Listener(), stop=StopRequest())
     return read_records(load_study(study_dir, STRUCTURAL))
 
 
@@ -94,7 +94,7 @@ def test_a_study_prunes_by_its_limit_and_goes_on_without_one(study_dir: Path) ->
     for record in pruned:
         assert str(record.reason).endswith("more than [search] max_seconds_per_trial = 0.001")
         assert (record.estimated_seconds or 0) > 0.001
-        assert set(record.attrs["seconds"]) == {"load", "train", "bookkeeping"}
+        assert set(record.attrs["seconds"]) == {"gate", "load", "train", "bookkeeping"}
         assert not (study_dir / "runs" / str(record.arch) / "weights.safetensors").exists()
     log = (study_dir / "runs" / str(pruned[0].arch) / "train.log").read_text()
     assert f"ended by TrialPruned: {pruned[0].reason}" in log

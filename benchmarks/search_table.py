@@ -1,0 +1,130 @@
+"""Train every architecture of a small space on real data, once: a table that samplers can be replayed on.
+
+    OMP_NUM_THREADS=1 python benchmarks/search_table.py --data DIR [--study benchmarks/search_table]
+
+Writes ``table.csv`` into the study's folder, a row a training, and ``table.json``, what its numbers depend on. Goes on
+where it was stopped. The architectures come in random order, so that a part of the table is a fair sample of it; the
+first few are trained with two more seeds in the end, which says how far AP varies over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from resumable import stored_results
+
+from smnas_optuna.arch import decode, encode
+from smnas_optuna.config import StructuralSpace, load_settings
+from smnas_optuna.data import CachePool
+from smnas_optuna.engine.checkpoint import write_json
+from smnas_optuna.engine.complexity import count_complexity
+from smnas_optuna.engine.device import choose_device, describe_device, library_versions
+from smnas_optuna.engine.evaluate import coco_metrics, detect
+from smnas_optuna.engine.train import EpochReport, Training
+from smnas_optuna.search.bench import Bench
+from smnas_optuna.search.ground import load_data
+from smnas_optuna.search_space.structural import express, gene_choices
+
+RUNGS = (2, 4, 8)
+"""Epochs after which AP is measured; the last is the recipe's."""
+COLUMNS = (
+    *("arch", "seed", "gate_ratio", "latency_ratio", *(f"ap_epoch{epoch}" for epoch in RUNGS)),
+    *("num_params", "multiply_adds", "seconds"),
+)
+REPEATED, SEEDS = 12, 3
+
+
+def main() -> None:
+    """Train what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--study", type=Path, default=Path("benchmarks/search_table"))
+    arguments = parser.parse_args()
+    folder = arguments.study
+    settings = load_settings(folder)
+    _, splits = load_data(folder, arguments.data, settings, lambda *_: None)
+    caches = CachePool(folder / "cache", print)
+    bench = Bench(study_dir=folder, settings=settings, splits=splits, caches=caches, device=choose_device("auto"))
+    about = {
+        "recipe": settings.model_dump(mode="json"),
+        "data": splits.content_hash,
+        "device": describe_device(bench.device),
+        "versions": library_versions(),
+    }
+    stored_results(parser, folder / "table.json", about)
+    write_json(folder / "table.json", {**about, "results": {}})
+    table = folder / "table.csv"
+    done = {(row["arch"], int(row["seed"])) for row in read_table(table)}
+    jobs = [job for job in trainings(settings.space.structural) if job not in done]
+    if not done:
+        table.write_text(",".join(COLUMNS) + "\n")
+    for number, (arch, seed) in enumerate(jobs, start=1):
+        row = measure(bench, arch, seed)
+        with table.open("a", newline="") as file:
+            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
+        print(f"{number} of {len(jobs)}: {json.dumps(row)}", flush=True)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows that are there; one that was cut off as it was written is left out, here and in the file."""
+    if not path.exists():
+        return []
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole)
+    return list(csv.DictReader(whole.splitlines()))
+
+
+def architectures(space: StructuralSpace) -> list[str]:
+    """Every architecture of ``space``, in the order of their names."""
+    choices = gene_choices(space)
+    genomes = (dict(zip(choices, genes, strict=True)) for genes in itertools.product(*choices.values()))
+    return sorted({encode(express(genome)) for genome in genomes})
+
+
+def trainings(space: StructuralSpace) -> Iterator[tuple[str, int]]:
+    """(architecture, seed) of every training, in the order in which they are done."""
+    archs = architectures(space)
+    random.Random(0).shuffle(archs)
+    yield from ((arch, 0) for arch in archs)
+    yield from ((arch, seed) for seed in range(1, SEEDS) for arch in archs[:REPEATED])
+
+
+def measure(bench: Bench, arch: str, seed: int) -> dict[str, object]:
+    """Train once; the row of the table, AP in [0, 1] and latencies as ratios to the reference detector."""
+    start, spec = time.perf_counter(), decode(arch)
+    gate = bench.measure_gate(spec, lambda: None)
+    detector = bench.build(spec, seed)
+    complexity = count_complexity(detector, long=spec.input_size.long, short=spec.input_size.short)
+    aps: dict[str, float] = {}
+
+    def evaluate(report: EpochReport) -> None:
+        if report.epoch in RUNGS:
+            found = detect(detector, bench.val_batches(spec.input_size), bench.splits.val.category_ids)
+            aps[f"ap_epoch{report.epoch}"] = round(coco_metrics(bench.splits.val.ground_truth(), found).ap, 5)
+
+    batches = bench.train_batches(spec.input_size, seed)
+    Training(detector, batches, bench.settings.train, seed=seed).run(on_epoch=evaluate)
+    latency = bench.measure_latency(detector, spec.input_size, lambda: None)
+    return {
+        "arch": arch,
+        "seed": seed,
+        "gate_ratio": round(gate.ratio, 4),
+        "latency_ratio": round(latency.ratio, 4),
+        **aps,
+        "num_params": complexity.num_params,
+        "multiply_adds": complexity.multiply_adds,
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+if __name__ == "__main__":
+    main()

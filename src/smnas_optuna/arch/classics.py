@@ -1,0 +1,57 @@
+"""The classic networks, as the blocks that they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from smnas_optuna.arch.spec import AnyBackboneSpec, EncodedBackboneSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassicNetwork:
+    """What a family of backbones is made of.
+
+    Attributes:
+        block: See :func:`smnas_optuna.models.encoded.build_block`; with ``xbottleneck``, a base width of 64 is the
+            classic 32x4d.
+        depths: Blocks at strides 4, 8, 16 and 32.
+    """
+
+    block: str
+    depths: tuple[int, int, int, int]
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The blocks as a string of stage 2: planes double where the resolution halves."""
+        first, *later = self.depths
+        return ("1" * first, *("2" + "1" * (depth - 1) for depth in later))
+
+
+CLASSICS: Mapping[str, ClassicNetwork] = MappingProxyType(
+    {
+        # He et al. 2016, table 1
+        "resnet18": ClassicNetwork(block="basicblock", depths=(2, 2, 2, 2)),
+        "resnet34": ClassicNetwork(block="basicblock", depths=(3, 4, 6, 3)),
+        "resnet50": ClassicNetwork(block="bottleneck", depths=(3, 4, 6, 3)),
+        "resnet101": ClassicNetwork(block="bottleneck", depths=(3, 4, 23, 3)),
+        # Xie et al. 2017, table 1
+        "resnext50": ClassicNetwork(block="xbottleneck", depths=(3, 4, 6, 3)),
+        "resnext101": ClassicNetwork(block="xbottleneck", depths=(3, 4, 23, 3)),
+        # Sandler et al. 2018, table 2; its first block, at stride 2, is left to the stem
+        "mobilenet_v2": ClassicNetwork(block="inverted", depths=(2, 3, 7, 4)),
+    }
+)
+"""Family -> its blocks; the keys are those of ``BACKBONE_FAMILIES``."""
+
+
+def written_out(backbone: AnyBackboneSpec) -> EncodedBackboneSpec:
+    """``backbone`` block by block: the same kind of block, as many in each stage, the same width.
+
+    It is not the same network: stage 2 has a stem of its own, and MobileNetV2 widens its stages in its own way.
+    """
+    if isinstance(backbone, EncodedBackboneSpec):
+        return backbone
+    classic = CLASSICS[backbone.family]
+    return EncodedBackboneSpec(block=classic.block, width=backbone.width, stages=classic.stages)

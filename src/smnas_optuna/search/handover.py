@@ -1,0 +1,103 @@
+"""From stage 1 to stage 2: which structures are parents, what their searches begin with, and how they share trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from smnas_optuna.arch import DetectorSpec, decode, encode
+from smnas_optuna.arch.classics import written_out
+from smnas_optuna.arch.codec import head_kind
+from smnas_optuna.search.pareto import contributions, reference_point
+from smnas_optuna.search.record import TrialRecord
+from smnas_optuna.search.seeds import derive_seed
+from smnas_optuna.search_space import SearchSpace, encoded
+
+FIRST_PER_PLACE = 3
+"""Mutations of a parent that are at hand for each place in the first generation: pruned ones take none."""
+
+
+def choose_parents(front: Sequence[TrialRecord], count: int, chosen: Sequence[str] = ()) -> list[str]:
+    """Return ``count`` structures along ``front``, ``chosen`` ones first; fewer if the front has fewer.
+
+    The front is cut into ``count`` bands of latency, each as wide as the others on a logarithmic scale. Each band gives
+    the member that the hypervolume would miss most. Bands without a member, or without one whose structure is new, are
+    made up for by those that it would miss most among all that are left. Members that differ only in what stage 2
+    searches anyway are the same structure, and are taken twice only if there is nothing else.
+
+    Args:
+        front: Of the structural study, fastest first.
+        count: Parents in all.
+        chosen: Architectures that are parents already.
+    """
+    missed = dict(
+        zip((str(record.arch) for record in front), contributions(front, reference_point(front)), strict=True)
+    )
+    latencies = {str(record.arch): record.latency_ms or 0.0 for record in front}
+    parents = list(chosen)
+    taken = {structure_of(arch) for arch in parents}
+
+    def take_best(archs: Collection[str]) -> None:
+        new = [arch for arch in archs if structure_of(arch) not in taken]
+        if new and len(parents) < count:
+            best = max(new, key=lambda arch: missed[arch])
+            parents.append(best)
+            taken.add(structure_of(best))
+
+    if not chosen:
+        for band in _bands(latencies, count):
+            take_best(band)
+    for _ in range(count - len(parents)):
+        take_best(latencies)
+    left = sorted((arch for arch in latencies if arch not in parents), key=lambda arch: -missed[arch])
+    return [*parents, *left[: max(0, count - len(parents))]]
+
+
+def structure_of(arch: str) -> tuple[object, ...]:
+    """What stage 2 keeps of a structure: input size, kind of block, levels of the pyramid, RPN and head."""
+    spec = decode(arch)
+    neck = None if spec.neck is None else (spec.neck.min_level, spec.neck.max_level, spec.neck.extra)
+    return spec.input_size, written_out(spec.backbone).block, neck, spec.rpn, head_kind(spec.head)
+
+
+def first_generation(space: SearchSpace, parent: DetectorSpec, population: int, seed: int) -> list[DetectorSpec]:
+    """``parent`` itself, written out block by block, and mutations of it, each another architecture."""
+    random = np.random.default_rng(derive_seed(seed, "first generation", encode(parent)))
+    specs = [encoded(parent)]
+    genome = space.genome(specs[0])
+    wanted = min(FIRST_PER_PLACE * population, space.size)
+    for _ in range(20 * wanted):
+        child = space.express(space.mutate(genome, random))
+        if child not in specs:
+            specs.append(child)
+        if len(specs) == wanted:
+            break
+    return specs
+
+
+def share_out(total: int, trained: Sequence[int], closed: Collection[int] = ()) -> list[int]:
+    """The budget of each study so that all together have ``total``, as equal as can be; the first ones get the rest.
+
+    Args:
+        total: Trained architectures in all.
+        trained: What each study has trained already; none gets less.
+        closed: Places of studies that get no more.
+    """
+    budgets = list(trained)
+    open_places = [place for place in range(len(trained)) if place not in closed]
+    for _ in range(total - sum(trained)):
+        if open_places:
+            budgets[min(open_places, key=lambda place: budgets[place])] += 1
+    return budgets
+
+
+def _bands(latencies: dict[str, float], count: int) -> list[list[str]]:
+    """The architectures by band of latency, the fastest band first; bands are equally wide in its logarithm."""
+    fastest, slowest = (math.log(end(latencies.values(), default=1.0)) for end in (min, max))
+    bands: list[list[str]] = [[] for _ in range(count)]
+    for arch, latency in latencies.items():
+        share = (math.log(latency) - fastest) / ((slowest - fastest) or 1.0)
+        bands[min(count - 1, int(share * count))].append(arch)
+    return bands

@@ -1,0 +1,174 @@
+"""Stage 2: the inside of a structure's modules: its blocks, written out as a string, and its widths."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from smnas_optuna.arch import (
+    DetectorSpec,
+    EncodedBackboneSpec,
+    RetinaHeadSpec,
+    encode,
+)
+from smnas_optuna.arch.classics import written_out
+from smnas_optuna.arch.codec import parse_input_size
+from smnas_optuna.arch.spec import NUM_DOUBLINGS
+from smnas_optuna.config import ModularSpace
+from smnas_optuna.errors import ConfigError
+from smnas_optuna.search_space.space import Gene, Genome, SearchSpace
+from smnas_optuna.search_space.strings import (
+    CHANGES,
+    NUM_CUTS,
+    changed,
+    count_strings,
+    draw_string,
+    places_of,
+    read_string,
+    spread_out,
+    write_string,
+)
+
+WIDTH, DEPTH = "backbone.width", "backbone.depth"
+CUTS = tuple(f"backbone.stage{level}" for level in range(3, 3 + NUM_CUTS))
+DOUBLINGS = tuple(f"backbone.double{number}" for number in range(1, NUM_DOUBLINGS + 1))
+STRING = (DEPTH, *CUTS, *DOUBLINGS)
+CHANGES_A_CHILD = 3
+STEP_PROBABILITY = 0.5
+"""Of a step of the base channels, as in the paper's code; and, as this project has it, of one of the other widths."""
+
+
+def encoded(spec: DetectorSpec) -> DetectorSpec:
+    """``spec`` with its backbone written out; see :func:`smnas_optuna.arch.classics.written_out`."""
+    return replace(spec, backbone=written_out(spec.backbone))
+
+
+class ModularSearchSpace(SearchSpace):
+    """What stage 2 searches around ``parent``: everything that its kinds of block, pyramid, RPN and head allow.
+
+    The parent's own depth and widths are in the space, whatever ``settings`` say.
+
+    Args:
+        settings: Choices.
+        parent: A structure that stage 1 found.
+        input_sizes: Of stage 1, in order; with ``settings.vary_input_size`` the parent's neighbours are choices.
+    """
+
+    def __init__(self, settings: ModularSpace, parent: DetectorSpec, input_sizes: tuple[str, ...] = ()) -> None:
+        parent = encoded(parent)
+        assert isinstance(parent.backbone, EncodedBackboneSpec)
+        self._parent, self._block = parent, parent.backbone.block
+        depth = sum(map(len, parent.backbone.stages))
+        self._min_blocks, self._max_blocks = min(settings.min_blocks, depth), max(settings.max_blocks, depth)
+        neck, head = parent.neck, parent.head
+        self._head_width = None if isinstance(head, RetinaHeadSpec) else head.width
+        sizes: tuple[str, ...] = (str(parent.input_size),)
+        if settings.vary_input_size and sizes[0] in input_sizes:
+            place = input_sizes.index(sizes[0])
+            sizes = input_sizes[max(0, place - 1) : place + 2]
+        widths: dict[str, tuple[Gene, ...]] = {
+            "input_size": sizes,
+            WIDTH: _with(settings.base_channels, parent.backbone.width),
+            "neck.channels": () if neck is None else _with(settings.neck_channels, neck.channels),
+            "head.width": () if self._head_width is None else _with(settings.head_widths, self._head_width),
+        }
+        self._widths = {name: choices for name, choices in widths.items() if choices}
+        positions = tuple(range(self._max_blocks))
+        self.choices: dict[str, tuple[Gene, ...]] = {
+            **self._widths,
+            DEPTH: tuple(range(self._min_blocks, self._max_blocks + 1)),
+            **dict.fromkeys((*CUTS, *DOUBLINGS), positions),
+        }
+        self.size = count_strings(self._min_blocks, self._max_blocks)
+        for choices in self._widths.values():
+            self.size *= len(choices)
+
+    def express(self, genome: Genome) -> DetectorSpec:
+        """See :class:`SearchSpace`; positions are read as :func:`smnas_optuna.search_space.strings.places_of` says."""
+        depth = _number(genome, DEPTH)
+        cuts = places_of([_number(genome, name) for name in CUTS], depth - 1, self._max_blocks)
+        doublings = places_of([_number(genome, name) for name in DOUBLINGS], depth, self._max_blocks)
+        spec = replace(
+            self._parent,
+            input_size=parse_input_size(str(genome["input_size"])),
+            backbone=EncodedBackboneSpec(
+                block=self._block, width=_number(genome, WIDTH), stages=write_string(depth, cuts, doublings)
+            ),
+        )
+        if spec.neck is not None:
+            spec = replace(spec, neck=replace(spec.neck, channels=_number(genome, "neck.channels")))
+        if not isinstance(spec.head, RetinaHeadSpec) and self._head_width is not None:
+            spec = replace(spec, head=replace(spec.head, width=_number(genome, "head.width")))
+        return spec
+
+    def genome(self, spec: DetectorSpec) -> Genome:
+        """See :class:`SearchSpace`."""
+        backbone, head = spec.backbone, spec.head
+        genes: dict[str, object] = {"input_size": str(spec.input_size), WIDTH: backbone.width}
+        genes["neck.channels"] = None if spec.neck is None else spec.neck.channels
+        genes["head.width"] = None if isinstance(head, RetinaHeadSpec) else head.width
+        if isinstance(backbone, EncodedBackboneSpec):
+            genes |= self._string_genes(backbone.stages)
+        genome = {name: gene for name, gene in genes.items() if name in self.choices}
+        for name, choices in self.choices.items():
+            if genome.get(name) not in choices:
+                raise ConfigError(
+                    f"{encode(spec)} is not in the modular space of {encode(self._parent)}: {name} "
+                    f"{genome.get(name)!r} is none of its choices",
+                    fix=f"take one of {', '.join(map(str, choices))}, or add it to [space.modular]",
+                )
+        found: Genome = genome  # type: ignore[assignment]  # every value is one of the choices
+        if self.express(found) != spec:
+            raise ConfigError(
+                f"{encode(spec)} is not in the modular space of {encode(self._parent)}: its parts are of other kinds",
+                fix="stage 2 keeps the kinds of block, pyramid, RPN and head; start another study for other ones",
+            )
+        return found
+
+    def _string_genes(self, stages: tuple[str, ...]) -> dict[str, Gene]:
+        depth, cuts, doublings = read_string(stages)
+        genes: dict[str, Gene] = {DEPTH: depth}
+        genes |= {name: spread_out(cut, depth - 1, self._max_blocks) for name, cut in zip(CUTS, cuts, strict=True)}
+        return genes | {
+            name: spread_out(place, depth, self._max_blocks) for name, place in zip(DOUBLINGS, doublings, strict=True)
+        }
+
+    def mutate(self, genome: Genome, random: np.random.Generator) -> Genome:
+        """The paper's: perhaps a step of the base channels, then three changes of the string; and widths of ours."""
+        mutated = dict(genome)
+        others = [name for name, choices in self._widths.items() if name != WIDTH and len(choices) > 1]
+        for names in ([WIDTH], others):
+            movable = [name for name in names if len(self.choices[name]) > 1]
+            if movable and random.random() < STEP_PROBABILITY:
+                name = movable[random.integers(len(movable))]
+                mutated = self.step(mutated, name, random)
+        backbone = self.express(mutated).backbone
+        assert isinstance(backbone, EncodedBackboneSpec)
+        stages = backbone.stages
+        for _ in range(CHANGES_A_CHILD):
+            kinds = [
+                made
+                for change in CHANGES
+                if (made := changed(stages, change, min_blocks=self._min_blocks, max_blocks=self._max_blocks))
+            ]
+            made = kinds[random.integers(len(kinds))]
+            stages = made[random.integers(len(made))]
+        return {**mutated, **self._string_genes(stages)}
+
+    def draw(self, random: np.random.Generator) -> Genome:
+        """Widths alone, and a string of which each depth is as likely as any other."""
+        return {
+            **super().draw(random),
+            **self._string_genes(draw_string(self._min_blocks, self._max_blocks, random)),
+        }
+
+
+def _with(choices: tuple[int, ...], own: int) -> tuple[int, ...]:
+    return tuple(sorted({*choices, own}))
+
+
+def _number(genome: Genome, name: str) -> int:
+    value = genome[name]
+    assert isinstance(value, int)
+    return value
