@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from smnas_optuna.errors import StudyError
 from smnas_optuna.search.storage import DATABASE, engine_of, explained_disk_errors, storage_url
-from smnas_optuna.search.study import STRUCTURAL, load_study
+from smnas_optuna.search.study import studies_of
 
 HOST = "127.0.0.1"
 """The dashboard asks for no password: nobody else may reach it."""
@@ -103,12 +103,13 @@ def copy_study(study_dir: Path, copy: Path) -> None:
         copy_database(study_dir / DATABASE, copy)
         return
     with explained_disk_errors(study_dir):
-        study = load_study(study_dir, STRUCTURAL)
+        studies = studies_of(study_dir, None)
         fresh = copy.with_name(f"{copy.name}.new")
         fresh.unlink(missing_ok=True)
         storage = RDBStorage(f"sqlite:///{fresh}", engine_kwargs={"poolclass": NullPool})
-        optuna.copy_study(from_study_name=study.study_name, from_storage=study._storage, to_storage=storage)
-        engine_of(study).dispose()
+        for study in studies:
+            optuna.copy_study(from_study_name=study.study_name, from_storage=study._storage, to_storage=storage)
+            engine_of(study).dispose()
     copy_database(fresh, copy)
 
 

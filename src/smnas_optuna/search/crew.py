@@ -70,8 +70,12 @@ class Crew:
             lock.release()
 
     @contextmanager
-    def bury(self, worker: str) -> Iterator[Death | None]:
+    def bury(self, worker: str, *, keep_lock: bool = False) -> Iterator[Death | None]:
         """Look after what ``worker`` has left, alone, while the body runs.
+
+        Args:
+            worker: Its name.
+            keep_lock: Leave its lock, as it may have left more in other studies.
 
         Yields:
             How it ended; None if it is alive, or somebody else is looking after it.
@@ -86,7 +90,8 @@ class Crew:
             return
         try:
             yield "died"
-            file.unlink(missing_ok=True)
+            if not keep_lock:
+                file.unlink(missing_ok=True)
         finally:
             lock.release()
 

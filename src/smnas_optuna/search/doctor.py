@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,7 +25,7 @@ from smnas_optuna.search.objective import CHECKPOINT_FILE, RUNS
 from smnas_optuna.search.placement import DRIVERS
 from smnas_optuna.search.record import read_records
 from smnas_optuna.search.storage import DATABASE, SQLITE_TIMEOUT_S, explained_disk_errors, storage_url
-from smnas_optuna.search.study import STRUCTURAL, find_study, open_crew
+from smnas_optuna.search.study import STRUCTURAL, find_study, modular_studies, open_crew
 
 Level = Literal["fine", "warning", "fault", "mended"]
 LITTLE_DISK = 2**30
@@ -63,17 +63,18 @@ def examine(study_dir: Path | None, *, fix: bool = False) -> Iterator[Finding]:
         if any(finding.level == "fault" for finding in database):
             return
         with explained_disk_errors(study_dir):
-            study = find_study(study_dir, STRUCTURAL)
+            structural = find_study(study_dir, STRUCTURAL)
+            studies = [*([] if structural is None else [structural]), *modular_studies(study_dir)]
     except SmnasError as error:
         first = "" if error.first is None else f" ({error.first})"
         yield Finding(level="fault", what=error.message + first, fix=error.fix)
         return
-    if study is None:
+    if not studies:
         yield Finding(level="fine", what="study: not begun yet")
         return
-    crew = open_crew(study, study_dir)
-    yield from _workers(study, crew, fix=fix)
-    yield from _leftovers(study, crew, study_dir / RUNS, fix=fix)
+    crews = [(study, open_crew(study, study_dir)) for study in studies]
+    yield from _workers(crews, fix=fix)
+    yield from _leftovers(crews, study_dir / RUNS, fix=fix)
 
 
 def _versions() -> Iterator[Finding]:
@@ -148,35 +149,45 @@ def _database(study_dir: Path) -> Iterator[Finding]:
         )
 
 
-def _workers(study: Study, crew: Crew, *, fix: bool) -> Iterator[Finding]:
-    records, claims = read_records(study), crew.claims()
-    alive = {worker for worker in owners(records, crew) | set(crew.lock_files()) if crew.is_alive(worker)}
+def _workers(crews: Sequence[tuple[Study, Crew]], *, fix: bool) -> Iterator[Finding]:
+    """What the workers of all studies do, or have left."""
+    (_, anyone), *_ = crews
+    everybody = set(anyone.lock_files()).union(*(owners(read_records(study), crew) for study, crew in crews))
+    alive = {worker for worker in everybody if anyone.is_alive(worker)}
     yield Finding(level="fine", what=f"workers: {len(alive)} at work{': ' if alive else ''}{', '.join(sorted(alive))}")
-    trials = [record for record in records if record.state == "running" and (record.worker or "") not in alive]
-    orphans = sorted(arch for arch, worker in claims.items() if worker not in alive)
-    locks = [worker for worker in crew.lock_files() if worker not in alive]
-    if not (trials or orphans or locks):
+    trials, claims = [], 0
+    for study, crew in crews:
+        running = [record for record in read_records(study) if record.state == "running"]
+        trials += [f"{r.study} {r.number}" for r in running if (r.worker or "") not in alive]
+        claims += sum(worker not in alive for worker in crew.claims().values())
+    locks = [worker for worker in anyone.lock_files() if worker not in alive]
+    if not (trials or claims or locks):
         return
     what = (
-        f"workers: {len(trials)} trials {[record.number for record in trials]}, {len(orphans)} claims "
+        f"workers: {len(trials)} trials ({', '.join(trials) or 'none'}), {claims} claims "
         f"and {len(locks)} locks of workers that are gone"
     )
     if not fix:
         yield Finding(level="warning", what=what, fix="the next search looks after them; or now: smnas doctor --fix")
         return
     notes: list[str] = []
-    with crew.on_duty():
-        recover_dead_trials(study, crew, _Notes(notes.append))
+    # The locks stay until all studies are looked after: they tell that a worker died.
+    for study, crew in crews:
+        with crew.on_duty():
+            recover_dead_trials(study, crew, _Notes(notes.append), keep_locks=True)
     for worker in locks:
-        with crew.bury(worker):  # takes the lock away
+        with anyone.bury(worker):  # takes the lock away
             pass
     yield Finding(level="mended", what="; ".join([what, *notes]))
 
 
-def _leftovers(study: Study, crew: Crew, runs: Path, *, fix: bool) -> Iterator[Finding]:
-    """Files of attempts that are over: their architecture is settled, or the study does not know it."""
-    records, claimed = read_records(study), crew.claims()
-    open_archs = {record.arch for record in records} - settled_by(records, Limits()).keys()
+def _leftovers(crews: Sequence[tuple[Study, Crew]], runs: Path, *, fix: bool) -> Iterator[Finding]:
+    """Files of attempts that are over: their architecture is settled, or no study knows it."""
+    claimed, open_archs = set[str](), set[str | None]()
+    for study, crew in crews:
+        records = read_records(study)
+        claimed |= crew.claims().keys()
+        open_archs |= {record.arch for record in records} - settled_by(records, Limits()).keys()
     found = [
         file
         for folder in sorted(runs.glob("*"))

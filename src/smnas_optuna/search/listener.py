@@ -55,7 +55,7 @@ class PartOfAStage(Listener):
     Args:
         listener: Hears it.
         done: Unique architectures that the stage's other studies have trained.
-        budget: Unique architectures to train in all of them.
+        budget: Unique architectures that they are to train, those included.
     """
 
     def __init__(self, listener: Listener, done: int, budget: int) -> None:
@@ -64,9 +64,9 @@ class PartOfAStage(Listener):
 
     def trial_started(self, number: int, arch: str, *, why: str, done: int, budget: int) -> None:
         """As :meth:`Listener.trial_started`, of the stage."""
-        self._listener.trial_started(number, arch, why=why, done=self._done + done, budget=self._budget)
+        self._listener.trial_started(number, arch, why=why, done=self._done + done, budget=self._budget + budget)
 
     def trial_ended(self, record: TrialRecord, *, on_front: bool, seconds: float, done: int, budget: int) -> None:
         """As :meth:`Listener.trial_ended`, of the stage."""
-        done = self._done + done
-        self._listener.trial_ended(record, on_front=on_front, seconds=seconds, done=done, budget=self._budget)
+        done, budget = self._done + done, self._budget + budget
+        self._listener.trial_ended(record, on_front=on_front, seconds=seconds, done=done, budget=budget)

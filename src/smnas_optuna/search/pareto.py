@@ -62,6 +62,6 @@ def hypervolume_curve(records: Iterable[TrialRecord], reference: tuple[float, fl
 def contributions(front: Sequence[TrialRecord], reference: tuple[float, float]) -> list[float]:
     """What the hypervolume would lose without each member of ``front``, in its order."""
     whole = hypervolume(points_of(front), reference)
-    return [
-        whole - hypervolume(points_of([other for other in front if other is not member]), reference) for member in front
-    ]
+    without = [[other for other in front if other is not member] for member in front]
+    # Rounding may make a difference of nothing a negative one.
+    return [max(0.0, whole - hypervolume(points_of(others), reference)) for others in without]

@@ -241,16 +241,20 @@ def _search_in_turn(
     names = [stage_name(study) for study in everyone]
     mine = {names.index(plan.name): (plan, study) for plan, study in zip(plans, studies, strict=True)}
     closed = {place for place in range(len(names)) if place not in mine}
+    visited = set[int]()
     outcome: Outcome | None = None
     while True:
         trained = [num_trained(read_records(study)) for study in everyone]
         budgets = share_out(budget, trained, closed)
-        place = next((place for place in mine if place not in closed and trained[place] < budgets[place]), None)
+        # Each is looked into once, whatever it has: a dead worker may have left a trial there.
+        left = [place for place in mine if place not in closed and trained[place] < budgets[place]]
+        place = next(iter([*sorted(mine.keys() - visited), *left]), None)
         if place is None:
             break
+        visited.add(place)
         plan, study = mine[place]
-        listener = PartOfAStage(ground.listener, sum(trained) - trained[place], budget)
-        if plan.name != STRUCTURAL:
+        listener = PartOfAStage(ground.listener, sum(trained) - trained[place], budget - budgets[place])
+        if plan.name != STRUCTURAL and place in left:
             listener.note(f"around {plan.name.removeprefix(MODULAR_PREFIX)}: {budgets[place]} architectures")
         outcome = _search(replace(ground, listener=listener), plan, study, budgets[place], worker, forced)
         if outcome.failed:
