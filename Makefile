@@ -13,7 +13,7 @@ SMNAS := $(BIN)/smnas
 OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS)) --device $(DEVICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help structural front dashboard test test-slow check clean
+.PHONY: help structural modular front dashboard test test-slow check clean
 
 help:  ## show this help
 	@echo "make TARGET [STUDY=$(STUDY)] [DATA=folder] [TRIALS=n] [WORKERS=n] [DEVICE=auto|cpu|cuda]"
@@ -21,6 +21,9 @@ help:  ## show this help
 
 structural: .venv/ready  ## search the structures of STUDY; the same command goes on after anything
 	$(SMNAS) structural "$(STUDY)" $(OPTIONS)
+
+modular: .venv/ready  ## then search inside the modules of its best structures; goes on after anything
+	$(SMNAS) modular "$(STUDY)" $(OPTIONS)
 
 front: .venv/ready  ## show the Pareto front of STUDY, also while a search runs
 	$(SMNAS) front "$(STUDY)"

@@ -20,11 +20,12 @@ import argparse
 import csv
 import math
 import random
+import signal
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,8 +44,8 @@ from smnas_optuna.config import SearchSettings, load_settings
 from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.search.crew import Crew
 from smnas_optuna.search.evolution import build_sampler
-from smnas_optuna.search.gate import find_witnesses, prune_at_gate
-from smnas_optuna.search.interrupt import StopRequest
+from smnas_optuna.search.gate import find_witnesses, prune_dominated
+from smnas_optuna.search.interrupt import Interrupted, StopRequest
 from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import Evaluation, Stage, search
@@ -56,6 +57,8 @@ PERCENTS = (5, 10, 20, 30, 40)
 """Parts of the table's number of architectures after which a search is looked at, in %."""
 STOCK_POPULATION = 20
 NO_PRUNING = Limits(pruning=False)
+PATIENCE = 200
+"""A replay of our loop ends after so many proposals in a row that are known: they cost nothing, but the replay time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +68,6 @@ class Row:
     gate_ratio: float
     latency_ratio: float
     ap: float
-    num_params: int
 
     @property
     def point(self) -> tuple[float, float]:
@@ -187,7 +189,6 @@ def read_table(path: Path) -> Table:
                 gate_ratio=float(line["gate_ratio"]),
                 latency_ratio=float(line["latency_ratio"]),
                 ap=float(line[ap_column]),
-                num_params=int(line["num_params"]),
             )
     repeated = {arch: values for arch, values in aps.items() if len(values) > 1}
     return Table(
@@ -220,7 +221,7 @@ def replay_ours(table: Table, seed: int, *, children: bool = True, pruning: bool
     sampler = build_sampler(settings, table.space, num_trials=0, limits=limits)
     if not children:
         sampler = NSGAIISampler(population_size=settings.population, seed=seed)
-    with alone() as crew:
+    with alone() as crew, suppress(Interrupted):
         search(
             new_study(sampler),
             Stage(space=table.space),
@@ -228,7 +229,7 @@ def replay_ours(table: Table, seed: int, *, children: bool = True, pruning: bool
             budget=table.evaluations(PERCENTS[-1]),
             crew=crew,
             listener=Listener(),
-            stop=StopRequest(),
+            stop=Patience(log),
             limits=limits,
         )
     return log
@@ -289,7 +290,7 @@ def _replay_in_optunas_loop(table: Table, sampler: BaseSampler, limits: Limits) 
         try:
             evaluation = evaluate(table, limits, log, spec, trial)
         except optuna.TrialPruned:
-            study.tell(trial, state=TrialState.FAIL)  # TPE would take PRUNED for a bad result
+            study.tell(trial, state=TrialState.PRUNED)
         else:
             study.tell(trial, [evaluation.latency_ms, evaluation.ap])
     return log
@@ -305,23 +306,35 @@ def evaluate(table: Table, limits: Limits, log: Run, spec: DetectorSpec, trial: 
     if arch not in table.rows:
         raise optuna.TrialPruned("not in the table")
     row = table.rows[arch]
-    store_attrs(trial, {"gate": {"ratio": row.gate_ratio}, "num_params": row.num_params})
-    try:
-        prune_at_gate(
-            trial,
-            spec,
-            gate_ratio=row.gate_ratio,
-            reference_ms=1.0,
-            num_params=row.num_params,
-            known=read_records(trial.study),
-            limits=limits,
-            ap_spread=table.margin,
-        )
-    except optuna.TrialPruned:
-        log.append(Proposal(arch=arch, trained=False))
-        raise
+    store_attrs(trial, {"gate": {"ratio": row.gate_ratio}})
+    if limits.pruning:
+        try:
+            prune_dominated(trial, spec, row.gate_ratio, read_records(trial.study), table.margin)
+        except optuna.TrialPruned:
+            log.append(Proposal(arch=arch, trained=False))
+            raise
     log.append(Proposal(arch=arch, trained=True))
     return Evaluation(latency_ms=row.latency_ratio, ap=row.ap, attrs={})
+
+
+class Patience(StopRequest):
+    """Asks our loop to stop when it keeps proposing what is known.
+
+    Args:
+        log: Gets what is new.
+    """
+
+    def __init__(self, log: Run) -> None:
+        super().__init__()
+        self._log, self._seen, self._left = log, 0, PATIENCE
+
+    def check(self) -> None:
+        """Called by the loop before each proposal."""
+        self._left = PATIENCE if len(self._log) > self._seen else self._left - 1
+        self._seen = len(self._log)
+        if self._left == 0:
+            self.ask(signal.SIGTERM)
+        super().check()
 
 
 def new_study(sampler: BaseSampler | None = None) -> Study:

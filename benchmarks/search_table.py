@@ -25,11 +25,11 @@ from smnas_optuna.config import StructuralSpace, load_settings
 from smnas_optuna.data import CachePool
 from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.engine.complexity import count_complexity
-from smnas_optuna.engine.device import choose_device, describe_device, library_versions
+from smnas_optuna.engine.device import choose_device, library_versions
 from smnas_optuna.engine.evaluate import coco_metrics, detect
 from smnas_optuna.engine.train import EpochReport, Training
 from smnas_optuna.search.bench import Bench
-from smnas_optuna.search.ground import load_data
+from smnas_optuna.search.ground import fingerprint, load_data
 from smnas_optuna.search_space.structural import express, gene_choices
 
 RUNGS = (2, 4, 8)
@@ -46,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--study", type=Path, default=Path("benchmarks/search_table"))
+    parser.add_argument("--backwards", action="store_true", help="from the end: a second process, beside the first")
     arguments = parser.parse_args()
     folder = arguments.study
     settings = load_settings(folder)
@@ -53,34 +54,36 @@ def main() -> None:
     caches = CachePool(folder / "cache", print)
     bench = Bench(study_dir=folder, settings=settings, splits=splits, caches=caches, device=choose_device("auto"))
     about = {
-        "recipe": settings.model_dump(mode="json"),
-        "data": splits.content_hash,
-        "device": describe_device(bench.device),
+        **fingerprint(settings, splits, bench.device),
+        "space": settings.space.structural.model_dump(mode="json"),
         "versions": library_versions(),
     }
     stored_results(parser, folder / "table.json", about)
     write_json(folder / "table.json", {**about, "results": {}})
     table = folder / "table.csv"
+    if table.exists():  # the last row may have been cut off
+        text = table.read_text()
+        table.write_text(text[: text.rfind("\n") + 1])
     done = {(row["arch"], int(row["seed"])) for row in read_table(table)}
-    jobs = [job for job in trainings(settings.space.structural) if job not in done]
+    jobs = list(trainings(settings.space.structural))
     if not done:
         table.write_text(",".join(COLUMNS) + "\n")
-    for number, (arch, seed) in enumerate(jobs, start=1):
+    for arch, seed in reversed(jobs) if arguments.backwards else jobs:
+        if (arch, seed) in done:
+            continue
         row = measure(bench, arch, seed)
         with table.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
-        print(f"{number} of {len(jobs)}: {json.dumps(row)}", flush=True)
+        done = {(row["arch"], int(row["seed"])) for row in read_table(table)}  # another process may fill it, too
+        print(f"{len(done)} of {len(jobs)}: {json.dumps(row)}", flush=True)
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows that are there; one that was cut off as it was written is left out, here and in the file."""
+    """The rows that are there; one that was cut off as it was written is left out."""
     if not path.exists():
         return []
     text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole)
-    return list(csv.DictReader(whole.splitlines()))
+    return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
 
 
 def architectures(space: StructuralSpace) -> list[str]:

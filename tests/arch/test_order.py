@@ -77,7 +77,9 @@ def test_every_detector_contains_itself(spec: DetectorSpec) -> None:
 
 
 @given(st.data(), specs)
-def test_a_larger_detector_contains_a_smaller_one_and_not_the_other_way(data: st.DataObject, spec: DetectorSpec) -> None:
+def test_a_larger_detector_contains_a_smaller_one_and_not_the_other_way(
+    data: st.DataObject, spec: DetectorSpec
+) -> None:
     middle = data.draw(larger(spec))
     largest = data.draw(larger(middle))
 

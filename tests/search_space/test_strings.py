@@ -213,13 +213,11 @@ def test_any_genes_are_read_as_distinct_places_in_order(drawn: tuple[list[int], 
     assert set(places) <= set(range(count))
 
 
-@given(positions(), st.randoms(use_true_random=False))
-def test_the_order_of_the_genes_says_nothing(drawn: tuple[list[int], int, int], random: object) -> None:
+@given(positions())
+def test_the_order_of_the_genes_says_nothing(drawn: tuple[list[int], int, int]) -> None:
     genes, count, most = drawn
 
-    assert {tuple(places_of(order, count, most)) for order in itertools.permutations(genes)} == {
-        tuple(places_of(genes, count, most))
-    }
+    assert len({tuple(places_of(order, count, most)) for order in itertools.permutations(genes)}) == 1
 
 
 @given(positions())

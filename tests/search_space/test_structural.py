@@ -170,7 +170,7 @@ def test_exactly_the_genes_that_are_switched_off_make_no_second_architecture(arc
 def test_an_enqueued_genome_is_suggested() -> None:
     study = optuna.create_study()
     spec = decode("96x64.resnet50-w4.fpn-p3-p5-c8.rpn.fc-w64")
-    study.enqueue_trial(StructuralSearchSpace(SMALL).genome(spec))
+    study.enqueue_trial(dict(StructuralSearchSpace(SMALL).genome(spec)))
 
     assert StructuralSearchSpace(SMALL).suggest(study.ask()) == spec
 

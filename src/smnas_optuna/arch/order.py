@@ -3,59 +3,58 @@
 from __future__ import annotations
 
 from smnas_optuna.arch.classics import CLASSICS
+from smnas_optuna.arch.codec import head_kind
 from smnas_optuna.arch.spec import (
     AnyBackboneSpec,
     BackboneSpec,
-    CascadeHeadSpec,
     DetectorSpec,
     EncodedBackboneSpec,
+    HeadSpec,
     NeckSpec,
     RetinaHeadSpec,
 )
 
 
+def kinds_of(spec: DetectorSpec) -> tuple[object, ...]:
+    """What modules ``spec`` is made of, apart from their sizes: kind of block, pyramid levels, RPN and head."""
+    backbone, neck = spec.backbone, spec.neck
+    block = backbone.block if isinstance(backbone, EncodedBackboneSpec) else CLASSICS[backbone.family].block
+    levels = None if neck is None else (neck.min_level, neck.max_level, neck.extra)
+    return block, levels, spec.rpn, head_kind(spec.head)
+
+
 def contains(big: DetectorSpec, small: DetectorSpec) -> bool:
     """Whether ``big`` has all that ``small`` has: of the same kinds, no stage shallower, nothing narrower.
 
-    The kinds are those of block, pyramid levels, RPN and head; the input is no smaller. Every detector contains itself.
-    A network written out block by block has another stem than a classic one, and never contains it, nor the other way.
+    The input is no smaller, either. Every detector contains itself. A network written out block by block has another
+    stem than a classic one, and never contains it, nor the other way.
     """
     return (
-        big.rpn == small.rpn
+        kinds_of(big) == kinds_of(small)
         and big.input_size.long >= small.input_size.long
         and big.input_size.short >= small.input_size.short
-        and _head_contains(big, small)
-        and _neck_contains(big.neck, small.neck)
+        and _channels(big.neck) >= _channels(small.neck)
+        and _width(big.head) >= _width(small.head)
         and _backbone_contains(big.backbone, small.backbone)
     )
 
 
-def _head_contains(big: DetectorSpec, small: DetectorSpec) -> bool:
-    mine, its = big.head, small.head
-    if type(mine) is not type(its):
-        return False
-    if isinstance(mine, CascadeHeadSpec) and isinstance(its, CascadeHeadSpec) and mine.stages != its.stages:
-        return False
-    if isinstance(mine, RetinaHeadSpec) or isinstance(its, RetinaHeadSpec):
-        return True
-    return (mine.width or 0) >= (its.width or 0)
+def _channels(neck: NeckSpec | None) -> int:
+    return 0 if neck is None else neck.channels
 
 
-def _neck_contains(big: NeckSpec | None, small: NeckSpec | None) -> bool:
-    if big is None or small is None:
-        return big is small
-    kinds = [(neck.min_level, neck.max_level, neck.extra) for neck in (big, small)]
-    return kinds[0] == kinds[1] and big.channels >= small.channels
+def _width(head: HeadSpec) -> int:
+    return 0 if isinstance(head, RetinaHeadSpec) else head.width or 0
 
 
 def _backbone_contains(big: AnyBackboneSpec, small: AnyBackboneSpec) -> bool:
+    """Of two backbones of one kind of block."""
     if isinstance(big, BackboneSpec) and isinstance(small, BackboneSpec):
-        mine, its = CLASSICS[big.family], CLASSICS[small.family]
-        deeper = all(depth >= other for depth, other in zip(mine.depths, its.depths, strict=True))
-        return mine.block == its.block and big.width >= small.width and deeper
+        depths = zip(CLASSICS[big.family].depths, CLASSICS[small.family].depths, strict=True)
+        return big.width >= small.width and all(mine >= its for mine, its in depths)
     if isinstance(big, EncodedBackboneSpec) and isinstance(small, EncodedBackboneSpec):
         stages = zip(stage_planes(big), stage_planes(small), strict=True)
-        return big.block == small.block and big.width >= small.width and all(_covers(*pair) for pair in stages)
+        return big.width >= small.width and all(_covers(*pair) for pair in stages)
     return False
 
 

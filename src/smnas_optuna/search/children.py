@@ -16,7 +16,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from smnas_optuna.arch import encode
-from smnas_optuna.search.limits import Limits
+from smnas_optuna.search.limits import Limits, trained_share
 from smnas_optuna.search.pareto import pareto_front
 from smnas_optuna.search.record import TrialRecord, read_records
 from smnas_optuna.search_space import Genome, SearchSpace
@@ -62,10 +62,11 @@ class ChildGeneration:
         are taken from all trials that are trained by now, so that none comes too late.
         """
         records = read_records(study)
+        share = trained_share(records)
         known = {
             record.arch
             for record in (*records, *self._elsewhere())
-            if record.cached_from is None and not self._limits.reopen(record)
+            if record.cached_from is None and not self._limits.reopen(record, share)
         }
         parents = _Parents(records, {t.number: t.params for t in study.get_trials(deepcopy=False)}, self._population)
         for _ in range(TRIES):

@@ -6,7 +6,7 @@ A *gate latency* is measured on an untrained network whose post-processing does 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 
 import optuna
@@ -21,69 +21,54 @@ NOISE = 0.03
 processes against a reference, gave ratios within 1 %; a gate is a short measurement."""
 
 
-def prune_at_gate(
-    trial: optuna.Trial,
-    spec: DetectorSpec,
-    *,
-    gate_ratio: float,
-    reference_ms: float,
-    num_params: int,
-    known: Sequence[TrialRecord],
-    limits: Limits,
-    ap_spread: float,
-    spared: bool = False,
+def prune_over_budget(
+    trial: optuna.Trial, limits: Limits, *, num_params: int | None = None, latency_ms: float | None = None
 ) -> None:
-    """Raise if ``spec`` need not be trained: it exceeds a limit, or is sure not to come onto the front.
+    """Raise if a detector exceeds a limit, by what is known of it so far.
 
     Args:
-        trial: Gets what was found: ``expected_latency_ms``, and the reasons if it is pruned.
-        spec: The architecture.
-        gate_ratio: Its gate latency, as a ratio to the reference detector's.
-        reference_ms: The reference detector's latency.
-        num_params: Of the detector.
-        known: Trials of all studies of the folder.
+        trial: Gets by how much.
         limits: Those in force.
-        ap_spread: What AP must be higher by to be called higher.
-        spared: Whether it is trained although another detector is sure to be better, to be compared with.
+        num_params: Of the detector.
+        latency_ms: What is expected of it.
 
     Raises:
-        TrialPruned: With the limits that it exceeds, or the two trained architectures that tell.
+        TrialPruned: With the limits that it exceeds.
     """
-    trained = [record for record in known if record.trained and record.gate_ratio is not None]
-    expected_ms = gate_ratio * reference_ms * trained_share(trained, reference_ms)
-    store_attrs(trial, {"expected_latency_ms": expected_ms})
-    violations = limits.violations(latency_ms=expected_ms, num_params=num_params)
-    if violations:
-        store_attrs(trial, {"over_budget": sorted(violations)})
-        store_attrs(trial, {f"violation_{name}": excess for name, excess in violations.items()})
-        values = {"max_latency_ms": f"about {expected_ms:.3g} ms", "max_params": f"{num_params:,} parameters"}
-        allowed = {"max_latency_ms": f"{limits.max_latency_ms:g}" if limits.max_latency_ms else "", "max_params": ""}
-        if limits.max_params is not None:
-            allowed["max_params"] = f"{limits.max_params}"
-        said = [f"{values[name]}, more than [search] {name} = {allowed[name]}" for name in sorted(violations)]
-        raise optuna.TrialPruned("over budget: " + "; ".join(said))
-    if limits.pruning and not spared:
-        witnesses = find_witnesses(spec, gate_ratio, trained, ap_spread)
-        if witnesses is not None:
-            big, fast = witnesses
-            store_attrs(trial, {"dominated_by": [big.arch, fast.arch]})
-            raise optuna.TrialPruned(
-                f"no better than {big.arch} (AP {big.ap:.4f}), which contains it, and slower than {fast.arch} "
-                f"(AP {fast.ap:.4f}; gate latency {fast.gate_ratio:.4f} against {gate_ratio:.4f})"
-            )
+    violations = limits.violations(latency_ms=latency_ms, num_params=num_params)
+    if not violations:
+        return
+    store_attrs(trial, {"over_budget": sorted(violations)})
+    store_attrs(trial, {f"violation_{name}": excess for name, excess in violations.items()})
+    values = {
+        "max_latency_ms": "" if latency_ms is None else f"about {latency_ms:,.2f} ms",
+        "max_params": "" if num_params is None else f"{num_params:,} parameters",
+    }
+    allowed = limits.as_json()
+    said = [f"{values[name]}, more than [search] {name} = {allowed[name]}" for name in sorted(violations)]
+    raise optuna.TrialPruned("over budget: " + "; ".join(said))
 
 
-def trained_share(trained: Iterable[TrialRecord], reference_ms: float) -> float:
-    """The least that a trained detector's latency has been of its gate latency so far; 1 at most, and if none is known.
+def prune_dominated(
+    trial: optuna.Trial, spec: DetectorSpec, gate_ratio: float, known: Iterable[TrialRecord], ap_spread: float
+) -> None:
+    """Raise if ``spec`` cannot come onto the front; see :func:`find_witnesses`.
 
-    A gate latency is mostly too high, and whoever might keep to a limit is trained.
+    Raises:
+        TrialPruned: With the two trained architectures that tell; ``trial`` gets them, too.
     """
-    shares = [(r.latency_ms or 0.0) / ((r.gate_ratio or 1.0) * reference_ms) for r in trained]
-    return min([1.0, *shares])
+    witnesses = find_witnesses(spec, gate_ratio, known, ap_spread)
+    if witnesses is not None:
+        big, fast = witnesses
+        store_attrs(trial, {"dominated_by": [big.arch, fast.arch]})
+        raise optuna.TrialPruned(
+            f"no better than {big.arch} (AP {big.ap:.4f}), which contains it, and slower than {fast.arch} "
+            f"(AP {fast.ap:.4f}; gate latency {fast.gate_ratio:.4f} against {gate_ratio:.4f})"
+        )
 
 
 def find_witnesses(
-    spec: DetectorSpec, gate_ratio: float, trained: Iterable[TrialRecord], ap_spread: float
+    spec: DetectorSpec, gate_ratio: float, known: Iterable[TrialRecord], ap_spread: float
 ) -> tuple[TrialRecord, TrialRecord] | None:
     """The two trained detectors that tell that ``spec`` cannot come onto the front, or None (Li et al., CVPR 2019).
 
@@ -93,11 +78,11 @@ def find_witnesses(
     Args:
         spec: The architecture.
         gate_ratio: Its gate latency, as a ratio to the reference detector's.
-        trained: Trained records with gate latencies.
+        known: Trials; of the trained ones, those without a gate latency are called faster than nothing.
         ap_spread: In [0, 1].
     """
-    trained = list(trained)
-    faster = [record for record in trained if (record.gate_ratio or 0.0) < gate_ratio * (1 - NOISE)]
+    trained = [record for record in known if record.trained]
+    faster = [r for r in trained if r.gate_ratio is not None and r.gate_ratio < gate_ratio * (1 - NOISE)]
     fast = max(faster, key=_ap, default=None)
     if fast is None:
         return None

@@ -8,8 +8,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from smnas_optuna.arch import DetectorSpec, decode, encode
-from smnas_optuna.arch.classics import written_out
-from smnas_optuna.arch.codec import head_kind
+from smnas_optuna.arch.order import kinds_of
 from smnas_optuna.search.pareto import contributions, reference_point
 from smnas_optuna.search.record import TrialRecord
 from smnas_optuna.search.seeds import derive_seed
@@ -58,8 +57,7 @@ def choose_parents(front: Sequence[TrialRecord], count: int, chosen: Sequence[st
 def structure_of(arch: str) -> tuple[object, ...]:
     """What stage 2 keeps of a structure: input size, kind of block, levels of the pyramid, RPN and head."""
     spec = decode(arch)
-    neck = None if spec.neck is None else (spec.neck.min_level, spec.neck.max_level, spec.neck.extra)
-    return spec.input_size, written_out(spec.backbone).block, neck, spec.rpn, head_kind(spec.head)
+    return spec.input_size, *kinds_of(spec)
 
 
 def first_generation(space: SearchSpace, parent: DetectorSpec, population: int, seed: int) -> list[DetectorSpec]:

@@ -18,7 +18,7 @@ from smnas_optuna.errors import DeviceFault, DivergenceError, OutOfMemoryError
 from smnas_optuna.search.crew import Crew
 from smnas_optuna.search.evolution import begin_trial, frozen, join_population, leave_population
 from smnas_optuna.search.interrupt import StopRequest
-from smnas_optuna.search.limits import Limits
+from smnas_optuna.search.limits import Limits, trained_share
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.pareto import pareto_front
 from smnas_optuna.search.record import (
@@ -137,7 +137,7 @@ def search(
             crew.give_back(encode(spec))
         records = read_records(study)
         record = records[trial.number]
-        assert not limits.reopen(record), "it was pruned by another limit, and would be asked for ever"
+        assert not limits.reopen(record, trained_share(records)), "it was pruned by another limit, and asked for ever"
         # As in settled_by: a pruned trial neither lengthens nor ends a row of failures.
         failures = {"failed": failures + 1, "pruned": failures}.get(record.state, 0)
         listener.trial_ended(
@@ -289,9 +289,10 @@ def settled_by(records: Sequence[TrialRecord], limits: Limits) -> dict[str, Tria
     Where so many trials failed in a row that the search ended, the machine may have been at fault rather than they.
     """
     settled: dict[str, TrialRecord] = {}
+    share = trained_share(records)
     row: list[TrialRecord] = []
     for record in records:
-        if not record.settles or limits.reopen(record):
+        if not record.settles or limits.reopen(record, share):
             continue
         settled[str(record.arch)] = record
         if record.state == "pruned":

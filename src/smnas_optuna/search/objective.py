@@ -31,9 +31,9 @@ from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.models import Detector
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.crew import Crew
-from smnas_optuna.search.gate import prune_at_gate
+from smnas_optuna.search.gate import prune_dominated, prune_over_budget
 from smnas_optuna.search.interrupt import Interrupted, StopRequest
-from smnas_optuna.search.limits import Limits
+from smnas_optuna.search.limits import Limits, trained_share
 from smnas_optuna.search.listener import Listener, step_of
 from smnas_optuna.search.loop import Evaluation
 from smnas_optuna.search.pareto import pareto_front
@@ -101,27 +101,15 @@ class Objective:
         if self.forced:
             store_attrs(trial, {"forced": self.forced})
         with run.recorded(), explained_device_faults(bench.device), explained_out_of_memory():
-            with run.phase("gate"):
-                gate = bench.measure_gate(spec, self.stop.check)
-            with run.phase("load"):
-                train_batches = bench.train_batches(spec.input_size, run.seed)
-                val_batches = bench.val_batches(spec.input_size)
             detector = bench.build(spec, run.seed)
             complexity = count_complexity(detector, long=spec.input_size.long, short=spec.input_size.short)
             store_attrs(trial, {**dataclasses.asdict(complexity), "flops": 2 * complexity.multiply_adds})
-            reference_ms = agree_on_reference_ms(trial.study, self.crew, gate.reference_median_ms)
-            store_attrs(trial, {"gate": _json(gate)})
-            prune_at_gate(
-                trial,
-                spec,
-                gate_ratio=gate.ratio,
-                reference_ms=reference_ms,
-                num_params=complexity.num_params,
-                known=[*read_records(trial.study), *self.elsewhere()],
-                limits=self.limits,
-                ap_spread=bench.settings.search.ap_spread,
-                spared=spec in self.spared,
-            )
+            prune_over_budget(trial, self.limits, num_params=complexity.num_params)
+            with run.phase("gate"):
+                reference_ms = self._pass_gate(trial, spec)
+            with run.phase("load"):
+                train_batches = bench.train_batches(spec.input_size, run.seed)
+                val_batches = bench.val_batches(spec.input_size)
             training = Training(
                 detector,
                 train_batches,
@@ -176,6 +164,19 @@ class Objective:
             remove_checkpoint(folder / CHECKPOINT_FILE)
             if record.trained and record.arch not in front and self.bench.settings.search.keep_weights == "front":
                 remove_weights(folder)
+
+    def _pass_gate(self, trial: optuna.Trial, spec: DetectorSpec) -> float:
+        """Prune ``spec`` if what its gate latency tells is enough; return the reference detector's latency, ms."""
+        gate = self.bench.measure_gate(spec, self.stop.check)
+        reference_ms = agree_on_reference_ms(trial.study, self.crew, gate.reference_median_ms)
+        known = [*read_records(trial.study), *self.elsewhere()]
+        gate_ms = gate.ratio * reference_ms
+        expected_ms = gate_ms * trained_share(known)
+        store_attrs(trial, {"gate": _json(gate), "gate_ms": gate_ms, "expected_latency_ms": expected_ms})
+        prune_over_budget(trial, self.limits, latency_ms=expected_ms)
+        if self.limits.pruning and spec not in self.spared:
+            prune_dominated(trial, spec, gate.ratio, known, self.bench.settings.search.ap_spread)
+        return reference_ms
 
     def _train(self, run: _Run, training: Training) -> int:
         """Go on with what an earlier attempt has stored, or begin; return the number of steps that were skipped."""

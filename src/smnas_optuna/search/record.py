@@ -56,8 +56,8 @@ class TrialRecord:
         study: Name of its study in the study folder: ``structural``, or ``modular/<arch>``.
         ended: When it ended; None while it runs.
         gate_ratio: Its latency before training, as a ratio to the reference detector; compares with its like only.
+        gate_ms: The same in ms.
         estimated_seconds: What its training would take, if it was pruned for that.
-        expected_latency_ms: What its latency would be, if it was judged before training.
         over_budget: The limits that it exceeded before training, if it was pruned for that.
         dominated_by: The two trained architectures, ``big`` and ``fast``, that it was pruned for.
         feasible: Whether it keeps to the limits that are in force, as far as is known.
@@ -83,8 +83,8 @@ class TrialRecord:
     study: str
     ended: datetime | None
     gate_ratio: float | None
+    gate_ms: float | None
     estimated_seconds: float | None
-    expected_latency_ms: float | None
     over_budget: tuple[str, ...]
     dominated_by: tuple[str, ...]
     feasible: bool
@@ -155,8 +155,8 @@ def read_record(trial: FrozenTrial, study: str = STRUCTURAL, limits: Limits | No
         study=study,
         ended=trial.datetime_complete,
         gate_ratio=attrs.get("gate", {}).get("ratio"),
+        gate_ms=attrs.get("gate_ms"),
         estimated_seconds=attrs.get("estimated_seconds"),
-        expected_latency_ms=attrs.get("expected_latency_ms"),
         over_budget=tuple(attrs.get("over_budget", ())),
         dominated_by=tuple(attrs.get("dominated_by", ())),
         feasible=not violations,

@@ -270,9 +270,7 @@ def _search_in_turn(
     return outcome
 
 
-def _search(
-    ground: Ground, plan: _Plan, study: Study, budget: int, worker: int, forced: Sequence[str]
-) -> Outcome:
+def _search(ground: Ground, plan: _Plan, study: Study, budget: int, worker: int, forced: Sequence[str]) -> Outcome:
     elsewhere = partial(_elsewhere, ground, plan.name)
     search_settings = ground.settings.search
     study.sampler = build_sampler(

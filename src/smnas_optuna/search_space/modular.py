@@ -14,6 +14,7 @@ from smnas_optuna.arch import (
 )
 from smnas_optuna.arch.classics import written_out
 from smnas_optuna.arch.codec import parse_input_size
+from smnas_optuna.arch.order import kinds_of
 from smnas_optuna.arch.spec import NUM_DOUBLINGS
 from smnas_optuna.config import ModularSpace
 from smnas_optuna.errors import ConfigError
@@ -105,26 +106,24 @@ class ModularSearchSpace(SearchSpace):
     def genome(self, spec: DetectorSpec) -> Genome:
         """See :class:`SearchSpace`."""
         backbone, head = spec.backbone, spec.head
-        genes: dict[str, object] = {"input_size": str(spec.input_size), WIDTH: backbone.width}
-        genes["neck.channels"] = None if spec.neck is None else spec.neck.channels
-        genes["head.width"] = None if isinstance(head, RetinaHeadSpec) else head.width
-        if isinstance(backbone, EncodedBackboneSpec):
-            genes |= self._string_genes(backbone.stages)
-        genome = {name: gene for name, gene in genes.items() if name in self.choices}
-        for name, choices in self.choices.items():
-            if genome.get(name) not in choices:
-                raise ConfigError(
-                    f"{encode(spec)} is not in the modular space of {encode(self._parent)}: {name} "
-                    f"{genome.get(name)!r} is none of its choices",
-                    fix=f"take one of {', '.join(map(str, choices))}, or add it to [space.modular]",
-                )
-        found: Genome = genome  # type: ignore[assignment]  # every value is one of the choices
-        if self.express(found) != spec:
+        if not isinstance(backbone, EncodedBackboneSpec) or kinds_of(spec) != kinds_of(self._parent):
             raise ConfigError(
                 f"{encode(spec)} is not in the modular space of {encode(self._parent)}: its parts are of other kinds",
-                fix="stage 2 keeps the kinds of block, pyramid, RPN and head; start another study for other ones",
+                fix="stage 2 writes the backbone out, and keeps the kinds of block, pyramid, RPN and head",
             )
-        return found
+        active: dict[str, Gene | None] = {"input_size": str(spec.input_size), WIDTH: backbone.width}
+        active["neck.channels"] = None if spec.neck is None else spec.neck.channels
+        active["head.width"] = None if isinstance(head, RetinaHeadSpec) else head.width
+        genome = {name: gene for name, gene in active.items() if gene is not None}
+        depth = sum(map(len, backbone.stages))
+        for name, gene in {**genome, DEPTH: depth}.items():
+            if gene not in self.choices[name]:
+                raise ConfigError(
+                    f"{encode(spec)} is not in the modular space of {encode(self._parent)}: {name} {gene!r} is none of "
+                    "its choices",
+                    fix=f"take one of {', '.join(map(str, self.choices[name]))}",
+                )
+        return {**genome, **self._string_genes(backbone.stages)}
 
     def _string_genes(self, stages: tuple[str, ...]) -> dict[str, Gene]:
         depth, cuts, doublings = read_string(stages)

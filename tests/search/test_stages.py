@@ -1,0 +1,264 @@
+"""Stage 2 from end to end, in this process, after a stage 1 that is run once."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from smnas_optuna.arch import decode, encode
+from smnas_optuna.errors import StudyError
+from smnas_optuna.report.summary import summarize
+from smnas_optuna.search.gate import find_witnesses
+from smnas_optuna.search.interrupt import StopRequest
+from smnas_optuna.search.listener import Listener
+from smnas_optuna.search.loop import Outcome
+from smnas_optuna.search.objective import REFERENCE_MS
+from smnas_optuna.search.pareto import pareto_front
+from smnas_optuna.search.record import MODULAR_PREFIX, TrialRecord, read_records, stage_name
+from smnas_optuna.search.request import Request
+from smnas_optuna.search.stages import plan_search, run_search
+from smnas_optuna.search.study import STRUCTURAL, TIMED_TOGETHER, load_study, modular_studies, studies_of
+from smnas_optuna.search.timing import time_fronts
+from smnas_optuna.search_space import encoded
+
+from ..conftest import TINY_STUDY
+
+pytestmark = pytest.mark.slow
+OTHER, DEEP = "32x32.resnet18-w4.c4.rpn.fc", "32x32.resnet18-w8.fpn-p2-p5-c8.rpn.cascade2-w16"
+
+
+class Notes(Listener):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.budgets: list[tuple[int, int]] = []
+        self.phases: set[str] = set()
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def trial_ended(self, record: TrialRecord, *, on_front: bool, seconds: float, done: int, budget: int) -> None:
+        self.budgets.append((done, budget))
+
+    def step(self, phase: str, done: int, total: int) -> None:
+        self.phases.add(phase)
+
+
+def search(
+    folder: Path,
+    *,
+    trials: int | None = None,
+    num_parents: int | None = None,
+    parents: tuple[str, ...] = (),
+    pruning: bool = True,
+    listener: Listener | None = None,
+) -> Outcome:
+    request = Request(
+        study_dir=folder,
+        stage="modular",
+        trials=trials,
+        num_parents=num_parents,
+        parents=parents,
+        device="cpu",
+        pruning=pruning,
+    )
+    return run_search(request, listener=listener or Listener(), stop=StopRequest())
+
+
+def change(folder: Path, *lines: tuple[str, str]) -> None:
+    text = (folder / "study.toml").read_text()
+    for before, after in lines:
+        assert before in text
+        text = text.replace(before, after)
+    (folder / "study.toml").write_text(text)
+
+
+def trained(folder: Path) -> dict[str, list[TrialRecord]]:
+    """The trained trials of each parent's study."""
+    return {
+        stage_name(study).removeprefix(MODULAR_PREFIX): [record for record in read_records(study) if record.trained]
+        for study in modular_studies(folder)
+    }
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study folder whose stage 1 is over."""
+    folder = tmp_path_factory.mktemp("begun") / "study"
+    folder.mkdir()
+    (folder / "study.toml").write_text(TINY_STUDY)
+    run_search(Request(study_dir=folder, trials=4, device="cpu"), listener=Listener(), stop=StopRequest())
+    return folder
+
+
+@pytest.fixture
+def folder(begun: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(begun, tmp_path / "study"))
+
+
+def test_it_needs_a_structural_study_first(study_dir: Path) -> None:
+    with pytest.raises(StudyError) as caught:
+        search(study_dir)
+
+    assert caught.value.message == (
+        f"{study_dir}: there is no structure yet whose modules could be searched: there is no structural study"
+    )
+    assert caught.value.fix == f"search the structures first: smnas structural {study_dir} [--data DIR]"
+    assert modular_studies(study_dir) == []
+
+
+def test_it_needs_a_trained_structure(study_dir: Path) -> None:
+    change(study_dir, ("[search]\n", "[search]\nmax_params = 1\n"))
+    request = Request(study_dir=study_dir, trials=1, device="cpu")
+    outcome = run_search(request, listener=Listener(), stop=StopRequest())
+    assert (outcome.trained, outcome.failed) == (0, False)
+    count = len(read_records(load_study(study_dir, STRUCTURAL)))
+
+    with pytest.raises(StudyError, match=f"none of its {count} trials is on a front"):
+        search(study_dir)
+
+
+def test_each_parent_gets_its_share_and_begins_with_itself(folder: Path) -> None:
+    listener = Notes()
+
+    outcome = search(folder, trials=5, parents=(DEEP, OTHER), listener=listener)
+
+    found = trained(folder)
+    assert list(found) == [DEEP, OTHER]
+    assert [len(records) for records in found.values()] == [3, 2]
+    assert outcome == Outcome(
+        reason="budget reached: 5 of 5 architectures are trained, around 2 structures", failed=False, trained=5
+    )
+    for parent, records in found.items():
+        assert records[0].arch == encode(encoded(decode(parent)))
+        assert all(not record.baseline and record.generation == 0 for record in records)
+        assert all(record.gate_ratio is not None and record.study == f"modular/{parent}" for record in records)
+    assert listener.budgets == [(done, 5) for done in (1, 2, 3, 4, 5)]
+    assert {"load", "train", "evaluate"} <= listener.phases
+    units = {study.user_attrs[REFERENCE_MS] for study in studies_of(folder, None)}
+    assert len(units) == 1, "stages compare only in the same unit"
+
+
+def test_the_same_command_adds_nothing_and_a_larger_budget_goes_on(folder: Path) -> None:
+    search(folder, trials=2, parents=(DEEP, OTHER))
+    before = trained(folder)
+
+    assert search(folder, trials=2).trained == 2
+    assert trained(folder) == before
+    assert search(folder, trials=3).trained == 3
+    assert [len(records) for records in trained(folder).values()] == [2, 1]
+
+
+def test_other_parents_are_added_and_count_together(folder: Path) -> None:
+    search(folder, trials=1, num_parents=1)
+    (first,) = trained(folder)
+    assert first in [record.arch for record in pareto_front(read_records(load_study(folder, STRUCTURAL)))]
+
+    search(folder, trials=2, parents=(OTHER,))
+    assert [len(records) for records in trained(folder).values()] == [1, 1]
+    assert list(trained(folder)) == [first, OTHER]
+    assert search(folder, trials=2).trained == 2, "whoever names none goes on with all that are there"
+    assert len(trained(folder)) == 2
+
+
+def test_what_numbers_depend_on_is_held_to(folder: Path) -> None:
+    change(folder, ("epochs = 2", "epochs = 3"))
+
+    with pytest.raises(StudyError, match="made with other recipe") as caught:
+        search(folder, trials=1)
+    assert caught.value.first == "recipe.train.epochs was 2, is 3"
+
+
+def test_another_modular_space_is_refused_once_it_has_begun(folder: Path) -> None:
+    change(folder, ("max_blocks = 9", "max_blocks = 10"))
+    search(folder, trials=1, num_parents=1)
+    change(folder, ("max_blocks = 10", "max_blocks = 11"))
+
+    with pytest.raises(StudyError, match="made with other space"):
+        search(folder, trials=1)
+
+
+def test_a_plan_changes_nothing(folder: Path) -> None:
+    listener = Notes()
+
+    request = Request(study_dir=folder, stage="modular", trials=3, device="cpu")
+    plan_search(request, listener=listener, stop=StopRequest())
+
+    text = "\n".join(listener.notes)
+    assert "budget: 3 of them trained from scratch, 2 epochs each; 0 are trained already" in text
+    assert "architectures around 32x32.resnet18-w4" in text
+    assert "5 to 9 blocks of base channels 4, 8 at 32x32" in text
+    assert modular_studies(folder) == []
+
+
+def test_fronts_are_timed_together_once(folder: Path) -> None:
+    search(folder, trials=2)
+    request, listener = Request(study_dir=folder, stage="modular", device="cpu"), Notes()
+    assert not summarize(*studies_of(folder, None)).timed_together
+
+    time_fronts(request, listener=listener, stop=StopRequest())
+
+    summary = summarize(*studies_of(folder, None))
+    members = [record.arch for front in summary.fronts.values() for record in front]
+    timed = load_study(folder, STRUCTURAL).user_attrs[TIMED_TOGETHER]
+    assert summary.timed_together
+    assert set(members) <= timed.keys()
+    assert listener.notes == [f"timing the fronts of both stages again, in one run: {len(timed)} detectors"]
+    assert {record.latency_ms for record in summary.front} <= set(timed.values())
+
+    time_fronts(request, listener=listener, stop=StopRequest())
+    assert len(listener.notes) == 1, "there is nothing new to time"
+
+
+def test_weights_that_are_gone_are_told(folder: Path) -> None:
+    search(folder, trials=1)
+    front = pareto_front(read_records(load_study(folder, STRUCTURAL)))
+    weights = folder / str(front[0].weights) / "weights.safetensors"
+    weights.unlink()
+    listener = Notes()
+
+    request = Request(study_dir=folder, stage="modular", device="cpu")
+    time_fronts(request, listener=listener, stop=StopRequest())
+
+    assert listener.notes[1] == f"{front[0].arch}: cannot be timed again: {weights}: there is no such file"
+    assert not summarize(*studies_of(folder, None)).timed_together
+
+
+def test_limits_prune_before_training_and_are_judged_anew(folder: Path) -> None:
+    change(folder, ("[search]\n", "[search]\nmax_latency_ms = 0.0009765625\n"))
+    search(folder, trials=1, parents=(OTHER,))
+
+    (study,) = modular_studies(folder)
+    first = read_records(study)[0]
+    assert (first.state, first.over_budget, first.epochs_done) == ("pruned", ("max_latency_ms",), 0)
+    assert str(first.reason).startswith("over budget: about ")
+    assert str(first.reason).endswith(" ms, more than [search] max_latency_ms = 0.0009765625")
+    assert first.attrs["violation_max_latency_ms"] > 0
+    assert not any(record.trained for record in read_records(study))
+
+    change(folder, ("max_latency_ms = 0.0009765625", "max_latency_ms = 1e9"))
+    assert search(folder, trials=1, parents=(OTHER,)).trained == 1
+    last = read_records(study)[-1]
+    assert last.arch == first.arch
+    assert study.trials[-1].constraints == {"max_latency_ms": pytest.approx(-1.0, abs=1e-3)}
+    assert last.feasible
+
+
+def test_partial_order_pruning_can_be_switched_off(folder: Path) -> None:
+    # Every detector that is slower than another one and no larger than a third is now ruled out.
+    change(folder, ("[search]\n", "[search]\nap_spread = 0.0\n"))
+    search(folder, trials=6, parents=(OTHER,))
+    (study,) = modular_studies(folder)
+    pruned = [record for record in read_records(study) if record.dominated_by]
+    everyone = [record for each in studies_of(folder, None) for record in read_records(each)]
+    for record in pruned:
+        big, fast = record.dominated_by
+        assert str(record.reason).startswith(f"no better than {big} (AP ")
+        assert f"slower than {fast} (AP " in str(record.reason)
+        known = [other for other in everyone if other.arch in (big, fast) and other.trained]
+        assert record.gate_ratio is not None
+        assert find_witnesses(decode(str(record.arch)), record.gate_ratio, known, 0.0) is not None
+
+    search(folder, trials=7, parents=(OTHER,), pruning=False)
+    assert not any(record.dominated_by for record in read_records(study)[len(read_records(study)) - 1 :])
