@@ -20,12 +20,11 @@ import argparse
 import csv
 import math
 import random
-import signal
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,7 +44,7 @@ from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.search.crew import Crew
 from smnas_optuna.search.evolution import build_sampler
 from smnas_optuna.search.gate import find_witnesses, prune_dominated
-from smnas_optuna.search.interrupt import Interrupted, StopRequest
+from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import Evaluation, Stage, search
@@ -57,8 +56,6 @@ PERCENTS = (5, 10, 20, 30, 40)
 """Parts of the table's number of architectures after which a search is looked at, in %."""
 STOCK_POPULATION = 20
 NO_PRUNING = Limits(pruning=False)
-PATIENCE = 200
-"""A replay of our loop ends after so many proposals in a row that are known: they cost nothing, but the replay time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,7 +218,7 @@ def replay_ours(table: Table, seed: int, *, children: bool = True, pruning: bool
     sampler = build_sampler(settings, table.space, num_trials=0, limits=limits)
     if not children:
         sampler = NSGAIISampler(population_size=settings.population, seed=seed)
-    with alone() as crew, suppress(Interrupted):
+    with alone() as crew:
         search(
             new_study(sampler),
             Stage(space=table.space),
@@ -229,7 +226,7 @@ def replay_ours(table: Table, seed: int, *, children: bool = True, pruning: bool
             budget=table.evaluations(PERCENTS[-1]),
             crew=crew,
             listener=Listener(),
-            stop=Patience(log),
+            stop=StopRequest(),
             limits=limits,
         )
     return log
@@ -315,26 +312,6 @@ def evaluate(table: Table, limits: Limits, log: Run, spec: DetectorSpec, trial: 
             raise
     log.append(Proposal(arch=arch, trained=True))
     return Evaluation(latency_ms=row.latency_ratio, ap=row.ap, attrs={})
-
-
-class Patience(StopRequest):
-    """Asks our loop to stop when it keeps proposing what is known.
-
-    Args:
-        log: Gets what is new.
-    """
-
-    def __init__(self, log: Run) -> None:
-        super().__init__()
-        self._log, self._seen, self._left = log, 0, PATIENCE
-
-    def check(self) -> None:
-        """Called by the loop before each proposal."""
-        self._left = PATIENCE if len(self._log) > self._seen else self._left - 1
-        self._seen = len(self._log)
-        if self._left == 0:
-            self.ask(signal.SIGTERM)
-        super().check()
 
 
 def new_study(sampler: BaseSampler | None = None) -> Study:

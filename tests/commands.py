@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from smnas_optuna.search.record import TrialRecord, read_records
-from smnas_optuna.search.study import STRUCTURAL, find_study
+from smnas_optuna.search.study import STRUCTURAL, find_study, modular_studies
 
 SMNAS = [sys.executable, "-m", "smnas_optuna.cli"]
 PATIENCE = 180
@@ -26,9 +26,9 @@ def smnas(*arguments: str | Path, check: bool = True) -> subprocess.CompletedPro
 
 
 @contextmanager
-def searching(study_dir: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+def searching(study_dir: Path, *options: str, stage: str = STRUCTURAL) -> Iterator[subprocess.Popen[str]]:
     """A search in a process group of its own, all of which is killed when the body is done with it."""
-    command = [*SMNAS, "structural", str(study_dir), "--device", "cpu", *options]
+    command = [*SMNAS, stage, str(study_dir), "--device", "cpu", *options]
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, **pipes, text=True, env=ENVIRONMENT, start_new_session=True) as process:
         try:
@@ -45,17 +45,19 @@ def make_slow(study_dir: Path) -> None:
     (study_dir / "study.toml").write_text(text)
 
 
-def records(study_dir: Path) -> list[TrialRecord]:
-    study = find_study(study_dir, STRUCTURAL)
-    return [] if study is None else read_records(study)
+def records(study_dir: Path, stage: str = STRUCTURAL) -> list[TrialRecord]:
+    """The trials of a stage, study by study."""
+    structural = find_study(study_dir, STRUCTURAL) if stage == STRUCTURAL else None
+    studies = modular_studies(study_dir) if stage != STRUCTURAL else [] if structural is None else [structural]
+    return [record for study in studies for record in read_records(study)]
 
 
-def wait_for_trial(study_dir: Path, process: subprocess.Popen[str], number: int) -> None:
-    """Return while trial ``number`` is being trained."""
+def wait_for_trial(study_dir: Path, process: subprocess.Popen[str], number: int, stage: str = STRUCTURAL) -> None:
+    """Return while trial ``number`` of a stage is being trained."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         assert process.poll() is None, process.stdout and process.stdout.read()
-        found = records(study_dir)
+        found = records(study_dir, stage)
         if len(found) > number and found[number].state == "running" and found[number].arch is not None:
             return
         time.sleep(0.05)

@@ -44,7 +44,7 @@ def test_a_search_from_its_first_command_to_its_front(study_dir: Path) -> None:
         folder = study_dir / "runs" / str(record.arch)
         assert (folder / "train.log").read_text().count(" epoch ") == 2
         assert not (folder / "checkpoint.safetensors").exists()
-        assert set(record.attrs["seconds"]) == {"load", "train", "evaluate", "latency", "bookkeeping"}
+        assert set(record.attrs["seconds"]) == {"gate", "load", "train", "evaluate", "latency", "bookkeeping"}
         assert len(record.attrs["metrics"]) == 12
         assert record.attrs["flops"] == 2 * (record.multiply_adds or 0) > 0
     assert [record.baseline for record in trained[:2]] == [True, True]
@@ -58,6 +58,58 @@ def test_a_search_from_its_first_command_to_its_front(study_dir: Path) -> None:
     assert len(records(study_dir)) == len(trained) + found["trials"]["cached"]
     further = smnas("structural", study_dir, "--device", "cpu", "--trials", "6")
     assert "ended: budget reached: 6 of 6" in further.stdout
+
+
+def test_both_stages_from_the_first_command_to_the_joint_front(study_dir: Path) -> None:
+    refused = smnas("modular", study_dir, "--device", "cpu", check=False)
+    assert refused.returncode == 1
+    assert f"fix: search the structures first: smnas structural {study_dir} [--data DIR]" in refused.stderr
+    smnas("structural", study_dir, "--device", "cpu", "--trials", "3")
+    parents = ["32x32.resnet18-w4.c4.rpn.fc", "64x64.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32"]
+    chosen = [option for parent in parents for option in ("--parent", parent)]
+
+    run = smnas("modular", study_dir, "--device", "cpu", "--workers", "2", "--trials", "4", *chosen)
+
+    assert "ended: budget reached: 4 of 4 architectures are trained, around 2 structures" in run.stdout
+    assert "latencies of both fronts were timed together in one run" in run.stdout
+    found = front(study_dir)
+    assert set(found["fronts"]) == {"structural", "modular"}
+    assert found["timed_together"]
+    areas = found["hypervolume"]
+    assert areas["all"] >= max(areas["structural"], areas["modular"]) > 0
+    assert {member["study"].partition("/")[0] for member in found["front"]} <= {"structural", "modular"}
+    assert (study_dir / "report" / "hypervolume.png").stat().st_size > 10_000
+    mine = records(study_dir, "modular")
+    archs = [record.arch for record in mine if record.trained]
+    assert len(archs) == len(set(archs)) == 4
+    assert {record.study for record in mine} == {f"modular/{parent}" for parent in parents}
+
+    again = smnas("modular", study_dir, "--device", "cpu", "--trials", "4", *chosen)
+    assert "ended: budget reached: 4 of 4" in again.stdout
+    assert records(study_dir, "modular") == mine, "a finished study gets nothing more"
+    assert "timing the fronts" not in again.stdout
+    for stage in ("structural", "modular"):
+        shown = json.loads(smnas("front", study_dir, "--stage", stage, "--format", "json").stdout)
+        assert list(shown["fronts"]) == [stage]
+    assert "fault" not in smnas("doctor", study_dir).stdout
+
+
+def test_killed_in_the_middle_of_stage_2_the_same_command_goes_on(study_dir: Path) -> None:
+    smnas("structural", study_dir, "--device", "cpu", "--trials", "2")
+    options = ("--trials", "4", "--parent", "64x64.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32")
+    with searching(study_dir, *options, stage="modular") as process:
+        wait_for_trial(study_dir, process, 1, "modular")
+    before = records(study_dir, "modular")
+
+    run = smnas("modular", study_dir, "--device", "cpu", *options)
+
+    assert "ended: budget reached: 4 of 4" in run.stdout
+    after = records(study_dir, "modular")
+    assert after[0] == before[0]
+    assert (after[1].state, after[1].reason, after[1].killed) == ("failed", INTERRUPTED, True)
+    assert (after[2].arch, after[2].trained) == (after[1].arch, True)
+    archs = [record.arch for record in after if record.trained]
+    assert len(archs) == len(set(archs)) == 4
 
 
 def test_killed_in_the_middle_the_same_command_goes_on(study_dir: Path) -> None:

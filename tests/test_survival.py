@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from smnas_optuna.search.record import ELSEWHERE, KILLED_TWICE
+from smnas_optuna.search.record import ELSEWHERE, KILLED_TWICE, STRUCTURAL
 
 from .commands import PATIENCE, processes_of, records, searching, smnas, wait_for_trial
 
@@ -25,10 +25,13 @@ pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("SMNAS_KILLS", "30"))
 
 
-def finished(study_dir: Path) -> dict[int, tuple[str, str | None, float | None, float | None]]:
+Finished = dict[tuple[str, int], tuple[str, str | None, float | None, float | None]]
+
+
+def finished(study_dir: Path, stage: str = STRUCTURAL) -> Finished:
     return {
-        record.number: (record.state, record.arch, record.latency_ms, record.ap)
-        for record in records(study_dir)
+        (record.study, record.number): (record.state, record.arch, record.latency_ms, record.ap)
+        for record in records(study_dir, stage)
         if record.state in ("complete", "pruned", "failed")
     }
 
@@ -49,15 +52,18 @@ def wait_until_nobody_works(study_dir: Path) -> None:
         time.sleep(0.1)
 
 
-def test_killed_again_and_again_nothing_is_lost_and_nothing_is_doubled(study_dir: Path) -> None:
+@pytest.mark.parametrize(("stage", "most"), [(STRUCTURAL, KILLS), ("modular", KILLS // 3)])
+def test_killed_again_and_again_nothing_is_lost_and_nothing_is_doubled(study_dir: Path, stage: str, most: int) -> None:
+    if stage != STRUCTURAL:
+        smnas("structural", study_dir, "--device", "cpu", "--trials", "2")
     chance, budget, kills = random.Random(0), 12, 0
-    before: dict[int, tuple[str, str | None, float | None, float | None]] = {}
-    while kills < KILLS:
-        with searching(study_dir, "--workers", "2", "--trials", str(budget)) as process:
+    before: Finished = {}
+    while kills < most:
+        with searching(study_dir, "--workers", "2", "--trials", str(budget), stage=stage) as process:
             # Some are killed as they start, most as they work.
             time.sleep(chance.uniform(0.5, 4) if kills % 5 == 0 else chance.uniform(4, 9))
             victim = ("worker", "supervisor", "group")[kills % 3]
-            while process.poll() is None and kills < KILLS:
+            while process.poll() is None and kills < most:
                 workers = [pid for pid in processes_of(study_dir) if pid != process.pid]
                 with suppress(ProcessLookupError):
                     if victim == "worker" and workers:
@@ -67,7 +73,7 @@ def test_killed_again_and_again_nothing_is_lost_and_nothing_is_doubled(study_dir
                     elif victim == "group":
                         os.killpg(process.pid, signal.SIGKILL)
                 kills += 1
-                now = finished(study_dir)
+                now = finished(study_dir, stage)
                 assert {number: now.get(number) for number in before} == before
                 before = now
                 if victim != "worker":
@@ -78,16 +84,16 @@ def test_killed_again_and_again_nothing_is_lost_and_nothing_is_doubled(study_dir
                 budget += 6  # it ended before it could be killed
         wait_until_nobody_works(study_dir)
 
-    run = smnas("structural", study_dir, "--device", "cpu", "--workers", "2", "--trials", str(budget))
+    run = smnas(stage, study_dir, "--device", "cpu", "--workers", "2", "--trials", str(budget))
 
     assert f"ended: budget reached: {budget} of {budget} architectures are trained" in run.stdout
-    after = finished(study_dir)
+    after = finished(study_dir, stage)
     assert {number: after[number] for number in before} == before
-    assert [record for record in records(study_dir) if record.state == "running"] == []
-    trained = [record.arch for record in records(study_dir) if record.trained]
+    assert [record for record in records(study_dir, stage) if record.state == "running"] == []
+    trained = [record.arch for record in records(study_dir, stage) if record.trained]
     assert len(trained) == len(set(trained)) == budget
     assert {key: times for key, times in told_epochs(study_dir).items() if times > 1} == {}
-    given_up = {record.arch for record in records(study_dir) if record.reason == KILLED_TWICE}
+    given_up = {record.arch for record in records(study_dir, stage) if record.reason == KILLED_TWICE}
     assert len(given_up) < budget / 2
     assert list((study_dir / "runs").glob("*/checkpoint*")) == []
     assert sorted(file.name for file in (study_dir / "workers").iterdir()) == ["folder.id"]

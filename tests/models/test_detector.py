@@ -69,9 +69,7 @@ def _assert_same(found: list[dict[str, Tensor]], expected: list[dict[str, Tensor
 
 def test_every_kind_of_module_is_among_the_archs() -> None:
     specs = [decode(arch) for arch in ARCHS.values()]
-    families = {
-        CLASSICS[spec.backbone.family].block for spec in specs if isinstance(spec.backbone, BackboneSpec)
-    }
+    families = {CLASSICS[spec.backbone.family].block for spec in specs if isinstance(spec.backbone, BackboneSpec)}
 
     assert families == set(BLOCKS)
     assert {spec.backbone.block for spec in specs if isinstance(spec.backbone, EncodedBackboneSpec)} == set(BLOCKS)

@@ -73,11 +73,19 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """Why a search ended, whether that is a failure, and how many unique architectures are trained by now."""
+    """Why a search ended.
+
+    Attributes:
+        reason: For people.
+        failed: Whether that is a failure.
+        trained: Unique architectures that are trained by now.
+        in_others_hands: Whether other workers are at all that is left.
+    """
 
     reason: str
     failed: bool
     trained: int
+    in_others_hands: bool = False
 
 
 def search(
@@ -209,7 +217,7 @@ def why_end(
         )
     if running and (trained + len(running) >= budget or len(settled) + len(running) >= size):
         reason = f"what is left to do is in the hands of others: {len(running)} being trained"
-        return Outcome(reason=reason, failed=False, trained=trained)
+        return Outcome(reason=reason, failed=False, trained=trained, in_others_hands=True)
     return None
 
 

@@ -234,21 +234,21 @@ def _search_in_turn(
 ) -> Outcome:
     """Search the studies of a stage one after the other, with equal shares of the budget, until it is spent.
 
-    What one of them cannot use, as its space is exhausted, goes to the others. What other stages' studies or parents
-    that are not searched now have trained of stage 2 counts, too.
+    What one of them cannot use, as its space is exhausted, goes to the others. Of stage 2 those around parents that are
+    not searched now count, too.
     """
-    everyone = modular_studies(ground.study_dir) if len(plans) > 1 or plans[0].name != STRUCTURAL else list(studies)
+    everyone = list(studies) if plans[0].name == STRUCTURAL else modular_studies(ground.study_dir)
     names = [stage_name(study) for study in everyone]
     mine = {names.index(plan.name): (plan, study) for plan, study in zip(plans, studies, strict=True)}
     closed = {place for place in range(len(names)) if place not in mine}
-    visited = set[int]()
+    visited, busy = set[int](), set[int]()
     outcome: Outcome | None = None
     while True:
         trained = [num_trained(read_records(study)) for study in everyone]
         budgets = share_out(budget, trained, closed)
         # Each is looked into once, whatever it has: a dead worker may have left a trial there.
-        left = [place for place in mine if place not in closed and trained[place] < budgets[place]]
-        place = next(iter([*sorted(mine.keys() - visited), *left]), None)
+        left = [place for place in mine.keys() - closed - busy if trained[place] < budgets[place]]
+        place = next(iter([*sorted(mine.keys() - visited), *sorted(left)]), None)
         if place is None:
             break
         visited.add(place)
@@ -259,7 +259,9 @@ def _search_in_turn(
         outcome = _search(replace(ground, listener=listener), plan, study, budgets[place], worker, forced)
         if outcome.failed:
             return outcome
-        if outcome.trained < budgets[place]:  # it can use no more, or others are at it
+        if outcome.in_others_hands:
+            busy.add(place)
+        elif outcome.trained < budgets[place]:  # it can use no more
             closed.add(place)
     if outcome is not None and len(everyone) == 1:
         return outcome
