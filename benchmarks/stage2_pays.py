@@ -1,0 +1,138 @@
+"""Does stage 2 pay? The same extra trainings spent on stage 2, and on more of stage 1, over three seeds.
+
+    python benchmarks/stage2_pays.py [--study studies/shapes] [--data DIR] [--seeds 3] [--work DIR]
+
+For each seed the structural study is searched as the study file says. Then a copy of it goes on with ``smnas modular``,
+and another copy with as many more trainings of ``smnas structural``. The fronts of all three are timed in one run, and
+their hypervolumes have one reference point. The studies lie under ``--work`` and go on where they were stopped; the
+result is ``benchmarks/stage2_pays.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from smnas_optuna.arch import decode
+from smnas_optuna.config import STUDY_FILE, load_settings
+from smnas_optuna.engine.checkpoint import load_weights, write_json
+from smnas_optuna.engine.device import describe_device, library_versions
+from smnas_optuna.search.bench import Bench
+from smnas_optuna.search.ground import prepare
+from smnas_optuna.search.interrupt import StopRequest
+from smnas_optuna.search.listener import Listener
+from smnas_optuna.search.objective import run_folder
+from smnas_optuna.search.pareto import REFERENCE_SLACK, hypervolume, pareto_front
+from smnas_optuna.search.record import TrialRecord, read_records
+from smnas_optuna.search.request import Request
+from smnas_optuna.search.study import studies_of
+
+WAYS = ("stage 1", "more of stage 1", "stage 2")
+Point = tuple[float, float]
+
+
+def main() -> None:
+    """Search what is missing, time the fronts of each seed, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", type=Path, default=Path("studies/shapes"))
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--work", type=Path, default=Path("studies/.stage2_pays"))
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/stage2_pays.json"))
+    arguments = parser.parse_args()
+    settings = load_settings(arguments.study)
+    budget, extra = settings.search.trials, settings.modular.trials
+    data = [] if arguments.data is None else ["--data", str(arguments.data.resolve())]
+    results: dict[str, dict[str, float]] = {}
+    about: Mapping[str, object] = {}
+    for seed in range(arguments.seeds):
+        first = arguments.work / f"seed{seed}-stage1"
+        begin(arguments.study, first, seed)
+        smnas("structural", first, "--trials", str(budget), *data)
+        folders = {"stage 1": first}
+        for way, command, trials in (
+            ("more of stage 1", "structural", budget + extra),
+            ("stage 2", "modular", extra),
+        ):
+            folders[way] = arguments.work / f"seed{seed}-{way.replace(' ', '-')}"
+            if not folders[way].exists():
+                copy(first, folders[way])
+            smnas(command, folders[way], "--trials", str(trials), *data)
+        bench = prepare(Request(study_dir=first, data_dir=arguments.data), None, Listener(), StopRequest()).bench
+        fronts = {way: time_front(bench, folder) for way, folder in folders.items()}
+        results[str(seed)] = hypervolumes(fronts)
+        print(f"seed {seed}: {results[str(seed)]}", flush=True)
+        about = {
+            "study": arguments.study.name,
+            "trainings": {"stage 1": budget, "extra": extra},
+            "data": bench.splits.content_hash,
+            "recipe": settings.train.model_dump(mode="json"),
+            "device": describe_device(bench.device),
+            "versions": library_versions(),
+        }
+        write_json(arguments.output, {**about, "hypervolumes": results})
+    print(table(results))
+
+
+def begin(study: Path, folder: Path, seed: int) -> None:
+    """Make a study folder with the settings of ``study`` and another seed."""
+    if folder.exists():
+        return
+    folder.mkdir(parents=True)
+    text = (study / STUDY_FILE).read_text()
+    (folder / STUDY_FILE).write_text(text.replace("[search]\n", f"[search]\nseed = {seed}\n", 1))
+
+
+def copy(folder: Path, to: Path) -> None:
+    """Copy a study folder in one piece: whoever finds it finds a whole one."""
+    partial = to.with_name(f"{to.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(folder, partial)
+    partial.rename(to)
+
+
+def smnas(command: str, folder: Path, *options: str) -> None:
+    """Run a command of the package as a user does."""
+    subprocess.run([sys.executable, "-m", "smnas_optuna.cli", command, str(folder), *options], check=True)
+
+
+def front_of(folder: Path) -> list[TrialRecord]:
+    """The front of all stages of a study folder, by the latencies of its trials."""
+    return pareto_front(record for study in studies_of(folder, None) for record in read_records(study))
+
+
+def time_front(bench: Bench, folder: Path) -> list[Point]:
+    """(Ratio to the reference detector, AP) of each member of a front, timed now."""
+    points = []
+    for record in front_of(folder):
+        spec = decode(str(record.arch))
+        detector = bench.build(spec, seed=0)
+        load_weights(run_folder(folder, str(record.arch)), detector)
+        points.append((bench.measure_latency(detector, spec.input_size, lambda: None).ratio, record.ap or 0.0))
+    return points
+
+
+def hypervolumes(fronts: Mapping[str, Sequence[Point]]) -> dict[str, float]:
+    """Of each way, to the same reference point: a tenth slower than the slowest, AP 0."""
+    slowest = max(latency for points in fronts.values() for latency, _ in points)
+    return {way: hypervolume(points, (REFERENCE_SLACK * slowest, 0.0)) for way, points in fronts.items()}
+
+
+def table(results: Mapping[str, Mapping[str, float]]) -> str:
+    """Gain of the hypervolume over stage 1 alone, percent: mean and standard deviation over the seeds."""
+    lines = ["| front of | hypervolume, % over stage 1 alone | sd | each seed |", "| --- | --- | --- | --- |"]
+    for way in WAYS[1:]:
+        gains = [100 * (found[way] / found["stage 1"] - 1) for found in results.values()]
+        sd = statistics.stdev(gains) if len(gains) > 1 else float("nan")
+        each = ", ".join(f"{gain:+.1f}" for gain in gains)
+        lines.append(f"| {way} | {statistics.mean(gains):+.1f} | {sd:.1f} | {each} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
