@@ -49,10 +49,12 @@ def bench(study_dir: Path) -> Bench:
     return Bench(study_dir=study_dir, settings=settings, splits=splits, caches=caches, device=torch.device("cpu"))
 
 
-def make_objective(bench: Bench, listener: Listener | None = None, stop: StopRequest | None = None) -> Objective:
+def make_objective(
+    bench: Bench, listener: Listener | None = None, stop: StopRequest | None = None, limits: Limits | None = None
+) -> Objective:
     """For what needs no other worker."""
     with on_duty() as crew:
-        return Objective(bench, crew, listener or Listener(), stop or StopRequest(), limits=Limits())
+        return Objective(bench, crew, listener or Listener(), stop or StopRequest(), limits=limits or Limits())
 
 
 @pytest.mark.parametrize("name", ["../../etc", "/etc", "", "a/b", LARGE + "/.."])
@@ -80,6 +82,46 @@ def test_an_interrupted_training_is_kept_and_the_next_trial_goes_on_with_it(stud
     log = (checkpoint.parent / "train.log").read_text()
     assert [log.count(f" epoch {number}/2") for number in (1, 2)] == [1, 1]
     assert 0 <= evaluation.ap <= 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "over", "stored"),
+    [(Limits(max_params=1), "max_params", set()), (Limits(max_latency_ms=1e-3), "max_latency_ms", {"gate", "gate_ms"})],
+    ids=["too large", "too slow"],
+)
+def test_what_is_over_budget_is_not_trained(
+    study: optuna.Study, bench: Bench, limits: Limits, over: str, stored: set[str]
+) -> None:
+    study.set_user_attr("reference_ms", 1.0)
+    trial = study.ask()
+
+    with pytest.raises(optuna.TrialPruned, match=f"over budget: .*, more than \\[search\\] {over} = "):
+        make_objective(bench, limits=limits)(decode(SMALL), trial)
+
+    attrs = trial.user_attrs
+    assert attrs["over_budget"] == [over]
+    assert attrs[f"violation_{over}"] > 0
+    assert {"gate", "gate_ms"} & attrs.keys() == stored
+    assert "epochs_done" not in attrs
+    assert not (run_folder(bench.study_dir, SMALL) / CHECKPOINT_FILE).exists()
+
+
+def test_constraints_are_told_once_from_what_it_turned_out_to_be(study: optuna.Study, bench: Bench) -> None:
+    study.set_user_attr("reference_ms", 10.0)
+    trial = study.ask()
+    limits = Limits(max_latency_ms=1e6, max_params=1_000_000)
+
+    evaluation = make_objective(bench, limits=limits)(decode(SMALL), trial)
+    study.tell(trial, [evaluation.latency_ms, evaluation.ap])
+
+    (stored,) = study.trials
+    excess = {
+        "max_latency_ms": evaluation.latency_ms / 1e6 - 1,
+        "max_params": stored.user_attrs["num_params"] / 1e6 - 1,
+    }
+    assert stored.constraints == pytest.approx(excess)
+    assert {name: stored.user_attrs[f"violation_{name}"] for name in excess} == pytest.approx(excess)
+    assert stored.user_attrs["gate"]["num_blocks"] == 3, "the study's number of blocks, as it is below a gate's"
 
 
 @pytest.mark.parametrize(("keep", "left"), [("front", [LARGE]), ("all", [LARGE, SMALL])])

@@ -34,7 +34,6 @@ from smnas_optuna.search_space.strings import (
 WIDTH, DEPTH = "backbone.width", "backbone.depth"
 CUTS = tuple(f"backbone.stage{level}" for level in range(3, 3 + NUM_CUTS))
 DOUBLINGS = tuple(f"backbone.double{number}" for number in range(1, NUM_DOUBLINGS + 1))
-STRING = (DEPTH, *CUTS, *DOUBLINGS)
 CHANGES_A_CHILD = 3
 STEP_PROBABILITY = 0.5
 """Of a step of the base channels, as in the paper's code; and, as this project has it, of one of the other widths."""
