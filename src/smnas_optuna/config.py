@@ -149,6 +149,7 @@ class ModularSpace(Settings):
 
     Attributes:
         base_channels: Of the backbone's stem and first blocks; the others double them up to three times.
+        stems: ``conv3`` is the paper's, ``conv7`` ResNet's; see :class:`smnas_optuna.arch.EncodedBackboneSpec`.
         min_blocks: Blocks of the backbone, at least.
         max_blocks: Blocks of the backbone, at most.
         neck_channels: Widths of the pyramid.
@@ -157,13 +158,14 @@ class ModularSpace(Settings):
     """
 
     base_channels: Choices[Width] = (48, 56, 64, 72)
+    stems: Choices[Literal["conv3", "conv7"]] = ("conv3",)
     min_blocks: Blocks = MIN_BLOCKS
     max_blocks: Blocks = MAX_BLOCKS
     neck_channels: Choices[Width] = (128, 256, 512)
     head_widths: Choices[Width] = (1024,)
     vary_input_size: bool = False
 
-    @field_validator("base_channels", "neck_channels", "head_widths")
+    @field_validator("base_channels", "stems", "neck_channels", "head_widths")
     @classmethod
     def _no_choice_twice(cls, choices: tuple[object, ...]) -> tuple[object, ...]:
         return _without_repeats(choices)

@@ -31,6 +31,7 @@ from smnas_optuna.arch.spec import (
     MIN_BLOCKS,
     MIN_EDGE,
     MIN_LEVELS,
+    STEMS,
 )
 
 widths = st.integers(4, MAX_WIDTH)
@@ -48,7 +49,9 @@ def encoded_backbones(draw: st.DrawFn) -> EncodedBackboneSpec:
     cuts = sorted(draw(st.sets(st.integers(1, count - 1), min_size=3, max_size=3)))
     blocks = "".join("2" if position in doubling else "1" for position in range(count))
     stages = tuple(blocks[start:end] for start, end in itertools.pairwise((0, *cuts, count)))
-    return EncodedBackboneSpec(block=draw(st.sampled_from(BLOCKS)), width=draw(widths), stages=stages)
+    return EncodedBackboneSpec(
+        block=draw(st.sampled_from(BLOCKS)), width=draw(widths), stages=stages, stem=draw(st.sampled_from(STEMS))
+    )
 
 
 backbones = classic_backbones | encoded_backbones()

@@ -250,6 +250,8 @@ def test_the_words_for_people_hold_every_number(spec: DetectorSpec) -> None:
     backbone = spec.backbone
     name = "-".join(backbone.stages) + ")" if isinstance(backbone, EncodedBackboneSpec) else backbone.family
     assert f"{name} with base width {backbone.width}," in words
+    resnets = isinstance(backbone, EncodedBackboneSpec) and backbone.stem == "conv7"
+    assert ("ResNet's stem" in words) == resnets
     neck = spec.neck
     if neck is not None:
         assert f"p{neck.min_level}..p{neck.max_level} with {neck.channels} channels" in words

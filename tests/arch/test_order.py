@@ -68,7 +68,7 @@ def larger_backbones(draw: st.DrawFn, backbone: AnyBackboneSpec) -> AnyBackboneS
             stages[stage] = stages[stage].replace("12", "21", 1)
         elif sum(map(len, stages)) < MAX_BLOCKS:
             stages[stage] = stages[stage][:place] + "1" + stages[stage][place:]
-    return EncodedBackboneSpec(block=backbone.block, width=width, stages=tuple(stages))
+    return EncodedBackboneSpec(block=backbone.block, width=width, stages=tuple(stages), stem=backbone.stem)
 
 
 @given(specs)

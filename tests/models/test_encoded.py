@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from smnas_optuna.arch import BASELINES, BackboneSpec, EncodedBackboneSpec, decode
+from smnas_optuna.arch.classics import written_out
 from smnas_optuna.arch.spec import BLOCKS
 from smnas_optuna.models import build_detector
 from smnas_optuna.models.backbone import build_backbone
@@ -162,3 +163,16 @@ def test_every_block_trains_in_a_detector(block: str) -> None:
 
     missing = [name for name, p in detector.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert missing == []
+
+
+@pytest.mark.parametrize("family", ["resnet18", "resnet50", "resnext50"])
+def test_a_classic_network_written_out_is_the_same_network(family: str) -> None:
+    classic = BackboneSpec(family=family, width=8)
+    outputs = []
+    for spec in (classic, written_out(classic)):
+        torch.manual_seed(0)
+        network = build_backbone(spec, group_norm(4)).eval()
+        outputs.append(network(torch.ones(1, 3, 64, 96).cumsum(dim=-1) / 96))
+
+    for level, feature in outputs[0].items():
+        torch.testing.assert_close(outputs[1][level], feature, rtol=0, atol=0)

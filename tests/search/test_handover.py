@@ -200,6 +200,8 @@ def test_the_first_generation_is_the_parent_written_out_and_others_of_its_space(
 
 def test_the_others_are_a_few_changes_away_from_the_parent() -> None:
     blocks = [arch.split(".")[1].split("-", 2)[2] for arch in generation(A, population=20)]
+    assert blocks[0].startswith("conv7-"), "ResNet's stem"
+    blocks = [text.removeprefix("conv7-") for text in blocks]
 
     assert blocks[0] == "11-21-21-21"
     assert all(abs(len(text) - len(blocks[0])) <= 3 for text in blocks)

@@ -212,3 +212,14 @@ def test_records_are_judged_by_the_limits_of_the_last_run() -> None:
     assert feasible() == [True, False, False, False, True, False]
     study.set_user_attr(LIMITS, Limits(max_seconds=1.0).as_json())
     assert feasible() == [True] * 6
+
+
+def test_other_limits_judge_finished_trials_anew() -> None:
+    study = optuna.create_study(directions=["minimize", "maximize"])
+    study.add_trial(create_trial(values=(10.0, 0.5), user_attrs={"arch": "a", "num_params": 500}))
+    judged = []
+    for limits in (Limits(), Limits(max_latency_ms=9.0), Limits(max_latency_ms=10.0)):
+        study.set_user_attr(LIMITS, limits.as_json())
+        judged.append([record.feasible for _ in range(2) for record in read_records(study)])
+
+    assert judged == [[True, True], [False, False], [True, True]]

@@ -72,7 +72,9 @@ def kinds_of(spec: DetectorSpec) -> tuple[object, ...]:
 def test_a_detector_written_out_differs_in_its_backbone_alone() -> None:
     spec = decode(PARENTS["resnet50"])
 
-    assert encode(encoded(spec)) == "96x72.bottleneck-w8-111-2111-211111-211.fpn-p2-p6-c32-convc5.rpn.cascade3-w64"
+    assert encode(encoded(spec)) == (
+        "96x72.bottleneck-w8-conv7-111-2111-211111-211.fpn-p2-p6-c32-convc5.rpn.cascade3-w64"
+    )
     assert encoded(encoded(spec)) == encoded(spec)
 
 
@@ -118,6 +120,7 @@ def test_kinds_are_the_parents(parent: str) -> None:
             "resnet18",
             {
                 "input_size": ("64x48", "96x72", "128x96"),
+                "backbone.stem": ("conv3", "conv7"),  # the settings' and the parent's
                 "backbone.width": (8, 12, 16),
                 "neck.channels": (16, 24, 32),
                 "head.width": (32, 40, 64),
@@ -128,6 +131,7 @@ def test_kinds_are_the_parents(parent: str) -> None:
             "no pyramid",
             {
                 "input_size": ("64x48", "96x72", "128x96"),
+                "backbone.stem": ("conv3", "conv7"),  # the settings' and the parent's
                 "backbone.width": (8, 12, 16),
                 "backbone.depth": tuple(range(7, 17)),  # as deep as ResNet-50
             },
@@ -136,6 +140,7 @@ def test_kinds_are_the_parents(parent: str) -> None:
             "one-stage",
             {
                 "input_size": ("64x48", "96x72", "128x96"),
+                "backbone.stem": ("conv3", "conv7"),
                 "backbone.width": (8, 16),
                 "neck.channels": (16, 24, 32),
                 "backbone.depth": (7, 8, 9),
@@ -169,7 +174,7 @@ def test_the_input_may_be_the_next_size_of_stage_1(parent: str, vary: bool, size
     space = ModularSearchSpace(settings, decode(f"{parent}.resnet18-w8.c4.rpn.fc"), SIZES)
 
     assert space.choices["input_size"] == sizes
-    assert space.size == len(sizes) * 2 * count_strings(7, 9)
+    assert space.size == len(sizes) * 2 * 2 * count_strings(7, 9), "two stems, two widths"
 
 
 def distinct(space: ModularSearchSpace) -> set[DetectorSpec]:
@@ -206,12 +211,12 @@ def test_the_size_is_that_of_an_enumeration(parent: str, deepest: int) -> None:
 
 
 def test_the_papers_space_has_as_many_backbones_as_published() -> None:
-    parent = decode("1333x800.resnet50-w64.c4.rpn.fc")
+    parent = decode("1333x800.bottleneck-w64-11-21-21-21.c4.rpn.fc")
 
     assert ModularSearchSpace(ModularSpace(), parent).size == 829_669_616
-    assert ModularSearchSpace(ModularSpace(max_blocks=15), decode("800x600.resnet18-w64.c4.ga.fc")).size == 1_625_712
-    assert ModularSearchSpace(ModularSpace(), encoded(decode(PARENTS["resnet18"]))).size == (
-        829_669_616 // 4 * 5 * 4 * 2  # with its own three widths
+    assert ModularSearchSpace(ModularSpace(max_blocks=15), parent).size == 1_625_712
+    assert ModularSearchSpace(ModularSpace(), decode(PARENTS["resnet18"])).size == (
+        829_669_616 // 4 * 5 * 4 * 2 * 2  # with its own three widths and its stem
     )
 
 
@@ -304,6 +309,7 @@ def test_genes_are_named_after_the_spec_fields_or_the_parts_of_the_string_that_t
     space = space_of(PARENTS["resnet18"])
     genome: Genome = {
         "input_size": "64x48",
+        "backbone.stem": "conv3",
         "backbone.width": 16,
         "neck.channels": 16,
         "head.width": 64,

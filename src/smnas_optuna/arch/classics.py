@@ -49,9 +49,11 @@ CLASSICS: Mapping[str, ClassicNetwork] = MappingProxyType(
 def written_out(backbone: AnyBackboneSpec) -> EncodedBackboneSpec:
     """``backbone`` block by block: the same kind of block, as many in each stage, the same width.
 
-    It is not the same network: stage 2 has a stem of its own, and MobileNetV2 widens its stages in its own way.
+    A ResNet or ResNeXt stays the same network, with its own stem; MobileNetV2, which widens its stages in another way
+    and has a stem of its own, does not.
     """
     if isinstance(backbone, EncodedBackboneSpec):
         return backbone
     classic = CLASSICS[backbone.family]
-    return EncodedBackboneSpec(block=classic.block, width=backbone.width, stages=classic.stages)
+    stem = "conv3" if backbone.family == "mobilenet_v2" else "conv7"
+    return EncodedBackboneSpec(block=classic.block, width=backbone.width, stages=classic.stages, stem=stem)

@@ -4,7 +4,8 @@
 p2..p5 with 64 channels, an RPN and a 2-FC head of width 256. What each module may also be:
 
 - backbone: written out block by block, ``basicblock-w56-121-211-1111-12111`` has base channels 56, a new resolution at
-  each hyphen, and a ``2`` for each block that doubles the planes;
+  each hyphen, and a ``2`` for each block that doubles the planes; ``basicblock-w64-conv7-11-21-21-21`` has the stem of
+  ResNet, and is ResNet-18;
 - neck: ``fpn-p2-p6-c64`` max-pools p6, ``fpn-p2-p6-c64-convc5`` and ``-convp5`` convolve it from c5 or p5; ``c4`` is no
   pyramid;
 - RPN: ``ga`` is one with Guided Anchoring, ``none`` belongs to the one-stage head;
@@ -19,6 +20,7 @@ import re
 from smnas_optuna.arch.spec import (
     BACKBONE_TOP,
     BLOCKS,
+    STEMS,
     AnyBackboneSpec,
     AnyRpnSpec,
     BackboneSpec,
@@ -126,7 +128,8 @@ def describe(spec: DetectorSpec) -> str:
     """Return the architecture in words, for people."""
     backbone = spec.backbone
     if isinstance(backbone, EncodedBackboneSpec):
-        name = f"{len(''.join(backbone.stages))} blocks ({backbone.block} {'-'.join(backbone.stages)})"
+        stem = "" if backbone.stem == STEMS[0] else "ResNet's stem, "
+        name = f"{len(''.join(backbone.stages))} blocks ({stem}{backbone.block} {'-'.join(backbone.stages)})"
     else:
         name = backbone.family
     return (
@@ -157,14 +160,18 @@ def _describe_head(spec: DetectorSpec) -> str:
 
 def _encode_backbone(backbone: AnyBackboneSpec) -> str:
     if isinstance(backbone, EncodedBackboneSpec):
-        return "-".join((backbone.block, f"w{backbone.width}", *backbone.stages))
+        stem = () if backbone.stem == STEMS[0] else (backbone.stem,)
+        return "-".join((backbone.block, f"w{backbone.width}", *stem, *backbone.stages))
     return f"{backbone.family}-w{backbone.width}"
 
 
 def _parse_backbone(text: str) -> AnyBackboneSpec:
     if text.partition("-")[0] in BLOCKS:
-        block, width, stages = _match(r"([a-z]+)-w(\d{1,5})-([12-]+)", text, "backbone", "basicblock-w64-11-21-21-21")
-        return EncodedBackboneSpec(block=block, width=int(width), stages=tuple(stages.split("-")))
+        pattern = r"([a-z]+)-w(\d{1,5})(-conv7|)-([12-]+)"
+        block, width, stem, stages = _match(pattern, text, "backbone", "basicblock-w64-11-21-21-21")
+        return EncodedBackboneSpec(
+            block=block, width=int(width), stages=tuple(stages.split("-")), stem=stem.removeprefix("-") or STEMS[0]
+        )
     family, width = _match(r"([a-z0-9_]+)-w(\d{1,5})", text, "backbone", "resnet18-w16")
     return BackboneSpec(family=family, width=int(width))
 

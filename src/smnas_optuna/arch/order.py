@@ -26,8 +26,8 @@ def kinds_of(spec: DetectorSpec) -> tuple[object, ...]:
 def contains(big: DetectorSpec, small: DetectorSpec) -> bool:
     """Whether ``big`` has all that ``small`` has: of the same kinds, no stage shallower, nothing narrower.
 
-    The input is no smaller, either. Every detector contains itself. A network written out block by block has another
-    stem than a classic one, and never contains it, nor the other way.
+    The input is no smaller, either, and the stem the same. Every detector contains itself. Of a classic network and one
+    that is written out block by block neither contains the other.
     """
     return (
         kinds_of(big) == kinds_of(small)
@@ -54,7 +54,7 @@ def _backbone_contains(big: AnyBackboneSpec, small: AnyBackboneSpec) -> bool:
         return big.width >= small.width and all(mine >= its for mine, its in depths)
     if isinstance(big, EncodedBackboneSpec) and isinstance(small, EncodedBackboneSpec):
         stages = zip(stage_planes(big), stage_planes(small), strict=True)
-        return big.width >= small.width and all(_covers(*pair) for pair in stages)
+        return big.stem == small.stem and big.width >= small.width and all(_covers(*pair) for pair in stages)
     return False
 
 

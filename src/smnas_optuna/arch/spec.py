@@ -16,6 +16,7 @@ BACKBONE_FAMILIES = (
     "mobilenet_v2",
 )
 BLOCKS = ("basicblock", "bottleneck", "xbottleneck", "inverted")
+STEMS = ("conv3", "conv7")
 NUM_STAGES, NUM_DOUBLINGS = 4, 3
 MIN_BLOCKS, MAX_BLOCKS = 5, 35
 """What a string of the paper's stage 2 has: stages, blocks that double the width, and blocks in all."""
@@ -75,14 +76,17 @@ class EncodedBackboneSpec:
         width: Base channels: of the stem and of the planes of the first blocks.
         stages: Four strings, at strides 4, 8, 16 and 32: a ``1`` for each block that keeps its planes and a ``2`` for
             each that doubles them. There are 3 doublings, and 5 to 35 blocks.
+        stem: One of ``STEMS``: the paper's two 3x3 convolutions of stride 2, or ResNet's 7x7 convolution and max-pool.
     """
 
     block: str
     width: int
     stages: tuple[str, ...]
+    stem: str = "conv3"
 
     def __post_init__(self) -> None:
         _check_choice("block", self.block, BLOCKS)
+        _check_choice("stem", self.stem, STEMS)
         _check_width("backbone", self.width, 4)
         blocks = "".join(self.stages)
         if not (

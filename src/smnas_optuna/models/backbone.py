@@ -19,7 +19,7 @@ def build_backbone(spec: AnyBackboneSpec, norm: Norm) -> Backbone:
         norm: Makes the norm layer for a number of channels; one follows every convolution.
     """
     if isinstance(spec, EncodedBackboneSpec):
-        return EncodedBackbone(spec.block, spec.width, spec.stages, norm)
+        return EncodedBackbone(spec.block, spec.width, spec.stages, norm, spec.stem)
     if spec.family == "mobilenet_v2":
         return MobileNetV2(spec.width, norm)
     return ResNet(CLASSICS[spec.family], spec.width, norm)

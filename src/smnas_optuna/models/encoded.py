@@ -16,7 +16,7 @@ INVERTED_EXPANSION = 6
 
 
 class EncodedBackbone(nn.Module):
-    """A stem of two 3x3 convolutions of stride 2, and four stages of one kind of block at strides 4, 8, 16 and 32.
+    """A stem of stride 4, and four stages of one kind of block at strides 4, 8, 16 and 32.
 
     The first block of each stage but the first has stride 2; doubling the planes does not depend on that. A shortcut
     is a projection wherever the stride is not 1 or the channels change.
@@ -24,17 +24,16 @@ class EncodedBackbone(nn.Module):
     Args:
         block: ``basicblock``, ``bottleneck``, ``xbottleneck`` (base / 2 groups, inner width of 2 x planes) or
             ``inverted``.
-        width: Base channels; the stem has half of them, then all.
+        width: Base channels, of the stem and of the planes of the first blocks.
         stages: For each stage a ``1`` for each block that keeps its planes and a ``2`` for each that doubles them.
         norm: Makes the norm layer for a number of channels.
+        stem: ``conv3``, two 3x3 convolutions of stride 2 with half of the base channels and all of them, as in the
+            paper's code; or ``conv7``, ResNet's 7x7 convolution of stride 2 and max-pool.
     """
 
-    def __init__(self, block: str, width: int, stages: Sequence[str], norm: Norm) -> None:
+    def __init__(self, block: str, width: int, stages: Sequence[str], norm: Norm, stem: str = "conv3") -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            Conv2dNormActivation(3, width // 2, stride=2, norm_layer=norm),
-            Conv2dNormActivation(width // 2, width, stride=2, norm_layer=norm),
-        )
+        self.stem = _classic_stem(width, norm) if stem == "conv7" else _paper_stem(width, norm)
         built, self.out_channels = build_stages(block, width, stages, norm)
         for level, stage in enumerate(built, start=2):
             self.add_module(f"stage{level}", stage)
@@ -47,6 +46,20 @@ class EncodedBackbone(nn.Module):
     def take_last_stage(self) -> nn.Module:
         """The stage that gives c5: Tensor[B, C, H, W] -> Tensor[B, C', H / 2, W / 2]; this network loses it."""
         return take_stage(self, self.stages, "c5")
+
+
+def _paper_stem(width: int, norm: Norm) -> nn.Sequential:
+    return nn.Sequential(
+        Conv2dNormActivation(3, width // 2, stride=2, norm_layer=norm),
+        Conv2dNormActivation(width // 2, width, stride=2, norm_layer=norm),
+    )
+
+
+def _classic_stem(width: int, norm: Norm) -> nn.Sequential:
+    return nn.Sequential(
+        Conv2dNormActivation(3, width, kernel_size=7, stride=2, norm_layer=norm),
+        nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
+    )
 
 
 def run_stages(network: nn.Module, stages: Mapping[str, str], x: Tensor) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import optuna
 from optuna.study import Study
@@ -33,6 +34,10 @@ _STATES: dict[TrialState, State] = {
     TrialState.FAIL: "failed",
     TrialState.WAITING: "waiting",
 }
+
+
+_FINISHED: WeakKeyDictionary[Study, tuple[Limits, dict[int, TrialRecord]]] = WeakKeyDictionary()
+"""Records that cannot change any more, and the limits that judged them: a search reads all of them each time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +128,17 @@ def store_attrs(trial: optuna.Trial, attrs: Mapping[str, Any]) -> None:
 def read_records(study: Study) -> list[TrialRecord]:
     """Return all trials of ``study`` in the order of their numbers, judged by the limits of its last run."""
     limits, name = Limits.stored(study.user_attrs), stage_name(study)
-    return [read_record(trial, name, limits) for trial in study.get_trials(deepcopy=False)]
+    before, finished = _FINISHED.get(study, (limits, {}))
+    if before != limits:
+        finished = {}
+    _FINISHED[study] = limits, finished
+    records = []
+    for trial in study.get_trials(deepcopy=False):
+        record = finished.get(trial.number) or read_record(trial, name, limits)
+        if trial.state.is_finished():
+            finished[trial.number] = record
+        records.append(record)
+    return records
 
 
 def stage_name(study: Study) -> str:

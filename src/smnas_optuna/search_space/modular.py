@@ -15,7 +15,7 @@ from smnas_optuna.arch import (
 from smnas_optuna.arch.classics import written_out
 from smnas_optuna.arch.codec import parse_input_size
 from smnas_optuna.arch.order import kinds_of
-from smnas_optuna.arch.spec import NUM_DOUBLINGS
+from smnas_optuna.arch.spec import NUM_DOUBLINGS, STEMS
 from smnas_optuna.config import ModularSpace
 from smnas_optuna.errors import ConfigError
 from smnas_optuna.search_space.space import Gene, Genome, SearchSpace
@@ -31,12 +31,13 @@ from smnas_optuna.search_space.strings import (
     write_string,
 )
 
-WIDTH, DEPTH = "backbone.width", "backbone.depth"
+STEM, WIDTH, DEPTH = "backbone.stem", "backbone.width", "backbone.depth"
 CUTS = tuple(f"backbone.stage{level}" for level in range(3, 3 + NUM_CUTS))
 DOUBLINGS = tuple(f"backbone.double{number}" for number in range(1, NUM_DOUBLINGS + 1))
 CHANGES_A_CHILD = 3
 STEP_PROBABILITY = 0.5
-"""Of a step of the base channels, as in the paper's code; and, as this project has it, of one of the other widths."""
+"""Of a step of the base channels, as in the paper's code; and, as this project has it, of the stem or one of the other
+widths."""
 
 
 def encoded(spec: DetectorSpec) -> DetectorSpec:
@@ -47,7 +48,7 @@ def encoded(spec: DetectorSpec) -> DetectorSpec:
 class ModularSearchSpace(SearchSpace):
     """What stage 2 searches around ``parent``: everything that its kinds of block, pyramid, RPN and head allow.
 
-    The parent's own depth and widths are in the space, whatever ``settings`` say.
+    The parent's own stem, depth and widths are in the space, whatever ``settings`` say.
 
     Args:
         settings: Choices.
@@ -69,6 +70,7 @@ class ModularSearchSpace(SearchSpace):
             sizes = input_sizes[max(0, place - 1) : place + 2]
         widths: dict[str, tuple[Gene, ...]] = {
             "input_size": sizes,
+            STEM: tuple(stem for stem in STEMS if stem in (*settings.stems, parent.backbone.stem)),
             WIDTH: _with(settings.base_channels, parent.backbone.width),
             "neck.channels": () if neck is None else _with(settings.neck_channels, neck.channels),
             "head.width": () if self._head_width is None else _with(settings.head_widths, self._head_width),
@@ -93,7 +95,10 @@ class ModularSearchSpace(SearchSpace):
             self._parent,
             input_size=parse_input_size(str(genome["input_size"])),
             backbone=EncodedBackboneSpec(
-                block=self._block, width=_number(genome, WIDTH), stages=write_string(depth, cuts, doublings)
+                block=self._block,
+                width=_number(genome, WIDTH),
+                stages=write_string(depth, cuts, doublings),
+                stem=str(genome[STEM]),
             ),
         )
         if spec.neck is not None:
@@ -110,7 +115,8 @@ class ModularSearchSpace(SearchSpace):
                 f"{encode(spec)} is not in the modular space of {encode(self._parent)}: its parts are of other kinds",
                 fix="stage 2 writes the backbone out, and keeps the kinds of block, pyramid, RPN and head",
             )
-        active: dict[str, Gene | None] = {"input_size": str(spec.input_size), WIDTH: backbone.width}
+        active: dict[str, Gene | None] = {"input_size": str(spec.input_size)}
+        active |= {STEM: backbone.stem, WIDTH: backbone.width}
         active["neck.channels"] = None if spec.neck is None else spec.neck.channels
         active["head.width"] = None if isinstance(head, RetinaHeadSpec) else head.width
         genome = {name: gene for name, gene in active.items() if gene is not None}
