@@ -43,7 +43,7 @@ def test_a_minimal_file_has_the_defaults(study_dir: Path) -> None:
     settings = load_settings(study_dir)
 
     assert settings.search.baselines == (ARCH,)
-    assert (settings.search.trials, settings.search.population, settings.search.seed) == (60, 20, 0)
+    assert (settings.search.trials, settings.search.population, settings.search.seed) == (60, 10, 0)
     assert settings.detector.constants() == DetectorConstants()
     assert (settings.train.epochs, settings.train.batch_size, settings.train.optimizer) == (12, 16, "adamw")
     assert settings.data.train == "instances_train.json"

@@ -206,7 +206,7 @@ class SearchSettings(Settings):
     """
 
     trials: PositiveInt = 60
-    population: Annotated[int, Field(ge=2)] = 20
+    population: Annotated[int, Field(ge=2)] = 10
     seed: Annotated[int, Field(ge=0)] = 0
     baselines: Annotated[tuple[Arch, ...], Field(strict=False)] = ()
     max_seconds_per_trial: Positive | None = None
