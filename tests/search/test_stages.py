@@ -19,7 +19,7 @@ from smnas_optuna.search.pareto import pareto_front
 from smnas_optuna.search.record import MODULAR_PREFIX, TrialRecord, read_records, stage_name
 from smnas_optuna.search.request import Request
 from smnas_optuna.search.stages import plan_search, run_search
-from smnas_optuna.search.study import STRUCTURAL, TIMED_TOGETHER, load_study, modular_studies, studies_of
+from smnas_optuna.search.study import STRUCTURAL, TIMED_TOGETHER, ended, load_study, modular_studies, studies_of
 from smnas_optuna.search.timing import time_fronts
 from smnas_optuna.search_space import encoded
 
@@ -158,6 +158,7 @@ def test_other_parents_are_added_and_count_together(folder: Path) -> None:
     search(folder, trials=2, parents=(OTHER,))
     assert [len(records) for records in trained(folder).values()] == [1, 1]
     assert list(trained(folder)) == [first, OTHER]
+    assert ended(folder, "modular")["reason"].startswith("budget reached: 2 of 2"), "whichever parent was searched"
     assert search(folder, trials=2).trained == 2, "whoever names none goes on with all that are there"
     assert len(trained(folder)) == 2
 
@@ -243,6 +244,16 @@ def test_limits_prune_before_training_and_are_judged_anew(folder: Path) -> None:
     assert last.arch == first.arch
     assert study.trials[-1].constraints == {"max_latency_ms": pytest.approx(-1.0, abs=1e-3)}
     assert last.feasible
+
+
+def test_a_limit_holds_for_the_fronts_of_both_stages(folder: Path) -> None:
+    change(folder, ("[search]\n", "[search]\nmax_params = 1_000_000_000\n"))
+    search(folder, trials=1, parents=(OTHER,))
+    change(folder, ("max_params = 1_000_000_000", "max_params = 1"))
+
+    with pytest.raises(StudyError, match="is on a front"):
+        search(folder, trials=2, parents=(OTHER,))
+    assert all(pareto_front(read_records(study)) == [] for study in studies_of(folder, None))
 
 
 def test_partial_order_pruning_can_be_switched_off(folder: Path) -> None:

@@ -25,7 +25,7 @@ from smnas_optuna.search.objective import CHECKPOINT_FILE, RUNS
 from smnas_optuna.search.placement import DRIVERS
 from smnas_optuna.search.record import read_records
 from smnas_optuna.search.storage import DATABASE, SQLITE_TIMEOUT_S, explained_disk_errors, storage_url
-from smnas_optuna.search.study import STRUCTURAL, find_study, modular_studies, open_crew
+from smnas_optuna.search.study import all_studies, open_crew
 
 Level = Literal["fine", "warning", "fault", "mended"]
 LITTLE_DISK = 2**30
@@ -63,8 +63,7 @@ def examine(study_dir: Path | None, *, fix: bool = False) -> Iterator[Finding]:
         if any(finding.level == "fault" for finding in database):
             return
         with explained_disk_errors(study_dir):
-            structural = find_study(study_dir, STRUCTURAL)
-            studies = [*([] if structural is None else [structural]), *modular_studies(study_dir)]
+            studies = all_studies(study_dir)
     except SmnasError as error:
         first = "" if error.first is None else f" ({error.first})"
         yield Finding(level="fault", what=error.message + first, fix=error.fix)

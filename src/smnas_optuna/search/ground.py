@@ -23,7 +23,14 @@ from smnas_optuna.search.limits import LIMITS, Limits
 from smnas_optuna.search.listener import Listener, step_of
 from smnas_optuna.search.placement import adopt_threads
 from smnas_optuna.search.request import Request
-from smnas_optuna.search.study import FINGERPRINT, STRUCTURAL, check_fingerprint, create_study, find_study
+from smnas_optuna.search.study import (
+    FINGERPRINT,
+    STRUCTURAL,
+    all_studies,
+    check_fingerprint,
+    create_study,
+    find_study,
+)
 
 DATA_ROOT = "data_root"
 """Attribute of the structural study: the data folder of the last run, so that the next one need not name it; relative
@@ -132,6 +139,12 @@ def begin_study(ground: Ground, name: str, space: Mapping[str, Any]) -> Study:
             study.set_user_attr(key, value)
     study.set_user_attr(LIMITS, ground.limits.as_json())
     return study
+
+
+def keep_limits(ground: Ground) -> None:
+    """Let all studies of the folder be judged by the limits of this run: their fronts are compared."""
+    for study in all_studies(ground.study_dir):
+        study.set_user_attr(LIMITS, ground.limits.as_json())
 
 
 def remember_data(ground: Ground, study: Study) -> None:

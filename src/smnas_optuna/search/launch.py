@@ -10,7 +10,7 @@ from pathlib import Path
 from smnas_optuna.search.placement import share_of_cores, visible_gpus, worker_environment
 from smnas_optuna.search.record import read_records
 from smnas_optuna.search.request import Request
-from smnas_optuna.search.study import STRUCTURAL, find_study, modular_studies
+from smnas_optuna.search.study import all_studies
 from smnas_optuna.search.supervisor import Launch
 
 
@@ -46,8 +46,6 @@ def worker_options(request: Request) -> list[str]:
 
 def progress(study_dir: Path) -> int:
     """A number that grows whenever a trial of any of the folder's studies comes on."""
-    structural = find_study(study_dir, STRUCTURAL)
-    studies = [*([] if structural is None else [structural]), *modular_studies(study_dir)]
-    records = [record for study in studies for record in read_records(study)]
+    records = [record for study in all_studies(study_dir) for record in read_records(study)]
     ended = sum(record.state in ("complete", "pruned") for record in records)
     return ended + sum(record.epochs_done - record.epochs_before for record in records)

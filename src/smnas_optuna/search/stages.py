@@ -17,7 +17,15 @@ from smnas_optuna.engine.complexity import count_complexity
 from smnas_optuna.errors import StudyError
 from smnas_optuna.models import build_detector
 from smnas_optuna.search.evolution import build_sampler
-from smnas_optuna.search.ground import Ground, begin_study, check_study, other_versions, prepare, remember_data
+from smnas_optuna.search.ground import (
+    Ground,
+    begin_study,
+    check_study,
+    keep_limits,
+    other_versions,
+    prepare,
+    remember_data,
+)
 from smnas_optuna.search.handover import choose_parents, first_generation, share_out
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener, PartOfAStage
@@ -31,11 +39,13 @@ from smnas_optuna.search.storage import explained_disk_errors
 from smnas_optuna.search.study import (
     ENDED,
     STRUCTURAL,
+    all_studies,
     check_folder,
     find_study,
     load_study,
     modular_studies,
     open_crew,
+    studies_of,
 )
 from smnas_optuna.search_space import ModularSearchSpace, SearchSpace, StructuralSearchSpace
 
@@ -112,6 +122,8 @@ def run_search(
     study_dir = request.study_dir
     with explained_disk_errors(study_dir):
         ground = prepare(request, threads, listener, stop)
+        if lead:
+            keep_limits(ground)
         plans = _plans(ground, request, made=not lead)
         forced = _check(ground, plans)
         budget = request.trials or _default_budget(ground.settings, request)
@@ -119,15 +131,17 @@ def run_search(
             found = [study for plan in plans if (study := find_study(study_dir, plan.name)) is not None]
             _describe(ground, plans, found, budget)
             studies = [_begin(ground, plan) for plan in plans]
-            studies[0].set_user_attr(BUDGET, budget)
+            studies_of(study_dir, request.stage)[0].set_user_attr(BUDGET, budget)
             remember_data(ground, load_study(study_dir, STRUCTURAL))
         else:
             studies = [load_study(study_dir, plan.name) for plan in plans]
-            budget = request.trials or studies[0].user_attrs.get(BUDGET, budget)
+            budget = request.trials or studies_of(study_dir, request.stage)[0].user_attrs.get(BUDGET, budget)
         check_folder(load_study(study_dir, STRUCTURAL), study_dir)
         on_ready()
         outcome = _search_in_turn(ground, plans, studies, budget, worker=worker, forced=forced)
-        studies[0].set_user_attr(ENDED, {"reason": outcome.reason, "failed": outcome.failed})
+        studies_of(study_dir, request.stage)[0].set_user_attr(
+            ENDED, {"reason": outcome.reason, "failed": outcome.failed}
+        )
         return outcome
 
 
@@ -204,7 +218,7 @@ def _begin(ground: Ground, plan: _Plan) -> Study:
 
 
 def _describe(ground: Ground, plans: Sequence[_Plan], studies: Sequence[Study], budget: int) -> None:
-    trained = sum(num_trained(read_records(study)) for study in studies)
+    trained = num_trained(_records_of(studies))
     lines = describe_run(
         ground.bench,
         _probed(plans, budget),
@@ -273,7 +287,8 @@ def _search_in_turn(
 
 
 def _search(ground: Ground, plan: _Plan, study: Study, budget: int, worker: int, forced: Sequence[str]) -> Outcome:
-    elsewhere = partial(_elsewhere, ground, plan.name)
+    others = [other for other in all_studies(ground.study_dir) if stage_name(other) != plan.name]
+    elsewhere = partial(_records_of, others)
     search_settings = ground.settings.search
     study.sampler = build_sampler(
         search_settings,
@@ -315,11 +330,8 @@ def _search(ground: Ground, plan: _Plan, study: Study, budget: int, worker: int,
         )
 
 
-def _elsewhere(ground: Ground, name: str) -> list[TrialRecord]:
-    """The trials of all studies of the folder but that of ``name``."""
-    structural = find_study(ground.study_dir, STRUCTURAL)
-    studies = [*([] if structural is None else [structural]), *modular_studies(ground.study_dir)]
-    return [record for study in studies if stage_name(study) != name for record in read_records(study)]
+def _records_of(studies: Sequence[Study]) -> list[TrialRecord]:
+    return [record for study in studies for record in read_records(study)]
 
 
 def _default_budget(settings: StudySettings, request: Request) -> int:

@@ -107,6 +107,16 @@ def modular_studies(study_dir: Path) -> list[Study]:
     return [optuna.load_study(study_name=name, storage=storage) for _, name in found if name.startswith(prefix)]
 
 
+def all_studies(study_dir: Path) -> list[Study]:
+    """The studies that are in ``study_dir``, the structural one first; none if it was not begun.
+
+    Raises:
+        StudyError: If the database is none, or cannot be reached.
+    """
+    structural = find_study(study_dir, STRUCTURAL)
+    return [*([] if structural is None else [structural]), *modular_studies(study_dir)]
+
+
 def studies_of(study_dir: Path, stage: StageName | None) -> list[Study]:
     """The studies of ``stage`` in ``study_dir``; None is all that are there, the structural one first.
 
