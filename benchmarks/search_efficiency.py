@@ -5,8 +5,8 @@
 
 The table is that of ``search_table.py``, with its ``study.toml`` beside it. Prints the share of the maximal hypervolume
 after a part of the table's number of trainings, the mean over seeds and its standard error, and writes it with a
-picture beside it. Only a training costs; nobody is given a baseline. Takes 20 minutes on one core, nearly all of it
-for ours without own children, which asks thousands of times for what is known.
+picture beside it. Only a training costs; nobody is given a baseline. Most of its time goes to ours without own
+children, which asks thousands of times for what is known.
 
 - ours: the package's own loop, sampler, gate and defaults. Repeats are answered from the cache, and cost nothing.
 - ours without the cache: Optuna's own loop with our sampler and gate; a repeat is trained again.

@@ -12,17 +12,22 @@ from optuna.samplers import RandomSampler
 
 from smnas_optuna.errors import StudyError
 from smnas_optuna.search.crew import WORKERS
+from smnas_optuna.search.record import stage_name
 from smnas_optuna.search.storage import DATABASE, use_storage
 from smnas_optuna.search.study import (
     FINGERPRINT,
     FOLDER,
     FOLDER_FILE,
     STRUCTURAL,
+    all_studies,
     check_fingerprint,
     check_folder,
     create_study,
+    ended,
     find_study,
     load_study,
+    modular_studies,
+    studies_of,
 )
 
 DEPENDS_ON = {"data": {"content": "abc"}, "recipe": {"train": {"epochs": 3, "scale_jitter": (0.8, 1.2)}}}
@@ -187,3 +192,39 @@ def test_a_study_on_a_server_belongs_to_one_folder(tmp_path: Path) -> None:
     assert f"{namesake}: the study cells/structural of sqlite:///{tmp_path / 'server.db'} belongs to another" in str(
         caught.value
     )
+
+
+A, B = "64x48.resnet18-w8.c4.rpn.fc", "96x72.resnet18-w8.c4.rpn.fc"
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["in the folder", "in a database of many folders"])
+def test_the_studies_of_a_folder_are_found_in_their_order(tmp_path: Path, elsewhere: bool) -> None:
+    folder, other = tmp_path / "modular", tmp_path / "other"  # a name that is a stage's, too
+    for each in (folder, other):
+        each.mkdir()
+        if elsewhere:
+            use_storage(each, f"sqlite:///{tmp_path / 'shared.db'}")
+    assert all_studies(folder) == modular_studies(folder) == []
+    for name in (f"modular/{B}", STRUCTURAL, f"modular/{A}"):
+        create_study(folder, name, RandomSampler())
+    make(other)
+
+    assert [stage_name(study) for study in all_studies(folder)] == [STRUCTURAL, f"modular/{B}", f"modular/{A}"]
+    assert [stage_name(study) for study in modular_studies(folder)] == [f"modular/{B}", f"modular/{A}"]
+    assert [stage_name(study) for study in studies_of(folder, "structural")] == [STRUCTURAL]
+    assert [stage_name(study) for study in studies_of(folder, None)] == [STRUCTURAL, f"modular/{B}", f"modular/{A}"]
+    assert [stage_name(study) for study in all_studies(other)] == [STRUCTURAL]
+    studies_of(folder, "modular")[0].set_user_attr("ended", {"reason": "x", "failed": True})
+    assert ended(folder, "modular") == {"reason": "x", "failed": True}
+
+
+def test_a_stage_that_was_not_begun_is_named_with_its_command(tmp_path: Path) -> None:
+    make(tmp_path)
+
+    with pytest.raises(StudyError) as caught:
+        studies_of(tmp_path, "modular")
+    assert str(caught.value) == (
+        f"{tmp_path}: there is no modular study yet\n  fix: start one: smnas modular {tmp_path} [--data DIR]"
+    )
+    with pytest.raises(StudyError, match=f"smnas modular {tmp_path} "):
+        load_study(tmp_path, f"modular/{A}")
