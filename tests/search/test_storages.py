@@ -27,22 +27,18 @@ BUDGET = 40
 WORKER = """
 import sys, time
 from pathlib import Path
-from smnas_optuna.arch import encode
 from smnas_optuna.config import SearchSettings
 from smnas_optuna.search.evolution import build_sampler
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import search
 from smnas_optuna.search.study import STRUCTURAL, load_study, open_crew
-from smnas_optuna.search_space import express
 from tests.search.conftest import closed_form, make_stage
 
 study_dir, slot, budget = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-settings = SearchSettings(population=6)
+settings, stage = SearchSettings(population=6), make_stage()
 study = load_study(study_dir, STRUCTURAL)
-study.sampler = build_sampler(
-    settings, lambda genome: encode(express(genome)), num_trials=len(study.trials), worker=slot
-)
+study.sampler = build_sampler(settings, stage.space, num_trials=len(study.trials), worker=slot)
 
 def evaluate(spec, trial):
     time.sleep(0.5)
@@ -50,7 +46,7 @@ def evaluate(spec, trial):
 
 crew = open_crew(study, study_dir)
 with crew.on_duty():
-    search(study, make_stage(), evaluate, budget=budget, crew=crew, listener=Listener(), stop=StopRequest())
+    search(study, stage, evaluate, budget=budget, crew=crew, listener=Listener(), stop=StopRequest())
 """
 
 
