@@ -115,7 +115,7 @@ def test_it_needs_a_trained_structure(study_dir: Path) -> None:
     assert (outcome.trained, outcome.failed) == (0, False)
     count = len(read_records(load_study(study_dir, STRUCTURAL)))
 
-    with pytest.raises(StudyError, match=f"none of its {count} trials is on a front"):
+    with pytest.raises(StudyError, match=f"none of its {count} trials is trained"):
         search(study_dir)
 
 
@@ -247,13 +247,23 @@ def test_limits_prune_before_training_and_are_judged_anew(folder: Path) -> None:
 
 
 def test_a_limit_holds_for_the_fronts_of_both_stages(folder: Path) -> None:
-    change(folder, ("[search]\n", "[search]\nmax_params = 1_000_000_000\n"))
     search(folder, trials=1, parents=(OTHER,))
-    change(folder, ("max_params = 1_000_000_000", "max_params = 1"))
+    assert all(pareto_front(read_records(study)) for study in studies_of(folder, None))
+    change(folder, ("[search]\n", "[search]\nmax_params = 1\n"))
 
-    with pytest.raises(StudyError, match="is on a front"):
-        search(folder, trials=2, parents=(OTHER,))
+    outcome = search(folder, trials=1)
+
+    assert outcome.reason.startswith("budget reached: 1 of 1")
     assert all(pareto_front(read_records(study)) == [] for study in studies_of(folder, None))
+
+
+def test_a_limit_that_no_structure_keeps_to_is_said(folder: Path) -> None:
+    change(folder, ("[search]\n", "[search]\nmax_params = 1\n"))
+
+    with pytest.raises(StudyError) as caught:
+        search(folder, trials=1)
+    assert caught.value.message == f"{folder}: none of the trained structures keeps to the limits in [search]"
+    assert caught.value.fix.startswith("allow more (max_latency_ms, max_params), name a structure with --parent")
 
 
 def test_partial_order_pruning_can_be_switched_off(folder: Path) -> None:

@@ -165,19 +165,24 @@ def _parents(ground: Ground, request: Request, *, made: bool) -> list[str]:
     study_dir = ground.study_dir
     before = [stage_name(study).removeprefix(MODULAR_PREFIX) for study in modular_studies(study_dir)]
     study = find_study(study_dir, STRUCTURAL)
-    front = [] if study is None else pareto_front(read_records(study))
-    if not front:
-        trials = 0 if study is None else len(study.get_trials(deepcopy=False))
+    records = [] if study is None else read_records(study)
+    if not any(record.trained for record in records):
         raise StudyError(
             f"{study_dir}: there is no structure yet whose modules could be searched: "
-            + ("there is no structural study" if study is None else f"none of its {trials} trials is on a front"),
+            + ("there is no structural study" if study is None else f"none of its {len(records)} trials is trained"),
             fix=f"search the structures first: smnas structural {study_dir} [--data DIR]",
         )
     if request.parents:
         return [encode(decode(arch)) for arch in dict.fromkeys(request.parents)]
     if made:
         return before
-    return choose_parents(front, request.num_parents or ground.settings.modular.parents, before)
+    parents = choose_parents(pareto_front(records), request.num_parents or ground.settings.modular.parents, before)
+    if not parents:
+        raise StudyError(
+            f"{study_dir}: none of the trained structures keeps to the limits in [search]",
+            fix="allow more (max_latency_ms, max_params), name a structure with --parent, or search for smaller ones",
+        )
+    return parents
 
 
 def _modular_plan(ground: Ground, parent: str) -> _Plan:
