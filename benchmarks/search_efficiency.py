@@ -18,7 +18,6 @@ children, which asks thousands of times for what is known.
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import random
 import statistics
@@ -37,6 +36,8 @@ from matplotlib.figure import Figure
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.study import Study
 from optuna.trial import TrialState, create_trial
+from search_table import RUNGS
+from search_table import read_table as read_rows
 from sqlalchemy import create_engine
 
 from smnas_optuna.arch import DetectorSpec, decode, encode
@@ -49,7 +50,7 @@ from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import Evaluation, Stage, search
-from smnas_optuna.search.pareto import REFERENCE_SLACK, hypervolume
+from smnas_optuna.search.pareto import hypervolume, reference_point
 from smnas_optuna.search.record import read_records, store_attrs
 from smnas_optuna.search_space import SearchSpace, StructuralSearchSpace
 
@@ -97,7 +98,7 @@ class Table:
     @property
     def reference(self) -> tuple[float, float]:
         """What hypervolumes are bounded by: a tenth slower than the slowest, and an AP of 0."""
-        return REFERENCE_SLACK * max(row.latency_ratio for row in self.rows.values()), 0.0
+        return reference_point((row.latency_ratio, row.ap) for row in self.rows.values())
 
     @property
     def front(self) -> set[str]:
@@ -175,12 +176,10 @@ def main() -> None:
 def read_table(path: Path) -> Table:
     """The table at ``path``, which may be in the making: a line that is not finished yet is left out."""
     settings = load_settings(path.parent)
-    text = path.read_text()
-    columns = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
-    ap_column = str((columns.fieldnames or [])[6])  # the last of the epochs after which AP was measured
+    ap_column = f"ap_epoch{RUNGS[-1]}"
     rows: dict[str, Row] = {}
     aps: dict[str, dict[str, float]] = {}  # by seed: two processes that meet may both have trained one
-    for line in columns:
+    for line in read_rows(path):
         aps.setdefault(line["arch"], {})[line["seed"]] = float(line[ap_column])
         if line["seed"] == "0":
             rows[line["arch"]] = Row(

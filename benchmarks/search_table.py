@@ -19,17 +19,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from resumable import stored_results
+from shapes_pay import load_bench
 
 from smnas_optuna.arch import decode, encode
-from smnas_optuna.config import StructuralSpace, load_settings
-from smnas_optuna.data import CachePool
+from smnas_optuna.config import StructuralSpace
 from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.engine.complexity import count_complexity
-from smnas_optuna.engine.device import choose_device, library_versions
+from smnas_optuna.engine.device import library_versions
 from smnas_optuna.engine.evaluate import coco_metrics, detect
 from smnas_optuna.engine.train import EpochReport, Training
 from smnas_optuna.search.bench import Bench
-from smnas_optuna.search.ground import fingerprint, load_data
+from smnas_optuna.search.ground import fingerprint
 from smnas_optuna.search_space.structural import express, gene_choices
 
 RUNGS = (2, 4, 8)
@@ -49,21 +49,18 @@ def main() -> None:
     parser.add_argument("--backwards", action="store_true", help="from the end: a second process, beside the first")
     arguments = parser.parse_args()
     folder = arguments.study
-    settings = load_settings(folder)
-    _, splits = load_data(folder, arguments.data, settings, lambda *_: None)
-    caches = CachePool(folder / "cache", print)
-    bench = Bench(study_dir=folder, settings=settings, splits=splits, caches=caches, device=choose_device("auto"))
+    bench = load_bench(folder, arguments.data)
+    settings = bench.settings
     about = {
-        **fingerprint(settings, splits, bench.device),
+        **fingerprint(settings, bench.splits, bench.device),
         "space": settings.space.structural.model_dump(mode="json"),
         "versions": library_versions(),
     }
     stored_results(parser, folder / "table.json", about)
     write_json(folder / "table.json", {**about, "results": {}})
     table = folder / "table.csv"
-    if table.exists():  # the last row may have been cut off
-        text = table.read_text()
-        table.write_text(text[: text.rfind("\n") + 1])
+    if table.exists():
+        table.write_text(whole_lines(table))
     done = {(row["arch"], int(row["seed"])) for row in read_table(table)}
     jobs = list(trainings(settings.space.structural))
     if not done:
@@ -82,8 +79,13 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """The rows that are there; one that was cut off as it was written is left out."""
     if not path.exists():
         return []
+    return list(csv.DictReader(whole_lines(path).splitlines()))
+
+
+def whole_lines(path: Path) -> str:
+    """The text of a file in the making, without a last line that was cut off as it was written."""
     text = path.read_text()
-    return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+    return text[: text.rfind("\n") + 1]
 
 
 def architectures(space: StructuralSpace) -> list[str]:

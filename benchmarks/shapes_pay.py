@@ -58,10 +58,10 @@ def main() -> None:
     print(table(results))
 
 
-def load_bench(study_dir: Path) -> Bench:
-    """The study's data, settings and device."""
+def load_bench(study_dir: Path, data_dir: Path | None = None) -> Bench:
+    """The study's settings and device, and the data in ``data_dir``, or in the study itself."""
     settings = load_settings(study_dir)
-    _, splits = load_data(study_dir, None, settings, lambda *_: None)
+    _, splits = load_data(study_dir, data_dir, settings, lambda *_: None)
     caches = CachePool(study_dir / "cache", print)
     return Bench(study_dir=study_dir, settings=settings, splits=splits, caches=caches, device=choose_device("auto"))
 

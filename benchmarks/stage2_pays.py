@@ -27,7 +27,7 @@ from smnas_optuna.search.ground import prepare
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.objective import run_folder
-from smnas_optuna.search.pareto import REFERENCE_SLACK, hypervolume, pareto_front
+from smnas_optuna.search.pareto import hypervolume, pareto_front, reference_point
 from smnas_optuna.search.record import TrialRecord, read_records
 from smnas_optuna.search.request import Request
 from smnas_optuna.search.study import studies_of
@@ -119,8 +119,8 @@ def time_front(bench: Bench, folder: Path) -> list[Point]:
 
 def hypervolumes(fronts: Mapping[str, Sequence[Point]]) -> dict[str, float]:
     """Of each way, to the same reference point: a tenth slower than the slowest, AP 0."""
-    slowest = max(latency for points in fronts.values() for latency, _ in points)
-    return {way: hypervolume(points, (REFERENCE_SLACK * slowest, 0.0)) for way, points in fronts.items()}
+    reference = reference_point(point for points in fronts.values() for point in points)
+    return {way: hypervolume(points, reference) for way, points in fronts.items()}
 
 
 def table(results: Mapping[str, Mapping[str, float]]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -55,6 +56,13 @@ class FrontOf(StrEnum):
     structural = "structural"
     modular = "modular"
     all = "all"
+
+
+STAGE_OF: dict[FrontOf, StageName | None] = {
+    FrontOf.structural: "structural",
+    FrontOf.modular: "modular",
+    FrontOf.all: None,
+}
 
 
 class Format(StrEnum):
@@ -119,11 +127,7 @@ def structural(
     dry_run: DryRun = False,
 ) -> None:
     """Search the combination of input size, backbone, neck, RPN and head. The same command goes on after anything."""
-    from smnas_optuna.search.request import Request
-
-    request = Request(
-        study_dir=study_dir, data_dir=data, trials=trials, device=device.value, pruning=not no_pruning, force=force
-    )
+    request = _request("structural", study_dir, data, trials, device, no_pruning, force)
     _search(request, workers, storage=storage, dry_run=dry_run)
 
 
@@ -141,19 +145,7 @@ def modular(
     dry_run: DryRun = False,
 ) -> None:
     """Search inside the modules of structures from the structural front. The same command goes on after anything."""
-    from smnas_optuna.search.request import Request
-
-    request = Request(
-        study_dir=study_dir,
-        stage="modular",
-        data_dir=data,
-        trials=trials,
-        num_parents=parents,
-        parents=tuple(parent or ()),
-        device=device.value,
-        pruning=not no_pruning,
-        force=force,
-    )
+    request = _request("modular", study_dir, data, trials, device, no_pruning, force, parents, parent)
     _search(request, workers, dry_run=dry_run)
 
 
@@ -177,22 +169,11 @@ def worker(
     from smnas_optuna.errors import DeviceFault
     from smnas_optuna.report.progress import ConsoleListener
     from smnas_optuna.search.interrupt import Interrupted, StopRequest
-    from smnas_optuna.search.request import Request
     from smnas_optuna.search.stages import run_search
     from smnas_optuna.search.supervisor import RESTART, end_with_supervisor, say_ready
 
     console, stop, supervised = _console(interactive=not lines), StopRequest(), slot is not None
-    request = Request(
-        study_dir=study_dir,
-        stage=stage.value,
-        data_dir=data,
-        trials=trials,
-        num_parents=parents,
-        parents=tuple(parent or ()),
-        device=device.value,
-        pruning=not no_pruning,
-        force=force,
-    )
+    request = _request(stage.value, study_dir, data, trials, device, no_pruning, force, parents, parent)
     with stop.listening(supervised=supervised):
         if supervised:
             end_with_supervisor(stop)
@@ -223,9 +204,7 @@ def worker(
 @app.command()
 def front(
     study_dir: StudyDir,
-    stage: Annotated[
-        FrontOf | None, typer.Option(help="Whose front. [default: all that were searched]", show_default=False)
-    ] = None,
+    stage: Annotated[FrontOf, typer.Option(help="Whose front; all are those that were searched.")] = FrontOf.all,
     format: Annotated[Format, typer.Option(help="What is printed; the files are written in any case.")] = Format.table,
 ) -> None:
     """Show the Pareto front and write it to STUDY_DIR/report, also while a search runs."""
@@ -313,6 +292,33 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
 
 
+def _request(
+    stage: StageName,
+    study_dir: Path,
+    data: Path | None,
+    trials: int | None,
+    device: Device,
+    no_pruning: bool,
+    force: bool,
+    parents: int | None = None,
+    parent: list[str] | None = None,
+) -> Request:
+    """The options of a search, as its workers take them."""
+    from smnas_optuna.search.request import Request
+
+    return Request(
+        study_dir=study_dir,
+        stage=stage,
+        data_dir=data,
+        trials=trials,
+        num_parents=parents,
+        parents=tuple(parent or ()),
+        device=device.value,
+        pruning=not no_pruning,
+        force=force,
+    )
+
+
 def _search(request: Request, workers: int | None, *, storage: str | None = None, dry_run: bool) -> None:
     """Search a stage, show its front, and exit as the search ended."""
     from smnas_optuna.config import load_settings
@@ -346,19 +352,23 @@ def _search(request: Request, workers: int | None, *, storage: str | None = None
 
 
 def _plan(request: Request, console: Console, stop: StopRequest) -> None:
-    from smnas_optuna.report.progress import ConsoleListener
     from smnas_optuna.search.stages import plan_search
 
-    with ConsoleListener(console) as listener:
-        plan_search(request, listener=listener, stop=stop)
+    _shown(plan_search, request, console, stop)
 
 
 def _time_fronts(request: Request, console: Console, stop: StopRequest) -> None:
-    from smnas_optuna.report.progress import ConsoleListener
     from smnas_optuna.search.timing import time_fronts
 
+    _shown(time_fronts, request, console, stop)
+
+
+def _shown(work: Callable[..., None], request: Request, console: Console, stop: StopRequest) -> None:
+    """Do ``work`` in this process, with its progress on ``console``."""
+    from smnas_optuna.report.progress import ConsoleListener
+
     with ConsoleListener(console) as listener:
-        time_fronts(request, listener=listener, stop=stop)
+        work(request, listener=listener, stop=stop)
 
 
 def _report_end(request: Request, console: Console) -> bool:
@@ -378,7 +388,7 @@ def _console(*, interactive: bool = True) -> Console:
     return Console(markup=False, force_interactive=None if interactive else False)
 
 
-def _report(study_dir: Path, console: Console, stage: FrontOf | None = None, format: Format = Format.table) -> None:
+def _report(study_dir: Path, console: Console, stage: FrontOf = FrontOf.all, format: Format = Format.table) -> None:
     """Print the front and write its files."""
     from smnas_optuna.report.files import write_front
     from smnas_optuna.report.summary import summarize
@@ -386,9 +396,8 @@ def _report(study_dir: Path, console: Console, stage: FrontOf | None = None, for
     from smnas_optuna.search.storage import explained_disk_errors
     from smnas_optuna.search.study import studies_of
 
-    stages: dict[FrontOf | None, StageName] = {FrontOf.structural: "structural", FrontOf.modular: "modular"}
     with explained_disk_errors(study_dir):
-        summary = summarize(*studies_of(study_dir, stages.get(stage)))
+        summary = summarize(*studies_of(study_dir, STAGE_OF[stage]))
         if format is Format.table:
             print_front(summary, console)
         else:

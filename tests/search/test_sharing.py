@@ -158,7 +158,7 @@ class _Busy:
     def __getattr__(self, name: str) -> object:
         return getattr(self._crew, name)
 
-    def bury(self, worker: str, *, keep_lock: bool = False) -> object:
+    def bury(self, worker: str) -> object:
         return self._crew.bury(self._crew.me)
 
 

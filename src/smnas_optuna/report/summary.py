@@ -94,7 +94,7 @@ def summarize(*studies: Study) -> Summary:
         # Of these alone: what was timed in another run is no measure for them.
         fronts = _fronts(retimed.values(), stages)
     front = pareto_front(record for front in fronts.values() for record in front)
-    reference = reference_point(records)
+    reference = reference_point(points_of(records))
     pooled: list[tuple[str, list[TrialRecord]]] = [*fronts.items(), ("all", front)]
     found = Counter("cached" if record.cached_from is not None else record.state for record in records)
     attrs = studies[0].user_attrs

@@ -70,12 +70,8 @@ class Crew:
             lock.release()
 
     @contextmanager
-    def bury(self, worker: str, *, keep_lock: bool = False) -> Iterator[Death | None]:
-        """Look after what ``worker`` has left, alone, while the body runs.
-
-        Args:
-            worker: Its name.
-            keep_lock: Leave its lock, as it may have left more in other studies.
+    def bury(self, worker: str) -> Iterator[Death | None]:
+        """Look after what ``worker`` has left, alone, while the body runs; it has left nothing in other studies.
 
         Yields:
             How it ended; None if it is alive, or somebody else is looking after it.
@@ -90,8 +86,7 @@ class Crew:
             return
         try:
             yield "died"
-            if not keep_lock:
-                file.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
         finally:
             lock.release()
 

@@ -170,10 +170,9 @@ def _workers(crews: Sequence[tuple[Study, Crew]], *, fix: bool) -> Iterator[Find
         yield Finding(level="warning", what=what, fix="the next search looks after them; or now: smnas doctor --fix")
         return
     notes: list[str] = []
-    # The locks stay until all studies are looked after: they tell that a worker died.
     for study, crew in crews:
         with crew.on_duty():
-            recover_dead_trials(study, crew, _Notes(notes.append), keep_locks=True)
+            recover_dead_trials(study, crew, _Notes(notes.append))
     for worker in locks:
         with anyone.bury(worker):  # takes the lock away
             pass

@@ -9,7 +9,7 @@ import numpy as np
 
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.arch.order import kinds_of
-from smnas_optuna.search.pareto import contributions, reference_point
+from smnas_optuna.search.pareto import contributions, points_of, reference_point
 from smnas_optuna.search.record import TrialRecord
 from smnas_optuna.search.seeds import derive_seed
 from smnas_optuna.search_space import SearchSpace, encoded
@@ -32,7 +32,9 @@ def choose_parents(front: Sequence[TrialRecord], count: int, chosen: Sequence[st
         chosen: Architectures that are parents already.
     """
     missed = dict(
-        zip((str(record.arch) for record in front), contributions(front, reference_point(front)), strict=True)
+        zip(
+            (str(record.arch) for record in front), contributions(front, reference_point(points_of(front))), strict=True
+        )
     )
     latencies = {str(record.arch): record.latency_ms or 0.0 for record in front}
     parents = list(chosen)

@@ -42,14 +42,18 @@ class Limits:
 
     def violations(self, *, latency_ms: float | None, num_params: int | None) -> dict[str, float]:
         """By how much each limit is exceeded, a part of the limit; what is not known exceeds nothing."""
-        pairs = {
-            "max_latency_ms": (latency_ms, self.max_latency_ms),
-            "max_params": (num_params, self.max_params),
-        }
+        judged = self._judged(latency_ms, num_params)
+        return {name: value / limit - 1 for name, (value, limit) in judged.items() if value > limit}
+
+    def excesses(self, *, latency_ms: float | None, num_params: int | None) -> dict[str, float]:
+        """As :meth:`violations`, of every limit: below 0 where it is kept to."""
+        return {name: value / limit - 1 for name, (value, limit) in self._judged(latency_ms, num_params).items()}
+
+    def _judged(self, latency_ms: float | None, num_params: int | None) -> dict[str, tuple[float, float]]:
+        """What is known and limited: its value and its limit."""
+        pairs = {"max_latency_ms": (latency_ms, self.max_latency_ms), "max_params": (num_params, self.max_params)}
         return {
-            name: value / limit - 1
-            for name, (value, limit) in pairs.items()
-            if value is not None and limit is not None and value > limit
+            name: (value, limit) for name, (value, limit) in pairs.items() if value is not None and limit is not None
         }
 
     def reopen(self, record: TrialRecord, share: float = 1.0) -> bool:

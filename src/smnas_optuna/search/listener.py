@@ -60,7 +60,18 @@ class PartOfAStage(Listener):
 
     def __init__(self, listener: Listener, done: int, budget: int) -> None:
         self._listener, self._done, self._budget = listener, done, budget
-        self.note, self.step, self.epoch = listener.note, listener.step, listener.epoch  # type: ignore[method-assign]
+
+    def note(self, text: str) -> None:
+        """As :meth:`Listener.note`."""
+        self._listener.note(text)
+
+    def step(self, phase: str, done: int, total: int) -> None:
+        """As :meth:`Listener.step`."""
+        self._listener.step(phase, done, total)
+
+    def epoch(self, report: EpochReport) -> None:
+        """As :meth:`Listener.epoch`."""
+        self._listener.epoch(report)
 
     def trial_started(self, number: int, arch: str, *, why: str, done: int, budget: int) -> None:
         """As :meth:`Listener.trial_started`, of the stage."""

@@ -158,13 +158,13 @@ def search(
         after_trial(records)
 
 
-def recover_dead_trials(study: Study, crew: Crew, listener: Listener, *, keep_locks: bool = False) -> None:
+def recover_dead_trials(study: Study, crew: Crew, listener: Listener) -> None:
     """Store trials whose worker is gone as interrupted, or as killed twice if that is what they are.
 
     A worker that ended in order, but could not store that, as on a full disk, is no architecture's fault.
     """
     for worker in sorted(owners(read_records(study), crew) - {crew.me}):
-        with crew.bury(worker, keep_lock=keep_locks) as death:
+        with crew.bury(worker) as death:
             if death is None:
                 continue
             for dead in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):

@@ -144,12 +144,9 @@ class Objective:
 
         Only now: Optuna keeps the first value for good, and looks at those of finished trials alone.
         """
-        values = {"max_latency_ms": latency_ms, "max_params": num_params}
-        for name, limit in (("max_latency_ms", self.limits.max_latency_ms), ("max_params", self.limits.max_params)):
-            if limit is not None:
-                excess = values[name] / limit - 1
-                trial.set_constraint(name, excess)
-                store_attrs(trial, {f"violation_{name}": excess})
+        for name, excess in self.limits.excesses(latency_ms=latency_ms, num_params=num_params).items():
+            trial.set_constraint(name, excess)
+            store_attrs(trial, {f"violation_{name}": excess})
 
     def tidy(self, records: list[TrialRecord]) -> None:
         """Remove what ended trials need no more: checkpoints, and weights unless they are on the front.

@@ -17,9 +17,7 @@ def pareto_front(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     """
     front: list[TrialRecord] = []
     best = -math.inf
-    for record in sorted(
-        (r for r in records if r.trained and r.feasible), key=lambda r: (r.latency_ms, -(r.ap or 0.0))
-    ):
+    for record in sorted(_competing(records), key=lambda r: (r.latency_ms, -(r.ap or 0.0))):
         assert record.ap is not None  # trained
         if record.ap > best:
             front.append(record)
@@ -45,12 +43,16 @@ def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, f
 
 def points_of(records: Iterable[TrialRecord]) -> list[tuple[float, float]]:
     """(latency in ms, AP) of each trained record within the limits."""
-    return [(r.latency_ms or 0.0, r.ap or 0.0) for r in records if r.trained and r.feasible]
+    return [(r.latency_ms or 0.0, r.ap or 0.0) for r in _competing(records)]
 
 
-def reference_point(records: Iterable[TrialRecord]) -> tuple[float, float]:
-    """What fronts of ``records`` are bounded by: a tenth slower than the slowest, and an AP of 0."""
-    return REFERENCE_SLACK * max((latency for latency, _ in points_of(records)), default=0.0), 0.0
+def _competing(records: Iterable[TrialRecord]) -> Iterable[TrialRecord]:
+    return (record for record in records if record.trained and record.feasible)
+
+
+def reference_point(points: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """What fronts of ``points`` (latency, AP) are bounded by: a tenth slower than the slowest, and an AP of 0."""
+    return REFERENCE_SLACK * max((latency for latency, _ in points), default=0.0), 0.0
 
 
 def hypervolume_curve(records: Iterable[TrialRecord], reference: tuple[float, float]) -> list[float]:

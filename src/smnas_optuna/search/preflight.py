@@ -19,7 +19,6 @@ from smnas_optuna.engine.train import build_optimizer, train_step
 from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.duration import format_seconds
-from smnas_optuna.search.record import MODULAR_PREFIX, STRUCTURAL
 from smnas_optuna.search_space import SearchSpace
 
 MIB = 2**20
@@ -71,7 +70,7 @@ def probe(bench: Bench, spec: DetectorSpec, check: Callable[[], None]) -> Probe:
 def describe_run(
     bench: Bench,
     probed: Sequence[DetectorSpec],
-    spaces: Sequence[tuple[str, SearchSpace]],
+    spaces: Sequence[SearchSpace],
     *,
     budget: int,
     trained: int,
@@ -82,7 +81,7 @@ def describe_run(
     Args:
         bench: Data, device and settings.
         probed: Architectures that are timed.
-        spaces: What is searched in each study of the stage, by the study's name.
+        spaces: What is searched in each study of the stage.
         budget: Unique architectures to train in all.
         trained: Of these, trained already.
         check: Called between the timed steps; may raise to stop.
@@ -94,27 +93,15 @@ def describe_run(
         f"{splits.train.num_classes} classes",
         *(f"data: {note}" for split in (splits.train, splits.val) for note in split.notes),
         f"device: {', '.join(f'{key} {value}' for key, value in describe_device(bench.device).items())}",
-        *(f"space: {space.size:,} architectures {_in_words(name, space)}" for name, space in spaces),
+        *(f"space: {space.size:,} architectures {space.in_words()}" for space in spaces),
         f"budget: {budget} of them trained from scratch, {settings.train.epochs} epochs each; "
         f"{trained} are trained already",
     ]
     if not probed or left == 0:
         return lines
     probes = [probe(bench, spec, check) for spec in probed]
-    sizes = dict.fromkeys(str(size) for _, space in spaces for size in space.choices["input_size"])
+    sizes = dict.fromkeys(str(size) for space in spaces for size in space.choices["input_size"])
     return [*lines, *_time_lines(probes, left), *_memory_lines(bench, probes, list(sizes), left)]
-
-
-def _in_words(name: str, space: SearchSpace) -> str:
-    """A space in a few words."""
-    choices = {gene: ", ".join(map(str, values)) for gene, values in space.choices.items()}
-    if name == STRUCTURAL:
-        return f"of {choices['backbone.family']} at {choices['input_size']}"
-    depths = space.choices["backbone.depth"]
-    return (
-        f"around {name.removeprefix(MODULAR_PREFIX)}: {depths[0]} to {depths[-1]} blocks of base channels "
-        f"{choices['backbone.width']} at {choices['input_size']}"
-    )
 
 
 def _time_lines(probes: Sequence[Probe], left: int) -> list[str]:

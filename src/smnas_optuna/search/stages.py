@@ -88,9 +88,8 @@ def plan_search(request: Request, *, listener: Listener, stop: StopRequest) -> N
     with explained_disk_errors(request.study_dir):
         ground = prepare(request, None, listener, stop)
         plans = _plans(ground, request)
-        studies = [study for plan in plans if (study := find_study(request.study_dir, plan.name)) is not None]
         _check(ground, plans)
-        _describe(ground, plans, studies, request.trials or _default_budget(ground.settings, request))
+        _describe(ground, plans, request.trials or _default_budget(ground.settings, request))
 
 
 def run_search(
@@ -128,8 +127,7 @@ def run_search(
         forced = _check(ground, plans)
         budget = request.trials or _default_budget(ground.settings, request)
         if lead:
-            found = [study for plan in plans if (study := find_study(study_dir, plan.name)) is not None]
-            _describe(ground, plans, found, budget)
+            _describe(ground, plans, budget)
             studies = [_begin(ground, plan) for plan in plans]
             studies_of(study_dir, request.stage)[0].set_user_attr(BUDGET, budget)
             remember_data(ground, load_study(study_dir, STRUCTURAL))
@@ -222,14 +220,14 @@ def _begin(ground: Ground, plan: _Plan) -> Study:
     return study
 
 
-def _describe(ground: Ground, plans: Sequence[_Plan], studies: Sequence[Study], budget: int) -> None:
-    trained = num_trained(_records_of(studies))
+def _describe(ground: Ground, plans: Sequence[_Plan], budget: int) -> None:
+    found = [study for plan in plans if (study := find_study(ground.study_dir, plan.name)) is not None]
     lines = describe_run(
         ground.bench,
         _probed(plans, budget),
-        [(plan.name, plan.space) for plan in plans],
+        [plan.space for plan in plans],
         budget=budget,
-        trained=trained,
+        trained=num_trained(_records_of(found)),
         check=ground.stop.check,
     )
     for line in lines:

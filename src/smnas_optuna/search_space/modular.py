@@ -18,7 +18,7 @@ from smnas_optuna.arch.order import kinds_of
 from smnas_optuna.arch.spec import NUM_DOUBLINGS, STEMS
 from smnas_optuna.config import ModularSpace
 from smnas_optuna.errors import ConfigError
-from smnas_optuna.search_space.space import Gene, Genome, SearchSpace
+from smnas_optuna.search_space.space import Gene, Genome, SearchSpace, listed
 from smnas_optuna.search_space.strings import (
     CHANGES,
     NUM_CUTS,
@@ -57,7 +57,7 @@ class ModularSearchSpace(SearchSpace):
     """
 
     def __init__(self, settings: ModularSpace, parent: DetectorSpec, input_sizes: tuple[str, ...] = ()) -> None:
-        parent = encoded(parent)
+        self._name, parent = encode(parent), encoded(parent)
         assert isinstance(parent.backbone, EncodedBackboneSpec)
         self._parent, self._block = parent, parent.backbone.block
         depth = sum(map(len, parent.backbone.stages))
@@ -85,6 +85,13 @@ class ModularSearchSpace(SearchSpace):
         self.size = count_strings(self._min_blocks, self._max_blocks)
         for choices in self._widths.values():
             self.size *= len(choices)
+
+    def in_words(self) -> str:
+        """See :class:`SearchSpace`."""
+        return (
+            f"around {self._name}: {self._min_blocks} to {self._max_blocks} blocks of base channels "
+            f"{listed(self.choices[WIDTH])} at {listed(self.choices['input_size'])}"
+        )
 
     def express(self, genome: Genome) -> DetectorSpec:
         """See :class:`SearchSpace`; positions are read as :func:`smnas_optuna.search_space.strings.places_of` says."""
@@ -126,7 +133,7 @@ class ModularSearchSpace(SearchSpace):
                 raise ConfigError(
                     f"{encode(spec)} is not in the modular space of {encode(self._parent)}: {name} {gene!r} is none of "
                     "its choices",
-                    fix=f"take one of {', '.join(map(str, self.choices[name]))}",
+                    fix=f"take one of {listed(self.choices[name])}",
                 )
         return {**genome, **self._string_genes(backbone.stages)}
 

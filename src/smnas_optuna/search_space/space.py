@@ -38,6 +38,10 @@ class SearchSpace(ABC):
         return self.express(genome)
 
     @abstractmethod
+    def in_words(self) -> str:
+        """What it holds, in a few words that follow "architectures"."""
+
+    @abstractmethod
     def express(self, genome: Genome) -> DetectorSpec:
         """The architecture that ``genome`` is read as; every genome is read as one."""
 
@@ -63,3 +67,8 @@ class SearchSpace(ABC):
         place = choices.index(genome[name])
         neighbours = [i for i in (place - 1, place + 1) if 0 <= i < len(choices)]
         return {**genome, name: choices[int(random.choice(neighbours))]}
+
+
+def listed(choices: tuple[Gene, ...]) -> str:
+    """``choices`` as people list them."""
+    return ", ".join(map(str, choices))

@@ -19,7 +19,7 @@ from smnas_optuna.arch.codec import NO_PYRAMID, RPNS, build_head, head_kind, par
 from smnas_optuna.arch.spec import BACKBONE_TOP
 from smnas_optuna.config import StructuralSpace
 from smnas_optuna.errors import ConfigError
-from smnas_optuna.search_space.space import Gene, Genome, SearchSpace
+from smnas_optuna.search_space.space import Gene, Genome, SearchSpace, listed
 
 PYRAMID, RETINA = "fpn", "retina"
 
@@ -35,6 +35,10 @@ class StructuralSearchSpace(SearchSpace):
         self.choices = gene_choices(settings)
         self.size = count_architectures(settings)
 
+    def in_words(self) -> str:
+        """See :class:`SearchSpace`."""
+        return f"of {listed(self.choices['backbone.family'])} at {listed(self.choices['input_size'])}"
+
     def express(self, genome: Genome) -> DetectorSpec:
         """See :func:`express`."""
         return express(genome)
@@ -44,7 +48,7 @@ class StructuralSearchSpace(SearchSpace):
         if isinstance(spec.backbone, EncodedBackboneSpec):
             raise ConfigError(
                 f"{encode(spec)} is not in [space.structural]: its backbone is written out block by block",
-                fix=f"take one of {', '.join(map(str, self.choices['backbone.family']))}",
+                fix=f"take one of {listed(self.choices['backbone.family'])}",
             )
         active = _active_genes(spec, spec.backbone)
         genome: dict[str, Gene] = {}
@@ -53,7 +57,7 @@ class StructuralSearchSpace(SearchSpace):
             if gene not in choices:
                 raise ConfigError(
                     f"{encode(spec)} is not in [space.structural]: {name} {gene!r} is none of its choices",
-                    fix=f"add it to the space, or take one of {', '.join(map(str, choices))}",
+                    fix=f"add it to the space, or take one of {listed(choices)}",
                 )
         return genome
 
