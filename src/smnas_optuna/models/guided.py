@@ -19,6 +19,7 @@ from smnas_optuna.batch import Batch
 from smnas_optuna.models.anchors import PyramidAnchors
 from smnas_optuna.models.assign import Matches, Purpose, RandomKeys, match, mean_over_images, random_keys, sample
 from smnas_optuna.models.boxes import decode_boxes, gather_rows, pairwise_iou
+from smnas_optuna.models.deform import deform_conv
 from smnas_optuna.models.losses import focal_losses, shape_losses
 from smnas_optuna.models.proposals import LevelOutput, Proposals, flatten_level, select_proposals
 from smnas_optuna.models.rpn import NEGATIVE_IOU, POSITIVE_IOU, POSITIVE_SHARE, proposal_losses
@@ -165,7 +166,7 @@ class GuidedRpn(nn.Module):
         # As in the paper's code, shapes learn from their own loss alone. At an offset that is no number, or too large
         # for an integer, torchvision's kernel reads memory that is not its own.
         offset = self.offset(shape.detach()).nan_to_num(0.0).clamp(-MAX_OFFSET, MAX_OFFSET)
-        adapted = F.relu(self.adaption(x, offset))
+        adapted = F.relu(deform_conv(x, offset, self.adaption.weight))
         return location, shape, self.cls_logits(adapted), self.bbox_pred(adapted)
 
     def _outputs(self, features: dict[str, Tensor]) -> tuple[list[LevelOutput], list[Tensor], list[Tensor]]:
