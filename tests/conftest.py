@@ -62,7 +62,7 @@ epochs = 2
 batch_size = 8
 [latency]
 images = 4
-blocks = 3
+precision = 0.5
 max_seconds = 0.5
 """
 

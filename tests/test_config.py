@@ -111,7 +111,7 @@ def test_every_table_is_read(study_dir: Path) -> None:
         scale_jitter = [1.0, 1.0]
         [latency]
         reference = "{OTHER}"
-        blocks = 5
+        precision = 0.05
         """,
         study_dir,
     )
@@ -127,7 +127,7 @@ def test_every_table_is_read(study_dir: Path) -> None:
         anchor_scale=4.0, guided_proposals=50, guided_roi_samples=20, norm="bn"
     )
     assert settings.train.scale_jitter == (1.0, 1.0)
-    assert settings.latency.blocks == 5
+    assert settings.latency.precision == 0.05
 
 
 def test_the_reference_is_the_first_baseline_unless_one_is_named(study_dir: Path) -> None:
@@ -155,7 +155,7 @@ def test_settings_cannot_be_changed(study_dir: Path) -> None:
         ("[space.structurl]\nheads = ['fc']", "space.structurl", "structural"),
         ("[data.shapes]\ntrain_image = 3", "data.shapes.train_image", "train_images"),
         ("[detector]\nnms_iuo = 0.5", "detector.nms_iuo", "nms_iou"),
-        ("[latency]\nblock = 5", "latency.block", "blocks"),
+        ("[latency]\nprecission = 0.05", "latency.precission", "precision"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(
@@ -169,7 +169,48 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(
 
 def test_an_unknown_key_names_all_known_ones(study_dir: Path) -> None:
     refusal = _refusal(study_dir, MINIMAL + "nope = 1")
-    assert refusal.fix.endswith("max_seconds_per_trial, max_latency_ms, max_params, ap_spread, keep_weights")
+    assert refusal.fix.endswith("max_params, ap_spread, rungs, rung_margin, keep_weights")
+
+
+@pytest.mark.parametrize(
+    ("search", "epochs", "rungs"),
+    [
+        ("", 12, (3,)),
+        ("", 8, (2,)),
+        ("", 4, (1,)),
+        ("", 3, ()),
+        ("", 1, ()),
+        ("rungs = []", 12, ()),
+        ("rungs = [2, 11]", 12, (2, 11)),
+    ],
+)
+def test_rungs_are_a_quarter_of_the_epochs_unless_some_are_named(
+    study_dir: Path, search: str, epochs: int, rungs: tuple[int, ...]
+) -> None:
+    toml = MINIMAL.replace("[search]", f"[search]\n{search}") + f"[train]\nepochs = {epochs}"
+
+    assert _with(toml, study_dir).rungs == rungs
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        (
+            "rungs = [2, 4]",
+            "the study: `rungs < epochs` must hold, but got ([search] rungs = [2, 4], [train] epochs = 4)",
+        ),
+        ("rungs = [2, 1]", "search.rungs: epochs must ascend, each above the one before, but got [2, 1]"),
+        ("rungs = [1, 1]", "search.rungs: epochs must ascend, each above the one before, but got [1, 1]"),
+        ("rungs = [0]", "search.rungs.0: Input should be greater than 0, but got 0"),
+        ("rungs = 1", "search.rungs: Input should be a valid tuple, but got 1"),
+        ("rung_margin = 1.5", "search.rung_margin: Input should be less than or equal to 1, but got 1.5"),
+        ("rung_margin = -0.5", "search.rung_margin: Input should be greater than or equal to 0, but got -0.5"),
+    ],
+)
+def test_rungs_that_cannot_be_are_refused(study_dir: Path, search: str, message: str) -> None:
+    toml = MINIMAL.replace("[search]", f"[search]\n{search}") + "[train]\nepochs = 4"
+
+    assert message in _refusal(study_dir, toml).message
 
 
 @pytest.mark.parametrize(
@@ -191,7 +232,7 @@ def test_an_unknown_key_names_all_known_ones(study_dir: Path) -> None:
         ("[data]\ntrain = 3", "data.train: Input should be a valid string, but got 3"),
         ("[data]\nval_fraction = 0", "data.val_fraction: Input should be greater than 0, but got 0"),
         ("[data.shapes]\ntrain_images = 3", "data.shapes.val_images: Field required"),
-        ("[latency]\nblocks = 2", "latency.blocks: Input should be greater than or equal to 3, but got 2"),
+        ("[latency]\nprecision = 1.0", "latency.precision: Input should be less than 1, but got 1.0"),
         ("[detector]\nscore_threshold = 1", "detector.score_threshold: Input should be less than 1, but got 1"),
         ("[space.structural]\nheads = []", "space.structural.heads: Tuple should have at least 1 item"),
         (

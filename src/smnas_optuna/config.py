@@ -77,8 +77,10 @@ class DataSettings(Settings):
     Attributes:
         train: Annotation file of the training images, COCO format.
         val: Annotation file of the validation images; without one, ``val_fraction`` of the others are set aside.
-        images: Folder of the images, for both files.
+        test: Annotation file of images that no search sees, for ``smnas verify`` alone.
+        images: Folder of the images, for all files.
         val_images: Folder of the validation images, if it is another one.
+        test_images: Folder of the test images, if it is another one.
         val_fraction: Share of the images set aside, chosen by a hash of their content.
         drop_empty_boxes: Leave out boxes without area, outside the image or not a number, instead of refusing the file.
         shapes: Draw the embedded data set.
@@ -86,8 +88,10 @@ class DataSettings(Settings):
 
     train: str = "instances_train.json"
     val: str | None = None
+    test: str | None = None
     images: str = "images"
     val_images: str | None = None
+    test_images: str | None = None
     val_fraction: Fraction = 0.2
     drop_empty_boxes: bool = False
     shapes: ShapesSettings | None = None
@@ -202,6 +206,11 @@ class SearchSettings(Settings):
         max_params: Parameters of a detector, as above.
         ap_spread: Standard deviation of AP over seeds, in [0, 1]: what AP must be higher by to be called higher where
             partial-order pruning takes one detector's word for another's. ``benchmarks/README.md`` has measured ones.
+        rungs: Epochs, ascending, after which a training is judged by its AP so far, and stopped early if a trained
+            detector that is as fast was far ahead by then; a quarter of ``[train] epochs`` if none are named, and with
+            ``[]`` all are trained to the end.
+        rung_margin: By what part of that detector's AP it must lag behind to be stopped, in [0, 1], and at least by
+            ``ap_spread``; with 1 nothing is. ``benchmarks/early_stop.py`` says what it saves and costs.
         keep_weights: Whose weights stay on the disk: ``front`` or ``all``.
     """
 
@@ -213,7 +222,16 @@ class SearchSettings(Settings):
     max_latency_ms: Positive | None = None
     max_params: PositiveInt | None = None
     ap_spread: Annotated[float, Field(ge=0, le=1)] = 0.02
+    rungs: Annotated[tuple[PositiveInt, ...], Field(strict=False)] | None = None
+    rung_margin: Annotated[float, Field(ge=0, le=1)] = 0.9
     keep_weights: Literal["front", "all"] = "front"
+
+    @field_validator("rungs")
+    @classmethod
+    def _ascending(cls, rungs: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if rungs is not None and list(rungs) != sorted(set(rungs)):
+            raise ValueError("epochs must ascend, each above the one before")
+        return rungs
 
 
 class ModularSettings(Settings):
@@ -287,14 +305,17 @@ class LatencySettings(Settings):
     Attributes:
         reference: Architecture of the reference detector; the first baseline if none is named.
         images: Validation images that are cycled through.
-        blocks: Pairs of timed blocks, candidate and reference.
-        max_seconds: Time a measurement may take, warm-up apart; fewer images a block, never fewer than 3 pairs.
+        precision: A measurement ends when the 95 % confidence interval of the ratio is this narrow, a part of it.
+        max_seconds: Time a measurement may take, warm-up apart; fewer images a block, never fewer than 6 pairs.
+        noise: How far two measurements of one detector are apart, a part of it: latencies are rounded to a grid of
+            this step, so that noise makes no members of the front. ``benchmarks/README.md`` has a measured one.
     """
 
     reference: Arch | None = None
-    images: PositiveInt = 16
-    blocks: Annotated[int, Field(ge=3)] = 15
+    images: PositiveInt = 32
+    precision: Fraction = 0.01
     max_seconds: Positive = 20.0
+    noise: Annotated[float, Field(ge=0, lt=1)] = 0.01
 
 
 class StudySettings(Settings):
@@ -313,6 +334,23 @@ class StudySettings(Settings):
         if self.latency.reference is None and not self.search.baselines:
             raise ValueError("[latency] reference is missing, and there is no [search] baselines to take it from")
         return self
+
+    @model_validator(mode="after")
+    def _rungs_come_before_the_end(self) -> Self:
+        if self.rungs and self.rungs[-1] >= self.train.epochs:
+            raise ValueError(
+                f"`rungs < epochs` must hold, but got ([search] rungs = {list(self.rungs)}, "
+                f"[train] epochs = {self.train.epochs})"
+            )
+        return self
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which a training is judged by its AP, ascending."""
+        if self.search.rungs is not None:
+            return self.search.rungs
+        quarter = self.train.epochs // 4
+        return (quarter,) if quarter else ()
 
     @property
     def reference(self) -> str:

@@ -1,154 +1,271 @@
 from __future__ import annotations
 
-import time
+import math
+from collections.abc import Callable
 from itertools import groupby
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from smnas_optuna.batch import Batch
 from smnas_optuna.config import LatencySettings
-from smnas_optuna.engine.latency import WARM_UP_RUNS, _block_length, measure_latency
+from smnas_optuna.engine import latency as latency_module
+from smnas_optuna.engine.latency import (
+    MIN_PAIRS,
+    PAIRS_IN_TIME,
+    WARM_UP_RUNS,
+    LatencyStats,
+    _block_length,
+    measure_latency,
+    median_interval,
+    round_to_noise,
+)
 
 from .engine_fakes import make_batch
 
 Calls = list[tuple[str, int]]
 
 
-class _Sleeper(nn.Module):
-    """Takes ``ms`` for an image, and notes its name and the image's id."""
+class Clock:
+    """Stands still but for what the detectors under test take."""
 
-    def __init__(self, name: str, ms: float, calls: Calls) -> None:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def perf_counter(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(latency_module, "time", clock)
+    return clock
+
+
+class Timed(nn.Module):
+    """Takes ``ms(run)`` for its ``run``-th image, from 0, and notes its name and the image's id."""
+
+    def __init__(self, name: str, ms: Callable[[int], float], clock: Clock, calls: Calls) -> None:
         super().__init__()
-        self.name, self.ms, self.calls = name, ms, calls
+        self.name, self.ms, self.clock, self.calls = name, ms, clock, calls
+        self.runs = 0
 
     def detect(self, batch: Batch) -> None:
         assert not self.training
         assert torch.is_inference_mode_enabled()
         assert len(batch) == 1
         self.calls.append((self.name, int(batch.image_ids)))
-        time.sleep(self.ms / 1000)
+        self.clock.seconds += self.ms(self.runs) / 1000
+        self.runs += 1
 
 
 def _images(count: int) -> list[Batch]:
     return [make_batch(torch.zeros(1, 3, 4, 4), [number]) for number in range(count)]
 
 
-def _pair(ms: float, reference_ms: float) -> tuple[nn.Module, nn.Module, Calls]:
+def _measure(
+    clock: Clock,
+    ms: Callable[[int], float],
+    reference_ms: Callable[[int], float],
+    settings: LatencySettings | None = None,
+    *,
+    images: int = 4,
+    on_step: Callable[[], None] = lambda: None,
+) -> tuple[LatencyStats, Calls]:
     calls: Calls = []
-    return _Sleeper("candidate", ms, calls), _Sleeper("reference", reference_ms, calls), calls
+    candidate, reference = Timed("candidate", ms, clock, calls), Timed("reference", reference_ms, clock, calls)
+    stats = measure_latency(
+        candidate.train(),
+        _images(images),
+        reference.train(),
+        _images(images),
+        settings or LatencySettings(),
+        on_step=on_step,
+    )
+    return stats, calls
 
 
-def test_the_ratio_is_that_of_the_times() -> None:
-    candidate, reference, _ = _pair(6, 3)
-
-    stats = measure_latency(candidate, _images(4), reference, _images(4), LatencySettings(images=4, blocks=7))
-
-    assert 1.6 < stats.ratio < 2.4
-    assert 6 <= stats.p10_ms <= stats.median_ms <= stats.p90_ms
-    assert 3 <= stats.reference_median_ms < stats.median_ms
-    assert (stats.num_blocks, stats.num_runs) == (7, 28)
+def _always(ms: float) -> Callable[[int], float]:
+    return lambda _: ms
 
 
-def test_a_detector_against_itself_has_a_ratio_of_one() -> None:
-    candidate, reference, _ = _pair(3, 3)
+def test_the_ratio_is_that_of_the_times(clock: Clock) -> None:
+    stats, _ = _measure(clock, _always(6), _always(3))
 
-    stats = measure_latency(candidate, _images(4), reference, _images(4), LatencySettings(images=4, blocks=7))
+    assert (stats.ratio, stats.ratio_low, stats.ratio_high) == pytest.approx((2, 2, 2))
+    assert (stats.p10_ms, stats.median_ms, stats.p90_ms) == pytest.approx((6, 6, 6))
+    assert (stats.reference_p10_ms, stats.reference_median_ms, stats.reference_p90_ms) == pytest.approx((3, 3, 3))
+    assert (stats.num_blocks, stats.num_runs) == (MIN_PAIRS, MIN_PAIRS * 4)
+    assert stats.warm
+    assert math.isnan(stats.network_ms), "this module has no fixed work"
 
-    assert stats.ratio == pytest.approx(1, abs=0.3)
 
-
-def test_blocks_take_turns_after_a_warm_up_and_go_through_the_images() -> None:
-    candidate, reference, calls = _pair(0.1, 0.1)
-
-    measure_latency(candidate.train(), _images(3), reference.train(), _images(3), LatencySettings(images=3, blocks=5))
+def test_blocks_take_turns_after_a_warm_up_and_go_through_the_images(clock: Clock) -> None:
+    _, calls = _measure(clock, _always(1), _always(2), images=3)
 
     blocks = [(name, len(list(block))) for name, block in groupby(calls, key=lambda call: call[0])]
-    # the reference's warm-up ends where the candidate's first block starts
     warm_up = [("candidate", WARM_UP_RUNS), ("reference", WARM_UP_RUNS)]
-    assert blocks == warm_up + [("candidate", 3), ("reference", 3)] * 5
+    assert blocks == warm_up + [("candidate", 3), ("reference", 3)] * MIN_PAIRS
     for name in ("candidate", "reference"):
         timed = [image for each, image in calls if each == name][WARM_UP_RUNS:]
-        assert timed == [0, 1, 2] * 5
+        assert timed == [0, 1, 2] * MIN_PAIRS
 
 
-@pytest.mark.parametrize(("max_seconds", "least", "most"), [(0.3, 3, 14), (0.001, 3, 3)])
-def test_the_time_limit_is_kept_with_three_pairs_at_least(max_seconds: float, least: int, most: int) -> None:
-    candidate, reference, calls = _pair(20, 20)
-    settings = LatencySettings(images=4, blocks=50, max_seconds=max_seconds)
+def test_it_is_warm_when_the_drift_has_ended(clock: Clock) -> None:
+    stats, calls = _measure(clock, lambda run: 10 + 10 * 0.9**run, _always(10), LatencySettings(max_seconds=60))
 
-    start = time.perf_counter()
-    stats = measure_latency(candidate, _images(4), reference, _images(4), settings)
-
-    assert least <= stats.num_blocks <= most
-    assert stats.num_runs == stats.num_blocks  # blocks of one image
-    assert len(calls) < 50
-    assert time.perf_counter() - start < 3 * max_seconds + 1
+    warm_up = next(len(list(block)) for _, block in groupby(calls, key=lambda call: call[0]))
+    assert stats.warm
+    assert 25 < warm_up < 40, "10 * 0.9**run is 2 % of 10 at the 37th run"
 
 
-def test_a_slow_detector_is_warmed_up_with_two_runs() -> None:
-    candidate, reference, calls = _pair(15, 15)
+def test_a_drift_that_does_not_end_in_time_is_told(clock: Clock) -> None:
+    stats, calls = _measure(clock, lambda run: 1 + run, _always(10), LatencySettings(max_seconds=1))
 
-    measure_latency(candidate, _images(4), reference, _images(4), LatencySettings(images=4, blocks=3, max_seconds=0.01))
+    warm_up = next(len(list(block)) for _, block in groupby(calls, key=lambda call: call[0]))
+    assert not stats.warm
+    assert sum(1 + run for run in range(warm_up)) == pytest.approx(100, abs=warm_up), "a tenth of the time for each"
 
-    assert [name for name, _ in calls[:4]] == ["candidate"] * 2 + ["reference"] * 2
+
+def test_a_slow_detector_is_warmed_up_with_two_runs(clock: Clock) -> None:
+    stats, calls = _measure(clock, _always(15), _always(15), LatencySettings(max_seconds=0.01))
+
+    assert [name for name, _ in calls[:5]] == ["candidate"] * 2 + ["reference"] * 2 + ["candidate"]
+    assert (stats.num_blocks, stats.num_runs) == (MIN_PAIRS, MIN_PAIRS), "blocks of one image, in spite of the time"
 
 
-def test_a_measurement_can_be_stopped_after_any_run() -> None:
+@pytest.mark.parametrize(("spread", "precision"), [(0.01, 0.01), (0.05, 0.02), (0.05, 0.05)])
+def test_it_ends_when_the_interval_is_narrow(clock: Clock, spread: float, precision: float) -> None:
+    random = np.random.default_rng(0)
+
+    stats, _ = _measure(
+        clock,
+        lambda _: 10 * float(random.normal(1, spread)),
+        _always(5),
+        LatencySettings(precision=precision, max_seconds=1000),
+    )
+
+    assert (stats.ratio_high - stats.ratio_low) / stats.ratio <= precision
+    assert stats.ratio_low <= stats.ratio <= stats.ratio_high
+    assert abs(stats.ratio - 2) <= 2 * precision
+    assert stats.num_blocks < 1000
+
+
+def test_it_ends_when_the_time_is_up(clock: Clock) -> None:
+    random = np.random.default_rng(0)
+    settings = LatencySettings(precision=0.001, max_seconds=2)
+
+    stats, calls = _measure(clock, lambda _: float(random.uniform(5, 15)), _always(5), settings)
+
+    assert (stats.ratio_high - stats.ratio_low) / stats.ratio > 0.001
+    warm_up_and_last_pair = 2 * 0.2 + 0.08
+    assert 2 <= clock.seconds <= 2 + warm_up_and_last_pair
+    assert stats.num_blocks > PAIRS_IN_TIME
+    assert len(calls) > 2 * stats.num_runs
+
+
+def test_hiccups_of_the_machine_do_not_move_the_ratio(clock: Clock) -> None:
+    def ms(run: int) -> float:  # one run of every block, and all of the third, take eleven times as long
+        timed = run - WARM_UP_RUNS
+        return 33 if timed >= 0 and (timed % 4 == 1 or timed in range(8, 12)) else 3
+
+    stats, _ = _measure(clock, ms, _always(3))
+
+    assert stats.ratio == pytest.approx(1)
+
+
+def test_a_measurement_can_be_stopped_after_any_run(clock: Clock) -> None:
     class StopError(Exception):
         pass
 
-    candidate, reference, calls = _pair(0.1, 0.1)
+    runs = 0
 
     def stop() -> None:
-        if len(calls) == WARM_UP_RUNS + 3:
+        nonlocal runs
+        runs += 1
+        if runs == WARM_UP_RUNS + 3:
             raise StopError
 
     with pytest.raises(StopError):
-        measure_latency(candidate, _images(2), reference, _images(2), LatencySettings(images=2), on_step=stop)
+        _measure(clock, _always(1), _always(1), on_step=stop)
 
-    assert len(calls) == WARM_UP_RUNS + 3
-
-
-def test_hiccups_of_the_machine_do_not_move_the_ratio() -> None:
-    calls: Calls = []
-
-    class Hiccup(_Sleeper):
-        def detect(self, batch: Batch) -> None:
-            super().detect(batch)
-            run = sum(name == self.name for name, _ in calls) - WARM_UP_RUNS
-            if run > 0 and (run % 4 == 1 or run in range(9, 13)):  # one run of every block, and all of the third
-                time.sleep(0.03)
-
-    stats = measure_latency(
-        Hiccup("candidate", 3, calls),
-        _images(4),
-        _Sleeper("reference", 3, calls),
-        _images(4),
-        LatencySettings(images=4, blocks=7),
-    )
-
-    assert stats.ratio == pytest.approx(1, abs=0.3)
+    assert runs == WARM_UP_RUNS + 3
 
 
-@given(
-    pair_ms=st.floats(0.01, 1e5),
-    num_images=st.integers(1, 64),
-    blocks=st.integers(3, 50),
-    max_seconds=st.floats(0.001, 100),
-)
-def test_a_block_is_as_long_as_the_time_allows(
-    pair_ms: float, num_images: int, blocks: int, max_seconds: float
-) -> None:
-    settings = LatencySettings(images=num_images, blocks=blocks, max_seconds=max_seconds)
+def test_the_network_alone_is_timed_on_the_images(clock: Clock) -> None:
+    class WithNetwork(Timed):
+        def fixed_work(self, images: Tensor) -> None:
+            assert (images.dtype, images.shape) == (torch.float32, (1, 3, 4, 4))
+            clock.seconds += 0.002
 
-    length = _block_length(pair_ms, num_images, settings)
+    candidate, reference = WithNetwork("a", _always(5), clock, []), Timed("b", _always(5), clock, [])
 
+    stats = measure_latency(candidate, _images(4), reference, _images(4), LatencySettings())
+
+    assert stats.network_ms == pytest.approx(2)
+
+
+@given(pair_ms=st.floats(0.01, 1e5), num_images=st.integers(1, 64), max_seconds=st.floats(0.001, 100))
+def test_a_block_is_as_long_as_the_time_allows(pair_ms: float, num_images: int, max_seconds: float) -> None:
+    length = _block_length(pair_ms, num_images, LatencySettings(max_seconds=max_seconds))
+
+    limit_ms = max_seconds * 1000 / PAIRS_IN_TIME
     assert 1 <= length <= num_images
     if length > 1:
-        assert length * pair_ms * blocks <= max_seconds * 1000 * (1 + 1e-9)
+        assert length * pair_ms <= limit_ms * (1 + 1e-9)
     if length < num_images:
-        assert (length + 1) * pair_ms * blocks > max_seconds * 1000 * (1 - 1e-9)
+        assert (length + 1) * pair_ms > limit_ms * (1 - 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("count", "rank"), [(6, 1), (8, 1), (9, 2), (11, 2), (12, 3), (15, 4), (20, 6), (25, 8), (50, 18), (100, 40)]
+)
+def test_the_interval_lies_between_the_ranks_of_the_sign_test(count: int, rank: int) -> None:
+    # Ranks from a table of the sign test, two-sided, 5 % (Dixon and Massey, Introduction to Statistical Analysis).
+    values = list(np.random.default_rng(0).permutation(count).astype(float))
+
+    assert median_interval(values) == (rank - 1, count - rank)
+
+
+@pytest.mark.parametrize("count", [6, 10, 25])
+def test_the_interval_holds_the_median_as_often_as_it_says(count: int) -> None:
+    random = np.random.default_rng(0)
+
+    intervals = [median_interval(list(random.exponential(size=count))) for _ in range(4000)]
+
+    held = np.mean([low <= math.log(2) <= high for low, high in intervals])
+    assert held >= 0.95 - 0.01
+
+
+def test_too_few_values_have_no_interval() -> None:
+    with pytest.raises(ValueError, match=r"enough for a confidence of 0\.95, but got 5"):
+        median_interval([1.0] * 5)
+
+
+positive = st.floats(1e-3, 1e5)
+
+
+@given(value=positive, noise=st.floats(1e-4, 0.5))
+def test_rounding_moves_a_value_by_half_a_step_at_most_and_only_once(value: float, noise: float) -> None:
+    rounded = round_to_noise(value, noise)
+
+    assert abs(math.log(rounded / value)) <= math.log1p(noise) / 2 * (1 + 1e-6)
+    assert round_to_noise(rounded, noise) == pytest.approx(rounded, rel=1e-12)
+
+
+@given(a=positive, b=positive, noise=st.floats(1e-4, 0.5))
+def test_rounding_keeps_the_order_and_makes_one_value_of_a_step(a: float, b: float, noise: float) -> None:
+    low, high = round_to_noise(min(a, b), noise), round_to_noise(max(a, b), noise)
+
+    assert low <= high
+    assert low == high or high / low >= (1 + noise) * (1 - 1e-9), "two points of the grid are a step apart at least"
+
+
+def test_without_noise_nothing_is_rounded() -> None:
+    assert round_to_noise(1.2345, 0) == 1.2345
+    assert round_to_noise(1, 0.01) == 1

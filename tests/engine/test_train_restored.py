@@ -124,6 +124,29 @@ def test_an_epoch_counts_the_seconds_of_all_its_parts() -> None:
     assert rest.history[1].seconds < 100
 
 
+def test_what_was_measured_after_an_epoch_is_part_of_the_state() -> None:
+    training = training_of()
+    interrupted(training, 9)
+    training.ap_by_epoch = {1: 0.25, 2: 0.5}
+    state = training.state()
+
+    rest = training_of(weights=1)
+    rest.restore(state)
+
+    assert state.values["ap_by_epoch"] == {"1": 0.25, "2": 0.5}
+    assert rest.ap_by_epoch == {1: 0.25, 2: 0.5}
+
+
+def test_a_state_that_was_stored_before_there_were_rungs_has_none() -> None:
+    state = interrupted(training_of(), 5)
+    values = {name: value for name, value in state.values.items() if name != "ap_by_epoch"}
+
+    rest = training_of()
+    rest.restore(replace(state, values=values))
+
+    assert rest.ap_by_epoch == {}
+
+
 def _change(state: TrainingState, **values: Any) -> TrainingState:
     return replace(state, values={**state.values, **values})
 
@@ -156,6 +179,13 @@ UNFIT: dict[str, tuple[Callable[[TrainingState], TrainingState], str]] = {
         lambda s: _change(s, history=[{**s.values["history"][0], "loss": "1"}]),
         "an epoch of the history has values that are no numbers",
     ),
+    "AP of an epoch to come": (
+        lambda s: _change(s, ap_by_epoch={"2": 0.5}),
+        "AP by epoch is not of the 1 epochs that are done",
+    ),
+    "AP that is a list": (lambda s: _change(s, ap_by_epoch=[0.5]), "AP by epoch is not of the 1 epochs"),
+    "AP that is text": (lambda s: _change(s, ap_by_epoch={"1": "0.5"}), "AP by epoch has values that are none"),
+    "AP above 1": (lambda s: _change(s, ap_by_epoch={"1": 1.5}), "AP by epoch has values that are none"),
     "a weight is missing": (lambda s: _with(s, WEIGHT, None), f"tensors are missing, such as {WEIGHT}"),
     "a weight too many": (lambda s: _with(s, "more", torch.zeros(1)), "tensors are unknown, such as more"),
     "a weight of another shape": (

@@ -7,6 +7,7 @@ of their medians is what is compared.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -20,9 +21,22 @@ from smnas_optuna.batch import Batch
 from smnas_optuna.config import LatencySettings
 from smnas_optuna.engine.device import synchronize
 
+RUNTIME = "eager"
+"""How detectors are run: layer by layer, as PyTorch does it."""
 WARM_UP_RUNS = 10
+"""Runs of each detector before it may be called warm."""
+WARM_UP_WINDOW = 5
+WARM_UP_DRIFT = 0.02
+"""It is warm when the medians of its last two windows of so many runs are less than this apart."""
 WARM_UP_SHARE = 0.2
-"""Warm-up ends after so many runs of each detector or this share of the time, whichever is first, but not before 2."""
+"""But warm-up ends after this share of the time at the latest, not before 2 runs."""
+CONFIDENCE = 0.95
+MIN_PAIRS = 6
+"""Pairs of blocks, at least: of fewer no two say with 95 % confidence where the median lies (1 - 2 / 2**6 = 0.97)."""
+PAIRS_IN_TIME = 10
+"""A block is so short that so many pairs of blocks fit into the time limit."""
+NETWORK_SHARE = 0.1
+"""Share of the time limit that the network alone may be timed for, not less than 3 runs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,25 +45,36 @@ class LatencyStats:
 
     Attributes:
         ratio: Median over the pairs of blocks of (candidate's median / reference's median).
+        ratio_low: Lower end of the 95 % confidence interval of ``ratio``.
+        ratio_high: Its upper end.
         median_ms: Of all runs of the candidate, in this process.
         p10_ms: 10th percentile.
         p90_ms: 90th percentile.
+        network_ms: Median of all layers alone, on as many regions as they get at most: without RoIAlign, decoding and
+            NMS. NaN of a module that has no ``fixed_work``.
         reference_median_ms: Of all runs of the reference, in this process.
         reference_p10_ms: 10th percentile.
         reference_p90_ms: 90th percentile.
         num_runs: Timed runs of the candidate.
         num_blocks: Pairs of blocks.
+        warm: Whether the drift of both detectors had ended when timing began.
+        alone: Whether no other worker of this package computed on this machine meanwhile, as far as is known.
     """
 
     ratio: float
+    ratio_low: float
+    ratio_high: float
     median_ms: float
     p10_ms: float
     p90_ms: float
+    network_ms: float
     reference_median_ms: float
     reference_p10_ms: float
     reference_p90_ms: float
     num_runs: int
     num_blocks: int
+    warm: bool
+    alone: bool = True
 
 
 @torch.inference_mode()
@@ -64,67 +89,137 @@ def measure_latency(
 ) -> LatencyStats:
     """Time ``detector`` against ``reference``: from uint8 images on the device to boxes in original pixels.
 
+    It ends when the confidence interval of the ratio is as narrow as ``settings.precision`` says, or the time is up.
+
     Args:
         detector: With the weights that would ship; is put into evaluation mode.
         images: Batches of one image at the detector's input size, on the device.
         reference: Is put into evaluation mode.
         reference_images: The same images at the reference's input size.
-        settings: Number of blocks and time limit.
+        settings: Precision and time limit.
         on_step: Called after each run; may raise to stop.
     """
     device = images[0].images.device
     contestants = [(detector.eval(), images), (reference.eval(), reference_images)]
-    run_ms = [
+    warm_ups = [
         _warm_up(*contestant, settings.max_seconds * WARM_UP_SHARE / 2, device, on_step) for contestant in contestants
     ]
-    length = _block_length(sum(run_ms), len(images), settings)
+    length = _block_length(sum(ms for ms, _ in warm_ups), len(images), settings)
     deadline = time.perf_counter() + settings.max_seconds
     turns = [cycle(each) for _, each in contestants]
     blocks: list[tuple[list[float], list[float]]] = []
-    while len(blocks) < settings.blocks and (len(blocks) < 3 or time.perf_counter() < deadline):
-        pair = [
+    ratios: list[float] = []
+    while len(blocks) < MIN_PAIRS or (time.perf_counter() < deadline and _width(ratios) > settings.precision):
+        mine, its = (
             [_time_ms(module, batch, device, on_step) for batch in islice(turn, length)]
             for (module, _), turn in zip(contestants, turns, strict=True)
-        ]
-        blocks.append((pair[0], pair[1]))
-    runs = sorted(ms for candidate, _ in blocks for ms in candidate)
-    reference_runs = sorted(ms for _, block in blocks for ms in block)
+        )
+        blocks.append((mine, its))
+        ratios.append(statistics.median(mine) / statistics.median(its))
+    runs = sorted(ms for mine, _ in blocks for ms in mine)
+    reference_runs = sorted(ms for _, its in blocks for ms in its)
+    low, high = median_interval(ratios)
     return LatencyStats(
-        ratio=statistics.median(statistics.median(mine) / statistics.median(its) for mine, its in blocks),
+        ratio=statistics.median(ratios),
+        ratio_low=low,
+        ratio_high=high,
         median_ms=statistics.median(runs),
         p10_ms=runs[len(runs) // 10],
         p90_ms=runs[len(runs) * 9 // 10],
+        network_ms=_network_ms(detector, images, settings.max_seconds * NETWORK_SHARE, on_step),
         reference_median_ms=statistics.median(reference_runs),
         reference_p10_ms=reference_runs[len(runs) // 10],
         reference_p90_ms=reference_runs[len(runs) * 9 // 10],
         num_runs=len(runs),
         num_blocks=len(blocks),
+        warm=all(warm for _, warm in warm_ups),
     )
 
 
+def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """An interval that holds the median of where ``values`` come from, whatever their distribution.
+
+    The k-th lowest and the k-th highest value; the median is outside if fewer than k of the n values are on one side of
+    it, so that the interval misses it with probability 2 P(Binomial(n, 1/2) < k). ``k`` is the largest for which that
+    is at most 1 - ``confidence`` (David and Nagaraja, Order Statistics, 2003, section 7.1).
+
+    Raises:
+        ValueError: If there are too few values for any such interval.
+    """
+    ordered, count = sorted(values), len(values)
+    k, missed = 0, 0.0
+    while k < count and (missed := missed + 2 * math.comb(count, k) / 2**count) <= 1 - confidence:
+        k += 1
+    if k == 0:
+        raise ValueError(f"`len(values)` must be enough for a confidence of {confidence}, but got {count}")
+    return ordered[k - 1], ordered[-k]
+
+
+def round_to_noise(value: float, noise: float) -> float:
+    """The nearest point of a logarithmic grid whose points are apart by the factor 1 + ``noise``; 1 is one of them.
+
+    What differs by less than the noise mostly becomes equal, and equality is transitive.
+
+    Args:
+        value: Positive.
+        noise: Relative; 0 keeps the value as it is.
+    """
+    if noise == 0:
+        return value
+    step = math.log1p(noise)
+    return math.exp(round(math.log(value) / step) * step)
+
+
+def _width(ratios: Sequence[float]) -> float:
+    """Of the confidence interval, as a part of the ratio."""
+    low, high = median_interval(ratios)
+    return (high - low) / statistics.median(ratios)
+
+
 def _block_length(pair_ms: float, num_images: int, settings: LatencySettings) -> int:
-    """Runs a block, so that all blocks fit into the time limit: at most every image once, at least 1."""
-    fitting = settings.max_seconds * 1000 / settings.blocks / pair_ms
+    """Runs a block: at most every image once, at least 1."""
+    fitting = settings.max_seconds * 1000 / PAIRS_IN_TIME / pair_ms
     return max(1, min(num_images, int(fitting)))
 
 
 def _warm_up(
     module: nn.Module, images: Sequence[Batch], max_seconds: float, device: torch.device, on_step: Callable[[], None]
-) -> float:
-    """Run until warm and return the last run's time, ms."""
-    start, last = time.perf_counter(), 0.0
-    for run, batch in enumerate(islice(cycle(images), WARM_UP_RUNS)):
-        if run >= 2 and time.perf_counter() - start > max_seconds:
+) -> tuple[float, bool]:
+    """Run until warm; the time of a run by then, ms, and whether it drifts no more."""
+    start, runs = time.perf_counter(), list[float]()
+    for batch in cycle(images):
+        runs.append(_time_ms(module, batch, device, on_step))
+        last, before = runs[-WARM_UP_WINDOW:], runs[-2 * WARM_UP_WINDOW : -WARM_UP_WINDOW]
+        run_ms = statistics.median(last)
+        if len(runs) >= WARM_UP_RUNS and abs(run_ms / statistics.median(before) - 1) < WARM_UP_DRIFT:
+            return run_ms, True
+        if len(runs) >= 2 and time.perf_counter() - start > max_seconds:
+            return run_ms, False
+    raise AssertionError("there is one image at least")
+
+
+def _network_ms(module: nn.Module, images: Sequence[Batch], max_seconds: float, on_step: Callable[[], None]) -> float:
+    """Median of ``module.fixed_work``, on each image once if the time allows."""
+    if not hasattr(module, "fixed_work"):
+        return math.nan
+    device, start, runs = images[0].images.device, time.perf_counter(), list[float]()
+    for pixels in islice(cycle([batch.images.float() for batch in images]), 1 + max(3, len(images))):
+        runs.append(_timed_ms(lambda pixels=pixels: module.fixed_work(pixels), device))  # type: ignore[misc, operator]
+        on_step()
+        if len(runs) > 3 and time.perf_counter() - start > max_seconds:
             break
-        last = _time_ms(module, batch, device, on_step)
-    return last
+    return statistics.median(runs[1:])  # the first one warms up
 
 
 def _time_ms(module: nn.Module, batch: Batch, device: torch.device, on_step: Callable[[], None]) -> float:
+    elapsed_ms = _timed_ms(lambda: module.detect(batch), device)  # type: ignore[operator]
+    on_step()
+    return elapsed_ms
+
+
+def _timed_ms(run: Callable[[], object], device: torch.device) -> float:
     synchronize(device)
     start = time.perf_counter()
-    module.detect(batch)  # type: ignore[operator]
+    run()
     synchronize(device)
-    elapsed = time.perf_counter() - start
-    on_step()
-    return elapsed * 1000
+    return (time.perf_counter() - start) * 1000

@@ -75,6 +75,7 @@ class Training:
     Attributes:
         history: The epochs that are done, in order.
         step: Steps done of the running epoch, 0 between epochs.
+        ap_by_epoch: AP in [0, 1] after some epochs, kept by whoever measures it; part of the state.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Training:
     ) -> None:
         self.history: list[EpochReport] = []
         self.step = 0
+        self.ap_by_epoch: dict[int, float] = {}
         self._detector, self._batches, self._settings, self._seed = detector, batches, settings, seed
         self._device = next(detector.parameters()).device
         self._total = len(batches) * settings.epochs
@@ -147,7 +149,13 @@ class Training:
         history = [{**asdict(each), "loss": None if math.isnan(each.loss) else each.loss} for each in self.history]
         return TrainingState(
             tensors={name: each.detach().to("cpu", copy=True).contiguous() for name, each in tensors.items()},
-            values={**self._identity(), "step": self.step, "seconds": self._seconds, "history": history},
+            values={
+                **self._identity(),
+                "step": self.step,
+                "seconds": self._seconds,
+                "history": history,
+                "ap_by_epoch": {str(epoch): ap for epoch, ap in self.ap_by_epoch.items()},
+            },
         )
 
     def restore(self, state: TrainingState) -> None:
@@ -157,6 +165,7 @@ class Training:
             CheckpointError: If it does not fit; nothing is changed then.
         """
         step, seconds, history = self._progress(state.values)
+        ap_by_epoch = _ap_by_epoch(state.values.get("ap_by_epoch", {}), len(history))
         tensors = self._tensors()
         generators = generator_states(self._device) if step else {}
         problem = misfit({**tensors, **generators}, state.tensors)
@@ -172,6 +181,7 @@ class Training:
             for name, tensor in tensors.items():
                 tensor.copy_(state.tensors[name])
         self.step, self._seconds, self.history, self._generators = step, seconds, history, generators
+        self.ap_by_epoch = ap_by_epoch
 
     def _run_epoch(self, on_step: Callable[[int, int], None]) -> None:
         self._detector.train()  # an evaluation between two epochs leaves it in another mode
@@ -262,6 +272,15 @@ def _report(values: Any) -> EpochReport:
     if not all(isinstance(value, int | float) for value in asdict(report).values()):
         raise _unfit("an epoch of the history has values that are no numbers")
     return report
+
+
+def _ap_by_epoch(values: Any, epochs_done: int) -> dict[int, float]:
+    epochs = {str(epoch): epoch for epoch in range(1, epochs_done + 1)}
+    if not isinstance(values, Mapping) or not values.keys() <= epochs.keys():
+        raise _unfit(f"AP by epoch is not of the {epochs_done} epochs that are done")
+    if not all(isinstance(ap, int | float) and 0 <= ap <= 1 for ap in values.values()):
+        raise _unfit("AP by epoch has values that are none")
+    return {epochs[epoch]: float(ap) for epoch, ap in values.items()}
 
 
 def _unfit(problem: str) -> CheckpointError:

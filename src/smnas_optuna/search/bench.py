@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,14 +12,15 @@ import torch
 
 from smnas_optuna.arch import DetectorSpec, InputSize, decode
 from smnas_optuna.batch import Batch
-from smnas_optuna.config import StudySettings
+from smnas_optuna.config import LatencySettings, StudySettings
 from smnas_optuna.data import CachePool, CocoDataset, DetectionLoader, Splits
 from smnas_optuna.engine.latency import LatencyStats, measure_latency
 from smnas_optuna.models import Detector, build_detector, fold_for_inference
+from smnas_optuna.search.quiet import Quiet
 from smnas_optuna.search.seeds import derive_seed
 
-GATE_BLOCKS, GATE_SHARE = 5, 0.25
-"""A gate latency takes at most so many pairs of blocks, and this share of a measurement's time."""
+GATE_PRECISION, GATE_SHARE = 0.03, 0.25
+"""A gate latency is no more precise than this, and takes at most this share of a measurement's time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class Bench:
         splits: Training and validation data.
         caches: Decoded images by input size.
         device: Where all of it happens.
+        quiet: What else computes on this machine, which pauses while a latency is measured.
     """
 
     study_dir: Path
@@ -39,6 +41,7 @@ class Bench:
     splits: Splits
     caches: CachePool
     device: torch.device
+    quiet: Quiet = field(default_factory=Quiet)
 
     def build(self, spec: DetectorSpec, seed: int, *, score_threshold: float | None = None) -> Detector:
         """A new detector on the device; torch's global random numbers, here and in training, follow from ``seed``.
@@ -71,14 +74,18 @@ class Bench:
         """The validation images, each once."""
         return self._in_order(self.splits.val, size, self.settings.train.batch_size)
 
+    def test_batches(self, size: InputSize) -> DetectionLoader:
+        """The test images, each once; the data must have some."""
+        assert self.splits.test is not None
+        return self._in_order(self.splits.test, size, self.settings.train.batch_size)
+
     def timed_images(self, size: InputSize) -> list[Batch]:
         """Validation images one by one on the device, always the same ones, spread evenly over the data set."""
         return list(self._in_order(self._timed, size, 1).epoch(0))
 
     def measure_latency(self, detector: Detector, size: InputSize, on_step: Callable[[], None]) -> LatencyStats:
-        """Time ``detector``, with its weights as they would ship, against the reference."""
-        shipped, images = fold_for_inference(detector), self.timed_images(size)
-        return measure_latency(shipped, images, *self.reference, self.settings.latency, on_step=on_step)
+        """Time ``detector``, with its weights as they would ship, against the reference, while the others pause."""
+        return self._time(fold_for_inference(detector), size, self.settings.latency, on_step)
 
     def measure_gate(self, spec: DetectorSpec, on_step: Callable[[], None]) -> LatencyStats:
         """Time a detector before it is trained: random weights, and every candidate passes the score threshold.
@@ -90,11 +97,19 @@ class Bench:
         settings = self.settings.latency
         settings = settings.model_copy(
             update={
-                "blocks": min(settings.blocks, GATE_BLOCKS),
+                "precision": max(settings.precision, GATE_PRECISION),
                 "max_seconds": settings.max_seconds * GATE_SHARE,
             }
         )
-        return measure_latency(detector, self.timed_images(spec.input_size), *self.reference, settings, on_step=on_step)
+        return self._time(detector, spec.input_size, settings, on_step)
+
+    def _time(
+        self, detector: Detector, size: InputSize, settings: LatencySettings, on_step: Callable[[], None]
+    ) -> LatencyStats:
+        images, reference = self.timed_images(size), self.reference
+        with self.quiet.measuring(on_step) as alone:
+            stats = measure_latency(detector, images, *reference, settings, on_step=on_step)
+        return replace(stats, alone=alone)
 
     @cached_property
     def reference(self) -> tuple[Detector, list[Batch]]:

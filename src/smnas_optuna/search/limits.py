@@ -23,7 +23,7 @@ class Limits:
         max_seconds: Of a training.
         max_latency_ms: Of an image.
         max_params: Parameters of the detector.
-        pruning: Whether partial-order pruning is on.
+        pruning: Whether partial-order pruning and early stops are on.
     """
 
     max_seconds: float | None = None
@@ -67,7 +67,7 @@ class Limits:
             return False
         if record.estimated_seconds is not None:
             return self.max_seconds is None or record.estimated_seconds <= self.max_seconds
-        if record.dominated_by:
+        if record.dominated_by or record.stopped_by:
             return not self.pruning
         if not record.over_budget:
             return False

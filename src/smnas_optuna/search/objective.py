@@ -24,7 +24,7 @@ from smnas_optuna.engine.device import (
     library_versions,
 )
 from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
-from smnas_optuna.engine.latency import LatencyStats
+from smnas_optuna.engine.latency import RUNTIME, LatencyStats, round_to_noise
 from smnas_optuna.engine.memory import estimate_training, fitting_micro_batch
 from smnas_optuna.engine.train import EpochReport, Training
 from smnas_optuna.errors import OutOfMemoryError
@@ -38,6 +38,7 @@ from smnas_optuna.search.listener import Listener, step_of
 from smnas_optuna.search.loop import Evaluation
 from smnas_optuna.search.pareto import pareto_front
 from smnas_optuna.search.record import TrialRecord, read_records, store_attrs
+from smnas_optuna.search.rungs import prune_behind
 from smnas_optuna.search.seeds import derive_seed
 from smnas_optuna.search.slow import prune_slow
 
@@ -59,7 +60,7 @@ class Objective:
         listener: Told about every step.
         stop: Asked at every step.
         limits: Those in force.
-        spared: Trained whatever partial-order pruning says, to be compared with.
+        spared: Trained to the end whatever partial-order pruning and rungs say, to be compared with.
         elsewhere: Gives trials of the folder's other studies, which partial-order pruning looks at, too.
         forced: In what the numbers depend on something else than the study's; kept with each trial.
     """
@@ -91,8 +92,8 @@ class Objective:
         Raises:
             DivergenceError: If training diverged.
             OutOfMemoryError: If the detector does not fit into memory.
-            TrialPruned: If it exceeds a limit, as far as can be told before or at the beginning of its training, or is
-                sure not to come onto the front.
+            TrialPruned: If it exceeds a limit, as far as can be told before or at the beginning of its training, is
+                sure not to come onto the front, or lags far behind at a rung.
             DeviceFault: If the GPU failed, and this process can use it no more.
             Interrupted: If asked to stop; what was trained is kept, and gone on with.
         """
@@ -100,7 +101,12 @@ class Objective:
         run = _Run(bench, spec, trial, self.listener.note)
         if self.forced:
             store_attrs(trial, {"forced": self.forced})
-        with run.recorded(), explained_device_faults(bench.device), explained_out_of_memory():
+        with (
+            run.recorded(),
+            bench.quiet.working(self.stop.check),
+            explained_device_faults(bench.device),
+            explained_out_of_memory(),
+        ):
             detector = bench.build(spec, run.seed)
             complexity = count_complexity(detector, long=spec.input_size.long, short=spec.input_size.short)
             store_attrs(trial, {**dataclasses.asdict(complexity), "flops": 2 * complexity.multiply_adds})
@@ -118,21 +124,24 @@ class Objective:
                 micro_batch=self._fitting_micro_batch(detector, spec),
                 note=run.note,
             )
+
+            def evaluate() -> CocoMetrics:
+                on_step = self._step_of("evaluate")
+                found = detect(detector, val_batches, bench.splits.val.category_ids, on_step=on_step, note=run.note)
+                return coco_metrics(bench.splits.val.ground_truth(), found)
+
             with run.phase("train"):
-                skipped = self._train(run, training)
+                skipped = self._train(run, training, lambda: self._pass_rung(run, training, evaluate))
             with run.phase("evaluate"):
-                category_ids = bench.splits.val.category_ids
-                on_step = step_of("evaluate", self.listener, self.stop)
-                found = detect(detector, val_batches, category_ids, on_step=on_step, note=run.note)
-                metrics = coco_metrics(bench.splits.val.ground_truth(), found)
+                metrics = evaluate()
             with run.phase("latency"):
                 latency = bench.measure_latency(detector, spec.input_size, self.stop.check)
-            latency_ms = latency.ratio * reference_ms
+            latency_ms = round_to_noise(latency.ratio, bench.settings.latency.noise) * reference_ms
             run.write(f"AP {metrics.ap:.4f}, {latency_ms:.3f} ms")
             self._set_constraints(trial, latency_ms, complexity.num_params)
             results = {
                 "metrics": _json(metrics),
-                "latency": {**_json(latency), "reference": bench.settings.reference},
+                "latency": {**_json(latency), "reference": bench.settings.reference, "runtime": RUNTIME},
                 "skipped_steps": skipped,
             }
             save_weights(run.folder, detector, self._description(run.arch, latency_ms, results))
@@ -175,8 +184,11 @@ class Objective:
             prune_dominated(trial, spec, gate.ratio, known, self.bench.settings.search.ap_spread)
         return reference_ms
 
-    def _train(self, run: _Run, training: Training) -> int:
-        """Go on with what an earlier attempt has stored, or begin; return the number of steps that were skipped."""
+    def _train(self, run: _Run, training: Training, pass_rung: Callable[[], None]) -> int:
+        """Go on with what an earlier attempt has stored, or begin; return the number of steps that were skipped.
+
+        ``pass_rung`` is called between epochs, and as it begins: an attempt may have ended before it was judged.
+        """
         path = run.folder / CHECKPOINT_FILE
         if resume(path, training, run.key, run.note):
             run.note(f"{run.arch}: goes on after epoch {training.epochs_done}, step {training.step} of the next")
@@ -186,32 +198,54 @@ class Objective:
             # First of all: an epoch that is told has been kept, and will not be told again.
             save_checkpoint(path, training.state(), run.key)
             self._end_epoch(run, report)
+            pass_rung()
 
         try:
+            pass_rung()
             return training.run(on_step=self._on_training_step(run.trial), on_epoch=on_epoch)
         except Interrupted:
             save_checkpoint(path, training.state(), run.key)
             raise
 
+    def _pass_rung(self, run: _Run, training: Training, evaluate: Callable[[], CocoMetrics]) -> None:
+        """Keep the AP of a training that stands at a rung, and prune it if it lags far behind.
+
+        What earlier attempts measured is in the training's state, of which the next checkpoint keeps the rest: one that
+        dies before is measured again, to the same AP.
+        """
+        epoch, settings = training.epochs_done, self.bench.settings
+        if not self.limits.pruning:
+            return
+        at_rung = epoch in settings.rungs and not training.step
+        if at_rung and epoch not in training.ap_by_epoch:
+            with run.phase("rungs"):
+                training.ap_by_epoch[epoch] = evaluate().ap
+            run.write(f"epoch {epoch}: AP {training.ap_by_epoch[epoch]:.4f}")
+        if training.ap_by_epoch:
+            store_attrs(run.trial, {"ap_by_epoch": {str(rung): ap for rung, ap in training.ap_by_epoch.items()}})
+        if at_rung and run.spec not in self.spared:
+            known = [*read_records(run.trial.study), *self.elsewhere()]
+            gate_ratio = run.trial.user_attrs["gate"]["ratio"]
+            ap, search = training.ap_by_epoch[epoch], settings.search
+            prune_behind(run.trial, epoch, ap, gate_ratio, known, margin=search.rung_margin, ap_spread=search.ap_spread)
+
     def _fitting_micro_batch(self, detector: Detector, spec: DetectorSpec) -> int | None:
         """Images that are trained on at a time so that main memory lasts; None on a GPU, where a failure tells."""
-        if self.bench.device.type != "cpu":
-            return None
-        size, max_boxes = spec.input_size, self.bench.splits.train.max_boxes
-        memory, free = estimate_training(detector, size.long, size.short, max_boxes=max_boxes), free_memory()
-        fitting = fitting_micro_batch(memory, self.bench.settings.train.batch_size, free)
-        if fitting == 0:
-            needed = memory.fixed_bytes + memory.bytes_per_image
-            raise OutOfMemoryError(
-                f"training with one image a step takes about {needed / 2**20:,.0f} MiB of main memory, "
-                f"and {free / 2**20:,.0f} MiB are free",
-                fix="end what else uses memory, or take smaller choices",
-            )
-        return fitting
+        return fitting_images(self.bench, detector, spec)
+
+    def _step_of(self, phase: str) -> Callable[[int, int], None]:
+        """What long work calls after each step, where it pauses while another process measures a latency."""
+        step = step_of(phase, self.listener, self.stop)
+
+        def on_step(done: int, total: int) -> None:
+            step(done, total)
+            self.bench.quiet.give_way(self.stop.check)
+
+        return on_step
 
     def _on_training_step(self, trial: optuna.Trial) -> Callable[[int, int], None]:
         """What training calls after each step; begins to measure time as it is made."""
-        step = step_of("train", self.listener, self.stop)
+        step = self._step_of("train")
         limit = self.limits.max_seconds
         if limit is None:
             return step
@@ -246,6 +280,27 @@ class Objective:
         }
 
 
+def fitting_images(bench: Bench, detector: Detector, spec: DetectorSpec) -> int | None:
+    """Images that are trained on at a time so that main memory lasts; None on a GPU, where a failure tells.
+
+    Raises:
+        OutOfMemoryError: If there is no room for a single one.
+    """
+    if bench.device.type != "cpu":
+        return None
+    size, max_boxes = spec.input_size, bench.splits.train.max_boxes
+    memory, free = estimate_training(detector, size.long, size.short, max_boxes=max_boxes), free_memory()
+    fitting = fitting_micro_batch(memory, bench.settings.train.batch_size, free)
+    if fitting == 0:
+        needed = memory.fixed_bytes + memory.bytes_per_image
+        raise OutOfMemoryError(
+            f"training with one image a step takes about {needed / 2**20:,.0f} MiB of main memory, "
+            f"and {free / 2**20:,.0f} MiB are free",
+            fix="end what else uses memory, or take smaller choices",
+        )
+    return fitting
+
+
 def run_folder(study_dir: Path, arch: str) -> Path:
     """Where the log, the checkpoint and the weights of an architecture lie.
 
@@ -259,12 +314,13 @@ class _Run:
     """One attempt at an architecture: its seed, its folder, its log, and the seconds that each phase took.
 
     Attributes:
+        spec: The architecture.
         key: What a checkpoint must have been made with to be gone on with.
     """
 
     def __init__(self, bench: Bench, spec: DetectorSpec, trial: optuna.Trial, note: Callable[[str], None]) -> None:
         self._start = time.perf_counter()
-        self.arch = encode(spec)
+        self.spec, self.arch = spec, encode(spec)
         self.seed = derive_seed(bench.settings.search.seed, self.arch)
         self.folder = run_folder(bench.study_dir, self.arch)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -295,12 +351,14 @@ class _Run:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the seconds of the body as those of a phase."""
-        start = time.perf_counter()
+        """Count the seconds of the body as those of a phase, without those of phases inside it."""
+        start, counted = time.perf_counter(), sum(self._seconds.values())
         try:
             yield
         finally:
-            self._seconds[name] = round(time.perf_counter() - start, 3)
+            inside = sum(self._seconds.values()) - counted
+            seconds = self._seconds.get(name, 0.0) + time.perf_counter() - start - inside
+            self._seconds[name] = round(seconds, 3)
 
     @contextmanager
     def recorded(self) -> Iterator[None]:

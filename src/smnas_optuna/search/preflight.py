@@ -62,7 +62,7 @@ def probe(bench: Bench, spec: DetectorSpec, check: Callable[[], None]) -> Probe:
     except OutOfMemoryError:
         return Probe(arch=encode(spec), seconds=None, weights_mib=weights_mib)
     training = step_s * len(train_batches) * settings.train.epochs
-    evaluation = detect_s * len(val_batches)
+    evaluation = detect_s * len(val_batches) * (len(settings.rungs) + 1)
     seconds = training + evaluation + LATENCY_SHARE * settings.latency.max_seconds
     return Probe(arch=encode(spec), seconds=seconds, weights_mib=weights_mib)
 

@@ -65,6 +65,9 @@ class TrialRecord:
         estimated_seconds: What its training would take, if it was pruned for that.
         over_budget: The limits that it exceeded before training, if it was pruned for that.
         dominated_by: The two trained architectures, ``big`` and ``fast``, that it was pruned for.
+        ap_by_epoch: AP after the epochs of its training that were rungs, in [0, 1].
+        stopped_at_epoch: The rung that its training was stopped at, if it was.
+        stopped_by: The trained architecture that it was stopped for.
         feasible: Whether it keeps to the limits that are in force, as far as is known.
         num_params: Parameters of the detector.
         multiply_adds: Multiply-adds an image; see :class:`smnas_optuna.engine.complexity.Complexity`.
@@ -92,6 +95,9 @@ class TrialRecord:
     estimated_seconds: float | None
     over_budget: tuple[str, ...]
     dominated_by: tuple[str, ...]
+    ap_by_epoch: Mapping[int, float]
+    stopped_at_epoch: int | None
+    stopped_by: str | None
     feasible: bool
     num_params: int | None
     multiply_adds: int | None
@@ -174,6 +180,9 @@ def read_record(trial: FrozenTrial, study: str = STRUCTURAL, limits: Limits | No
         estimated_seconds=attrs.get("estimated_seconds"),
         over_budget=tuple(attrs.get("over_budget", ())),
         dominated_by=tuple(attrs.get("dominated_by", ())),
+        ap_by_epoch={int(epoch): ap for epoch, ap in attrs.get("ap_by_epoch", {}).items()},
+        stopped_at_epoch=attrs.get("stopped_at_epoch"),
+        stopped_by=attrs.get("stopped_by"),
         feasible=not violations,
         num_params=num_params,
         multiply_adds=attrs.get("multiply_adds"),

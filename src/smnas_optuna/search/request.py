@@ -24,7 +24,7 @@ class Request:
         num_parents: Of stage 2: structures whose modules are searched, instead of the study file's number.
         parents: Of stage 2: these structures, instead of chosen ones.
         device: Where to train and measure.
-        pruning: Whether architectures that partial-order pruning rules out are left untrained.
+        pruning: Whether what known detectors rule out is left untrained, and who lags far behind at a rung is stopped.
         force: Go on although data, recipe or device are others than the study's, and mark the trials.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from smnas_optuna.arch import decode
 from smnas_optuna.engine.checkpoint import load_weights
+from smnas_optuna.engine.latency import round_to_noise
 from smnas_optuna.errors import CheckpointError
 from smnas_optuna.search.ground import prepare
 from smnas_optuna.search.interrupt import StopRequest
@@ -45,6 +46,7 @@ def time_fronts(request: Request, *, listener: Listener, stop: StopRequest) -> N
                 listener.note(f"{arch}: cannot be timed again: {error.message}")
                 continue
             ratio = bench.measure_latency(detector, spec.input_size, stop.check).ratio
-            latencies[arch] = ratio * float(structural.user_attrs[REFERENCE_MS])
+            rounded = round_to_noise(ratio, bench.settings.latency.noise)
+            latencies[arch] = rounded * float(structural.user_attrs[REFERENCE_MS])
             step(number, len(archs))
         structural.set_user_attr(TIMED_TOGETHER, latencies)
