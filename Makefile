@@ -13,7 +13,7 @@ SMNAS := $(BIN)/smnas
 OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS)) --device $(DEVICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help structural modular front dashboard test test-slow check clean
+.PHONY: help structural modular front verify dashboard test test-slow check clean
 
 help:  ## show this help
 	@echo "make TARGET [STUDY=$(STUDY)] [DATA=folder] [TRIALS=n] [WORKERS=n] [DEVICE=auto|cpu|cuda]"
@@ -27,6 +27,9 @@ modular: .venv/ready  ## then search inside the modules of its best structures; 
 
 front: .venv/ready  ## show the Pareto front of STUDY, also while a search runs
 	$(SMNAS) front "$(STUDY)"
+
+verify: .venv/ready  ## train members of the front again with other seeds, for longer; goes on after anything
+	$(SMNAS) verify "$(STUDY)" $(if $(DATA),--data "$(DATA)") --device $(DEVICE)
 
 dashboard: .venv/ready  ## browse STUDY on http://127.0.0.1:PORT, also while a search runs
 	$(SMNAS) dashboard "$(STUDY)" --port $(PORT)

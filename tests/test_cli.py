@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,8 +43,13 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
         (["structural"], SEARCH | {"--storage"}),
         (["modular"], SEARCH | {"--parents", "--parent"}),
         (["worker"], SEARCH - {"--workers", "--dry-run"} | {"--stage", "--parents", "--parent"}),
+        (
+            ["benchmark"],
+            {"--baselines", "--sizes", "--reference", "--study", "--data", "--classes", "--device", "--json"},
+        ),
         (["doctor"], {"--fix"}),
         (["front"], {"--stage", "--format"}),
+        (["verify"], {"--top", "--seeds", "--epochs", "--data", "--device"}),
         (["dashboard"], {"--port"}),
         (["data", "make-shapes"], {"--train-images", "--val-images", "--seed"}),
         (["data", "check"], {"--data"}),
@@ -227,6 +233,31 @@ def test_front_before_there_is_a_study(study_dir: Path, capsys: pytest.CaptureFi
     assert "fix: start one: smnas structural" in captured.err
 
 
+def test_verify_before_there_is_a_study(study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert smnas("verify", study_dir) == 1
+    assert f"error: {study_dir}: there is no structural study yet\n  fix: start one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--top", "--epochs"])
+def test_verify_takes_no_number_below_one(option: str, study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert smnas("verify", study_dir, option, "0") == 2
+    assert f"Invalid value for '{option}'" in capsys.readouterr().err
+
+
+def test_test_images_are_checked_too(own_data_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, data = own_data_study / "study.toml", make_data(tmp_path / "data")
+    path.write_text(path.read_text().replace("[data]", '[data]\ntest = "instances_test.json"'))
+    shutil.copy(data / "instances_val.json", data / "instances_test.json")
+
+    assert smnas("data", "check", own_data_study, "--data", data) == 1
+    assert "1 of 1 test images are validation images too, by content" in capsys.readouterr().err
+
+    Image.new("RGB", (40, 30)).save(data / "images" / "4.png")
+    edit(lambda values: values["images"][0].update(file_name="4.png"), "test")(data)
+    assert smnas("data", "check", own_data_study, "--data", data) == 0
+    assert "test: 1 images, 1 boxes, 1 classes" in capsys.readouterr().out
+
+
 def test_dry_run_says_what_it_takes_and_begins_nothing(study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert smnas("structural", study_dir, "--device", "cpu", "--dry-run") == 0
 
@@ -236,6 +267,26 @@ def test_dry_run_says_what_it_takes_and_begins_nothing(study_dir: Path, capsys: 
     for word in ("device: kind cpu", "time: about", "memory: at least", "disk: up to about"):
         assert word in out
     assert not (study_dir / "study.db").exists()
+
+
+def test_a_benchmark_is_a_table_or_json(study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arch = "64x48.resnet18-w4.fpn-p4-p5-c4.none.retina"
+    command = ["benchmark", arch, "--study", str(study_dir), "--device", "cpu"]
+
+    assert smnas(*command) == 0
+    out = capsys.readouterr().out
+    assert f"ratio: to {arch}, timed in alternation" in out
+    assert "untrained networks detect by chance" in out
+
+    assert smnas(*command, "--json") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["rows"][0]["name"] == arch
+    assert captured.err.startswith(f"{arch}: ")
+
+
+def test_a_benchmark_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert smnas("benchmark") == 1
+    assert capsys.readouterr().err.startswith("error: there is nothing to time\n  fix: name architectures")
 
 
 def test_make_shapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

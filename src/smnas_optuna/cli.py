@@ -96,7 +96,7 @@ ParentArchs = Annotated[
     typer.Option("--parent", metavar="ARCH", help="This structure, instead of chosen ones; repeatable."),
 ]
 NoPruning = Annotated[
-    bool, typer.Option("--no-pruning", help="Also train what known detectors say is no better and slower.")
+    bool, typer.Option("--no-pruning", help="Train all, and to the end, whatever known detectors say.")
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="Go on with other data, recipe or device than before, and mark the trials.")
@@ -212,6 +212,50 @@ def front(
 
 
 @app.command()
+def verify(
+    study_dir: StudyDir,
+    top: Annotated[
+        int, typer.Option("--top", metavar="K", min=1, help="Members of the front: those it would miss most.")
+    ] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each, none with the search's seed.")] = 3,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of each training. [default: twice the study's]")] = None,
+    data: DataDir = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Train members of the front and the baselines again, for longer, and say what of the search holds."""
+    from smnas_optuna.report.files import write_verification
+    from smnas_optuna.report.progress import ConsoleListener
+    from smnas_optuna.report.summary import summarize
+    from smnas_optuna.report.verify_table import print_verification
+    from smnas_optuna.search.interrupt import Interrupted, StopRequest
+    from smnas_optuna.search.storage import explained_disk_errors
+    from smnas_optuna.search.study import studies_of
+    from smnas_optuna.search.verify import VerifyRequest, candidates_of
+    from smnas_optuna.search.verify import verify as train_again
+
+    console, stop = _console(), StopRequest()
+    request = VerifyRequest(study_dir=study_dir, seeds=seeds, epochs=epochs, data_dir=data, device=device.value)
+    try:
+        with stop.listening():
+            with explained_disk_errors(study_dir):
+                summary = summarize(*studies_of(study_dir, None))
+            candidates = candidates_of(study_dir, summary.front, summary.records, summary.reference, top)
+            with ConsoleListener(console, each="training", all="all") as listener:
+                verification = train_again(request, candidates, listener=listener, stop=stop)
+    except Interrupted as interrupted:
+        console.print(f"{interrupted} before the first training", soft_wrap=True)
+        raise typer.Exit(128 + interrupted.signal_number) from None
+    if verification.runs:
+        print_verification(verification, console)
+        for path in write_verification(verification, summary, study_dir / "report"):
+            console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+    if verification.interrupted is not None:
+        told = f"{verification.interrupted}; finished trainings are kept, the same command goes on"
+        console.print(told, soft_wrap=True)
+        raise typer.Exit(128 + verification.interrupted.signal_number)
+
+
+@app.command()
 def dashboard(
     study_dir: StudyDir,
     port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 8080,
@@ -244,6 +288,62 @@ def doctor(
         raise typer.Exit(1)
 
 
+@app.command()
+def benchmark(
+    archs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ARCH]...", help="Architectures, or names such as sm_nas_e2.", show_default=False),
+    ] = None,
+    baselines: Annotated[bool, typer.Option("--baselines", help="Also time torchvision's detectors.")] = False,
+    sizes: Annotated[
+        str | None,
+        typer.Option(metavar="SIZES", help="Their input sizes: 512x512,800x600. [default: those of the ARCHs]"),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Row that all ratios are to. [default: the first]")
+    ] = None,
+    study: Annotated[
+        Path | None, typer.Option(metavar="STUDY_DIR", help="Use this study's settings, data and trained weights.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Time on images of this data folder. [default: the study's, or drawn ones]"),
+    ] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="Where no data tells. [default: 80]")] = None,
+    device: DeviceOption = Device.auto,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Time detectors side by side, torchvision's too, and print their latencies as ratios to the first."""
+    from smnas_optuna.report.benchmark_table import benchmark_json, print_benchmark
+    from smnas_optuna.report.progress import ConsoleListener
+    from smnas_optuna.search.benchmark import run_benchmark
+    from smnas_optuna.search.benchmark_ground import BenchmarkRequest
+    from smnas_optuna.search.interrupt import Interrupted, StopRequest
+
+    request = BenchmarkRequest(
+        archs=tuple(archs or ()),
+        baselines=baselines,
+        sizes=sizes,
+        reference=reference,
+        study_dir=study,
+        data_dir=data,
+        num_classes=classes,
+        device=device.value,
+    )
+    console, stop = _console(stderr=json), StopRequest()
+    try:
+        with stop.listening(), ConsoleListener(console) as listener:
+            measured = run_benchmark(request, listener=listener, stop=stop)
+    except Interrupted as interrupted:
+        console.print(f"{interrupted}; the lines above are what was measured", soft_wrap=True)
+        raise typer.Exit(128 + interrupted.signal_number) from None
+    if json:
+        sys.stdout.write(benchmark_json(measured))
+        sys.stdout.flush()
+    else:
+        print_benchmark(measured, console)
+
+
 @data_app.command("make-shapes")
 def make_shapes_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the data set is drawn.")],
@@ -270,7 +370,9 @@ def check_data(study_dir: StudyDir, data: DataDir = None) -> None:
     console = _console()
     with ConsoleListener(console) as listener, explained_disk_errors(study_dir):
         root, splits = load_data(study_dir, data, load_settings(study_dir), partial(listener.step, "load"))
-    for role, split in (("train", splits.train), ("val", splits.val)):
+    for role, split in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
+        if split is None:
+            continue
         boxes = sum(len(image.boxes) for image in split.images)
         counts = f"{len(split.images)} images, {boxes} boxes, {split.num_classes} classes"
         console.print(f"{role}: {counts}", highlight=False)
@@ -381,11 +483,11 @@ def _report_end(request: Request, console: Console) -> bool:
     return bool(how["failed"])
 
 
-def _console(*, interactive: bool = True) -> Console:
+def _console(*, interactive: bool = True, stderr: bool = False) -> Console:
     from rich.console import Console
 
     # No markup: a path may hold brackets.
-    return Console(markup=False, force_interactive=None if interactive else False)
+    return Console(markup=False, force_interactive=None if interactive else False, stderr=stderr)
 
 
 def _report(study_dir: Path, console: Console, stage: FrontOf = FrontOf.all, format: Format = Format.table) -> None:

@@ -202,3 +202,81 @@ def test_a_bad_validation_file_is_named(write_coco: WriteCoco, tmp_path: Path) -
         load_splits(tmp_path, TWO_FILES)
 
     assert str(error.value).startswith(f"{tmp_path / 'val.json'}: there is no such annotation file")
+
+
+THREE_FILES = TWO_FILES.model_copy(update={"test": "test.json"})
+
+
+def test_a_test_file_changes_nothing_of_the_others(write_coco: WriteCoco, tmp_path: Path) -> None:
+    for seed, name in enumerate(("train.json", "val.json", "test.json")):
+        write_coco(name, SIZES[: 4 - seed], seed=seed)
+
+    without, splits = (load_splits(tmp_path, settings) for settings in (TWO_FILES, THREE_FILES))
+
+    assert (without.test, without.test_hash) == (None, None)
+    assert splits.test is not None
+    assert _names(splits.test) == {"2-0.png", "2-1.png"}
+    assert splits.content_hash == without.content_hash
+    assert (_names(splits.train), _names(splits.val)) == (_names(without.train), _names(without.val))
+    assert splits.test_hash not in (None, splits.content_hash)
+
+
+def test_test_images_may_lie_in_another_folder_and_beside_one_file_that_is_split(
+    write_coco: WriteCoco, tmp_path: Path
+) -> None:
+    write_coco("test.json", SIZES[:3], seed=1)
+    (tmp_path / "images").rename(tmp_path / "held_out")
+    write_coco("train.json", SIZES, seed=0)
+    settings = ONE_FILE.model_copy(update={"test": "test.json", "test_images": "held_out"})
+
+    splits = load_splits(tmp_path, settings)
+
+    assert splits.test is not None
+    assert len(splits.test.images) == 3
+    assert len(splits.train.images) + len(splits.val.images) == 30
+
+
+@pytest.mark.parametrize("change", [_change_box, _change_crowd, _change_label])
+def test_the_test_hash_sees_every_change(
+    change: Callable[[dict[str, list[dict[str, object]]]], None], write_coco: WriteCoco, tmp_path: Path
+) -> None:
+    for seed, name in enumerate(("train.json", "val.json", "test.json")):
+        path = write_coco(name, SIZES[:4], seed=seed)
+    before = load_splits(tmp_path, THREE_FILES).test_hash
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+    assert load_splits(tmp_path, THREE_FILES).test_hash != before
+
+
+@pytest.mark.parametrize(("role", "seed"), [("training", 0), ("validation", 1)])
+def test_test_images_among_the_others_are_refused(role: str, seed: int, write_coco: WriteCoco, tmp_path: Path) -> None:
+    files = [write_coco(name, SIZES[:4], seed=seed) for seed, name in enumerate(("train.json", "val.json"))]
+    test = write_coco("test.json", SIZES[:3], seed=2)
+    images = tmp_path / "images"
+    (images / "2-1.png").write_bytes((images / f"{seed}-3.png").read_bytes())
+
+    with pytest.raises(DataError) as error:
+        load_splits(tmp_path, THREE_FILES)
+
+    assert str(error.value).splitlines() == [
+        f"{test}: 1 of 3 test images are {role} images too, by content",
+        f"  first: {images / '2-1.png'} holds the same pixels as {images / f'{seed}-3.png'}",
+        f"  fix: take them out of test.json or of {files[seed].name}",
+    ]
+
+
+def test_a_test_file_is_held_to_what_the_others_are(write_coco: WriteCoco, tmp_path: Path) -> None:
+    for seed, name in enumerate(("train.json", "val.json")):
+        write_coco(name, SIZES[:2], seed=seed)
+    for options, message in (
+        ({"categories": ("cat", "hen")}, "1 of 2 categories differ from those of"),
+        ({"boxes": [[]] * 2}, "the 2 test images have no box that is not a crowd region"),
+    ):
+        test = write_coco("test.json", SIZES[:2], seed=2, **options)
+
+        with pytest.raises(DataError) as error:
+            load_splits(tmp_path, THREE_FILES)
+
+        assert str(error.value).startswith(f"{test}: {message}")

@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 
 from smnas_optuna.errors import StudyError
-from smnas_optuna.report.files import write_front
+from smnas_optuna.report.files import write_front, write_verification
 from smnas_optuna.report.summary import summarize
 from smnas_optuna.report.tables import front_csv, front_json
+from smnas_optuna.report.verify_table import verification_csv, verification_json
 
 from .report_studies import full_study, new_study
+from .verifications import summary, verification
 
 
 def test_the_front_is_written_as_csv_json_and_pictures_and_nothing_else(tmp_path: Path) -> None:
@@ -46,3 +48,15 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: P
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["front.csv", "front.json"]
     assert (tmp_path / "front.json" / "old").exists()
+
+
+def test_a_verification_is_written_beside_the_front_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "study" / "report"
+
+    paths = write_verification(verification(), summary(), folder)
+
+    assert paths == [folder / name for name in ("verify.csv", "verify.json", "verify.png")]
+    assert sorted(folder.iterdir()) == paths
+    assert paths[0].read_text() == verification_csv(verification())
+    assert paths[1].read_text() == verification_json(verification())
+    assert paths[2].read_bytes().startswith(b"\x89PNG")

@@ -61,6 +61,20 @@ def test_plain_lines_one_an_epoch_and_two_a_trial_with_the_time_left() -> None:
     ]
 
 
+def test_other_words_than_trial_and_search() -> None:
+    plain = console(terminal=False)
+    with ConsoleListener(plain, each="training", all="all") as listener:
+        listener.trial_started(1, FAST, why="seed 1 of 3", done=0, budget=6)
+        listener.epoch(epoch(1))
+        listener.trial_ended(record(), on_front=False, seconds=60, done=1, budget=6)
+
+    assert written(plain).splitlines() == [
+        f"training 1 (1 of 6, seed 1 of 3): {FAST}",
+        "training 1 epoch 1/2: loss 1.5, took 30 s; training about 30 s left, all about 6 min left",
+        "training 0: 12.50 ms, AP (x100) 25.0, took 60 s; 1 of 6 done, all about 5 min left",
+    ]
+
+
 def test_a_note_is_one_line_as_it_was_said() -> None:
     plain = console(terminal=False)
     with ConsoleListener(plain) as listener:

@@ -1,6 +1,6 @@
 """An architecture is plain data, and its canonical string is its name everywhere."""
 
-from smnas_optuna.arch.baselines import BASELINES
+from smnas_optuna.arch.baselines import BASELINES, find_spec
 from smnas_optuna.arch.codec import decode, describe, encode
 from smnas_optuna.arch.constants import NORMS, DetectorConstants
 from smnas_optuna.arch.spec import (
@@ -41,4 +41,5 @@ __all__ = [
     "decode",
     "describe",
     "encode",
+    "find_spec",
 ]

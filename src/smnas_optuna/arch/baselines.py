@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from smnas_optuna.arch.codec import decode
+from smnas_optuna.arch.codec import EXAMPLE, decode
 from smnas_optuna.arch.spec import DetectorSpec
+from smnas_optuna.errors import ArchError
 
 _E2 = "basicblock-w56-12-11111-211-1112"
 _E3 = "bottleneck-w56-211-111111111-2111111-11112111"
@@ -36,3 +37,19 @@ BASELINES: Mapping[str, DetectorSpec] = MappingProxyType(
 
 A study lists its own baselines, at its own sizes and widths.
 """
+
+
+def find_spec(arch: str) -> DetectorSpec:
+    """The detector that ``arch`` names: a key of ``BASELINES``, or a canonical string.
+
+    Raises:
+        ArchError: If it is neither.
+    """
+    if arch in BASELINES:
+        return BASELINES[arch]
+    if "." not in arch:
+        raise ArchError(
+            f"architecture {arch!r}: no detector has this name",
+            fix=f"take one of {', '.join(BASELINES)}, or write one out, such as {EXAMPLE}",
+        )
+    return decode(arch)

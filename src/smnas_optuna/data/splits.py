@@ -1,4 +1,4 @@
-"""The two data sets of a study: training and validation."""
+"""The data sets of a study: training, validation, and one that the search never sees."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ from smnas_optuna.errors import DataError
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Splits:
-    """Training and validation data with the same categories, and no image in both.
+    """Training, validation and perhaps test data with the same categories, and no image in two of them.
 
     Attributes:
         train: Has at least one box that is not a crowd region.
         val: As ``train``.
         content_hash: Of the annotations and pixels of both, wherever the files lie and in whatever order.
+        test: As ``train``, for :mod:`smnas_optuna.search.verify` alone; None if the study names none.
+        test_hash: As ``content_hash``, of ``test`` alone: no search depends on it.
     """
 
     train: CocoDataset
     val: CocoDataset
     content_hash: str
+    test: CocoDataset | None = None
+    test_hash: str | None = None
 
 
 def load_splits(
@@ -42,26 +46,37 @@ def load_splits(
         on_progress: Told about the images that are being decoded.
 
     Raises:
-        DataError: If a file or an image cannot be used, a split has no images or no objects, or the two disagree on the
-            categories or share images.
+        DataError: If a file or an image cannot be used, a split has no images or no objects, or two of them disagree on
+            the categories or share images.
     """
-    first = load_coco(root / settings.train, root / settings.images, drop_empty_boxes=settings.drop_empty_boxes)
+    first = _load(root, settings.train, None, settings)
+    test = None if settings.test is None else _load(root, settings.test, settings.test_images, settings)
+    held_out = () if test is None else test.images
     if settings.val is None:
-        hashes = index_content(first.images, index_file, on_progress)
+        hashes = index_content((*first.images, *held_out), index_file, on_progress)
         train, val = _split(first, hashes, settings.val_fraction)
     else:
-        train, val = first, _load_val(root, settings.val, settings)
+        train, val = first, _load(root, settings.val, settings.val_images, settings)
         _refuse_other_categories(train, val)
-        hashes = index_content((*train.images, *val.images), index_file, on_progress)
-        _refuse_shared_images(train, val, hashes)
+        hashes = index_content((*train.images, *val.images, *held_out), index_file, on_progress)
+        _refuse_shared_images(train, val, hashes, fix=_OR_SPLIT)
     _refuse_empty(train, "training")
     _refuse_empty(val, "validation")
-    return Splits(train=train, val=val, content_hash=_content_hash(train, val, hashes))
+    content_hash = _content_hash((train, val), hashes)
+    if test is None:
+        return Splits(train=train, val=val, content_hash=content_hash)
+    _refuse_other_categories(train, test)
+    _refuse_shared_images(train, test, hashes, roles=("training", "test"))
+    _refuse_shared_images(val, test, hashes, roles=("validation", "test"))
+    _refuse_empty(test, "test")
+    test_hash = _content_hash((test,), hashes)
+    return Splits(train=train, val=val, content_hash=content_hash, test=test, test_hash=test_hash)
 
 
-def _load_val(root: Path, name: str, settings: DataSettings) -> CocoDataset:
-    images = root / (settings.images if settings.val_images is None else settings.val_images)
-    return load_coco(root / name, images, drop_empty_boxes=settings.drop_empty_boxes)
+def _load(root: Path, name: str, images: str | None, settings: DataSettings) -> CocoDataset:
+    """The annotation file ``name``, with its images in a folder of their own or in that of all."""
+    folder = root / (settings.images if images is None else images)
+    return load_coco(root / name, folder, drop_empty_boxes=settings.drop_empty_boxes)
 
 
 def _split(dataset: CocoDataset, hashes: Mapping[Path, str], fraction: float) -> tuple[CocoDataset, CocoDataset]:
@@ -87,34 +102,45 @@ def _refuse_empty(dataset: CocoDataset, role: str) -> None:
         )
 
 
-def _refuse_other_categories(train: CocoDataset, val: CocoDataset) -> None:
-    names = [dict(zip(split.category_ids, split.category_names, strict=True)) for split in (train, val)]
+def _refuse_other_categories(train: CocoDataset, other: CocoDataset) -> None:
+    names = [dict(zip(split.category_ids, split.category_names, strict=True)) for split in (train, other)]
     ids = sorted(names[0].keys() | names[1].keys())
     differ = [category_id for category_id in ids if names[0].get(category_id) != names[1].get(category_id)]
     if differ:
         said = [quote(name[differ[0]]) if differ[0] in name else "missing" for name in names]
         raise DataError(
-            f"{val.source}: {len(differ)} of {len(ids)} categories differ from those of {train.source}",
-            first=f"category {differ[0]} is {said[0]} in {train.source.name}, {said[1]} in {val.source.name}",
+            f"{other.source}: {len(differ)} of {len(ids)} categories differ from those of {train.source}",
+            first=f"category {differ[0]} is {said[0]} in {train.source.name}, {said[1]} in {other.source.name}",
             fix="write the same list of categories into both files, also those that one of them does not use",
         )
 
 
-def _refuse_shared_images(train: CocoDataset, val: CocoDataset, hashes: Mapping[Path, str]) -> None:
-    in_train = {hashes[image.path]: image.path for image in train.images}
-    shared = [image.path for image in val.images if hashes[image.path] in in_train]
+_OR_SPLIT = ", or leave val out of [data] in study.toml: the training images are then split"
+
+
+def _refuse_shared_images(
+    first: CocoDataset,
+    second: CocoDataset,
+    hashes: Mapping[Path, str],
+    *,
+    roles: tuple[str, str] = ("training", "validation"),
+    fix: str = "",
+) -> None:
+    """Check that no image is in both; ``roles`` says what they are for, ``fix`` what else can be done."""
+    in_first = {hashes[image.path]: image.path for image in first.images}
+    shared = [image.path for image in second.images if hashes[image.path] in in_first]
     if shared:
         raise DataError(
-            f"{val.source}: {len(shared)} of {len(val.images)} validation images are training images too, by content",
-            first=f"{quote_path(shared[0])} holds the same pixels as {quote_path(in_train[hashes[shared[0]]])}",
-            fix=f"take them out of {val.source.name} or of {train.source.name}, "
-            "or leave val out of [data] in study.toml: the training images are then split",
+            f"{second.source}: {len(shared)} of {len(second.images)} {roles[1]} images are {roles[0]} images too, "
+            "by content",
+            first=f"{quote_path(shared[0])} holds the same pixels as {quote_path(in_first[hashes[shared[0]]])}",
+            fix=f"take them out of {second.source.name} or of {first.source.name}{fix}",
         )
 
 
-def _content_hash(train: CocoDataset, val: CocoDataset, hashes: Mapping[Path, str]) -> str:
-    categories = sorted(zip(train.category_ids, train.category_names, strict=True))
-    content = [categories, _contents(train, hashes), _contents(val, hashes)]
+def _content_hash(datasets: Sequence[CocoDataset], hashes: Mapping[Path, str]) -> str:
+    categories = sorted(zip(datasets[0].category_ids, datasets[0].category_names, strict=True))
+    content = [categories, *(_contents(dataset, hashes) for dataset in datasets)]
     return blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
 

@@ -90,7 +90,7 @@ def draw_front(summary: Summary) -> Figure:
     if not trained:
         _say_empty(axes, summary)
         return figure
-    _scale(axes, *_points(trained))
+    set_limits(axes, *_points(trained))
     within = [record for record in trained if record.feasible]
     if len(summary.fronts) > 1:
         for stage, front in summary.fronts.items():
@@ -103,7 +103,7 @@ def draw_front(summary: Summary) -> Figure:
     # Above the axes, where it hides no point.
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, fontsize=KEY_SIZE + 0.5, frameon=False)
     _write_key(axes, summary)
-    _write_numbers(axes, summary.front, "0.1" if len(summary.fronts) > 1 else FRONT_COLOUR)
+    write_numbers(axes, _points(summary.front), "0.1" if len(summary.fronts) > 1 else FRONT_COLOUR)
     return figure
 
 
@@ -163,10 +163,15 @@ def short_name(arch: str | None) -> str:
 
 def _axes(figure: Figure, summary: Summary, label: str) -> Axes:
     """Axes with a grid and ``label`` below them; a note says if the stages were timed in different runs."""
-    axes = figure.add_subplot()
-    axes.set_xlabel(label, fontsize=FONT_SIZE)
     if summary.compares_stages and not summary.timed_together:
         figure.supxlabel(OTHER_RUNS, x=0.01, ha="left", fontsize=KEY_SIZE, color="0.35")
+    return grid_axes(figure, label)
+
+
+def grid_axes(figure: Figure, label: str) -> Axes:
+    """Axes with a grid and ``label`` below them."""
+    axes = figure.add_subplot()
+    axes.set_xlabel(label, fontsize=FONT_SIZE)
     axes.tick_params(labelsize=FONT_SIZE - 1)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.92", linewidth=0.6)
@@ -187,7 +192,7 @@ def _points(records: Sequence[TrialRecord]) -> Points:
     return [record.latency_ms or 0.0 for record in records], [100 * (record.ap or 0.0) for record in records]
 
 
-def _scale(axes: Axes, latencies: Sequence[float], aps: Sequence[float]) -> None:
+def set_limits(axes: Axes, latencies: Sequence[float], aps: Sequence[float]) -> None:
     """Set limits with room around the points, also around a single one."""
     fastest, slowest = min(latencies), max(latencies)
     if fastest > 0 and slowest / fastest > LOG_SPAN:
@@ -257,12 +262,12 @@ def _steps(axes: Axes, front: Sequence[TrialRecord]) -> Points:
     return ([*latencies, axes.get_xlim()[1]], [*aps, aps[-1]]) if front else ([], [])
 
 
-def _write_numbers(axes: Axes, front: Sequence[TrialRecord], colour: str) -> None:
-    """A number beside each point: above its line, or where it is in nobody's way."""
+def write_numbers(axes: Axes, marks: Points, colour: str) -> None:
+    """A number beside each point, from 1: above its line, or where it is in nobody's way."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()  # lays out, so that it is known how far apart the points are
-    points = list(zip(*_points(front), strict=True))
+    points = list(zip(*marks, strict=True))
     half = figure.dpi / 72 * MARK / 2 / 2**0.5  # of the square in a round mark, pixels
     taken = [Bbox.from_extents(*(xy - half), *(xy + half)) for xy in axes.transData.transform(points or [(0, 0)])]
     for number, point in enumerate(points, start=1):

@@ -1,15 +1,19 @@
-"""The front as files in the study folder."""
+"""The front, and what further trainings say of it, as files in the study folder."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from smnas_optuna.errors import StudyError
 from smnas_optuna.report.figure import save_front_png, save_hypervolume_png
 from smnas_optuna.report.summary import Summary
 from smnas_optuna.report.tables import front_csv, front_json
+
+if TYPE_CHECKING:
+    from smnas_optuna.search.verify import Verification
 
 
 def write_front(summary: Summary, folder: Path) -> list[Path]:
@@ -26,12 +30,33 @@ def write_front(summary: Summary, folder: Path) -> list[Path]:
         "front.png": lambda path: save_front_png(summary, path),
         "hypervolume.png": lambda path: save_hypervolume_png(summary, path),
     }
+    return _write_all(folder, writers, "front")
+
+
+def write_verification(verification: Verification, summary: Summary, folder: Path) -> list[Path]:
+    """Write ``verify.csv``, ``verify.json`` and ``verify.png`` into ``folder``; otherwise as :func:`write_front`.
+
+    ``summary`` gives the front that the picture compares with.
+    """
+    # Not above: these load torch, and who shows the front does without it.
+    from smnas_optuna.report.verify_figure import save_verification_png
+    from smnas_optuna.report.verify_table import verification_csv, verification_json
+
+    writers: dict[str, Callable[[Path], object]] = {
+        "verify.csv": lambda path: path.write_text(verification_csv(verification), encoding="utf-8", newline=""),
+        "verify.json": lambda path: path.write_text(verification_json(verification), encoding="utf-8"),
+        "verify.png": lambda path: save_verification_png(verification, summary, path),
+    }
+    return _write_all(folder, writers, "verification")
+
+
+def _write_all(folder: Path, writers: Mapping[str, Callable[[Path], object]], what: str) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [_write(folder / name, write) for name, write in writers.items()]
     except OSError as error:
         raise StudyError(
-            f"{folder}: the front cannot be written ({error.strerror or error})",
+            f"{folder}: the {what} cannot be written ({error.strerror or error})",
             fix="make room on the disk and the folder writable; the study itself is whole",
         ) from None
 

@@ -21,12 +21,17 @@ class ConsoleListener(Listener):
 
     On a terminal: a bar for the running phase and one for the budget, with the loss and the time left. Elsewhere: a
     line for each epoch and two for each trial, without control codes, written at once.
+
+    Args:
+        console: Where it is shown.
+        each: What a trial is called.
+        all: What all of them are called.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, *, each: str = "trial", all: str = "search") -> None:
+        self._console, self._each, self._all = console, each, all
         self._estimate = TimeLeft()
-        self._bars = _Bars(console) if console.is_interactive else None
+        self._bars = _Bars(console, each, all) if console.is_interactive else None
         self._number = 0
 
     def __enter__(self) -> Self:
@@ -48,7 +53,7 @@ class ConsoleListener(Listener):
         """Say which architecture comes next, and start its bars."""
         self._number = number
         self._estimate.start(done, budget)
-        self._line(f"trial {number} ({done + 1} of {budget}, {why}): {arch}")
+        self._line(f"{self._each} {number} ({done + 1} of {budget}, {why}): {arch}")
         if self._bars is not None:
             self._bars.start_trial(number, done, budget)
             self._bars.set_left(self._estimate.of_search())
@@ -62,21 +67,22 @@ class ConsoleListener(Listener):
         """Show the loss and what is left of this trial and of the search."""
         self._estimate.epoch(report)
         loss = f"loss {report.loss:.4g}" + (f", {report.skipped_steps} skipped" if report.skipped_steps else "")
-        left = f"trial {_left(self._estimate.of_trial())}, search {_left(self._estimate.of_search())}"
+        of_trial, of_search = _left(self._estimate.of_trial()), _left(self._estimate.of_search())
+        left = f"{self._each} {of_trial}, {self._all} {of_search}"
         if self._bars is not None:
             self._bars.set_loss(f"epoch {report.epoch}/{report.epochs}, {loss}, {_left(self._estimate.of_trial())}")
             self._bars.set_left(self._estimate.of_search())
         else:
             took = format_seconds(report.seconds)
-            self._line(f"trial {self._number} epoch {report.epoch}/{report.epochs}: {loss}, took {took}; {left}")
+            self._line(f"{self._each} {self._number} epoch {report.epoch}/{report.epochs}: {loss}, took {took}; {left}")
 
     def trial_ended(self, record: TrialRecord, *, on_front: bool, seconds: float, done: int, budget: int) -> None:
         """Say what came out of the trial, and what is left of the search."""
         self._estimate.end(done, budget, seconds, trained=record.trained)
         left = self._estimate.of_search()
         self._line(
-            f"trial {record.number}: {_outcome(record, on_front)}, took {format_seconds(seconds)}; "
-            f"{done} of {budget} done, search {_left(left)}"
+            f"{self._each} {record.number}: {_outcome(record, on_front)}, took {format_seconds(seconds)}; "
+            f"{done} of {budget} done, {self._all} {_left(left)}"
         )
         if self._bars is not None:
             self._bars.end_trial(done, budget)
@@ -140,11 +146,12 @@ class TimeLeft:
 class _Bars:
     """Two bars at the foot of a terminal: the running phase and the budget."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, each: str, all: str) -> None:
+        self._each = each
         columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn())
         self._progress = Progress(*columns, TextColumn("{task.fields[said]}", markup=False), console=console)
         self._phase: TaskID = self._progress.add_task("", total=None, visible=False, said="")
-        self._search: TaskID = self._progress.add_task("search", total=None, visible=False, said="")
+        self._search: TaskID = self._progress.add_task(all, total=None, visible=False, said="")
         self._trial: int | None = None
         self._shown = ""
 
@@ -166,7 +173,7 @@ class _Bars:
         if phase != self._shown:
             self._shown = phase
             # Images are loaded before the first trial, too.
-            description = phase if self._trial is None else f"trial {self._trial}: {phase}"
+            description = phase if self._trial is None else f"{self._each} {self._trial}: {phase}"
             self._progress.reset(self._phase, description=description, visible=True)
         self._progress.update(self._phase, total=max(total, 1), completed=done)
 

@@ -53,11 +53,8 @@ class Summary:
 
     @property
     def device_name(self) -> str:
-        """The device in a few words, for people: ``NVIDIA H100 80GB HBM3``, ``Intel Xeon @ 2.20GHz, 2 threads``."""
-        model = str(self.device.get("model") or self.device.get("kind") or "an unknown device")
-        model = " ".join(model.replace("(R)", " ").replace("(TM)", " ").split())
-        threads = self.device.get("threads")
-        return model if threads is None else f"{model}, {threads} thread{'' if threads == 1 else 's'}"
+        """The device in a few words, for people."""
+        return name_device(self.device)
 
     @property
     def compares_stages(self) -> bool:
@@ -69,6 +66,14 @@ class Summary:
         """The trained records in the order in which they ended, whatever their study; all structural ones first."""
         trained = [record for record in self.records if record.trained]
         return sorted(trained, key=lambda r: (stage_of(r) == "modular", r.ended or datetime.max))
+
+
+def name_device(device: Mapping[str, Any]) -> str:
+    """A device that is described, in a few words: ``NVIDIA H100 80GB HBM3``, ``Intel Xeon @ 2.20GHz, 2 threads``."""
+    model = str(device.get("model") or device.get("kind") or "an unknown device")
+    model = " ".join(model.replace("(R)", " ").replace("(TM)", " ").split())
+    threads = device.get("threads")
+    return model if threads is None else f"{model}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def stage_of(record: TrialRecord) -> StageName:

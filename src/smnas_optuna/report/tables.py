@@ -69,11 +69,11 @@ def front_table(summary: Summary) -> Table:
         metrics = _mapping(record, "metrics")
         table.add_row(
             record.arch or UNKNOWN,
-            _short(record.latency_ms),
+            short(record.latency_ms),
             _percent(record.ap),
             _percent(metrics.get("ap50")),
-            _short(record.num_params, 1e6),
-            _short(record.multiply_adds, 1e9),
+            short(record.num_params, 1e6),
+            short(record.multiply_adds, 1e9),
             str(record.number),
             "baseline" if record.baseline else "found",
             *_stages(summary, record),
@@ -102,7 +102,7 @@ def hypervolume_line(summary: Summary) -> str:
     if len(summary.fronts) > 1:
         fronts.append(("both", summary.hypervolumes["all"], len(summary.front)))
     values = ", ".join(f"{name} {value:.4g} ({size} member{'' if size == 1 else 's'})" for name, value, size in fronts)
-    return f"hypervolume to ({_short(slowest)} ms, AP {worst:g}): {values}; AP in [0, 1]"
+    return f"hypervolume to ({short(slowest)} ms, AP {worst:g}): {values}; AP in [0, 1]"
 
 
 def timing_line(summary: Summary) -> str:
@@ -164,7 +164,7 @@ def front_json(summary: Summary) -> str:
         "device": summary.device,
         "versions": summary.versions,
     }
-    return json.dumps(_strict(values), indent=2, allow_nan=False) + "\n"
+    return json.dumps(strict(values), indent=2, allow_nan=False) + "\n"
 
 
 def _entry(record: TrialRecord) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def _entry(record: TrialRecord) -> dict[str, Any]:
         "metrics": _mapping(record, "metrics"),
         "latency": _mapping(record, "latency"),
     }
-    return {name: _strict(value) for name, value in entry.items()}
+    return {name: strict(value) for name, value in entry.items()}
 
 
 def _mapping(record: TrialRecord, name: str) -> Mapping[str, Any]:
@@ -190,11 +190,12 @@ def _mapping(record: TrialRecord, name: str) -> Mapping[str, Any]:
     return values
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
+    """``value`` as strict JSON has it, at every depth: NaN and infinity are null."""
     if isinstance(value, Mapping):
-        return {name: _strict(each) for name, each in value.items()}
+        return {name: strict(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(each) for each in value]
+        return [strict(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -202,8 +203,8 @@ def _percent(ap: float | None) -> str:
     return UNKNOWN if ap is None or math.isnan(ap) else f"{100 * ap:.1f}"
 
 
-def _short(value: float | None, unit: float = 1.0) -> str:
-    """Three digits of ``value`` in ``unit``: 0.0123, 1.23, 12.3, 1234."""
+def short(value: float | None, unit: float = 1.0) -> str:
+    """Three digits of ``value`` in ``unit``, for people: 0.0123, 1.23, 12.3, 1234."""
     if value is None:
         return UNKNOWN
     scaled = value / unit

@@ -181,11 +181,8 @@ def check_fingerprint(
     stored = study.user_attrs.get(FINGERPRINT)
     if stored is None:
         return []
-    was, now = _flatten(stored), _flatten(json.loads(json.dumps(fingerprint)))
-    differing = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
-    # a list of classes may have thousands
-    said = [[shortened(str(each.get(key, "not there")), LONGEST_VALUE) for each in (was, now)] for key in differing]
-    listed = [f"{key} was {before}, is {after}" for key, (before, after) in zip(differing, said, strict=True)]
+    differing = differences(stored, fingerprint)
+    listed = list(differing.values())
     kinds = sorted({key.partition(".")[0] for key in differing})
     if differing and (NEVER_FORCED in kinds or not force):
         fix = "go back to what it was, or copy study.toml into a new folder and start a new study there"
@@ -198,6 +195,23 @@ def check_fingerprint(
             fix=fix,
         )
     return listed
+
+
+def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """What is another now: ``key.of.the.value`` -> ``key.of.the.value was .., is ..``, in the order of the keys.
+
+    Args:
+        was: JSON values by name, of any depth.
+        now: The same.
+    """
+    before, after = _flatten(was), _flatten(json.loads(json.dumps(now)))
+    differing = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    # a list of classes may have thousands
+    said = {
+        key: [shortened(str(each.get(key, "not there")), LONGEST_VALUE) for each in (before, after)]
+        for key in differing
+    }
+    return {key: f"{key} was {first}, is {second}" for key, (first, second) in said.items()}
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

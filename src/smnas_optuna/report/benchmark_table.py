@@ -1,0 +1,96 @@
+"""A benchmark as a table for people, and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
+
+from smnas_optuna.engine.latency import LatencyStats
+from smnas_optuna.report.summary import name_device
+from smnas_optuna.report.tables import ENDLESS, UNKNOWN, short, strict
+from smnas_optuna.search.benchmark import Benchmark
+
+NARROWEST = 94
+"""Columns that the numbers and a folded name need."""
+
+
+def print_benchmark(benchmark: Benchmark, console: Console) -> None:
+    """Print the table and how it was measured; names are never cut off.
+
+    On a terminal that is too narrow they go on in the next line; elsewhere a row is a line, however long.
+    """
+    table = benchmark_table(benchmark)
+    whole = Measurement.get(console, console.options.update(max_width=ENDLESS), table).maximum
+    table.width = min(whole, max(console.width, NARROWEST) if console.is_terminal else ENDLESS)
+    console.print(table, crop=False)
+    for line in protocol_lines(benchmark):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def benchmark_table(benchmark: Benchmark) -> Table:
+    """One row a detector, in the order in which they were measured."""
+    table = Table(
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title=escape(f"Latency on {name_device(benchmark.device)} (batch 1, eager)"),
+        title_justify="left",
+    )
+    table.add_column("detector", overflow="fold", min_width=12)
+    table.add_column("input", no_wrap=True)
+    for header in (
+        *("ratio", "95 %", "median\n(ms)", "p10\n(ms)", "p90\n(ms)", "network\n(ms)"),
+        *("runs", "params\n(M)", "GMACs"),
+    ):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("weights", no_wrap=True)
+    for row in benchmark.rows:
+        latency, contestant = row.latency, row.contestant
+        table.add_row(
+            contestant.name,
+            str(contestant.input_size),
+            f"{latency.ratio:.3f}",
+            f"{latency.ratio_low:.3f}..{latency.ratio_high:.3f}",
+            *(short(value) for value in (latency.median_ms, latency.p10_ms, latency.p90_ms)),
+            UNKNOWN if math.isnan(latency.network_ms) else short(latency.network_ms),
+            f"{latency.num_runs}{'' if _sound(latency) else '*'}",
+            short(row.complexity.num_params, 1e6),
+            short(row.complexity.multiply_adds, 1e9),
+            contestant.weights,
+        )
+    return table
+
+
+def protocol_lines(benchmark: Benchmark) -> list[str]:
+    """How it was measured, for people."""
+    lines = [
+        f"ratio: to {benchmark.reference}, timed in alternation, with its 95 % confidence interval",
+        "timed: from uint8 pixels on the device to boxes in original pixels (Mask R-CNN: and masks), float32; "
+        f"{benchmark.source}; {benchmark.num_classes} classes",
+        "network: all layers on as many regions as they get at most, without RoIAlign, decoding and NMS; GMACs counts "
+        "the same",
+    ]
+    if "random" in benchmark.weights:
+        lines.append(
+            "random weights: untrained networks detect by chance, so every candidate passes the score threshold (0.0), "
+            "ours and torchvision's alike, and post-processing is at its caps: a trained detector's takes less"
+        )
+    if len(benchmark.weights) > 1:
+        lines.append("trained and random rows do not compare, but for network, params and GMACs")
+    if not all(_sound(row.latency) for row in benchmark.rows):
+        lines.append("*: still drifting when timing began, or another worker computed meanwhile; measure again")
+    return lines
+
+
+def benchmark_json(benchmark: Benchmark) -> str:
+    """All numbers, the protocol, device and versions as strict JSON: NaN becomes null. Latencies are in ms."""
+    return json.dumps(strict(benchmark.as_json()), indent=2, allow_nan=False) + "\n"
+
+
+def _sound(latency: LatencyStats) -> bool:
+    return latency.warm and latency.alone

@@ -1,0 +1,218 @@
+"""What further trainings say, as a table for people, and as CSV and JSON for programs."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
+
+from smnas_optuna.report.summary import name_device
+from smnas_optuna.report.tables import ENDLESS, UNKNOWN, short, strict
+from smnas_optuna.search.statistics import Spread, chance_of_same_order
+from smnas_optuna.search.verdict import Neighbours, Verdict, Verified
+from smnas_optuna.search.verify import Verification
+
+NARROWEST = 83
+"""Columns that the numbers and a folded architecture need."""
+CSV_COLUMNS = (
+    *("arch", "latency_ms", "on_front", "baseline", "search_epochs", "search_ap"),
+    *("epochs", "seeds", "failed", "ap_mean", "ap_deviation", "test_ap_mean", "test_ap_deviation"),
+)
+
+
+def print_verification(verification: Verification, console: Console) -> None:
+    """Print the table and what it says of the search; architectures are never cut off.
+
+    On a terminal that is too narrow they go on in the next line; elsewhere a row is a line, however long.
+    """
+    table = verification_table(verification)
+    whole = Measurement.get(console, console.options.update(max_width=ENDLESS), table).maximum
+    table.width = min(whole, max(console.width, NARROWEST) if console.is_terminal else ENDLESS)
+    console.print(table, crop=False)
+    for line in verdict_lines(verification):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def verification_table(verification: Verification) -> Table:
+    """One row an architecture, fastest first; AP is times 100 here and in the picture alone."""
+    table = Table(
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title=escape(
+            f"AP (x100) of {verification.epochs} epochs, mean and standard deviation over seeds; latency on "
+            f"{name_device(verification.about['device'])} (batch 1)"
+        ),
+        title_justify="left",
+    )
+    table.add_column("architecture", overflow="fold", min_width=12)
+    headers = ["latency\n(ms)", f"search, {verification.search_epochs}\nepochs", "validation"]
+    for header in (*headers, *(["test"] if verification.has_test else []), "seeds"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("is", no_wrap=True)
+    for each in verification.verdict.verified:
+        test = [_percent(each.test_mean, each.test_deviation)] if verification.has_test else []
+        table.add_row(
+            each.candidate.arch,
+            short(each.candidate.latency_ms),
+            _percent(each.candidate.search_ap),
+            _percent(each.mean, each.deviation),
+            *test,
+            f"{len(each.aps)}{f' ({each.failed} diverged)' if each.failed else ''}",
+            _role(each),
+        )
+    return table
+
+
+def verdict_lines(verification: Verification) -> list[str]:
+    """What the trainings say of the search, for people."""
+    verdict, lines = verification.verdict, []
+    wanted = verification.seeds * len(verdict.verified)
+    if len(verification.runs) < wanted:
+        lines.append(f"{len(verification.runs)} of {wanted} trainings are finished: the same command goes on")
+    return [*lines, *_order_lines(verdict), _tau_line(verification), *_spread_lines(verification)]
+
+
+def verification_csv(verification: Verification) -> str:
+    """One row an architecture, fastest first, with a header.
+
+    AP is in [0, 1]; ``search_ap`` and ``ap_*`` are on the validation images, ``seeds`` are the finished trainings that
+    they are of, ``on_front`` and ``baseline`` ``true`` or ``false``; what is not known is empty.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for each in verification.verdict.verified:
+        entry = _entry(each)
+        row = {name: entry[name] for name in CSV_COLUMNS if name in entry}
+        row |= {name: "true" if entry[name] else "false" for name in ("on_front", "baseline")}
+        writer.writerow(row | {"search_epochs": verification.search_epochs, "epochs": verification.epochs})
+    return text.getvalue()
+
+
+def verification_json(verification: Verification) -> str:
+    """All of it, each training included, as strict JSON: data, recipe, device, versions, epochs and seeds.
+
+    AP is in [0, 1]; ``neighbours`` are along the front, their ``chance`` is the two-sided p of Student's t with the
+    pooled spread.
+    """
+    verdict = verification.verdict
+    versions = {name: version for run in verification.runs for name, version in run.versions.items()}
+    values = {
+        "search_epochs": verification.search_epochs,
+        "epochs": verification.epochs,
+        "seeds": verification.seeds,
+        "architectures": [_entry(each) for each in verdict.verified],
+        "neighbours": [
+            {**dataclasses.asdict(each), "holds": each.holds, "beyond_noise": each.beyond_noise}
+            for each in verdict.neighbours
+        ],
+        "kendall_tau": {"tau": verdict.tau, "architectures": verdict.num_compared},
+        "spread": _spread_entry(verdict.spread),
+        "test_spread": _spread_entry(verdict.test_spread),
+        "runs": [dataclasses.asdict(run) for run in verification.runs],
+        **verification.about,
+        "versions": versions,
+    }
+    return json.dumps(strict(values), indent=2, allow_nan=False) + "\n"
+
+
+def _order_lines(verdict: Verdict) -> list[str]:
+    pairs = verdict.neighbours
+    if not pairs:
+        return ["order along the front: no two of its members are trained again, so there is none to hold"]
+    held, turned = [pair for pair in pairs if pair.holds], [pair for pair in pairs if not pair.holds]
+    lines = [
+        f"order along the front: {len(held)} of {len(pairs)} neighbouring pairs keep the search's"
+        f"{_by_noise(held)}, {len(turned)} do not{_by_noise(turned)}"
+    ]
+    for pair in turned:
+        chance = "" if pair.chance is None else f", p = {pair.chance:.2g}"
+        lines.append(
+            f"  not kept: {pair.slower} has {100 * -pair.difference:.1f} AP (x100) less than {pair.faster}, which is "
+            f"faster{chance}"
+        )
+    return lines
+
+
+def _by_noise(pairs: list[Neighbours]) -> str:
+    if not pairs:
+        return ""
+    if pairs[0].beyond_noise is None:
+        return " (the noise is not known)"
+    beyond = sum(bool(pair.beyond_noise) for pair in pairs)
+    return f" ({beyond} beyond the noise, {len(pairs) - beyond} within it)"
+
+
+def _tau_line(verification: Verification) -> str:
+    verdict, count = verification.verdict, verification.verdict.num_compared
+    what = (
+        f"Kendall's tau-b of the search's AP ({verification.search_epochs} epochs, one seed) and the mean AP of "
+        f"{verification.epochs} epochs"
+    )
+    if verdict.tau is None:
+        return f"{what}: needs two architectures with different AP"
+    said = f"{what}: {verdict.tau:.2f} over {count} architectures"
+    if verdict.tau_means_something:
+        return f"{said} (1: the same order, 0: no better than chance)"
+    chance = f"{100 * chance_of_same_order(count):.0f} % of cases"
+    return (
+        f"{said}, too few to mean anything: chance alone puts {count} into the same or the reversed order in {chance}"
+    )
+
+
+def _spread_lines(verification: Verification) -> list[str]:
+    spread = verification.verdict.spread
+    if spread is None:
+        return ["spread over seeds: not known before each architecture has two"]
+    epochs = f"measured at {verification.epochs} epochs"
+    if verification.epochs != verification.search_epochs:
+        epochs += (
+            f"; the search trains {verification.search_epochs}: --epochs {verification.search_epochs} measures those"
+        )
+    return [
+        f"spread over seeds: a standard deviation of {100 * spread.deviation:.2f} AP (x100), pooled with "
+        f"{spread.freedom} degrees of freedom",
+        f"for study.toml: [search] ap_spread = {max(spread.deviation, 1e-4):.2g} ({epochs})",
+    ]
+
+
+def _entry(verified: Verified) -> dict[str, Any]:
+    """An architecture as JSON values."""
+    candidate = verified.candidate
+    return {
+        "arch": candidate.arch,
+        "latency_ms": candidate.latency_ms,
+        "on_front": candidate.on_front,
+        "baseline": candidate.baseline,
+        "search_ap": candidate.search_ap,
+        "seeds": len(verified.aps),
+        "failed": verified.failed,
+        "ap_mean": verified.mean,
+        "ap_deviation": verified.deviation,
+        "test_ap_mean": verified.test_mean,
+        "test_ap_deviation": verified.test_deviation,
+    }
+
+
+def _spread_entry(spread: Spread | None) -> dict[str, float] | None:
+    return None if spread is None else {"deviation": spread.deviation, "degrees_of_freedom": spread.freedom}
+
+
+def _role(verified: Verified) -> str:
+    candidate = verified.candidate
+    roles = {"front": candidate.on_front, "baseline": candidate.baseline}
+    return ", ".join(name for name, held in roles.items() if held)
+
+
+def _percent(ap: float | None, deviation: float | None = None) -> str:
+    if ap is None:
+        return UNKNOWN
+    return f"{100 * ap:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")

@@ -1,0 +1,119 @@
+"""Finished trainings of detectors with several seeds, in one file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from smnas_optuna.engine.checkpoint import write_json
+from smnas_optuna.errors import StudyError
+from smnas_optuna.search.study import differences
+
+Metrics = Mapping[str, float | None]
+"""COCO's metrics by name, in [0, 1]; null where there is nothing to measure."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeedRun:
+    """One finished training.
+
+    Attributes:
+        arch: Canonical string of the architecture.
+        number: Which of its seeds, from 1.
+        seed: Of weights, order and augmentation.
+        epochs: Of the training.
+        metrics: On the validation images; None if it diverged.
+        test_metrics: The same on the test images; None if the data has none, too.
+        failed: Why it has no metrics.
+        seconds: It took, its earlier attempts not counted.
+        versions: Of the libraries.
+    """
+
+    arch: str
+    number: int
+    seed: int
+    epochs: int
+    metrics: Metrics | None
+    test_metrics: Metrics | None
+    failed: str | None
+    seconds: float
+    versions: Mapping[str, str]
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What the run is the only one of: architecture, number of the seed, epochs."""
+        return self.arch, self.number, self.epochs
+
+    @property
+    def ap(self) -> float | None:
+        """AP on the validation images, in [0, 1]; None if it diverged."""
+        return None if self.metrics is None else self.metrics["ap"]
+
+
+@dataclass(kw_only=True, slots=True)
+class Results:
+    """The finished trainings of a study, whatever was asked for, in one file.
+
+    Attributes:
+        file: Where they are kept; written in one piece after each training.
+        about: What they depend on, JSON values.
+        runs: Those that are finished, by their key.
+    """
+
+    file: Path
+    about: Mapping[str, Any]
+    runs: dict[tuple[str, int, int], SeedRun] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, file: Path, about: Mapping[str, Any]) -> Results:
+        """Those in ``file``, or none if it is not there.
+
+        Raises:
+            StudyError: If it holds something else, or results that depend on something else.
+        """
+        try:
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            before, runs = dict(stored["about"]), [SeedRun(**run) for run in stored["runs"]]
+        except FileNotFoundError:
+            return cls(file=file, about=about)
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise StudyError(
+                f"{file}: holds no results of smnas verify ({type(error).__name__}: {error})",
+                fix="move it away; what it held is then trained again",
+            ) from None
+        refuse_differences(
+            differences(before, about),
+            f"{file}: was made with other",
+            fix=f"go back to what it was, or move {file.parent} away to begin again",
+        )
+        return cls(file=file, about=about, runs={run.key: run for run in runs})
+
+    def add(self, run: SeedRun) -> None:
+        """Keep ``run``, at once."""
+        self.runs[run.key] = run
+        runs = [dataclasses.asdict(each) for each in self.runs.values()]
+        write_json(self.file, {"about": self.about, "runs": runs})
+
+
+def refuse_differences(differing: Mapping[str, str], what: str, *, fix: str) -> None:
+    """Check that nothing differs of what numbers depend on.
+
+    Args:
+        differing: From :func:`smnas_optuna.search.study.differences`.
+        what: Was made with something else: the beginning of the message.
+        fix: What can be done.
+
+    Raises:
+        StudyError: If something does; names each with both of its values.
+    """
+    if differing:
+        kinds = sorted({key.partition(".")[0] for key in differing})
+        raise StudyError(
+            f"{what} {' and '.join(kinds)}; the numbers do not compare",
+            first="\n         ".join(differing.values()),
+            fix=fix,
+        )

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+from torch import nn
+
+from smnas_optuna.arch import InputSize
+from smnas_optuna.config import LatencySettings
+from smnas_optuna.engine.complexity import Complexity
+from smnas_optuna.engine.latency import LatencyStats
+from smnas_optuna.report.benchmark_table import benchmark_json, print_benchmark
+from smnas_optuna.search.benchmark import Benchmark, BenchmarkRow
+from smnas_optuna.search.contestants import Contestant, Weights
+
+LATENCY = LatencyStats(
+    ratio=1.2345,
+    ratio_low=1.2,
+    ratio_high=1.25,
+    median_ms=12.34,
+    p10_ms=11.9,
+    p90_ms=13.57,
+    network_ms=9.876,
+    reference_median_ms=10.0,
+    reference_p10_ms=9.5,
+    reference_p90_ms=10.5,
+    num_runs=320,
+    num_blocks=10,
+    warm=True,
+)
+LONG_NAME = "800x600.bottleneck-w56-211-111111111-2111111-11112111.fpn-p2-p6-c128.rpn.cascade3-w1024"
+
+
+def row(name: str, weights: Weights = "random", latency: LatencyStats = LATENCY) -> BenchmarkRow:
+    contestant = Contestant(
+        name=name,
+        arch=None,
+        input_size=InputSize(long=800, short=600),
+        weights=weights,
+        score_threshold=0.0,
+        build=nn.Identity,
+    )
+    complexity = Complexity(num_params=41_755_286, multiply_adds=134_400_000_000)
+    return BenchmarkRow(contestant=contestant, complexity=complexity, latency=latency)
+
+
+def make(*rows: BenchmarkRow) -> Benchmark:
+    return Benchmark(
+        rows=rows,
+        reference="first",
+        source="32 drawn scenes",
+        num_classes=80,
+        settings=LatencySettings(),
+        device={"kind": "cpu", "model": "Some CPU", "threads": 2},
+        versions={"torch": "2"},
+    )
+
+
+def printed(benchmark: Benchmark) -> str:
+    text = io.StringIO()
+    print_benchmark(benchmark, Console(file=text))
+    return text.getvalue()
+
+
+def test_a_row_has_all_numbers() -> None:
+    text = printed(make(row("first"), row(LONG_NAME)))
+
+    assert "Latency on Some CPU, 2 threads (batch 1, eager)" in text
+    (line,) = (line for line in text.splitlines() if line.strip().startswith(LONG_NAME))
+    assert line.split() == [
+        *(LONG_NAME, "800x600", "1.234", "1.200..1.250", "12.3", "11.9", "13.6", "9.88", "320"),
+        *("41.8", "134", "random"),
+    ]
+    assert "ratio: to first, timed in alternation, with its 95 % confidence interval" in text
+    assert "32 drawn scenes; 80 classes" in text
+
+
+@pytest.mark.parametrize(
+    ("weights", "says", "leaves_out"),
+    [
+        (("random", "random"), ["post-processing is at its caps"], ["do not compare"]),
+        (("trained", "random"), ["post-processing is at its caps", "trained and random rows do not compare"], []),
+        (("trained", "trained"), [], ["post-processing is at its caps", "do not compare"]),
+    ],
+    ids=["random", "both", "trained"],
+)
+def test_it_says_what_random_weights_mean(
+    weights: tuple[Weights, Weights], says: list[str], leaves_out: list[str]
+) -> None:
+    text = printed(make(row("first", weights[0]), row("second", weights[1])))
+
+    assert all(words in text for words in says)
+    assert not any(words in text for words in leaves_out)
+
+
+@pytest.mark.parametrize("name", ["warm", "alone"])
+def test_a_row_that_was_disturbed_is_marked(name: str) -> None:
+    disturbed = replace(LATENCY, warm=name != "warm", alone=name != "alone")
+
+    text = printed(make(row("first"), row("second", latency=disturbed)))
+
+    assert text.count(" 320* ") == 1
+    assert "*: still drifting when timing began, or another worker computed meanwhile" in text
+    assert "320*" not in printed(make(row("first")))
+
+
+def test_a_network_time_that_nobody_knows_is_a_dash_and_null() -> None:
+    benchmark = make(row("first", latency=replace(LATENCY, network_ms=math.nan)))
+
+    (line,) = (line for line in printed(benchmark).splitlines() if line.strip().startswith("first"))
+    assert line.split()[7] == "-"
+    assert json.loads(benchmark_json(benchmark))["rows"][0]["latency"]["network_ms"] is None
+
+
+def test_json_is_strict_and_ends_with_a_newline() -> None:
+    text = benchmark_json(make(row("first")))
+
+    values = json.loads(text)
+    assert text.endswith("}\n")
+    assert values["reference"] == "first"
+    assert values["rows"][0]["latency"]["ratio"] == 1.2345
+    assert values["rows"][0]["num_params"] == 41_755_286

@@ -1,0 +1,87 @@
+"""``smnas verify`` as a user gives it, in processes of its own, after a search that takes seconds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .commands import ENVIRONMENT, PATIENCE, SMNAS, smnas
+
+OPTIONS = ("--device", "cpu", "--top", "2", "--seeds", "2", "--epochs", "3")
+
+
+@pytest.fixture
+def searched(study_dir: Path) -> Path:
+    smnas("structural", study_dir, "--device", "cpu", "--trials", "2")
+    return study_dir
+
+
+def finished(study_dir: Path) -> list[tuple[str, int, float]]:
+    """The trainings that are kept: architecture, number of the seed, AP."""
+    file = study_dir / "verify" / "results.json"
+    runs = json.loads(file.read_text())["runs"] if file.exists() else []
+    return [(run["arch"], run["number"], run["metrics"]["ap"]) for run in runs]
+
+
+def stop_after(study_dir: Path, trainings: int, number: signal.Signals) -> tuple[int, str]:
+    """Give the command, and a signal as soon as so many trainings are kept and the next one has stored an epoch."""
+    command = [*SMNAS, "verify", str(study_dir), *OPTIONS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT) as run:
+        deadline = time.monotonic() + PATIENCE
+        while len(finished(study_dir)) < trainings or not list((study_dir / "verify").glob("*.safetensors")):
+            assert run.poll() is None, run.stdout and run.stdout.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(run.pid, number)
+        out, _ = run.communicate(timeout=PATIENCE)
+    return run.returncode, out
+
+
+@pytest.mark.slow
+def test_killed_and_stopped_the_same_command_goes_on_to_the_whole_report(searched: Path) -> None:
+    stop_after(searched, 0, signal.SIGKILL)
+    code, out = stop_after(searched, 1, signal.SIGTERM)
+
+    assert code == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM; finished trainings are kept, the same command goes on" in out
+    assert "of 4 trainings are finished: the same command goes on" in out, "what is known is reported"
+    kept = finished(searched)
+    run = smnas("verify", searched, *OPTIONS)
+
+    assert "\x1b" not in run.stdout, "a log file gets no control codes"
+    assert finished(searched)[: len(kept)] == kept
+    assert sorted(each[1] for each in finished(searched)) == [1, 1, 2, 2]
+    for said in ("order along the front", "Kendall's tau-b", "for study.toml: [search] ap_spread = "):
+        assert said in run.stdout
+    assert list((searched / "verify").glob("*.safetensors")) == []
+    report = json.loads((searched / "report" / "verify.json").read_text())
+    assert [(each["epochs"], len(each["metrics"])) for each in report["runs"]] == [(3, 12)] * 4
+    with (searched / "report" / "verify.csv").open() as file:
+        assert [row["seeds"] for row in csv.DictReader(file)] == ["2", "2"]
+    assert (searched / "report" / "verify.png").stat().st_size > 10_000
+
+    again = smnas("verify", searched, *OPTIONS)
+    assert "training 1" not in again.stdout
+    assert len(finished(searched)) == 4
+    assert "fault" not in smnas("doctor", searched).stdout
+
+
+@pytest.mark.slow
+def test_other_data_than_the_searchs_is_refused(searched: Path) -> None:
+    text = (searched / "study.toml").read_text()
+    (searched / "study.toml").write_text(text.replace("epochs = 2", "epochs = 4"))
+
+    refused = smnas("verify", searched, *OPTIONS, check=False)
+
+    assert refused.returncode == 1
+    assert "the study was made with other recipe; the numbers do not compare" in refused.stderr
+    assert "first: recipe.train.epochs was 2, is 4" in refused.stderr
+    assert "fix: go back to what it was: a longer training is --epochs" in refused.stderr
+    assert not (searched / "report" / "verify.json").exists()
