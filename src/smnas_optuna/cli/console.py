@@ -1,0 +1,54 @@
+"""How the commands speak to people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smnas_optuna.cli.options import STAGE_OF, Format, FrontOf
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from smnas_optuna.search.interrupt import StopRequest
+    from smnas_optuna.search.request import Request
+
+
+def make_console(*, interactive: bool = True, stderr: bool = False) -> Console:
+    """Where people read, or a log file."""
+    from rich.console import Console
+
+    # No markup: a path may hold brackets.
+    return Console(markup=False, force_interactive=None if interactive else False, stderr=stderr)
+
+
+def print_report(
+    study_dir: Path, console: Console, stage: FrontOf = FrontOf.all, format: Format = Format.table
+) -> None:
+    """Print the front and write its files."""
+    from smnas_optuna.report.files import write_front
+    from smnas_optuna.report.summary import summarize
+    from smnas_optuna.report.tables import front_csv, front_json, print_front
+    from smnas_optuna.search.storage import explained_disk_errors
+    from smnas_optuna.search.study import studies_of
+
+    with explained_disk_errors(study_dir):
+        summary = summarize(*studies_of(study_dir, STAGE_OF[stage]))
+        if format is Format.table:
+            print_front(summary, console)
+        else:
+            sys.stdout.write(front_csv(summary) if format is Format.csv else front_json(summary))
+            sys.stdout.flush()
+        for path in write_front(summary, study_dir / "report"):
+            if format is Format.table:
+                console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+
+
+def run_shown(work: Callable[..., None], request: Request, console: Console, stop: StopRequest) -> None:
+    """Do ``work`` in this process, with its progress on ``console``."""
+    from smnas_optuna.report.progress import ConsoleListener
+
+    with ConsoleListener(console) as listener:
+        work(request, listener=listener, stop=stop)

@@ -1,0 +1,151 @@
+"""The commands that look at what was found, and check that it holds."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smnas_optuna.cli.console import make_console, print_report
+from smnas_optuna.cli.options import DataDir, Device, DeviceOption, Format, FrontOf, StudyDir
+
+
+def front(
+    study_dir: StudyDir,
+    stage: Annotated[FrontOf, typer.Option(help="Whose front; all are those that were searched.")] = FrontOf.all,
+    format: Annotated[Format, typer.Option(help="What is printed; the files are written in any case.")] = Format.table,
+) -> None:
+    """Show the Pareto front and write it to STUDY_DIR/report, also while a search runs."""
+    print_report(study_dir, make_console(), stage, format)
+
+
+def verify(
+    study_dir: StudyDir,
+    top: Annotated[
+        int, typer.Option("--top", metavar="K", min=1, help="Members of the front: those it would miss most.")
+    ] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each, none with the search's seed.")] = 3,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of each training. [default: twice the study's]")] = None,
+    data: DataDir = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Train members of the front and the baselines again, for longer, and say what of the search holds."""
+    from smnas_optuna.report.files import write_verification
+    from smnas_optuna.report.progress import ConsoleListener
+    from smnas_optuna.report.summary import summarize
+    from smnas_optuna.report.verify_table import print_verification
+    from smnas_optuna.search.interrupt import Interrupted, StopRequest
+    from smnas_optuna.search.storage import explained_disk_errors
+    from smnas_optuna.search.study import studies_of
+    from smnas_optuna.search.verify import VerifyRequest, candidates_of
+    from smnas_optuna.search.verify import verify as train_again
+
+    console, stop = make_console(), StopRequest()
+    request = VerifyRequest(study_dir=study_dir, seeds=seeds, epochs=epochs, data_dir=data, device=device.value)
+    try:
+        with stop.listening():
+            with explained_disk_errors(study_dir):
+                summary = summarize(*studies_of(study_dir, None))
+            candidates = candidates_of(study_dir, summary.front, summary.records, summary.reference, top)
+            with ConsoleListener(console, each="training", all="all") as listener:
+                verification = train_again(request, candidates, listener=listener, stop=stop)
+    except Interrupted as interrupted:
+        console.print(f"{interrupted} before the first training", soft_wrap=True)
+        raise typer.Exit(128 + interrupted.signal_number) from None
+    if verification.runs:
+        print_verification(verification, console)
+        for path in write_verification(verification, summary, study_dir / "report"):
+            console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+    if verification.interrupted is not None:
+        told = f"{verification.interrupted}; finished trainings are kept, the same command goes on"
+        console.print(told, soft_wrap=True)
+        raise typer.Exit(128 + verification.interrupted.signal_number)
+
+
+def dashboard(
+    study_dir: StudyDir,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 8080,
+) -> None:
+    """Serve a copy of the study with optuna-dashboard, kept fresh while a search runs."""
+    from smnas_optuna.report.dashboard import serve_dashboard
+
+    # SIGTERM ends it like Ctrl-C, so that the copy is removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    serve_dashboard(study_dir, port=port, say=typer.echo)
+
+
+def doctor(
+    study_dir: Annotated[
+        Path | None, typer.Argument(metavar="[STUDY_DIR]", help="Also look at this study.", show_default=False)
+    ] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what nobody is working on; lose nothing.")] = False,
+) -> None:
+    """Say what is wrong with this machine or a study, and what to do about it."""
+    from smnas_optuna.search.doctor import examine
+
+    console, faults = make_console(), 0
+    for finding in examine(study_dir, fix=fix):
+        console.print(f"{finding.level}: {finding.what}", soft_wrap=True, highlight=False)
+        if finding.fix is not None:
+            console.print(f"  fix: {finding.fix}", soft_wrap=True, highlight=False)
+        faults += finding.level == "fault"
+    if faults:
+        raise typer.Exit(1)
+
+
+def benchmark(
+    archs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ARCH]...", help="Architectures, or names such as sm_nas_e2.", show_default=False),
+    ] = None,
+    baselines: Annotated[bool, typer.Option("--baselines", help="Also time torchvision's detectors.")] = False,
+    sizes: Annotated[
+        str | None,
+        typer.Option(metavar="SIZES", help="Their input sizes: 512x512,800x600. [default: those of the ARCHs]"),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Row that all ratios are to. [default: the first]")
+    ] = None,
+    study: Annotated[
+        Path | None, typer.Option(metavar="STUDY_DIR", help="Use this study's settings, data and trained weights.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Time on images of this data folder. [default: the study's, or drawn ones]"),
+    ] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="Where no data tells. [default: 80]")] = None,
+    device: DeviceOption = Device.auto,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Time detectors side by side, torchvision's too, and print their latencies as ratios to the first."""
+    from smnas_optuna.report.benchmark_table import benchmark_json, print_benchmark
+    from smnas_optuna.report.progress import ConsoleListener
+    from smnas_optuna.search.benchmark import run_benchmark
+    from smnas_optuna.search.benchmark_ground import BenchmarkRequest
+    from smnas_optuna.search.interrupt import Interrupted, StopRequest
+
+    request = BenchmarkRequest(
+        archs=tuple(archs or ()),
+        baselines=baselines,
+        sizes=sizes,
+        reference=reference,
+        study_dir=study,
+        data_dir=data,
+        num_classes=classes,
+        device=device.value,
+    )
+    console, stop = make_console(stderr=json), StopRequest()
+    try:
+        with stop.listening(), ConsoleListener(console) as listener:
+            measured = run_benchmark(request, listener=listener, stop=stop)
+    except Interrupted as interrupted:
+        console.print(f"{interrupted}; the lines above are what was measured", soft_wrap=True)
+        raise typer.Exit(128 + interrupted.signal_number) from None
+    if json:
+        sys.stdout.write(benchmark_json(measured))
+        sys.stdout.flush()
+    else:
+        print_benchmark(measured, console)

@@ -1,0 +1,200 @@
+"""The commands that search."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from smnas_optuna.cli.console import make_console, print_report, run_shown
+from smnas_optuna.cli.options import (
+    DataDir,
+    Device,
+    DeviceOption,
+    DryRun,
+    Force,
+    NoPruning,
+    ParentArchs,
+    Parents,
+    SearchedStage,
+    StudyDir,
+    Trials,
+    Workers,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from smnas_optuna.search.interrupt import StopRequest
+    from smnas_optuna.search.request import Request, StageName
+
+
+def structural(
+    study_dir: StudyDir,
+    data: DataDir = None,
+    trials: Trials = None,
+    device: DeviceOption = Device.auto,
+    workers: Workers = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Database for the study, of a new one. [default: STUDY_DIR/study.db]"),
+    ] = None,
+    no_pruning: NoPruning = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Search the combination of input size, backbone, neck, RPN and head. The same command goes on after anything."""
+    request = _request("structural", study_dir, data, trials, device, no_pruning, force)
+    _search(request, workers, storage=storage, dry_run=dry_run)
+
+
+def modular(
+    study_dir: StudyDir,
+    data: DataDir = None,
+    trials: Trials = None,
+    parents: Parents = None,
+    parent: ParentArchs = None,
+    device: DeviceOption = Device.auto,
+    workers: Workers = None,
+    no_pruning: NoPruning = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Search inside the modules of structures from the structural front. The same command goes on after anything."""
+    request = _request("modular", study_dir, data, trials, device, no_pruning, force, parents, parent)
+    _search(request, workers, dry_run=dry_run)
+
+
+def worker(
+    study_dir: StudyDir,
+    data: DataDir = None,
+    stage: Annotated[SearchedStage, typer.Option(help="Which search to join.")] = SearchedStage.structural,
+    trials: Trials = None,
+    parents: Parents = None,
+    parent: ParentArchs = None,
+    device: DeviceOption = Device.auto,
+    no_pruning: NoPruning = False,
+    force: Force = False,
+    slot: Annotated[int | None, typer.Option(hidden=True, help="Number of a supervised worker.")] = None,
+    lead: Annotated[bool, typer.Option("--lead", hidden=True, help="Make the study if there is none.")] = False,
+    threads: Annotated[int | None, typer.Option(hidden=True, help="Its share of the cores.")] = None,
+    lines: Annotated[bool, typer.Option("--lines", hidden=True, help="Others write to this terminal, too.")] = False,
+) -> None:
+    """Join a search that is running, from this machine or another one that shares the study folder."""
+    from smnas_optuna.errors import DeviceFault
+    from smnas_optuna.report.progress import ConsoleListener
+    from smnas_optuna.search.interrupt import Interrupted, StopRequest
+    from smnas_optuna.search.stages import run_search
+    from smnas_optuna.search.supervisor import RESTART, end_with_supervisor, say_ready
+
+    console, stop, supervised = make_console(interactive=not lines), StopRequest(), slot is not None
+    request = _request(stage.value, study_dir, data, trials, device, no_pruning, force, parents, parent)
+    with stop.listening(supervised=supervised):
+        if supervised:
+            end_with_supervisor(stop)
+        try:
+            with ConsoleListener(console) as listener:
+                outcome = run_search(
+                    request,
+                    listener=listener,
+                    stop=stop,
+                    worker=os.getpid() if slot is None else slot,
+                    lead=lead,
+                    threads=threads,
+                    on_ready=say_ready if supervised else lambda: None,
+                )
+        except Interrupted as interrupted:
+            if not supervised:
+                console.print(f"{interrupted}; the others go on", soft_wrap=True)
+            raise typer.Exit(128 + interrupted.signal_number) from None
+        except DeviceFault as fault:
+            console.print(f"{fault}", soft_wrap=True, highlight=False)
+            raise typer.Exit(RESTART) from None
+    if not supervised:
+        console.print(f"ended: {outcome.reason}", soft_wrap=True, highlight=False)
+    if outcome.failed and not supervised:
+        raise typer.Exit(1)
+
+
+def _request(
+    stage: StageName,
+    study_dir: Path,
+    data: Path | None,
+    trials: int | None,
+    device: Device,
+    no_pruning: bool,
+    force: bool,
+    parents: int | None = None,
+    parent: list[str] | None = None,
+) -> Request:
+    """The options of a search, as its workers take them."""
+    from smnas_optuna.search.request import Request
+
+    return Request(
+        study_dir=study_dir,
+        stage=stage,
+        data_dir=data,
+        trials=trials,
+        num_parents=parents,
+        parents=tuple(parent or ()),
+        device=device.value,
+        pruning=not no_pruning,
+        force=force,
+    )
+
+
+def _search(request: Request, workers: int | None, *, storage: str | None = None, dry_run: bool) -> None:
+    """Search a stage, show its front, and exit as the search ended."""
+    from smnas_optuna.config import load_settings
+    from smnas_optuna.search.interrupt import Interrupted, StopRequest
+    from smnas_optuna.search.launch import launches, progress
+    from smnas_optuna.search.storage import explained_disk_errors, use_storage
+    from smnas_optuna.search.supervisor import Supervisor, supervising
+
+    console, stop, study_dir = make_console(), StopRequest(), request.study_dir
+    with stop.listening():
+        try:
+            if dry_run:
+                _plan(request, console, stop)
+                return
+            load_settings(study_dir)  # a typo needs no worker to be found
+            with explained_disk_errors(study_dir), supervising(study_dir):
+                if storage is not None:
+                    use_storage(study_dir, storage)
+                launch, count = launches(request, workers)
+                say = partial(console.print, soft_wrap=True, highlight=False)
+                status = Supervisor(launch, count, progress=partial(progress, study_dir), note=say, stop=stop).run()
+                if status == 0 and request.stage == "modular":
+                    _time_fronts(request, console, stop)
+        except Interrupted as interrupted:
+            console.print(f"{interrupted}; finished trials are kept, the same command goes on", soft_wrap=True)
+            raise typer.Exit(128 + interrupted.signal_number) from None
+    if status != 0:
+        raise typer.Exit(status)
+    if _report_end(request, console):
+        raise typer.Exit(1)
+
+
+def _plan(request: Request, console: Console, stop: StopRequest) -> None:
+    from smnas_optuna.search.stages import plan_search
+
+    run_shown(plan_search, request, console, stop)
+
+
+def _time_fronts(request: Request, console: Console, stop: StopRequest) -> None:
+    from smnas_optuna.search.timing import time_fronts
+
+    run_shown(time_fronts, request, console, stop)
+
+
+def _report_end(request: Request, console: Console) -> bool:
+    """Print the front and why the search ended; whether that is a failure."""
+    from smnas_optuna.search.study import ended
+
+    print_report(request.study_dir, console)
+    how = ended(request.study_dir, request.stage)
+    console.print(f"ended: {how['reason']}", soft_wrap=True, highlight=False)
+    return bool(how["failed"])
