@@ -18,7 +18,7 @@ from smnas_optuna.search.record import TrialRecord, store_attrs
 
 NOISE = 0.03
 """Relative difference of two gate latencies below which neither is called faster. The same network, timed in fresh
-processes against a reference, gave ratios within 1 %; a gate is a short measurement."""
+processes against a reference, gave ratios with a standard deviation of 1 % to 7 %, depending on the machine."""
 
 
 def prune_over_budget(
