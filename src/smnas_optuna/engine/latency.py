@@ -1,8 +1,8 @@
 """Time of one image, as a ratio to a reference detector that is timed in alternation.
 
 Fresh processes give one and the same network medians that are up to 47 % apart; its ratio to another network timed in
-alternation moves a third as much (2 CPU cores, ``benchmarks/latency_noise.py``). So blocks of runs of the candidate and of the reference take turns, and the ratio
-of their medians is what is compared.
+alternation moves a third as much (2 CPU cores, ``benchmarks/latency_noise.py``). So blocks of runs of the candidate and
+of the reference take turns, and the ratio of their medians is what is compared.
 """
 
 from __future__ import annotations
