@@ -26,7 +26,6 @@ from smnas_optuna.config import StructuralSpace
 from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.engine.complexity import count_complexity
 from smnas_optuna.engine.device import library_versions
-from smnas_optuna.engine.evaluate import coco_metrics, detect
 from smnas_optuna.engine.train import EpochReport, Training
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.ground import fingerprint
@@ -113,8 +112,8 @@ def measure(bench: Bench, arch: str, seed: int) -> dict[str, object]:
 
     def evaluate(report: EpochReport) -> None:
         if report.epoch in RUNGS:
-            found = detect(detector, bench.val_batches(spec.input_size), bench.splits.val.category_ids)
-            aps[f"ap_epoch{report.epoch}"] = round(coco_metrics(bench.splits.val.ground_truth(), found).ap, 5)
+            metrics = bench.evaluate(detector, bench.splits.val, bench.val_batches(spec.input_size))
+            aps[f"ap_epoch{report.epoch}"] = round(metrics.ap, 5)
 
     batches = bench.train_batches(spec.input_size, seed)
     Training(detector, batches, bench.settings.train, seed=seed).run(on_epoch=evaluate)

@@ -21,7 +21,6 @@ from smnas_optuna.config import load_settings
 from smnas_optuna.data import CachePool
 from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.engine.device import choose_device, describe_device, library_versions
-from smnas_optuna.engine.evaluate import coco_metrics, detect
 from smnas_optuna.engine.train import train
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.ground import load_data
@@ -71,8 +70,7 @@ def measure(bench: Bench, arch: str, seed: int) -> dict[str, float]:
     spec, start = decode(arch), time.perf_counter()
     detector = bench.build(spec, seed)
     train(detector, bench.train_batches(spec.input_size, seed), bench.settings.train)
-    found = detect(detector, bench.val_batches(spec.input_size), bench.splits.val.category_ids)
-    metrics = coco_metrics(bench.splits.val.ground_truth(), found)
+    metrics = bench.evaluate(detector, bench.splits.val, bench.val_batches(spec.input_size))
     return {"ap": metrics.ap, "ap50": metrics.ap50, "seconds": round(time.perf_counter() - start, 1)}
 
 

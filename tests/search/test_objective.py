@@ -18,7 +18,7 @@ from smnas_optuna.search.ground import load_data
 from smnas_optuna.search.interrupt import Interrupted, StopRequest
 from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.listener import Listener
-from smnas_optuna.search.objective import CHECKPOINT_FILE, Objective, run_folder
+from smnas_optuna.search.objective import CHECKPOINT_FILE, Objective, fitting_images, run_folder
 from smnas_optuna.search.record import read_records, store_attrs
 
 from .conftest import on_duty
@@ -161,12 +161,11 @@ def test_main_memory_decides_how_many_images_are_trained_at_once(bench: Bench, m
     spec = decode(LARGE)
     detector = bench.build(spec, seed=0)
     memory = estimate_training(detector, 64, 64, max_boxes=bench.splits.train.max_boxes)
-    objective = make_objective(bench)
 
     for images in (8, 2, 1):
         free = memory.fixed_bytes + images * memory.bytes_per_image
         monkeypatch.setattr(objective_module, "free_memory", partial(int, free))
-        assert objective._fitting_micro_batch(detector, spec) == images
+        assert fitting_images(bench, detector, spec) == images
     monkeypatch.setattr(objective_module, "free_memory", partial(int, memory.fixed_bytes))
     with pytest.raises(OutOfMemoryError, match=r"one image a step takes about \d+ MiB of main memory, and \d+ MiB are"):
-        objective._fitting_micro_batch(detector, spec)
+        fitting_images(bench, detector, spec)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import math
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Table
 
 from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.report.summary import name_device
-from smnas_optuna.report.tables import ENDLESS, UNKNOWN, short, strict
+from smnas_optuna.report.tables import UNKNOWN, new_table, print_tables, short, strict
 from smnas_optuna.search.benchmark import Benchmark
 
 NARROWEST = 94
@@ -21,27 +18,13 @@ NARROWEST = 94
 
 
 def print_benchmark(benchmark: Benchmark, console: Console) -> None:
-    """Print the table and how it was measured; names are never cut off.
-
-    On a terminal that is too narrow they go on in the next line; elsewhere a row is a line, however long.
-    """
-    table = benchmark_table(benchmark)
-    whole = Measurement.get(console, console.options.update(max_width=ENDLESS), table).maximum
-    table.width = min(whole, max(console.width, NARROWEST) if console.is_terminal else ENDLESS)
-    console.print(table, crop=False)
-    for line in protocol_lines(benchmark):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    """Print the table and how it was measured."""
+    print_tables([benchmark_table(benchmark)], protocol_lines(benchmark), console, narrowest=NARROWEST)
 
 
 def benchmark_table(benchmark: Benchmark) -> Table:
     """One row a detector, in the order in which they were measured."""
-    table = Table(
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        title=escape(f"Latency on {name_device(benchmark.device)} (batch 1, eager)"),
-        title_justify="left",
-    )
-    table.add_column("detector", overflow="fold", min_width=12)
+    table = new_table(f"Latency on {name_device(benchmark.device)} (batch 1, eager)", "detector")
     table.add_column("input", no_wrap=True)
     for header in (
         *("ratio", "95 %", "median\n(ms)", "p10\n(ms)", "p90\n(ms)", "network\n(ms)"),

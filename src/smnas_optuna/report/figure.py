@@ -312,6 +312,11 @@ def _write_key(axes: Axes, summary: Summary) -> None:
     lines.append(f"{'':>2} {'ms':>6} {'AP':>5}  {stage('stage')}architecture")
     for number, (record, latency, ap) in enumerate(zip(summary.front, *_points(summary.front), strict=True), start=1):
         lines.append(f"{number:>2} {latency:>6.1f} {ap:>5.1f}  {stage(stage_of(record))}{short_name(record.arch)}")
+    write_beside(axes, lines)
+
+
+def write_beside(axes: Axes, lines: Sequence[str]) -> None:
+    """Write ``lines`` of one width a letter on the right of the axes, from their top."""
     axes.text(
         1.02,
         1.0,

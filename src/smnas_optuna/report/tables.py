@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -32,34 +32,40 @@ CSV_COLUMNS = (
 
 
 def print_front(summary: Summary, console: Console) -> None:
-    """Print the front, where its weights lie, its hypervolume, and the trials counted; architectures are never cut off.
-
-    On a terminal that is too narrow they go on in the next line; elsewhere a row is a line, however long.
-    """
-    if summary.front:
-        for table in (front_table(summary), weights_table(summary)):
-            whole = Measurement.get(console, console.options.update(max_width=ENDLESS), table).maximum
-            # A pipe has no width, for which rich would take 80 columns.
-            narrowest = NARROWEST + (STAGE if len(summary.fronts) > 1 else 0)
-            room = max(console.width, narrowest) if console.is_terminal else ENDLESS
-            table.width = min(whole, room)
-            console.print(table, crop=False)
+    """Print the front, where its weights lie, its hypervolume, and the trials counted; see :func:`print_tables`."""
+    tables = (front_table(summary), weights_table(summary)) if summary.front else ()
     lines = [hypervolume_line(summary)] if summary.front else []
     lines += [timing_line(summary)] if summary.compares_stages else []
-    for line in (*lines, counts_line(summary)):
+    narrowest = NARROWEST + (STAGE if len(summary.fronts) > 1 else 0)
+    print_tables(tables, [*lines, counts_line(summary)], console, narrowest=narrowest)
+
+
+def new_table(title: str, what: str) -> Table:
+    """A table with a ``title`` whose first column names ``what``, folded where there is no room for it."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=escape(title), title_justify="left")
+    table.add_column(what, overflow="fold", min_width=12)
+    return table
+
+
+def print_tables(tables: Sequence[Table], lines: Sequence[str], console: Console, *, narrowest: int) -> None:
+    """Print ``tables`` and then ``lines``; what a row is about is never cut off.
+
+    On a terminal that is too narrow it goes on in the next line, and ``narrowest`` columns are taken at least;
+    elsewhere a row is a line, however long: a pipe has no width, for which rich would take 80 columns.
+    """
+    for table in tables:
+        whole = Measurement.get(console, console.options.update(max_width=ENDLESS), table).maximum
+        table.width = min(whole, max(console.width, narrowest) if console.is_terminal else ENDLESS)
+        console.print(table, crop=False)
+    for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def front_table(summary: Summary) -> Table:
     """The front as a table for people, fastest first; AP is times 100 here, and only here and in the picture."""
     what = "stages 1 (structural) and 2 (modular)" if len(summary.fronts) > 1 else summary.study
-    table = Table(
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        title=escape(f"Pareto front of {what}: latency on {summary.device_name} (batch 1) and AP (x100)"),
-        title_justify="left",
-    )
-    table.add_column("architecture", overflow="fold", min_width=12)
+    title = f"Pareto front of {what}: latency on {summary.device_name} (batch 1) and AP (x100)"
+    table = new_table(title, "architecture")
     for header in ("latency\n(ms)", "AP\n(x100)", "AP50\n(x100)", "params\n(M)", "GMACs", "trial"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("from", no_wrap=True)

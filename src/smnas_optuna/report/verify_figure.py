@@ -20,6 +20,7 @@ from smnas_optuna.report.figure import (
     grid_axes,
     set_limits,
     short_name,
+    write_beside,
     write_numbers,
 )
 from smnas_optuna.report.summary import Summary, name_device
@@ -100,37 +101,31 @@ def _draw_search(axes: Axes, trained: list[Verified], summary: Summary, epochs: 
 def _draw_means(axes: Axes, trained: list[Verified], verification: Verification) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
-    latencies = [each.candidate.latency_ms for each in trained]
     most = max(len(each.aps) for each in trained)
     what = f"{verification.epochs} epochs, {'one seed' if most == 1 else f'mean of {most} seeds'}"
     bars = "" if most == 1 else " (bars: one standard deviation)"
-    axes.errorbar(
-        latencies,
-        [100 * (each.mean or 0.0) for each in trained],
-        [100 * (each.deviation or 0.0) for each in trained],
-        fmt="o",
-        color=FRONT_COLOUR,
-        ms=MARK,
-        lw=1.2,
-        capsize=2.5,
-        label=f"{what}, validation{bars}",
-        zorder=4,
-    )
-    tested = [each for each in trained if each.test_mean is not None]
-    if tested:
-        axes.errorbar(
-            [each.candidate.latency_ms for each in tested],
-            [100 * (each.test_mean or 0.0) for each in tested],
-            [100 * (each.test_deviation or 0.0) for each in tested],
-            fmt="^",
-            color=MODULAR_COLOUR,
-            ms=MARK,
-            lw=1.2,
-            capsize=2.5,
-            label=f"{what}, test",
-            zorder=4,
-            transform=axes.transData + ScaledTranslation(ASIDE, 0, figure.dpi_scale_trans),
-        )
+    means = [(each.candidate.latency_ms, each.mean, each.deviation) for each in trained]
+    tests = [(each.candidate.latency_ms, each.test_mean, each.test_deviation) for each in trained]
+    aside = axes.transData + ScaledTranslation(ASIDE, 0, figure.dpi_scale_trans)
+    for points, mark, colour, place, label in (
+        (means, "o", FRONT_COLOUR, axes.transData, f"{what}, validation{bars}"),
+        (tests, "^", MODULAR_COLOUR, aside, f"{what}, test"),
+    ):
+        known = [(latency, mean, deviation or 0.0) for latency, mean, deviation in points if mean is not None]
+        if known:
+            axes.errorbar(
+                [latency for latency, _, _ in known],
+                [100 * mean for _, mean, _ in known],
+                [100 * deviation for _, _, deviation in known],
+                fmt=mark,
+                color=colour,
+                ms=MARK,
+                lw=1.2,
+                capsize=2.5,
+                label=label,
+                zorder=4,
+                transform=place,
+            )
     baselines = [each for each in trained if each.candidate.baseline]
     if baselines:
         axes.plot(
@@ -162,13 +157,4 @@ def _write_key(axes: Axes, trained: list[Verified], verification: Verification) 
             f"{number:>2} {candidate.latency_ms:>6.1f} {100 * candidate.search_ap:>6.1f} "
             f"{with_deviation(each.mean, each.deviation)}{test}  {short_name(candidate.arch)}"
         )
-    axes.text(
-        1.02,
-        1.0,
-        "\n".join(lines),
-        transform=axes.transAxes,
-        va="top",
-        fontsize=KEY_SIZE - 0.5,
-        family="DejaVu Sans Mono",
-        linespacing=1.5,
-    )
+    write_beside(axes, lines)

@@ -8,14 +8,11 @@ import io
 import json
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Table
 
 from smnas_optuna.report.summary import name_device
-from smnas_optuna.report.tables import ENDLESS, UNKNOWN, short, strict
+from smnas_optuna.report.tables import UNKNOWN, new_table, print_tables, short, strict
 from smnas_optuna.search.statistics import Spread, chance_of_same_order
 from smnas_optuna.search.verdict import Neighbours, Verdict, Verified
 from smnas_optuna.search.verify import Verification
@@ -29,30 +26,17 @@ CSV_COLUMNS = (
 
 
 def print_verification(verification: Verification, console: Console) -> None:
-    """Print the table and what it says of the search; architectures are never cut off.
-
-    On a terminal that is too narrow they go on in the next line; elsewhere a row is a line, however long.
-    """
-    table = verification_table(verification)
-    whole = Measurement.get(console, console.options.update(max_width=ENDLESS), table).maximum
-    table.width = min(whole, max(console.width, NARROWEST) if console.is_terminal else ENDLESS)
-    console.print(table, crop=False)
-    for line in verdict_lines(verification):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    """Print the table and what it says of the search."""
+    print_tables([verification_table(verification)], verdict_lines(verification), console, narrowest=NARROWEST)
 
 
 def verification_table(verification: Verification) -> Table:
     """One row an architecture, fastest first; AP is times 100 here and in the picture alone."""
-    table = Table(
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        title=escape(
-            f"AP (x100) of {verification.epochs} epochs, mean and standard deviation over seeds; latency on "
-            f"{name_device(verification.about['device'])} (batch 1)"
-        ),
-        title_justify="left",
+    title = (
+        f"AP (x100) of {verification.epochs} epochs, mean and standard deviation over seeds; latency on "
+        f"{name_device(verification.about['device'])} (batch 1)"
     )
-    table.add_column("architecture", overflow="fold", min_width=12)
+    table = new_table(title, "architecture")
     headers = ["latency\n(ms)", f"search, {verification.search_epochs}\nepochs", "validation"]
     for header in (*headers, *(["test"] if verification.has_test else []), "seeds"):
         table.add_column(header, justify="right", no_wrap=True)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from smnas_optuna.arch import DetectorSpec, InputSize, decode
 from smnas_optuna.batch import Batch
 from smnas_optuna.config import LatencySettings, StudySettings
 from smnas_optuna.data import CachePool, CocoDataset, DetectionLoader, Splits
+from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
 from smnas_optuna.engine.latency import LatencyStats, measure_latency
 from smnas_optuna.models import Detector, build_detector, fold_for_inference
 from smnas_optuna.search.quiet import Quiet
@@ -83,6 +85,18 @@ class Bench:
         """Validation images one by one on the device, always the same ones, spread evenly over the data set."""
         return list(self._in_order(self._timed, size, 1).epoch(0))
 
+    def evaluate(
+        self,
+        detector: Detector,
+        dataset: CocoDataset,
+        batches: DetectionLoader,
+        on_step: Callable[[int, int], None] = lambda *_: None,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> CocoMetrics:
+        """COCO's metrics of ``detector`` on ``dataset``, whose images ``batches`` has; is put into evaluation mode."""
+        found = detect(detector, batches, dataset.category_ids, on_step=on_step, note=note)
+        return coco_metrics(dataset.ground_truth(), found)
+
     def measure_latency(self, detector: Detector, size: InputSize, on_step: Callable[[], None]) -> LatencyStats:
         """Time ``detector``, with its weights as they would ship, against the reference, while the others pause."""
         return self._time(fold_for_inference(detector), size, self.settings.latency, on_step)
@@ -106,10 +120,7 @@ class Bench:
     def _time(
         self, detector: Detector, size: InputSize, settings: LatencySettings, on_step: Callable[[], None]
     ) -> LatencyStats:
-        images, reference = self.timed_images(size), self.reference
-        with self.quiet.measuring(on_step) as alone:
-            stats = measure_latency(detector, images, *reference, settings, on_step=on_step)
-        return replace(stats, alone=alone)
+        return measure_alone(self.quiet, detector, self.timed_images(size), self.reference, settings, on_step=on_step)
 
     @cached_property
     def reference(self) -> tuple[Detector, list[Batch]]:
@@ -124,9 +135,7 @@ class Bench:
 
     @cached_property
     def _timed(self) -> CocoDataset:
-        ids = sorted(image.image_id for image in self.splits.val.images)
-        count = min(self.settings.latency.images, len(ids))
-        return self.splits.val.subset({ids[i] for i in np.linspace(0, len(ids) - 1, count).round().astype(int)})
+        return spread_evenly(self.splits.val, self.settings.latency.images)
 
     def _in_order(self, dataset: CocoDataset, size: InputSize, batch_size: int) -> DetectionLoader:
         return DetectionLoader(
@@ -139,3 +148,25 @@ class Bench:
             train=False,
             cache=self.caches.get(dataset, self.splits.content_hash, size.long, size.short),
         )
+
+
+def measure_alone(
+    quiet: Quiet,
+    detector: nn.Module,
+    images: Sequence[Batch],
+    reference: tuple[nn.Module, Sequence[Batch]],
+    settings: LatencySettings,
+    *,
+    on_step: Callable[[], None],
+) -> LatencyStats:
+    """As :func:`smnas_optuna.engine.latency.measure_latency`, while the other processes of ``quiet`` pause."""
+    with quiet.measuring(on_step) as alone:
+        stats = measure_latency(detector, images, *reference, settings, on_step=on_step)
+    return replace(stats, alone=alone)
+
+
+def spread_evenly(dataset: CocoDataset, count: int) -> CocoDataset:
+    """``count`` images of ``dataset``, or all, always the same ones, spread evenly over it."""
+    ids = sorted(image.image_id for image in dataset.images)
+    places = np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)
+    return dataset.subset({ids[place] for place in places})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
@@ -20,9 +20,10 @@ from smnas_optuna.engine.device import (
     explained_out_of_memory,
     library_versions,
 )
-from smnas_optuna.engine.latency import LatencyStats, measure_latency
+from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.errors import ConfigError, OutOfMemoryError
 from smnas_optuna.models import Detector, fold_for_inference
+from smnas_optuna.search.bench import measure_alone
 from smnas_optuna.search.benchmark_ground import BenchmarkGround, BenchmarkRequest, check_request, prepared
 from smnas_optuna.search.contestants import TORCHVISION_SIZE, Contestant, parse_sizes, torchvision_contestants
 from smnas_optuna.search.interrupt import StopRequest
@@ -145,9 +146,8 @@ def _measure(
     size, detector = contestant.input_size, contestant.build()
     complexity = count_complexity(detector, long=size.long, short=size.short)
     shipped, images = _shipped(detector), ground.images.at(size)
-    with quiet.measuring(on_step) as alone:
-        latency = measure_latency(shipped, images, *reference, ground.settings, on_step=on_step)
-    return BenchmarkRow(contestant=contestant, complexity=complexity, latency=replace(latency, alone=alone))
+    latency = measure_alone(quiet, shipped, images, reference, ground.settings, on_step=on_step)
+    return BenchmarkRow(contestant=contestant, complexity=complexity, latency=latency)
 
 
 def _shipped(detector: nn.Module) -> nn.Module:

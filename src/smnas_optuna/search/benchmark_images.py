@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 
 from smnas_optuna.arch import InputSize
@@ -18,6 +17,7 @@ from smnas_optuna.config import DataSettings, ShapesSettings
 from smnas_optuna.data import CocoDataset, DetectionLoader, load_coco
 from smnas_optuna.data.shapes import make_shapes
 from smnas_optuna.errors import DataError
+from smnas_optuna.search.bench import spread_evenly
 
 NUM_IMAGES = 32
 """Images that a benchmark cycles through; post-processing and the shapes of proposals differ from image to image."""
@@ -59,7 +59,7 @@ def images_of_folder(root: Path, device: torch.device) -> BenchmarkImages:
             fix="name a folder with annotations in COCO format, or a study that names its files: --study STUDY_DIR",
         )
     dataset = load_coco(root / found[0], root / names.images)
-    timed = _spread(dataset)
+    timed = spread_evenly(dataset, NUM_IMAGES)
     return BenchmarkImages(
         at=cache(lambda size: _batches(timed, size, device)),
         num_classes=dataset.num_classes,
@@ -96,9 +96,3 @@ def _batches(dataset: CocoDataset, size: InputSize, device: torch.device) -> lis
         dataset, long=size.long, short=size.short, batch_size=1, device=device, seed=0, train=False
     )
     return list(loader.epoch(0))
-
-
-def _spread(dataset: CocoDataset) -> CocoDataset:
-    ids = sorted(image.image_id for image in dataset.images)
-    count = min(NUM_IMAGES, len(ids))
-    return dataset.subset({ids[i] for i in np.linspace(0, len(ids) - 1, count).round().astype(int)})

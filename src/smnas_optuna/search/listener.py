@@ -6,15 +6,23 @@ from collections.abc import Callable
 
 from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.search.interrupt import StopRequest
+from smnas_optuna.search.quiet import Quiet
 from smnas_optuna.search.record import TrialRecord
 
 
-def step_of(phase: str, listener: Listener, stop: StopRequest) -> Callable[[int, int], None]:
-    """What long work calls with (steps done, all steps): asks whether to stop, and tells ``listener``."""
+def step_of(
+    phase: str, listener: Listener, stop: StopRequest, quiet: Quiet | None = None
+) -> Callable[[int, int], None]:
+    """What long work calls with (steps done, all steps): asks whether to stop, and tells ``listener``.
+
+    With ``quiet`` it then pauses while another process on this machine measures a latency.
+    """
 
     def step(done: int, total: int) -> None:
         stop.check()
         listener.step(phase, done, total)
+        if quiet is not None:
+            quiet.give_way(stop.check)
 
     return step
 

@@ -23,7 +23,7 @@ from smnas_optuna.engine.device import (
     explained_out_of_memory,
     library_versions,
 )
-from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
+from smnas_optuna.engine.evaluate import CocoMetrics
 from smnas_optuna.engine.latency import RUNTIME, LatencyStats, round_to_noise
 from smnas_optuna.engine.memory import estimate_training, fitting_micro_batch
 from smnas_optuna.engine.train import EpochReport, Training
@@ -121,14 +121,13 @@ class Objective:
                 train_batches,
                 bench.settings.train,
                 seed=run.seed,
-                micro_batch=self._fitting_micro_batch(detector, spec),
+                micro_batch=fitting_images(bench, detector, spec),
                 note=run.note,
             )
 
             def evaluate() -> CocoMetrics:
-                on_step = self._step_of("evaluate")
-                found = detect(detector, val_batches, bench.splits.val.category_ids, on_step=on_step, note=run.note)
-                return coco_metrics(bench.splits.val.ground_truth(), found)
+                on_step = step_of("evaluate", self.listener, self.stop, bench.quiet)
+                return bench.evaluate(detector, bench.splits.val, val_batches, on_step, run.note)
 
             with run.phase("train"):
                 skipped = self._train(run, training, lambda: self._pass_rung(run, training, evaluate))
@@ -140,8 +139,8 @@ class Objective:
             run.write(f"AP {metrics.ap:.4f}, {latency_ms:.3f} ms")
             self._set_constraints(trial, latency_ms, complexity.num_params)
             results = {
-                "metrics": _json(metrics),
-                "latency": {**_json(latency), "reference": bench.settings.reference, "runtime": RUNTIME},
+                "metrics": without_nan(metrics),
+                "latency": {**without_nan(latency), "reference": bench.settings.reference, "runtime": RUNTIME},
                 "skipped_steps": skipped,
             }
             save_weights(run.folder, detector, self._description(run.arch, latency_ms, results))
@@ -178,7 +177,7 @@ class Objective:
         known = [*read_records(trial.study), *self.elsewhere()]
         gate_ms = gate.ratio * reference_ms
         expected_ms = gate_ms * trained_share(known)
-        store_attrs(trial, {"gate": _json(gate), "gate_ms": gate_ms, "expected_latency_ms": expected_ms})
+        store_attrs(trial, {"gate": without_nan(gate), "gate_ms": gate_ms, "expected_latency_ms": expected_ms})
         prune_over_budget(trial, self.limits, latency_ms=expected_ms)
         if self.limits.pruning and spec not in self.spared:
             prune_dominated(trial, spec, gate.ratio, known, self.bench.settings.search.ap_spread)
@@ -229,23 +228,9 @@ class Objective:
             ap, search = training.ap_by_epoch[epoch], settings.search
             prune_behind(run.trial, epoch, ap, gate_ratio, known, margin=search.rung_margin, ap_spread=search.ap_spread)
 
-    def _fitting_micro_batch(self, detector: Detector, spec: DetectorSpec) -> int | None:
-        """Images that are trained on at a time so that main memory lasts; None on a GPU, where a failure tells."""
-        return fitting_images(self.bench, detector, spec)
-
-    def _step_of(self, phase: str) -> Callable[[int, int], None]:
-        """What long work calls after each step, where it pauses while another process measures a latency."""
-        step = step_of(phase, self.listener, self.stop)
-
-        def on_step(done: int, total: int) -> None:
-            step(done, total)
-            self.bench.quiet.give_way(self.stop.check)
-
-        return on_step
-
     def _on_training_step(self, trial: optuna.Trial) -> Callable[[int, int], None]:
         """What training calls after each step; begins to measure time as it is made."""
-        step = self._step_of("train")
+        step = step_of("train", self.listener, self.stop, self.bench.quiet)
         limit = self.limits.max_seconds
         if limit is None:
             return step
@@ -392,6 +377,6 @@ def agree_on_reference_ms(study: optuna.Study, crew: Crew, measured_ms: float) -
     return float(study.user_attrs[REFERENCE_MS])
 
 
-def _json(stats: CocoMetrics | LatencyStats) -> dict[str, float | None]:
+def without_nan(stats: CocoMetrics | LatencyStats) -> dict[str, float | None]:
     """The numbers by name; JSON has no NaN, so that what could not be measured is null."""
     return {name: None if math.isnan(value) else value for name, value in dataclasses.asdict(stats).items()}

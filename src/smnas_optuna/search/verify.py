@@ -6,10 +6,8 @@ lucky. What is trained here was picked before.
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,14 +20,13 @@ from smnas_optuna.config import load_settings
 from smnas_optuna.data import CocoDataset, DetectionLoader
 from smnas_optuna.engine.checkpoint import remove_checkpoint, resume, save_checkpoint
 from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory, library_versions
-from smnas_optuna.engine.evaluate import coco_metrics, detect
 from smnas_optuna.engine.train import EpochReport, Training
 from smnas_optuna.errors import DivergenceError, OutOfMemoryError, StudyError
 from smnas_optuna.models import Detector
 from smnas_optuna.search.ground import Ground, other_versions, prepare
 from smnas_optuna.search.interrupt import Interrupted, StopRequest
 from smnas_optuna.search.listener import Listener, step_of
-from smnas_optuna.search.objective import fitting_images
+from smnas_optuna.search.objective import fitting_images, without_nan
 from smnas_optuna.search.record import TrialRecord
 from smnas_optuna.search.request import Request
 from smnas_optuna.search.seed_runs import Metrics, Results, SeedRun, refuse_differences
@@ -268,7 +265,7 @@ def _train_and_evaluate(ground: Ground, key: tuple[str, int, int], seed: int) ->
         listener.epoch(report)
 
     try:
-        training.run(on_step=_step_of("train", ground), on_epoch=on_epoch)
+        training.run(on_step=step_of("train", listener, ground.stop, bench.quiet), on_epoch=on_epoch)
     except Interrupted:
         save_checkpoint(checkpoint, training.state(), depends_on)
         raise
@@ -280,21 +277,8 @@ def _train_and_evaluate(ground: Ground, key: tuple[str, int, int], seed: int) ->
 
 
 def _evaluate(ground: Ground, detector: Detector, images: CocoDataset, batches: DetectionLoader) -> Metrics:
-    on_step = _step_of("evaluate", ground)
-    found = detect(detector, batches, images.category_ids, on_step=on_step, note=ground.listener.note)
-    metrics = dataclasses.asdict(coco_metrics(images.ground_truth(), found))
-    return {name: None if math.isnan(value) else value for name, value in metrics.items()}  # JSON has no NaN
-
-
-def _step_of(phase: str, ground: Ground) -> Callable[[int, int], None]:
-    """What long work calls after each step, where it pauses while another process measures a latency."""
-    step = step_of(phase, ground.listener, ground.stop)
-
-    def on_step(done: int, total: int) -> None:
-        step(done, total)
-        ground.bench.quiet.give_way(ground.stop.check)
-
-    return on_step
+    on_step = step_of("evaluate", ground.listener, ground.stop, ground.bench.quiet)
+    return without_nan(ground.bench.evaluate(detector, images, batches, on_step, ground.listener.note))
 
 
 def _checkpoint(study_dir: Path, key: tuple[str, int, int]) -> Path:
