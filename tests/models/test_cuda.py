@@ -115,9 +115,10 @@ def test_suppression_in_fixed_time_is_exact_and_that_of_the_cpu() -> None:
     valid = torch.rand(4, 1000, generator=torch.Generator().manual_seed(4)) < 0.9
     groups = torch.zeros(1000, dtype=torch.int64)
 
-    fixed = fixpoint_nms(boxes.to(CUDA), valid.to(CUDA), 0.7).cpu()
+    fixed, settled = (each.cpu() for each in fixpoint_nms(boxes.to(CUDA), valid.to(CUDA), 0.7))
     exact = exact_nms(boxes.to(CUDA), scores.to(CUDA), groups.to(CUDA), valid.to(CUDA), 0.7).cpu()
 
+    assert settled
     assert torch.equal(fixed, exact)
     assert torch.equal(fixed, exact_nms(boxes, scores, groups, valid, 0.7))
     assert 0 < fixed.sum() < valid.sum()

@@ -59,12 +59,24 @@ def _ready(arch: str) -> Detector:
     return detector
 
 
+TIE = 1e-6
+"""Scores that are nearer than this may change places: another order of summation decides."""
+
+
 def _assert_same(found: list[dict[str, Tensor]], expected: list[dict[str, Tensor]], atol: float = 3e-3) -> None:
-    assert sum(len(each["boxes"]) for each in expected) > 0  # there is something to compare
+    """All that is more than a tie above the lowest score, which others may have been cut off at, has its like."""
+    compared = 0
     for mine, its in zip(found, expected, strict=True):
-        torch.testing.assert_close(mine["boxes"], its["boxes"], atol=atol, rtol=0)
+        assert len(mine["boxes"]) == len(its["boxes"])
         torch.testing.assert_close(mine["scores"], its["scores"], atol=1e-4, rtol=0)
-        assert torch.equal(mine["labels"], its["labels"])
+        full = len(its["scores"]) == CONSTANTS.max_detections
+        sure = its["scores"] > (its["scores"].min() + TIE if full else -1)
+        alike = (mine["boxes"][:, None] - its["boxes"]).abs().amax(dim=-1) <= atol
+        alike &= mine["labels"][:, None] == its["labels"]
+        alike &= (mine["scores"][:, None] - its["scores"]).abs() <= 1e-4
+        assert alike.any(dim=0)[sure].all()
+        compared += int(sure.sum())
+    assert 2 * compared > sum(len(each["boxes"]) for each in expected) > 0  # there is something to compare
 
 
 def test_every_kind_of_module_is_among_the_archs() -> None:
@@ -159,6 +171,8 @@ def test_a_folded_detector_detects_the_same(arch: str, norm: str) -> None:
             module.momentum = 1.0
     detector.losses(batch)  # BatchNorm's statistics are those of this step
     spread_predictions(detector.eval())
+    # What is folded in float64: the variance of a channel that is nearly dead makes much of a rounding error.
+    detector.double().head.float()
 
     folded = fold_for_inference(detector)
 

@@ -43,10 +43,12 @@ def test_the_settled_fixpoint_is_greedy_suppression() -> None:
     for seed in range(1000):
         boxes, iou = _drawn(seed)
 
-        keep = fixpoint_nms(boxes, torch.ones(len(boxes), dtype=torch.bool), iou, rounds=len(boxes))
+        valid = torch.ones(len(boxes), dtype=torch.bool)
+        keep, settled = fixpoint_nms(boxes, valid, iou, rounds=len(boxes) + 1)
 
         expected = _kept(boxes, iou)
         assert torch.equal(keep, expected), seed
+        assert settled
         dropped += int((~keep).sum())
         duplicates += len(boxes) - len(set(map(tuple, boxes.tolist())))
     assert dropped > 5000
@@ -57,8 +59,9 @@ def test_random_proposals_settle_within_the_rounds() -> None:
     for seed in range(20):
         boxes = random_boxes(torch.Generator().manual_seed(seed), 500, 128.0)
 
-        keep = fixpoint_nms(boxes, torch.ones(500, dtype=torch.bool), 0.7)
+        keep, settled = fixpoint_nms(boxes, torch.ones(500, dtype=torch.bool), 0.7)
 
+        assert settled
         assert torch.equal(keep, _kept(boxes, 0.7))
         assert not keep.all()
 
@@ -76,19 +79,23 @@ def test_a_long_chain_needs_as_many_rounds_as_links() -> None:
     greedy = _kept(chain, 0.5)
 
     assert torch.equal(greedy, torch.arange(LINKS) % 2 == 0)  # every other link
-    assert torch.equal(fixpoint_nms(chain, valid, 0.5, rounds=LINKS), greedy)
-    some = fixpoint_nms(chain, valid, 0.5)
+    assert torch.equal(fixpoint_nms(chain, valid, 0.5, rounds=LINKS)[0], greedy)
+    some, settled = fixpoint_nms(chain, valid, 0.5)
+    assert not settled
     # Settled as far as the rounds reach; behind that an even number of rounds keeps everything.
     assert torch.equal(some[:ROUNDS], greedy[:ROUNDS])
     assert some[ROUNDS:].all()
-    assert not fixpoint_nms(chain, valid, 0.5, rounds=ROUNDS + 1)[ROUNDS + 1 :].any()
+    assert not fixpoint_nms(chain, valid, 0.5, rounds=ROUNDS + 1)[0][ROUNDS + 1 :].any()
 
 
 @pytest.mark.parametrize("links", range(1, ROUNDS + 2))
 def test_a_chain_as_long_as_the_rounds_is_settled(links: int) -> None:
     chain = _chain(links)
 
-    assert torch.equal(fixpoint_nms(chain, torch.ones(links, dtype=torch.bool), 0.5), _kept(chain, 0.5))
+    keep, settled = fixpoint_nms(chain, torch.ones(links, dtype=torch.bool), 0.5)
+
+    assert torch.equal(keep, _kept(chain, 0.5))
+    assert settled == (links <= ROUNDS), "one more link, and the last round has settled it: nobody can know"
 
 
 def test_what_is_not_valid_is_not_kept_and_suppresses_nothing() -> None:
@@ -98,7 +105,7 @@ def test_what_is_not_valid_is_not_kept_and_suppresses_nothing() -> None:
         expected = torch.zeros_like(valid)
         expected[valid] = _kept(boxes[valid], iou)
 
-        assert torch.equal(fixpoint_nms(boxes, valid, iou, rounds=len(boxes)), expected)
+        assert torch.equal(fixpoint_nms(boxes, valid, iou, rounds=len(boxes))[0], expected)
         groups = torch.zeros(len(boxes), dtype=torch.int64)
         exact = exact_nms(boxes[None], _falling(len(boxes))[None], groups, valid[None], iou)
         assert torch.equal(exact[0], expected)
@@ -108,9 +115,9 @@ def test_images_do_not_know_one_another() -> None:
     boxes = torch.stack([random_boxes(torch.Generator().manual_seed(seed), 50) for seed in range(4)])
     valid = torch.ones(4, 50, dtype=torch.bool)
 
-    together = fixpoint_nms(boxes, valid, 0.5)
+    together, _ = fixpoint_nms(boxes, valid, 0.5)
 
-    assert torch.equal(together, torch.stack([fixpoint_nms(each, valid[0], 0.5) for each in boxes]))
+    assert torch.equal(together, torch.stack([fixpoint_nms(each, valid[0], 0.5)[0] for each in boxes]))
     assert not torch.equal(together[0], together[1])
 
 
@@ -137,8 +144,8 @@ def test_nothing_is_kept_of_nothing() -> None:
     boxes, scores = torch.zeros(2, 5, 4), torch.zeros(2, 5)
 
     assert not exact_nms(boxes, scores, torch.zeros(5, dtype=torch.int64), none, 0.5).any()
-    assert not fixpoint_nms(boxes, none, 0.5).any()
-    assert fixpoint_nms(boxes[:, :0], none[:, :0], 0.5).shape == (2, 0)
+    assert not fixpoint_nms(boxes, none, 0.5)[0].any()
+    assert fixpoint_nms(boxes[:, :0], none[:, :0], 0.5)[0].shape == (2, 0)
 
 
 def test_on_the_meta_device_only_the_shape_is_known() -> None:

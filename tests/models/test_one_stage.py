@@ -74,7 +74,7 @@ def _slow_detect(head: OneStageHead, features: dict[str, Tensor], image: int) ->
         scores = outputs["cls_logits"][image].sigmoid().tolist()
         deltas = outputs["bbox_regression"][image].tolist()
         pairs = [(score, place, label) for place, row in enumerate(scores) for label, score in enumerate(row, start=1)]
-        for score, place, label in sorted(pairs, reverse=True)[: head.candidates]:
+        for score, place, label in sorted(pairs, reverse=True)[: head.candidates_a_level]:
             candidates.append((score, label, _decode(anchors[start + place], deltas[place])))
         start += len(scores)
     height, width = SIZES[image]
@@ -95,7 +95,7 @@ def test_detections_agree_with_a_slow_obvious_implementation(threshold: float) -
     )
     head, (features, batch) = _head(constants), _inputs()
 
-    found = head.detect(features, batch)
+    found = head.select(head.candidates(features, batch, fixed_time=False))
 
     for image, detections in enumerate(found):
         expected = torch.tensor(_slow_detect(head, features, image))
@@ -109,7 +109,7 @@ def test_detections_agree_with_a_slow_obvious_implementation(threshold: float) -
 def test_a_high_threshold_leaves_nothing() -> None:
     head, (features, batch) = _head(DetectorConstants(score_threshold=0.999999)), _inputs()
 
-    for detections in head.detect(features, batch):
+    for detections in head.select(head.candidates(features, batch, fixed_time=False)):
         assert detections["boxes"].shape == (0, 4)
         assert detections["labels"].shape == detections["scores"].shape == (0,)
 
@@ -165,7 +165,10 @@ def test_a_label_uses_the_column_before_it(label: int) -> None:
     assert (pulled < 0).tolist() == [column == label - 1 for column in range(NUM_CLASSES)]
     with torch.inference_mode():
         bias.copy_(-10 + 20 * (torch.arange(len(bias)) % NUM_CLASSES == label - 1))
-        labels = [detections["labels"] for detections in head.eval().detect(features, batch)]
+        labels = [
+            detections["labels"]
+            for detections in head.select(head.eval().candidates(features, batch, fixed_time=False))
+        ]
     assert all((each == label).all() and len(each) for each in labels)
 
 

@@ -296,4 +296,4 @@ def test_losses_and_gradients_are_torchvisions(kind: str, case: str) -> None:
     for name, parameter in ours.named_parameters():
         assert parameter.grad is not None
         error = (parameter.grad - gradients[name]).norm() / gradients[name].norm()
-        assert error < 1e-4, name
+        assert error < 5e-4, name  # summed in another order: 1.0e-4 at the most on one CPU, less on others

@@ -256,7 +256,7 @@ def test_detections_are_torchvisions(kind: str, agnostic: bool, threshold: float
     head = _head(ONE, kind=kind, agnostic=agnostic, score_threshold=threshold)
     features, proposals = _features(head.levels), _proposals()
 
-    found = head.detect(features, proposals, _batch())
+    found = _detect(head, features, proposals, _batch())
 
     expected, _ = _torchvisions(head)[0].eval()(features, _their_proposals(proposals), SIZES)
     for mine, its in zip(found, expected, strict=True):
@@ -265,6 +265,15 @@ def test_detections_are_torchvisions(kind: str, agnostic: bool, threshold: float
         torch.testing.assert_close(mine["scores"], its["scores"], atol=1e-5, rtol=0)
         torch.testing.assert_close(mine["boxes"], its["boxes"], atol=1e-3, rtol=0)
     assert len({label for each in expected for label in each["labels"].tolist()}) > 1
+
+
+def _detect(head: RoiHead, features: dict[str, Tensor], proposals: Proposals, batch: Batch) -> list[dict[str, Tensor]]:
+    found = head.select(head.candidates(features, proposals, batch, fixed_time=False))
+    fixed = head.select(head.candidates(features, proposals, batch, fixed_time=True))
+    for one, other in zip(found, fixed, strict=True):  # empty places change nothing but the shapes of what is computed
+        for name in one:
+            torch.testing.assert_close(one[name], other[name])
+    return found
 
 
 def _repeat(deltas: Tensor) -> Tensor:
@@ -357,7 +366,7 @@ def test_detections_of_a_cascade_are_the_refined_boxes_with_the_mean_of_all_scor
     head = _head(stage_recipes(length, guided=False), kind=kind, score_threshold=0.1)
     features, proposals = _features(head.levels), _proposals()
 
-    found = head.detect(features, proposals, _batch())
+    found = _detect(head, features, proposals, _batch())
 
     for image, size in enumerate(SIZES):
         boxes, scores = _their_proposals(proposals)[image], []
@@ -399,7 +408,7 @@ def test_a_stage_looks_where_the_one_before_has_moved_the_boxes(training: bool, 
     if training:
         head.losses(features, proposals, batch)
     else:
-        head.detect(features, proposals, batch)
+        head.candidates(features, proposals, batch, fixed_time=False)
 
     first, second = seen
     if training:
@@ -442,7 +451,7 @@ def test_what_lies_in_places_without_a_proposal_changes_nothing(length: int) -> 
     filled = Proposals(boxes=torch.where(proposals.valid[..., None], proposals.boxes, junk), valid=proposals.valid)
 
     losses, same = (head.losses(features, each, batch) for each in (proposals, filled))
-    found, alike = (head.detect(features, each, batch) for each in (proposals, filled))
+    found, alike = (_detect(head, features, each, batch) for each in (proposals, filled))
 
     assert not torch.equal(filled.boxes, proposals.boxes)
     for name, loss in losses.items():
@@ -461,13 +470,13 @@ def test_more_places_for_proposals_and_boxes_change_nothing(length: int) -> None
     more = Proposals(boxes=F.pad(proposals.boxes, (0, 0, 0, 7)), valid=F.pad(proposals.valid, (0, 7)))
     padded = with_padding(batch)
 
-    losses, found = head.losses(features, proposals, batch), head.detect(features, proposals, batch)
+    losses, found = head.losses(features, proposals, batch), _detect(head, features, proposals, batch)
 
     # their keys are the largest, so that they would be sampled first
     head.keys = lambda *_: torch.cat((F.pad(keys[:, :PLACES], (0, 7), value=0.999), F.pad(keys[:, PLACES:], (0, 4), value=0.999)), dim=1)  # fmt: skip # noqa: E501
     for name, loss in head.losses(features, more, padded).items():
         torch.testing.assert_close(loss, losses[name])
-    for one, other in zip(found, head.detect(features, more, padded), strict=True):
+    for one, other in zip(found, _detect(head, features, more, padded), strict=True):
         assert len(one["boxes"]) > 3
         for name in one:
             torch.testing.assert_close(one[name], other[name])
@@ -480,7 +489,7 @@ def test_images_without_proposals_have_no_detections_and_learn_from_their_boxes_
     one_image = replace(proposals, valid=proposals.valid & torch.tensor([[True], [False], [False]]))
 
     losses = head.losses(_features(), none, batch)
-    nothing, something = head.detect(_features(), none, batch), head.detect(_features(), one_image, batch)
+    nothing, something = _detect(head, _features(), none, batch), _detect(head, _features(), one_image, batch)
 
     assert all(loss.isfinite() and loss > 0 for loss in losses.values())
     assert [len(each["boxes"]) for each in nothing] == [0, 0, 0]
@@ -510,7 +519,7 @@ def test_a_small_box_is_no_detection() -> None:
     nn.init.zeros_(_predictor(head).bbox_pred.bias)
     boxes = torch.tensor([[[5.0, 5.0, 5.005, 20.0], [5.0, 5.0, 20.0, 5.02], [30.0, 8.0, 40.0, 40.0]]]).expand(3, -1, -1)
 
-    found = head.detect(_features(), Proposals(boxes=boxes, valid=torch.ones(3, 3, dtype=torch.bool)), _batch())
+    found = _detect(head, _features(), Proposals(boxes=boxes, valid=torch.ones(3, 3, dtype=torch.bool)), _batch())
 
     assert all(len(each["boxes"]) == 2 * NUM_CLASSES for each in found)
     assert all((each["boxes"][:, 2:] - each["boxes"][:, :2] > 0.01).all() for each in found)

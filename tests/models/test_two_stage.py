@@ -60,7 +60,8 @@ def test_what_is_sampled_is_chosen_by_keys_of_its_own_purpose(arch: str) -> None
 
 
 @kinds
-def test_the_roi_head_trains_and_detects_on_what_the_rpn_proposes(arch: str) -> None:
+@pytest.mark.parametrize("fixed_time", [False, True], ids=["exact", "fixed time"])
+def test_the_roi_head_trains_and_detects_on_what_the_rpn_proposes(arch: str, fixed_time: bool) -> None:
     detector, batch = build(arch), make_batch()
     spread_predictions(detector)
     head, features = _head(detector), detector.features(batch)
@@ -68,8 +69,9 @@ def test_the_roi_head_trains_and_detects_on_what_the_rpn_proposes(arch: str) -> 
     losses = head.losses(features, batch)
     rpn_losses, proposals = head.rpn.losses(features, batch)
     expected = {**rpn_losses, **head.roi_head.losses(features, proposals, batch)}
-    found = head.detect(features, batch)
-    detections = head.roi_head.detect(features, head.rpn.propose(features, batch), batch)
+    found = head.select(head.candidates(features, batch, fixed_time=fixed_time))
+    wanted = head.rpn.propose(features, batch, fixed_time=fixed_time)
+    detections = head.roi_head.select(head.roi_head.candidates(features, wanted, batch, fixed_time=fixed_time))
 
     assert proposals.valid.any(dim=1).all()
     assert losses == expected

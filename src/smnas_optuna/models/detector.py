@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from smnas_optuna.batch import Batch, canvas_size, fit_inside
+from smnas_optuna.models.detections import Candidates
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -27,7 +28,14 @@ class DetectionHead(Protocol):
     def losses(self, features: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Losses by name, each Tensor[], averaged over the images."""
 
-    def detect(self, features: dict[str, Tensor], batch: Batch) -> list[dict[str, Tensor]]:
+    def candidates(self, features: dict[str, Tensor], batch: Batch, *, fixed_time: bool) -> Candidates:
+        """Scored boxes, among which the detections are.
+
+        With ``fixed_time`` nothing waits for the device and all shapes are fixed; whether they are the exact ones then
+        is told by ``settled``.
+        """
+
+    def select(self, candidates: Candidates) -> list[dict[str, Tensor]]:
         """Boxes Tensor[D, 4], labels Tensor[D] and scores Tensor[D] an image, highest score first."""
 
     def fixed_work(self, features: dict[str, Tensor]) -> None:
@@ -65,9 +73,18 @@ class Detector(nn.Module):
 
     def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
         """Boxes Tensor[D, 4] in pixels of the original images, labels and scores Tensor[D], highest score first."""
+        return self.select(self.candidates(batch, fixed_time=False), batch)
+
+    def candidates(self, batch: Batch, *, fixed_time: bool) -> Candidates:
+        """Scored boxes in pixels of the canvas; see :class:`DetectionHead`."""
         features = self.features(batch)
         with _full_precision(batch.images.device):
-            detections = self.head.detect(features, batch)  # type: ignore[operator]
+            return self.head.candidates(features, batch, fixed_time=fixed_time)  # type: ignore[no-any-return, operator]
+
+    def select(self, candidates: Candidates, batch: Batch) -> list[dict[str, Tensor]]:
+        """The detections of ``batch`` among its ``candidates``, as :meth:`detect` gives them."""
+        with _full_precision(batch.images.device):
+            detections = self.head.select(candidates)  # type: ignore[operator]
         scales = (batch.original_sizes / batch.sizes).flip(1).repeat(1, 2)  # (height, width) -> (x, y, x, y)
         return [{**d, "boxes": d["boxes"] * scale} for d, scale in zip(detections, scales, strict=True)]
 

@@ -81,14 +81,14 @@ class GuidedRpn(nn.Module):
         self.num_proposals = proposals
         self.keys = keys
 
-    def propose(self, features: dict[str, Tensor], batch: Batch) -> Proposals:
-        """Proposals for detection, from places that are likely to be an object's centre."""
+    def propose(self, features: dict[str, Tensor], batch: Batch, *, fixed_time: bool = False) -> Proposals:
+        """Proposals for detection, from places that are likely to be an object's centre; see `select_proposals`."""
         outputs, _, locations = self._outputs(features)
         likely = [
             replace(output, logits=output.logits.masked_fill(location.sigmoid() < LOCATION_THRESHOLD, -math.inf))
             for output, location in zip(outputs, locations, strict=True)
         ]
-        return select_proposals(likely, batch.sizes, self.num_proposals, weights=BOX_WEIGHTS, fixed_time=False)
+        return select_proposals(likely, batch.sizes, self.num_proposals, weights=BOX_WEIGHTS, fixed_time=fixed_time)
 
     def losses(self, features: dict[str, Tensor], batch: Batch) -> tuple[dict[str, Tensor], Proposals]:
         """Losses by name, each Tensor[], and proposals for training, through which no gradient flows."""

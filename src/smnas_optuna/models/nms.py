@@ -34,7 +34,7 @@ def exact_nms(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou:
     return keep
 
 
-def fixpoint_nms(boxes: Tensor, valid: Tensor, iou: float, *, rounds: int = ROUNDS) -> Tensor:
+def fixpoint_nms(boxes: Tensor, valid: Tensor, iou: float, *, rounds: int = ROUNDS) -> tuple[Tensor, Tensor]:
     """What suppression keeps, bool Tensor[..., N], of boxes in descending order of their scores.
 
     Greedy suppression is the fixpoint of ``keep = valid & no kept box of higher score overlaps``; each round settles at
@@ -44,11 +44,14 @@ def fixpoint_nms(boxes: Tensor, valid: Tensor, iou: float, *, rounds: int = ROUN
         boxes: Tensor[..., N, 4], highest score first.
         valid: bool Tensor[..., N].
         iou: As for :func:`exact_nms`.
-        rounds: How often the rule is applied.
+        rounds: How often the rule is applied, at least once.
+
+    Returns:
+        What is kept, and whether all of it is settled, bool Tensor[]: the last round changed nothing.
     """
     # suppresses[..., i, j]: i comes before j and overlaps it
     suppresses = (pairwise_iou(boxes, boxes) > iou).triu(diagonal=1)
-    keep = valid
+    keep = before = valid
     for _ in range(rounds):
-        keep = valid & ~(suppresses & keep[..., None]).any(dim=-2)
-    return keep
+        before, keep = keep, valid & ~(suppresses & keep[..., None]).any(dim=-2)
+    return keep, (keep == before).all()

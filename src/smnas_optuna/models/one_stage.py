@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection.retinanet import RetinaNetHead
-from torchvision.ops import batched_nms
 
 from smnas_optuna.arch import DetectorConstants
 from smnas_optuna.batch import Batch
 from smnas_optuna.models.anchors import PyramidAnchors
 from smnas_optuna.models.assign import match, mean_over_images
 from smnas_optuna.models.boxes import clip_boxes, decode_boxes, encode_boxes, gather_rows
+from smnas_optuna.models.detections import Candidates, select_detections
 from smnas_optuna.models.losses import focal_losses
 
 POSITIVE_IOU, NEGATIVE_IOU = 0.5, 0.4
@@ -32,7 +32,7 @@ class OneStageHead(nn.Module):
         super().__init__()
         self.head = head
         self.anchors = anchors
-        self.candidates = constants.test_proposals
+        self.candidates_a_level = constants.test_proposals
         self.score_threshold = constants.score_threshold
         self.nms_iou = constants.nms_iou
         self.max_detections = constants.max_detections
@@ -56,14 +56,14 @@ class OneStageHead(nn.Module):
             "loss_box_reg": mean_over_images(regression, count),
         }
 
-    def detect(self, features: dict[str, Tensor], batch: Batch) -> list[dict[str, Tensor]]:
-        """Boxes, labels and scores an image, in pixels of the canvas, highest score first."""
+    def candidates(self, features: dict[str, Tensor], batch: Batch, *, fixed_time: bool) -> Candidates:  # noqa: ARG002
+        """The best pairs of anchor and class of every level, always in fixed time."""
         maps = list(features.values())
         outputs = self.head(maps)
         anchors = self.anchors.of(maps)
         places = [len(each) for each in anchors]
-        candidates = [
-            self._candidates(*level)
+        levels = [
+            self._best(*level)
             for level in zip(
                 outputs["cls_logits"].split(places, dim=1),
                 outputs["bbox_regression"].split(places, dim=1),
@@ -71,25 +71,27 @@ class OneStageHead(nn.Module):
                 strict=True,
             )
         ]
-        boxes, labels, scores = (torch.cat(parts, dim=1) for parts in zip(*candidates, strict=True))
-        boxes = clip_boxes(boxes, batch.sizes)
-        return [self._select(boxes[i], labels[i], scores[i]) for i in range(len(batch))]
+        boxes, labels, scores = (torch.cat(parts, dim=1) for parts in zip(*levels, strict=True))
+        return Candidates(boxes=clip_boxes(boxes, batch.sizes), labels=labels, scores=scores)
+
+    def select(self, candidates: Candidates) -> list[dict[str, Tensor]]:
+        """The detections among them: boxes Tensor[D, 4], labels and scores Tensor[D] an image, highest score first."""
+        return select_detections(
+            candidates,
+            score_threshold=self.score_threshold,
+            nms_iou=self.nms_iou,
+            max_detections=self.max_detections,
+        )
 
     def fixed_work(self, features: dict[str, Tensor]) -> None:
         """Run the layers, so that they can be counted."""
         self.head(list(features.values()))
 
-    def _candidates(self, logits: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _best(self, logits: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The best (anchor, class) pairs of one level: boxes Tensor[B, k, 4], labels and scores Tensor[B, k]."""
         num_classes = logits.shape[-1]
         flat = logits.flatten(1)
-        top, index = flat.topk(min(self.candidates, flat.shape[1]), dim=1)
+        top, index = flat.topk(min(self.candidates_a_level, flat.shape[1]), dim=1)
         place = index // num_classes
         boxes = decode_boxes(gather_rows(deltas, place), anchors[place])
         return boxes, index % num_classes + 1, top.sigmoid()
-
-    def _select(self, boxes: Tensor, labels: Tensor, scores: Tensor) -> dict[str, Tensor]:
-        sure = scores > self.score_threshold
-        boxes, labels, scores = boxes[sure], labels[sure], scores[sure]
-        keep = batched_nms(boxes, scores, labels, self.nms_iou)[: self.max_detections]
-        return {"boxes": boxes[keep], "labels": labels[keep], "scores": scores[keep]}

@@ -25,10 +25,12 @@ class Proposals:
     Attributes:
         boxes: float32 Tensor[B, P, 4], in pixels of the canvas, inside the image; zeros where there is none.
         valid: bool Tensor[B, P], whether there is a proposal in a place.
+        settled: bool Tensor[], whether suppression in fixed time was finished; None if it was the exact one.
     """
 
     boxes: Tensor
     valid: Tensor
+    settled: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +61,7 @@ def select_proposals(
         weights: Of the box coding.
         fixed_time: Suppress in the form that never waits for the device; see :func:`fixpoint_nms`.
     """
-    boxes, scores, valid, kept = [], [], [], []
+    boxes, scores, valid, kept, finished = [], [], [], [], []
     for level in levels:
         best, index = level.logits.topk(min(count, level.logits.shape[1]), dim=1)
         references = level.references.expand(len(index), -1, -1)
@@ -70,7 +72,9 @@ def select_proposals(
         scores.append(best.sigmoid())
         valid.append(usable)
         if fixed_time:
-            kept.append(fixpoint_nms(decoded, usable, NMS_IOU))
+            keep, settled = fixpoint_nms(decoded, usable, NMS_IOU)
+            kept.append(keep)
+            finished.append(settled)
     all_boxes, all_scores, all_valid = (torch.cat(parts, dim=1) for parts in (boxes, scores, valid))
     if fixed_time:
         keep = torch.cat(kept, dim=1)
@@ -79,7 +83,11 @@ def select_proposals(
         keep = exact_nms(all_boxes, all_scores, torch.cat(number), all_valid, NMS_IOU)
     top, order = torch.where(keep, all_scores, -1.0).topk(min(count, keep.shape[1]), dim=1)
     found = top >= 0
-    return Proposals(boxes=gather_rows(all_boxes, order) * found[..., None], valid=found)
+    return Proposals(
+        boxes=gather_rows(all_boxes, order) * found[..., None],
+        valid=found,
+        settled=torch.stack(finished).all() if finished else None,
+    )
 
 
 def flatten_level(output: Tensor, size: int) -> Tensor:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
-from torchvision.ops import batched_nms
 
 from smnas_optuna.batch import Batch
 from smnas_optuna.models.assign import Matches, Purpose, RandomKeys, match, mean_over_images, random_keys, sample
@@ -22,7 +21,9 @@ from smnas_optuna.models.boxes import (
     decode_boxes,
     encode_boxes,
     gather_rows,
+    shorter_edges,
 )
+from smnas_optuna.models.detections import NO_SCORE, Candidates, select_detections
 from smnas_optuna.models.losses import box_losses
 from smnas_optuna.models.proposals import Proposals
 from smnas_optuna.models.roi_align import pyramid_roi_align
@@ -144,15 +145,18 @@ class RoiHead(nn.Module):
                 boxes = _refine(boxes, deltas, recipe, batch.sizes)
         return losses
 
-    def detect(self, features: dict[str, Tensor], proposals: Proposals, batch: Batch) -> list[dict[str, Tensor]]:
-        """Boxes Tensor[D, 4] in pixels of the canvas, labels and scores Tensor[D] an image, highest score first.
+    def candidates(
+        self, features: dict[str, Tensor], proposals: Proposals, batch: Batch, *, fixed_time: bool
+    ) -> Candidates:
+        """Each proposal once for every class. Scores are the mean of all stages'; boxes are the last one's.
 
-        Scores are the mean of all stages'; boxes are the last one's.
+        In fixed time, places without a proposal are worked on, too; otherwise only as many as some image has filled,
+        which waits for the device.
         """
-        # No image has more: the places behind would be worked on for nothing. One stays, as nothing has no shape.
-        filled = max(1, int(proposals.valid.sum(dim=1).max()))
-        boxes, valid = proposals.boxes[:, :filled], proposals.valid[:, :filled]
-        scores = []
+        boxes, valid, scores = proposals.boxes, proposals.valid, []
+        if not fixed_time:
+            filled = max(1, int(valid.sum(dim=1).max()))  # one stays, as nothing has no shape
+            boxes, valid = boxes[:, :filled], valid[:, :filled]
         for number, (stage, recipe) in enumerate(zip(self.stages, self.recipes, strict=True), start=1):
             logits, deltas = self._run(stage, features, boxes)
             scores.append(logits.softmax(dim=-1))
@@ -161,8 +165,26 @@ class RoiHead(nn.Module):
             else:
                 boxes = decode_boxes(deltas, boxes[:, :, None], recipe.box_weights)
                 boxes = clip_boxes(boxes, batch.sizes)
-        mean = torch.stack(scores).mean(dim=0)
-        return [self._select(boxes[i][valid[i]], mean[i][valid[i]]) for i in range(len(batch))]
+        mean = torch.stack(scores).mean(dim=0)[..., 1:]  # the first is the background's
+        images, rois, classes = mean.shape
+        boxes = boxes.expand(-1, -1, classes, -1) if boxes.shape[2] == 1 else boxes[:, :, 1:]
+        usable = valid[..., None] & (shorter_edges(boxes) >= MIN_EDGE)
+        labels = torch.arange(1, classes + 1, device=mean.device).expand(images, rois, classes)
+        return Candidates(
+            boxes=boxes.flatten(1, 2),
+            labels=labels.flatten(1),
+            scores=torch.where(usable, mean, NO_SCORE).flatten(1),
+            settled=proposals.settled,
+        )
+
+    def select(self, candidates: Candidates) -> list[dict[str, Tensor]]:
+        """The detections among them: boxes Tensor[D, 4], labels and scores Tensor[D] an image, highest score first."""
+        return select_detections(
+            candidates,
+            score_threshold=self.score_threshold,
+            nms_iou=self.nms_iou,
+            max_detections=self.max_detections,
+        )
 
     def fixed_work(self, features: dict[str, Tensor]) -> None:
         """Run the layers on as many RoIs as there are proposals at most, so that they can be counted."""
@@ -193,17 +215,6 @@ class RoiHead(nn.Module):
         logits, deltas = stage(self.trunk(pooled))
         images, rois = boxes.shape[:2]
         return logits.view(images, rois, -1), deltas.view(images, rois, -1, 4)
-
-    def _select(self, boxes: Tensor, scores: Tensor) -> dict[str, Tensor]:
-        """The detections of one image, of boxes Tensor[R, 1 or C + 1, 4] and scores Tensor[R, C + 1]."""
-        scores = scores[:, 1:]
-        rois, columns = (scores > self.score_threshold).nonzero(as_tuple=True)
-        boxes = boxes[rois, 0 if boxes.shape[1] == 1 else columns + 1]
-        scores, labels = scores[rois, columns], columns + 1
-        sized = (boxes[:, 2:] - boxes[:, :2] >= MIN_EDGE).all(dim=1)
-        boxes, scores, labels = boxes[sized], scores[sized], labels[sized]
-        keep = batched_nms(boxes, scores, labels, self.nms_iou)[: self.max_detections]
-        return {"boxes": boxes[keep], "labels": labels[keep], "scores": scores[keep]}
 
 
 def _stage_losses(

@@ -48,10 +48,10 @@ class Rpn(nn.Module):
         self.train_proposals, self.test_proposals = train_proposals, test_proposals
         self.keys = keys
 
-    def propose(self, features: dict[str, Tensor], batch: Batch) -> Proposals:
-        """Proposals for detection."""
+    def propose(self, features: dict[str, Tensor], batch: Batch, *, fixed_time: bool = False) -> Proposals:
+        """Proposals for detection; see :func:`select_proposals`."""
         return select_proposals(
-            self._outputs(features), batch.sizes, self.test_proposals, weights=NO_WEIGHTS, fixed_time=False
+            self._outputs(features), batch.sizes, self.test_proposals, weights=NO_WEIGHTS, fixed_time=fixed_time
         )
 
     def losses(self, features: dict[str, Tensor], batch: Batch) -> tuple[dict[str, Tensor], Proposals]:

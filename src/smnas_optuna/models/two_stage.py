@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from smnas_optuna.batch import Batch
+from smnas_optuna.models.detections import Candidates
 from smnas_optuna.models.guided import GuidedRpn
 from smnas_optuna.models.roi_head import RoiHead
 from smnas_optuna.models.rpn import Rpn
@@ -28,9 +29,14 @@ class TwoStageHead(nn.Module):
         losses, proposals = self.rpn.losses(features, batch)
         return {**losses, **self.roi_head.losses(features, proposals, batch)}
 
-    def detect(self, features: dict[str, Tensor], batch: Batch) -> list[dict[str, Tensor]]:
-        """Boxes, labels and scores an image, in pixels of the canvas, highest score first."""
-        return self.roi_head.detect(features, self.rpn.propose(features, batch), batch)
+    def candidates(self, features: dict[str, Tensor], batch: Batch, *, fixed_time: bool) -> Candidates:
+        """Scored boxes; see :class:`smnas_optuna.models.detector.DetectionHead`."""
+        proposals = self.rpn.propose(features, batch, fixed_time=fixed_time)
+        return self.roi_head.candidates(features, proposals, batch, fixed_time=fixed_time)
+
+    def select(self, candidates: Candidates) -> list[dict[str, Tensor]]:
+        """The detections among them."""
+        return self.roi_head.select(candidates)
 
     def fixed_work(self, features: dict[str, Tensor]) -> None:
         """Run the layers on as much as they have to do at most, so that they can be counted."""
