@@ -62,7 +62,8 @@ def spread_predictions(detector: nn.Module, seed: int = 0) -> None:
             nn.init.zeros_(parameter)
         elif (
             "_head.conv." in name and parameter.ndim == 4
-        ):  # RetinaNet's begin so small that without norms all is alike
+        )::
+            # RetinaNet's begin so small that without norms all is alike.
             nn.init.kaiming_normal_(parameter, generator=generator)
 
 

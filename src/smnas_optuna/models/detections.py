@@ -19,8 +19,8 @@ class Candidates:
         boxes: float32 Tensor[B, N, 4], in pixels of the canvas, inside the image.
         labels: int64 Tensor[B, N], 1..num_classes.
         scores: float32 Tensor[B, N] in [0, 1]; ``NO_SCORE`` where there is no candidate.
-        settled: bool Tensor[], False where a suppression in fixed time was not finished, so that they may be others than
-            the exact ones; None if nothing was suppressed in fixed time.
+        settled: bool Tensor[], False where a suppression in fixed time was not finished, so that these may not be the
+            exact ones; None if nothing was suppressed in fixed time.
     """
 
     boxes: Tensor
