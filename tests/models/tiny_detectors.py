@@ -60,9 +60,7 @@ def spread_predictions(detector: nn.Module, seed: int = 0) -> None:
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.03
         elif name.endswith("location.bias"):  # else nearly no place is likely
             nn.init.zeros_(parameter)
-        elif (
-            "_head.conv." in name and parameter.ndim == 4
-        )::
+        elif "_head.conv." in name and parameter.ndim == 4:
             # RetinaNet's begin so small that without norms all is alike.
             nn.init.kaiming_normal_(parameter, generator=generator)
 
