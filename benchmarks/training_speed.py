@@ -4,16 +4,18 @@
 
 Both train the same backbone and pyramid on the same drawn images with the same batch, optimizer and precision. A step
 is one of a batch that is there already; an epoch includes loading: ours from the decoded cache with augmentation in
-batches, torchvision's from files with its per-image transform and a DataLoader. On CUDA ours is timed in bf16 too, and
-``r50`` is for CUDA only.
+batches, torchvision's from files with its per-image transform and a DataLoader. On CUDA both are timed in bf16, too,
+ours also by CUDA graphs (which is how a study trains there) and with channels last, and ``r50`` is for CUDA only.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +35,7 @@ from smnas_optuna.data import CocoDataset, DetectionLoader, load_coco
 from smnas_optuna.data.shapes import make_shapes
 from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.engine.device import choose_device, describe_device, library_versions, synchronize
+from smnas_optuna.engine.graphs import WARM_UP_CALLS, GraphSteps
 from smnas_optuna.engine.train import build_optimizer, train_step
 from smnas_optuna.models import build_detector
 
@@ -82,7 +85,7 @@ class Bench:
         ours = build_detector(spec, dataset.num_classes, case.constants)
         theirs = torchvision_detector(ours, spec, dataset.num_classes, case.constants)
         self.ours, self.theirs = ours.to(device).train(), theirs.to(device).train()
-        recipe = TrainSettings(batch_size=case.batch_size)
+        self.recipe = recipe = TrainSettings(batch_size=case.batch_size)
         self.our_optimizer = build_optimizer(self.ours, recipe)
         self.their_optimizer = build_optimizer(self.theirs, recipe)
         self.loader = DetectionLoader(
@@ -99,12 +102,41 @@ class Bench:
         self.listed = listed_batches(dataset, case.batch_size, FLIP, workers=min(4, os.cpu_count() or 1))
         self.batch: Batch = next(iter(self.loader.epoch(0)))
         self.list_batch = next(iter(self.listed))
+        self.record_seconds = 0.0
+        if device.type == "cuda":
+            self.graph_step = self._recorded_step()
+            self.channels_last = copy.deepcopy(self.ours).to(memory_format=torch.channels_last)
+            self.last_optimizer = build_optimizer(self.channels_last, recipe)
+
+    def _recorded_step(self) -> GraphSteps:
+        """Our step by a graph, recorded; keeps how long that took."""
+        detector = copy.deepcopy(self.ours)
+        step = GraphSteps(detector, build_optimizer(detector, self.recipe), 10.0)
+        for _ in range(WARM_UP_CALLS):
+            step(self.batch)
+        synchronize(self.device)
+        start = time.perf_counter()
+        step(self.batch)
+        synchronize(self.device)
+        self.record_seconds = time.perf_counter() - start
+        return step
 
     def our_step(self, batch: Batch | None = None, *, bf16: bool = False) -> int:
         """One step; the number of images."""
         batch = self.batch if batch is None else batch
         train_step(self.ours, batch, self.our_optimizer, 10.0, bf16=bf16)
         return len(batch)
+
+    def our_graph_step(self, batch: Batch | None = None) -> int:
+        """One step by a graph, in bf16; the number of images."""
+        batch = self.batch if batch is None else batch
+        self.graph_step(batch)
+        return len(batch)
+
+    def our_channels_last_step(self) -> int:
+        """One step in bf16 with weights whose channels come last; the number of images."""
+        train_step(self.channels_last, self.batch, self.last_optimizer, 10.0, bf16=True)
+        return len(self.batch)
 
     def their_step(self, batch: Any = None, *, bf16: bool = False) -> int:
         """One step; the number of images."""
@@ -115,6 +147,10 @@ class Bench:
     def our_epoch(self, numbers: Iterator[int], *, bf16: bool = False) -> int:
         """All batches of an epoch; the number of images."""
         return sum(self.our_step(batch, bf16=bf16) for batch in self.loader.epoch(next(numbers)))
+
+    def our_graph_epoch(self, numbers: Iterator[int]) -> int:
+        """All batches of an epoch, by a graph in bf16; the number of images."""
+        return sum(self.our_graph_step(batch) for batch in self.loader.epoch(next(numbers)))
 
     def their_epoch(self, *, bf16: bool = False) -> int:
         """All batches of an epoch; the number of images."""
@@ -165,11 +201,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             results[name] = run_case(CASES[name], device, Path(folder), arguments.alternations, arguments.steps)
         print(table(name, results[name]), flush=True)
-    about = {
-        "device": describe_device(device),
-        "versions": library_versions(),
-    }
-    write_json(arguments.output, {**about, "results": results})
+        about = {"device": describe_device(device), "versions": library_versions()}
+        write_json(arguments.output, {**about, "results": results})
 
 
 def run_case(case: Case, device: torch.device, folder: Path, alternations: int, steps: int) -> dict[str, Any]:
@@ -184,10 +217,17 @@ def run_case(case: Case, device: torch.device, folder: Path, alternations: int, 
     if device.type == "cuda":
         contestants["step, ours in bf16"] = lambda: sum(bench.our_step(bf16=True) for _ in range(steps))
         contestants["step, torchvision in bf16"] = lambda: sum(bench.their_step(bf16=True) for _ in range(steps))
+        contestants["step, ours in bf16, channels last"] = lambda: sum(
+            bench.our_channels_last_step() for _ in range(steps)
+        )
+        contestants["step, ours in bf16, by graph"] = lambda: sum(bench.our_graph_step() for _ in range(steps))
         contestants["epoch, ours in bf16"] = lambda: bench.our_epoch(numbers, bf16=True)
+        contestants["epoch, torchvision in bf16"] = lambda: bench.their_epoch(bf16=True)
+        contestants["epoch, ours in bf16, by graph"] = lambda: bench.our_graph_epoch(numbers)
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
     memory: dict[str, int] = {}
     for turn in range(alternations + 1):  # the first one is warm-up
+        begin = time.perf_counter()
         for name, run in contestants.items():
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
@@ -199,17 +239,20 @@ def run_case(case: Case, device: torch.device, folder: Path, alternations: int, 
                 speeds[name].append(images / (time.perf_counter() - start))
             if device.type == "cuda":
                 memory[name] = torch.cuda.max_memory_allocated(device) // 2**20
+        took = time.perf_counter() - begin
+        print(f"{case.arch}: alternation {turn} of {alternations} took {took:.1f} s", file=sys.stderr, flush=True)
     return {
         "arch": case.arch,
         "batch_size": case.batch_size,
         "images_per_second": speeds,
         "peak_memory_mib": memory,
         "phases_of_our_step": bench.phases(steps),
+        "seconds_to_record": bench.record_seconds,
     }
 
 
 def table(name: str, result: dict[str, Any]) -> str:
-    """Medians, and the ratio to torchvision of each alternation: median (lowest..highest)."""
+    """Medians, and the ratio to torchvision in the same precision of each alternation: median (lowest..highest)."""
     speeds = result["images_per_second"]
     lines = [
         f"{name}: {result['arch']}, batch {result['batch_size']}",
@@ -217,13 +260,14 @@ def table(name: str, result: dict[str, Any]) -> str:
         "| --- | --- | --- | --- |",
     ]
     for what, each in speeds.items():
-        rival = f"{what.partition(',')[0]}, torchvision"
+        rival = f"{what.partition(',')[0]}, torchvision{' in bf16' if 'bf16' in what else ''}"
         ratios = sorted(mine / its for mine, its in zip(each, speeds[rival], strict=True))
         ratio = "" if what == rival else f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}..{ratios[-1]:.2f})"
         memory = result["peak_memory_mib"].get(what, "")
         lines.append(f"| {what} | {statistics.median(each):.1f} | {ratio} | {memory} |")
     shares = ", ".join(f"{phase} {100 * share:.0f} %" for phase, share in result["phases_of_our_step"].items())
-    return "\n".join([*lines, f"our step: {shares}"])
+    recorded = f"; a graph is recorded in {result['seconds_to_record']:.2f} s" if result["seconds_to_record"] else ""
+    return "\n".join([*lines, f"our step: {shares}{recorded}"])
 
 
 def _draw(folder: Path, images: int, width: int, height: int) -> CocoDataset:

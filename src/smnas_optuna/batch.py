@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -51,6 +51,16 @@ class Batch:
     def __getitem__(self, images: slice) -> Batch:
         """The batch of these images, a view; boxes stay padded to ``M``."""
         return replace(self, **{name: getattr(self, name)[images] for name in self.__slots__})
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All fields, in their order."""
+        return [getattr(self, name) for name in self.__slots__]
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor]) -> Batch:
+        """The batch of these fields; the inverse of :attr:`tensors`."""
+        return cls(**dict(zip(cls.__slots__, tensors, strict=True)))
 
     @property
     def objects(self) -> Tensor:

@@ -309,6 +309,8 @@ class LatencySettings(Settings):
         max_seconds: Time a measurement may take, warm-up apart; fewer images a block, never fewer than 6 pairs.
         noise: How far two measurements of one detector are apart, a part of it: latencies are rounded to a grid of
             this step, so that noise makes no members of the front. ``benchmarks/README.md`` has a measured one.
+        runtime: How detectors are run: ``eager``, kernel by kernel, or ``graph``, by CUDA graphs; ``auto`` is by graphs
+            where there is a GPU.
     """
 
     reference: Arch | None = None
@@ -316,6 +318,7 @@ class LatencySettings(Settings):
     precision: Fraction = 0.01
     max_seconds: Positive = 20.0
     noise: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    runtime: Literal["auto", "eager", "graph"] = "auto"
 
 
 class StudySettings(Settings):

@@ -83,14 +83,13 @@ def test_its_json_has_all_numbers_and_how_they_came_about() -> None:
 
     (row,) = values["rows"]
     assert row.keys() == {
-        *("name", "arch", "input_size", "weights", "score_threshold"),
+        *("name", "arch", "input_size", "weights", "score_threshold", "runtime"),
         *("num_params", "multiply_adds", "latency"),
     }
     assert (row["arch"], row["input_size"], row["weights"], row["score_threshold"]) == (ONE_STAGE, "64x48", "random", 0)
     assert {"ratio", "ratio_low", "ratio_high", "median_ms", "p10_ms", "p90_ms", "network_ms"} <= row["latency"].keys()
     assert values["protocol"] == {
         "batch_size": 1,
-        "runtime": "eager",
         "precision": "float32",
         "images": "32 drawn scenes at each input size",
         "num_classes": 3,

@@ -20,6 +20,14 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class BenchmarkRuntime(StrEnum):
+    """How our detectors are run."""
+
+    eager = "eager"
+    graph = "graph"
+    both = "both"
+
+
 class SearchedStage(StrEnum):
     """What is searched: combinations of modules, or the insides of modules."""
 

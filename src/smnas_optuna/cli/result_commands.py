@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from smnas_optuna.cli.console import make_console, print_report
-from smnas_optuna.cli.options import DataDir, Device, DeviceOption, Format, FrontOf, StudyDir
+from smnas_optuna.cli.options import BenchmarkRuntime, DataDir, Device, DeviceOption, Format, FrontOf, StudyDir
 
 
 def front(
@@ -118,6 +118,9 @@ def benchmark(
     ] = None,
     classes: Annotated[int | None, typer.Option(min=1, help="Where no data tells. [default: 80]")] = None,
     device: DeviceOption = Device.auto,
+    runtime: Annotated[
+        BenchmarkRuntime, typer.Option(help="Ours kernel by kernel, by CUDA graphs, or each in both ways.")
+    ] = BenchmarkRuntime.eager,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Time detectors side by side, torchvision's too, and print their latencies as ratios to the first."""
@@ -136,6 +139,7 @@ def benchmark(
         data_dir=data,
         num_classes=classes,
         device=device.value,
+        runtime=runtime.value,
     )
     console, stop = make_console(stderr=json), StopRequest()
     try:

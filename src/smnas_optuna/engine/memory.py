@@ -113,10 +113,14 @@ class ImagesAtOnce:
                 reason = error.message
             self.size = halved(size)
             note(f"{reason}; from now on {self.size} images at once instead of {size}")
-            # What the failed call had made hangs on the exception, whose frames may refer to one another.
-            gc.collect()
-            if torch.cuda.is_initialized():
-                torch.cuda.empty_cache()
+            release_memory()
+
+
+def release_memory() -> None:
+    """Give back what a call had made that ran out of memory."""
+    gc.collect()  # it hangs on the exception, whose frames may refer to one another
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _ghost_batch(images: int, long: int, short: int, boxes: int) -> Batch:

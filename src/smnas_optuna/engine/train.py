@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from smnas_optuna.batch import Batch, BatchSource
 from smnas_optuna.config import TrainSettings
-from smnas_optuna.engine.memory import ImagesAtOnce
-from smnas_optuna.engine.optimizer import build_optimizer, warmup_cosine
+from smnas_optuna.engine.device import explained_out_of_memory
+from smnas_optuna.engine.graphs import GraphSteps
+from smnas_optuna.engine.memory import ImagesAtOnce, release_memory
+from smnas_optuna.engine.optimizer import build_optimizer, highest_rate, set_rate, warmup_cosine
 from smnas_optuna.engine.skips import SkipGuard
 from smnas_optuna.engine.state import (
     TrainingState,
@@ -28,7 +30,7 @@ from smnas_optuna.engine.state import (
     set_generators,
 )
 from smnas_optuna.engine.steps import accumulate_gradients, apply_gradients, train_step
-from smnas_optuna.errors import CheckpointError
+from smnas_optuna.errors import CheckpointError, OutOfMemoryError
 
 __all__ = ["EpochReport", "Training", "build_optimizer", "train", "train_step"]
 
@@ -95,7 +97,8 @@ class Training:
         self._device = next(detector.parameters()).device
         self._total = len(batches) * settings.epochs
         self._optimizer = build_optimizer(detector, settings)
-        self._highest_rate = self._optimizer.param_groups[0]["lr"]
+        on_gpu = self._device.type == "cuda"
+        self._graphs = GraphSteps(detector, self._optimizer, settings.clip_norm) if on_gpu else None
         self._guard = SkipGuard(self._total, self._device)
         # of the running epoch: sum of the losses of the steps that were taken, number of these, seconds
         self._losses = torch.zeros(2, dtype=torch.float64, device=self._device)
@@ -201,9 +204,17 @@ class Training:
             on_step(self.steps_done, self._total)
 
     def _train_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        # Not by a scheduler of torch's, which warns about a first step that was skipped.
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._highest_rate * warmup_cosine(self.steps_done, self._total, self._settings.warmup)
+        factor = warmup_cosine(self.steps_done, self._total, self._settings.warmup)
+        set_rate(self._optimizer, highest_rate(self._settings) * factor)
+        if self._graphs is not None and self._at_once.size >= len(batch):
+            try:
+                with explained_out_of_memory():
+                    return self._graphs(batch)
+            except OutOfMemoryError as error:
+                self._note(f"{error.message}; from now on without CUDA graphs")
+            # Nothing was changed: a recording computes nothing, and a step changes weights last.
+            self._graphs = None
+            release_memory()
 
         def gradients(images: int) -> Tensor:
             self._optimizer.zero_grad()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from smnas_optuna.models.boxes import Weights, clip_boxes, decode_boxes, gather_rows, shorter_edges
 from smnas_optuna.models.nms import exact_nms, fixpoint_nms
@@ -61,7 +62,7 @@ def select_proposals(
         weights: Of the box coding.
         fixed_time: Suppress in the form that never waits for the device; see :func:`fixpoint_nms`.
     """
-    boxes, scores, valid, kept, finished = [], [], [], [], []
+    boxes, scores, valid = [], [], []
     for level in levels:
         best, index = level.logits.topk(min(count, level.logits.shape[1]), dim=1)
         references = level.references.expand(len(index), -1, -1)
@@ -71,23 +72,21 @@ def select_proposals(
         boxes.append(decoded)
         scores.append(best.sigmoid())
         valid.append(usable)
-        if fixed_time:
-            keep, settled = fixpoint_nms(decoded, usable, NMS_IOU)
-            kept.append(keep)
-            finished.append(settled)
-    all_boxes, all_scores, all_valid = (torch.cat(parts, dim=1) for parts in (boxes, scores, valid))
+    settled = None
     if fixed_time:
-        keep = torch.cat(kept, dim=1)
-    else:
+        # All levels at once, each padded to as many: fewer and larger kernels.
+        places = max(each.shape[1] for each in valid)
+        by_level = torch.stack([pad(each, (0, 0, 0, places - each.shape[1])) for each in boxes], dim=1)
+        usable = torch.stack([pad(each, (0, places - each.shape[1])) for each in valid], dim=1)
+        kept, settled = fixpoint_nms(by_level, usable, NMS_IOU)
+        keep = torch.cat([kept[:, level, : each.shape[1]] for level, each in enumerate(valid)], dim=1)
+    all_boxes, all_scores, all_valid = (torch.cat(parts, dim=1) for parts in (boxes, scores, valid))
+    if not fixed_time:
         number = [torch.full((part.shape[1],), i, device=part.device) for i, part in enumerate(scores)]
         keep = exact_nms(all_boxes, all_scores, torch.cat(number), all_valid, NMS_IOU)
     top, order = torch.where(keep, all_scores, -1.0).topk(min(count, keep.shape[1]), dim=1)
     found = top >= 0
-    return Proposals(
-        boxes=gather_rows(all_boxes, order) * found[..., None],
-        valid=found,
-        settled=torch.stack(finished).all() if finished else None,
-    )
+    return Proposals(boxes=gather_rows(all_boxes, order) * found[..., None], valid=found, settled=settled)
 
 
 def flatten_level(output: Tensor, size: int) -> Tensor:

@@ -24,7 +24,8 @@ def print_benchmark(benchmark: Benchmark, console: Console) -> None:
 
 def benchmark_table(benchmark: Benchmark) -> Table:
     """One row a detector, in the order in which they were measured."""
-    table = new_table(f"Latency on {name_device(benchmark.device)} (batch 1, eager)", "detector")
+    runtimes = " and ".join(sorted({row.contestant.runtime for row in benchmark.rows}))
+    table = new_table(f"Latency on {name_device(benchmark.device)} (batch 1, {runtimes})", "detector")
     table.add_column("input", no_wrap=True)
     for header in (
         *("ratio", "95 %", "median\n(ms)", "p10\n(ms)", "p90\n(ms)", "network\n(ms)"),
@@ -65,6 +66,15 @@ def protocol_lines(benchmark: Benchmark) -> list[str]:
         )
     if len(benchmark.weights) > 1:
         lines.append("trained and random rows do not compare, but for network, params and GMACs")
+    graphs = [row for row in benchmark.rows if row.contestant.runtime == "graph"]
+    if graphs:
+        again = [
+            f"{row.contestant.name} {row.latency.detected_again:.0%}" for row in graphs if row.latency.detected_again
+        ]
+        lines.append(
+            "graph: what has fixed shapes is replayed as a CUDA graph; torchvision's detectors are eager"
+            + (f"; images that were detected again, as it was not exact: {', '.join(again)}" if again else "")
+        )
     if not all(_sound(row.latency) for row in benchmark.rows):
         lines.append("*: still drifting when timing began, or another worker computed meanwhile; measure again")
     return lines

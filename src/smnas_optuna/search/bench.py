@@ -16,6 +16,7 @@ from smnas_optuna.batch import Batch
 from smnas_optuna.config import LatencySettings, StudySettings
 from smnas_optuna.data import CachePool, CocoDataset, DetectionLoader, Splits
 from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
+from smnas_optuna.engine.graphs import GraphDetector, Runtime, choose_runtime
 from smnas_optuna.engine.latency import LatencyStats, measure_latency
 from smnas_optuna.models import Detector, build_detector, fold_for_inference
 from smnas_optuna.search.quiet import Quiet
@@ -99,7 +100,7 @@ class Bench:
 
     def measure_latency(self, detector: Detector, size: InputSize, on_step: Callable[[], None]) -> LatencyStats:
         """Time ``detector``, with its weights as they would ship, against the reference, while the others pause."""
-        return self._time(fold_for_inference(detector), size, self.settings.latency, on_step)
+        return self._time(detector, size, self.settings.latency, on_step)
 
     def measure_gate(self, spec: DetectorSpec, on_step: Callable[[], None]) -> LatencyStats:
         """Time a detector before it is trained: random weights, and every candidate passes the score threshold.
@@ -107,7 +108,7 @@ class Bench:
         What an untrained network detects is chance, so that post-processing does as much as it ever can. Such a latency
         only compares with its like: a trained network's is another one. Changes torch's global random numbers.
         """
-        detector = fold_for_inference(self.build(spec, derive_seed("gate"), score_threshold=0.0))
+        detector = self.build(spec, derive_seed("gate"), score_threshold=0.0)
         settings = self.settings.latency
         settings = settings.model_copy(
             update={
@@ -120,10 +121,16 @@ class Bench:
     def _time(
         self, detector: Detector, size: InputSize, settings: LatencySettings, on_step: Callable[[], None]
     ) -> LatencyStats:
-        return measure_alone(self.quiet, detector, self.timed_images(size), self.reference, settings, on_step=on_step)
+        shipped, images = as_shipped(detector, self.runtime), self.timed_images(size)
+        return measure_alone(self.quiet, shipped, images, self.reference, settings, on_step=on_step)
+
+    @property
+    def runtime(self) -> Runtime:
+        """How detectors are run while they are timed."""
+        return choose_runtime(self.settings.latency.runtime, self.device)
 
     @cached_property
-    def reference(self) -> tuple[Detector, list[Batch]]:
+    def reference(self) -> tuple[nn.Module, list[Batch]]:
         """The detector that every candidate is timed against, with its images.
 
         It is not trained, but always has the same weights and sees the same images: its work is the same each time.
@@ -131,7 +138,7 @@ class Bench:
         spec = decode(self.settings.reference)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             detector = self.build(spec, derive_seed("reference", self.settings.reference))
-        return fold_for_inference(detector), self.timed_images(spec.input_size)
+        return as_shipped(detector, self.runtime), self.timed_images(spec.input_size)
 
     @cached_property
     def _timed(self) -> CocoDataset:
@@ -148,6 +155,12 @@ class Bench:
             train=False,
             cache=self.caches.get(dataset, self.splits.content_hash, size.long, size.short),
         )
+
+
+def as_shipped(detector: Detector, runtime: Runtime) -> nn.Module:
+    """A copy of ``detector`` as it would be used: folded, and run as ``runtime`` says."""
+    folded = fold_for_inference(detector)
+    return GraphDetector(folded) if runtime == "graph" else folded
 
 
 def measure_alone(

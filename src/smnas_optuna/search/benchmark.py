@@ -20,12 +20,19 @@ from smnas_optuna.engine.device import (
     explained_out_of_memory,
     library_versions,
 )
+from smnas_optuna.engine.graphs import Runtime, choose_runtime
 from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.errors import ConfigError, OutOfMemoryError
-from smnas_optuna.models import Detector, fold_for_inference
-from smnas_optuna.search.bench import measure_alone
-from smnas_optuna.search.benchmark_ground import BenchmarkGround, BenchmarkRequest, check_request, prepared
-from smnas_optuna.search.contestants import TORCHVISION_SIZE, Contestant, parse_sizes, torchvision_contestants
+from smnas_optuna.models import Detector
+from smnas_optuna.search.bench import as_shipped, measure_alone
+from smnas_optuna.search.benchmark_ground import RUNTIMES, BenchmarkGround, BenchmarkRequest, check_request, prepared
+from smnas_optuna.search.contestants import (
+    TORCHVISION_SIZE,
+    Contestant,
+    by_graphs,
+    parse_sizes,
+    torchvision_contestants,
+)
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.quiet import Quiet
@@ -75,11 +82,10 @@ class Benchmark:
             "rows": [_entry(row) for row in self.rows],
             "protocol": {
                 "batch_size": 1,
-                "runtime": "eager",
                 "precision": "float32",
                 "images": self.source,
                 "num_classes": self.num_classes,
-                "latency": self.settings.model_dump(mode="json", exclude={"reference", "noise"}),
+                "latency": self.settings.model_dump(mode="json", exclude={"reference", "noise", "runtime"}),
             },
             "device": dict(self.device),
             "versions": dict(self.versions),
@@ -100,8 +106,15 @@ def run_benchmark(request: BenchmarkRequest, *, listener: Listener, stop: StopRe
     """
     check_request(request)
     device = choose_device(request.device)
+    runtimes: Sequence[Runtime] = [choose_runtime(choice, device) for choice in RUNTIMES[request.runtime]]
     with prepared(request, device, listener, stop) as ground, explained_device_faults(device):
-        contestants = [ground.contestant(name) for name in dict.fromkeys(request.archs)]
+        contestants = [
+            by_graphs(ground.contestant(name), renamed=len(runtimes) > 1)
+            if runtime == "graph"
+            else ground.contestant(name)
+            for name in dict.fromkeys(request.archs)
+            for runtime in runtimes
+        ]
         if request.baselines:
             sizes = _baseline_sizes(request, [each.input_size for each in contestants])
             contestants += torchvision_contestants(sizes, ground.images.num_classes, device)
@@ -125,7 +138,7 @@ def _measure_all(
     stop: StopRequest,
 ) -> list[BenchmarkRow]:
     with _explained(reference):
-        its = (_shipped(reference.build()), ground.images.at(reference.input_size))
+        its = (_shipped(reference, reference.build()), ground.images.at(reference.input_size))
     quiet, rows = Quiet(), []
     for number, contestant in enumerate(contestants):
         listener.step("latency", number, len(contestants))
@@ -145,14 +158,14 @@ def _measure(
 ) -> BenchmarkRow:
     size, detector = contestant.input_size, contestant.build()
     complexity = count_complexity(detector, long=size.long, short=size.short)
-    shipped, images = _shipped(detector), ground.images.at(size)
+    shipped, images = _shipped(contestant, detector), ground.images.at(size)
     latency = measure_alone(quiet, shipped, images, reference, ground.settings, on_step=on_step)
     return BenchmarkRow(contestant=contestant, complexity=complexity, latency=latency)
 
 
-def _shipped(detector: nn.Module) -> nn.Module:
-    """As it would ship: ours folded; torchvision's as they come."""
-    return fold_for_inference(detector) if isinstance(detector, Detector) else detector
+def _shipped(contestant: Contestant, detector: nn.Module) -> nn.Module:
+    """As it would ship: ours folded, by graphs if asked for; torchvision's as they come."""
+    return as_shipped(detector, contestant.runtime) if isinstance(detector, Detector) else detector
 
 
 @contextmanager
@@ -193,6 +206,7 @@ def _entry(row: BenchmarkRow) -> dict[str, Any]:
         "input_size": str(contestant.input_size),
         "weights": contestant.weights,
         "score_threshold": contestant.score_threshold,
+        "runtime": contestant.runtime,
         **asdict(row.complexity),
         "latency": asdict(row.latency),
     }

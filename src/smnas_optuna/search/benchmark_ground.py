@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -14,6 +15,7 @@ from smnas_optuna.arch import find_spec
 from smnas_optuna.config import LatencySettings, load_settings
 from smnas_optuna.data import CachePool
 from smnas_optuna.engine.device import DeviceChoice
+from smnas_optuna.engine.graphs import Runtime
 from smnas_optuna.errors import ConfigError
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.benchmark_images import NUM_IMAGES, BenchmarkImages, drawn_images, images_of_folder
@@ -23,6 +25,8 @@ from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener, step_of
 from smnas_optuna.search.storage import explained_disk_errors
 
+RUNTIMES: Mapping[str, Sequence[Runtime]] = {"eager": ["eager"], "graph": ["graph"], "both": ["eager", "graph"]}
+"""How each of our detectors is run, by what can be asked for; torchvision's are eager in any case."""
 COCO_CLASSES = 80
 """Foreground classes of detectors that are timed without data."""
 DEFAULT_LATENCY = LatencySettings(images=NUM_IMAGES)
@@ -41,6 +45,7 @@ class BenchmarkRequest:
         data_dir: Images that detectors are timed on; by default the study's, or drawn ones.
         num_classes: Foreground classes; only where no data tells.
         device: Where it is measured.
+        runtime: How ours are run: ``eager``, ``graph``, or ``both``, each of them then having two rows.
         latency: How it is measured, where no study tells.
     """
 
@@ -52,6 +57,7 @@ class BenchmarkRequest:
     data_dir: Path | None = None
     num_classes: int | None = None
     device: DeviceChoice = "auto"
+    runtime: Literal["eager", "graph", "both"] = "eager"
     latency: LatencySettings = DEFAULT_LATENCY
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from smnas_optuna.arch import DetectorConstants, DetectorSpec, InputSize, encode, find_spec
 from smnas_optuna.arch.codec import parse_input_size
 from smnas_optuna.engine.checkpoint import WEIGHTS_FILE, load_weights
+from smnas_optuna.engine.graphs import Runtime
 from smnas_optuna.errors import ArchError
 from smnas_optuna.models import REFERENCE_DETECTORS, build_detector, build_reference_detector
 from smnas_optuna.search.bench import Bench
@@ -37,6 +38,7 @@ class Contestant:
         weights: Where its weights come from.
         score_threshold: Detections below this score are dropped.
         build: Makes it on the device, the same one each time; changes torch's global random numbers.
+        runtime: How it is run.
     """
 
     name: str
@@ -45,6 +47,13 @@ class Contestant:
     weights: Weights
     score_threshold: float
     build: Callable[[], nn.Module]
+    runtime: Runtime = "eager"
+
+
+def by_graphs(contestant: Contestant, *, renamed: bool) -> Contestant:
+    """The same detector run by CUDA graphs, under a name of its own if ``renamed``."""
+    name = f"{contestant.name} (graph)" if renamed else contestant.name
+    return replace(contestant, name=name, runtime="graph")
 
 
 def our_contestant(name: str, num_classes: int, device: torch.device) -> Contestant:

@@ -24,7 +24,7 @@ from smnas_optuna.engine.device import (
     library_versions,
 )
 from smnas_optuna.engine.evaluate import CocoMetrics
-from smnas_optuna.engine.latency import RUNTIME, LatencyStats, round_to_noise
+from smnas_optuna.engine.latency import LatencyStats, round_to_noise
 from smnas_optuna.engine.memory import estimate_training, fitting_micro_batch
 from smnas_optuna.engine.train import EpochReport, Training
 from smnas_optuna.errors import OutOfMemoryError
@@ -140,7 +140,7 @@ class Objective:
             self._set_constraints(trial, latency_ms, complexity.num_params)
             results = {
                 "metrics": without_nan(metrics),
-                "latency": {**without_nan(latency), "reference": bench.settings.reference, "runtime": RUNTIME},
+                "latency": {**without_nan(latency), "reference": bench.settings.reference, "runtime": bench.runtime},
                 "skipped_steps": skipped,
             }
             save_weights(run.folder, detector, self._description(run.arch, latency_ms, results))

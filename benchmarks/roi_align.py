@@ -1,0 +1,106 @@
+"""RoIAlign over a pyramid, forwards and backwards: ours as one embedding_bag beside torchvision's.
+
+    python benchmarks/roi_align.py [--device auto] [--rounds 15] [--output FILE]
+
+Torchvision's in two forms: ``MultiScaleRoIAlign``, whose shapes depend on the data, and ``roi_align`` of all RoIs on
+each level, of which those that belong there are taken, whose shapes are fixed. All in alternation, float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.ops import MultiScaleRoIAlign, roi_align
+
+from smnas_optuna.engine.checkpoint import write_json
+from smnas_optuna.engine.device import choose_device, describe_device, library_versions, synchronize
+from smnas_optuna.models.roi_align import pyramid_roi_align, roi_levels
+
+LEVELS, BINS = range(2, 6), 7
+CASES = {
+    "small": {"images": 16, "height": 128, "width": 128, "channels": 64, "rois": 64},
+    "middle": {"images": 16, "height": 256, "width": 320, "channels": 128, "rois": 128},
+    "r50": {"images": 8, "height": 608, "width": 800, "channels": 256, "rois": 384},
+}
+
+
+def main() -> None:
+    """Time all cases (on a CPU the small one), print the table and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/roi_align.json"))
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    names = list(CASES) if device.type == "cuda" else ["small"]
+    results = {name: measure(CASES[name], device, arguments.rounds) for name in names}
+    about = {"device": describe_device(device), "versions": library_versions()}
+    write_json(arguments.output, {**about, "cases": CASES, "milliseconds": results})
+    print("| case | embedding_bag, ms | MultiScaleRoIAlign, ms | roi_align on all levels, ms |")
+    print("| --- | --- | --- | --- |")
+    for name, times in results.items():
+        print(f"| {name} | " + " | ".join(f"{statistics.median(each):.2f}" for each in times.values()) + " |")
+
+
+def measure(case: dict[str, int], device: torch.device, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each form in each round, the first of them left out."""
+    generator = torch.Generator().manual_seed(0)
+    height, width, rois = case["height"], case["width"], _rois(case, generator).to(device)
+    maps = {
+        f"p{level}": torch.randn(case["images"], case["channels"], height >> level, width >> level, generator=generator)
+        .to(device)
+        .requires_grad_()
+        for level in LEVELS
+    }
+    pool = MultiScaleRoIAlign(list(maps), BINS, sampling_ratio=2)
+    sizes = [(height, width)] * case["images"]
+    forms: dict[str, Callable[[], Tensor]] = {
+        "embedding_bag": lambda: pyramid_roi_align(maps, LEVELS, rois, BINS),
+        "MultiScaleRoIAlign": lambda: pool(maps, list(rois), sizes),
+        "roi_align on all levels": lambda: _all_levels(maps, rois),
+    }
+    times: dict[str, list[float]] = {name: [] for name in forms}
+    for turn in range(rounds + 1):
+        for name, form in forms.items():
+            elapsed = _timed_ms(form, device)
+            if turn:
+                times[name].append(elapsed)
+    return times
+
+
+def _all_levels(maps: dict[str, Tensor], rois: Tensor) -> Tensor:
+    level = roi_levels(rois, LEVELS).flatten()[:, None, None, None]
+    images = torch.arange(len(rois), device=rois.device).repeat_interleave(rois.shape[1])
+    boxes = torch.cat((images[:, None], rois.flatten(0, 1)), dim=1)
+    pooled: Any = 0.0
+    for each in LEVELS:
+        own = roi_align(maps[f"p{each}"], boxes, BINS, 2.0**-each, 2)
+        pooled = pooled + torch.where(level == each, own, 0.0)
+    return pooled  # type: ignore[no-any-return]
+
+
+def _timed_ms(form: Callable[[], Tensor], device: torch.device) -> float:
+    synchronize(device)
+    start = time.perf_counter()
+    form().sum().backward()  # type: ignore[no-untyped-call]
+    synchronize(device)
+    return (time.perf_counter() - start) * 1000
+
+
+def _rois(case: dict[str, int], generator: torch.Generator) -> Tensor:
+    """Tensor[B, N, 4] of all sizes, most of them small."""
+    size = torch.tensor([case["width"], case["height"]])
+    corner = torch.rand(case["images"], case["rois"], 2, generator=generator) * size
+    extent = 8 + torch.rand(case["images"], case["rois"], 2, generator=generator) ** 3 * size
+    return torch.cat((corner, torch.minimum(corner + extent, size.float())), dim=-1)
+
+
+if __name__ == "__main__":
+    main()
