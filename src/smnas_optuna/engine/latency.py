@@ -20,6 +20,7 @@ from torch import nn
 from smnas_optuna.batch import Batch
 from smnas_optuna.config import LatencySettings
 from smnas_optuna.engine.device import synchronize
+from smnas_optuna.engine.gpu_watch import GpuRecord
 
 RUNTIME = "eager"
 """How detectors are run: layer by layer, as PyTorch does it."""
@@ -59,6 +60,7 @@ class LatencyStats:
         num_blocks: Pairs of blocks.
         warm: Whether the drift of both detectors had ended when timing began.
         alone: Whether no other worker of this package computed on this machine meanwhile, as far as is known.
+        gpu: What else happened on the GPU; None on a CPU, and where NVML is not to be had.
     """
 
     ratio: float
@@ -75,6 +77,7 @@ class LatencyStats:
     num_blocks: int
     warm: bool
     alone: bool = True
+    gpu: GpuRecord | None = None
 
 
 @torch.inference_mode()

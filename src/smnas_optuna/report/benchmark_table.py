@@ -65,8 +65,11 @@ def protocol_lines(benchmark: Benchmark) -> list[str]:
         )
     if len(benchmark.weights) > 1:
         lines.append("trained and random rows do not compare, but for network, params and GMACs")
-    if not all(_sound(row.latency) for row in benchmark.rows):
+    if not all(row.latency.warm and row.latency.alone for row in benchmark.rows):
         lines.append("*: still drifting when timing began, or another worker computed meanwhile; measure again")
+    for row in benchmark.rows:
+        if disturbances := _on_the_gpu(row.latency):
+            lines.append(f"* {row.contestant.name}: {'; '.join(disturbances)}; measure again")
     return lines
 
 
@@ -76,4 +79,8 @@ def benchmark_json(benchmark: Benchmark) -> str:
 
 
 def _sound(latency: LatencyStats) -> bool:
-    return latency.warm and latency.alone
+    return latency.warm and latency.alone and not _on_the_gpu(latency)
+
+
+def _on_the_gpu(latency: LatencyStats) -> list[str]:
+    return [] if latency.gpu is None else latency.gpu.disturbances
