@@ -4,6 +4,7 @@ import io
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -12,6 +13,7 @@ from torch import nn
 from smnas_optuna.arch import InputSize
 from smnas_optuna.config import LatencySettings
 from smnas_optuna.engine.complexity import Complexity
+from smnas_optuna.engine.gpu_watch import GpuRecord
 from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.report.benchmark_table import benchmark_json, print_benchmark
 from smnas_optuna.search.benchmark import Benchmark, BenchmarkRow
@@ -106,6 +108,43 @@ def test_a_row_that_was_disturbed_is_marked(name: str) -> None:
     assert text.count(" 320* ") == 1
     assert "*: still drifting when timing began, or another worker computed meanwhile" in text
     assert "320*" not in printed(make(row("first")))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "words"),
+    [
+        ({"foreign_processes": 1}, "1 other process on the GPU"),
+        (
+            {"foreign_load_percent": 37, "throttled": ("software power cap",)},
+            "the GPU computed for others 37 % of the time before or after; the GPU was throttled (software power cap)",
+        ),
+    ],
+    ids=["a process", "load and throttling"],
+)
+def test_what_disturbed_a_row_on_the_gpu_is_said(gpu: dict[str, Any], words: str) -> None:
+    free = GpuRecord(foreign_processes=0, foreign_load_percent=0, throttled=())
+    rows = [row("first", latency=replace(LATENCY, gpu=free))]
+    rows += [row("second", latency=replace(LATENCY, gpu=replace(free, **gpu)))]
+
+    text = printed(make(*rows))
+
+    assert text.count(" 320* ") == 1
+    assert [line for line in text.splitlines() if line.startswith("*")] == [f"* second: {words}; measure again"]
+    assert "*" not in printed(make(rows[0]))
+
+
+def test_json_has_what_happened_on_the_gpu() -> None:
+    gpu = GpuRecord(foreign_processes=None, foreign_load_percent=37, throttled=("software power cap",))
+
+    benchmark = make(row("first"), row("second", latency=replace(LATENCY, gpu=gpu)))
+    first, second = json.loads(benchmark_json(benchmark))["rows"]
+
+    assert first["latency"]["gpu"] is None
+    assert second["latency"]["gpu"] == {
+        "foreign_processes": None,
+        "foreign_load_percent": 37,
+        "throttled": ["software power cap"],
+    }
 
 
 def test_a_network_time_that_nobody_knows_is_a_dash_and_null() -> None:

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import optuna
 import pytest
+import torch
 from optuna.samplers import RandomSampler
 
-from smnas_optuna.search.doctor import Finding, examine
+from smnas_optuna.engine.nvml import Gpu, NvmlError
+from smnas_optuna.search.doctor import Finding, examine, nvml_finding
 from smnas_optuna.search.evolution import begin_trial
 from smnas_optuna.search.record import INTERRUPTED, read_records, store_attrs
 from smnas_optuna.search.study import STRUCTURAL, create_study, open_crew
+from tests.engine.nvml_fakes import FakeNvml
 
 ARCH = "64x64.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32"
 OTHER = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina"
@@ -43,10 +47,55 @@ def leave(study: optuna.Study, study_dir: Path, arch: str) -> str:
 def test_a_machine_and_a_new_study_are_fine(study_dir: Path, study: optuna.Study) -> None:
     findings = list(examine(study_dir))
 
-    said = [finding.what.partition(":")[0] for finding in findings]
-    assert said == ["versions", "device", "disk", "settings", "database", "workers", "files"]
-    assert [finding.level for finding in worst(findings)] in ([], ["warning"]), "a warning if the disk is small"
-    assert [finding.what.partition(":")[0] for finding in examine(None)] == ["versions", "device"]
+    said = dict.fromkeys(finding.what.partition(":")[0] for finding in findings)
+    per_gpu = ["nvml"] if torch.cuda.is_available() else []
+    assert list(said) == ["versions", "device", *per_gpu, "disk", "settings", "database", "workers", "files"]
+    rest = [finding.level for finding in worst(findings) if not finding.what.startswith("nvml")]
+    assert rest in ([], ["warning"]), "a warning if the disk is small"
+    here = dict.fromkeys(finding.what.partition(":")[0] for finding in examine(None))
+    assert list(here) == ["versions", "device", *per_gpu]
+
+
+@pytest.mark.parametrize(
+    ("nvml", "finding"),
+    [
+        (
+            FakeNvml(pids=(os.getpid(), 1, 2)),
+            Finding(level="fine", what="nvml: GPU 3: 1 other process, at work 0 % of the time"),
+        ),
+        (
+            FakeNvml(pids=(os.getpid(), 1), loads=(37,), reasons=0x4 | 0x40),
+            Finding(
+                level="warning",
+                what="nvml: GPU 3: 0 other processes, at work 37 % of the time, "
+                "throttled (hardware thermal slowdown, software power cap)",
+                fix="see `nvidia-smi -q -d PERFORMANCE`: cool it, or raise its power limit",
+            ),
+        ),
+        (
+            FakeNvml(pids=(1, 2), loads=None, reasons=None),
+            Finding(
+                level="fine",
+                what="nvml: GPU 3: processes unknown, as in some containers, load unknown, throttling unknown",
+            ),
+        ),
+    ],
+    ids=["a process", "throttled", "unknown"],
+)
+def test_what_nvml_sees_is_said(nvml: FakeNvml, finding: Finding) -> None:
+    assert nvml_finding(3, nvml.gpu, lambda pid: pid == 1) == finding
+
+
+def test_a_gpu_that_nvml_does_not_see_is_a_warning() -> None:
+    def find() -> Gpu:
+        raise NvmlError("nvidia-ml-py is not installed", fix="pip install 'smnas-optuna[nvidia]'")
+
+    assert nvml_finding(0, find, lambda _: False) == Finding(
+        level="warning",
+        what="nvml: nothing is seen of GPU 0 (nvidia-ml-py is not installed): measurements of latency do not notice "
+        "what else computes on it, nor throttling",
+        fix="pip install 'smnas-optuna[nvidia]'",
+    )
 
 
 def test_what_dead_workers_left_is_found_and_mended_when_asked(study_dir: Path, study: optuna.Study) -> None:
@@ -74,7 +123,7 @@ def test_what_dead_workers_left_is_found_and_mended_when_asked(study_dir: Path, 
     assert list((study_dir / "workers").iterdir()) == []
     left = [file.name for file in (study_dir / "runs" / ARCH).iterdir()]
     assert left == ["checkpoint.safetensors"], "the architecture will be gone on with"
-    assert worst([f for f in examine(study_dir) if not f.what.startswith("disk")]) == []
+    assert worst([f for f in examine(study_dir) if not f.what.startswith(("disk", "nvml"))]) == []
 
 
 def test_what_a_living_worker_has_is_left_alone(study_dir: Path, study: optuna.Study) -> None:
@@ -132,14 +181,14 @@ def test_a_damaged_database_and_settings_are_faults_with_a_cure(study_dir: Path,
     content[5000:9000] = b"\xff" * 4000
     (study_dir / "study.db").write_bytes(content)
 
-    (fault, *_) = worst([finding for finding in examine(study_dir) if not finding.what.startswith("disk")])
+    (fault, *_) = worst([finding for finding in examine(study_dir) if not finding.what.startswith(("disk", "nvml"))])
 
     assert fault.level == "fault"
     assert f"database: {study_dir / 'study.db'} is damaged" in fault.what
     assert ".recover" in str(fault.fix)
 
     (study_dir / "study.toml").write_text("[serach]")
-    (fault,) = worst([finding for finding in examine(study_dir) if not finding.what.startswith("disk")])
+    (fault,) = worst([finding for finding in examine(study_dir) if not finding.what.startswith(("disk", "nvml"))])
     assert "unknown key `serach`" in fault.what
     assert "did you mean `search`" in str(fault.fix)
 

@@ -20,6 +20,7 @@ from torch import nn
 from smnas_optuna.batch import Batch
 from smnas_optuna.config import LatencySettings
 from smnas_optuna.engine.device import synchronize
+from smnas_optuna.engine.gpu_watch import GpuRecord
 from smnas_optuna.engine.graphs import GraphDetector
 
 WARM_UP_RUNS = 10
@@ -59,6 +60,7 @@ class LatencyStats:
         warm: Whether the drift of both detectors had ended when timing began.
         detected_again: Share of the candidate's runs, in 0..1, that its graph could not finish exactly; else 0.
         alone: Whether no other worker of this package computed on this machine meanwhile, as far as is known.
+        gpu: What else happened on the GPU; None on a CPU, and where NVML is not to be had.
     """
 
     ratio: float
@@ -76,6 +78,7 @@ class LatencyStats:
     warm: bool
     detected_again: float = 0.0
     alone: bool = True
+    gpu: GpuRecord | None = None
 
 
 @torch.inference_mode()

@@ -75,8 +75,11 @@ def protocol_lines(benchmark: Benchmark) -> list[str]:
             "graph: what has fixed shapes is replayed as a CUDA graph; torchvision's detectors are eager"
             + (f"; images that were detected again, as it was not exact: {', '.join(again)}" if again else "")
         )
-    if not all(_sound(row.latency) for row in benchmark.rows):
+    if not all(row.latency.warm and row.latency.alone for row in benchmark.rows):
         lines.append("*: still drifting when timing began, or another worker computed meanwhile; measure again")
+    for row in benchmark.rows:
+        if disturbances := _on_the_gpu(row.latency):
+            lines.append(f"* {row.contestant.name}: {'; '.join(disturbances)}; measure again")
     return lines
 
 
@@ -86,4 +89,8 @@ def benchmark_json(benchmark: Benchmark) -> str:
 
 
 def _sound(latency: LatencyStats) -> bool:
-    return latency.warm and latency.alone
+    return latency.warm and latency.alone and not _on_the_gpu(latency)
+
+
+def _on_the_gpu(latency: LatencyStats) -> list[str]:
+    return [] if latency.gpu is None else latency.gpu.disturbances

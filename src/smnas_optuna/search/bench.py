@@ -15,7 +15,9 @@ from smnas_optuna.arch import DetectorSpec, InputSize, decode
 from smnas_optuna.batch import Batch
 from smnas_optuna.config import LatencySettings, StudySettings
 from smnas_optuna.data import CachePool, CocoDataset, DetectionLoader, Splits
+from smnas_optuna.engine.device import synchronize
 from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
+from smnas_optuna.engine.gpu_watch import GpuWatch
 from smnas_optuna.engine.graphs import GraphDetector, Runtime, choose_runtime
 from smnas_optuna.engine.latency import LatencyStats, measure_latency
 from smnas_optuna.models import Detector, build_detector, fold_for_inference
@@ -37,6 +39,7 @@ class Bench:
         caches: Decoded images by input size.
         device: Where all of it happens.
         quiet: What else computes on this machine, which pauses while a latency is measured.
+        watch: On the GPU, if the device is one; sees what does not pause.
     """
 
     study_dir: Path
@@ -45,6 +48,7 @@ class Bench:
     caches: CachePool
     device: torch.device
     quiet: Quiet = field(default_factory=Quiet)
+    watch: GpuWatch = field(default_factory=GpuWatch)
 
     def build(self, spec: DetectorSpec, seed: int, *, score_threshold: float | None = None) -> Detector:
         """A new detector on the device; torch's global random numbers, here and in training, follow from ``seed``.
@@ -122,7 +126,7 @@ class Bench:
         self, detector: Detector, size: InputSize, settings: LatencySettings, on_step: Callable[[], None]
     ) -> LatencyStats:
         shipped, images = as_shipped(detector, self.runtime), self.timed_images(size)
-        return measure_alone(self.quiet, shipped, images, self.reference, settings, on_step=on_step)
+        return measure_alone(self.quiet, self.watch, shipped, images, self.reference, settings, on_step=on_step)
 
     @property
     def runtime(self) -> Runtime:
@@ -165,6 +169,7 @@ def as_shipped(detector: Detector, runtime: Runtime) -> nn.Module:
 
 def measure_alone(
     quiet: Quiet,
+    watch: GpuWatch,
     detector: nn.Module,
     images: Sequence[Batch],
     reference: tuple[nn.Module, Sequence[Batch]],
@@ -172,10 +177,21 @@ def measure_alone(
     *,
     on_step: Callable[[], None],
 ) -> LatencyStats:
-    """As :func:`smnas_optuna.engine.latency.measure_latency`, while the other processes of ``quiet`` pause."""
+    """As :func:`smnas_optuna.engine.latency.measure_latency`, while the other processes of ``quiet`` pause.
+
+    What else happens on the GPU of ``watch`` is waited for, but for no longer than it says, and kept with the result.
+    """
     with quiet.measuring(on_step) as alone:
-        stats = measure_latency(detector, images, *reference, settings, on_step=on_step)
-    return replace(stats, alone=alone)
+        synchronize(images[0].images.device)
+        observation = watch.begin(on_step, wait=alone)  # who did not pause in time has been waited for
+
+        def look() -> None:
+            on_step()
+            observation.look()
+
+        stats = measure_latency(detector, images, *reference, settings, on_step=look)
+        gpu = observation.end(on_step)
+    return replace(stats, alone=alone, gpu=gpu)
 
 
 def spread_evenly(dataset: CocoDataset, count: int) -> CocoDataset:

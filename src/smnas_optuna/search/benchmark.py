@@ -20,6 +20,7 @@ from smnas_optuna.engine.device import (
     explained_out_of_memory,
     library_versions,
 )
+from smnas_optuna.engine.gpu_watch import GpuWatch, watch_gpu
 from smnas_optuna.engine.graphs import Runtime, choose_runtime
 from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.errors import ConfigError, OutOfMemoryError
@@ -140,10 +141,11 @@ def _measure_all(
     with _explained(reference):
         its = (_shipped(reference, reference.build()), ground.images.at(reference.input_size))
     quiet, rows = Quiet(), []
+    watch = watch_gpu(its[1][0].images.device, takes_part=quiet.takes_part, note=listener.note)
     for number, contestant in enumerate(contestants):
         listener.step("latency", number, len(contestants))
         with _explained(contestant):
-            row = _measure(contestant, its, ground, quiet, stop.check)
+            row = _measure(contestant, its, ground, quiet, watch, stop.check)
         listener.note(f"{contestant.name}: {row.latency.median_ms:.2f} ms, ratio {row.latency.ratio:.4f}")
         rows.append(row)
     return rows
@@ -154,12 +156,13 @@ def _measure(
     reference: tuple[nn.Module, list[Batch]],
     ground: BenchmarkGround,
     quiet: Quiet,
+    watch: GpuWatch,
     on_step: Callable[[], None],
 ) -> BenchmarkRow:
     size, detector = contestant.input_size, contestant.build()
     complexity = count_complexity(detector, long=size.long, short=size.short)
     shipped, images = _shipped(contestant, detector), ground.images.at(size)
-    latency = measure_alone(quiet, shipped, images, reference, ground.settings, on_step=on_step)
+    latency = measure_alone(quiet, watch, shipped, images, reference, ground.settings, on_step=on_step)
     return BenchmarkRow(contestant=contestant, complexity=complexity, latency=latency)
 
 

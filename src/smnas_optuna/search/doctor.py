@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,8 @@ from optuna.study import Study
 
 from smnas_optuna.arch import decode, encode
 from smnas_optuna.config import load_settings
+from smnas_optuna.engine.gpu_watch import count_processes, foreign_pids
+from smnas_optuna.engine.nvml import Gpu, NvmlError, open_gpu
 from smnas_optuna.errors import ArchError, SmnasError
 from smnas_optuna.search.crew import Crew
 from smnas_optuna.search.limits import Limits
@@ -23,6 +26,7 @@ from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import owners, recover_dead_trials, settled_by
 from smnas_optuna.search.objective import CHECKPOINT_FILE, RUNS
 from smnas_optuna.search.placement import DRIVERS
+from smnas_optuna.search.quiet import Quiet
 from smnas_optuna.search.record import read_records
 from smnas_optuna.search.storage import DATABASE, SQLITE_TIMEOUT_S, explained_disk_errors, storage_url
 from smnas_optuna.search.study import all_studies, open_crew
@@ -102,6 +106,7 @@ def _device() -> Iterator[Finding]:
             free, total = (size // 2**20 for size in torch.cuda.mem_get_info(number))
             name = torch.cuda.get_device_name(number)
             yield Finding(level="fine", what=f"device: GPU {number} is a {name}, {free:,} of {total:,} MiB free")
+            yield nvml_finding(number, partial(open_gpu, torch.device("cuda", number)), Quiet().takes_part)
         return
     driver = next((path for path in DRIVERS if Path(path).exists()), None)
     if driver is None:
@@ -112,6 +117,36 @@ def _device() -> Iterator[Finding]:
             what=f"device: there is a GPU driver ({driver}), but torch {torch.__version__} cannot use it",
             fix="check `nvidia-smi`, CUDA_VISIBLE_DEVICES, and that torch was built for the driver's CUDA",
         )
+
+
+def nvml_finding(number: int, find: Callable[[], Gpu], takes_part: Callable[[int], bool]) -> Finding:
+    """What NVML sees on the GPU with that number, on which this process has a context.
+
+    Args:
+        number: Torch's.
+        find: The GPU; may raise NvmlError.
+        takes_part: Whether a process is of this package.
+    """
+    try:
+        gpu = find()
+    except NvmlError as error:
+        return Finding(
+            level="warning",
+            what=f"nvml: nothing is seen of GPU {number} ({error}): measurements of latency do not notice what else "
+            "computes on it, nor throttling",
+            fix=error.fix,
+        )
+    foreign, load, reasons = foreign_pids(gpu, takes_part), gpu.load_percent(), gpu.throttle_reasons()
+    seen = (
+        "processes unknown, as in some containers" if foreign is None else count_processes(len(foreign)),
+        "load unknown" if load is None else f"at work {load} % of the time",
+        "throttling unknown" if reasons is None else f"throttled ({', '.join(sorted(reasons))})" if reasons else "",
+    )
+    return Finding(
+        level="warning" if reasons else "fine",
+        what=f"nvml: GPU {number}: {', '.join(filter(None, seen))}",
+        fix="see `nvidia-smi -q -d PERFORMANCE`: cool it, or raise its power limit" if reasons else None,
+    )
 
 
 def _disk(study_dir: Path) -> Iterator[Finding]:

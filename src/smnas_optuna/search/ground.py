@@ -16,12 +16,14 @@ from smnas_optuna.config import StudySettings, load_settings
 from smnas_optuna.data import CachePool, Splits, load_splits
 from smnas_optuna.data.shapes import make_shapes
 from smnas_optuna.engine.device import choose_device, describe_device, library_versions
+from smnas_optuna.engine.gpu_watch import watch_gpu
 from smnas_optuna.errors import DataError
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.limits import LIMITS, Limits
 from smnas_optuna.search.listener import Listener, step_of
 from smnas_optuna.search.placement import adopt_threads
+from smnas_optuna.search.quiet import Quiet
 from smnas_optuna.search.request import Request
 from smnas_optuna.search.study import (
     FINGERPRINT,
@@ -88,9 +90,17 @@ def prepare(request: Request, threads: int | None, listener: Listener, stop: Sto
     step = step_of("load", listener, stop)
     root, splits = load_data(study_dir, request.data_dir, settings, step)
     caches = CachePool(study_dir / "cache", listener.note, on_progress=step)
-    search = settings.search
+    search, quiet = settings.search, Quiet()
     return Ground(
-        bench=Bench(study_dir=study_dir, settings=settings, splits=splits, caches=caches, device=chosen),
+        bench=Bench(
+            study_dir=study_dir,
+            settings=settings,
+            splits=splits,
+            caches=caches,
+            device=chosen,
+            quiet=quiet,
+            watch=watch_gpu(chosen, takes_part=quiet.takes_part, note=listener.note),
+        ),
         depends_on=fingerprint(settings, splits, chosen),
         data_root=root,
         limits=Limits(

@@ -377,6 +377,9 @@ def agree_on_reference_ms(study: optuna.Study, crew: Crew, measured_ms: float) -
     return float(study.user_attrs[REFERENCE_MS])
 
 
-def without_nan(stats: CocoMetrics | LatencyStats) -> dict[str, float | None]:
-    """The numbers by name; JSON has no NaN, so that what could not be measured is null."""
-    return {name: None if math.isnan(value) else value for name, value in dataclasses.asdict(stats).items()}
+def without_nan(stats: CocoMetrics | LatencyStats) -> dict[str, Any]:
+    """The values by name; JSON has no NaN, so that a number that could not be measured is null."""
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in dataclasses.asdict(stats).items()
+    }
