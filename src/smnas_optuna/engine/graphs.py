@@ -8,6 +8,7 @@ GPU. What is recorded must not wait for the device, and every number of the host
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
@@ -108,9 +109,11 @@ class GraphDetector(nn.Module):
     def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
         """As the detector's own."""
         detector: Any = self.detector
-        candidates = self._replay(
-            "candidates", lambda *tensors: detector.candidates(Batch.of(tensors), fixed_time=True), batch.tensors
-        )
+
+        def candidates_of(images: Tensor, sizes: Tensor) -> Any:  # on nothing else do they depend
+            return detector.candidates(replace(batch, images=images, sizes=sizes), fixed_time=True)
+
+        candidates = self._replay("candidates", candidates_of, [batch.images, batch.sizes])
         self.batches += 1
         if candidates.settled is not None and not candidates.settled:
             self.not_settled += 1

@@ -1,7 +1,10 @@
-"""Deformable convolution (Dai et al. 2017) on a CPU, where torchvision's goes back on one thread and sample by sample.
+"""Deformable convolution (Dai et al. 2017) without torchvision's kernels.
 
 Every tap of the kernel reads the map where its offset says, by bilinear interpolation. That is one ``grid_sample`` for
-all taps, and then a product of matrices; ``benchmarks/deformable_conv.py`` has what it gains.
+all taps, and then a product of matrices. On a CPU torchvision's goes back on one thread and sample by sample;
+``benchmarks/deformable_conv.py`` has what this gains. On a GPU torchvision's kernels cannot be part of a CUDA graph: a
+recording of them trained to numbers that are not finite or out of bounds (torchvision 0.26), as they are launched on
+the default stream, whatever the current one is.
 """
 
 from __future__ import annotations
@@ -9,7 +12,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import deform_conv2d
 
 
 def deform_conv(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
@@ -24,15 +26,13 @@ def deform_conv(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
         weight: Tensor[D, C, K, K], ``K`` odd.
     """
     kernel = weight.shape[-1]
-    if x.device.type != "cpu":
-        return deform_conv2d(x, offset, weight, padding=kernel // 2)  # type: ignore[no-any-return]
     batch, channels, height, width = x.shape
     taps = kernel * kernel
     groups = offset.shape[1] // (2 * taps)
     y, x_at = offset.view(batch * groups, taps, 2, height, width).unbind(2)
-    reach = torch.arange(kernel, dtype=offset.dtype) - kernel // 2
-    y = y + reach.repeat_interleave(kernel).view(taps, 1, 1) + torch.arange(height).view(height, 1)
-    x_at = x_at + reach.repeat(kernel).view(taps, 1, 1) + torch.arange(width)
+    reach = torch.arange(kernel, dtype=offset.dtype, device=x.device) - kernel // 2
+    y = y + reach.repeat_interleave(kernel).view(taps, 1, 1) + torch.arange(height, device=x.device).view(height, 1)
+    x_at = x_at + reach.repeat(kernel).view(taps, 1, 1) + torch.arange(width, device=x.device)
     # as grid_sample counts: the map's edges, half a place beyond the outer ones, are -1 and 1
     grid = torch.stack(((2 * x_at + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
     samples = F.grid_sample(
