@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from smnas_optuna.engine.gpu_watch import BUSY_PERCENT, GpuWatch, watch_gpu
+from smnas_optuna.engine.gpu_watch import BUSY_PERCENT, GpuWatch, foreign_pids, watch_gpu
 from smnas_optuna.engine.nvml import THROTTLE_REASONS, Gpu, NvmlError, gpu_names, open_gpu
 
 pytestmark = [
@@ -40,6 +40,14 @@ def gpu() -> Gpu:
         return open_gpu(CUDA)
     except NvmlError as error:
         pytest.skip(f"needs NVML: {error}")
+
+
+@pytest.fixture
+def free_gpu(gpu: Gpu) -> Gpu:
+    others = foreign_pids(gpu, lambda _: False)
+    if others:
+        pytest.skip(f"needs the GPU for itself, and {len(others)} other processes are on it: run it alone")
+    return gpu
 
 
 @contextmanager
@@ -73,9 +81,9 @@ def test_nvml_finds_torchs_gpu_and_says_something_sensible(gpu: Gpu) -> None:
     assert watch_gpu(CUDA, takes_part=lambda _: False, note=print).gpu is not None
 
 
-def test_a_process_that_computes_is_seen_and_an_idle_gpu_is_free(gpu: Gpu) -> None:
+def test_a_process_that_computes_is_seen_and_an_idle_gpu_is_free(free_gpu: Gpu) -> None:
     notes: list[str] = []
-    watch = GpuWatch(gpu, note=notes.append, patience_seconds=1.0)
+    watch = GpuWatch(free_gpu, note=notes.append, patience_seconds=1.0)
 
     with busy_process():
         beside = watch.begin(nothing).end(nothing)
@@ -94,17 +102,17 @@ def test_a_process_that_computes_is_seen_and_an_idle_gpu_is_free(gpu: Gpu) -> No
         assert beside.foreign_processes == 1
 
 
-def test_our_own_work_is_out_of_the_load_when_it_has_ended(gpu: Gpu) -> None:
+def test_our_own_work_is_out_of_the_load_when_it_has_ended(free_gpu: Gpu) -> None:
     matrix = torch.randn(2048, 2048, device=CUDA)
     start = time.monotonic()
     while time.monotonic() - start < READING_SECONDS:
         for _ in range(50):
             matrix @ matrix
         torch.cuda.synchronize()
-    before = gpu.load_percent()
+    before = free_gpu.load_percent()
 
     start = time.monotonic()
-    record = GpuWatch(gpu).begin(nothing).end(nothing)
+    record = GpuWatch(free_gpu).begin(nothing).end(nothing)
     print(f"{before} %, then {record} after {time.monotonic() - start:.2f} s")  # noqa: T201
 
     assert record is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -35,8 +36,15 @@ def _batches(count: int) -> list[Batch]:
     return [replace(batch, images=each.to(CUDA), seeds=batch.seeds + number) for number, each in enumerate(noise)]
 
 
+@pytest.fixture
+def without_tf32() -> Iterator[None]:
+    """Convolutions with all bits of float32: algorithms may differ, and in TF32 boxes then do by up to 0.002 px."""
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        yield
+
+
 @kinds
-def test_detections_by_graphs_are_those_of_one_kernel_after_the_other(arch: str) -> None:
+def test_detections_by_graphs_are_those_of_one_kernel_after_the_other(arch: str, without_tf32: None) -> None:
     detector = build(arch).eval()
     spread_predictions(detector)
     detector = fold_for_inference(detector.to(CUDA))
@@ -99,9 +107,10 @@ def test_steps_by_graphs_are_those_of_one_kernel_after_the_other(arch: str, name
     by_graphs = _trained(mine, name, batches, by_graphs=True)
     expected = _trained(its, name, batches, by_graphs=False)
 
-    # atomic additions in the backward pass make two trainings differ by themselves, the more the longer they last
-    assert by_graphs[:WARM_UP_CALLS] == pytest.approx(expected[:WARM_UP_CALLS], rel=0.02)
-    assert by_graphs == pytest.approx(expected, rel=0.1)
+    # Atomic additions in the backward pass make two trainings differ by themselves, the more the longer they last: by up
+    # to 17 % in one of 16 steps, as measured. One that had another batch or rate is apart by more from the first.
+    assert by_graphs[: WARM_UP_CALLS + 1] == pytest.approx(expected[: WARM_UP_CALLS + 1], rel=0.05)
+    assert by_graphs == pytest.approx(expected, rel=0.3)
     assert _distance(its, mine) < 0.5 * _distance(its, detector)
 
 
