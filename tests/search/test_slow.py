@@ -16,10 +16,12 @@ from smnas_optuna.search.stages import run_search
 from smnas_optuna.search.study import STRUCTURAL, load_study
 
 
-def judge(times: Sequence[float], *, limit: float, total: int = 100) -> tuple[str | None, float | None, int]:
+def judge(
+    times: Sequence[float], *, limit: float, total: int = 100, warm_up: int = 1
+) -> tuple[str | None, float | None, int]:
     """Why a training is pruned whose steps end at ``times``, the estimate, and after how many steps."""
     trial, clock = optuna.create_study().ask(), iter([0.0, *times])
-    on_step = prune_slow(trial, limit, torch.device("cpu"), clock=lambda: next(clock))
+    on_step = prune_slow(trial, limit, torch.device("cpu"), clock=lambda: next(clock), warm_up=warm_up)
     for done in range(1, total + 1):
         try:
             on_step(done, total)
@@ -35,6 +37,16 @@ def test_the_fastest_of_the_steps_after_the_first_tells_what_the_others_would_ta
         "would train for about 2 h 46 min, more than [search] max_seconds_per_trial = 1800",
         350 + 96 * 100,
         4,
+    )
+
+
+def test_steps_that_warm_up_say_nothing_about_the_others() -> None:
+    # four steps kernel by kernel, then replays
+    assert judge([10, 20, 30, 40, 41], limit=200, warm_up=4) == (None, None, 100)
+    assert judge([10, 20, 30, 40, 50, 60, 70], limit=200, warm_up=4) == (
+        "would train for about 17 min, more than [search] max_seconds_per_trial = 200",
+        70 + 93 * 10,
+        7,
     )
 
 

@@ -24,6 +24,7 @@ from smnas_optuna.engine.device import (
     library_versions,
 )
 from smnas_optuna.engine.evaluate import CocoMetrics
+from smnas_optuna.engine.graphs import WARM_UP_CALLS as RECORDED_AFTER
 from smnas_optuna.engine.latency import LatencyStats, round_to_noise
 from smnas_optuna.engine.memory import estimate_training, fitting_micro_batch
 from smnas_optuna.engine.train import EpochReport, Training
@@ -234,7 +235,8 @@ class Objective:
         limit = self.limits.max_seconds
         if limit is None:
             return step
-        prune = prune_slow(trial, limit, self.bench.device)
+        warm_up = 1 + RECORDED_AFTER if self.bench.device.type == "cuda" else 1
+        prune = prune_slow(trial, limit, self.bench.device, warm_up=warm_up)
 
         def on_step(done: int, total: int) -> None:
             step(done, total)

@@ -14,7 +14,7 @@ from smnas_optuna.search.duration import format_seconds
 from smnas_optuna.search.record import store_attrs
 
 JUDGED_STEPS = 3
-"""Steps after the first that must all say that a training takes too long."""
+"""Steps after the warm-up that must all say that a training takes too long."""
 
 
 def prune_slow(
@@ -22,10 +22,12 @@ def prune_slow(
     max_seconds: float,
     device: torch.device,
     clock: Callable[[], float] = time.perf_counter,
+    *,
+    warm_up: int = 1,
 ) -> Callable[[int, int], None]:
     """Return what a training calls with (steps done, all steps) after each step; time runs from now on.
 
-    The first step warms up, and is judged only if it alone took longer than ``max_seconds``. The next one tells what
+    The first steps warm up, and are judged only if they alone took longer than ``max_seconds``. The next one tells what
     all the others would take; if that is too long, another process may have disturbed it, so that the fastest of
     ``JUDGED_STEPS`` decides. Later steps are not timed, so that the host never waits for the device in them. A training
     that is over by then is not judged.
@@ -35,6 +37,7 @@ def prune_slow(
         max_seconds: Time that the whole training may take.
         device: Where it runs.
         clock: Seconds.
+        warm_up: Steps that say nothing about those after them.
 
     Raises:
         TrialPruned: By what is returned, if the training would take longer.
@@ -48,7 +51,7 @@ def prune_slow(
         synchronize(device)
         times.append(clock())
         spent = times[-1] - times[0]
-        judged = [after - before for before, after in itertools.pairwise(times[1:])]
+        judged = [after - before for before, after in itertools.pairwise(times[warm_up:])]
         estimate = spent + min(judged, default=0.0) * (total - done)
         allowed = bool(judged) and estimate <= max_seconds
         if spent > max_seconds or (len(judged) == JUDGED_STEPS and not allowed):
