@@ -16,7 +16,7 @@ from smnas_optuna.engine.graphs import WARM_UP_CALLS, GraphDetector, GraphSteps,
 from smnas_optuna.engine.optimizer import build_optimizer, set_rate
 from smnas_optuna.engine.train import train_step
 from smnas_optuna.models import Detector, fold_for_inference
-from smnas_optuna.models.detections import Candidates
+from smnas_optuna.models.detections import Candidates, FixedDetections
 
 from .tiny_detectors import ARCHS, build, kinds, make_batch, single, spread_predictions
 
@@ -69,19 +69,25 @@ def test_what_is_not_settled_is_detected_again() -> None:
             sizes = batch.sizes
             return Candidates(boxes=sizes, labels=sizes, scores=sizes, settled=sizes[0, 0] > 1)
 
+        def select_in_fixed_time(self, candidates: Candidates, batch: Batch) -> FixedDetections:
+            sizes = batch.sizes
+            return FixedDetections(
+                boxes=sizes, labels=sizes, scores=sizes, counts=sizes[:, 0], settled=batch.sizes[0, 0] > 2
+            )
+
         def select(self, candidates: Candidates, batch: Batch) -> list[dict[str, Tensor]]:
-            return [{"by": candidates.labels[0, 0]}]
+            return [{"labels": -candidates.labels[0, :1]}]
 
         def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
-            return [{"by": -batch.sizes[0, 0]}]
+            return [{"labels": -10 * batch.sizes[0, :1]}]
 
     batch = make_batch().to(CUDA)
     graphs = GraphDetector(Unsettled())
 
-    found = [int(graphs.detect(replace(batch, sizes=batch.sizes * 0 + size))[0]["by"]) for size in (2, 1, 3)]
+    found = [graphs.detect(replace(batch, sizes=batch.sizes * 0 + size))[0]["labels"] for size in (2, 1, 3)]
 
-    assert found == [2, -1, 3]
-    assert (graphs.batches, graphs.not_settled) == (3, 1)
+    assert [int(each[0]) for each in found] == [-2, -10, 3], "selected again, detected again, as it is"
+    assert (graphs.batches, graphs.not_settled) == (3, 2)
 
 
 def _trained(detector: Detector, name: str, batches: list[Batch], *, by_graphs: bool) -> list[float]:

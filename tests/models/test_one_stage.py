@@ -82,9 +82,11 @@ def _slow_detect(head: OneStageHead, features: dict[str, Tensor], image: int) ->
     for score, label, (x1, y1, x2, y2) in sorted(candidates, reverse=True):
         box = min(max(x1, 0), width), min(max(y1, 0), height), min(max(x2, 0), width), min(max(y2, 0), height)
         rivals = [other for _, its, other in kept if its == label]
-        if score > head.score_threshold and all(_iou(box, other) <= head.nms_iou for other in rivals):
+        if score > head.selection.score_threshold and all(
+            _iou(box, other) <= head.selection.nms_iou for other in rivals
+        ):
             kept.append((score, label, box))
-    return [(score, label, *box) for score, label, box in kept[: head.max_detections]]
+    return [(score, label, *box) for score, label, box in kept[: head.selection.max_detections]]
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3])
@@ -95,7 +97,7 @@ def test_detections_agree_with_a_slow_obvious_implementation(threshold: float) -
     )
     head, (features, batch) = _head(constants), _inputs()
 
-    found = head.select(head.candidates(features, batch, fixed_time=False))
+    found = head.selection.exact(head.candidates(features, batch, fixed_time=False))
 
     for image, detections in enumerate(found):
         expected = torch.tensor(_slow_detect(head, features, image))
@@ -109,7 +111,7 @@ def test_detections_agree_with_a_slow_obvious_implementation(threshold: float) -
 def test_a_high_threshold_leaves_nothing() -> None:
     head, (features, batch) = _head(DetectorConstants(score_threshold=0.999999)), _inputs()
 
-    for detections in head.select(head.candidates(features, batch, fixed_time=False)):
+    for detections in head.selection.exact(head.candidates(features, batch, fixed_time=False)):
         assert detections["boxes"].shape == (0, 4)
         assert detections["labels"].shape == detections["scores"].shape == (0,)
 
@@ -167,7 +169,7 @@ def test_a_label_uses_the_column_before_it(label: int) -> None:
         bias.copy_(-10 + 20 * (torch.arange(len(bias)) % NUM_CLASSES == label - 1))
         labels = [
             detections["labels"]
-            for detections in head.select(head.eval().candidates(features, batch, fixed_time=False))
+            for detections in head.selection.exact(head.eval().candidates(features, batch, fixed_time=False))
         ]
     assert all((each == label).all() and len(each) for each in labels)
 

@@ -15,6 +15,7 @@ from torchvision.ops import MultiScaleRoIAlign, batched_nms, box_iou, clip_boxes
 from smnas_optuna.batch import Batch
 from smnas_optuna.models.assign import random_keys
 from smnas_optuna.models.build import stage_recipes
+from smnas_optuna.models.detections import Selection
 from smnas_optuna.models.proposals import Proposals
 from smnas_optuna.models.roi_align import pyramid_roi_align
 from smnas_optuna.models.roi_head import (
@@ -110,9 +111,7 @@ def _head(
         recipes,
         samples=samples,
         num_proposals=PLACES,
-        score_threshold=score_threshold,
-        nms_iou=nms_iou,
-        max_detections=max_detections,
+        selection=Selection(score_threshold=score_threshold, nms_iou=nms_iou, max_detections=max_detections),
         keys=random_keys if keys is None else lambda *_: keys,
     )
     spread_predictions(head)
@@ -170,9 +169,9 @@ def _torchvisions(head: RoiHead, keys: Sequence[Tensor] = ()) -> tuple[RoIHeads,
         head.samples,
         POSITIVE_SHARE,
         recipe.box_weights,
-        head.score_threshold,
-        head.nms_iou,
-        head.max_detections,
+        head.selection.score_threshold,
+        head.selection.nms_iou,
+        head.selection.max_detections,
     )
     sampler = theirs.fg_bg_sampler = KeyedSampler(head.samples, POSITIVE_SHARE, keys)
     return theirs, sampler
@@ -268,8 +267,8 @@ def test_detections_are_torchvisions(kind: str, agnostic: bool, threshold: float
 
 
 def _detect(head: RoiHead, features: dict[str, Tensor], proposals: Proposals, batch: Batch) -> list[dict[str, Tensor]]:
-    found = head.select(head.candidates(features, proposals, batch, fixed_time=False))
-    fixed = head.select(head.candidates(features, proposals, batch, fixed_time=True))
+    found = head.selection.exact(head.candidates(features, proposals, batch, fixed_time=False))
+    fixed = head.selection.exact(head.candidates(features, proposals, batch, fixed_time=True))
     for one, other in zip(found, fixed, strict=True):  # empty places change nothing but the shapes of what is computed
         for name in one:
             torch.testing.assert_close(one[name], other[name])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from smnas_optuna.models import Detector
 from smnas_optuna.models.assign import Purpose, random_keys
 from smnas_optuna.models.build import stage_recipes
+from smnas_optuna.models.detections import Selection
 from smnas_optuna.models.guided import GuidedRpn
 from smnas_optuna.models.roi_head import BoxPredictor
 from smnas_optuna.models.rpn import Rpn
@@ -39,7 +40,7 @@ def test_proposals_and_samples_keep_the_constants(arch: str) -> None:
     else:
         assert isinstance(head.rpn, Rpn)
         assert (head.rpn.train_proposals, head.rpn.test_proposals) == (50, 40)
-    assert (head.roi_head.score_threshold, head.roi_head.nms_iou, head.roi_head.max_detections) == (0.0, 0.5, 20)
+    assert head.roi_head.selection == Selection(score_threshold=0.0, nms_iou=0.5, max_detections=20)
 
 
 @kinds
@@ -69,9 +70,9 @@ def test_the_roi_head_trains_and_detects_on_what_the_rpn_proposes(arch: str, fix
     losses = head.losses(features, batch)
     rpn_losses, proposals = head.rpn.losses(features, batch)
     expected = {**rpn_losses, **head.roi_head.losses(features, proposals, batch)}
-    found = head.select(head.candidates(features, batch, fixed_time=fixed_time))
+    found = head.selection.exact(head.candidates(features, batch, fixed_time=fixed_time))
     wanted = head.rpn.propose(features, batch, fixed_time=fixed_time)
-    detections = head.roi_head.select(head.roi_head.candidates(features, wanted, batch, fixed_time=fixed_time))
+    detections = head.roi_head.selection.exact(head.roi_head.candidates(features, wanted, batch, fixed_time=fixed_time))
 
     assert proposals.valid.any(dim=1).all()
     assert losses == expected

@@ -12,6 +12,7 @@ from smnas_optuna.data import CachePool
 from smnas_optuna.engine.checkpoint import save_weights
 from smnas_optuna.errors import ArchError, CheckpointError
 from smnas_optuna.models import REFERENCE_DETECTORS, Detector, ReferenceDetector
+from smnas_optuna.models.detections import Selection
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.contestants import our_contestant, parse_sizes, studied_contestant, torchvision_contestants
 from smnas_optuna.search.ground import load_data
@@ -50,8 +51,10 @@ def test_without_a_study_ours_are_the_papers_with_random_weights() -> None:
     assert contestant.input_size == InputSize(long=64, short=48)
     head = detector_of(one).head.roi_head
     assert isinstance(head, nn.Module)
-    assert head.score_threshold == contestant.score_threshold == 0
-    assert head.max_detections == DetectorConstants().max_detections
+    selection = head.selection
+    assert isinstance(selection, Selection)
+    assert selection.score_threshold == contestant.score_threshold == 0
+    assert selection.max_detections == DetectorConstants().max_detections
     assert equal(one, other), "the same detector each time"
 
 
@@ -72,7 +75,7 @@ def test_weights_that_a_study_has_kept_are_taken_with_its_threshold(bench: Bench
 
     assert (contestant.weights, contestant.score_threshold) == ("trained", 0.01)
     assert equal(built, trained)
-    assert detector_of(built).head.roi_head.score_threshold == 0.01  # type: ignore[union-attr]
+    assert detector_of(built).head.roi_head.selection.score_threshold == 0.01  # type: ignore[union-attr]
 
 
 def test_a_detector_that_a_study_has_no_weights_of_is_random_at_its_caps(bench: Bench) -> None:
@@ -80,7 +83,7 @@ def test_a_detector_that_a_study_has_no_weights_of_is_random_at_its_caps(bench: 
     head = detector_of(contestant.build()).head.roi_head
 
     assert (contestant.weights, contestant.score_threshold) == ("random", 0.0)
-    assert head.score_threshold == 0.0  # type: ignore[union-attr]
+    assert head.selection.score_threshold == 0.0  # type: ignore[union-attr]
     assert head.num_proposals == 30  # type: ignore[union-attr]  # the study's
 
 

@@ -88,15 +88,16 @@ class Aside:
 class GraphDetector(nn.Module):
     """Detects as another detector does, by graphs, one for each shape of a batch.
 
-    Where a suppression in fixed time was not finished, it detects again, exactly and kernel by kernel.
+    Where more pass the threshold than it has places for, or a suppression in fixed time was not finished, what comes
+    after the network or all of it is done again, exactly and kernel by kernel.
 
     Args:
-        detector: On a GPU, in evaluation mode, with weights that do not change. As
-            :class:`smnas_optuna.models.detector.Detector` it has ``candidates``, ``select`` and ``detect``.
+        detector: On a GPU, in evaluation mode, with weights that do not change; with ``candidates``, ``select``,
+            ``select_in_fixed_time`` and ``detect`` of :class:`smnas_optuna.models.detector.Detector`.
 
     Attributes:
         batches: Detected so far.
-        not_settled: Those of them that were detected again.
+        not_settled: Those of them of which some was done again.
     """
 
     def __init__(self, detector: nn.Module) -> None:
@@ -110,15 +111,22 @@ class GraphDetector(nn.Module):
         """As the detector's own."""
         detector: Any = self.detector
 
-        def candidates_of(images: Tensor, sizes: Tensor) -> Any:  # on nothing else do they depend
-            return detector.candidates(replace(batch, images=images, sizes=sizes), fixed_time=True)
+        def run(images: Tensor, sizes: Tensor, original_sizes: Tensor) -> tuple[Any, Any, Tensor]:
+            given = replace(batch, images=images, sizes=sizes, original_sizes=original_sizes)  # on no more it depends
+            candidates = detector.candidates(given, fixed_time=True)
+            chosen = detector.select_in_fixed_time(candidates, given)
+            exact = torch.ones_like(chosen.settled) if candidates.settled is None else candidates.settled
+            return candidates, chosen, torch.cat((torch.stack((exact, chosen.settled)).long(), chosen.counts))
 
-        candidates = self._replay("candidates", candidates_of, [batch.images, batch.sizes])
+        inputs = [batch.images, batch.sizes, batch.original_sizes]
+        candidates, chosen, numbers = self._replay("detections", run, inputs)
+        exact, settled, *counts = numbers.tolist()  # waits for the device, once
         self.batches += 1
-        if candidates.settled is not None and not candidates.settled:
-            self.not_settled += 1
-            return detector.detect(batch)  # type: ignore[no-any-return]
-        return detector.select(candidates, batch)  # type: ignore[no-any-return]
+        if exact and settled:
+            rows = zip(chosen.boxes.clone(), chosen.labels.clone(), chosen.scores.clone(), counts, strict=True)
+            return [{"boxes": b[:count], "labels": n[:count], "scores": s[:count]} for b, n, s, count in rows]
+        self.not_settled += 1
+        return detector.select(candidates, batch) if exact else detector.detect(batch)  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def fixed_work(self, images: Tensor) -> None:

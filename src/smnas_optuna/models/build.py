@@ -20,6 +20,7 @@ from smnas_optuna.arch import (
 from smnas_optuna.arch.spec import BACKBONE_TOP
 from smnas_optuna.models.anchors import approximate_anchors, retina_anchors, rpn_anchors, square_anchors
 from smnas_optuna.models.backbone import Backbone, build_backbone
+from smnas_optuna.models.detections import Selection
 from smnas_optuna.models.detector import Detector
 from smnas_optuna.models.guided import GuidedRpn
 from smnas_optuna.models.layers import Module, Norm, group_norm, standardize_weights
@@ -81,7 +82,7 @@ def _one_stage(neck: NeckSpec, num_classes: int, constants: DetectorConstants, n
     layers = RetinaNetHead(neck.channels, anchors.per_place, num_classes, norm_layer=norms.neck)
     norms.standardized(layers.classification_head.conv)
     norms.standardized(layers.regression_head.conv)
-    return OneStageHead(layers, anchors, constants)
+    return OneStageHead(layers, anchors, constants.test_proposals, selection_of(constants))
 
 
 def _two_stage(spec: DetectorSpec, view: _View, num_classes: int, constants: DetectorConstants) -> TwoStageHead:
@@ -121,6 +122,13 @@ def _roi_head(spec: HeadSpec, view: _View, num_classes: int, constants: Detector
         recipes,
         samples=constants.guided_roi_samples if guided else constants.roi_samples,
         num_proposals=constants.guided_proposals if guided else constants.test_proposals,
+        selection=selection_of(constants),
+    )
+
+
+def selection_of(constants: DetectorConstants) -> Selection:
+    """How detections are chosen."""
+    return Selection(
         score_threshold=constants.score_threshold,
         nms_iou=constants.nms_iou,
         max_detections=constants.max_detections,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from smnas_optuna.batch import Batch, canvas_size, fit_inside
-from smnas_optuna.models.detections import Candidates
+from smnas_optuna.models.detections import Candidates, FixedDetections, Selection
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -35,8 +36,9 @@ class DetectionHead(Protocol):
         is told by ``settled``.
         """
 
-    def select(self, candidates: Candidates) -> list[dict[str, Tensor]]:
-        """Boxes Tensor[D, 4], labels Tensor[D] and scores Tensor[D] an image, highest score first."""
+    @property
+    def selection(self) -> Selection:
+        """How detections are chosen from them."""
 
     def fixed_work(self, features: dict[str, Tensor]) -> None:
         """Run all layers once on as much as they have to do at most."""
@@ -83,10 +85,13 @@ class Detector(nn.Module):
 
     def select(self, candidates: Candidates, batch: Batch) -> list[dict[str, Tensor]]:
         """The detections of ``batch`` among its ``candidates``, as :meth:`detect` gives them."""
-        with _full_precision(batch.images.device):
-            detections = self.head.select(candidates)  # type: ignore[operator]
-        scales = (batch.original_sizes / batch.sizes).flip(1).repeat(1, 2)  # (height, width) -> (x, y, x, y)
-        return [{**d, "boxes": d["boxes"] * scale} for d, scale in zip(detections, scales, strict=True)]
+        detections = self.head.selection.exact(candidates)  # type: ignore[union-attr, operator]
+        return [{**d, "boxes": d["boxes"] * scale} for d, scale in zip(detections, _scales(batch), strict=True)]
+
+    def select_in_fixed_time(self, candidates: Candidates, batch: Batch) -> FixedDetections:
+        """The same in places of fixed number, unless it says that it is not; never waits for the device."""
+        found: FixedDetections = self.head.selection.in_fixed_time(candidates)  # type: ignore[union-attr, operator]
+        return replace(found, boxes=found.boxes * _scales(batch)[:, None])
 
     def features(self, batch: Batch) -> dict[str, Tensor]:
         """What the head sees: p<l> -> float32 Tensor[B, C, H / 2**l, W / 2**l]."""
@@ -159,6 +164,11 @@ class Detector(nn.Module):
             original_sizes=given,
             seeds=seeds,
         )
+
+
+def _scales(batch: Batch) -> Tensor:
+    """From pixels of the canvas to original ones, Tensor[B, 4] for (x, y, x, y)."""
+    return (batch.original_sizes / batch.sizes).flip(1).repeat(1, 2)
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager[object]:

@@ -34,7 +34,9 @@ def exact_nms(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou:
     return keep
 
 
-def fixpoint_nms(boxes: Tensor, valid: Tensor, iou: float, *, rounds: int = ROUNDS) -> tuple[Tensor, Tensor]:
+def fixpoint_nms(
+    boxes: Tensor, valid: Tensor, iou: float, *, groups: Tensor | None = None, rounds: int = ROUNDS
+) -> tuple[Tensor, Tensor]:
     """What suppression keeps, bool Tensor[..., N], of boxes in descending order of their scores.
 
     Greedy suppression is the fixpoint of ``keep = valid & no kept box of higher score overlaps``; each round settles at
@@ -44,6 +46,7 @@ def fixpoint_nms(boxes: Tensor, valid: Tensor, iou: float, *, rounds: int = ROUN
         boxes: Tensor[..., N, 4], highest score first.
         valid: bool Tensor[..., N].
         iou: As for :func:`exact_nms`.
+        groups: int64 Tensor[..., N]; boxes of different groups do not suppress one another.
         rounds: How often the rule is applied, at least once.
 
     Returns:
@@ -51,6 +54,8 @@ def fixpoint_nms(boxes: Tensor, valid: Tensor, iou: float, *, rounds: int = ROUN
     """
     # suppresses[..., i, j]: i comes before j and overlaps it
     suppresses = (pairwise_iou(boxes, boxes) > iou).triu(diagonal=1)
+    if groups is not None:
+        suppresses = suppresses & (groups[..., :, None] == groups[..., None, :])
     keep = before = valid
     for _ in range(rounds):
         before, keep = keep, valid & ~(suppresses & keep[..., None]).any(dim=-2)

@@ -7,12 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection.retinanet import RetinaNetHead
 
-from smnas_optuna.arch import DetectorConstants
 from smnas_optuna.batch import Batch
 from smnas_optuna.models.anchors import PyramidAnchors
 from smnas_optuna.models.assign import match, mean_over_images
 from smnas_optuna.models.boxes import clip_boxes, decode_boxes, encode_boxes, gather_rows
-from smnas_optuna.models.detections import Candidates, select_detections
+from smnas_optuna.models.detections import Candidates, Selection
 from smnas_optuna.models.losses import focal_losses
 
 POSITIVE_IOU, NEGATIVE_IOU = 0.5, 0.4
@@ -25,17 +24,16 @@ class OneStageHead(nn.Module):
     Args:
         head: Features -> class logits and boxes of every anchor; no background class.
         anchors: Of every level.
-        constants: Of these, ``test_proposals`` candidates a level are looked at.
+        candidates: Pairs of anchor and class that are looked at on a level, at most.
+        selection: How detections are chosen from them.
     """
 
-    def __init__(self, head: RetinaNetHead, anchors: PyramidAnchors, constants: DetectorConstants) -> None:
+    def __init__(self, head: RetinaNetHead, anchors: PyramidAnchors, candidates: int, selection: Selection) -> None:
         super().__init__()
         self.head = head
         self.anchors = anchors
-        self.candidates_a_level = constants.test_proposals
-        self.score_threshold = constants.score_threshold
-        self.nms_iou = constants.nms_iou
-        self.max_detections = constants.max_detections
+        self.candidates_a_level = candidates
+        self.selection = selection
 
     def losses(self, features: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Focal loss of the classes and L1 loss of the boxes, each Tensor[]; of an image by its number of positives."""
@@ -73,15 +71,6 @@ class OneStageHead(nn.Module):
         ]
         boxes, labels, scores = (torch.cat(parts, dim=1) for parts in zip(*levels, strict=True))
         return Candidates(boxes=clip_boxes(boxes, batch.sizes), labels=labels, scores=scores)
-
-    def select(self, candidates: Candidates) -> list[dict[str, Tensor]]:
-        """The detections among them: boxes Tensor[D, 4], labels and scores Tensor[D] an image, highest score first."""
-        return select_detections(
-            candidates,
-            score_threshold=self.score_threshold,
-            nms_iou=self.nms_iou,
-            max_detections=self.max_detections,
-        )
 
     def fixed_work(self, features: dict[str, Tensor]) -> None:
         """Run the layers, so that they can be counted."""

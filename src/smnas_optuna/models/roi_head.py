@@ -23,7 +23,7 @@ from smnas_optuna.models.boxes import (
     gather_rows,
     shorter_edges,
 )
-from smnas_optuna.models.detections import NO_SCORE, Candidates, select_detections
+from smnas_optuna.models.detections import NO_SCORE, Candidates, Selection
 from smnas_optuna.models.losses import box_losses
 from smnas_optuna.models.proposals import Proposals
 from smnas_optuna.models.roi_align import pyramid_roi_align
@@ -95,9 +95,7 @@ class RoiHead(nn.Module):
         recipes: Of each stage. All but the last stage must be class-agnostic.
         samples: RoIs an image that the losses look at.
         num_proposals: RoIs an image in detection, at most; for counting the work.
-        score_threshold: Detections below are dropped.
-        nms_iou: Of two detections of a class that overlap more, the lower one is dropped.
-        max_detections: Detections an image, at most.
+        selection: How detections are chosen from the candidates.
         keys: Random numbers that choose the samples.
     """
 
@@ -111,9 +109,7 @@ class RoiHead(nn.Module):
         *,
         samples: int,
         num_proposals: int,
-        score_threshold: float,
-        nms_iou: float,
-        max_detections: int,
+        selection: Selection,
         keys: RandomKeys = random_keys,
     ) -> None:
         super().__init__()
@@ -124,7 +120,7 @@ class RoiHead(nn.Module):
         assert len(self.stages) == len(self.recipes)
         self.samples = samples
         self.num_proposals = num_proposals
-        self.score_threshold, self.nms_iou, self.max_detections = score_threshold, nms_iou, max_detections
+        self.selection = selection
         self.keys = keys
 
     def losses(self, features: dict[str, Tensor], proposals: Proposals, batch: Batch) -> dict[str, Tensor]:
@@ -175,15 +171,6 @@ class RoiHead(nn.Module):
             labels=labels.flatten(1),
             scores=torch.where(usable, mean, NO_SCORE).flatten(1),
             settled=proposals.settled,
-        )
-
-    def select(self, candidates: Candidates) -> list[dict[str, Tensor]]:
-        """The detections among them: boxes Tensor[D, 4], labels and scores Tensor[D] an image, highest score first."""
-        return select_detections(
-            candidates,
-            score_threshold=self.score_threshold,
-            nms_iou=self.nms_iou,
-            max_detections=self.max_detections,
         )
 
     def fixed_work(self, features: dict[str, Tensor]) -> None:

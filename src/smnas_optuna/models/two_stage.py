@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from smnas_optuna.batch import Batch
-from smnas_optuna.models.detections import Candidates
+from smnas_optuna.models.detections import Candidates, Selection
 from smnas_optuna.models.guided import GuidedRpn
 from smnas_optuna.models.roi_head import RoiHead
 from smnas_optuna.models.rpn import Rpn
@@ -34,9 +34,10 @@ class TwoStageHead(nn.Module):
         proposals = self.rpn.propose(features, batch, fixed_time=fixed_time)
         return self.roi_head.candidates(features, proposals, batch, fixed_time=fixed_time)
 
-    def select(self, candidates: Candidates) -> list[dict[str, Tensor]]:
-        """The detections among them."""
-        return self.roi_head.select(candidates)
+    @property
+    def selection(self) -> Selection:
+        """How detections are chosen from them."""
+        return self.roi_head.selection
 
     def fixed_work(self, features: dict[str, Tensor]) -> None:
         """Run the layers on as much as they have to do at most, so that they can be counted."""
