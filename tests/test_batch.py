@@ -113,3 +113,11 @@ def test_neither_padding_nor_a_crowd_region_is_an_object() -> None:
     )
 
     assert batch.objects.tolist() == [[True, False], [True, False]]
+
+
+def test_a_batch_is_made_anew_of_its_tensors() -> None:
+    batch = _batch(2)
+
+    again = Batch.of(batch.tensors)
+
+    assert all(getattr(again, field.name) is getattr(batch, field.name) for field in dataclasses.fields(Batch))

@@ -8,7 +8,7 @@ import torch
 from torch.optim import SGD, AdamW
 
 from smnas_optuna.config import TrainSettings
-from smnas_optuna.engine.optimizer import build_optimizer, warmup_cosine
+from smnas_optuna.engine.optimizer import build_optimizer, highest_rate, set_rate, warmup_cosine
 from smnas_optuna.engine.steps import train_step
 
 from .engine_fakes import Source, regressor
@@ -99,3 +99,19 @@ def test_steps_are_those_of_an_optimizer_that_makes_its_moments_itself(name: Lit
 
     for one, other in zip(mine.parameters(), its.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("as_tensor", [False, True], ids=["a number", "a tensor"])
+def test_the_rate_of_the_next_step_is_set_where_it_lies(as_tensor: bool) -> None:
+    settings = TrainSettings(optimizer="sgd", learning_rate=0.5, weight_decay=0.0, batch_size=8)
+    optimizer = build_optimizer(regressor(), settings)
+    held = torch.tensor(highest_rate(settings))
+    for group in optimizer.param_groups:
+        group["lr"] = held if as_tensor else float(held)
+
+    set_rate(optimizer, 0.125)
+
+    assert highest_rate(settings) == 0.25
+    assert [float(group["lr"]) for group in optimizer.param_groups] == [0.125, 0.125]
+    assert float(held) == (0.125 if as_tensor else 0.25)
+    assert all((group["lr"] is held) == as_tensor for group in optimizer.param_groups)

@@ -17,7 +17,7 @@ from smnas_optuna.engine.gpu_watch import GpuRecord
 from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.report.benchmark_table import benchmark_json, print_benchmark
 from smnas_optuna.search.benchmark import Benchmark, BenchmarkRow
-from smnas_optuna.search.contestants import Contestant, Weights
+from smnas_optuna.search.contestants import Contestant, Weights, by_graphs
 
 LATENCY = LatencyStats(
     ratio=1.2345,
@@ -97,6 +97,19 @@ def test_it_says_what_random_weights_mean(
 
     assert all(words in text for words in says)
     assert not any(words in text for words in leaves_out)
+
+
+def test_it_says_who_ran_by_graphs_and_what_they_could_not_finish() -> None:
+    eager, graph = row("first"), row("second", latency=replace(LATENCY, detected_again=0.25))
+    graph = replace(graph, contestant=by_graphs(graph.contestant, renamed=True))
+
+    text = printed(make(eager, graph))
+
+    assert "(batch 1, eager and graph)" in text
+    assert "second (graph)" in text
+    assert "torchvision's detectors are eager" in text
+    assert "of which some was done again, as it was not exact: second (graph) 25%" in text
+    assert "graph" not in printed(make(eager))
 
 
 @pytest.mark.parametrize("name", ["warm", "alone"])

@@ -15,7 +15,7 @@ from smnas_optuna.arch import InputSize
 from smnas_optuna.config import LatencySettings, load_settings
 from smnas_optuna.engine.checkpoint import save_weights
 from smnas_optuna.engine.device import describe_device, library_versions
-from smnas_optuna.errors import ArchError, ConfigError, DataError, OutOfMemoryError, SmnasError
+from smnas_optuna.errors import ArchError, ConfigError, DataError, DeviceError, OutOfMemoryError, SmnasError
 from smnas_optuna.models import REFERENCE_DETECTORS
 from smnas_optuna.report.tables import strict
 from smnas_optuna.search.benchmark import Benchmark, _baseline_sizes, _measure_all, run_benchmark
@@ -154,6 +154,11 @@ def test_without_sizes_torchvisions_detectors_have_those_of_ours() -> None:
             {"archs": (ONE_STAGE,), "sizes": "64x64"},
             ConfigError,
             "--sizes 64x64: nothing is timed at these sizes, as an architecture has its own\n  fix: add --baselines",
+        ),
+        (
+            {"archs": (ONE_STAGE,), "runtime": "both"},
+            DeviceError,
+            "runtime graph: there are no CUDA graphs on the device cpu\n  fix: take eager",
         ),
         ({"baselines": True, "sizes": "64"}, ArchError, "--sizes 64: input size '64' cannot be read\n  fix: "),
         ({"archs": ("sm_nas_e9",)}, ArchError, "architecture 'sm_nas_e9': no detector has this name\n  fix: take one"),

@@ -37,7 +37,7 @@ def choose_runtime(choice: Literal["auto"] | Runtime, device: torch.device) -> R
     if choice == "graph" and device.type != "cuda":
         raise DeviceError(
             f"runtime graph: there are no CUDA graphs on the device {device.type}",
-            fix='take the runtime eager (in study.toml: [latency] runtime = "eager"), or a GPU',
+            fix='take eager (--runtime eager, or [latency] runtime = "eager" in study.toml), or a GPU',
         )
     if choice == "auto":
         return "graph" if device.type == "cuda" else "eager"

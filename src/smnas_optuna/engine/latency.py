@@ -105,10 +105,7 @@ def measure_latency(
     """
     device = images[0].images.device
     contestants = [(detector.eval(), images), (reference.eval(), reference_images)]
-    for module, batches in contestants:
-        if isinstance(module, GraphDetector):  # graphs are recorded now, not when an image of their shape comes along
-            for batch in {each.images.shape: each for each in batches}.values():
-                module.detect(batch)
+    _record_graphs(contestants)
     warm_ups = [
         _warm_up(*contestant, settings.max_seconds * WARM_UP_SHARE / 2, device, on_step) for contestant in contestants
     ]
@@ -143,6 +140,14 @@ def measure_latency(
         warm=all(warm for _, warm in warm_ups),
         detected_again=detector.not_settled / detector.batches if isinstance(detector, GraphDetector) else 0.0,
     )
+
+
+def _record_graphs(contestants: Sequence[tuple[nn.Module, Sequence[Batch]]]) -> None:
+    """Let graphs be recorded now, not when the first image of their shape comes along."""
+    for module, batches in contestants:
+        if isinstance(module, GraphDetector):
+            for batch in {each.images.shape: each for each in batches}.values():
+                module.detect(batch)
 
 
 def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:

@@ -73,7 +73,7 @@ def protocol_lines(benchmark: Benchmark) -> list[str]:
         ]
         lines.append(
             "graph: what has fixed shapes is replayed as a CUDA graph; torchvision's detectors are eager"
-            + (f"; images that were detected again, as it was not exact: {', '.join(again)}" if again else "")
+            + (f"; images of which some was done again, as it was not exact: {', '.join(again)}" if again else "")
         )
     if not all(row.latency.warm and row.latency.alone for row in benchmark.rows):
         lines.append("*: still drifting when timing began, or another worker computed meanwhile; measure again")
