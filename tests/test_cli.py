@@ -45,7 +45,17 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
         (["worker"], SEARCH - {"--workers", "--dry-run"} | {"--stage", "--parents", "--parent"}),
         (
             ["benchmark"],
-            {"--baselines", "--sizes", "--reference", "--study", "--data", "--classes", "--device", "--json"},
+            {
+                "--baselines",
+                "--sizes",
+                "--reference",
+                "--study",
+                "--data",
+                "--classes",
+                "--device",
+                "--runtime",
+                "--json",
+            },
         ),
         (["doctor"], {"--fix"}),
         (["front"], {"--stage", "--format"}),
