@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,26 @@ from smnas_optuna.config import TrainSettings
 from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.engine.device import describe_device, library_versions
 
-ARCH = "160x120.resnet18-w12.fpn-p2-p5-c32.rpn.fc-w128"
+ARCH = "128x96.resnet18-w8.fpn-p2-p5-c32.rpn.fc-w128"
 AS_IT_IS = "as it is"
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     AS_IT_IS: {},
     "half the learning rate": {"learning_rate": 0.5},
     "twice the learning rate": {"learning_rate": 2.0},
-    "SGD, 0.02": {"optimizer": "sgd", "learning_rate": ("=", 0.02), "weight_decay": ("=", 1e-4)},
+    "four times the learning rate": {"learning_rate": 4.0},
     "SGD, 0.06": {"optimizer": "sgd", "learning_rate": ("=", 0.06), "weight_decay": ("=", 1e-4)},
+    "SGD, 0.2": {"optimizer": "sgd", "learning_rate": ("=", 0.2), "weight_decay": ("=", 1e-4)},
     "warm-up over 3 % of the steps": {"warmup": ("=", 0.03)},
     "warm-up over 30 % of the steps": {"warmup": ("=", 0.3)},
     "no scale jitter": {"scale_jitter": ("=", (1.0, 1.0))},
     "scale jitter 0.5 to 2": {"scale_jitter": ("=", (0.5, 2.0))},
     "no flip": {"flip": ("=", 0.0)},
+    "EMA over 5 % of the steps": {"ema": ("=", 0.05)},
+    "EMA over 20 % of the steps": {"ema": ("=", 0.2)},
+    "EMA over 5 %, twice the learning rate": {"ema": ("=", 0.05), "learning_rate": 2.0},
+    "mosaics, half of the images": {"mosaic": ("=", 0.5)},
+    "mosaics, all images of two thirds of the epochs": {"mosaic": ("=", 1.0), "mosaic_share": ("=", 2 / 3)},
+    "batches of half as many images, the same rate": {"batch_size": ("=", 4), "learning_rate": 2.0},
 }
 """What each changes: a factor, a word, or a value after ``=``."""
 
@@ -83,23 +90,40 @@ def varied(recipe: TrainSettings, changes: Mapping[str, Any]) -> TrainSettings:
 
 
 def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """AP (x100) of each variant, and its gain over the recipe with the standard error of that difference."""
+    """AP (x100) of each variant, and its gain over the recipe, paired by seed, with that gain's standard error.
+
+    A seed gives all variants the same first weights and the same order of images, so that gains are means of
+    differences between trainings of one seed. Three of them say little about their own spread: one variance is pooled
+    over all variants.
+    """
     lines = [
-        "| recipe | AP (x100) | sd | gain | its standard error | seconds |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| recipe | seeds | AP (x100) | sd | gain | its standard error | seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    base = [100 * run["ap"] for run in results.get(AS_IT_IS, {}).values()]
+    gains = {name: _gains(runs, results.get(AS_IT_IS, {})) for name, runs in results.items() if name != AS_IT_IS}
+    spread = _pooled_sd(gains.values())
     for name, runs in results.items():
         aps = [100 * run["ap"] for run in runs.values()]
         if not aps:
             continue
-        gain = statistics.mean(aps) - statistics.mean(base) if base else math.nan
-        error = math.sqrt(sum(statistics.variance(each) / len(each) for each in (aps, base) if len(each) > 1))
+        sd = f"{statistics.stdev(aps):.1f}" if len(aps) > 1 else ""
+        gain = gains.get(name, [])
+        said = f"{statistics.mean(gain):+.1f} | {spread / math.sqrt(len(gain)):.1f}" if gain else "|"
         seconds = statistics.mean(run["seconds"] for run in runs.values())
-        sd = statistics.stdev(aps) if len(aps) > 1 else math.nan
-        said = "| | |" if name == AS_IT_IS else f"| {gain:+.1f} | {error:.1f} |"
-        lines.append(f"| {name} | {statistics.mean(aps):.1f} | {sd:.1f} {said} {seconds:.0f} |")
+        lines.append(f"| {name} | {len(aps)} | {statistics.mean(aps):.1f} | {sd} | {said} | {seconds:.0f} |")
     return "\n".join(lines)
+
+
+def _gains(runs: Mapping[str, Mapping[str, float]], base: Mapping[str, Mapping[str, float]]) -> list[float]:
+    """What AP (x100) is higher by than in ``base``, for each seed of both."""
+    return [100 * (run["ap"] - base[seed]["ap"]) for seed, run in runs.items() if seed in base]
+
+
+def _pooled_sd(groups: Iterable[Sequence[float]]) -> float:
+    """Standard deviation within the groups, of one variance for all; NaN where none has two numbers."""
+    spread = [each for each in groups if len(each) > 1]
+    squares = sum(statistics.variance(each) * (len(each) - 1) for each in spread)
+    return math.sqrt(squares / sum(len(each) - 1 for each in spread)) if spread else math.nan
 
 
 if __name__ == "__main__":
