@@ -279,9 +279,6 @@ class TrainSettings(Settings):
         clip_norm: Gradients are scaled to at most this norm.
         flip: Probability of a horizontal flip.
         scale_jitter: Range of the factor that an image is scaled by.
-        mosaic: Probability of a mosaic of four images in the place of one.
-        mosaic_share: Share of the epochs, from the first, that have mosaics.
-        ema: Weights are averaged over this share of all steps; 0 for the last weights alone.
     """
 
     epochs: PositiveInt = 12
@@ -293,9 +290,6 @@ class TrainSettings(Settings):
     clip_norm: Positive = 10.0
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     scale_jitter: Annotated[tuple[Positive, Positive], Field(strict=False)] = (0.8, 1.25)
-    mosaic: Annotated[float, Field(ge=0, le=1)] = 0.0
-    mosaic_share: Annotated[float, Field(ge=0, le=1)] = 1.0
-    ema: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     @field_validator("scale_jitter")
     @classmethod

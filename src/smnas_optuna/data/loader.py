@@ -14,7 +14,6 @@ from smnas_optuna.batch import Batch, fit_inside
 from smnas_optuna.data.augment import augment
 from smnas_optuna.data.cache import ImageCache
 from smnas_optuna.data.coco import CocoDataset
-from smnas_optuna.data.mosaic import mosaic as make_mosaics
 
 Rows = NDArray[np.int64]
 """Positions within one orientation of a cache."""
@@ -57,8 +56,6 @@ class DetectionLoader:
         train: bool,
         flip: float = 0.0,
         scale_jitter: tuple[float, float] = (1.0, 1.0),
-        mosaic: float = 0.0,
-        mosaic_epochs: int = 0,
         cache: ImageCache | None = None,
     ) -> None:
         cache = cache or ImageCache(dataset, long=long, short=short)
@@ -71,7 +68,6 @@ class DetectionLoader:
         self._train = train
         self._flip = flip
         self._scale_jitter = scale_jitter
-        self._mosaic, self._mosaic_epochs = mosaic, mosaic_epochs
         self._on_device: dict[bool, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -94,11 +90,9 @@ class DetectionLoader:
         augment_seeds = random.integers(2**63, size=len(batches), dtype=np.int64)
         for (portrait, rows), own, augment_seed in islice(zip(batches, seeds, augment_seeds, strict=True), start, None):
             batch = self._batch(portrait, rows, own)
-            generator = torch.Generator().manual_seed(int(augment_seed))
             if self._flip > 0 or self._scale_jitter != (1.0, 1.0):
+                generator = torch.Generator().manual_seed(int(augment_seed))
                 batch = augment(batch, flip=self._flip, scale_jitter=self._scale_jitter, generator=generator)
-            if self._mosaic > 0 and index < self._mosaic_epochs:
-                batch = make_mosaics(batch, probability=self._mosaic, generator=generator)
             yield batch
 
     def _in_order(self) -> list[tuple[bool, Rows]]:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from smnas_optuna.batch import Batch, BatchSource
 from smnas_optuna.config import TrainSettings
-from smnas_optuna.engine.ema import WeightAverage
 from smnas_optuna.engine.memory import ImagesAtOnce
 from smnas_optuna.engine.optimizer import build_optimizer, warmup_cosine
 from smnas_optuna.engine.skips import SkipGuard
@@ -98,7 +97,6 @@ class Training:
         self._optimizer = build_optimizer(detector, settings)
         self._highest_rate = self._optimizer.param_groups[0]["lr"]
         self._guard = SkipGuard(self._total, self._device)
-        self._average = WeightAverage(detector, max(1.0, settings.ema * self._total)) if settings.ema else None
         # of the running epoch: sum of the losses of the steps that were taken, number of these, seconds
         self._losses = torch.zeros(2, dtype=torch.float64, device=self._device)
         self._seconds = 0.0
@@ -143,8 +141,6 @@ class Training:
         while self.epochs_done < self._settings.epochs:
             self._run_epoch(on_step)
             on_epoch(self._end_epoch())
-        if self._average is not None:
-            self._average.copy_to_detector()
         return self._guard.read(self.steps_done)
 
     def state(self) -> TrainingState:
@@ -196,9 +192,6 @@ class Training:
         before = time.perf_counter()
         for batch in self._batches.epoch(self.epochs_done, self.step):
             loss, finite = self._train_step(batch)
-            if self._average is not None:
-                self._average.set_step(self.steps_done)
-                self._average.update()
             self._losses += torch.stack((loss.double().where(finite, 0.0), finite.double()))
             self.step += 1
             self._generators = generator_states(self._device)

@@ -69,8 +69,6 @@ class Bench:
             train=True,
             flip=train.flip,
             scale_jitter=train.scale_jitter,
-            mosaic=train.mosaic,
-            mosaic_epochs=round(train.mosaic_share * train.epochs),
             cache=self.caches.get(self.splits.train, self.splits.content_hash, size.long, size.short),
         )
 
