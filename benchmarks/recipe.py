@@ -1,9 +1,11 @@
-"""What the training recipe's parts are worth on real data: each variant beside the study's recipe, over three seeds.
+"""What the training recipe's parts are worth on real data: each variant beside the recipe as it was, over three seeds.
 
     python benchmarks/recipe.py --data BCCD [--study studies/bccd_small] [--seeds 3] [--arch ARCH] [--only NAME ...]
+    python benchmarks/recipe.py --data BCCD --time [--arch ARCH] [--only NAME ...]
 
-Writes ``benchmarks/recipe.json`` after every training and goes on where it was stopped. A variant is kept for what it
-gains beyond the spread over seeds, at the same number of epochs; seconds tell what it costs.
+The first writes ``benchmarks/recipe.json`` after every training and goes on where it was stopped. A variant is kept for
+what it gains beyond the spread over seeds, at the same number of epochs. What it costs, the second says: seconds of an
+epoch, for a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,25 +21,47 @@ from typing import Any
 from resumable import stored_results
 from shapes_pay import load_bench, measure
 
+from smnas_optuna.arch import decode
 from smnas_optuna.config import TrainSettings
 from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.engine.device import describe_device, library_versions
+from smnas_optuna.engine.train import EpochReport, train
+from smnas_optuna.search.bench import Bench
 
-ARCH = "160x120.resnet18-w12.fpn-p2-p5-c32.rpn.fc-w128"
-AS_IT_IS = "as it is"
+ARCH = "128x96.resnet18-w8.fpn-p2-p5-c32.rpn.fc-w128"
+BEFORE: Mapping[str, Any] = {"batch_size": ("=", 8), "learning_rate": ("=", 3e-3)}
+"""What the study's recipe was before this table, which each variant stands beside."""
+BASE = "as it was"
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    AS_IT_IS: {},
+    BASE: {},
     "half the learning rate": {"learning_rate": 0.5},
     "twice the learning rate": {"learning_rate": 2.0},
-    "SGD, 0.02": {"optimizer": "sgd", "learning_rate": ("=", 0.02), "weight_decay": ("=", 1e-4)},
+    "four times the learning rate": {"learning_rate": 4.0},
     "SGD, 0.06": {"optimizer": "sgd", "learning_rate": ("=", 0.06), "weight_decay": ("=", 1e-4)},
+    "SGD, 0.2": {"optimizer": "sgd", "learning_rate": ("=", 0.2), "weight_decay": ("=", 1e-4)},
     "warm-up over 3 % of the steps": {"warmup": ("=", 0.03)},
     "warm-up over 30 % of the steps": {"warmup": ("=", 0.3)},
     "no scale jitter": {"scale_jitter": ("=", (1.0, 1.0))},
     "scale jitter 0.5 to 2": {"scale_jitter": ("=", (0.5, 2.0))},
     "no flip": {"flip": ("=", 0.0)},
+    "12 epochs instead of 10": {"epochs": ("=", 12)},
+    "batches of 4, the same rate in a step": {"batch_size": ("=", 4), "learning_rate": 2.0},
+    "batches of 4, half the rate in a step": {"batch_size": ("=", 4)},
+    "batches of 4, twice the rate in a step": {"batch_size": ("=", 4), "learning_rate": 4.0},
+    "batches of 2, the same rate in a step": {"batch_size": ("=", 2), "learning_rate": 4.0},
+    "scale jitter 0.9 to 1.1": {"scale_jitter": ("=", (0.9, 1.1))},
+    "scale jitter 0.9 to 1.1, batches of 4, the same rate in a step": {
+        "scale_jitter": ("=", (0.9, 1.1)),
+        "batch_size": ("=", 4),
+        "learning_rate": 2.0,
+    },
+    "scale jitter 0.9 to 1.1, batches of 4, twice the rate in a step": {
+        "scale_jitter": ("=", (0.9, 1.1)),
+        "batch_size": ("=", 4),
+        "learning_rate": 4.0,
+    },
 }
-"""What each changes: a factor, a word, or a value after ``=``."""
+"""What each changes: a factor, a word, or a value after ``=``. A step has the rate ``learning_rate`` x images / 16."""
 
 
 def main() -> None:
@@ -48,10 +72,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arch", default=ARCH)
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
+    parser.add_argument("--time", action="store_true", help="print the median seconds of 5 epochs instead")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/recipe.json"))
     arguments = parser.parse_args()
     bench = load_bench(arguments.study, arguments.data)
-    recipe = bench.settings.train
+    recipe = varied(bench.settings.train, BEFORE)
+    if arguments.time:
+        for name in arguments.only:
+            settings = bench.settings.model_copy(update={"train": varied(recipe, VARIANTS[name])})
+            print(f"{name}: {epoch_seconds(replace(bench, settings=settings), arguments.arch):.2f} s", flush=True)
+        return
     about = {
         "arch": arguments.arch,
         "recipe": recipe.model_dump(mode="json"),
@@ -82,24 +112,49 @@ def varied(recipe: TrainSettings, changes: Mapping[str, Any]) -> TrainSettings:
     return TrainSettings(**values)
 
 
+def epoch_seconds(bench: Bench, arch: str) -> float:
+    """Median seconds of five epochs, without evaluation."""
+    recipe = bench.settings.train.model_copy(update={"epochs": 5})
+    spec, epochs = decode(arch), list[EpochReport]()
+    train(bench.build(spec, 0), bench.train_batches(spec.input_size, 0), recipe, on_epoch=epochs.append)
+    return statistics.median(each.seconds for each in epochs)
+
+
 def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """AP (x100) of each variant, and its gain over the recipe with the standard error of that difference."""
+    """AP (x100) of each variant, and its gain over the recipe, paired by seed, with that gain's standard error.
+
+    A seed gives all variants the same first weights and the same order of images, so that gains are means of
+    differences between trainings of one seed. Three of them say little about their own spread: one variance is pooled
+    over all variants.
+    """
     lines = [
-        "| recipe | AP (x100) | sd | gain | its standard error | seconds |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| recipe | seeds | AP (x100) | sd | gain | its standard error | seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    base = [100 * run["ap"] for run in results.get(AS_IT_IS, {}).values()]
+    gains = {name: _gains(runs, results.get(BASE, {})) for name, runs in results.items() if name != BASE}
+    spread = _pooled_sd(gains.values())
     for name, runs in results.items():
         aps = [100 * run["ap"] for run in runs.values()]
         if not aps:
             continue
-        gain = statistics.mean(aps) - statistics.mean(base) if base else math.nan
-        error = math.sqrt(sum(statistics.variance(each) / len(each) for each in (aps, base) if len(each) > 1))
+        sd = f"{statistics.stdev(aps):.1f}" if len(aps) > 1 else ""
+        gain = gains.get(name, [])
+        said = f"{statistics.mean(gain):+.1f} | {spread / math.sqrt(len(gain)):.1f}" if gain else "|"
         seconds = statistics.mean(run["seconds"] for run in runs.values())
-        sd = statistics.stdev(aps) if len(aps) > 1 else math.nan
-        said = "| | |" if name == AS_IT_IS else f"| {gain:+.1f} | {error:.1f} |"
-        lines.append(f"| {name} | {statistics.mean(aps):.1f} | {sd:.1f} {said} {seconds:.0f} |")
+        lines.append(f"| {name} | {len(aps)} | {statistics.mean(aps):.1f} | {sd} | {said} | {seconds:.0f} |")
     return "\n".join(lines)
+
+
+def _gains(runs: Mapping[str, Mapping[str, float]], base: Mapping[str, Mapping[str, float]]) -> list[float]:
+    """What AP (x100) is higher by than in ``base``, for each seed of both."""
+    return [100 * (run["ap"] - base[seed]["ap"]) for seed, run in runs.items() if seed in base]
+
+
+def _pooled_sd(groups: Iterable[Sequence[float]]) -> float:
+    """Standard deviation within the groups, of one variance for all; NaN where none has two numbers."""
+    spread = [each for each in groups if len(each) > 1]
+    squares = sum(statistics.variance(each) * (len(each) - 1) for each in spread)
+    return math.sqrt(squares / sum(len(each) - 1 for each in spread)) if spread else math.nan
 
 
 if __name__ == "__main__":
