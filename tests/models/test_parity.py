@@ -251,7 +251,8 @@ def _share_order(head: TwoStageHead, theirs: nn.Module) -> None:
             boxes = mine.boxes[image, mine.valid[image]]
             distances = torch.cdist(boxes, its, p=math.inf)
             assert len(boxes) == len(its)
-            assert max(distances.amin(dim=0).max(), distances.amin(dim=1).max()) < 1e-3
+            # enlarged pixels differ by rounding errors, and boxes then by up to 0.0015 px
+            assert max(distances.amin(dim=0).max(), distances.amin(dim=1).max()) < 5e-3
             proposals[image] = its[distances.argmin(dim=1)]
         return features, proposals, *others
 
