@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -50,7 +50,7 @@ class Batch:
 
     def __getitem__(self, images: slice) -> Batch:
         """The batch of these images, a view; boxes stay padded to ``M``."""
-        return replace(self, **{name: getattr(self, name)[images] for name in self.__slots__})
+        return Batch.of([each[images] for each in self.tensors])
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -69,7 +69,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on ``device``; copies from pinned memory do not wait."""
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in self.__slots__})
+        return Batch.of([each.to(device, non_blocking=True) for each in self.tensors])
 
 
 class BatchSource(Protocol):

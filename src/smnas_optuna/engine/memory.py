@@ -146,7 +146,7 @@ def _peak_bytes(ghost: nn.Module, batch: Batch) -> int:
     with followed:
         losses: dict[str, Tensor] = ghost.losses(batch)  # type: ignore[operator]
         torch.stack(list(losses.values())).sum().backward()
-    return followed.peak + sum(int(getattr(batch, name).nbytes) for name in batch.__slots__)
+    return followed.peak + sum(int(each.nbytes) for each in batch.tensors)
 
 
 class _LiveBytes(TorchDispatchMode):

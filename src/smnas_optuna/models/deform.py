@@ -4,7 +4,7 @@ Every tap of the kernel reads the map where its offset says, by bilinear interpo
 all taps, and then a product of matrices. On a CPU torchvision's goes back on one thread and sample by sample;
 ``benchmarks/deformable_conv.py`` has what this gains. On a GPU torchvision's kernels cannot be part of a CUDA graph: a
 recording of them trained to numbers that are not finite or out of bounds (torchvision 0.26), as they are launched on
-the default stream, whatever the current one is.
+the default stream, whatever the current one is (its csrc/ops/cuda/deform_conv2d_kernel.cu names none).
 """
 
 from __future__ import annotations
