@@ -6,10 +6,12 @@ TRIALS ?=
 WORKERS ?=
 DEVICE ?= auto
 PORT ?= 8080
+JOBS ?= 2
 PYTHON ?= python3
 
 BIN := .venv/bin
 SMNAS := $(BIN)/smnas
+PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS)) --device $(DEVICE)
 
 .DEFAULT_GOAL := help
@@ -17,6 +19,7 @@ OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(TRIALS),--trials $(TRIALS)) $(if
 
 help:  ## show this help
 	@echo "make TARGET [STUDY=$(STUDY)] [DATA=folder] [TRIALS=n] [WORKERS=n] [DEVICE=auto|cpu|cuda]"
+	@echo "make test|test-slow|check [JOBS=$(JOBS)]"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 structural: .venv/ready  ## search the structures of STUDY; the same command goes on after anything
@@ -35,10 +38,10 @@ dashboard: .venv/ready  ## browse STUDY on http://127.0.0.1:PORT, also while a s
 	$(SMNAS) dashboard "$(STUDY)" --port $(PORT)
 
 test: .venv/ready-dev  ## run the tests that take seconds
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 test-slow: .venv/ready-dev  ## run the tests that train detectors
-	$(BIN)/python -m pytest -q -m slow
+	$(PYTEST) -m slow
 
 check: .venv/ready-dev  ## run what CI runs first: lint, format, types, import contracts and tests
 	$(BIN)/ruff check .

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,17 @@ if os.environ.get("CI"):
 
 # So small a detector gains nothing from a second thread, and waits for it where other processes are busy.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_folder() -> Iterator[None]:
+    """Tests in processes side by side do not pause for one another's latencies; the lock for that lies there."""
+    with tempfile.TemporaryDirectory(prefix="t-") as folder, pytest.MonkeyPatch.context() as patch:
+        Path(folder).chmod(0o1777)  # as root's tests start a server as another user
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", None)
+        yield
+
 
 TINY_STUDY = """
 [data]

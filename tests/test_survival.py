@@ -22,7 +22,7 @@ from smnas_optuna.search.record import ELSEWHERE, KILLED_TWICE, STRUCTURAL
 from .commands import PATIENCE, processes_of, records, searching, smnas, wait_for_trial
 
 pytestmark = pytest.mark.slow
-KILLS = int(os.environ.get("SMNAS_KILLS", "30"))
+KILLS = int(os.environ.get("SMNAS_KILLS", "9"))
 
 
 Finished = dict[tuple[str, int], tuple[str, str | None, float | None, float | None]]

@@ -202,7 +202,11 @@ def _workers(crews: Sequence[tuple[Study, Crew]], *, fix: bool) -> Iterator[Find
         f"and {len(locks)} locks of workers that are gone"
     )
     if not fix:
-        yield Finding(level="warning", what=what, fix="the next search looks after trials and claims; locks as well: smnas doctor --fix")
+        yield Finding(
+            level="warning",
+            what=what,
+            fix="the next search looks after trials and claims; locks as well: smnas doctor --fix",
+        )
         return
     notes: list[str] = []
     for study, crew in crews:
