@@ -15,8 +15,6 @@ from smnas_optuna.models import Detector
 from .tiny_detectors import build, kinds, make_batch
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="test_cuda.py and test_cuda_graphs.py say it better")
-
-
 CUDA = torch.device("cuda")
 
 
