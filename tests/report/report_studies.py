@@ -31,7 +31,7 @@ def add_trial(
 
 
 def fill(study: Study) -> Study:
-    """Trials 0 to 7: three of the front (0, 2 and 3), one dominated, and one each cached, pruned, failed, running."""
+    """Trials 0 to 8: the front (0, 2, 3), one dominated, one each cached, pruned, failed, interrupted and running."""
     done, metrics = TrialState.COMPLETE, {"ap": 0.2, "ap50": 0.4125, "ap75": 0.1, "ap_small": None, "ar1": float("nan")}
     study.set_user_attr("fingerprint", {"data": "0f", "device": DEVICE})
     study.set_user_attr("versions", {"torch": "2.14.0"})
@@ -54,6 +54,7 @@ def fill(study: Study) -> Study:
     add_trial(study, (140.0, 0.5), done, arch=STRONG, generation=1, num_params=41_000_000)
     add_trial(study, (3.5, 0.0625), done, arch=FAST, cached_from=2)
     add_trial(study, None, TrialState.PRUNED, arch=FAST, reason="over budget")
+    add_trial(study, None, TrialState.FAIL, arch=POOR, reason="DivergenceError: the loss is not finite")
     add_trial(study, None, TrialState.FAIL, arch=POOR, reason="interrupted")
     add_trial(study, None, TrialState.RUNNING, arch=POOR)
     return study

@@ -62,11 +62,11 @@ def test_a_new_trial_of_the_source_appears_soon(tmp_path: Path, study: Study) ->
     with served(tmp_path, []) as url:
         (summary,) = ask(url)["study_summaries"]
         assert summary["study_name"] == "structural"
-        assert len(ask(f"{url}/{summary['study_id']}?after=0")["trials"]) == 8
+        assert len(ask(f"{url}/{summary['study_id']}?after=0")["trials"]) == 9
 
         add_trial(study, (1.0, 0.9), TrialState.COMPLETE, arch=FAST)
         start = time.monotonic()
-        wait_for(9, lambda: len(ask(f"{url}/{summary['study_id']}?after=0")["trials"]))
+        wait_for(10, lambda: len(ask(f"{url}/{summary['study_id']}?after=0")["trials"]))
 
     assert time.monotonic() - start < 1.9  # not the 2 s and more that the dashboard itself keeps trials in memory
 
@@ -77,10 +77,10 @@ def test_a_deleted_study_comes_back_and_the_source_never_knew(tmp_path: Path, st
         ask(f"{url}/{ask(url)['study_summaries'][0]['study_id']}", "DELETE")
         assert ask(url)["study_summaries"] == []
         wait_for(1, lambda: len(ask(url)["study_summaries"]))
-        assert len(ask(f"{url}/1?after=0")["trials"]) == 8
+        assert len(ask(f"{url}/1?after=0")["trials"]) == 9
 
     assert (tmp_path / "study.db").read_bytes() == before
-    assert len(optuna.load_study(study_name="structural", storage=f"sqlite:///{tmp_path}/study.db").trials) == 8
+    assert len(optuna.load_study(study_name="structural", storage=f"sqlite:///{tmp_path}/study.db").trials) == 9
 
 
 def test_a_source_that_cannot_be_read_for_a_while_is_told_once(tmp_path: Path, study: Study) -> None:

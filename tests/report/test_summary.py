@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from smnas_optuna.report.summary import stage_of, summarize
-from smnas_optuna.search.record import TrialRecord
+from smnas_optuna.report.summary import COUNTED, stage_of, summarize
+from smnas_optuna.search.record import ELSEWHERE, TrialRecord
 
 from .report_studies import (
     DEEP,
@@ -32,15 +32,22 @@ def test_the_front_is_in_the_order_of_latency_and_leaves_out_dominated_and_cache
     summary = summarize(full_study())
 
     assert [record.number for record in summary.front] == [2, 0, 3]
-    assert [record.number for record in summary.records] == list(range(8))
+    assert [record.number for record in summary.records] == list(range(9))
     assert (summary.study, summary.device, summary.versions) == ("structural", DEVICE, {"torch": "2.14.0"})
 
 
 def test_every_trial_is_counted_once() -> None:
     summary = summarize(full_study())
 
-    assert summary.counts == {"complete": 4, "pruned": 1, "failed": 1, "cached": 1, "running": 1}
+    assert summary.counts == {**dict.fromkeys(COUNTED, 1), "complete": 4}
     assert sum(summary.counts.values()) == len(summary.records)
+
+
+def test_what_another_worker_trains_is_no_pruned_architecture() -> None:
+    study = full_study()
+    add_trial(study, None, TrialState.PRUNED, arch=POOR, reason=ELSEWHERE)
+
+    assert summarize(study).counts == summarize(full_study()).counts
 
 
 def test_a_study_without_trials_and_attributes_is_no_error() -> None:
@@ -59,13 +66,13 @@ def test_two_stages_have_a_front_each_and_one_together() -> None:
     }
     assert [record.arch for record in summary.front] == [FAST, SLIM, STRONG, DEEP]
     assert [stage_of(record) for record in summary.front] == ["structural", "modular", "structural", "modular"]
-    assert [(record.study, record.number) for record in summary.records[7:]] == [
-        ("structural", 7),
+    assert [(record.study, record.number) for record in summary.records[8:]] == [
+        ("structural", 8),
         (f"modular/{MIDDLE}", 0),
         (f"modular/{MIDDLE}", 1),
         (f"modular/{STRONG}", 0),
     ]
-    assert summary.counts == {"complete": 6, "pruned": 1, "failed": 2, "cached": 1, "running": 1}
+    assert summary.counts == {**dict.fromkeys(COUNTED, 1), "complete": 6, "interrupted": 2}
     assert (summary.study, summary.device, summary.versions) == (
         "structural and modular",
         DEVICE,

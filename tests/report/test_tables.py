@@ -10,7 +10,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 from rich.console import Console
 
-from smnas_optuna.report.summary import summarize
+from smnas_optuna.report.summary import COUNTED, summarize
 from smnas_optuna.report.tables import counts_line, front_csv, front_json, hypervolume_line, print_front
 
 from .report_studies import (
@@ -71,7 +71,8 @@ def test_the_table_says_what_the_numbers_are() -> None:
     assert "stage" not in text
     assert text.splitlines()[-2:] == [
         "hypervolume to (154 ms, AP 0): structural 33.1 (3 members); AP in [0, 1]",
-        "structural: 4 trained (3 on the front), 1 answered from an earlier trial, 1 pruned, 1 failed, 1 running",
+        "structural: 4 trained (3 on the front), 1 answered from an earlier trial, 1 pruned, 1 failed, 1 interrupted, "
+        "1 running",
     ]
 
 
@@ -99,8 +100,8 @@ def test_two_stages_end_with_their_hypervolumes_and_what_their_latencies_are_wor
         "hypervolume to (165 ms, AP 0): structural 38.6 (3 members), modular 44.38 (2 members), "
         "both 47.28 (4 members); AP in [0, 1]",
         said,
-        "structural and modular: 6 trained (4 on the front), 1 answered from an earlier trial, 1 pruned, 2 failed, "
-        "1 running",
+        "structural and modular: 6 trained (4 on the front), 1 answered from an earlier trial, 1 pruned, 1 failed, "
+        "2 interrupted, 1 running",
     ]
 
 
@@ -179,7 +180,7 @@ def test_json_is_strict_and_reads_back() -> None:
         *("study", "front", "fronts", "hypervolume", "hypervolume_curve", "timed_together"),
         *("trials", "device", "versions"),
     ]
-    assert values["trials"] == {"complete": 4, "pruned": 1, "failed": 1, "cached": 1, "running": 1}
+    assert values["trials"] == {**dict.fromkeys(COUNTED, 1), "complete": 4}
     assert (values["study"], values["device"], values["versions"]) == ("structural", DEVICE, {"torch": "2.14.0"})
     assert [entry["trial_number"] for entry in values["front"]] == [2, 0, 3]
     assert values["front"][1] == {

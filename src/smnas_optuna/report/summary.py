@@ -11,11 +11,11 @@ from typing import Any
 from optuna.study import Study
 
 from smnas_optuna.search.pareto import hypervolume, pareto_front, points_of, reference_point
-from smnas_optuna.search.record import STRUCTURAL, TrialRecord, read_records, stage_name
+from smnas_optuna.search.record import ELSEWHERE, INTERRUPTED, STRUCTURAL, TrialRecord, read_records, stage_name
 from smnas_optuna.search.request import StageName
 from smnas_optuna.search.study import TIMED_TOGETHER
 
-COUNTED = ("complete", "pruned", "failed", "cached", "running")
+COUNTED = ("complete", "cached", "pruned", "failed", "interrupted", "running")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +31,9 @@ class Summary:
             together has that latency, here and in the fronts.
         reference: (latency in ms, AP) that bounds all hypervolumes.
         hypervolumes: Of each of ``fronts``, and with the key ``all`` that of ``front``; in ms.
-        counts: Trials by what became of them, each trial once: ``complete`` (trained), ``pruned``, ``failed``,
-            ``cached`` (answered from an earlier trial, whatever its state) and ``running``; waiting ones are left out.
+        counts: Trials by what became of them, each trial once: ``complete`` (trained), ``cached`` (answered from an
+            earlier trial, whatever its state), ``pruned``, ``failed``, ``interrupted`` (stopped from outside) and
+            ``running``. Waiting ones, and those that asked for what another worker trains, are left out.
         timed_together: Whether the latencies of all members of the fronts were measured in one run, so that stages
             compare; otherwise they are those of the trials.
         device: What the latencies hold for, as :func:`smnas_optuna.engine.device.describe_device` says; empty if the
@@ -101,7 +102,7 @@ def summarize(*studies: Study) -> Summary:
     front = pareto_front(record for front in fronts.values() for record in front)
     reference = reference_point(points_of(records))
     pooled: list[tuple[str, list[TrialRecord]]] = [*fronts.items(), ("all", front)]
-    found = Counter("cached" if record.cached_from is not None else record.state for record in records)
+    found = Counter(map(_what_became_of, records))
     attrs = studies[0].user_attrs
     return Summary(
         study=" and ".join(dict.fromkeys(_stage_named(stage_name(study)) for study in studies)),
@@ -115,6 +116,13 @@ def summarize(*studies: Study) -> Summary:
         device=attrs.get("fingerprint", {}).get("device", {}),
         versions=attrs.get("versions", {}),
     )
+
+
+def _what_became_of(record: TrialRecord) -> str:
+    """One of ``COUNTED``, or something else that is not counted."""
+    if record.cached_from is not None:
+        return "cached"
+    return record.reason if record.reason in (INTERRUPTED, ELSEWHERE) else record.state
 
 
 def _fronts(records: Iterable[TrialRecord], stages: Sequence[StageName]) -> dict[StageName, list[TrialRecord]]:

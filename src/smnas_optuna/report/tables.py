@@ -119,13 +119,12 @@ def timing_line(summary: Summary) -> str:
 
 
 def counts_line(summary: Summary) -> str:
-    """The trials counted, in one line for people."""
-    counts = summary.counts
-    return (
-        f"{summary.study}: {counts['complete']} trained ({len(summary.front)} on the front), "
-        f"{counts['cached']} answered from an earlier trial, {counts['pruned']} pruned, {counts['failed']} failed, "
-        f"{counts['running']} running"
-    )
+    """The trials counted, in one line for people; what did not happen is not in it."""
+    counts = dict(summary.counts)
+    trained = f"{counts.pop('complete')} trained ({len(summary.front)} on the front)"
+    names = {"cached": "answered from an earlier trial"}
+    others = (f"{count} {names.get(name, name)}" for name, count in counts.items() if count)
+    return f"{summary.study}: {', '.join([trained, *others])}"
 
 
 def _stages(summary: Summary, record: TrialRecord) -> tuple[str, ...]:
