@@ -51,7 +51,7 @@ def main() -> None:
     bench = load_bench(folder, arguments.data)
     settings = bench.settings
     about = {
-        **fingerprint(settings, bench.splits, bench.device),
+        **fingerprint(bench),
         "space": settings.space.structural.model_dump(mode="json"),
         "versions": library_versions(),
     }

@@ -27,8 +27,11 @@ def smnas(*arguments: str | Path, check: bool = True) -> subprocess.CompletedPro
 
 @contextmanager
 def searching(study_dir: Path, *options: str, stage: str = STRUCTURAL) -> Iterator[subprocess.Popen[str]]:
-    """A search in a process group of its own, all of which is killed when the body is done with it."""
-    command = [*SMNAS, stage, str(study_dir), "--device", "cpu", *options]
+    """A search in a process group of its own, all of which is killed when the body is done with it.
+
+    It has one worker, whose trials come in an order that tests can tell, unless ``options`` say otherwise.
+    """
+    command = [*SMNAS, stage, str(study_dir), "--device", "cpu", "--workers", "1", *options]
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, **pipes, text=True, env=ENVIRONMENT, start_new_session=True) as process:
         try:

@@ -8,6 +8,7 @@ import torch
 
 from smnas_optuna.engine.device import (
     choose_device,
+    cpu_threads,
     describe_device,
     explained_device_faults,
     explained_out_of_memory,
@@ -42,6 +43,21 @@ def test_a_cpu_is_described_by_model_and_threads() -> None:
     assert described["kind"] == "cpu"
     assert described["model"]
     assert described["threads"] == torch.get_num_threads()
+    assert describe_device(torch.device("cpu"), 7)["threads"] == 7
+
+
+def test_threads_are_changed_for_a_while_and_come_back_whatever_happens() -> None:
+    before = torch.get_num_threads()
+
+    @cpu_threads(before + 1)
+    def fail() -> None:
+        raise ValueError(f"with {torch.get_num_threads()}")
+
+    with pytest.raises(ValueError, match=f"with {before + 1}"):
+        fail()
+    assert torch.get_num_threads() == before
+    with cpu_threads(None):
+        assert torch.get_num_threads() == before
 
 
 @pytest.mark.gpu

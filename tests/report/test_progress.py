@@ -155,3 +155,13 @@ def test_time_left() -> None:
     assert left.of_search() == 2 * 26.0
     left.end(3, 3, 26.0, trained=True)
     assert left.of_search() == 0.0
+
+
+def test_time_left_is_shared_by_the_workers_and_no_less_than_that_of_this_ones_trial() -> None:
+    left = TimeLeft(workers=3)
+    left.start(0, 5)
+    left.epoch(epoch(1, seconds=10.0))
+    assert left.of_search() == (10.0 + 4 * 20.0) / 3
+    left.end(3, 5, 20.0, trained=True)
+    left.start(4, 5)
+    assert left.of_search() == 20.0

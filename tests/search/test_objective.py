@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from smnas_optuna.config import load_settings
 from smnas_optuna.data import CachePool
 from smnas_optuna.engine.memory import estimate_training
 from smnas_optuna.errors import ArchError, OutOfMemoryError
+from smnas_optuna.search import bench as bench_module
 from smnas_optuna.search import objective as objective_module
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.ground import load_data
@@ -62,6 +64,23 @@ def test_a_name_that_is_no_architecture_has_no_folder(tmp_path: Path, name: str)
     with pytest.raises(ArchError):
         run_folder(tmp_path, name)
     assert run_folder(tmp_path, SMALL) == tmp_path / "runs" / SMALL
+
+
+def test_a_worker_with_a_share_of_the_cpu_measures_with_all_its_threads(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(bench_module, "measure_alone", lambda *_, **__: seen.append(torch.get_num_threads()))
+    before, detector, spec = torch.get_num_threads(), bench.build(decode(SMALL), 0), decode(SMALL)
+    shared = replace(bench, threads=before + 2)
+
+    shared.measure_gate(spec, lambda: None)
+    shared.measure_latency(detector, spec.input_size, lambda: None)
+    bench.measure_gate(spec, lambda: None)
+
+    assert seen == [before + 2, before + 2, before]
+    assert torch.get_num_threads() == before
+    assert shared.device_description["threads"] == before + 2
 
 
 def test_an_interrupted_training_is_kept_and_the_next_trial_goes_on_with_it(study: optuna.Study, bench: Bench) -> None:

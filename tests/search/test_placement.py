@@ -3,23 +3,50 @@ from __future__ import annotations
 import pytest
 import torch
 
-from smnas_optuna.search.placement import adopt_threads, share_of_cores, usable_cores, visible_gpus, worker_environment
+from smnas_optuna.search import placement as placement_module
+from smnas_optuna.search.placement import (
+    CPU_WORKERS,
+    Placement,
+    adopt_threads,
+    place_workers,
+    usable_cores,
+    visible_gpus,
+)
 
 
 def test_workers_take_turns_with_the_gpus_and_keep_the_rest_of_the_environment() -> None:
     environment = {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "3,5"}
+    placement = Placement(workers=3, gpus=["3", "5"])
 
-    seen = [worker_environment(environment, slot, ["3", "5"]) for slot in range(3)]
+    seen = [placement.environment(environment, slot) for slot in range(3)]
 
     assert [each["CUDA_VISIBLE_DEVICES"] for each in seen] == ["3", "5", "3"]
     assert {each["PATH"] for each in seen} == {"/bin"}
-    assert worker_environment(environment, 1, []) == environment
+    assert placement.threads is None
+    assert Placement(workers=3).environment(environment, 1) == environment
 
 
 def test_several_workers_on_a_cpu_share_its_cores() -> None:
-    assert share_of_cores(1) is None
-    assert share_of_cores(2) == max(1, usable_cores() // 2)
-    assert share_of_cores(10_000) == 1
+    assert Placement(workers=1).threads is None
+    assert Placement(workers=2).threads == max(1, usable_cores() // 2)
+    assert Placement(workers=10_000).threads == 1
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 2), (64, CPU_WORKERS)])
+def test_by_default_there_is_a_worker_for_each_core_up_to_a_few(
+    monkeypatch: pytest.MonkeyPatch, cores: int, workers: int
+) -> None:
+    monkeypatch.setattr(placement_module, "usable_cores", lambda: cores)
+
+    assert place_workers(None, "cpu", {}) == Placement(workers=workers, gpus=[])
+    assert place_workers(7, "cpu", {}) == Placement(workers=7, gpus=[])
+
+
+def test_by_default_there_is_a_worker_for_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement_module, "visible_gpus", lambda _: ["0", "1", "2"])
+
+    assert place_workers(None, "auto", {}) == Placement(workers=3, gpus=["0", "1", "2"])
+    assert place_workers(None, "cpu", {}).gpus == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
@@ -28,21 +55,25 @@ def test_without_a_gpu_none_is_visible() -> None:
 
 
 @pytest.mark.parametrize(
-    ("threads", "environment", "adopted"),
-    [
-        (1, {}, True),
-        (None, {}, False),
-        (1, {"OMP_NUM_THREADS": "7"}, False),
-        (1_000_000, {}, False),
-    ],
-    ids=["a number", "none", "the user's own", "more than cores"],
+    ("share", "measuring", "works", "measures"),
+    [(None, None, 3, 3), (None, 2, 2, 2), (1, None, 1, 3), (1, 2, 1, 2), (1, 1_000_000, 1, 3)],
+    ids=["alone", "the study's", "a share", "a share of a study", "more than cores"],
 )
-def test_the_studys_threads_are_adopted_where_that_can_be(
-    monkeypatch: pytest.MonkeyPatch, threads: int | None, environment: dict[str, str], adopted: bool
+def test_a_worker_works_with_its_share_and_measures_with_the_studys_threads(
+    monkeypatch: pytest.MonkeyPatch, share: int | None, measuring: int | None, works: int, measures: int
 ) -> None:
+    monkeypatch.setattr(placement_module, "usable_cores", lambda: 4)
+    taken: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+
+    assert adopt_threads(share, measuring, {}) == measures
+    assert taken == [works]
+
+
+def test_the_users_own_number_of_threads_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", taken.append)
 
-    adopt_threads(threads, environment)
-
-    assert taken == ([threads] if adopted else [])
+    assert adopt_threads(1, 2, {"OMP_NUM_THREADS": "7"}) == torch.get_num_threads()
+    assert taken == []

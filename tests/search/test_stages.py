@@ -184,9 +184,10 @@ def test_a_plan_changes_nothing(folder: Path) -> None:
     listener = Notes()
 
     request = Request(study_dir=folder, stage="modular", trials=3, device="cpu")
-    plan_search(request, listener=listener, stop=StopRequest())
+    plan_search(request, listener=listener, stop=StopRequest(), workers=2)
 
     text = "\n".join(listener.notes)
+    assert "for all that are left (3), shared by 2 workers, if they are like these" in text
     assert "budget: 3 of them trained from scratch, 2 epochs each; 0 are trained already" in text
     assert "architectures around 32x32.resnet18-w4" in text
     assert "5 to 9 blocks of base channels 4, 8 at 32x32" in text

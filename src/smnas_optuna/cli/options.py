@@ -70,7 +70,8 @@ Trials = Annotated[
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Where to train and measure.")]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Processes that search. [default: one a visible GPU, one on a CPU]")
+    int | None,
+    typer.Option(min=1, help="Processes that train. [default: one a visible GPU, or one a core of the CPU, up to 4]"),
 ]
 Parents = Annotated[
     int | None,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from smnas_optuna.search.interrupt import StopRequest
+    from smnas_optuna.search.placement import Placement
     from smnas_optuna.search.request import Request, StageName
 
 
@@ -81,7 +82,7 @@ def worker(
     slot: Annotated[int | None, typer.Option(hidden=True, help="Number of a supervised worker.")] = None,
     lead: Annotated[bool, typer.Option("--lead", hidden=True, help="Make the study if there is none.")] = False,
     threads: Annotated[int | None, typer.Option(hidden=True, help="Its share of the cores.")] = None,
-    lines: Annotated[bool, typer.Option("--lines", hidden=True, help="Others write to this terminal, too.")] = False,
+    of: Annotated[int, typer.Option("--of", hidden=True, help="Workers that write to this terminal.")] = 1,
 ) -> None:
     """Join a search that is running, from this machine or another one that shares the study folder."""
     from smnas_optuna.errors import DeviceFault
@@ -90,18 +91,19 @@ def worker(
     from smnas_optuna.search.stages import run_search
     from smnas_optuna.search.supervisor import RESTART, end_with_supervisor, say_ready
 
-    console, stop, supervised = make_console(interactive=not lines), StopRequest(), slot is not None
+    console, stop, supervised = make_console(interactive=of == 1), StopRequest(), slot is not None
     request = _request(stage.value, study_dir, data, trials, device, no_pruning, force, parents, parent)
     with stop.listening(supervised=supervised):
         if supervised:
             end_with_supervisor(stop)
         try:
-            with ConsoleListener(console) as listener:
+            with ConsoleListener(console, workers=of) as listener:
                 outcome = run_search(
                     request,
                     listener=listener,
                     stop=stop,
                     worker=os.getpid() if slot is None else slot,
+                    workers=of,
                     lead=lead,
                     threads=threads,
                     on_ready=say_ready if supervised else lambda: None,
@@ -150,23 +152,30 @@ def _search(request: Request, workers: int | None, *, storage: str | None = None
     """Search a stage, show its front, and exit as the search ended."""
     from smnas_optuna.config import load_settings
     from smnas_optuna.search.interrupt import Interrupted, StopRequest
-    from smnas_optuna.search.launch import launches, progress
+    from smnas_optuna.search.launch import launcher, progress
+    from smnas_optuna.search.placement import place_workers
     from smnas_optuna.search.storage import explained_disk_errors, use_storage
     from smnas_optuna.search.supervisor import Supervisor, supervising
 
     console, stop, study_dir = make_console(), StopRequest(), request.study_dir
     with stop.listening():
         try:
+            placement = place_workers(workers, request.device, os.environ)
             if dry_run:
-                _plan(request, console, stop)
+                _plan(request, placement, console, stop)
                 return
             load_settings(study_dir)  # a typo needs no worker to be found
             with explained_disk_errors(study_dir), supervising(study_dir):
                 if storage is not None:
                     use_storage(study_dir, storage)
-                launch, count = launches(request, workers)
                 say = partial(console.print, soft_wrap=True, highlight=False)
-                status = Supervisor(launch, count, progress=partial(progress, study_dir), note=say, stop=stop).run()
+                status = Supervisor(
+                    launcher(request, placement),
+                    placement.workers,
+                    progress=partial(progress, study_dir),
+                    note=say,
+                    stop=stop,
+                ).run()
                 if status == 0 and request.stage == "modular":
                     _time_fronts(request, console, stop)
         except Interrupted as interrupted:
@@ -178,10 +187,10 @@ def _search(request: Request, workers: int | None, *, storage: str | None = None
         raise typer.Exit(1)
 
 
-def _plan(request: Request, console: Console, stop: StopRequest) -> None:
+def _plan(request: Request, placement: Placement, console: Console, stop: StopRequest) -> None:
     from smnas_optuna.search.stages import plan_search
 
-    run_shown(plan_search, request, console, stop)
+    run_shown(partial(plan_search, workers=placement.workers, threads=placement.threads), request, console, stop)
 
 
 def _time_fronts(request: Request, console: Console, stop: StopRequest) -> None:

@@ -33,12 +33,26 @@ def choose_device(choice: DeviceChoice) -> torch.device:
     return torch.device(choice)
 
 
-def describe_device(device: torch.device) -> dict[str, str | int]:
-    """What latencies depend on: kind, model, and memory of a GPU or threads of a CPU."""
+def describe_device(device: torch.device, threads: int | None = None) -> dict[str, str | int]:
+    """What latencies depend on: kind, model, and memory of a GPU or threads of a CPU, torch's own if none are given."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return {"kind": "cuda", "model": properties.name, "memory_mib": properties.total_memory // 2**20}
-    return {"kind": "cpu", "model": _cpu_model(), "threads": torch.get_num_threads()}
+    return {"kind": "cpu", "model": _cpu_model(), "threads": threads or torch.get_num_threads()}
+
+
+@contextmanager
+def cpu_threads(threads: int | None) -> Iterator[None]:
+    """Let torch use so many threads of the CPU while the body runs; None leaves what there are."""
+    before = torch.get_num_threads()
+    if threads is None or threads == before:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def library_versions() -> dict[str, str]:

@@ -26,11 +26,12 @@ class ConsoleListener(Listener):
         console: Where it is shown.
         each: What a trial is called.
         all: What all of them are called.
+        workers: That share the search with this one, itself included.
     """
 
-    def __init__(self, console: Console, *, each: str = "trial", all: str = "search") -> None:
+    def __init__(self, console: Console, *, each: str = "trial", all: str = "search", workers: int = 1) -> None:
         self._console, self._each, self._all = console, each, all
-        self._estimate = TimeLeft()
+        self._estimate = TimeLeft(workers)
         self._bars = _Bars(console, each, all) if console.is_interactive else None
         self._number = 0
 
@@ -97,9 +98,13 @@ class TimeLeft:
     """Estimates the time left from the mean of what has been seen in this run; None before there is anything to go by.
 
     Trials that were not trained to the end say nothing about how long one takes, and are left out.
+
+    Args:
+        workers: That share what is left, each with a trial of its own at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 1) -> None:
+        self._workers = workers
         self._trials: list[float] = []
         self._rests: list[float] = []  # seconds of a trained trial outside its epochs
         self._epochs: list[float] = []
@@ -140,7 +145,7 @@ class TimeLeft:
         if whole is None:
             return None if self._later or self._running else 0.0
         this = (self.of_trial() or 0.0) if self._running else 0.0
-        return this + self._later * whole
+        return max(this, (this + self._later * whole) / self._workers)
 
 
 class _Bars:

@@ -15,7 +15,7 @@ from smnas_optuna.arch import DetectorSpec, InputSize, decode
 from smnas_optuna.batch import Batch
 from smnas_optuna.config import LatencySettings, StudySettings
 from smnas_optuna.data import CachePool, CocoDataset, DetectionLoader, Splits
-from smnas_optuna.engine.device import synchronize
+from smnas_optuna.engine.device import cpu_threads, describe_device, synchronize
 from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
 from smnas_optuna.engine.gpu_watch import GpuWatch
 from smnas_optuna.engine.graphs import GraphDetector, Runtime, choose_runtime
@@ -40,6 +40,7 @@ class Bench:
         device: Where all of it happens.
         quiet: What else computes on this machine, which pauses while a latency is measured.
         watch: On the GPU, if the device is one; sees what does not pause.
+        threads: Of a CPU while a latency is measured, as the other workers pause; torch's own number by default.
     """
 
     study_dir: Path
@@ -49,6 +50,7 @@ class Bench:
     device: torch.device
     quiet: Quiet = field(default_factory=Quiet)
     watch: GpuWatch = field(default_factory=GpuWatch)
+    threads: int | None = None
 
     def build(self, spec: DetectorSpec, seed: int, *, score_threshold: float | None = None) -> Detector:
         """A new detector on the device; torch's global random numbers, here and in training, follow from ``seed``.
@@ -126,7 +128,13 @@ class Bench:
         self, detector: Detector, size: InputSize, settings: LatencySettings, on_step: Callable[[], None]
     ) -> LatencyStats:
         shipped, images = as_shipped(detector, self.runtime), self.timed_images(size)
-        return measure_alone(self.quiet, self.watch, shipped, images, self.reference, settings, on_step=on_step)
+        with cpu_threads(self.threads):
+            return measure_alone(self.quiet, self.watch, shipped, images, self.reference, settings, on_step=on_step)
+
+    @property
+    def device_description(self) -> dict[str, str | int]:
+        """What latencies depend on; see :func:`smnas_optuna.engine.device.describe_device`."""
+        return describe_device(self.device, self.threads)
 
     @property
     def runtime(self) -> Runtime:

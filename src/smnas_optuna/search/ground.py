@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
 from optuna.study import Study
 
 from smnas_optuna.config import StudySettings, load_settings
 from smnas_optuna.data import CachePool, Splits, load_splits
 from smnas_optuna.data.shapes import make_shapes
-from smnas_optuna.engine.device import choose_device, describe_device, library_versions
+from smnas_optuna.engine.device import choose_device, library_versions
 from smnas_optuna.engine.gpu_watch import watch_gpu
 from smnas_optuna.errors import DataError
 from smnas_optuna.search.bench import Bench
@@ -82,26 +81,28 @@ def prepare(request: Request, threads: int | None, listener: Listener, stop: Sto
     """
     study_dir = request.study_dir
     settings = load_settings(study_dir)
-    chosen = choose_device(request.device)
+    chosen, measuring = choose_device(request.device), None
     if chosen.type == "cpu":
         study = find_study(study_dir, STRUCTURAL)
         stored = {} if study is None else study.user_attrs.get(FINGERPRINT, {}).get("device", {})
-        adopt_threads(stored.get("threads", threads), os.environ)
+        measuring = adopt_threads(threads, stored.get("threads"), os.environ)
     step = step_of("load", listener, stop)
     root, splits = load_data(study_dir, request.data_dir, settings, step)
     caches = CachePool(study_dir / "cache", listener.note, on_progress=step)
     search, quiet = settings.search, Quiet()
+    bench = Bench(
+        study_dir=study_dir,
+        settings=settings,
+        splits=splits,
+        caches=caches,
+        device=chosen,
+        quiet=quiet,
+        watch=watch_gpu(chosen, takes_part=quiet.takes_part, note=listener.note),
+        threads=measuring,
+    )
     return Ground(
-        bench=Bench(
-            study_dir=study_dir,
-            settings=settings,
-            splits=splits,
-            caches=caches,
-            device=chosen,
-            quiet=quiet,
-            watch=watch_gpu(chosen, takes_part=quiet.takes_part, note=listener.note),
-        ),
-        depends_on=fingerprint(settings, splits, chosen),
+        bench=bench,
+        depends_on=fingerprint(bench),
         data_root=root,
         limits=Limits(
             max_seconds=search.max_seconds_per_trial,
@@ -187,8 +188,9 @@ def load_data(
     return root, load_splits(root, settings.data, index_file=study_dir / "cache" / "images.json", on_progress=step)
 
 
-def fingerprint(settings: StudySettings, splits: Splits, device: torch.device) -> dict[str, Any]:
+def fingerprint(bench: Bench) -> dict[str, Any]:
     """What a study's numbers depend on beside its space, as JSON values: they do not compare where one differs."""
+    settings, splits = bench.settings, bench.splits
     recipe = {
         "train": settings.train.model_dump(mode="json"),
         "detector": settings.detector.model_dump(mode="json"),
@@ -200,7 +202,7 @@ def fingerprint(settings: StudySettings, splits: Splits, device: torch.device) -
     return {
         "data": data,
         "recipe": recipe,
-        "device": describe_device(device),
+        "device": bench.device_description,
     }
 
 

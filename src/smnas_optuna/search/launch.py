@@ -7,29 +7,24 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from smnas_optuna.search.placement import share_of_cores, visible_gpus, worker_environment
+from smnas_optuna.search.placement import Placement
 from smnas_optuna.search.record import read_records
 from smnas_optuna.search.request import Request
 from smnas_optuna.search.study import all_studies
 from smnas_optuna.search.supervisor import Launch
 
 
-def launches(request: Request, workers: int | None) -> tuple[Callable[[int, bool], Launch], int]:
-    """How each worker is started, by its number and whether it leads, and how many there are."""
-    gpus = [] if request.device == "cpu" else visible_gpus(os.environ)
-    count = workers or max(1, len(gpus))
-    options = [*worker_options(request), *(["--lines"] if count > 1 else [])]
-    threads = None if gpus else share_of_cores(count)
-    options += ["--threads", str(threads)] if threads is not None else []
+def launcher(request: Request, placement: Placement) -> Callable[[int, bool], Launch]:
+    """How each worker is started, by its number and whether it leads."""
+    options = [*worker_options(request), "--of", str(placement.workers)]
+    options += ["--threads", str(placement.threads)] if placement.threads is not None else []
 
     def launch(slot: int, lead: bool) -> Launch:
         command = [sys.executable, "-m", "smnas_optuna.cli", "worker", str(request.study_dir), *options]
-        command += ["--slot", str(slot)]
-        return Launch(
-            command=[*command, "--lead"] if lead else command, environment=worker_environment(os.environ, slot, gpus)
-        )
+        command += ["--slot", str(slot), *(["--lead"] if lead else [])]
+        return Launch(command=command, environment=placement.environment(os.environ, slot))
 
-    return launch, count
+    return launch
 
 
 def worker_options(request: Request) -> list[str]:

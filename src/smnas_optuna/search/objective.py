@@ -18,7 +18,6 @@ from smnas_optuna.data import free_memory
 from smnas_optuna.engine.checkpoint import remove_checkpoint, remove_weights, resume, save_checkpoint, save_weights
 from smnas_optuna.engine.complexity import count_complexity
 from smnas_optuna.engine.device import (
-    describe_device,
     explained_device_faults,
     explained_out_of_memory,
     library_versions,
@@ -261,7 +260,7 @@ class Objective:
             "category_ids": list(val.category_ids),
             "constants": dataclasses.asdict(constants),
             "latency_ms": latency_ms,
-            "device": describe_device(self.bench.device),
+            "device": self.bench.device_description,
             "versions": library_versions(),
             **results,
         }
@@ -314,7 +313,7 @@ class _Run:
         self.trial = trial
         self._seconds: dict[str, float] = {}
         self._tell = note
-        device = describe_device(bench.device)
+        device = bench.device_description
         self.key = {
             "arch": self.arch,
             "seed": self.seed,

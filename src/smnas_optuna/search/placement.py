@@ -5,9 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from smnas_optuna.engine.device import DeviceChoice
+
+CPU_WORKERS = 4
+"""Workers on a CPU by default, at most: one for each core trains small detectors faster, but each takes memory."""
 THREADS = "OMP_NUM_THREADS"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
@@ -25,14 +32,32 @@ def visible_gpus(environment: Mapping[str, str]) -> list[str]:
     return named[:count] if named else [str(number) for number in range(count)]
 
 
-def worker_environment(environment: Mapping[str, str], slot: int, gpus: list[str]) -> dict[str, str]:
-    """The environment of the worker number ``slot``: it sees one of ``gpus``, if there are any; they take turns."""
-    return {**environment, VISIBLE: gpus[slot % len(gpus)]} if gpus else dict(environment)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """Workers that start together on this machine.
+
+    Attributes:
+        workers: How many.
+        gpus: That they take turns with, as ``CUDA_VISIBLE_DEVICES`` names them; none: they share the CPU.
+    """
+
+    workers: int
+    gpus: Sequence[str] = ()
+
+    @property
+    def threads(self) -> int | None:
+        """Of the CPU, for each of several workers that share it; None: torch's default."""
+        return None if self.gpus or self.workers == 1 else max(1, usable_cores() // self.workers)
+
+    def environment(self, environment: Mapping[str, str], slot: int) -> dict[str, str]:
+        """That of the worker number ``slot``: it sees one GPU, if there are any."""
+        return {**environment, VISIBLE: self.gpus[slot % len(self.gpus)]} if self.gpus else dict(environment)
 
 
-def share_of_cores(workers: int) -> int | None:
-    """Threads for each of several workers on this machine's CPU; None for a single one, which takes torch's default."""
-    return None if workers == 1 else max(1, usable_cores() // workers)
+def place_workers(workers: int | None, device: DeviceChoice, environment: Mapping[str, str]) -> Placement:
+    """So many workers, or one for each visible GPU, or one for each core of the CPU up to ``CPU_WORKERS``."""
+    gpus = [] if device == "cpu" else visible_gpus(environment)
+    return Placement(workers=workers or len(gpus) or min(usable_cores(), CPU_WORKERS), gpus=gpus)
 
 
 def usable_cores() -> int:
@@ -40,14 +65,20 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def adopt_threads(threads: int | None, environment: Mapping[str, str]) -> None:
-    """Use as many threads as the study did so far, on which its numbers depend, or as this worker's share is.
+def adopt_threads(share: int | None, measuring: int | None, environment: Mapping[str, str]) -> int:
+    """Let torch use this worker's threads of the CPU; return those to measure latencies with, while the others pause.
 
     Args:
-        threads: How many; None leaves torch's default. More than there are cores are not taken.
-        environment: If it names a number of threads, that stays.
+        share: Threads to work with; None for as many as to measure with.
+        measuring: Threads that the study has measured with so far, on which its numbers depend; None for torch's
+            default, as are more than there are cores.
+        environment: If it names a number of threads, that stays, for both.
     """
     import torch
 
-    if threads is not None and THREADS not in environment and threads <= usable_cores():
-        torch.set_num_threads(threads)
+    if THREADS in environment:
+        return torch.get_num_threads()
+    if measuring is None or measuring > usable_cores():
+        measuring = torch.get_num_threads()
+    torch.set_num_threads(share or measuring)
+    return measuring

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -14,7 +15,7 @@ from smnas_optuna.arch import DetectorSpec, encode
 from smnas_optuna.arch.codec import parse_input_size
 from smnas_optuna.data import free_memory
 from smnas_optuna.data.cache import cache_bytes
-from smnas_optuna.engine.device import describe_device, explained_out_of_memory, synchronize
+from smnas_optuna.engine.device import explained_out_of_memory, synchronize
 from smnas_optuna.engine.train import build_optimizer, train_step
 from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.search.bench import Bench
@@ -74,6 +75,7 @@ def describe_run(
     *,
     budget: int,
     trained: int,
+    workers: int,
     check: Callable[[], None],
 ) -> list[str]:
     """What will be trained, on which data and device, and what it is likely to take; a line a fact.
@@ -84,6 +86,7 @@ def describe_run(
         spaces: What is searched in each study of the stage.
         budget: Unique architectures to train in all.
         trained: Of these, trained already.
+        workers: That share the work.
         check: Called between the timed steps; may raise to stop.
     """
     settings, splits = bench.settings, bench.splits
@@ -92,7 +95,7 @@ def describe_run(
         f"data: {len(splits.train.images)} training and {len(splits.val.images)} validation images, "
         f"{splits.train.num_classes} classes",
         *(f"data: {note}" for split in (splits.train, splits.val) for note in split.notes),
-        f"device: {', '.join(f'{key} {value}' for key, value in describe_device(bench.device).items())}",
+        f"device: {', '.join(f'{key} {value}' for key, value in bench.device_description.items())}",
         *(f"space: {space.size:,} architectures {space.in_words()}" for space in spaces),
         f"budget: {budget} of them trained from scratch, {settings.train.epochs} epochs each; "
         f"{trained} are trained already",
@@ -101,10 +104,10 @@ def describe_run(
         return lines
     probes = [probe(bench, spec, check) for spec in probed]
     sizes = dict.fromkeys(str(size) for space in spaces for size in space.choices["input_size"])
-    return [*lines, *_time_lines(probes, left), *_memory_lines(bench, probes, list(sizes), left)]
+    return [*lines, *_time_lines(probes, left, workers), *_memory_lines(bench, probes, list(sizes), left)]
 
 
-def _time_lines(probes: Sequence[Probe], left: int) -> list[str]:
+def _time_lines(probes: Sequence[Probe], left: int, workers: int) -> list[str]:
     lines = [
         f"time: {p.arch} does not fit into memory"
         if p.seconds is None
@@ -113,9 +116,11 @@ def _time_lines(probes: Sequence[Probe], left: int) -> list[str]:
     ]
     seconds = [p.seconds for p in probes if p.seconds is not None]
     if seconds:
-        low, high = format_seconds(min(seconds) * left), format_seconds(max(seconds) * left)
+        rounds = math.ceil(left / workers)
+        low, high = format_seconds(min(seconds) * rounds), format_seconds(max(seconds) * rounds)
         span = low if low == high else f"{low} to {high}"
-        lines.append(f"time: about {span} for all that are left ({left}), if they are like these")
+        shared = f", shared by {workers} workers" if workers > 1 else ""
+        lines.append(f"time: about {span} for all that are left ({left}){shared}, if they are like these")
     return lines
 
 

@@ -78,18 +78,20 @@ class _Plan:
         return [*self.baselines, *self.first[:1]]
 
 
-def plan_search(request: Request, *, listener: Listener, stop: StopRequest) -> None:
-    """Tell ``listener`` what a search would do and need, and change nothing in the study.
+def plan_search(
+    request: Request, *, listener: Listener, stop: StopRequest, workers: int = 1, threads: int | None = None
+) -> None:
+    """Tell ``listener`` what a search would do and need, and change nothing in the study; see :func:`run_search`.
 
     Raises:
         SmnasError: If the settings, the data, the study or the device cannot be used.
         Interrupted: If asked to stop.
     """
     with explained_disk_errors(request.study_dir):
-        ground = prepare(request, None, listener, stop)
+        ground = prepare(request, threads, listener, stop)
         plans = _plans(ground, request)
         _check(ground, plans)
-        _describe(ground, plans, request.trials or _default_budget(ground.settings, request))
+        _describe(ground, plans, request.trials or _default_budget(ground.settings, request), workers)
 
 
 def run_search(
@@ -98,6 +100,7 @@ def run_search(
     listener: Listener,
     stop: StopRequest,
     worker: int = 0,
+    workers: int = 1,
     lead: bool = True,
     threads: int | None = None,
     on_ready: Callable[[], None] = lambda: None,
@@ -109,8 +112,9 @@ def run_search(
         listener: Told what happens.
         stop: Asked at every step.
         worker: Number of this worker among those that start together, from 0.
+        workers: That start together.
         lead: Whether it makes the studies if there are none, and tells what will be done.
-        threads: Of a CPU; see :func:`smnas_optuna.search.placement.adopt_threads`.
+        threads: Of a CPU, to work with; see :func:`smnas_optuna.search.placement.adopt_threads`.
         on_ready: Called once the studies are there and fit ``request``: other workers may start.
 
     Raises:
@@ -127,7 +131,7 @@ def run_search(
         forced = _check(ground, plans)
         budget = request.trials or _default_budget(ground.settings, request)
         if lead:
-            _describe(ground, plans, budget)
+            _describe(ground, plans, budget, workers)
             studies = [_begin(ground, plan) for plan in plans]
             studies_of(study_dir, request.stage)[0].set_user_attr(BUDGET, budget)
             remember_data(ground, load_study(study_dir, STRUCTURAL))
@@ -220,7 +224,7 @@ def _begin(ground: Ground, plan: _Plan) -> Study:
     return study
 
 
-def _describe(ground: Ground, plans: Sequence[_Plan], budget: int) -> None:
+def _describe(ground: Ground, plans: Sequence[_Plan], budget: int, workers: int) -> None:
     found = [study for plan in plans if (study := find_study(ground.study_dir, plan.name)) is not None]
     lines = describe_run(
         ground.bench,
@@ -228,6 +232,7 @@ def _describe(ground: Ground, plans: Sequence[_Plan], budget: int) -> None:
         [plan.space for plan in plans],
         budget=budget,
         trained=num_trained(_records_of(found)),
+        workers=workers,
         check=ground.stop.check,
     )
     for line in lines:
