@@ -32,7 +32,7 @@ front: .venv/ready  ## show the Pareto front of STUDY, also while a search runs
 	$(SMNAS) front "$(STUDY)"
 
 verify: .venv/ready  ## train members of the front again with other seeds, for longer; goes on after anything
-	$(SMNAS) verify "$(STUDY)" $(if $(DATA),--data "$(DATA)") --device $(DEVICE)
+	$(SMNAS) verify "$(STUDY)" $(if $(DATA),--data "$(DATA)") $(if $(WORKERS),--workers $(WORKERS)) --device $(DEVICE)
 
 dashboard: .venv/ready  ## browse STUDY on http://127.0.0.1:PORT, also while a search runs
 	$(SMNAS) dashboard "$(STUDY)" --port $(PORT)

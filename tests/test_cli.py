@@ -59,7 +59,7 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
         ),
         (["doctor"], {"--fix"}),
         (["front"], {"--stage", "--format"}),
-        (["verify"], {"--top", "--seeds", "--epochs", "--data", "--device"}),
+        (["verify"], {"--top", "--seeds", "--epochs", "--data", "--device", "--workers"}),
         (["dashboard"], {"--port"}),
         (["data", "make-shapes"], {"--train-images", "--val-images", "--seed"}),
         (["data", "check"], {"--data"}),

@@ -13,7 +13,7 @@ from smnas_optuna.report.verify_table import (
     verification_csv,
     verification_json,
 )
-from smnas_optuna.search.verify import Verification
+from smnas_optuna.search.verification import Verification
 
 from .report_studies import FAST, MIDDLE, POOR, STRONG
 from .verifications import APS, verification

@@ -8,7 +8,7 @@ from typing import Any
 from smnas_optuna.report.summary import Summary, summarize
 from smnas_optuna.search.seed_runs import SeedRun
 from smnas_optuna.search.verdict import Verified, choose_candidates, judge
-from smnas_optuna.search.verify import Verification
+from smnas_optuna.search.verification import Verification
 
 from .report_studies import DEVICE, FAST, MIDDLE, POOR, STRONG, full_study
 
@@ -68,5 +68,4 @@ def verification(
         epochs=16,
         search_epochs=8,
         about=about,
-        interrupted=None,
     )

@@ -34,7 +34,19 @@ def test_what_is_added_is_there_at_once_for_whoever_reads_next(tmp_path: Path) -
         assert list(Results.load(file, ABOUT).runs.values()) == [RUN, diverged][:count]
     assert list(results.runs) == [(ARCH, 1, 4), (ARCH, 2, 4)]
     assert [run.ap for run in results.runs.values()] == [0.25, None]
-    assert list(tmp_path.iterdir()) == [file]
+    assert [each for each in tmp_path.iterdir() if each.suffix != ".lock"] == [file]
+
+
+def test_what_several_workers_add_is_all_kept(tmp_path: Path) -> None:
+    file, other = tmp_path / "results.json", dataclasses.replace(RUN, number=2)
+    first, second = Results.load(file, ABOUT), Results.load(file, ABOUT)
+
+    first.add(RUN)
+    second.add(other)
+
+    assert first.runs.keys() == {RUN.key}
+    first.refresh()
+    assert list(first.runs.values()) == list(second.runs.values()) == [RUN, other]
 
 
 def test_no_file_is_no_results(tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ from smnas_optuna.search.interrupt import Interrupted, StopRequest
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.pareto import pareto_front
 from smnas_optuna.search.record import TrialRecord, read_records
+from smnas_optuna.search.seed_runs import Results, SeedRun
 from smnas_optuna.search.seeds import derive_seed
 from smnas_optuna.search.study import create_study, load_study
 from smnas_optuna.search.verdict import Candidate
-from smnas_optuna.search.verify import Verification, VerifyRequest, candidates_of, seed_of, verify
+from smnas_optuna.search.verification import Verification, VerifyRequest, candidates_of, collect, verifying
+from smnas_optuna.search.verify import seed_of, train_again
 
 SMALL, LARGE = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina", "32x32.resnet18-w4.fpn-p2-p5-c8.rpn.fc-w16"
 
@@ -66,12 +68,23 @@ def candidates(study_dir: Path, *archs: str) -> list[Candidate]:
     return [each for each in found if not archs or each.arch in archs]
 
 
+def asked(study_dir: Path, *archs: str, seeds: int = 1, epochs: int | None = 1) -> VerifyRequest:
+    wanted = [each.arch for each in candidates(study_dir, *archs)]
+    return VerifyRequest(study_dir=study_dir, archs=wanted, seeds=seeds, epochs=epochs, device="cpu")
+
+
+def report(request: VerifyRequest) -> Verification:
+    found = collect(request, candidates(request.study_dir, *request.archs))
+    assert found is not None
+    return found
+
+
 def run(
     study_dir: Path, *archs: str, seeds: int = 1, epochs: int | None = 1, listener: Hears | None = None
 ) -> Verification:
-    hears = listener or Hears()
-    request = VerifyRequest(study_dir=study_dir, seeds=seeds, epochs=epochs, device="cpu")
-    return verify(request, candidates(study_dir, *archs), listener=hears, stop=hears.stop)
+    hears, request = listener or Hears(), asked(study_dir, *archs, seeds=seeds, epochs=epochs)
+    train_again(request, listener=hears, stop=hears.stop)
+    return report(request)
 
 
 def checkpoints(study_dir: Path) -> Sequence[Path]:
@@ -109,6 +122,46 @@ def test_all_get_their_first_seed_before_any_gets_its_second_and_nothing_is_trai
     assert len({each["seed"] for each in stored["runs"]}) == len(stored["runs"]) == 5
 
 
+class Elsewhere(Hears):
+    """Another worker is at SMALL's first training, until this one has trained something."""
+
+    def __init__(self, study_dir: Path, *, finishes: SeedRun | None) -> None:
+        super().__init__()
+        self._file, self._finishes = study_dir / "verify" / "results.json", finishes
+        self._file.parent.mkdir(exist_ok=True)
+        self._claim = FileLock(self._file.with_name(f"{SMALL}.seed1.epochs1.lock"))
+        self._claim.acquire()
+
+    def trial_ended(self, record: TrialRecord, *, on_front: bool, seconds: float, done: int, budget: int) -> None:
+        super().trial_ended(record, on_front=on_front, seconds=seconds, done=done, budget=budget)
+        if self._claim.is_locked:
+            if self._finishes is not None:
+                Results.load(self._file, json.loads(self._file.read_text())["about"]).add(self._finishes)
+            self._claim.release()
+
+
+def test_what_another_worker_trains_is_left_to_it(searched: Path, tmp_path: Path) -> None:
+    shutil.copytree(searched, tmp_path / "other")
+    (theirs,) = run(tmp_path / "other", SMALL).runs
+    hears = Elsewhere(searched, finishes=theirs)
+
+    verification = run(searched, listener=hears)
+
+    assert hears.started == ["2 large seed 1 of 1"]
+    assert [each.arch for each in verification.runs] == [SMALL, LARGE]
+    assert verification.runs[0] == theirs
+
+
+def test_what_another_worker_did_not_finish_is_trained_after_all(searched: Path) -> None:
+    hears = Elsewhere(searched, finishes=None)
+
+    verification = run(searched, listener=hears)
+
+    assert hears.started == ["2 large seed 1 of 1", "1 small seed 1 of 1"]
+    assert [each.arch for each in verification.runs] == [SMALL, LARGE]
+    assert [file.name for file in (searched / "verify").glob("*.seed*")] == [], "no claim is left"
+
+
 def test_twice_the_studys_epochs_are_trained_by_default(searched: Path) -> None:
     verification = run(searched, SMALL, epochs=None)
 
@@ -127,15 +180,14 @@ def test_what_was_stopped_goes_on_to_the_same_numbers(searched: Path, tmp_path: 
     shutil.copytree(searched, tmp_path / "other")
     whole, stops, goes_on = run(tmp_path / "other", LARGE, epochs=2), Hears(steps=4), Hears()
 
-    stopped = run(searched, LARGE, epochs=2, listener=stops)
+    with pytest.raises(Interrupted):
+        run(searched, LARGE, epochs=2, listener=stops)
 
-    assert isinstance(stopped.interrupted, Interrupted)
-    assert (stopped.runs, stopped.verdict.tau, stopped.verdict.spread) == ([], None, None)
+    assert collect(asked(searched, LARGE, epochs=2), candidates(searched, LARGE)) is None
     assert [path.name for path in checkpoints(searched)] == [f"{LARGE}.seed1.epochs2.safetensors"]
     resumed = run(searched, LARGE, epochs=2, listener=goes_on)
     assert f"{LARGE}: goes on after epoch 1, step 2 of the next" in goes_on.notes
     assert resumed.runs[0].metrics == whole.runs[0].metrics
-    assert resumed.interrupted is None
     assert checkpoints(searched) == []
 
 
@@ -227,10 +279,10 @@ def test_a_study_of_other_data_is_refused_and_latency_settings_do_not_matter(sea
     )
 
 
-def test_a_second_process_is_refused(searched: Path) -> None:
-    (searched / "verify").mkdir()
-    with FileLock(searched / "verify" / "verify.lock"), pytest.raises(StudyError) as caught:
-        run(searched, SMALL)
+def test_a_second_supervisor_is_refused(searched: Path) -> None:
+    request = asked(searched, SMALL)
+    with verifying(request), pytest.raises(StudyError) as caught, verifying(request):
+        pass
 
     assert caught.value.message == f"{searched}: another process verifies this study"
 

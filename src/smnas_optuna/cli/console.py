@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from smnas_optuna.cli.options import STAGE_OF, Format, FrontOf
 
@@ -52,3 +55,24 @@ def run_shown(work: Callable[..., None], request: Request, console: Console, sto
 
     with ConsoleListener(console) as listener:
         work(request, listener=listener, stop=stop)
+
+
+@contextmanager
+def working(console: Console, stop: StopRequest, *, supervised: bool) -> Iterator[None]:
+    """Do the body's work as a worker, and exit as the supervisor understands it if it is stopped, or its GPU fails."""
+    from smnas_optuna.errors import DeviceFault
+    from smnas_optuna.search.interrupt import Interrupted
+    from smnas_optuna.search.supervisor import RESTART, end_with_supervisor
+
+    with stop.listening(supervised=supervised):
+        if supervised:
+            end_with_supervisor(stop)
+        try:
+            yield
+        except Interrupted as interrupted:
+            if not supervised:
+                console.print(f"{interrupted}; the others go on", soft_wrap=True)
+            raise typer.Exit(128 + interrupted.signal_number) from None
+        except DeviceFault as fault:
+            console.print(f"{fault}", soft_wrap=True, highlight=False)
+            raise typer.Exit(RESTART) from None

@@ -1,4 +1,4 @@
-"""The commands that look at what was found, and check that it holds."""
+"""The commands that look at what was found."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from smnas_optuna.cli.console import make_console, print_report
-from smnas_optuna.cli.options import BenchmarkRuntime, DataDir, Device, DeviceOption, Format, FrontOf, StudyDir
+from smnas_optuna.cli.options import BenchmarkRuntime, Device, DeviceOption, Format, FrontOf, StudyDir
 
 
 def front(
@@ -20,49 +20,6 @@ def front(
 ) -> None:
     """Show the Pareto front and write it to STUDY_DIR/report, also while a search runs."""
     print_report(study_dir, make_console(), stage, format)
-
-
-def verify(
-    study_dir: StudyDir,
-    top: Annotated[
-        int, typer.Option("--top", metavar="K", min=1, help="Members of the front: those it would miss most.")
-    ] = 3,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each, none with the search's seed.")] = 3,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Of each training. [default: twice the study's]")] = None,
-    data: DataDir = None,
-    device: DeviceOption = Device.auto,
-) -> None:
-    """Train members of the front and the baselines again, for longer, and say what of the search holds."""
-    from smnas_optuna.report.files import write_verification
-    from smnas_optuna.report.progress import ConsoleListener
-    from smnas_optuna.report.summary import summarize
-    from smnas_optuna.report.verify_table import print_verification
-    from smnas_optuna.search.interrupt import Interrupted, StopRequest
-    from smnas_optuna.search.storage import explained_disk_errors
-    from smnas_optuna.search.study import studies_of
-    from smnas_optuna.search.verify import VerifyRequest, candidates_of
-    from smnas_optuna.search.verify import verify as train_again
-
-    console, stop = make_console(), StopRequest()
-    request = VerifyRequest(study_dir=study_dir, seeds=seeds, epochs=epochs, data_dir=data, device=device.value)
-    try:
-        with stop.listening():
-            with explained_disk_errors(study_dir):
-                summary = summarize(*studies_of(study_dir, None))
-            candidates = candidates_of(study_dir, summary.front, summary.records, summary.reference, top)
-            with ConsoleListener(console, each="training", all="all") as listener:
-                verification = train_again(request, candidates, listener=listener, stop=stop)
-    except Interrupted as interrupted:
-        console.print(f"{interrupted} before the first training", soft_wrap=True)
-        raise typer.Exit(128 + interrupted.signal_number) from None
-    if verification.runs:
-        print_verification(verification, console)
-        for path in write_verification(verification, summary, study_dir / "report"):
-            console.print(f"wrote {path}", soft_wrap=True, highlight=False)
-    if verification.interrupted is not None:
-        told = f"{verification.interrupted}; finished trainings are kept, the same command goes on"
-        console.print(told, soft_wrap=True)
-        raise typer.Exit(128 + verification.interrupted.signal_number)
 
 
 def dashboard(

@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smnas_optuna.cli.console import make_console, print_report, run_shown
+from smnas_optuna.cli.console import make_console, print_report, run_shown, working
 from smnas_optuna.cli.options import (
     DataDir,
     Device,
     DeviceOption,
     DryRun,
     Force,
+    Lead,
     NoPruning,
+    Of,
     ParentArchs,
     Parents,
     SearchedStage,
+    Slot,
     StudyDir,
+    Threads,
     Trials,
     Workers,
 )
@@ -79,42 +83,33 @@ def worker(
     device: DeviceOption = Device.auto,
     no_pruning: NoPruning = False,
     force: Force = False,
-    slot: Annotated[int | None, typer.Option(hidden=True, help="Number of a supervised worker.")] = None,
-    lead: Annotated[bool, typer.Option("--lead", hidden=True, help="Make the study if there is none.")] = False,
-    threads: Annotated[int | None, typer.Option(hidden=True, help="Its share of the cores.")] = None,
-    of: Annotated[int, typer.Option("--of", hidden=True, help="Workers that write to this terminal.")] = 1,
+    slot: Slot = None,
+    of: Of = 1,
+    lead: Lead = False,
+    threads: Threads = None,
 ) -> None:
     """Join a search that is running, from this machine or another one that shares the study folder."""
-    from smnas_optuna.errors import DeviceFault
-    from smnas_optuna.report.progress import ConsoleListener
-    from smnas_optuna.search.interrupt import Interrupted, StopRequest
-    from smnas_optuna.search.stages import run_search
-    from smnas_optuna.search.supervisor import RESTART, end_with_supervisor, say_ready
+    from smnas_optuna.search.interrupt import StopRequest
+    from smnas_optuna.search.quiet import Quiet
+    from smnas_optuna.search.supervisor import say_ready
 
     console, stop, supervised = make_console(interactive=of == 1), StopRequest(), slot is not None
     request = _request(stage.value, study_dir, data, trials, device, no_pruning, force, parents, parent)
-    with stop.listening(supervised=supervised):
-        if supervised:
-            end_with_supervisor(stop)
-        try:
-            with ConsoleListener(console, workers=of) as listener:
-                outcome = run_search(
-                    request,
-                    listener=listener,
-                    stop=stop,
-                    worker=os.getpid() if slot is None else slot,
-                    workers=of,
-                    lead=lead,
-                    threads=threads,
-                    on_ready=say_ready if supervised else lambda: None,
-                )
-        except Interrupted as interrupted:
-            if not supervised:
-                console.print(f"{interrupted}; the others go on", soft_wrap=True)
-            raise typer.Exit(128 + interrupted.signal_number) from None
-        except DeviceFault as fault:
-            console.print(f"{fault}", soft_wrap=True, highlight=False)
-            raise typer.Exit(RESTART) from None
+    with working(console, stop, supervised=supervised):
+        with Quiet().working(stop.check):  # these take seconds of a core: nobody measures meanwhile
+            from smnas_optuna.report.progress import ConsoleListener
+            from smnas_optuna.search.stages import run_search
+        with ConsoleListener(console, workers=of) as listener:
+            outcome = run_search(
+                request,
+                listener=listener,
+                stop=stop,
+                worker=os.getpid() if slot is None else slot,
+                workers=of,
+                lead=lead,
+                threads=threads,
+                on_ready=say_ready if supervised else lambda: None,
+            )
     if not supervised:
         console.print(f"ended: {outcome.reason}", soft_wrap=True, highlight=False)
     if outcome.failed and not supervised:
@@ -152,7 +147,7 @@ def _search(request: Request, workers: int | None, *, storage: str | None = None
     """Search a stage, show its front, and exit as the search ended."""
     from smnas_optuna.config import load_settings
     from smnas_optuna.search.interrupt import Interrupted, StopRequest
-    from smnas_optuna.search.launch import launcher, progress
+    from smnas_optuna.search.launch import launcher, search_command, search_progress
     from smnas_optuna.search.placement import place_workers
     from smnas_optuna.search.storage import explained_disk_errors, use_storage
     from smnas_optuna.search.supervisor import Supervisor, supervising
@@ -170,9 +165,9 @@ def _search(request: Request, workers: int | None, *, storage: str | None = None
                     use_storage(study_dir, storage)
                 say = partial(console.print, soft_wrap=True, highlight=False)
                 status = Supervisor(
-                    launcher(request, placement),
+                    launcher(search_command(request), placement),
                     placement.workers,
-                    progress=partial(progress, study_dir),
+                    progress=partial(search_progress, study_dir),
                     note=say,
                     stop=stop,
                 ).run()

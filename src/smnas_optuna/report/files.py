@@ -13,7 +13,7 @@ from smnas_optuna.report.summary import Summary
 from smnas_optuna.report.tables import front_csv, front_json
 
 if TYPE_CHECKING:
-    from smnas_optuna.search.verify import Verification
+    from smnas_optuna.search.verification import Verification
 
 
 def write_front(summary: Summary, folder: Path) -> list[Path]:

@@ -25,7 +25,7 @@ from smnas_optuna.report.figure import (
 )
 from smnas_optuna.report.summary import Summary, name_device
 from smnas_optuna.search.verdict import Verified
-from smnas_optuna.search.verify import Verification
+from smnas_optuna.search.verification import Verification
 
 KEY_NUMBERS = 31
 """Letters of the numbers in a line of the key, beyond those of the front's."""

@@ -86,10 +86,11 @@ def prepare(request: Request, threads: int | None, listener: Listener, stop: Sto
         study = find_study(study_dir, STRUCTURAL)
         stored = {} if study is None else study.user_attrs.get(FINGERPRINT, {}).get("device", {})
         measuring = adopt_threads(threads, stored.get("threads"), os.environ)
-    step = step_of("load", listener, stop)
-    root, splits = load_data(study_dir, request.data_dir, settings, step)
-    caches = CachePool(study_dir / "cache", listener.note, on_progress=step)
     search, quiet = settings.search, Quiet()
+    step = step_of("load", listener, stop, quiet)
+    with quiet.working(stop.check):
+        root, splits = load_data(study_dir, request.data_dir, settings, step)
+    caches = CachePool(study_dir / "cache", listener.note, on_progress=step)
     bench = Bench(
         study_dir=study_dir,
         settings=settings,

@@ -1,11 +1,13 @@
-"""How a search's workers are started, and how far it has come, as the process that supervises it sees it."""
+"""How workers are started, and how far they have come, as the process that supervises them sees it."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from smnas_optuna.search.placement import Placement
 from smnas_optuna.search.record import read_records
@@ -13,23 +15,25 @@ from smnas_optuna.search.request import Request
 from smnas_optuna.search.study import all_studies
 from smnas_optuna.search.supervisor import Launch
 
+if TYPE_CHECKING:
+    from smnas_optuna.search.verification import VerifyRequest
 
-def launcher(request: Request, placement: Placement) -> Callable[[int, bool], Launch]:
-    """How each worker is started, by its number and whether it leads."""
-    options = [*worker_options(request), "--of", str(placement.workers)]
-    options += ["--threads", str(placement.threads)] if placement.threads is not None else []
+
+def launcher(command: Sequence[str], placement: Placement) -> Callable[[int, bool], Launch]:
+    """How each worker is started, by its number and whether it leads; ``command`` is what all of them do."""
+    shared = [sys.executable, "-m", "smnas_optuna.cli", *command, "--of", str(placement.workers)]
+    shared += ["--threads", str(placement.threads)] if placement.threads is not None else []
 
     def launch(slot: int, lead: bool) -> Launch:
-        command = [sys.executable, "-m", "smnas_optuna.cli", "worker", str(request.study_dir), *options]
-        command += ["--slot", str(slot), *(["--lead"] if lead else [])]
-        return Launch(command=command, environment=placement.environment(os.environ, slot))
+        own = ["--slot", str(slot), *(["--lead"] if lead else [])]
+        return Launch(command=[*shared, *own], environment=placement.environment(os.environ, slot))
 
     return launch
 
 
-def worker_options(request: Request) -> list[str]:
-    """``request`` as the options of ``smnas worker``."""
-    options = ["--stage", request.stage, "--device", request.device]
+def search_command(request: Request) -> list[str]:
+    """``request`` as a worker's command line."""
+    options = ["worker", str(request.study_dir), "--stage", request.stage, "--device", request.device]
     options += ["--data", str(request.data_dir)] if request.data_dir is not None else []
     options += ["--trials", str(request.trials)] if request.trials is not None else []
     options += ["--parents", str(request.num_parents)] if request.num_parents is not None else []
@@ -39,8 +43,26 @@ def worker_options(request: Request) -> list[str]:
     return [*options, *(["--force"] if request.force else [])]
 
 
-def progress(study_dir: Path) -> int:
+def verify_command(request: VerifyRequest) -> list[str]:
+    """``request`` as a worker's command line."""
+    options = ["verify-worker", str(request.study_dir), "--seeds", str(request.seeds), "--device", request.device]
+    options += ["--epochs", str(request.epochs)] if request.epochs is not None else []
+    options += ["--data", str(request.data_dir)] if request.data_dir is not None else []
+    return [*options, *(word for arch in request.archs for word in ("--arch", arch))]
+
+
+def search_progress(study_dir: Path) -> int:
     """A number that grows whenever a trial of any of the folder's studies comes on."""
     records = [record for study in all_studies(study_dir) for record in read_records(study)]
     ended = sum(record.state in ("complete", "pruned") for record in records)
     return ended + sum(record.epochs_done - record.epochs_before for record in records)
+
+
+def verify_progress(request: VerifyRequest) -> int:
+    """A number that grows whenever a training keeps something."""
+    times = [0]
+    for file in request.folder.iterdir():
+        if file.suffix in (".json", ".safetensors"):
+            with suppress(FileNotFoundError):  # taken away meanwhile
+                times.append(file.stat().st_mtime_ns)
+    return max(times)

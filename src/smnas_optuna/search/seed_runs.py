@@ -9,12 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.errors import StudyError
 from smnas_optuna.search.study import differences
 
 Metrics = Mapping[str, float | None]
 """COCO's metrics by name, in [0, 1]; null where there is nothing to measure."""
+Key = tuple[str, int, int]
+"""What a training is the only one of: architecture, number of the seed, epochs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,8 +48,8 @@ class SeedRun:
     versions: Mapping[str, str]
 
     @property
-    def key(self) -> tuple[str, int, int]:
-        """What the run is the only one of: architecture, number of the seed, epochs."""
+    def key(self) -> Key:
+        """What it is the only one of."""
         return self.arch, self.number, self.epochs
 
     @property
@@ -56,17 +60,17 @@ class SeedRun:
 
 @dataclass(kw_only=True, slots=True)
 class Results:
-    """The finished trainings of a study, whatever was asked for, in one file.
+    """The finished trainings of a study, whatever was asked for, in one file that several workers add to.
 
     Attributes:
         file: Where they are kept; written in one piece after each training.
         about: What they depend on, JSON values.
-        runs: Those that are finished, by their key.
+        runs: Those that are finished, as far as is known here, by their key.
     """
 
     file: Path
     about: Mapping[str, Any]
-    runs: dict[tuple[str, int, int], SeedRun] = field(default_factory=dict)
+    runs: dict[Key, SeedRun] = field(default_factory=dict)
 
     @classmethod
     def load(cls, file: Path, about: Mapping[str, Any]) -> Results:
@@ -75,28 +79,46 @@ class Results:
         Raises:
             StudyError: If it holds something else, or results that depend on something else.
         """
-        try:
-            stored = json.loads(file.read_text(encoding="utf-8"))
-            before, runs = dict(stored["about"]), [SeedRun(**run) for run in stored["runs"]]
-        except FileNotFoundError:
+        results = read_results(file)
+        if results is None:
             return cls(file=file, about=about)
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
-            raise StudyError(
-                f"{file}: holds no results of smnas verify ({type(error).__name__}: {error})",
-                fix="move it away; what it held is then trained again",
-            ) from None
         refuse_differences(
-            differences(before, about),
+            differences(results.about, about),
             f"{file}: was made with other",
             fix=f"go back to what it was, or move {file.parent} away to begin again",
         )
-        return cls(file=file, about=about, runs={run.key: run for run in runs})
+        return results
+
+    def refresh(self) -> None:
+        """Learn what other workers have finished."""
+        self.runs = Results.load(self.file, self.about).runs
 
     def add(self, run: SeedRun) -> None:
-        """Keep ``run``, at once."""
-        self.runs[run.key] = run
-        runs = [dataclasses.asdict(each) for each in self.runs.values()]
-        write_json(self.file, {"about": self.about, "runs": runs})
+        """Keep ``run``, at once, beside what other workers have added meanwhile."""
+        with FileLock(self.file.with_suffix(".lock")):
+            self.refresh()
+            self.runs[run.key] = run
+            runs = [dataclasses.asdict(each) for each in self.runs.values()]
+            write_json(self.file, {"about": self.about, "runs": runs})
+
+
+def read_results(file: Path) -> Results | None:
+    """What ``file`` holds, whatever it depends on; None if it is not there.
+
+    Raises:
+        StudyError: If it holds something else.
+    """
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        about, runs = dict(stored["about"]), [SeedRun(**run) for run in stored["runs"]]
+    except FileNotFoundError:
+        return None
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise StudyError(
+            f"{file}: holds no results of smnas verify ({type(error).__name__}: {error})",
+            fix="move it away; what it held is then trained again",
+        ) from None
+    return Results(file=file, about=about, runs={run.key: run for run in runs})
 
 
 def refuse_differences(differing: Mapping[str, str], what: str, *, fix: str) -> None:

@@ -226,15 +226,16 @@ def _begin(ground: Ground, plan: _Plan) -> Study:
 
 def _describe(ground: Ground, plans: Sequence[_Plan], budget: int, workers: int) -> None:
     found = [study for plan in plans if (study := find_study(ground.study_dir, plan.name)) is not None]
-    lines = describe_run(
-        ground.bench,
-        _probed(plans, budget),
-        [plan.space for plan in plans],
-        budget=budget,
-        trained=num_trained(_records_of(found)),
-        workers=workers,
-        check=ground.stop.check,
-    )
+    with ground.bench.quiet.working(ground.stop.check):
+        lines = describe_run(
+            ground.bench,
+            _probed(plans, budget),
+            [plan.space for plan in plans],
+            budget=budget,
+            trained=num_trained(_records_of(found)),
+            workers=workers,
+            check=ground.stop.check,
+        )
     for line in lines:
         ground.listener.note(line)
 

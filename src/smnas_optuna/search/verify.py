@@ -7,161 +7,79 @@ lucky. What is trained here was picked before.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from smnas_optuna.arch import decode, encode
-from smnas_optuna.config import load_settings
 from smnas_optuna.data import CocoDataset, DetectionLoader
 from smnas_optuna.engine.checkpoint import remove_checkpoint, resume, save_checkpoint
 from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory, library_versions
 from smnas_optuna.engine.train import EpochReport, Training
-from smnas_optuna.errors import DivergenceError, OutOfMemoryError, StudyError
+from smnas_optuna.errors import DivergenceError, OutOfMemoryError
 from smnas_optuna.models import Detector
 from smnas_optuna.search.ground import Ground, other_versions, prepare
 from smnas_optuna.search.interrupt import Interrupted, StopRequest
 from smnas_optuna.search.listener import Listener, step_of
 from smnas_optuna.search.objective import fitting_images, without_nan
-from smnas_optuna.search.record import TrialRecord
+from smnas_optuna.search.record import TrialRecord, read_records
 from smnas_optuna.search.request import Request
-from smnas_optuna.search.seed_runs import Metrics, Results, SeedRun, refuse_differences
+from smnas_optuna.search.seed_runs import Key, Metrics, Results, SeedRun, refuse_differences
 from smnas_optuna.search.seeds import derive_seed
 from smnas_optuna.search.storage import explained_disk_errors
 from smnas_optuna.search.study import FINGERPRINT, all_studies, differences
-from smnas_optuna.search.verdict import Candidate, Verdict, Verified, choose_candidates, judge
+from smnas_optuna.search.verification import RESULTS_FILE, VERIFY, VerifyRequest
 
-if TYPE_CHECKING:
-    from smnas_optuna.engine.device import DeviceChoice
-
-VERIFY = "verify"
-"""Folder of the study folder that has the results, and a folder of unfinished trainings for each architecture."""
-RESULTS_FILE, LOCK_FILE = "results.json", "verify.lock"
-LONGER = 2
-"""Times the study's epochs that are trained by default."""
 RECIPE = ("train", "detector")
 """What of a study's recipe AP depends on."""
+POLL_S = 0.5
+"""A worker that has nothing to do looks so often whether another one has left something."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VerifyRequest:
-    """What a user asks for.
-
-    Attributes:
-        study_dir: Holds a study that has trained something, and gets the results.
-        seeds: Trainings of each architecture.
-        epochs: Of each training; ``LONGER`` times the study's by default.
-        data_dir: The data; by default that of the last search, or ``study_dir/data``.
-        device: Where to train.
-    """
-
-    study_dir: Path
-    seeds: int = 3
-    epochs: int | None = None
-    data_dir: Path | None = None
-    device: DeviceChoice = "auto"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Verification:
-    """What is known when all is trained, or when it was stopped.
-
-    Attributes:
-        verdict: What it says.
-        runs: The finished trainings of the candidates, with the seeds and epochs that were asked for.
-        seeds: Trainings of each architecture that were asked for.
-        epochs: Of each of them.
-        search_epochs: Of a training in the search.
-        about: What the results depend on, as JSON values: data, recipe, device.
-        interrupted: What stopped it, if something did.
-    """
-
-    verdict: Verdict
-    runs: Sequence[SeedRun]
-    seeds: int
-    epochs: int
-    search_epochs: int
-    about: Mapping[str, Any]
-    interrupted: Interrupted | None
-
-    @property
-    def has_test(self) -> bool:
-        """Whether the data has test images."""
-        return self.about["data"]["test"]["content"] is not None
-
-
-def candidates_of(
-    study_dir: Path,
-    front: Sequence[TrialRecord],
-    records: Sequence[TrialRecord],
-    reference: tuple[float, float],
-    top: int,
-) -> list[Candidate]:
-    """What is trained again of a study: see :func:`smnas_optuna.search.verdict.choose_candidates`.
-
-    Raises:
-        SmnasError: If the settings cannot be read, or there is nothing yet.
-    """
-    candidates = choose_candidates(front, records, load_settings(study_dir).search.baselines, reference, top)
-    if not candidates:
-        raise StudyError(
-            f"{study_dir}: there is no detector yet that could be trained again: of {len(records)} trials "
-            f"{sum(record.trained for record in records)} are trained, none is on the front or a baseline",
-            fix=f"search first, or with larger limits: smnas structural {study_dir} [--data DIR]",
-        )
-    return candidates
-
-
-def verify(
-    request: VerifyRequest, candidates: Sequence[Candidate], *, listener: Listener, stop: StopRequest
-) -> Verification:
-    """Train ``candidates`` again, and return what came out, also if it is stopped in between.
-
-    All get their first seed before any gets its second. What is finished is kept, and not trained again.
+def train_again(
+    request: VerifyRequest,
+    *,
+    listener: Listener,
+    stop: StopRequest,
+    threads: int | None = None,
+    lead: bool = True,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Train what is asked for and neither finished nor in another worker's hands; what is finished is kept.
 
     Args:
-        request: What the user asks for.
-        candidates: From :func:`candidates_of`.
+        request: What the user asks for; its architectures are trained ones of the study.
         listener: Told what happens; a training is told as a trial.
         stop: Asked at every step.
+        threads: Of a CPU, to work with; see :func:`smnas_optuna.search.placement.adopt_threads`.
+        lead: Whether it tells what there is to say of the study as a whole.
+        on_ready: Called once data, device and results fit the study: other workers may start.
 
     Raises:
-        SmnasError: If the data, the device or earlier results do not fit the study, or another process verifies it.
+        SmnasError: If the data, the device or earlier results do not fit the study.
         DeviceFault: If the device can only be used by a new process.
-        Interrupted: If asked to stop before the first training.
+        Interrupted: If asked to stop.
     """
-    assert request.seeds >= 1
     study_dir = request.study_dir
-    with explained_disk_errors(study_dir), _alone(study_dir):
+    with explained_disk_errors(study_dir):
+        request.folder.mkdir(exist_ok=True)
         ground = prepare(
-            Request(study_dir=study_dir, data_dir=request.data_dir, device=request.device), None, listener, stop
+            Request(study_dir=study_dir, data_dir=request.data_dir, device=request.device), threads, listener, stop
         )
         about = _conditions(ground)
-        _check_studies(ground, about)
-        results = Results.load(study_dir / VERIFY / RESULTS_FILE, about)
-        epochs = request.epochs or LONGER * ground.settings.train.epochs
-        if ground.bench.splits.test is None:
-            listener.note("no test images ([data] test in study.toml): AP is on the validation images alone")
-        interrupted = None
-        try:
-            _train_all(ground, results, candidates, seeds=request.seeds, epochs=epochs)
-        except Interrupted as caught:
-            interrupted = caught
-    wanted = _wanted(candidates, request.seeds, epochs)
-    runs = [results.runs[key] for _, key in wanted if key in results.runs]
-    return Verification(
-        verdict=judge([_verified(candidate, runs) for candidate in candidates]),
-        runs=runs,
-        seeds=request.seeds,
-        epochs=epochs,
-        search_epochs=ground.settings.train.epochs,
-        about=about,
-        interrupted=interrupted,
-    )
+        versions = _check_studies(ground, about)
+        results = Results.load(request.folder / RESULTS_FILE, about)
+        if lead:
+            for line in versions:
+                listener.note(f"warning: {line}")
+            if ground.bench.splits.test is None:
+                listener.note("no test images ([data] test in study.toml): AP is on the validation images alone")
+        on_ready()
+        _train_all(ground, results, request)
 
 
 def seed_of(arch: str, number: int, searched: int | None) -> int:
@@ -170,49 +88,56 @@ def seed_of(arch: str, number: int, searched: int | None) -> int:
     return seed if seed != searched else derive_seed(VERIFY, number, arch, "another")
 
 
-def _wanted(candidates: Sequence[Candidate], seeds: int, epochs: int) -> list[tuple[Candidate, tuple[str, int, int]]]:
-    """The trainings that are asked for, in the order in which they are made, each with its key."""
-    return [(each, (each.arch, number, epochs)) for number in range(1, seeds + 1) for each in candidates]
-
-
-def _verified(candidate: Candidate, runs: Sequence[SeedRun]) -> Verified:
-    mine = [run for run in runs if run.arch == candidate.arch]
-    return Verified(
-        candidate=candidate,
-        aps=tuple(run.ap for run in mine if run.ap is not None),
-        test_aps=tuple(each for run in mine if run.test_metrics and (each := run.test_metrics["ap"]) is not None),
-        failed=sum(run.failed is not None for run in mine),
-    )
-
-
-def _train_all(ground: Ground, results: Results, candidates: Sequence[Candidate], *, seeds: int, epochs: int) -> None:
-    wanted = _wanted(candidates, seeds, epochs)
-    for number, (candidate, key) in enumerate(wanted, start=1):
-        checkpoint = _checkpoint(ground.study_dir, key)
+def _train_all(ground: Ground, results: Results, request: VerifyRequest) -> None:
+    searched = [record for study in all_studies(ground.study_dir) for record in read_records(study) if record.trained]
+    record_of = {str(record.arch): record for record in searched}
+    wanted = request.wanted(ground.settings.train.epochs)
+    for key in wanted:
         if key in results.runs:
-            remove_checkpoint(checkpoint)  # of a process that died before it could
-            continue
-        done = sum(each in results.runs for _, each in wanted)
-        why = f"seed {key[1]} of {seeds}"
-        ground.listener.trial_started(number, candidate.arch, why=why, done=done, budget=len(wanted))
-        begin = time.perf_counter()
-        try:
-            run = _train(ground, candidate, key)
-        except OutOfMemoryError as error:  # there may be more of it next time
-            ended = replace(candidate.record, number=number, state="failed", reason=error.message, latency_ms=None)
-        else:
-            results.add(run)
-            remove_checkpoint(checkpoint)
-            done += 1
-            ended = replace(candidate.record, number=number, ap=run.ap)
-            if run.failed is not None:
-                ended = replace(ended, state="failed", reason=run.failed)
-        seconds = time.perf_counter() - begin
-        ground.listener.trial_ended(ended, on_front=False, seconds=seconds, done=done, budget=len(wanted))
+            remove_checkpoint(_checkpoint(ground.study_dir, key))  # of a process that died before it could
+    given_up = set[Key]()
+    while left := [key for key in wanted if key not in results.runs and key not in given_up]:
+        idle = True
+        for key in left:
+            with _claimed(_checkpoint(ground.study_dir, key)) as mine:
+                if mine:
+                    idle = False
+                    _train_one(ground, results, wanted, key, record_of[key[0]])
+                    given_up |= {key} - results.runs.keys()
+        if idle:  # others are at all of it; if they die or run out of memory somebody has to finish it
+            ground.stop.check()
+            time.sleep(POLL_S)
+        results.refresh()
 
 
-def _train(ground: Ground, candidate: Candidate, key: tuple[str, int, int]) -> SeedRun:
-    """A finished training, or one that diverged.
+def _train_one(ground: Ground, results: Results, wanted: Sequence[Key], key: Key, record: TrialRecord) -> None:
+    """Train ``key`` unless another worker has finished it."""
+    results.refresh()
+    if key in results.runs:
+        return
+    budget = len(wanted)
+    done, why = sum(each in results.runs for each in wanted), f"seed {key[1]} of {wanted[-1][1]}"
+    ground.listener.trial_started(number := wanted.index(key) + 1, key[0], why=why, done=done, budget=budget)
+    begin, ended = time.perf_counter(), replace(_ended(ground, results, key, record), number=number)
+    seconds, done = time.perf_counter() - begin, sum(each in results.runs for each in wanted)
+    ground.listener.trial_ended(ended, on_front=False, seconds=seconds, done=done, budget=budget)
+
+
+def _ended(ground: Ground, results: Results, key: Key, record: TrialRecord) -> TrialRecord:
+    """Train ``key`` and keep what came out; return the search's ``record`` of its architecture with that."""
+    try:
+        run = _train(ground, key, record.attrs.get("seed"))
+    except OutOfMemoryError as error:  # there may be more of it next time
+        return replace(record, state="failed", reason=error.message, latency_ms=None)
+    results.add(run)
+    remove_checkpoint(_checkpoint(ground.study_dir, key))
+    if run.failed is not None:
+        return replace(record, ap=run.ap, state="failed", reason=run.failed)
+    return replace(record, ap=run.ap)
+
+
+def _train(ground: Ground, key: Key, searched: int | None) -> SeedRun:
+    """A finished training, or one that diverged; its seed is not that of the search.
 
     Raises:
         OutOfMemoryError: If memory does not suffice.
@@ -220,7 +145,7 @@ def _train(ground: Ground, candidate: Candidate, key: tuple[str, int, int]) -> S
         Interrupted: If asked to stop; what was trained is kept, and gone on with.
     """
     arch, number, epochs = key
-    seed = seed_of(arch, number, candidate.record.attrs.get("seed"))
+    seed = seed_of(arch, number, searched)
     bench, begin = ground.bench, time.perf_counter()
     metrics = test_metrics = failed = None
     try:
@@ -241,7 +166,7 @@ def _train(ground: Ground, candidate: Candidate, key: tuple[str, int, int]) -> S
     )
 
 
-def _train_and_evaluate(ground: Ground, key: tuple[str, int, int], seed: int) -> tuple[Metrics, Metrics | None]:
+def _train_and_evaluate(ground: Ground, key: Key, seed: int) -> tuple[Metrics, Metrics | None]:
     """COCO's metrics on the validation and the test images; goes on with what an earlier attempt has stored."""
     bench, listener, spec = ground.bench, ground.listener, decode(key[0])
     recipe = bench.settings.train.model_copy(update={"epochs": key[2]})
@@ -281,7 +206,7 @@ def _evaluate(ground: Ground, detector: Detector, images: CocoDataset, batches: 
     return without_nan(ground.bench.evaluate(detector, images, batches, on_step, ground.listener.note))
 
 
-def _checkpoint(study_dir: Path, key: tuple[str, int, int]) -> Path:
+def _checkpoint(study_dir: Path, key: Key) -> Path:
     arch, number, epochs = key
     # a name from a database must not lead out of the folder
     return study_dir / VERIFY / f"{encode(decode(arch))}.seed{number}.epochs{epochs}.safetensors"
@@ -299,8 +224,8 @@ def _conditions(ground: Ground) -> dict[str, Any]:
     }
 
 
-def _check_studies(ground: Ground, about: Mapping[str, Any]) -> None:
-    """Check that the search's numbers and those to come depend on the same; say if libraries differ."""
+def _check_studies(ground: Ground, about: Mapping[str, Any]) -> list[str]:
+    """Check that the search's numbers and those to come depend on the same; return what differs of the libraries."""
     versions = dict[str, None]()
     now = {**about, "data": {name: value for name, value in about["data"].items() if name != "test"}}
     for study in all_studies(ground.study_dir):
@@ -314,23 +239,26 @@ def _check_studies(ground: Ground, about: Mapping[str, Any]) -> None:
             fix="go back to what it was: a longer training is --epochs, and another device has another study",
         )
         versions |= dict.fromkeys(other_versions(study))
-    for line in versions:
-        ground.listener.note(f"warning: {line}")
+    return list(versions)
 
 
 @contextmanager
-def _alone(study_dir: Path) -> Iterator[None]:
-    """Be the only process that verifies the study; the operating system frees it when the process dies."""
-    folder = study_dir / VERIFY
-    folder.mkdir(exist_ok=True)
-    lock = FileLock(folder / LOCK_FILE, timeout=0)
+def _claimed(checkpoint: Path) -> Iterator[bool]:
+    """Be the only worker at the training of ``checkpoint`` while the body runs, or learn that another one is.
+
+    The operating system frees a claim when its process dies. Whoever has one looks into the results before it trains:
+    the file may be taken away, and a new one be claimed, while somebody waits for the old one.
+    """
+    file = checkpoint.with_suffix(".lock")
+    lock = FileLock(file, timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise StudyError(
-            f"{study_dir}: another process verifies this study", fix="wait for it, or stop it and go on here"
-        ) from None
+        yield False
+        return
     try:
-        yield
+        yield True
+        if not checkpoint.exists():
+            file.unlink(missing_ok=True)
     finally:
         lock.release()

@@ -1,0 +1,157 @@
+"""What is trained again of a study, and what came out: as the process sees it that supervises the trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from smnas_optuna.config import load_settings
+from smnas_optuna.errors import StudyError
+from smnas_optuna.search.record import TrialRecord
+from smnas_optuna.search.seed_runs import Key, SeedRun, read_results
+from smnas_optuna.search.verdict import Candidate, Verdict, Verified, choose_candidates, judge
+
+if TYPE_CHECKING:
+    from smnas_optuna.engine.device import DeviceChoice
+
+VERIFY = "verify"
+"""Folder of the study folder that has the results, and a checkpoint and a lock of each unfinished training."""
+RESULTS_FILE, LOCK_FILE = "results.json", "verify.lock"
+LONGER = 2
+"""Times the study's epochs that are trained by default."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifyRequest:
+    """What a user asks for, in every worker alike.
+
+    Attributes:
+        study_dir: Holds a study that has trained something, and gets the results.
+        archs: Architectures that are trained again, in this order.
+        seeds: Trainings of each architecture, at least 1.
+        epochs: Of each training; ``LONGER`` times the study's by default.
+        data_dir: The data; by default that of the last search, or ``study_dir/data``.
+        device: Where to train.
+    """
+
+    study_dir: Path
+    archs: Sequence[str]
+    seeds: int = 3
+    epochs: int | None = None
+    data_dir: Path | None = None
+    device: DeviceChoice = "auto"
+
+    @property
+    def folder(self) -> Path:
+        """Where everything is kept."""
+        return self.study_dir / VERIFY
+
+    def wanted(self, study_epochs: int) -> list[Key]:
+        """The trainings that are asked for: all get their first seed before any gets its second."""
+        epochs = self.epochs or LONGER * study_epochs
+        return [(arch, number, epochs) for number in range(1, self.seeds + 1) for arch in self.archs]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verification:
+    """What is known when all is trained, or when it was stopped.
+
+    Attributes:
+        verdict: What it says.
+        runs: The finished trainings of the candidates, with the seeds and epochs that were asked for, at least one.
+        seeds: Trainings of each architecture that were asked for.
+        epochs: Of each of them.
+        search_epochs: Of a training in the search.
+        about: What the results depend on, as JSON values: data, recipe, device.
+    """
+
+    verdict: Verdict
+    runs: Sequence[SeedRun]
+    seeds: int
+    epochs: int
+    search_epochs: int
+    about: Mapping[str, Any]
+
+    @property
+    def has_test(self) -> bool:
+        """Whether the data has test images."""
+        return self.about["data"]["test"]["content"] is not None
+
+
+def candidates_of(
+    study_dir: Path,
+    front: Sequence[TrialRecord],
+    records: Sequence[TrialRecord],
+    reference: tuple[float, float],
+    top: int,
+) -> list[Candidate]:
+    """What is trained again of a study: see :func:`smnas_optuna.search.verdict.choose_candidates`.
+
+    Raises:
+        SmnasError: If the settings cannot be read, or there is nothing yet.
+    """
+    candidates = choose_candidates(front, records, load_settings(study_dir).search.baselines, reference, top)
+    if not candidates:
+        raise StudyError(
+            f"{study_dir}: there is no detector yet that could be trained again: of {len(records)} trials "
+            f"{sum(record.trained for record in records)} are trained, none is on the front or a baseline",
+            fix=f"search first, or with larger limits: smnas structural {study_dir} [--data DIR]",
+        )
+    return candidates
+
+
+def collect(request: VerifyRequest, candidates: Sequence[Candidate]) -> Verification | None:
+    """What is known by now of ``candidates``, those of ``request``; None before the first training is finished.
+
+    Raises:
+        SmnasError: If the settings or the results cannot be read.
+    """
+    search_epochs = load_settings(request.study_dir).train.epochs
+    results, wanted = read_results(request.folder / RESULTS_FILE), request.wanted(search_epochs)
+    runs = [] if results is None else [results.runs[key] for key in wanted if key in results.runs]
+    if results is None or not runs:
+        return None
+    return Verification(
+        verdict=judge([_verified(candidate, runs) for candidate in candidates]),
+        runs=runs,
+        seeds=request.seeds,
+        epochs=wanted[0][-1],
+        search_epochs=search_epochs,
+        about=results.about,
+    )
+
+
+def _verified(candidate: Candidate, runs: Sequence[SeedRun]) -> Verified:
+    mine = [run for run in runs if run.arch == candidate.arch]
+    return Verified(
+        candidate=candidate,
+        aps=tuple(run.ap for run in mine if run.ap is not None),
+        test_aps=tuple(each for run in mine if run.test_metrics and (each := run.test_metrics["ap"]) is not None),
+        failed=sum(run.failed is not None for run in mine),
+    )
+
+
+@contextmanager
+def verifying(request: VerifyRequest) -> Iterator[None]:
+    """Be the only one who has the study verified; the operating system frees it when the process dies.
+
+    Raises:
+        StudyError: If there is another one.
+    """
+    request.folder.mkdir(exist_ok=True)
+    lock = FileLock(request.folder / LOCK_FILE, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StudyError(
+            f"{request.study_dir}: another process verifies this study", fix="wait for it, or stop it and go on here"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
