@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .commands import ENVIRONMENT, PATIENCE, SMNAS, smnas
+from .commands import ENVIRONMENT, PATIENCE, SMNAS, processes_of, smnas
 
 OPTIONS = ("--device", "cpu", "--top", "2", "--seeds", "2", "--epochs", "3")
 
@@ -71,6 +71,26 @@ def test_killed_and_stopped_the_same_command_goes_on_to_the_whole_report(searche
     assert "training 1" not in again.stdout
     assert len(finished(searched)) == 4
     assert "fault" not in smnas("doctor", searched).stdout
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost_or_done_twice(searched: Path) -> None:
+    command = [*SMNAS, "verify", str(searched), *OPTIONS, "--workers", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT) as run:
+        deadline = time.monotonic() + PATIENCE
+        while len(workers := [pid for pid in processes_of(searched) if pid != run.pid]) < 2 or not finished(searched):
+            assert run.poll() is None, run.stdout and run.stdout.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(workers[0], signal.SIGKILL)
+        out, _ = run.communicate(timeout=PATIENCE)
+
+    assert run.returncode == 0, out
+    assert "was stopped by SIGKILL; a new one takes its place" in out
+    keys = [each[:2] for each in finished(searched)]
+    assert len(keys) == len(set(keys)) == 4
+    assert "trainings are finished: the same command" not in out, "the report waits for all of them"
+    assert sorted(file.suffix for file in (searched / "verify").glob("*.seed*")) == []
 
 
 @pytest.mark.slow

@@ -50,11 +50,11 @@ def test_plain_lines_one_an_epoch_and_two_a_trial_with_the_time_left() -> None:
             listener.trial_ended(record(), on_front=front, seconds=75, done=number + 1, budget=4)
 
     assert written(plain).splitlines() == [
-        f"trial 0 (1 of 4, baseline): {FAST}",
+        f"trial 0 (baseline; 0 of 4 done): {FAST}",
         "trial 0 epoch 1/2: loss 1.5, took 30 s; trial about 30 s left, search about 4 min left",
         "trial 0 epoch 2/2: loss 1.5, 3 skipped, took 30 s; trial time left unknown, search about 3 min left",
         "trial 0: 12.50 ms, AP (x100) 25.0, on the front, took 75 s; 1 of 4 done, search about 4 min left",
-        f"trial 1 (2 of 4, baseline): {FAST}",
+        f"trial 1 (baseline; 1 of 4 done): {FAST}",
         "trial 1 epoch 1/2: loss 1.5, took 30 s; trial about 45 s left, search about 3 min left",
         "trial 1 epoch 2/2: loss 1.5, 3 skipped, took 30 s; trial about 15 s left, search about 3 min left",
         "trial 0: 12.50 ms, AP (x100) 25.0, took 75 s; 2 of 4 done, search about 2 min left",
@@ -69,7 +69,7 @@ def test_other_words_than_trial_and_search() -> None:
         listener.trial_ended(record(), on_front=False, seconds=60, done=1, budget=6)
 
     assert written(plain).splitlines() == [
-        f"training 1 (1 of 6, seed 1 of 3): {FAST}",
+        f"training 1 (seed 1 of 3; 0 of 6 done): {FAST}",
         "training 1 epoch 1/2: loss 1.5, took 30 s; training about 30 s left, all about 6 min left",
         "training 0: 12.50 ms, AP (x100) 25.0, took 60 s; 1 of 6 done, all about 5 min left",
     ]
@@ -107,7 +107,7 @@ def test_a_terminal_gets_bars_lines_and_its_cursor_back() -> None:
         listener.trial_ended(record(), on_front=True, seconds=75, done=1, budget=4)
     text = written(terminal)
 
-    for said in ("loading images", "training", "evaluating", "timing", "unheard of", f"baseline): {FAST}"):
+    for said in ("loading images", "training", "evaluating", "timing", "unheard of", f"done): {FAST}"):
         assert said in text
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # cursor hidden and shown
 

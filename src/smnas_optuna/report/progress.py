@@ -54,7 +54,7 @@ class ConsoleListener(Listener):
         """Say which architecture comes next, and start its bars."""
         self._number = number
         self._estimate.start(done, budget)
-        self._line(f"{self._each} {number} ({done + 1} of {budget}, {why}): {arch}")
+        self._line(f"{self._each} {number} ({why}; {done} of {budget} done): {arch}")
         if self._bars is not None:
             self._bars.start_trial(number, done, budget)
             self._bars.set_left(self._estimate.of_search())
