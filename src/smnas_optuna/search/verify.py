@@ -115,10 +115,11 @@ def _train_one(ground: Ground, results: Results, wanted: Sequence[Key], key: Key
     results.refresh()
     if key in results.runs:
         return
-    budget = len(wanted)
+    number, budget = wanted.index(key) + 1, len(wanted)
     done, why = sum(each in results.runs for each in wanted), f"seed {key[1]} of {wanted[-1][1]}"
-    ground.listener.trial_started(number := wanted.index(key) + 1, key[0], why=why, done=done, budget=budget)
-    begin, ended = time.perf_counter(), replace(_ended(ground, results, key, record), number=number)
+    ground.listener.trial_started(number, key[0], why=why, done=done, budget=budget)
+    begin = time.perf_counter()
+    ended = replace(_ended(ground, results, key, record), number=number)
     seconds, done = time.perf_counter() - begin, sum(each in results.runs for each in wanted)
     ground.listener.trial_ended(ended, on_front=False, seconds=seconds, done=done, budget=budget)
 
