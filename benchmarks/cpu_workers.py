@@ -50,7 +50,6 @@ def main() -> None:
     }
     results: dict[str, dict[str, list[float]]] = {}
     for arch in arguments.archs or bench.settings.search.baselines:
-        bench.train_batches(decode(arch).input_size, 0)  # decodes and keeps the images
         results[arch] = {"one worker": [], "a worker a core": []}
         for _ in range(arguments.alternations):
             for name, workers in (("one worker", 1), ("a worker a core", cores)):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from smnas_optuna.search.interrupt import StopRequest
+    from smnas_optuna.search.placement import Placement
     from smnas_optuna.search.request import Request
 
 
@@ -55,6 +57,17 @@ def run_shown(work: Callable[..., None], request: Request, console: Console, sto
 
     with ConsoleListener(console) as listener:
         work(request, listener=listener, stop=stop)
+
+
+def run_workers(
+    command: Sequence[str], placement: Placement, *, progress: Callable[[], int], console: Console, stop: StopRequest
+) -> int:
+    """Have workers do ``command``; return :class:`smnas_optuna.search.supervisor.Supervisor`'s exit status."""
+    from smnas_optuna.search.launch import launcher
+    from smnas_optuna.search.supervisor import Supervisor
+
+    say, launch = partial(console.print, soft_wrap=True, highlight=False), launcher(command, placement)
+    return Supervisor(launch, placement.workers, progress=progress, note=say, stop=stop).run()
 
 
 @contextmanager

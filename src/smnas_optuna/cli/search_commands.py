@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smnas_optuna.cli.console import make_console, print_report, run_shown, working
+from smnas_optuna.cli.console import make_console, print_report, run_shown, run_workers, working
 from smnas_optuna.cli.options import (
     DataDir,
     Device,
@@ -147,10 +147,10 @@ def _search(request: Request, workers: int | None, *, storage: str | None = None
     """Search a stage, show its front, and exit as the search ended."""
     from smnas_optuna.config import load_settings
     from smnas_optuna.search.interrupt import Interrupted, StopRequest
-    from smnas_optuna.search.launch import launcher, search_command, search_progress
+    from smnas_optuna.search.launch import search_command, search_progress
     from smnas_optuna.search.placement import place_workers
     from smnas_optuna.search.storage import explained_disk_errors, use_storage
-    from smnas_optuna.search.supervisor import Supervisor, supervising
+    from smnas_optuna.search.supervisor import supervising
 
     console, stop, study_dir = make_console(), StopRequest(), request.study_dir
     with stop.listening():
@@ -163,14 +163,8 @@ def _search(request: Request, workers: int | None, *, storage: str | None = None
             with explained_disk_errors(study_dir), supervising(study_dir):
                 if storage is not None:
                     use_storage(study_dir, storage)
-                say = partial(console.print, soft_wrap=True, highlight=False)
-                status = Supervisor(
-                    launcher(search_command(request), placement),
-                    placement.workers,
-                    progress=partial(search_progress, study_dir),
-                    note=say,
-                    stop=stop,
-                ).run()
+                progress = partial(search_progress, study_dir)
+                status = run_workers(search_command(request), placement, progress=progress, console=console, stop=stop)
                 if status == 0 and request.stage == "modular":
                     _time_fronts(request, console, stop)
         except Interrupted as interrupted:

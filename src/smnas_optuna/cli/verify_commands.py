@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from smnas_optuna.cli.console import make_console, working
+from smnas_optuna.cli.console import make_console, run_workers, working
 from smnas_optuna.cli.options import DataDir, Device, DeviceOption, Lead, Of, Slot, StudyDir, Threads, Workers
 
 Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each, none with the search's seed.")]
@@ -31,11 +31,10 @@ def verify(
     from smnas_optuna.report.summary import summarize
     from smnas_optuna.report.verify_table import print_verification
     from smnas_optuna.search.interrupt import Interrupted, StopRequest
-    from smnas_optuna.search.launch import launcher, verify_command, verify_progress
+    from smnas_optuna.search.launch import verify_command, verify_progress
     from smnas_optuna.search.placement import place_workers
     from smnas_optuna.search.storage import explained_disk_errors
     from smnas_optuna.search.study import studies_of
-    from smnas_optuna.search.supervisor import Supervisor
     from smnas_optuna.search.verification import VerifyRequest, candidates_of, collect, verifying
 
     console, stop, interrupted = make_console(), StopRequest(), None
@@ -53,13 +52,8 @@ def verify(
         placement = place_workers(workers, request.device, os.environ)
         try:
             with verifying(request):
-                status = Supervisor(
-                    launcher(verify_command(request), placement),
-                    placement.workers,
-                    progress=partial(verify_progress, request),
-                    note=partial(console.print, soft_wrap=True, highlight=False),
-                    stop=stop,
-                ).run()
+                progress = partial(verify_progress, request)
+                status = run_workers(verify_command(request), placement, progress=progress, console=console, stop=stop)
         except Interrupted as caught:
             interrupted, status = caught, 128 + caught.signal_number
         verification = collect(request, candidates) if status == 0 or interrupted else None

@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import FileLock
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, UniqueConstraint, delete, insert, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from smnas_optuna.search.locks import acquire
 
 WORKERS = "workers"
 Death = Literal["died", "left"]
@@ -80,7 +82,7 @@ class Crew:
         if not file.exists():
             yield "left"
             return
-        lock = _acquire(file)
+        lock = acquire(file)
         if lock is None:
             yield None
             return
@@ -97,7 +99,7 @@ class Crew:
         file = self._lock_file(worker)
         if not file.exists():
             return False
-        lock = _acquire(file)
+        lock = acquire(file)
         if lock is not None:
             lock.release()
         return lock is None
@@ -137,13 +139,3 @@ class Crew:
     def _lock_file(self, worker: str) -> Path:
         # A name from the database must not lead out of the folder.
         return self._folder / f"{Path(worker).name or 'unnamed'}.lock"
-
-
-def _acquire(file: Path) -> BaseFileLock | None:
-    """The lock on ``file``, held from now on; None if somebody else holds it."""
-    lock = FileLock(file, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        return None
-    return lock

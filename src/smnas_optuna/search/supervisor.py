@@ -18,10 +18,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from smnas_optuna.errors import StudyError
 from smnas_optuna.search.interrupt import StopRequest
+from smnas_optuna.search.locks import acquire
 
 LOCK = "study.lock"
 HOLDER = "study.lock.json"
@@ -209,15 +208,13 @@ def supervising(study_dir: Path) -> Iterator[None]:
         StudyError: If there is another one; names its process.
     """
     holder = study_dir / HOLDER
-    lock = FileLock(study_dir / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
+    lock = acquire(study_dir / LOCK)
+    if lock is None:
         raise StudyError(
             f"{study_dir}: another search is running here ({_holder_name(holder)})",
             fix=f"wait for it or stop it; `smnas front {study_dir}` shows its results meanwhile, and "
             f"`smnas worker {study_dir}` joins it",
-        ) from None
+        )
     try:
         holder.write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
         yield

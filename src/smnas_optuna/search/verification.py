@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from smnas_optuna.config import load_settings
 from smnas_optuna.errors import StudyError
+from smnas_optuna.search.locks import acquire
 from smnas_optuna.search.record import TrialRecord
 from smnas_optuna.search.seed_runs import Key, SeedRun, read_results
 from smnas_optuna.search.verdict import Candidate, Verdict, Verified, choose_candidates, judge
@@ -113,8 +112,10 @@ def collect(request: VerifyRequest, candidates: Sequence[Candidate]) -> Verifica
     """
     search_epochs = load_settings(request.study_dir).train.epochs
     results, wanted = read_results(request.folder / RESULTS_FILE), request.wanted(search_epochs)
-    runs = [] if results is None else [results.runs[key] for key in wanted if key in results.runs]
-    if results is None or not runs:
+    if results is None:
+        return None
+    runs = [results.runs[key] for key in wanted if key in results.runs]
+    if not runs:
         return None
     return Verification(
         verdict=judge([_verified(candidate, runs) for candidate in candidates]),
@@ -144,13 +145,11 @@ def verifying(request: VerifyRequest) -> Iterator[None]:
         StudyError: If there is another one.
     """
     request.folder.mkdir(exist_ok=True)
-    lock = FileLock(request.folder / LOCK_FILE, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
+    lock = acquire(request.folder / LOCK_FILE)
+    if lock is None:
         raise StudyError(
             f"{request.study_dir}: another process verifies this study", fix="wait for it, or stop it and go on here"
-        ) from None
+        )
     try:
         yield
     finally:

@@ -13,8 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from smnas_optuna.arch import decode, encode
 from smnas_optuna.data import CocoDataset, DetectionLoader
 from smnas_optuna.engine.checkpoint import remove_checkpoint, resume, save_checkpoint
@@ -25,6 +23,7 @@ from smnas_optuna.models import Detector
 from smnas_optuna.search.ground import Ground, other_versions, prepare
 from smnas_optuna.search.interrupt import Interrupted, StopRequest
 from smnas_optuna.search.listener import Listener, step_of
+from smnas_optuna.search.locks import acquire
 from smnas_optuna.search.objective import fitting_images, without_nan
 from smnas_optuna.search.record import TrialRecord, read_records
 from smnas_optuna.search.request import Request
@@ -251,10 +250,8 @@ def _claimed(checkpoint: Path) -> Iterator[bool]:
     the file may be taken away, and a new one be claimed, while somebody waits for the old one.
     """
     file = checkpoint.with_suffix(".lock")
-    lock = FileLock(file, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
+    lock = acquire(file)
+    if lock is None:
         yield False
         return
     try:
