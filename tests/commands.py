@@ -55,13 +55,16 @@ def records(study_dir: Path, stage: str = STRUCTURAL) -> list[TrialRecord]:
     return [record for study in studies for record in read_records(study)]
 
 
-def wait_for_trial(study_dir: Path, process: subprocess.Popen[str], number: int, stage: str = STRUCTURAL) -> None:
-    """Return while trial ``number`` of a stage is being trained."""
+def wait_for_trial(
+    study_dir: Path, process: subprocess.Popen[str], number: int, stage: str = STRUCTURAL, *, training: bool = False
+) -> None:
+    """Return while trial ``number`` of a stage runs; with ``training``, once its gate and its images are behind it."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         assert process.poll() is None, process.stdout and process.stdout.read()
         found = records(study_dir, stage)
-        if len(found) > number and found[number].state == "running" and found[number].arch is not None:
+        begun = [each for each in found[number : number + 1] if each.state == "running" and each.arch is not None]
+        if any(not training or "epochs_before" in each.attrs for each in begun):
             return
         time.sleep(0.05)
     raise AssertionError(f"trial {number} did not start within {PATIENCE} s")

@@ -133,7 +133,7 @@ def test_killed_in_the_middle_the_same_command_goes_on(study_dir: Path) -> None:
 def test_a_signal_ends_it_cleanly(study_dir: Path, number: signal.Signals) -> None:
     make_slow(study_dir)
     with searching(study_dir) as process:
-        wait_for_trial(study_dir, process, 0)
+        wait_for_trial(study_dir, process, 0, training=True)
         second = smnas("structural", study_dir, "--device", "cpu", check=False)
         process.send_signal(number)
         out, _ = process.communicate(timeout=20)
@@ -150,7 +150,7 @@ def test_a_signal_ends_it_cleanly(study_dir: Path, number: signal.Signals) -> No
 def test_what_was_stopped_within_an_epoch_goes_on_from_there(study_dir: Path) -> None:
     make_slow(study_dir)
     with searching(study_dir) as process:
-        wait_for_trial(study_dir, process, 0)
+        wait_for_trial(study_dir, process, 0, training=True)
         time.sleep(5)  # some steps of the 2,000 of its first epoch
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
