@@ -306,7 +306,7 @@ class LatencySettings(Settings):
         reference: Architecture of the reference detector; the first baseline if none is named.
         images: Validation images that are cycled through.
         precision: A measurement ends when the 95 % confidence interval of the ratio is this narrow, a part of it.
-        max_seconds: Time a measurement may take, warm-up apart; fewer images a block, never fewer than 6 pairs.
+        max_seconds: Time a measurement may take, warm-up apart; shorter blocks then, but never fewer than 6 pairs.
         noise: How far two measurements of one detector are apart, a part of it: latencies are rounded to a grid of
             this step, so that noise makes no members of the front. ``benchmarks/README.md`` has a measured one.
         runtime: How detectors are run: ``eager``, kernel by kernel, or ``graph``, by CUDA graphs; ``auto`` is by graphs

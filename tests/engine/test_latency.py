@@ -15,11 +15,13 @@ from smnas_optuna.batch import Batch
 from smnas_optuna.config import LatencySettings
 from smnas_optuna.engine import latency as latency_module
 from smnas_optuna.engine.latency import (
+    BLOCK_RUNS,
+    GROUPS,
     MIN_PAIRS,
-    PAIRS_IN_TIME,
     WARM_UP_RUNS,
     LatencyStats,
     _block_length,
+    grouped,
     measure_latency,
     median_interval,
     round_to_noise,
@@ -116,6 +118,29 @@ def test_blocks_take_turns_after_a_warm_up_and_go_through_the_images(clock: Cloc
         assert timed == [0, 1, 2] * MIN_PAIRS
 
 
+def test_every_image_is_timed_in_short_blocks(clock: Clock) -> None:
+    stats, calls = _measure(clock, _always(1), _always(2), images=40)
+
+    timed = [image for name, image in calls if name == "candidate"][WARM_UP_RUNS:]
+    assert timed == list(range(40))
+    assert (stats.num_blocks, stats.num_runs) == (40 // BLOCK_RUNS, 40)
+
+
+def test_what_disturbs_both_for_a_while_does_not_move_the_ratio(clock: Clock) -> None:
+    disturbed = [False] * 2 * WARM_UP_RUNS + [bool(run // 37 % 2) for run in range(10_000)]
+    both = iter(disturbed)
+    stats, _ = _measure(
+        clock,
+        lambda _: 6 * (1 + next(both)),
+        lambda _: 3 * (1 + next(both)),
+        LatencySettings(precision=0.001, max_seconds=10),
+        images=32,
+    )
+
+    assert (stats.ratio, stats.ratio_low, stats.ratio_high) == pytest.approx((2, 2, 2))
+    assert stats.p90_ms == pytest.approx(12), "the times themselves do move"
+
+
 def test_it_is_warm_when_the_drift_has_ended(clock: Clock) -> None:
     stats, calls = _measure(clock, lambda run: 10 + 10 * 0.9**run, _always(10), LatencySettings(max_seconds=60))
 
@@ -165,7 +190,7 @@ def test_it_ends_when_the_time_is_up(clock: Clock) -> None:
     assert (stats.ratio_high - stats.ratio_low) / stats.ratio > 0.001
     warm_up_and_last_pair = 2 * 0.2 + 0.08
     assert 2 <= clock.seconds <= 2 + warm_up_and_last_pair
-    assert stats.num_blocks > PAIRS_IN_TIME
+    assert stats.num_blocks > GROUPS
     assert len(calls) > 2 * stats.num_runs
 
 
@@ -214,11 +239,11 @@ def test_the_network_alone_is_timed_on_the_images(clock: Clock) -> None:
 def test_a_block_is_as_long_as_the_time_allows(pair_ms: float, num_images: int, max_seconds: float) -> None:
     length = _block_length(pair_ms, num_images, LatencySettings(max_seconds=max_seconds))
 
-    limit_ms = max_seconds * 1000 / PAIRS_IN_TIME
-    assert 1 <= length <= num_images
+    limit_ms = max_seconds * 1000 / GROUPS
+    assert 1 <= length <= min(num_images, BLOCK_RUNS)
     if length > 1:
         assert length * pair_ms <= limit_ms * (1 + 1e-9)
-    if length < num_images:
+    if length < min(num_images, BLOCK_RUNS):
         assert (length + 1) * pair_ms > limit_ms * (1 - 1e-9)
 
 
@@ -240,6 +265,30 @@ def test_the_interval_holds_the_median_as_often_as_it_says(count: int) -> None:
 
     held = np.mean([low <= math.log(2) <= high for low, high in intervals])
     assert held >= 0.95 - 0.01
+
+
+def test_groups_are_neighbours_and_even() -> None:
+    assert grouped([1.0, 3.0, 2.0]) == [1, 3, 2], "fewer than there are groups"
+    assert grouped([float(number) for number in range(25)]) == [0.5, 3, 5.5, 8, 10.5, 13, 15.5, 18, 20.5, 23]
+
+
+@given(ratios=st.lists(st.floats(0.1, 10), min_size=MIN_PAIRS, max_size=200))
+def test_the_interval_of_the_groups_holds_their_median(ratios: list[float]) -> None:
+    low, high = median_interval(grouped(ratios))
+
+    assert min(ratios) <= low <= np.median(grouped(ratios)) <= high <= max(ratios)
+
+
+def test_the_interval_holds_the_median_where_neighbours_err_alike() -> None:
+    # The machine has another state for each 40 pairs: 400 pairs say no more than 10.
+    random = np.random.default_rng(0)
+    series = [list(np.repeat(random.normal(1, 0.1, size=10), 40) + random.normal(0, 0.01, 400)) for _ in range(1000)]
+
+    def held(intervals: list[tuple[float, float]]) -> float:
+        return float(np.mean([low <= 1 <= high for low, high in intervals]))
+
+    assert held([median_interval(grouped(ratios)) for ratios in series]) >= 0.95
+    assert held([median_interval(ratios) for ratios in series]) < 0.5, "as independent ones they would say too much"
 
 
 def test_too_few_values_have_no_interval() -> None:

@@ -1,8 +1,8 @@
 """Time of one image, as a ratio to a reference detector that is timed in alternation.
 
-Fresh processes give one and the same network medians that are up to 47 % apart; its ratio to another network timed in
-alternation moves a third as much (2 CPU cores, ``benchmarks/latency_noise.py``). So blocks of runs of the candidate and
-of the reference take turns, and the ratio of their medians is what is compared.
+Fresh processes give one and the same network medians that are up to 75 % apart; its ratio to another network timed in
+alternation moves a quarter as much (2 CPU cores, ``benchmarks/latency_noise.py``). So short blocks of runs of the
+candidate and of the reference take turns, and the ratio of their medians is what is compared.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 
 import torch
 from torch import nn
@@ -31,10 +31,13 @@ WARM_UP_DRIFT = 0.02
 WARM_UP_SHARE = 0.2
 """But warm-up ends after this share of the time at the latest, not before 2 runs."""
 CONFIDENCE = 0.95
+BLOCK_RUNS = 5
+"""Runs a block, at most: few, so that what disturbs the machine meets both blocks of a pair, but enough that the median
+is not of the first run, which finds the other detector's data in the caches (``benchmarks/README.md``)."""
 MIN_PAIRS = 6
 """Pairs of blocks, at least: of fewer no two say with 95 % confidence where the median lies (1 - 2 / 2**6 = 0.97)."""
-PAIRS_IN_TIME = 10
-"""A block is so short that so many pairs of blocks fit into the time limit."""
+GROUPS = 10
+"""Of neighbouring pairs of blocks, at most. A block is so short that as many pairs fit into the time limit."""
 NETWORK_SHARE = 0.1
 """Share of the time limit that the network alone may be timed for, not less than 3 runs."""
 
@@ -44,7 +47,7 @@ class LatencyStats:
     """Times of one image; lower is better.
 
     Attributes:
-        ratio: Median over the pairs of blocks of (candidate's median / reference's median).
+        ratio: Median of (candidate's median / reference's median) of a pair of blocks: over a group, then over groups.
         ratio_low: Lower end of the 95 % confidence interval of ``ratio``.
         ratio_high: Its upper end.
         median_ms: Of all runs of the candidate, in this process.
@@ -93,7 +96,8 @@ def measure_latency(
 ) -> LatencyStats:
     """Time ``detector`` against ``reference``: from uint8 images on the device to boxes in original pixels.
 
-    It ends when the confidence interval of the ratio is as narrow as ``settings.precision`` says, or the time is up.
+    It ends when every image has been timed and the confidence interval of the ratio is as narrow as
+    ``settings.precision`` says, or when the time is up.
 
     Args:
         detector: With the weights that would ship; is put into evaluation mode.
@@ -114,7 +118,10 @@ def measure_latency(
     turns = [cycle(each) for _, each in contestants]
     blocks: list[tuple[list[float], list[float]]] = []
     ratios: list[float] = []
-    while len(blocks) < MIN_PAIRS or (time.perf_counter() < deadline and _width(ratios) > settings.precision):
+    while len(blocks) < MIN_PAIRS or (
+        time.perf_counter() < deadline
+        and (length * len(blocks) < len(images) or _width(grouped(ratios)) > settings.precision)
+    ):
         mine, its = (
             [_time_ms(module, batch, device, on_step) for batch in islice(turn, length)]
             for (module, _), turn in zip(contestants, turns, strict=True)
@@ -123,9 +130,10 @@ def measure_latency(
         ratios.append(statistics.median(mine) / statistics.median(its))
     runs = sorted(ms for mine, _ in blocks for ms in mine)
     reference_runs = sorted(ms for _, its in blocks for ms in its)
-    low, high = median_interval(ratios)
+    groups = grouped(ratios)
+    low, high = median_interval(groups)
     return LatencyStats(
-        ratio=statistics.median(ratios),
+        ratio=statistics.median(groups),
         ratio_low=low,
         ratio_high=high,
         median_ms=statistics.median(runs),
@@ -148,6 +156,17 @@ def _record_graphs(contestants: Sequence[tuple[nn.Module, Sequence[Batch]]]) -> 
         if isinstance(module, GraphDetector):
             for batch in {each.images.shape: each for each in batches}.values():
                 module.detect(batch)
+
+
+def grouped(ratios: Sequence[float]) -> list[float]:
+    """Medians of up to ``GROUPS`` groups of neighbours in time, as even as can be.
+
+    What disturbs a machine lasts longer than a pair of blocks, so that neighbours err alike: an interval that took them
+    for independent would be too narrow.
+    """
+    count = min(GROUPS, len(ratios))
+    bounds = [len(ratios) * group // count for group in range(count + 1)]
+    return [statistics.median(ratios[begin:end]) for begin, end in pairwise(bounds)]
 
 
 def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -184,16 +203,16 @@ def round_to_noise(value: float, noise: float) -> float:
     return math.exp(round(math.log(value) / step) * step)
 
 
-def _width(ratios: Sequence[float]) -> float:
-    """Of the confidence interval, as a part of the ratio."""
-    low, high = median_interval(ratios)
-    return (high - low) / statistics.median(ratios)
+def _width(values: Sequence[float]) -> float:
+    """Of the confidence interval of their median, as a part of it."""
+    low, high = median_interval(values)
+    return (high - low) / statistics.median(values)
 
 
 def _block_length(pair_ms: float, num_images: int, settings: LatencySettings) -> int:
     """Runs a block: at most every image once, at least 1."""
-    fitting = settings.max_seconds * 1000 / PAIRS_IN_TIME / pair_ms
-    return max(1, min(num_images, int(fitting)))
+    fitting = settings.max_seconds * 1000 / GROUPS / pair_ms
+    return max(1, min(BLOCK_RUNS, num_images, int(fitting)))
 
 
 def _warm_up(
