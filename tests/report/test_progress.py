@@ -75,6 +75,15 @@ def test_other_words_than_trial_and_search() -> None:
     ]
 
 
+def test_after_the_last_trial_no_time_is_left_to_tell() -> None:
+    plain = console(terminal=False)
+    with ConsoleListener(plain) as listener:
+        listener.trial_started(0, FAST, why="baseline", done=0, budget=1)
+        listener.trial_ended(record(), on_front=False, seconds=60, done=1, budget=1)
+
+    assert written(plain).splitlines()[-1] == "trial 0: 12.50 ms, AP (x100) 25.0, took 60 s; 1 of 1 done"
+
+
 def test_a_note_is_one_line_as_it_was_said() -> None:
     plain = console(terminal=False)
     with ConsoleListener(plain) as listener:

@@ -83,7 +83,7 @@ class ConsoleListener(Listener):
         left = self._estimate.of_search()
         self._line(
             f"{self._each} {record.number}: {_outcome(record, on_front)}, took {format_seconds(seconds)}; "
-            f"{done} of {budget} done, {self._all} {_left(left)}"
+            f"{done} of {budget} done" + (f", {self._all} {_left(left)}" if done < budget else "")
         )
         if self._bars is not None:
             self._bars.end_trial(done, budget)
