@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -19,7 +20,14 @@ from smnas_optuna.search.seed_runs import Results, SeedRun
 from smnas_optuna.search.seeds import derive_seed
 from smnas_optuna.search.study import create_study, load_study
 from smnas_optuna.search.verdict import Candidate
-from smnas_optuna.search.verification import Verification, VerifyRequest, candidates_of, collect, verifying
+from smnas_optuna.search.verification import (
+    Verification,
+    VerifyRequest,
+    candidates_of,
+    collect,
+    describe_work,
+    verifying,
+)
 from smnas_optuna.search.verify import seed_of, train_again
 
 SMALL, LARGE = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina", "32x32.resnet18-w4.fpn-p2-p5-c8.rpn.fc-w16"
@@ -166,6 +174,28 @@ def test_twice_the_studys_epochs_are_trained_by_default(searched: Path) -> None:
     verification = run(searched, SMALL, epochs=None)
 
     assert (verification.epochs, verification.search_epochs) == (4, 2)
+
+
+def test_what_is_left_and_its_time_are_told_by_the_searchs_own_trainings(searched: Path) -> None:
+    request = asked(searched, seeds=3, epochs=2)
+    small, large = candidates(searched)
+
+    def took(candidate: Candidate, seconds: float, *, before: int) -> Candidate:
+        attrs = {**candidate.record.attrs, "seconds": {"train": seconds}}
+        return replace(candidate, record=replace(candidate.record, epochs_before=before, epochs_done=4, attrs=attrs))
+
+    assert describe_work(request, [small, large], 1) == "trainings: 6 of 2 epochs", "nothing to go by"
+    small, large = took(small, 40, before=0), took(large, 60, before=2)  # 10 and 30 s an epoch
+    assert describe_work(request, [small, large], 1) == (
+        "trainings: 6 of 2 epochs; about 4 min, if an epoch takes as long as in the search"
+    )
+    run(searched, LARGE, seeds=2, epochs=2)
+    assert describe_work(request, [small, large], 2) == (
+        "trainings: 4 of 2 epochs are left of 6; about 60 s, shared by 2 workers, "
+        "if an epoch takes as long as in the search"
+    )
+    run(searched, seeds=3, epochs=2)
+    assert describe_work(request, [small, large], 2) == "trainings: 0 of 2 epochs are left of 6"
 
 
 def test_other_epochs_are_other_trainings_and_all_are_kept(searched: Path) -> None:

@@ -35,7 +35,7 @@ def verify(
     from smnas_optuna.search.placement import place_workers
     from smnas_optuna.search.storage import explained_disk_errors
     from smnas_optuna.search.study import studies_of
-    from smnas_optuna.search.verification import VerifyRequest, candidates_of, collect, verifying
+    from smnas_optuna.search.verification import VerifyRequest, candidates_of, collect, describe_work, verifying
 
     console, stop, interrupted = make_console(), StopRequest(), None
     with stop.listening(), explained_disk_errors(study_dir):
@@ -52,6 +52,7 @@ def verify(
         placement = place_workers(workers, request.device, os.environ)
         try:
             with verifying(request):
+                console.print(describe_work(request, candidates, placement.workers), soft_wrap=True, highlight=False)
                 progress = partial(verify_progress, request)
                 status = run_workers(verify_command(request), placement, progress=progress, console=console, stop=stop)
         except Interrupted as caught:

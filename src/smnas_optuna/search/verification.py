@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from smnas_optuna.config import load_settings
 from smnas_optuna.errors import StudyError
+from smnas_optuna.search.duration import format_seconds
 from smnas_optuna.search.locks import acquire
 from smnas_optuna.search.record import TrialRecord
 from smnas_optuna.search.seed_runs import Key, SeedRun, read_results
@@ -102,6 +103,37 @@ def candidates_of(
             fix=f"search first, or with larger limits: smnas structural {study_dir} [--data DIR]",
         )
     return candidates
+
+
+def describe_work(request: VerifyRequest, candidates: Sequence[Candidate], workers: int) -> str:
+    """How many trainings are left of those of ``candidates``, and what they are likely to take, in words.
+
+    Args:
+        request: What is asked for.
+        candidates: Its architectures, with their trainings in the search, which tell how long one takes.
+        workers: That share the work.
+
+    Raises:
+        SmnasError: If the settings or earlier results cannot be read.
+    """
+    results = read_results(request.folder / RESULTS_FILE)
+    wanted = request.wanted(load_settings(request.study_dir).train.epochs)
+    left = [key for key in wanted if results is None or key not in results.runs]
+    words = f"trainings: {len(left)} of {wanted[0][-1]} epochs"
+    words += f" are left of {len(wanted)}" if len(left) < len(wanted) else ""
+    of_epoch = {candidate.arch: _epoch_seconds(candidate.record) for candidate in candidates}
+    known = [seconds * epochs for arch, _, epochs in left if (seconds := of_epoch[arch]) is not None]
+    if not known:
+        return words
+    seconds = sum(known) / len(known) * len(left) / min(workers, len(left))
+    shared = f", shared by {workers} workers" if workers > 1 else ""
+    return f"{words}; about {format_seconds(seconds)}{shared}, if an epoch takes as long as in the search"
+
+
+def _epoch_seconds(record: TrialRecord) -> float | None:
+    """What an epoch of its training in the search took; None where that is not known."""
+    epochs, seconds = record.epochs_done - record.epochs_before, record.attrs.get("seconds", {}).get("train")
+    return seconds / epochs if epochs > 0 and seconds is not None else None
 
 
 def collect(request: VerifyRequest, candidates: Sequence[Candidate]) -> Verification | None:
