@@ -114,23 +114,9 @@ def measure_latency(
         _warm_up(*contestant, settings.max_seconds * WARM_UP_SHARE / 2, device, on_step) for contestant in contestants
     ]
     length = _block_length(sum(ms for ms, _ in warm_ups), len(images), settings)
-    deadline = time.perf_counter() + settings.max_seconds
-    turns = [cycle(each) for _, each in contestants]
-    blocks: list[tuple[list[float], list[float]]] = []
-    ratios: list[float] = []
-    while len(blocks) < MIN_PAIRS or (
-        time.perf_counter() < deadline
-        and (length * len(blocks) < len(images) or _width(grouped(ratios)) > settings.precision)
-    ):
-        mine, its = (
-            [_time_ms(module, batch, device, on_step) for batch in islice(turn, length)]
-            for (module, _), turn in zip(contestants, turns, strict=True)
-        )
-        blocks.append((mine, its))
-        ratios.append(statistics.median(mine) / statistics.median(its))
+    blocks, groups = _take_turns(contestants, length, settings, device, on_step)
     runs = sorted(ms for mine, _ in blocks for ms in mine)
     reference_runs = sorted(ms for _, its in blocks for ms in its)
-    groups = grouped(ratios)
     low, high = median_interval(groups)
     return LatencyStats(
         ratio=statistics.median(groups),
@@ -148,6 +134,31 @@ def measure_latency(
         warm=all(warm for _, warm in warm_ups),
         detected_again=detector.not_settled / detector.batches if isinstance(detector, GraphDetector) else 0.0,
     )
+
+
+def _take_turns(
+    contestants: Sequence[tuple[nn.Module, Sequence[Batch]]],
+    length: int,
+    settings: LatencySettings,
+    device: torch.device,
+    on_step: Callable[[], None],
+) -> tuple[list[tuple[list[float], list[float]]], list[float]]:
+    """Pairs of blocks of ``length`` runs, ms, until the ratio is known or the time is up; and the groups of ratios."""
+    deadline = time.perf_counter() + settings.max_seconds
+    turns, num_images = [cycle(images) for _, images in contestants], len(contestants[0][1])
+    blocks: list[tuple[list[float], list[float]]] = []
+    ratios, groups = list[float](), list[float]()
+    while len(blocks) < MIN_PAIRS or (
+        time.perf_counter() < deadline and (length * len(blocks) < num_images or _width(groups) > settings.precision)
+    ):
+        mine, its = (
+            [_time_ms(module, batch, device, on_step) for batch in islice(turn, length)]
+            for (module, _), turn in zip(contestants, turns, strict=True)
+        )
+        blocks.append((mine, its))
+        ratios.append(statistics.median(mine) / statistics.median(its))
+        groups = grouped(ratios)
+    return blocks, groups
 
 
 def _record_graphs(contestants: Sequence[tuple[nn.Module, Sequence[Batch]]]) -> None:
