@@ -184,18 +184,18 @@ def test_what_is_left_and_its_time_are_told_by_the_searchs_own_trainings(searche
         attrs = {**candidate.record.attrs, "seconds": {"train": seconds}}
         return replace(candidate, record=replace(candidate.record, epochs_before=before, epochs_done=4, attrs=attrs))
 
-    assert describe_work(request, [small, large], 1) == "trainings: 6 of 2 epochs", "nothing to go by"
+    assert describe_work(request, [small, large], 1) == "6 trainings of 2 epochs each", "nothing to go by"
     small, large = took(small, 40, before=0), took(large, 60, before=2)  # 10 and 30 s an epoch
     assert describe_work(request, [small, large], 1) == (
-        "trainings: 6 of 2 epochs; about 4 min, if an epoch takes as long as in the search"
+        "6 trainings of 2 epochs each; about 4 min, if an epoch takes as long as in the search"
     )
     run(searched, LARGE, seeds=2, epochs=2)
     assert describe_work(request, [small, large], 2) == (
-        "trainings: 4 of 2 epochs are left of 6; about 60 s, shared by 2 workers, "
+        "4 trainings of 2 epochs each, 2 are finished; about 60 s, shared by 2 workers, "
         "if an epoch takes as long as in the search"
     )
     run(searched, seeds=3, epochs=2)
-    assert describe_work(request, [small, large], 2) == "trainings: 0 of 2 epochs are left of 6"
+    assert describe_work(request, [small, large], 2) == "0 trainings of 2 epochs each, 6 are finished"
 
 
 def test_other_epochs_are_other_trainings_and_all_are_kept(searched: Path) -> None:

@@ -17,3 +17,8 @@ def format_seconds(seconds: float) -> str:
         return f"{hours} h {minutes} min"
     days, hours = divmod(round(seconds / 3600), 24)
     return f"{days} d {hours} h"
+
+
+def shared_by(workers: int) -> str:
+    """What follows a time that several workers share; nothing if there is one."""
+    return f", shared by {workers} workers" if workers > 1 else ""

@@ -19,7 +19,7 @@ from smnas_optuna.engine.device import explained_out_of_memory, synchronize
 from smnas_optuna.engine.train import build_optimizer, train_step
 from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.search.bench import Bench
-from smnas_optuna.search.duration import format_seconds
+from smnas_optuna.search.duration import format_seconds, shared_by
 from smnas_optuna.search_space import SearchSpace
 
 MIB = 2**20
@@ -119,8 +119,7 @@ def _time_lines(probes: Sequence[Probe], left: int, workers: int) -> list[str]:
         rounds = math.ceil(left / workers)
         low, high = format_seconds(min(seconds) * rounds), format_seconds(max(seconds) * rounds)
         span = low if low == high else f"{low} to {high}"
-        shared = f", shared by {workers} workers" if workers > 1 else ""
-        lines.append(f"time: about {span} for all that are left ({left}){shared}, if they are like these")
+        lines.append(f"time: about {span} for all that are left ({left}){shared_by(workers)}, if they are like these")
     return lines
 
 

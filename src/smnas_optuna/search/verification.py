@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from smnas_optuna.config import load_settings
 from smnas_optuna.errors import StudyError
-from smnas_optuna.search.duration import format_seconds
+from smnas_optuna.search.duration import format_seconds, shared_by
 from smnas_optuna.search.locks import acquire
 from smnas_optuna.search.record import TrialRecord
 from smnas_optuna.search.seed_runs import Key, SeedRun, read_results
@@ -119,15 +119,14 @@ def describe_work(request: VerifyRequest, candidates: Sequence[Candidate], worke
     results = read_results(request.folder / RESULTS_FILE)
     wanted = request.wanted(load_settings(request.study_dir).train.epochs)
     left = [key for key in wanted if results is None or key not in results.runs]
-    words = f"trainings: {len(left)} of {wanted[0][-1]} epochs"
-    words += f" are left of {len(wanted)}" if len(left) < len(wanted) else ""
+    finished = len(wanted) - len(left)
+    words = f"{len(left)} trainings of {wanted[0][-1]} epochs each" + (f", {finished} are finished" if finished else "")
     of_epoch = {candidate.arch: _epoch_seconds(candidate.record) for candidate in candidates}
     known = [seconds * epochs for arch, _, epochs in left if (seconds := of_epoch[arch]) is not None]
     if not known:
         return words
     seconds = sum(known) / len(known) * len(left) / min(workers, len(left))
-    shared = f", shared by {workers} workers" if workers > 1 else ""
-    return f"{words}; about {format_seconds(seconds)}{shared}, if an epoch takes as long as in the search"
+    return f"{words}; about {format_seconds(seconds)}{shared_by(workers)}, if an epoch takes as long as in the search"
 
 
 def _epoch_seconds(record: TrialRecord) -> float | None:
