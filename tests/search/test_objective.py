@@ -125,6 +125,21 @@ def test_what_is_over_budget_is_not_trained(
     assert not (run_folder(bench.study_dir, SMALL) / CHECKPOINT_FILE).exists()
 
 
+def test_work_that_disturbs_the_first_measurement_does_not_lengthen_all_latencies(
+    study: optuna.Study, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = bench.measure_gate(decode(SMALL), lambda: None)
+    disturbed = replace(undisturbed, ratio=2.0, reference_p10_ms=7.5, reference_median_ms=73.0, reference_p90_ms=80.0)
+    monkeypatch.setattr(Bench, "measure_gate", lambda *_: disturbed)
+    monkeypatch.setattr(objective_module, "agree_on_reference_ms", lambda _, __, measured_ms: measured_ms)
+    trial = study.ask()
+
+    with pytest.raises(optuna.TrialPruned):
+        make_objective(bench, limits=Limits(max_latency_ms=1))(decode(SMALL), trial)
+
+    assert trial.user_attrs["gate_ms"] == pytest.approx(15)
+
+
 def test_constraints_are_told_once_from_what_it_turned_out_to_be(study: optuna.Study, bench: Bench) -> None:
     study.set_user_attr("reference_ms", 10.0)
     trial = study.ask()
