@@ -285,7 +285,7 @@ def test_a_benchmark_is_a_table_or_json(study_dir: Path, capsys: pytest.CaptureF
 
     assert smnas(*command) == 0
     out = capsys.readouterr().out
-    assert f"ratio: to {arch}, timed in alternation" in out
+    assert f"ratio: of the 10th percentile (p10) to that of {arch}, timed in alternation" in out
     assert "untrained networks detect by chance" in out
 
     assert smnas(*command, "--json") == 0

@@ -77,7 +77,7 @@ def test_a_row_has_all_numbers() -> None:
         *(LONG_NAME, "800x600", "1.234", "1.200..1.250", "12.3", "11.9", "13.6", "9.88", "320"),
         *("41.8", "134", "random"),
     ]
-    assert "ratio: to first, timed in alternation, with its 95 % confidence interval" in text
+    assert "ratio: of the 10th percentile (p10) to that of first, timed in alternation, with its 95 %" in text
     assert "32 drawn scenes; 80 classes" in text
 
 

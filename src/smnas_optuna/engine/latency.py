@@ -1,8 +1,9 @@
 """Time of one image, as a ratio to a reference detector that is timed in alternation.
 
 Fresh processes give one and the same network medians that are up to 75 % apart; its ratio to another network timed in
-alternation moves a quarter as much (2 CPU cores, ``benchmarks/latency_noise.py``). So short blocks of runs of the
-candidate and of the reference take turns, and the ratio of their medians is what is compared.
+alternation moves a fraction of that (2 CPU cores, ``benchmarks/latency_noise.py``). So short blocks of runs of the
+candidate and of the reference take turns. What disturbs a run only ever lengthens it, and not all networks alike: what
+is compared is the ratio of their 10th percentiles, which moves half as much as that of their medians.
 """
 
 from __future__ import annotations
@@ -41,15 +42,18 @@ GROUPS = 10
 NETWORK_SHARE = 0.1
 """Share of the time limit that the network alone may be timed for, not less than 3 runs."""
 
+Pair = tuple[list[float], list[float]]
+"""Runs of the candidate and of the reference, ms: a block of each, one after the other."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LatencyStats:
     """Times of one image; lower is better.
 
     Attributes:
-        ratio: Median of (candidate's median / reference's median) of a pair of blocks: over a group, then over groups.
-        ratio_low: Lower end of the 95 % confidence interval of ``ratio``.
-        ratio_high: Its upper end.
+        ratio: ``p10_ms`` / ``reference_p10_ms``.
+        ratio_low: Lower end of the 95 % confidence interval of the ratio of a group of blocks, or ``ratio`` if lower.
+        ratio_high: Its upper end, or ``ratio`` if higher.
         median_ms: Of all runs of the candidate, in this process.
         p10_ms: 10th percentile.
         p90_ms: 90th percentile.
@@ -114,21 +118,20 @@ def measure_latency(
         _warm_up(*contestant, settings.max_seconds * WARM_UP_SHARE / 2, device, on_step) for contestant in contestants
     ]
     length = _block_length(sum(ms for ms, _ in warm_ups), len(images), settings)
-    blocks, groups = _take_turns(contestants, length, settings, device, on_step)
-    runs = sorted(ms for mine, _ in blocks for ms in mine)
-    reference_runs = sorted(ms for _, its in blocks for ms in its)
-    low, high = median_interval(groups)
+    blocks = _take_turns(contestants, length, settings, device, on_step)
+    low, ratio, high = estimate_ratio(blocks)
+    runs, reference_runs = _runs(blocks)
     return LatencyStats(
-        ratio=statistics.median(groups),
+        ratio=ratio,
         ratio_low=low,
         ratio_high=high,
         median_ms=statistics.median(runs),
-        p10_ms=runs[len(runs) // 10],
-        p90_ms=runs[len(runs) * 9 // 10],
+        p10_ms=_decile(runs, 1),
+        p90_ms=_decile(runs, 9),
         network_ms=_network_ms(detector, images, settings.max_seconds * NETWORK_SHARE, on_step),
         reference_median_ms=statistics.median(reference_runs),
-        reference_p10_ms=reference_runs[len(runs) // 10],
-        reference_p90_ms=reference_runs[len(runs) * 9 // 10],
+        reference_p10_ms=_decile(reference_runs, 1),
+        reference_p90_ms=_decile(reference_runs, 9),
         num_runs=len(runs),
         num_blocks=len(blocks),
         warm=all(warm for _, warm in warm_ups),
@@ -142,23 +145,21 @@ def _take_turns(
     settings: LatencySettings,
     device: torch.device,
     on_step: Callable[[], None],
-) -> tuple[list[tuple[list[float], list[float]]], list[float]]:
-    """Pairs of blocks of ``length`` runs, ms, until the ratio is known or the time is up; and the groups of ratios."""
+) -> list[Pair]:
+    """Pairs of blocks of ``length`` runs, ms, until the ratio is known or the time is up."""
     deadline = time.perf_counter() + settings.max_seconds
     turns, num_images = [cycle(images) for _, images in contestants], len(contestants[0][1])
-    blocks: list[tuple[list[float], list[float]]] = []
-    ratios, groups = list[float](), list[float]()
-    while len(blocks) < MIN_PAIRS or (
-        time.perf_counter() < deadline and (length * len(blocks) < num_images or _width(groups) > settings.precision)
-    ):
+    blocks, known = list[Pair](), False
+    while len(blocks) < MIN_PAIRS or not (known or time.perf_counter() > deadline):
         mine, its = (
             [_time_ms(module, batch, device, on_step) for batch in islice(turn, length)]
             for (module, _), turn in zip(contestants, turns, strict=True)
         )
         blocks.append((mine, its))
-        ratios.append(statistics.median(mine) / statistics.median(its))
-        groups = grouped(ratios)
-    return blocks, groups
+        if len(blocks) % MIN_PAIRS == 0 and length * len(blocks) >= num_images:  # rarely, as it takes time
+            low, ratio, high = estimate_ratio(blocks)
+            known = high - low <= settings.precision * ratio
+    return blocks
 
 
 def _record_graphs(contestants: Sequence[tuple[nn.Module, Sequence[Batch]]]) -> None:
@@ -169,15 +170,36 @@ def _record_graphs(contestants: Sequence[tuple[nn.Module, Sequence[Batch]]]) -> 
                 module.detect(batch)
 
 
-def grouped(ratios: Sequence[float]) -> list[float]:
-    """Medians of up to ``GROUPS`` groups of neighbours in time, as even as can be.
+def estimate_ratio(blocks: Sequence[Pair]) -> tuple[float, float, float]:
+    """Lower end of the interval, ratio of the candidate to the reference, and upper end.
 
-    What disturbs a machine lasts longer than a pair of blocks, so that neighbours err alike: an interval that took them
-    for independent would be too narrow.
+    The ratio is that of the 10th percentiles of all runs. The interval is of the same ratio over up to ``GROUPS``
+    groups of pairs that are neighbours in time, as even as can be, and holds that of all. What disturbs a machine lasts
+    longer than a pair of blocks, so that neighbours err alike: an interval that took them for independent would be too
+    narrow.
+
+    Args:
+        blocks: At least ``MIN_PAIRS``.
     """
-    count = min(GROUPS, len(ratios))
-    bounds = [len(ratios) * group // count for group in range(count + 1)]
-    return [statistics.median(ratios[begin:end]) for begin, end in pairwise(bounds)]
+    count = min(GROUPS, len(blocks))
+    bounds = [len(blocks) * group // count for group in range(count + 1)]
+    low, high = median_interval([_ratio(blocks[begin:end]) for begin, end in pairwise(bounds)])
+    ratio = _ratio(blocks)
+    return min(low, ratio), ratio, max(high, ratio)
+
+
+def _ratio(blocks: Sequence[Pair]) -> float:
+    mine, its = _runs(blocks)
+    return _decile(mine, 1) / _decile(its, 1)
+
+
+def _runs(blocks: Sequence[Pair]) -> Pair:
+    return [ms for mine, _ in blocks for ms in mine], [ms for _, its in blocks for ms in its]
+
+
+def _decile(values: Sequence[float], number: int) -> float:
+    """The first is the 10th percentile; the next value where it lies between two."""
+    return sorted(values)[len(values) * number // 10]
 
 
 def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -212,12 +234,6 @@ def round_to_noise(value: float, noise: float) -> float:
         return value
     step = math.log1p(noise)
     return math.exp(round(math.log(value) / step) * step)
-
-
-def _width(values: Sequence[float]) -> float:
-    """Of the confidence interval of their median, as a part of it."""
-    low, high = median_interval(values)
-    return (high - low) / statistics.median(values)
 
 
 def _block_length(pair_ms: float, num_images: int, settings: LatencySettings) -> int:

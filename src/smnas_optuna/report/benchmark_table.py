@@ -53,7 +53,8 @@ def benchmark_table(benchmark: Benchmark) -> Table:
 def protocol_lines(benchmark: Benchmark) -> list[str]:
     """How it was measured, for people."""
     lines = [
-        f"ratio: to {benchmark.reference}, timed in alternation, with its 95 % confidence interval",
+        f"ratio: of the 10th percentile (p10) to that of {benchmark.reference}, timed in alternation, with its 95 % "
+        "confidence interval",
         "timed: from uint8 pixels on the device to boxes in original pixels (Mask R-CNN: and masks), float32; "
         f"{benchmark.source}; {benchmark.num_classes} classes",
         "network: all layers on as many regions as they get at most, without RoIAlign, decoding and NMS; GMACs counts "
