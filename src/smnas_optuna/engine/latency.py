@@ -23,6 +23,7 @@ from smnas_optuna.config import LatencySettings
 from smnas_optuna.engine.device import synchronize
 from smnas_optuna.engine.gpu_watch import GpuRecord
 from smnas_optuna.engine.graphs import GraphDetector
+from smnas_optuna.engine.heap import freed_memory_kept
 
 WARM_UP_RUNS = 10
 """Runs of each detector before it may be called warm."""
@@ -89,6 +90,7 @@ class LatencyStats:
 
 
 @torch.inference_mode()
+@freed_memory_kept()
 def measure_latency(
     detector: nn.Module,
     images: Sequence[Batch],
