@@ -43,7 +43,7 @@ def verify(
         candidates = candidates_of(study_dir, summary.front, summary.records, summary.reference, top)
         request = VerifyRequest(
             study_dir=study_dir,
-            archs=[candidate.arch for candidate in candidates],
+            archs=[candidate.arch for candidate in reversed(candidates)],  # the long trainings first
             seeds=seeds,
             epochs=epochs,
             data_dir=data,
