@@ -13,12 +13,11 @@ import argparse
 import json
 import math
 import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fresh_process import measured_in_a_fresh_process
 from shapes_pay import load_bench
 
 from smnas_optuna.arch import decode
@@ -48,13 +47,9 @@ def main() -> None:
         print(json.dumps(time_once(arguments.study, arguments.data, arguments.archs)))
         return
     runs: list[dict[str, Any]] = []
-    options = ["--study", str(arguments.study), "--archs", *arguments.archs]
-    options += [] if arguments.data is None else ["--data", str(arguments.data)]
+    options = ["--once", "--archs", *arguments.archs]
     for process in range(arguments.processes):
-        done = subprocess.run(
-            [sys.executable, __file__, "--once", *options], check=True, stdout=subprocess.PIPE, text=True
-        )
-        runs.append(json.loads(done.stdout.splitlines()[-1]))
+        runs.append(measured_in_a_fresh_process(__file__, arguments.study, arguments.data, *options))
         print(f"process {process + 1} of {arguments.processes} is done", flush=True)
     bench = load_bench(arguments.study, arguments.data)
     found = {arch: spread([run[arch] for run in runs], bench.settings.latency.noise) for arch in arguments.archs}

@@ -1,6 +1,6 @@
 """What it does to a latency that the C library gives freed memory back to the system between two runs.
 
-    python benchmarks/page_faults.py [--study studies/shapes] [--data DIR] [--arch ARCH] [--processes 5]
+    python benchmarks/page_faults.py [--study studies/shapes] [--data DIR] [--arch ARCH] [--processes 6]
 
 Times one detector twice in fresh processes, of which every other one keeps freed memory during a measurement, as this
 package does (``smnas_optuna.engine.heap``), and the others leave it to glibc. Prints the page faults of each
@@ -14,12 +14,11 @@ import json
 import platform
 import resource
 import statistics
-import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
+from fresh_process import measured_in_a_fresh_process
 from shapes_pay import load_bench
 
 from smnas_optuna.arch import decode
@@ -36,21 +35,18 @@ def main() -> None:
     parser.add_argument("--study", type=Path, default=Path("studies/shapes"))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--arch", default=ARCH)
-    parser.add_argument("--processes", type=int, default=5, help="of each way")
+    parser.add_argument("--processes", type=int, default=6, help="of each way")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/page_faults.json"))
     parser.add_argument("--once", choices=WAYS, help="measure in this process, in this way, and print JSON")
     arguments = parser.parse_args()
     if arguments.once:
         print(json.dumps(measure_twice(arguments.study, arguments.data, arguments.arch, arguments.once)))
         return
-    options = ["--study", str(arguments.study), "--arch", arguments.arch]
-    options += [] if arguments.data is None else ["--data", str(arguments.data)]
     runs: dict[str, list[list[dict[str, float]]]] = {way: [] for way in WAYS}
     for _ in range(arguments.processes):
         for way in WAYS:
-            command = [sys.executable, __file__, "--once", way, *options]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            runs[way].append(json.loads(done.stdout.splitlines()[-1]))
+            options = ["--once", way, "--arch", arguments.arch]
+            runs[way].append(measured_in_a_fresh_process(__file__, arguments.study, arguments.data, *options))
             print(f"{way}: {runs[way][-1]}", flush=True)
     about = {"device": describe_device(load_bench(arguments.study, arguments.data).device), "arch": arguments.arch}
     write_json(arguments.output, {**about, "versions": library_versions(), "runs": runs})

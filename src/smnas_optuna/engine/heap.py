@@ -1,4 +1,4 @@
-"""What the C library does with memory that was freed, while detectors are timed on a CPU."""
+"""What the C library does with memory that was freed, while detectors are timed."""
 
 from __future__ import annotations
 
