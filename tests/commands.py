@@ -17,12 +17,16 @@ from smnas_optuna.search.study import STRUCTURAL, find_study, modular_studies
 
 SMNAS = [sys.executable, "-m", "smnas_optuna.cli"]
 PATIENCE = 180
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}  # threads: see conftest.py
+
+
+def environment() -> dict[str, str]:
+    """Of such a process: asked for as it starts, as only then tests have a temporary folder of their own."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}  # threads: see conftest.py
 
 
 def smnas(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     command = [*SMNAS, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=check, timeout=PATIENCE, env=ENVIRONMENT)
+    return subprocess.run(command, capture_output=True, text=True, check=check, timeout=PATIENCE, env=environment())
 
 
 @contextmanager
@@ -33,7 +37,7 @@ def searching(study_dir: Path, *options: str, stage: str = STRUCTURAL) -> Iterat
     """
     command = [*SMNAS, stage, str(study_dir), "--device", "cpu", "--workers", "1", *options]
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, **pipes, text=True, env=ENVIRONMENT, start_new_session=True) as process:
+    with subprocess.Popen(command, **pipes, text=True, env=environment(), start_new_session=True) as process:
         try:
             yield process
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+
+from .commands import smnas
 
 # In CI a commit passes or fails, and not now and then; at home every run looks at other examples.
 settings.register_profile("ci", derandomize=True)
@@ -86,3 +89,19 @@ def study_dir(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "study.toml").write_text(TINY_STUDY)
     return folder
+
+
+@pytest.fixture(scope="session")
+def baselines_searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study whose two baselines are trained, made once; for :func:`searched`."""
+    folder = tmp_path_factory.mktemp("searched") / "study"
+    folder.mkdir()
+    (folder / "study.toml").write_text(TINY_STUDY)
+    smnas("structural", folder, "--device", "cpu", "--workers", "1", "--trials", "2")
+    return folder
+
+
+@pytest.fixture
+def searched(baselines_searched: Path, study_dir: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(baselines_searched, study_dir, dirs_exist_ok=True))

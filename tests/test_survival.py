@@ -52,10 +52,14 @@ def wait_until_nobody_works(study_dir: Path) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize(("stage", "most"), [(STRUCTURAL, KILLS), ("modular", max(3, KILLS // 3))])
-def test_killed_again_and_again_nothing_is_lost_and_nothing_is_doubled(study_dir: Path, stage: str, most: int) -> None:
-    if stage != STRUCTURAL:
-        smnas("structural", study_dir, "--device", "cpu", "--trials", "2")
+@pytest.mark.parametrize(
+    ("stage", "folder", "most"),
+    [(STRUCTURAL, "study_dir", KILLS), ("modular", "searched", max(3, KILLS // 3))],
+)
+def test_killed_again_and_again_nothing_is_lost_and_nothing_is_doubled(
+    stage: str, folder: str, most: int, request: pytest.FixtureRequest
+) -> None:
+    study_dir: Path = request.getfixturevalue(folder)
     chance, budget, kills = random.Random(0), 8, 0
     before: Finished = {}
     while kills < most:
@@ -132,11 +136,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_up_is_said_and_after_room_is_made_it_goes_on(study_dir: Path, small_disk: Path) -> None:
+def test_a_disk_that_fills_up_is_said_and_after_room_is_made_it_goes_on(searched: Path, small_disk: Path) -> None:
     home = small_disk / "study"
-    home.mkdir()
-    (home / "study.toml").write_text((study_dir / "study.toml").read_text())
-    smnas("structural", home, "--device", "cpu", "--trials", "1")
+    shutil.copytree(searched, home)
     before = finished(home)
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free))

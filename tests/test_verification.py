@@ -12,15 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from .commands import ENVIRONMENT, PATIENCE, SMNAS, processes_of, smnas
+from .commands import PATIENCE, SMNAS, environment, processes_of, smnas
 
 OPTIONS = ("--device", "cpu", "--top", "2", "--seeds", "2", "--epochs", "3")
-
-
-@pytest.fixture
-def searched(study_dir: Path) -> Path:
-    smnas("structural", study_dir, "--device", "cpu", "--trials", "2")
-    return study_dir
 
 
 def finished(study_dir: Path) -> list[tuple[str, int, float]]:
@@ -30,10 +24,15 @@ def finished(study_dir: Path) -> list[tuple[str, int, float]]:
     return [(run["arch"], run["number"], run["metrics"]["ap"]) for run in runs]
 
 
+def started(study_dir: Path, *options: str) -> subprocess.Popen[str]:
+    """The command, as it runs."""
+    command = [*SMNAS, "verify", str(study_dir), *OPTIONS, *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment())
+
+
 def stop_after(study_dir: Path, trainings: int, number: signal.Signals) -> tuple[int, str]:
     """Give the command, and a signal as soon as so many trainings are kept and the next one has stored an epoch."""
-    command = [*SMNAS, "verify", str(study_dir), *OPTIONS]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT) as run:
+    with started(study_dir) as run:
         deadline = time.monotonic() + PATIENCE
         while len(finished(study_dir)) < trainings or not list((study_dir / "verify").glob("*.safetensors")):
             assert run.poll() is None, run.stdout and run.stdout.read()
@@ -75,8 +74,7 @@ def test_killed_and_stopped_the_same_command_goes_on_to_the_whole_report(searche
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost_or_done_twice(searched: Path) -> None:
-    command = [*SMNAS, "verify", str(searched), *OPTIONS, "--workers", "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT) as run:
+    with started(searched, "--workers", "2") as run:
         deadline = time.monotonic() + PATIENCE
         while not list((searched / "verify").glob("*.safetensors")):  # of the first training: three are left
             assert run.poll() is None, run.stdout and run.stdout.read()

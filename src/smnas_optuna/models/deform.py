@@ -42,4 +42,6 @@ def deform_conv(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
         align_corners=False,
     )
     columns = samples.view(batch, channels * taps, height * width)
-    return (weight.view(-1, channels * taps) @ columns).view(batch, -1, height, width)
+    # image by image: one product for all of them would copy the columns, forth and back
+    rows = weight.view(-1, channels * taps).expand(batch, -1, -1)
+    return torch.bmm(rows, columns).view(batch, -1, height, width)

@@ -2,12 +2,14 @@
 
 Each bin of a RoI is the mean of 2 x 2 bilinear samples, so a weighted sum of 16 places of one level. With the pyramid
 laid out as a table of places, that is one ``embedding_bag``, where torchvision runs once a level and, on a CPU, goes
-back on one thread; ``benchmarks/training_speed.py`` has what a training gains in all.
+back on one thread; ``benchmarks/roi_align.py`` has what each takes, ``benchmarks/training_speed.py`` what a training
+gains in all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +37,7 @@ def pyramid_roi_align(features: Mapping[str, Tensor], levels: Sequence[int], roi
     table = torch.cat([each.permute(0, 2, 3, 1).reshape(-1, channels) for each in maps])
     with torch.no_grad():
         index, weights = _places([(m.shape[-2], m.shape[-1]) for m in maps], levels, rois.detach(), bins)
-    pooled = F.embedding_bag(index, table, per_sample_weights=weights.to(table.dtype), mode="sum")
+    pooled = weighted_sums(table, index, weights.to(table.dtype))
     return pooled.view(-1, bins, bins, channels).permute(0, 3, 1, 2)
 
 
@@ -44,6 +46,41 @@ def roi_levels(rois: Tensor, levels: Sequence[int]) -> Tensor:
     edge = ((rois[..., 2] - rois[..., 0]) * (rois[..., 3] - rois[..., 1])).clamp(min=0).sqrt()
     wanted = torch.floor(CANONICAL_LEVEL + torch.log2(edge / CANONICAL_EDGE) + 1e-6)
     return wanted.clamp(levels[0], levels[-1]).long()
+
+
+def weighted_sums(table: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+    """Tensor[M, C]: of each row of ``index`` the sum of those rows of ``table``, times their ``weights``.
+
+    Args:
+        table: Tensor[P, C].
+        index: int64 Tensor[M, T], each in [0, P).
+        weights: Tensor[M, T]; no gradient reaches them.
+    """
+    if table.device.type == "cpu":
+        return _WeightedSums.apply(table, index, weights)  # type: ignore[no-any-return]
+    return F.embedding_bag(index, table, per_sample_weights=weights, mode="sum")
+
+
+class _WeightedSums(torch.autograd.Function):
+    """``embedding_bag``, which on a CPU takes several times as long back as forth: back, too, by weighted sums.
+
+    The gradient of a place is the sum of those of the bins that it went into, times the same weights.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(index, weights)
+        ctx.places = len(table)
+        return F.embedding_bag(index, table, per_sample_weights=weights, mode="sum")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        index, weights = ctx.saved_tensors
+        place, order = index.flatten().int().sort(stable=True)
+        first = torch.searchsorted(place, torch.arange(ctx.places, dtype=torch.int32))
+        bins = order.div(index.shape[1], rounding_mode="floor")
+        parts = weights.flatten()[order]
+        return F.embedding_bag(bins, gradients[0].contiguous(), first, per_sample_weights=parts, mode="sum"), None, None
 
 
 def _places(grids: Sequence[tuple[int, int]], levels: Sequence[int], rois: Tensor, bins: int) -> tuple[Tensor, Tensor]:
