@@ -21,8 +21,8 @@ import torch
 from shapes_pay import load_bench
 
 from smnas_optuna.arch import decode
-from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.engine.device import describe_device, library_versions
+from smnas_optuna.engine.durable import write_json
 from smnas_optuna.engine.train import EpochReport, train
 
 PATIENCE_S = 600.0

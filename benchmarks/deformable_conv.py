@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import deform_conv2d
 
-from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.engine.device import describe_device, library_versions
+from smnas_optuna.engine.durable import write_json
 from smnas_optuna.models.deform import deform_conv
 
 BATCH, GROUPS = 8, 4

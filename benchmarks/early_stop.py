@@ -33,8 +33,8 @@ from shapes_pay import load_bench
 
 from smnas_optuna.arch import decode
 from smnas_optuna.config import SearchSettings, load_settings
-from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.engine.device import describe_device, library_versions
+from smnas_optuna.engine.durable import write_json
 from smnas_optuna.engine.evaluate import coco_metrics, detect
 from smnas_optuna.engine.train import Training
 from smnas_optuna.search.bench import Bench

@@ -23,8 +23,8 @@ from torchvision_loop import torchvision_detector
 
 from smnas_optuna.arch import decode
 from smnas_optuna.batch import Batch
-from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.engine.device import describe_device, library_versions
+from smnas_optuna.engine.durable import write_json
 from smnas_optuna.engine.evaluate import coco_metrics, detect
 from smnas_optuna.engine.train import train
 from smnas_optuna.models import Detector

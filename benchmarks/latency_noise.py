@@ -21,8 +21,8 @@ from fresh_process import measured_in_a_fresh_process
 from shapes_pay import load_bench
 
 from smnas_optuna.arch import decode
-from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.engine.device import describe_device, library_versions
+from smnas_optuna.engine.durable import write_json
 from smnas_optuna.engine.latency import round_to_noise
 
 ARCHS = (

@@ -22,8 +22,8 @@ from fresh_process import measured_in_a_fresh_process
 from shapes_pay import load_bench
 
 from smnas_optuna.arch import decode
-from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.engine.device import describe_device, library_versions
+from smnas_optuna.engine.durable import write_json
 
 ARCH = "128x96.resnet18-w16.fpn-p2-p5-c64.rpn.cascade3-w256"
 WAYS = ("kept", "given back")

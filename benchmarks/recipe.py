@@ -23,8 +23,8 @@ from shapes_pay import load_bench, measure
 
 from smnas_optuna.arch import decode
 from smnas_optuna.config import TrainSettings
-from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.engine.device import describe_device, library_versions
+from smnas_optuna.engine.durable import write_json
 from smnas_optuna.engine.train import EpochReport, train
 from smnas_optuna.search.bench import Bench
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
-from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.engine.device import choose_device, describe_device, library_versions, synchronize
+from smnas_optuna.engine.durable import write_json
 from smnas_optuna.models.roi_align import pyramid_roi_align, roi_levels
 
 LEVELS, BINS = range(2, 6), 7

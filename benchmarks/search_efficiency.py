@@ -42,7 +42,7 @@ from sqlalchemy import create_engine
 
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.config import SearchSettings, load_settings
-from smnas_optuna.engine.checkpoint import write_json
+from smnas_optuna.engine.durable import write_json
 from smnas_optuna.search.crew import Crew
 from smnas_optuna.search.evolution import build_sampler
 from smnas_optuna.search.gate import find_witnesses, prune_dominated

@@ -23,9 +23,9 @@ from shapes_pay import load_bench
 
 from smnas_optuna.arch import decode, encode
 from smnas_optuna.config import StructuralSpace
-from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.engine.complexity import count_complexity
 from smnas_optuna.engine.device import library_versions
+from smnas_optuna.engine.durable import write_json
 from smnas_optuna.engine.train import EpochReport, Training
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.ground import fingerprint

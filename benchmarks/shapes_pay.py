@@ -19,8 +19,8 @@ from resumable import stored_results
 from smnas_optuna.arch import decode
 from smnas_optuna.config import load_settings
 from smnas_optuna.data import CachePool
-from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.engine.device import choose_device, describe_device, library_versions
+from smnas_optuna.engine.durable import write_json
 from smnas_optuna.engine.train import train
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.ground import load_data

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from smnas_optuna.arch import decode
 from smnas_optuna.config import STUDY_FILE, load_settings
-from smnas_optuna.engine.checkpoint import load_weights, write_json
+from smnas_optuna.engine.checkpoint import load_weights
 from smnas_optuna.engine.device import describe_device, library_versions
+from smnas_optuna.engine.durable import write_json
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.ground import prepare
 from smnas_optuna.search.interrupt import StopRequest

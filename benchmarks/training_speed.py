@@ -33,8 +33,8 @@ from smnas_optuna.batch import Batch
 from smnas_optuna.config import ShapesSettings, TrainSettings
 from smnas_optuna.data import CocoDataset, DetectionLoader, load_coco
 from smnas_optuna.data.shapes import make_shapes
-from smnas_optuna.engine.checkpoint import write_json
 from smnas_optuna.engine.device import choose_device, describe_device, library_versions, synchronize
+from smnas_optuna.engine.durable import write_json
 from smnas_optuna.engine.graphs import WARM_UP_CALLS, GraphSteps
 from smnas_optuna.engine.train import build_optimizer, train_step
 from smnas_optuna.models import build_detector

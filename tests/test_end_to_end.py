@@ -87,7 +87,7 @@ def test_both_stages_to_the_joint_front(searched: Path) -> None:
     assert len(archs) == len(set(archs)) == 4
     assert {record.study for record in mine} == {f"modular/{parent}" for parent in parents}
 
-    again = smnas("modular", searched, "--device", "cpu", "--trials", "4", *chosen)
+    again = smnas("modular", searched, "--device", "cpu", "--workers", "1", "--trials", "4", *chosen)
     assert "ended: budget reached: 4 of 4" in again.stdout
     assert records(searched, "modular") == mine, "a finished study gets nothing more"
     assert "timing the fronts" not in again.stdout
@@ -185,17 +185,17 @@ def test_an_architecture_that_kills_its_process_twice_is_given_up(study_dir: Pat
 
 def test_other_data_settings_or_space_are_refused_and_named(searched: Path) -> None:
     text = (searched / "study.toml").read_text()
-    changes = {
-        "epochs = 2": ("epochs = 3", "recipe.train.epochs was 2, is 3"),
-        "neck_channels = [8, 16]": ("neck_channels = [8, 16, 24]", "space.neck_channels was [8, 16], is [8, 16, 24]"),
-        "[train]": ("[train]\nflip = 0.1", "recipe.train.flip was 0.5, is 0.1"),
-    }
-    for old, (new, message) in changes.items():
-        (searched / "study.toml").write_text(text.replace(old, new))
-        refused = smnas("structural", searched, "--device", "cpu", check=False)
-        assert refused.returncode == 1
-        assert message in refused.stderr
-        assert "Traceback" not in refused.stderr
+    other = text.replace("epochs = 2", "epochs = 3").replace("[train]", "[train]\nflip = 0.1")
+    (searched / "study.toml").write_text(other.replace("neck_channels = [8, 16]", "neck_channels = [8, 16, 24]", 1))
+    refused = smnas("structural", searched, "--device", "cpu", check=False)
+    assert refused.returncode == 1
+    for difference in (
+        "recipe.train.epochs was 2, is 3",
+        "recipe.train.flip was 0.5, is 0.1",
+        "space.neck_channels was [8, 16], is [8, 16, 24]",
+    ):
+        assert difference in refused.stderr
+    assert "Traceback" not in refused.stderr
     (searched / "study.toml").write_text(text)
     image = next((searched / "data" / "images").iterdir())
     image.write_bytes(next(p for p in (searched / "data" / "images").iterdir() if p != image).read_bytes())

@@ -14,7 +14,7 @@ import pytest
 
 from .commands import PATIENCE, SMNAS, environment, processes_of, smnas
 
-OPTIONS = ("--device", "cpu", "--top", "2", "--seeds", "2", "--epochs", "3")
+OPTIONS = ("--device", "cpu", "--workers", "1", "--top", "2", "--seeds", "2", "--epochs", "3")
 
 
 def finished(study_dir: Path) -> list[tuple[str, int, float]]:

@@ -11,12 +11,8 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from smnas_optuna.engine.checkpoint import (
-    load_weights,
-    remove_weights,
-    save_weights,
-    write_json,
-)
+from smnas_optuna.engine.checkpoint import load_weights, remove_weights, save_weights
+from smnas_optuna.engine.durable import write_json
 from smnas_optuna.errors import CheckpointError
 
 from .foreign_files import FOREIGN, foreign

@@ -15,7 +15,7 @@ import pytest
 from optuna.samplers import RandomSampler
 from sqlalchemy import make_url
 
-from smnas_optuna.search.record import INTERRUPTED, TrialRecord, read_records
+from smnas_optuna.search.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_records
 from smnas_optuna.search.storage import engine_of, use_storage
 from smnas_optuna.search.study import STRUCTURAL, create_study, load_study, open_crew
 
@@ -120,4 +120,6 @@ def test_what_killed_workers_left_is_taken_over_by_the_others(study_folder: Path
     records = check_whole(study_folder)
     killed = [record for record in records if record.killed]
     assert 1 <= len(killed) <= 2
-    assert {(record.state, record.reason) for record in killed} == {("failed", INTERRUPTED)}
+    twice = len({record.arch for record in killed}) < len(killed)  # the second one had taken over from the first
+    reasons = [INTERRUPTED, KILLED_TWICE if twice else INTERRUPTED][: len(killed)]
+    assert [(record.state, record.reason) for record in killed] == [("failed", reason) for reason in reasons]

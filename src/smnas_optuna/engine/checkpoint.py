@@ -8,7 +8,6 @@ to be mended more than once (CVE-2025-32434); safetensors is a table of names, s
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from smnas_optuna.engine.durable import part_of, write_durably, write_json
 from smnas_optuna.engine.state import TrainingState, misfit
 from smnas_optuna.engine.train import Training
 from smnas_optuna.errors import CheckpointError
@@ -40,7 +40,7 @@ def save_weights(folder: Path, detector: nn.Module, description: Mapping[str, An
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / WEIGHTS_FILE
     # Not save_file: its errors are no OSErrors, and its files are readable by their owner only.
-    _write(weights, save({name: tensor.contiguous() for name, tensor in detector.state_dict().items()}))
+    write_durably(weights, save({name: tensor.contiguous() for name, tensor in detector.state_dict().items()}))
     write_json(folder / DETECTOR_FILE, description)
     return weights
 
@@ -81,7 +81,7 @@ def save_checkpoint(path: Path, state: TrainingState, key: Mapping[str, Any]) ->
     """
     texts = {"version": VERSION, "key": _text(key), "values": _text(state.values)}
     metadata = {**texts, "checksum": _checksum(state.tensors, texts)}
-    _write(path, save(dict(state.tensors), metadata))
+    write_durably(path, save(dict(state.tensors), metadata))
 
 
 def load_checkpoint(path: Path, key: Mapping[str, Any], note: Callable[[str], None]) -> TrainingState | None:
@@ -127,40 +127,8 @@ def resume(path: Path, training: Training, key: Mapping[str, Any], note: Callabl
 
 def remove_checkpoint(path: Path) -> None:
     """Remove the checkpoint in ``path``, if there is one; what was set aside stays."""
-    for each in (path, _partial(path)):
+    for each in (path, part_of(path)):
         each.unlink(missing_ok=True)
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write ``values`` as JSON in one piece: readers see the old file or the new one."""
-    _write(path, (json.dumps(values, indent=2) + "\n").encode())
-
-
-def replace_durably(partial: Path, path: Path) -> None:
-    """Rename a finished file to its name, once its bytes are on the disk; the new name is there after a power cut."""
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file in one piece; nothing is left of one that does not fit on the disk."""
-    partial = _partial(path)
-    try:
-        partial.write_bytes(content)
-        replace_durably(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from smnas_optuna.errors import StudyError
 from smnas_optuna.report.figure import save_front_png, save_hypervolume_png
 from smnas_optuna.report.summary import Summary
 from smnas_optuna.report.tables import front_csv, front_json
-
-if TYPE_CHECKING:
-    from smnas_optuna.search.verification import Verification
+from smnas_optuna.report.verify_figure import save_verification_png
+from smnas_optuna.report.verify_table import verification_csv, verification_json
+from smnas_optuna.search.verification import Verification
 
 
 def write_front(summary: Summary, folder: Path) -> list[Path]:
@@ -38,10 +37,6 @@ def write_verification(verification: Verification, summary: Summary, folder: Pat
 
     ``summary`` gives the front that the picture compares with.
     """
-    # Not above: these load torch, and who shows the front does without it.
-    from smnas_optuna.report.verify_figure import save_verification_png
-    from smnas_optuna.report.verify_table import verification_csv, verification_json
-
     writers: dict[str, Callable[[Path], object]] = {
         "verify.csv": lambda path: path.write_text(verification_csv(verification), encoding="utf-8", newline=""),
         "verify.json": lambda path: path.write_text(verification_json(verification), encoding="utf-8"),
@@ -62,7 +57,7 @@ def _write_all(folder: Path, writers: Mapping[str, Callable[[Path], object]], wh
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> Path:
-    # Not engine.checkpoint's: that loads torch, which takes seconds, and what can be made again needs no fsync.
+    # By the process's number: a front may be shown in several at once. What can be made again needs no fsync.
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         write(partial)

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from smnas_optuna.engine.checkpoint import write_json
+from smnas_optuna.engine.durable import write_json
 from smnas_optuna.errors import StudyError
 from smnas_optuna.search.study import differences
 
