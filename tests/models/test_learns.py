@@ -36,7 +36,7 @@ CONSTANTS = DetectorConstants(
     guided_proposals=50,
     rpn_samples=64,
     roi_samples=16,
-    guided_roi_samples=16,
+    guided_roi_samples=8,
     score_threshold=0.05,
 )
 FPN = "fpn-p3-p5-c32"
