@@ -21,8 +21,8 @@ def freed_memory_kept() -> Iterator[None]:
     """Keep what is freed in the body for what is allocated in it, so that each run finds the memory of the one before.
 
     glibc gives freed memory back to the system, and takes it again page by page, until it has adapted to a program; how
-    soon it has is chance. In six processes the first measurement of a detector had 10,000 to 125,000 page faults, and
-    ratios to the reference of 3.68 to 3.99; with what is freed kept, 9,000, and 3.69 to 3.78
+    soon it has is chance. In six processes the first measurement of a detector had 9,000 to 110,000 page faults, and
+    ratios to the reference of 2.22 to 2.36; with what is freed kept, 9,000, and 2.18 to 2.25
     (``benchmarks/page_faults.py``). Afterwards that is given back, and glibc stays where its adaptation would end.
 
     Does nothing where there is no glibc.

@@ -1,9 +1,9 @@
 """Time of one image, as a ratio to a reference detector that is timed in alternation.
 
-Fresh processes give one and the same network medians that are up to 60 % apart; its ratio to another network timed in
-alternation moves a third of that (2 CPU cores, ``benchmarks/latency_noise.py``). So short blocks of runs of the
-candidate and of the reference take turns. What disturbs a run only ever lengthens it, and not all networks alike: what
-is compared is the ratio of their 10th percentiles (``benchmarks/README.md`` has it beside that of medians).
+Fresh processes give one and the same network medians that are up to 65 % apart; its ratio to another network timed in
+alternation moves a third to a fifth of that (2 CPU cores, ``benchmarks/latency_noise.py``). So short blocks of runs of
+the candidate and of the reference take turns. What disturbs a run only ever lengthens it, and not all networks alike:
+what is compared is the ratio of their 10th percentiles (``benchmarks/README.md`` has it beside that of medians).
 """
 
 from __future__ import annotations
