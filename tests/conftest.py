@@ -92,9 +92,9 @@ def study_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def baselines_searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study whose two baselines are trained, made once; for :func:`searched`."""
-    folder = tmp_path_factory.mktemp("searched") / "study"
+def baselines_trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study whose two baselines are trained, made once; for :func:`trained_dir`."""
+    folder = tmp_path_factory.mktemp("trained") / "study"
     folder.mkdir()
     (folder / "study.toml").write_text(TINY_STUDY)
     smnas("structural", folder, "--device", "cpu", "--workers", "1", "--trials", "2")
@@ -102,6 +102,6 @@ def baselines_searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def searched(baselines_searched: Path, study_dir: Path) -> Path:
+def trained_dir(baselines_trained: Path, study_dir: Path) -> Path:
     """A copy of it."""
-    return Path(shutil.copytree(baselines_searched, study_dir, dirs_exist_ok=True))
+    return Path(shutil.copytree(baselines_trained, study_dir, dirs_exist_ok=True))

@@ -67,46 +67,46 @@ def test_stage_2_wants_the_structures_first(study_dir: Path) -> None:
     assert f"fix: search the structures first: smnas structural {study_dir} [--data DIR]" in refused.stderr
 
 
-def test_both_stages_to_the_joint_front(searched: Path) -> None:
+def test_both_stages_to_the_joint_front(trained_dir: Path) -> None:
     parents = ["32x32.resnet18-w4.c4.rpn.fc", "64x64.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32"]
     chosen = [option for parent in parents for option in ("--parent", parent)]
 
-    run = smnas("modular", searched, "--device", "cpu", "--workers", "2", "--trials", "4", *chosen)
+    run = smnas("modular", trained_dir, "--device", "cpu", "--workers", "2", "--trials", "4", *chosen)
 
     assert "ended: budget reached: 4 of 4 architectures are trained, around 2 structures" in run.stdout
     assert "latencies of both fronts were timed together in one run" in run.stdout
-    found = front(searched)
+    found = front(trained_dir)
     assert set(found["fronts"]) == {"structural", "modular"}
     assert found["timed_together"]
     areas = found["hypervolume"]
     assert areas["all"] >= max(areas["structural"], areas["modular"]) > 0
     assert {member["study"].partition("/")[0] for member in found["front"]} <= {"structural", "modular"}
-    assert (searched / "report" / "hypervolume.png").stat().st_size > 10_000
-    mine = records(searched, "modular")
+    assert (trained_dir / "report" / "hypervolume.png").stat().st_size > 10_000
+    mine = records(trained_dir, "modular")
     archs = [record.arch for record in mine if record.trained]
     assert len(archs) == len(set(archs)) == 4
     assert {record.study for record in mine} == {f"modular/{parent}" for parent in parents}
 
-    again = smnas("modular", searched, "--device", "cpu", "--workers", "1", "--trials", "4", *chosen)
+    again = smnas("modular", trained_dir, "--device", "cpu", "--workers", "1", "--trials", "4", *chosen)
     assert "ended: budget reached: 4 of 4" in again.stdout
-    assert records(searched, "modular") == mine, "a finished study gets nothing more"
+    assert records(trained_dir, "modular") == mine, "a finished study gets nothing more"
     assert "timing the fronts" not in again.stdout
     for stage in ("structural", "modular"):
-        shown = json.loads(smnas("front", searched, "--stage", stage, "--format", "json").stdout)
+        shown = json.loads(smnas("front", trained_dir, "--stage", stage, "--format", "json").stdout)
         assert list(shown["fronts"]) == [stage]
-    assert "fault" not in smnas("doctor", searched).stdout
+    assert "fault" not in smnas("doctor", trained_dir).stdout
 
 
-def test_killed_in_the_middle_of_stage_2_the_same_command_goes_on(searched: Path) -> None:
+def test_killed_in_the_middle_of_stage_2_the_same_command_goes_on(trained_dir: Path) -> None:
     options = ("--trials", "4", "--parent", "64x64.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32")
-    with searching(searched, *options, stage="modular") as process:
-        wait_for_trial(searched, process, 1, "modular")
-    before = records(searched, "modular")
+    with searching(trained_dir, *options, stage="modular") as process:
+        wait_for_trial(trained_dir, process, 1, "modular")
+    before = records(trained_dir, "modular")
 
-    run = smnas("modular", searched, "--device", "cpu", "--workers", "1", *options)
+    run = smnas("modular", trained_dir, "--device", "cpu", "--workers", "1", *options)
 
     assert "ended: budget reached: 4 of 4" in run.stdout
-    after = records(searched, "modular")
+    after = records(trained_dir, "modular")
     assert after[0] == before[0]
     assert (after[1].state, after[1].reason, after[1].killed) == ("failed", INTERRUPTED, True)
     assert (after[2].arch, after[2].trained) == (after[1].arch, True)
@@ -183,11 +183,11 @@ def test_an_architecture_that_kills_its_process_twice_is_given_up(study_dir: Pat
     assert (first.reason, second.reason) == (INTERRUPTED, KILLED_TWICE)
 
 
-def test_other_data_settings_or_space_are_refused_and_named(searched: Path) -> None:
-    text = (searched / "study.toml").read_text()
+def test_other_data_settings_or_space_are_refused_and_named(trained_dir: Path) -> None:
+    text = (trained_dir / "study.toml").read_text()
     other = text.replace("epochs = 2", "epochs = 3").replace("[train]", "[train]\nflip = 0.1")
-    (searched / "study.toml").write_text(other.replace("neck_channels = [8, 16]", "neck_channels = [8, 16, 24]", 1))
-    refused = smnas("structural", searched, "--device", "cpu", check=False)
+    (trained_dir / "study.toml").write_text(other.replace("neck_channels = [8, 16]", "neck_channels = [8, 16, 24]", 1))
+    refused = smnas("structural", trained_dir, "--device", "cpu", check=False)
     assert refused.returncode == 1
     for difference in (
         "recipe.train.epochs was 2, is 3",
@@ -196,10 +196,10 @@ def test_other_data_settings_or_space_are_refused_and_named(searched: Path) -> N
     ):
         assert difference in refused.stderr
     assert "Traceback" not in refused.stderr
-    (searched / "study.toml").write_text(text)
-    image = next((searched / "data" / "images").iterdir())
-    image.write_bytes(next(p for p in (searched / "data" / "images").iterdir() if p != image).read_bytes())
-    refused = smnas("structural", searched, "--device", "cpu", check=False)
+    (trained_dir / "study.toml").write_text(text)
+    image = next((trained_dir / "data" / "images").iterdir())
+    image.write_bytes(next(p for p in (trained_dir / "data" / "images").iterdir() if p != image).read_bytes())
+    refused = smnas("structural", trained_dir, "--device", "cpu", check=False)
     assert refused.returncode == 1
     assert "the study was made with other data; its numbers do not compare" in refused.stderr
     assert "data.content was" in refused.stderr

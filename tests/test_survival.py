@@ -54,7 +54,7 @@ def wait_until_nobody_works(study_dir: Path) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "folder", "most"),
-    [(STRUCTURAL, "study_dir", KILLS), ("modular", "searched", max(3, KILLS // 3))],
+    [(STRUCTURAL, "study_dir", KILLS), ("modular", "trained_dir", max(3, KILLS // 3))],
 )
 def test_killed_again_and_again_nothing_is_lost_and_nothing_is_doubled(
     stage: str, folder: str, most: int, request: pytest.FixtureRequest
@@ -136,9 +136,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_up_is_said_and_after_room_is_made_it_goes_on(searched: Path, small_disk: Path) -> None:
+def test_a_disk_that_fills_up_is_said_and_after_room_is_made_it_goes_on(trained_dir: Path, small_disk: Path) -> None:
     home = small_disk / "study"
-    shutil.copytree(searched, home)
+    shutil.copytree(trained_dir, home)
     before = finished(home)
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free))

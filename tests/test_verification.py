@@ -44,63 +44,63 @@ def stop_after(study_dir: Path, trainings: int, number: signal.Signals) -> tuple
 
 
 @pytest.mark.slow
-def test_killed_and_stopped_the_same_command_goes_on_to_the_whole_report(searched: Path) -> None:
-    stop_after(searched, 0, signal.SIGKILL)
-    code, out = stop_after(searched, 1, signal.SIGTERM)
+def test_killed_and_stopped_the_same_command_goes_on_to_the_whole_report(trained_dir: Path) -> None:
+    stop_after(trained_dir, 0, signal.SIGKILL)
+    code, out = stop_after(trained_dir, 1, signal.SIGTERM)
 
     assert code == 128 + signal.SIGTERM
     assert "stopped by SIGTERM; finished trainings are kept, the same command goes on" in out
     assert "of 4 trainings are finished: the same command goes on" in out, "what is known is reported"
-    kept = finished(searched)
-    run = smnas("verify", searched, *OPTIONS)
+    kept = finished(trained_dir)
+    run = smnas("verify", trained_dir, *OPTIONS)
 
     assert "\x1b" not in run.stdout, "a log file gets no control codes"
-    assert finished(searched)[: len(kept)] == kept
-    assert sorted(each[1] for each in finished(searched)) == [1, 1, 2, 2]
+    assert finished(trained_dir)[: len(kept)] == kept
+    assert sorted(each[1] for each in finished(trained_dir)) == [1, 1, 2, 2]
     for said in ("order along the front", "Kendall's tau-b", "for study.toml: [search] ap_spread = "):
         assert said in run.stdout
-    assert list((searched / "verify").glob("*.safetensors")) == []
-    report = json.loads((searched / "report" / "verify.json").read_text())
+    assert list((trained_dir / "verify").glob("*.safetensors")) == []
+    report = json.loads((trained_dir / "report" / "verify.json").read_text())
     assert [(each["epochs"], len(each["metrics"])) for each in report["runs"]] == [(3, 12)] * 4
-    with (searched / "report" / "verify.csv").open() as file:
+    with (trained_dir / "report" / "verify.csv").open() as file:
         assert [row["seeds"] for row in csv.DictReader(file)] == ["2", "2"]
-    assert (searched / "report" / "verify.png").stat().st_size > 10_000
+    assert (trained_dir / "report" / "verify.png").stat().st_size > 10_000
 
-    again = smnas("verify", searched, *OPTIONS)
+    again = smnas("verify", trained_dir, *OPTIONS)
     assert "training 1" not in again.stdout
-    assert len(finished(searched)) == 4
-    assert "fault" not in smnas("doctor", searched).stdout
+    assert len(finished(trained_dir)) == 4
+    assert "fault" not in smnas("doctor", trained_dir).stdout
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost_or_done_twice(searched: Path) -> None:
-    with started(searched, "--workers", "2") as run:
+def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost_or_done_twice(trained_dir: Path) -> None:
+    with started(trained_dir, "--workers", "2") as run:
         deadline = time.monotonic() + PATIENCE
-        while not list((searched / "verify").glob("*.safetensors")):  # of the first training: three are left
+        while not list((trained_dir / "verify").glob("*.safetensors")):  # of the first training: three are left
             assert run.poll() is None, run.stdout and run.stdout.read()
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        for worker in processes_of(searched).keys() - {run.pid}:
+        for worker in processes_of(trained_dir).keys() - {run.pid}:
             os.kill(worker, signal.SIGKILL)
         out, _ = run.communicate(timeout=PATIENCE)
 
     assert run.returncode == 0, out
     assert "was stopped by SIGKILL; a new one takes its place" in out
-    keys = [each[:2] for each in finished(searched)]
+    keys = [each[:2] for each in finished(trained_dir)]
     assert len(keys) == len(set(keys)) == 4
     assert "trainings are finished: the same command" not in out, "the report waits for all of them"
-    assert sorted(file.suffix for file in (searched / "verify").glob("*.seed*")) == []
+    assert sorted(file.suffix for file in (trained_dir / "verify").glob("*.seed*")) == []
 
 
 @pytest.mark.slow
-def test_other_data_than_the_searchs_is_refused(searched: Path) -> None:
-    text = (searched / "study.toml").read_text()
-    (searched / "study.toml").write_text(text.replace("epochs = 2", "epochs = 4"))
+def test_other_data_than_the_searchs_is_refused(trained_dir: Path) -> None:
+    text = (trained_dir / "study.toml").read_text()
+    (trained_dir / "study.toml").write_text(text.replace("epochs = 2", "epochs = 4"))
 
-    refused = smnas("verify", searched, *OPTIONS, check=False)
+    refused = smnas("verify", trained_dir, *OPTIONS, check=False)
 
     assert refused.returncode == 1
     assert "the study was made with other recipe; the numbers do not compare" in refused.stderr
     assert "first: recipe.train.epochs was 2, is 4" in refused.stderr
     assert "fix: go back to what it was: a longer training is --epochs" in refused.stderr
-    assert not (searched / "report" / "verify.json").exists()
+    assert not (trained_dir / "report" / "verify.json").exists()

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 from torchvision.ops.poolers import LevelMapper
 
-from smnas_optuna.models.roi_align import pyramid_roi_align, roi_levels
+from smnas_optuna.models.roi_align import pyramid_roi_align, roi_levels, weighted_sums
 
 from .tiny_detectors import random_boxes
 
@@ -158,3 +159,20 @@ def test_rois_that_are_no_numbers_look_at_no_other_places(value: float) -> None:
 
     assert torch.equal(found[1], expected[1])
     assert torch.equal(found[0, 4:], expected[0, 4:])
+
+
+@pytest.mark.parametrize("sums", [0, 1, 300])
+def test_weighted_sums_go_back_as_embedding_bag_does(sums: int) -> None:
+    generator = torch.Generator().manual_seed(9)
+    table, upstream = torch.randn(40, 5, generator=generator), torch.randn(sums, 5, generator=generator)
+    index = torch.randint(3, 30, (sums, 16), generator=generator)  # some places are in no sum, others many times in one
+    weights = torch.rand(sums, 16, generator=generator)
+    mine, its = table.clone().requires_grad_(), table.clone().requires_grad_()
+
+    result = weighted_sums(mine, index, weights)
+    expected = F.embedding_bag(index, its, per_sample_weights=weights, mode="sum")
+
+    torch.testing.assert_close(result, expected, atol=0, rtol=0)
+    (mine_grad,) = torch.autograd.grad(result, mine, upstream)
+    (its_grad,) = torch.autograd.grad(expected, its, upstream)
+    torch.testing.assert_close(mine_grad, its_grad)

@@ -56,7 +56,7 @@ def weighted_sums(table: Tensor, index: Tensor, weights: Tensor) -> Tensor:
         index: int64 Tensor[M, T], each in [0, P).
         weights: Tensor[M, T]; no gradient reaches them.
     """
-    if table.device.type == "cpu":
+    if table.device.type == "cpu":  # elsewhere it has not been measured
         return _WeightedSums.apply(table, index, weights)  # type: ignore[no-any-return]
     return F.embedding_bag(index, table, per_sample_weights=weights, mode="sum")
 
