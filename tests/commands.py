@@ -46,9 +46,14 @@ def searching(study_dir: Path, *options: str, stage: str = STRUCTURAL) -> Iterat
 
 
 def make_slow(study_dir: Path) -> None:
-    """Make an epoch last longer than any test waits."""
+    """Make an epoch of the first baseline last longer than any test waits."""
     text = (study_dir / "study.toml").read_text()
-    text = text.replace("train_images = 24", "train_images = 2000").replace("batch_size = 8", "batch_size = 1")
+    for old, new in (
+        ("64x64", "256x256"),
+        ("train_images = 24", "train_images = 400"),
+        ("batch_size = 8", "batch_size = 1"),
+    ):
+        text = text.replace(old, new)
     (study_dir / "study.toml").write_text(text)
 
 

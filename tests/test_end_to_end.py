@@ -152,7 +152,7 @@ def test_what_was_stopped_within_an_epoch_goes_on_from_there(study_dir: Path) ->
     make_slow(study_dir)
     with searching(study_dir) as process:
         wait_for_trial(study_dir, process, 0, training=True)
-        time.sleep(5)  # some steps of the 2,000 of its first epoch
+        time.sleep(5)  # some steps of the 400 of its first epoch
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
     (first,) = records(study_dir)
