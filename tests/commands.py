@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from smnas_optuna.search.record import TrialRecord, read_records
 from smnas_optuna.search.study import STRUCTURAL, find_study, modular_studies
@@ -29,15 +28,21 @@ def smnas(*arguments: str | Path, check: bool = True) -> subprocess.CompletedPro
     return subprocess.run(command, capture_output=True, text=True, check=check, timeout=PATIENCE, env=environment())
 
 
+def start(*arguments: str | Path, alone: bool = False) -> subprocess.Popen[str]:
+    """The command as it runs, both outputs in one; with ``alone`` it has a process group of its own."""
+    command, output = [*SMNAS, *map(str, arguments)], subprocess.PIPE
+    return subprocess.Popen(
+        command, stdout=output, stderr=subprocess.STDOUT, text=True, env=environment(), start_new_session=alone
+    )
+
+
 @contextmanager
 def searching(study_dir: Path, *options: str, stage: str = STRUCTURAL) -> Iterator[subprocess.Popen[str]]:
     """A search in a process group of its own, all of which is killed when the body is done with it.
 
     It has one worker, whose trials come in an order that tests can tell, unless ``options`` say otherwise.
     """
-    command = [*SMNAS, stage, str(study_dir), "--device", "cpu", "--workers", "1", *options]
-    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, **pipes, text=True, env=environment(), start_new_session=True) as process:
+    with start(stage, study_dir, "--device", "cpu", "--workers", "1", *options, alone=True) as process:
         try:
             yield process
         finally:

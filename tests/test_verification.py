@@ -6,13 +6,12 @@ import csv
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from .commands import PATIENCE, SMNAS, environment, processes_of, smnas
+from .commands import PATIENCE, processes_of, smnas, start
 
 OPTIONS = ("--device", "cpu", "--workers", "1", "--top", "2", "--seeds", "2", "--epochs", "3")
 
@@ -24,15 +23,9 @@ def finished(study_dir: Path) -> list[tuple[str, int, float]]:
     return [(run["arch"], run["number"], run["metrics"]["ap"]) for run in runs]
 
 
-def started(study_dir: Path, *options: str) -> subprocess.Popen[str]:
-    """The command, as it runs."""
-    command = [*SMNAS, "verify", str(study_dir), *OPTIONS, *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment())
-
-
 def stop_after(study_dir: Path, trainings: int, number: signal.Signals) -> tuple[int, str]:
     """Give the command, and a signal as soon as so many trainings are kept and the next one has stored an epoch."""
-    with started(study_dir) as run:
+    with start("verify", study_dir, *OPTIONS) as run:
         deadline = time.monotonic() + PATIENCE
         while len(finished(study_dir)) < trainings or not list((study_dir / "verify").glob("*.safetensors")):
             assert run.poll() is None, run.stdout and run.stdout.read()
@@ -74,7 +67,7 @@ def test_killed_and_stopped_the_same_command_goes_on_to_the_whole_report(trained
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost_or_done_twice(trained_dir: Path) -> None:
-    with started(trained_dir, "--workers", "2") as run:
+    with start("verify", trained_dir, *OPTIONS, "--workers", "2") as run:
         deadline = time.monotonic() + PATIENCE
         while not list((trained_dir / "verify").glob("*.safetensors")):  # of the first training: three are left
             assert run.poll() is None, run.stdout and run.stdout.read()
