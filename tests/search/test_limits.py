@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
-from smnas_optuna.search.limits import LIMITS, UNKNOWN_SHARE, Limits, trained_share
+from smnas_optuna.search.limits import LIMITS, Limits
 from smnas_optuna.search.record import TrialRecord, read_record, read_records
+from smnas_optuna.search.settled import UNKNOWN_SHARE, reopened, trained_share
 
 LARGE, SMALL = Limits(max_latency_ms=20.0, max_params=2_000), Limits(max_latency_ms=8.0, max_params=400)
 
@@ -67,7 +68,7 @@ def test_violations_are_positive_and_those_of_what_is_above_its_limit(
 
 
 @pytest.mark.parametrize(
-    ("limits", "reopened"),
+    ("limits", "allowed"),
     [
         (Limits(max_seconds=100.0), True),
         (Limits(max_seconds=60.0), True),
@@ -77,12 +78,12 @@ def test_violations_are_positive_and_those_of_what_is_above_its_limit(
     ],
     ids=["larger", "as much as it takes", "smaller", "none", "others"],
 )
-def test_what_would_take_too_long_is_tried_again_if_there_is_time(limits: Limits, reopened: bool) -> None:
-    assert limits.reopen(pruned(estimated_seconds=60.0, gate_ms=5.0, num_params=500)) == reopened
+def test_what_would_take_too_long_is_tried_again_if_there_is_time(limits: Limits, allowed: bool) -> None:
+    assert reopened(pruned(estimated_seconds=60.0, gate_ms=5.0, num_params=500), limits) == allowed
 
 
 @pytest.mark.parametrize(
-    ("limits", "reopened"),
+    ("limits", "allowed"),
     [
         (Limits(max_latency_ms=20.0), True),
         (Limits(max_latency_ms=12.0), True),
@@ -95,18 +96,18 @@ def test_what_would_take_too_long_is_tried_again_if_there_is_time(limits: Limits
     ],
     ids=["larger", "as slow as it is", "equal", "smaller", "none", "others", "two larger", "too large now"],
 )
-def test_what_was_too_slow_is_tried_again_if_the_limit_allows_it(limits: Limits, reopened: bool) -> None:
+def test_what_was_too_slow_is_tried_again_if_the_limit_allows_it(limits: Limits, allowed: bool) -> None:
     record = pruned(over_budget=["max_latency_ms"], gate_ms=12.0, num_params=500)
 
-    assert limits.reopen(record) == reopened
+    assert reopened(record, limits) == allowed
 
 
 def test_what_is_judged_is_the_share_of_its_gate_latency_that_trained_detectors_have() -> None:
     record = pruned(over_budget=["max_latency_ms"], gate_ms=12.0)
 
-    assert not Limits(max_latency_ms=9.0).reopen(record)
-    assert not Limits(max_latency_ms=9.0).reopen(record, share=0.8)
-    assert Limits(max_latency_ms=9.0).reopen(record, share=0.75), "less is known by now"
+    assert not reopened(record, Limits(max_latency_ms=9.0))
+    assert not reopened(record, Limits(max_latency_ms=9.0), share=0.8)
+    assert reopened(record, Limits(max_latency_ms=9.0), share=0.75), "less is known by now"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,7 @@ def test_with_the_share_no_trained_detector_would_have_been_expected_to_be_slowe
 
 
 @pytest.mark.parametrize(
-    ("limits", "reopened"),
+    ("limits", "allowed"),
     [
         (Limits(max_params=2_000), True),
         (Limits(max_params=500), True),
@@ -151,30 +152,30 @@ def test_with_the_share_no_trained_detector_would_have_been_expected_to_be_slowe
     ],
     ids=["larger", "as large as it is", "equal", "smaller", "none", "two larger", "too slow now"],
 )
-def test_what_was_too_large_is_tried_again_if_the_limit_allows_it(limits: Limits, reopened: bool) -> None:
-    assert limits.reopen(pruned(over_budget=["max_params"], gate_ms=12.0, num_params=500)) == reopened
+def test_what_was_too_large_is_tried_again_if_the_limit_allows_it(limits: Limits, allowed: bool) -> None:
+    assert reopened(pruned(over_budget=["max_params"], gate_ms=12.0, num_params=500), limits) == allowed
 
 
-@pytest.mark.parametrize(("limits", "reopened"), [(LARGE, True), (SMALL, False), (Limits(max_params=2_000), True)])
-def test_what_exceeded_two_limits_needs_both_to_allow_it(limits: Limits, reopened: bool) -> None:
+@pytest.mark.parametrize(("limits", "allowed"), [(LARGE, True), (SMALL, False), (Limits(max_params=2_000), True)])
+def test_what_exceeded_two_limits_needs_both_to_allow_it(limits: Limits, allowed: bool) -> None:
     record = pruned(over_budget=["max_latency_ms", "max_params"], gate_ms=12.0, num_params=500)
 
-    assert limits.reopen(record) == reopened
-    assert not Limits(max_latency_ms=12.0, max_params=499).reopen(record)
-    assert not Limits(max_latency_ms=11.0, max_params=500).reopen(record)
+    assert reopened(record, limits) == allowed
+    assert not reopened(record, Limits(max_latency_ms=12.0, max_params=499))
+    assert not reopened(record, Limits(max_latency_ms=11.0, max_params=500))
 
 
 @pytest.mark.parametrize("others", [Limits(), LARGE, SMALL, Limits(max_seconds=0.1)])
 def test_what_partial_order_pruning_left_out_is_tried_again_without_it_alone(others: Limits) -> None:
     record = pruned(dominated_by=["big", "fast"], gate_ms=12.0, num_params=500)
 
-    assert not others.reopen(record)
-    assert Limits(pruning=False).reopen(record)
+    assert not reopened(record, others)
+    assert reopened(record, Limits(pruning=False))
 
 
 @pytest.mark.parametrize("limits", [Limits(), Limits(pruning=False), LARGE, SMALL])
 def test_what_was_pruned_by_no_limit_stays_so(limits: Limits) -> None:
-    assert not limits.reopen(pruned(gate_ms=1.0, num_params=1))
+    assert not reopened(pruned(gate_ms=1.0, num_params=1), limits)
 
 
 @pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING])
@@ -182,7 +183,7 @@ def test_what_was_not_pruned_is_not_opened_again(state: TrialState) -> None:
     attrs = {"estimated_seconds": 1.0, "over_budget": ["max_params"], "dominated_by": ["big", "fast"], "num_params": 1}
     values = (1.0, 0.5) if state == TrialState.COMPLETE else None
 
-    assert not Limits(pruning=False).reopen(read_record(create_trial(state=state, values=values, user_attrs=attrs)))
+    assert not reopened(read_record(create_trial(state=state, values=values, user_attrs=attrs)), Limits(pruning=False))
 
 
 @given(any_limits)

@@ -16,9 +16,10 @@ from smnas_optuna.search.evolution import begin_trial
 from smnas_optuna.search.interrupt import Interrupted, StopRequest
 from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.listener import Listener
-from smnas_optuna.search.loop import ASKED_PER_BUDGET, FAILURES_IN_A_ROW, Evaluation, Outcome, Stage, search
+from smnas_optuna.search.loop import ASKED_PER_BUDGET, Evaluation, Outcome, Stage, search
 from smnas_optuna.search.pareto import hypervolume, pareto_front
 from smnas_optuna.search.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_records, store_attrs
+from smnas_optuna.search.settled import FAILURES_IN_A_ROW
 from smnas_optuna.search_space import StructuralSearchSpace
 
 from .conftest import BASELINES, SPACE, closed_form, limited, make_stage, make_study, on_duty

@@ -13,6 +13,7 @@ from optuna.trial import TrialState, create_trial
 from smnas_optuna.search.limits import LIMITS, Limits
 from smnas_optuna.search.record import TrialRecord, read_record, read_records
 from smnas_optuna.search.rungs import find_leader, lead_needed, prune_behind
+from smnas_optuna.search.settled import reopened
 
 
 def trained(arch: str, gate: float | None, state: TrialState = TrialState.COMPLETE, **ap: float) -> TrialRecord:
@@ -188,8 +189,8 @@ def test_what_never_stood_at_a_rung_is_read_as_that() -> None:
 
 @pytest.mark.parametrize("others", [Limits(), Limits(max_latency_ms=100.0, max_seconds=1e9), Limits(max_params=1)])
 def test_what_was_stopped_is_tried_again_without_pruning_alone(others: Limits) -> None:
-    assert not others.reopen(stopped(gate_ms=12.0, num_params=500))
-    assert Limits(pruning=False).reopen(stopped(gate_ms=12.0, num_params=500))
+    assert not reopened(stopped(gate_ms=12.0, num_params=500), others)
+    assert reopened(stopped(gate_ms=12.0, num_params=500), Limits(pruning=False))
 
 
 def test_who_exceeds_the_limits_of_the_last_run_leads_nobody() -> None:

@@ -16,9 +16,10 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from smnas_optuna.arch import encode
-from smnas_optuna.search.limits import Limits, trained_share
+from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.pareto import pareto_front
 from smnas_optuna.search.record import TrialRecord, read_records
+from smnas_optuna.search.settled import reopened, trained_share
 from smnas_optuna.search_space import Genome, SearchSpace
 
 FRESH = 0.2
@@ -66,7 +67,7 @@ class ChildGeneration:
         known = {
             record.arch
             for record in (*records, *self._elsewhere())
-            if record.cached_from is None and not self._limits.reopen(record, share)
+            if record.cached_from is None and not reopened(record, self._limits, share)
         }
         parents = _Parents(records, {t.number: t.params for t in study.get_trials(deepcopy=False)}, self._population)
         for _ in range(TRIES):

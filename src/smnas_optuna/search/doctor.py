@@ -23,11 +23,12 @@ from smnas_optuna.errors import ArchError, SmnasError
 from smnas_optuna.search.crew import Crew
 from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.listener import Listener
-from smnas_optuna.search.loop import owners, recover_dead_trials, settled_by
+from smnas_optuna.search.loop import owners, recover_dead_trials
 from smnas_optuna.search.objective import CHECKPOINT_FILE, RUNS
 from smnas_optuna.search.placement import DRIVERS
 from smnas_optuna.search.quiet import Quiet
 from smnas_optuna.search.record import read_records
+from smnas_optuna.search.settled import known_results
 from smnas_optuna.search.storage import DATABASE, SQLITE_TIMEOUT_S, explained_disk_errors, storage_url
 from smnas_optuna.search.study import all_studies, open_crew
 
@@ -224,7 +225,7 @@ def _leftovers(crews: Sequence[tuple[Study, Crew]], runs: Path, *, fix: bool) ->
     for study, crew in crews:
         records = read_records(study)
         claimed |= crew.claims().keys()
-        open_archs |= {record.arch for record in records} - settled_by(records, Limits()).keys()
+        open_archs |= {record.arch for record in records} - known_results(records, Limits()).keys()
     found = [
         file
         for folder in sorted(runs.glob("*"))

@@ -1,18 +1,13 @@
-"""What a detector may cost, and which of the known architectures other limits would judge anew."""
+"""Limits on what a detector may cost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from smnas_optuna.search.record import TrialRecord
+from typing import Any
 
 LIMITS = "limits"
 """Study attribute: the limits of the last run."""
-UNKNOWN_SHARE = 0.5
-"""Of a gate latency that a detector's latency is taken for while no trained one has told: low, so that none is lost."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,30 +50,3 @@ class Limits:
         return {
             name: (value, limit) for name, (value, limit) in pairs.items() if value is not None and limit is not None
         }
-
-    def reopen(self, record: TrialRecord, share: float = 1.0) -> bool:
-        """Whether ``record`` was pruned by other limits, or for less than is known now, and would not be by these.
-
-        Args:
-            record: Any.
-            share: Of a gate latency that a trained detector's may be; see :func:`trained_share`.
-        """
-        if record.state != "pruned":
-            return False
-        if record.estimated_seconds is not None:
-            return self.max_seconds is None or record.estimated_seconds <= self.max_seconds
-        if record.dominated_by or record.stopped_by:
-            return not self.pruning
-        if not record.over_budget:
-            return False
-        expected_ms = None if record.gate_ms is None else share * record.gate_ms
-        return not self.violations(latency_ms=expected_ms, num_params=record.num_params)
-
-
-def trained_share(records: Iterable[TrialRecord]) -> float:
-    """The least that a trained detector's latency has been of its gate latency, at most 1; a guess if none is known.
-
-    A gate latency is mostly too high. Who might keep to a limit is trained, so that the least counts.
-    """
-    shares = [(record.latency_ms or 0.0) / record.gate_ms for record in records if record.trained and record.gate_ms]
-    return min([1.0, *shares]) if shares else UNKNOWN_SHARE

@@ -18,7 +18,7 @@ from smnas_optuna.errors import DeviceFault, DivergenceError, OutOfMemoryError
 from smnas_optuna.search.crew import Crew
 from smnas_optuna.search.evolution import begin_trial, frozen, join_population, leave_population
 from smnas_optuna.search.interrupt import StopRequest
-from smnas_optuna.search.limits import Limits, trained_share
+from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.pareto import pareto_front
 from smnas_optuna.search.record import (
@@ -31,14 +31,17 @@ from smnas_optuna.search.record import (
     stage_name,
     store_attrs,
 )
+from smnas_optuna.search.settled import (
+    FAILURES_IN_A_ROW,
+    known_results,
+    num_trained,
+    reopened,
+    trained_share,
+)
 from smnas_optuna.search_space import SearchSpace
 
 ASKED_PER_BUDGET = 20
 """A search ends after this many times its budget of trials, most of them repeats."""
-FAILURES_IN_A_ROW = 5
-"""A search ends when so many trials in a row have failed."""
-OWN_FAULTS = (DivergenceError.__name__, OutOfMemoryError.__name__, KILLED_TWICE)
-"""How the reasons of failures begin that are an architecture's own, whatever else fails beside them."""
 KILLS_WITHOUT_PROGRESS = 2
 """An architecture is given up when so many processes died with it before an epoch was finished."""
 
@@ -128,7 +131,7 @@ def search(
         stop.check()
         recover_dead_trials(study, crew, listener)
         records = read_records(study)
-        settled = settled_by(records, limits)
+        settled = known_results(records, limits)
         ended = why_end(records, settled, stage.space.size, budget, failures)
         if ended is not None:
             return ended
@@ -145,8 +148,10 @@ def search(
             crew.give_back(encode(spec))
         records = read_records(study)
         record = records[trial.number]
-        assert not limits.reopen(record, trained_share(records)), "it was pruned by another limit, and asked for ever"
-        # As in settled_by: a pruned trial neither lengthens nor ends a row of failures.
+        assert not reopened(record, limits, trained_share(records)), (
+            "pruned by another limit, it is asked for ever"
+        )
+        # As in known_results: a pruned trial neither lengthens nor ends a row of failures.
         failures = {"failed": failures + 1, "pruned": failures}.get(record.state, 0)
         listener.trial_ended(
             record,
@@ -235,7 +240,7 @@ def _ask(
 
     None if the answer is known, or others are at it or at the rest of the budget: the trial is stored as that.
     """
-    known = {**settled_by(stage.elsewhere(), limits), **settled}
+    known = {**known_results(stage.elsewhere(), limits), **settled}
     wanted, why = next(((s, why) for s, why in _wanted(stage, records, known) if crew.claim(encode(s))), (None, ""))
     trial = begin_trial(study, crew.me, None if wanted is None else stage.space.genome(wanted))
     generation = join_population(study, trial)
@@ -255,8 +260,8 @@ def _ask(
         return None
     # Only now: before the claim, other workers may just have finished it, or claimed the rest of the budget.
     records = read_records(study)
-    settled = settled_by(records, limits)
-    known = {**settled_by(stage.elsewhere(), limits), **settled}
+    settled = known_results(records, limits)
+    known = {**known_results(stage.elsewhere(), limits), **settled}
     if arch in known:
         _answer_from(known[arch], study, trial, arch)
     elif num_trained(records) + _claimed_before(crew, arch, settled) >= budget:
@@ -288,30 +293,6 @@ def _wanted(
         for spec in stage.first:
             if encode(spec) not in settled:
                 yield spec, "first generation"
-
-
-def settled_by(records: Sequence[TrialRecord], limits: Limits) -> dict[str, TrialRecord]:
-    """The trial that settled each known architecture: trained, pruned, or failed through a fault of its own.
-
-    What was pruned by other limits is open again if ``limits``, those in force now, allow it.
-    Where so many trials failed in a row that the search ended, the machine may have been at fault rather than they.
-    """
-    settled: dict[str, TrialRecord] = {}
-    share = trained_share(records)
-    row: list[TrialRecord] = []
-    for record in records:
-        if not record.settles or limits.reopen(record, share):
-            continue
-        settled[str(record.arch)] = record
-        if record.state == "pruned":
-            continue  # it says little about the machine: a row of failures goes on after it
-        row = [*row, record] if record.state == "failed" else []
-        if len(row) == FAILURES_IN_A_ROW:
-            for failed in row:
-                if not str(failed.reason).startswith(OWN_FAULTS):
-                    settled.pop(str(failed.arch), None)
-            row = []
-    return settled
 
 
 def _decline(study: Study, trial: optuna.Trial, reason: str) -> None:
@@ -368,8 +349,3 @@ def _fail(study: Study, trial: optuna.Trial, reason: str) -> None:
         return
     trial.set_user_attr("reason", reason)
     study.tell(trial, state=TrialState.FAIL)
-
-
-def num_trained(records: Sequence[TrialRecord]) -> int:
-    """How many unique architectures are trained."""
-    return sum(record.trained for record in records)

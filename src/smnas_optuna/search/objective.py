@@ -33,13 +33,14 @@ from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.crew import Crew
 from smnas_optuna.search.gate import prune_dominated, prune_over_budget
 from smnas_optuna.search.interrupt import Interrupted, StopRequest
-from smnas_optuna.search.limits import Limits, trained_share
+from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.listener import Listener, step_of
 from smnas_optuna.search.loop import Evaluation
 from smnas_optuna.search.pareto import pareto_front
 from smnas_optuna.search.record import TrialRecord, read_records, store_attrs
 from smnas_optuna.search.rungs import prune_behind
 from smnas_optuna.search.seeds import derive_seed
+from smnas_optuna.search.settled import trained_share
 from smnas_optuna.search.slow import prune_slow
 
 RUNS = "runs"

@@ -29,12 +29,13 @@ from smnas_optuna.search.ground import (
 from smnas_optuna.search.handover import choose_parents, first_generation, share_out
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener, PartOfAStage
-from smnas_optuna.search.loop import Outcome, Stage, num_trained, search
+from smnas_optuna.search.loop import Outcome, Stage, search
 from smnas_optuna.search.objective import REFERENCE_MS, Objective
 from smnas_optuna.search.pareto import pareto_front
 from smnas_optuna.search.preflight import describe_run
 from smnas_optuna.search.record import MODULAR_PREFIX, TrialRecord, read_records, stage_name
 from smnas_optuna.search.request import Request
+from smnas_optuna.search.settled import num_trained
 from smnas_optuna.search.storage import explained_disk_errors
 from smnas_optuna.search.study import (
     ENDED,

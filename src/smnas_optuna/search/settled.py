@@ -1,0 +1,74 @@
+"""What is known of an architecture: which of its trials settled it, and whether other limits reopen the question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from smnas_optuna.errors import DivergenceError, OutOfMemoryError
+from smnas_optuna.search.limits import Limits
+from smnas_optuna.search.record import KILLED_TWICE, TrialRecord
+
+UNKNOWN_SHARE = 0.5
+"""Assumed ratio of trained to gate latency until one has been measured. Low on purpose, so that no detector is lost."""
+FAILURES_IN_A_ROW = 5
+"""A search ends when this many trials in a row have failed."""
+OWN_FAULTS = (DivergenceError.__name__, OutOfMemoryError.__name__, KILLED_TWICE)
+"""Beginnings of the reasons for failures that are the architecture's own fault, whatever else fails beside it."""
+
+
+def num_trained(records: Iterable[TrialRecord]) -> int:
+    """The number of unique trained architectures."""
+    return sum(record.trained for record in records)
+
+
+def known_results(records: Sequence[TrialRecord], limits: Limits) -> dict[str, TrialRecord]:
+    """The trial that settled each known architecture: trained, pruned, or failed through a fault of its own.
+
+    An architecture that was pruned by other limits is open again if ``limits``, those in force now, allow it.
+    So are the members of a row of failures long enough to end a search: there the machine may have been at fault.
+    """
+    settled: dict[str, TrialRecord] = {}
+    share = trained_share(records)
+    row: list[TrialRecord] = []
+    for record in records:
+        if not record.settles or reopened(record, limits, share):
+            continue
+        settled[str(record.arch)] = record
+        if record.state == "pruned":
+            continue  # it says little about the machine: a row of failures goes on after it
+        row = [*row, record] if record.state == "failed" else []
+        if len(row) == FAILURES_IN_A_ROW:
+            for failed in row:
+                if not str(failed.reason).startswith(OWN_FAULTS):
+                    settled.pop(str(failed.arch), None)
+            row = []
+    return settled
+
+
+def reopened(record: TrialRecord, limits: Limits, share: float = 1.0) -> bool:
+    """Whether ``record`` was pruned by other limits, or by an estimate that is lower now, and ``limits`` allow it.
+
+    Args:
+        record: Any trial.
+        limits: Those in force now.
+        share: Ratio of trained to gate latency that borderline detectors are judged by; see :func:`trained_share`.
+    """
+    if record.state != "pruned":
+        return False
+    if record.estimated_seconds is not None:
+        return limits.max_seconds is None or record.estimated_seconds <= limits.max_seconds
+    if record.dominated_by or record.stopped_by:
+        return not limits.pruning
+    if not record.over_budget:
+        return False
+    expected_ms = None if record.gate_ms is None else share * record.gate_ms
+    return not limits.violations(latency_ms=expected_ms, num_params=record.num_params)
+
+
+def trained_share(records: Iterable[TrialRecord]) -> float:
+    """The smallest ratio of trained to gate latency measured so far, at most 1; ``UNKNOWN_SHARE`` if there is none.
+
+    A gate latency is mostly too high. Borderline detectors are trained, and judged by their measured latency.
+    """
+    shares = [(record.latency_ms or 0.0) / record.gate_ms for record in records if record.trained and record.gate_ms]
+    return min([1.0, *shares]) if shares else UNKNOWN_SHARE
