@@ -38,9 +38,9 @@ from smnas_optuna.engine.durable import write_json
 from smnas_optuna.engine.evaluate import coco_metrics, detect
 from smnas_optuna.engine.train import Training
 from smnas_optuna.search.bench import Bench
-from smnas_optuna.search.pareto import hypervolume, pareto_front, points_of, reference_point
-from smnas_optuna.search.record import TrialRecord, read_record
 from smnas_optuna.search.rungs import find_leader
+from smnas_optuna.study.pareto import hypervolume, pareto_front, points_of, reference_point
+from smnas_optuna.study.record import TrialRecord, read_record
 
 *EARLY, EPOCHS = MEASURED
 RUNG_SETS = (*((rung,) for rung in EARLY), tuple(EARLY))

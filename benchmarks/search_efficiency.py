@@ -47,12 +47,13 @@ from smnas_optuna.search.crew import Crew
 from smnas_optuna.search.evolution import build_sampler
 from smnas_optuna.search.gate import find_witnesses, prune_dominated
 from smnas_optuna.search.interrupt import StopRequest
-from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import Evaluation, Stage, search
-from smnas_optuna.search.pareto import hypervolume, reference_point
-from smnas_optuna.search.record import read_records, store_attrs
 from smnas_optuna.search_space import SearchSpace, StructuralSearchSpace
+from smnas_optuna.study.attributes import store_attrs
+from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.pareto import hypervolume, reference_point
+from smnas_optuna.study.record import read_records
 
 PERCENTS = (5, 10, 20, 30, 40)
 """Parts of the table's number of architectures after which a search is looked at, in %."""

@@ -28,10 +28,10 @@ from smnas_optuna.search.ground import prepare
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.objective import run_folder
-from smnas_optuna.search.pareto import hypervolume, pareto_front, reference_point
-from smnas_optuna.search.record import TrialRecord, read_records
 from smnas_optuna.search.request import Request
-from smnas_optuna.search.study import studies_of
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.pareto import hypervolume, pareto_front, reference_point
+from smnas_optuna.study.record import TrialRecord, read_records
 
 WAYS = ("stage 1", "more of stage 1", "stage 2")
 Point = tuple[float, float]
@@ -104,7 +104,7 @@ def smnas(command: str, folder: Path, *options: str) -> None:
 
 def front_of(folder: Path) -> list[TrialRecord]:
     """The front of all stages of a study folder, by the latencies of its trials."""
-    return pareto_front(record for study in studies_of(folder, None) for record in read_records(study))
+    return pareto_front(record for study in StudyFolder(folder).of_stage(None) for record in read_records(study))
 
 
 def time_front(bench: Bench, folder: Path) -> list[Point]:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from smnas_optuna.search.record import TrialRecord, read_records
-from smnas_optuna.search.study import STRUCTURAL, find_study, modular_studies
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.record import STRUCTURAL, TrialRecord, read_records
 
 SMNAS = [sys.executable, "-m", "smnas_optuna.cli"]
 PATIENCE = 180
@@ -64,8 +64,8 @@ def make_slow(study_dir: Path) -> None:
 
 def records(study_dir: Path, stage: str = STRUCTURAL) -> list[TrialRecord]:
     """The trials of a stage, study by study."""
-    structural = find_study(study_dir, STRUCTURAL) if stage == STRUCTURAL else None
-    studies = modular_studies(study_dir) if stage != STRUCTURAL else [] if structural is None else [structural]
+    structural = StudyFolder(study_dir).structural if stage == STRUCTURAL else None
+    studies = StudyFolder(study_dir).modular if stage != STRUCTURAL else [] if structural is None else [structural]
     return [record for study in studies for record in read_records(study)]
 
 

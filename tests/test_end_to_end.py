@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from smnas_optuna.report.summary import COUNTED
-from smnas_optuna.search.record import INTERRUPTED, KILLED_TWICE
+from smnas_optuna.study.record import INTERRUPTED, KILLED_TWICE
 
 from .commands import PATIENCE, make_slow, records, searching, smnas, wait_for_trial
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from smnas_optuna.search.record import ELSEWHERE, KILLED_TWICE, STRUCTURAL
+from smnas_optuna.study.record import ELSEWHERE, KILLED_TWICE, STRUCTURAL
 
 from .commands import PATIENCE, processes_of, records, searching, smnas, wait_for_trial
 

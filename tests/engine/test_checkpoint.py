@@ -16,13 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from smnas_optuna.config import TrainSettings
-from smnas_optuna.engine.checkpoint import (
-    VERSION,
-    load_checkpoint,
-    remove_checkpoint,
-    resume,
-    save_checkpoint,
-)
+from smnas_optuna.engine.checkpoint import VERSION, load_checkpoint, remove_checkpoint, resume, save_checkpoint
 from smnas_optuna.engine.state import TrainingState
 from smnas_optuna.engine.train import Training
 

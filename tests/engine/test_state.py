@@ -4,13 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from smnas_optuna.engine.state import (
-    check_generators,
-    generator_states,
-    misfit,
-    seed_generators,
-    set_generators,
-)
+from smnas_optuna.engine.state import check_generators, generator_states, misfit, seed_generators, set_generators
 
 CPU = torch.device("cpu")
 EXPECTED = {"a": torch.zeros(2, 3), "b": torch.zeros((), dtype=torch.int64), "c": torch.zeros(1)}

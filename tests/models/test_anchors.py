@@ -7,13 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from smnas_optuna.models.anchors import (
-    PyramidAnchors,
-    approximate_anchors,
-    retina_anchors,
-    rpn_anchors,
-    square_anchors,
-)
+from smnas_optuna.models.anchors import PyramidAnchors, approximate_anchors, retina_anchors, rpn_anchors, square_anchors
 
 
 def _anchors(generator: PyramidAnchors, levels: Sequence[int], height: int, width: int) -> list[Tensor]:

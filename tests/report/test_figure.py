@@ -13,15 +13,9 @@ from matplotlib.text import Annotation
 from optuna.trial import TrialState
 from PIL import Image
 
-from smnas_optuna.report.figure import (
-    draw_front,
-    draw_hypervolume,
-    save_front_png,
-    save_hypervolume_png,
-    short_name,
-)
+from smnas_optuna.report.figure import draw_front, draw_hypervolume, save_front_png, save_hypervolume_png, short_name
 from smnas_optuna.report.summary import Summary, summarize
-from smnas_optuna.search.pareto import hypervolume_curve
+from smnas_optuna.study.pareto import hypervolume_curve
 
 from .report_studies import (
     DEEP,

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.report.progress import ConsoleListener, TimeLeft
-from smnas_optuna.search.record import TrialRecord, read_records
+from smnas_optuna.study.record import TrialRecord, read_records
 
 from .report_studies import FAST, add_trial, new_study
 

@@ -6,7 +6,7 @@ import pytest
 from optuna.trial import TrialState
 
 from smnas_optuna.report.summary import COUNTED, stage_of, summarize
-from smnas_optuna.search.record import ELSEWHERE, TrialRecord
+from smnas_optuna.study.record import ELSEWHERE, TrialRecord
 
 from .report_studies import (
     DEEP,

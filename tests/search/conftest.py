@@ -15,9 +15,9 @@ from smnas_optuna.arch import BackboneSpec, DetectorSpec, decode
 from smnas_optuna.config import SearchSettings, StructuralSpace
 from smnas_optuna.search.crew import Crew
 from smnas_optuna.search.evolution import build_sampler
-from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.loop import Evaluation, Stage
 from smnas_optuna.search_space import StructuralSearchSpace
+from smnas_optuna.study.limits import Limits
 
 SPACE = StructuralSpace(
     input_sizes=("64x48", "96x72", "128x96", "160x120"),

@@ -10,11 +10,11 @@ from optuna.trial import create_trial
 
 from smnas_optuna.arch import encode
 from smnas_optuna.search.children import ChildGeneration, crowding_distances
-from smnas_optuna.search.limits import Limits
-from smnas_optuna.search.record import TrialRecord, read_records
-from smnas_optuna.search.seeds import derive_seed
 from smnas_optuna.search_space import StructuralSearchSpace
 from smnas_optuna.search_space.structural import express, gene_choices
+from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.record import TrialRecord, read_records
+from smnas_optuna.study.seeds import derive_seed
 
 from .conftest import SPACE, limited, make_stage, make_study
 from .test_loop import TINY, run

@@ -11,10 +11,12 @@ import torch
 from optuna.samplers import RandomSampler
 
 from smnas_optuna.engine.nvml import Gpu, NvmlError
+from smnas_optuna.search.crew import open_crew
 from smnas_optuna.search.doctor import Finding, examine, nvml_finding
-from smnas_optuna.search.evolution import begin_trial
-from smnas_optuna.search.record import INTERRUPTED, read_records, store_attrs
-from smnas_optuna.search.study import STRUCTURAL, create_study, open_crew
+from smnas_optuna.study.attributes import store_attrs
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.optuna_private import begin_trial
+from smnas_optuna.study.record import INTERRUPTED, STRUCTURAL, read_records
 from tests.engine.nvml_fakes import FakeNvml
 
 ARCH = "64x64.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32"
@@ -23,7 +25,7 @@ OTHER = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina"
 
 @pytest.fixture
 def study(study_dir: Path) -> optuna.Study:
-    return create_study(study_dir, STRUCTURAL, RandomSampler())
+    return StudyFolder(study_dir).create(STRUCTURAL, RandomSampler())
 
 
 def worst(findings: list[Finding]) -> list[Finding]:
@@ -32,7 +34,7 @@ def worst(findings: list[Finding]) -> list[Finding]:
 
 def leave(study: optuna.Study, study_dir: Path, arch: str) -> str:
     """What a killed worker leaves: a running trial, a claim, a lock and a checkpoint. Returns its name."""
-    crew = open_crew(study, study_dir)
+    crew = open_crew(study, StudyFolder(study_dir))
     assert crew.claim(arch)
     store_attrs(begin_trial(study, crew.me), {"arch": arch})
     (study_dir / "workers").mkdir(exist_ok=True)
@@ -119,7 +121,7 @@ def test_what_dead_workers_left_is_found_and_mended_when_asked(study_dir: Path, 
     assert "1 leftovers" in mended[1]
     (record,) = read_records(study)
     assert (record.state, record.reason, record.killed) == ("failed", INTERRUPTED, True)
-    assert open_crew(study, study_dir).claims() == {}
+    assert open_crew(study, StudyFolder(study_dir)).claims() == {}
     assert list((study_dir / "workers").iterdir()) == []
     left = [file.name for file in (study_dir / "runs" / ARCH).iterdir()]
     assert left == ["checkpoint.safetensors"], "the architecture will be gone on with"
@@ -128,8 +130,8 @@ def test_what_dead_workers_left_is_found_and_mended_when_asked(study_dir: Path, 
 
 def test_what_a_living_worker_has_is_left_alone(study_dir: Path, study: optuna.Study) -> None:
     code = (
-        "import sys; from pathlib import Path; from smnas_optuna.search.study import *\n"
-        "crew = open_crew(load_study(Path(sys.argv[1]), STRUCTURAL), Path(sys.argv[1]))\n"
+        "import sys; from pathlib import Path; from smnas_optuna.study.studies import *\n"
+        "crew = open_crew(StudyFolder(Path(sys.argv[1])).load(STRUCTURAL), StudyFolder(Path(sys.argv[1])))\n"
         f"with crew.on_duty():\n    crew.claim({ARCH!r}); print(crew.me, flush=True); sys.stdin.read()"
     )
     pipe = subprocess.PIPE
@@ -144,7 +146,7 @@ def test_what_a_living_worker_has_is_left_alone(study_dir: Path, study: optuna.S
 
         assert f"workers: 1 at work: {worker}" in [finding.what for finding in findings]
         assert [finding for finding in findings if finding.level == "mended"] == []
-        assert open_crew(study, study_dir).claims() == {ARCH: worker}
+        assert open_crew(study, StudyFolder(study_dir)).claims() == {ARCH: worker}
         assert (run / "checkpoint.safetensors.part").exists()
         process.communicate("")
 

@@ -14,8 +14,8 @@ from optuna.trial import TrialState, create_trial
 from smnas_optuna.arch import decode, encode
 from smnas_optuna.arch.order import contains
 from smnas_optuna.search.gate import NOISE, find_witnesses, prune_dominated, prune_over_budget
-from smnas_optuna.search.limits import Limits
-from smnas_optuna.search.record import TrialRecord, read_record
+from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.record import TrialRecord, read_record
 
 HEADS = "fpn-p2-p5-c8.rpn.fc-w16"
 SMALL, MIDDLE, BIG = (f"64x48.{backbone}.{HEADS}" for backbone in ("resnet18-w4", "resnet18-w8", "resnet34-w8"))

@@ -7,17 +7,11 @@ from optuna.trial import create_trial
 
 from smnas_optuna.arch import decode, encode
 from smnas_optuna.config import ModularSpace
-from smnas_optuna.search.handover import (
-    FIRST_PER_PLACE,
-    choose_parents,
-    first_generation,
-    share_out,
-    structure_of,
-)
-from smnas_optuna.search.pareto import pareto_front
-from smnas_optuna.search.record import TrialRecord, read_record
+from smnas_optuna.search.handover import FIRST_PER_PLACE, choose_parents, first_generation, share_out, structure_of
 from smnas_optuna.search_space import ModularSearchSpace, encoded
 from smnas_optuna.search_space.strings import changed
+from smnas_optuna.study.pareto import pareto_front
+from smnas_optuna.study.record import TrialRecord, read_record
 
 HEADS = "fpn-p2-p5-c8.rpn.fc-w16"
 

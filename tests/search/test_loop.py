@@ -12,15 +12,16 @@ from optuna.trial import TrialState
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.config import StructuralSpace
 from smnas_optuna.errors import DivergenceError, OutOfMemoryError
-from smnas_optuna.search.evolution import begin_trial
 from smnas_optuna.search.interrupt import Interrupted, StopRequest
-from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import ASKED_PER_BUDGET, Evaluation, Outcome, Stage, search
-from smnas_optuna.search.pareto import hypervolume, pareto_front
-from smnas_optuna.search.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_records, store_attrs
-from smnas_optuna.search.settled import FAILURES_IN_A_ROW
 from smnas_optuna.search_space import StructuralSearchSpace
+from smnas_optuna.study.attributes import store_attrs
+from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.optuna_private import begin_trial
+from smnas_optuna.study.pareto import hypervolume, pareto_front
+from smnas_optuna.study.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_records
+from smnas_optuna.study.settled import FAILURES_IN_A_ROW
 
 from .conftest import BASELINES, SPACE, closed_form, limited, make_stage, make_study, on_duty
 

@@ -22,11 +22,12 @@ from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.ground import load_data
 from smnas_optuna.search.interrupt import Interrupted, StopRequest
-from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import Evaluation
 from smnas_optuna.search.objective import Objective, _Run, run_folder
-from smnas_optuna.search.record import read_records, store_attrs
+from smnas_optuna.study.attributes import store_attrs
+from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.record import read_records
 
 from .conftest import on_duty
 

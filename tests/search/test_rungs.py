@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
-from smnas_optuna.search.limits import LIMITS, Limits
-from smnas_optuna.search.record import TrialRecord, read_record, read_records
 from smnas_optuna.search.rungs import find_leader, lead_needed, prune_behind
-from smnas_optuna.search.settled import reopened
+from smnas_optuna.study.attributes import LIMITS
+from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.record import TrialRecord, read_record, read_records
+from smnas_optuna.study.settled import reopened
 
 
 def trained(arch: str, gate: float | None, state: TrialState = TrialState.COMPLETE, **ap: float) -> TrialRecord:

@@ -13,13 +13,15 @@ from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.errors import DeviceFault
 from smnas_optuna.search.children import ChildGeneration
 from smnas_optuna.search.crew import Crew
-from smnas_optuna.search.evolution import begin_trial, join_population
+from smnas_optuna.search.evolution import join_population
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import Evaluation, Outcome, search
-from smnas_optuna.search.objective import REFERENCE_MS, agree_on_reference_ms
-from smnas_optuna.search.record import ELSEWHERE, read_records, store_attrs
+from smnas_optuna.search.objective import agree_on_reference_ms
 from smnas_optuna.search_space import StructuralSearchSpace
+from smnas_optuna.study.attributes import REFERENCE_MS, store_attrs
+from smnas_optuna.study.optuna_private import begin_trial
+from smnas_optuna.study.record import ELSEWHERE, read_records
 
 from .conftest import BASELINES, SPACE, closed_form, make_stage, make_study, on_duty
 from .test_loop import TINY

@@ -9,11 +9,11 @@ import torch
 
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener
-from smnas_optuna.search.record import TrialRecord, read_records
 from smnas_optuna.search.request import Request
 from smnas_optuna.search.slow import prune_slow
 from smnas_optuna.search.stages import run_search
-from smnas_optuna.search.study import STRUCTURAL, load_study
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.record import STRUCTURAL, TrialRecord, read_records
 
 
 def judge(
@@ -96,7 +96,7 @@ def search(study_dir: Path, limit: str) -> list[TrialRecord]:
     lines.insert(lines.index("[search]") + 1, limit)
     (study_dir / "study.toml").write_text("\n".join(lines))
     run_search(Request(study_dir=study_dir, trials=1, device="cpu"), listener=Listener(), stop=StopRequest())
-    return read_records(load_study(study_dir, STRUCTURAL))
+    return read_records(StudyFolder(study_dir).load(STRUCTURAL))
 
 
 def test_a_study_prunes_by_its_limit_and_goes_on_without_one(study_dir: Path) -> None:

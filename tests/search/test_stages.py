@@ -14,14 +14,14 @@ from smnas_optuna.search.gate import find_witnesses
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import Outcome
-from smnas_optuna.search.objective import REFERENCE_MS
-from smnas_optuna.search.pareto import pareto_front
-from smnas_optuna.search.record import MODULAR_PREFIX, TrialRecord, read_records, stage_name
 from smnas_optuna.search.request import Request
 from smnas_optuna.search.stages import plan_search, run_search
-from smnas_optuna.search.study import STRUCTURAL, TIMED_TOGETHER, ended, load_study, modular_studies, studies_of
 from smnas_optuna.search.timing import time_fronts
 from smnas_optuna.search_space import encoded
+from smnas_optuna.study.attributes import REFERENCE_MS, TIMED_TOGETHER
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.pareto import pareto_front
+from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, TrialRecord, read_records, stage_name
 
 from ..conftest import TINY_STUDY
 
@@ -78,7 +78,7 @@ def trained(folder: Path) -> dict[str, list[TrialRecord]]:
     """The trained trials of each parent's study."""
     return {
         stage_name(study).removeprefix(MODULAR_PREFIX): [record for record in read_records(study) if record.trained]
-        for study in modular_studies(folder)
+        for study in StudyFolder(folder).modular
     }
 
 
@@ -105,7 +105,7 @@ def test_it_needs_a_structural_study_first(study_dir: Path) -> None:
         f"{study_dir}: there is no structure yet whose modules could be searched: there is no structural study"
     )
     assert caught.value.fix == f"search the structures first: smnas structural {study_dir} [--data DIR]"
-    assert modular_studies(study_dir) == []
+    assert StudyFolder(study_dir).modular == []
 
 
 def test_it_needs_a_trained_structure(study_dir: Path) -> None:
@@ -113,7 +113,7 @@ def test_it_needs_a_trained_structure(study_dir: Path) -> None:
     request = Request(study_dir=study_dir, trials=1, device="cpu")
     outcome = run_search(request, listener=Listener(), stop=StopRequest())
     assert (outcome.trained, outcome.failed) == (0, False)
-    count = len(read_records(load_study(study_dir, STRUCTURAL)))
+    count = len(read_records(StudyFolder(study_dir).load(STRUCTURAL)))
 
     with pytest.raises(StudyError, match=f"none of its {count} trials is trained"):
         search(study_dir)
@@ -136,7 +136,7 @@ def test_each_parent_gets_its_share_and_begins_with_itself(folder: Path) -> None
         assert all(record.gate_ratio is not None and record.study == f"modular/{parent}" for record in records)
     assert listener.budgets == [(done, 5) for done in (1, 2, 3, 4, 5)]
     assert {"load", "train", "evaluate"} <= listener.phases
-    units = {study.user_attrs[REFERENCE_MS] for study in studies_of(folder, None)}
+    units = {study.user_attrs[REFERENCE_MS] for study in StudyFolder(folder).of_stage(None)}
     assert len(units) == 1, "stages compare only in the same unit"
 
 
@@ -153,12 +153,14 @@ def test_the_same_command_adds_nothing_and_a_larger_budget_goes_on(folder: Path)
 def test_other_parents_are_added_and_count_together(folder: Path) -> None:
     search(folder, trials=1, num_parents=1)
     (first,) = trained(folder)
-    assert first in [record.arch for record in pareto_front(read_records(load_study(folder, STRUCTURAL)))]
+    assert first in [record.arch for record in pareto_front(read_records(StudyFolder(folder).load(STRUCTURAL)))]
 
     search(folder, trials=2, parents=(OTHER,))
     assert [len(records) for records in trained(folder).values()] == [1, 1]
     assert list(trained(folder)) == [first, OTHER]
-    assert ended(folder, "modular")["reason"].startswith("budget reached: 2 of 2"), "whichever parent was searched"
+    assert StudyFolder(folder).ended("modular")["reason"].startswith("budget reached: 2 of 2"), (
+        "whichever parent was searched"
+    )
     assert search(folder, trials=2).trained == 2, "whoever names none goes on with all that are there"
     assert len(trained(folder)) == 2
 
@@ -191,19 +193,19 @@ def test_a_plan_changes_nothing(folder: Path) -> None:
     assert "budget: 3 of them trained from scratch, 2 epochs each; 0 are trained already" in text
     assert "architectures around 32x32.resnet18-w4" in text
     assert "5 to 9 blocks of base channels 4, 8 at 32x32" in text
-    assert modular_studies(folder) == []
+    assert StudyFolder(folder).modular == []
 
 
 def test_fronts_are_timed_together_once(folder: Path) -> None:
     search(folder, trials=2)
     request, listener = Request(study_dir=folder, stage="modular", device="cpu"), Notes()
-    assert not summarize(*studies_of(folder, None)).timed_together
+    assert not summarize(*StudyFolder(folder).of_stage(None)).timed_together
 
     time_fronts(request, listener=listener, stop=StopRequest())
 
-    summary = summarize(*studies_of(folder, None))
+    summary = summarize(*StudyFolder(folder).of_stage(None))
     members = [record.arch for front in summary.fronts.values() for record in front]
-    timed = load_study(folder, STRUCTURAL).user_attrs[TIMED_TOGETHER]
+    timed = StudyFolder(folder).load(STRUCTURAL).user_attrs[TIMED_TOGETHER]
     assert summary.timed_together
     assert set(members) <= timed.keys()
     assert listener.notes == [f"timing the fronts of both stages again, in one run: {len(timed)} detectors"]
@@ -215,7 +217,7 @@ def test_fronts_are_timed_together_once(folder: Path) -> None:
 
 def test_weights_that_are_gone_are_told(folder: Path) -> None:
     search(folder, trials=1)
-    front = pareto_front(read_records(load_study(folder, STRUCTURAL)))
+    front = pareto_front(read_records(StudyFolder(folder).load(STRUCTURAL)))
     weights = folder / str(front[0].weights) / "weights.safetensors"
     weights.unlink()
     listener = Notes()
@@ -224,14 +226,14 @@ def test_weights_that_are_gone_are_told(folder: Path) -> None:
     time_fronts(request, listener=listener, stop=StopRequest())
 
     assert listener.notes[1] == f"{front[0].arch}: cannot be timed again: {weights}: there is no such file"
-    assert not summarize(*studies_of(folder, None)).timed_together
+    assert not summarize(*StudyFolder(folder).of_stage(None)).timed_together
 
 
 def test_limits_prune_before_training_and_are_judged_anew(folder: Path) -> None:
     change(folder, ("[search]\n", "[search]\nmax_latency_ms = 0.0009765625\n"))
     search(folder, trials=1, parents=(OTHER,))
 
-    (study,) = modular_studies(folder)
+    (study,) = StudyFolder(folder).modular
     first = read_records(study)[0]
     assert (first.state, first.over_budget, first.epochs_done) == ("pruned", ("max_latency_ms",), 0)
     assert str(first.reason).startswith("over budget: about ")
@@ -249,13 +251,13 @@ def test_limits_prune_before_training_and_are_judged_anew(folder: Path) -> None:
 
 def test_a_limit_holds_for_the_fronts_of_both_stages(folder: Path) -> None:
     search(folder, trials=1, parents=(OTHER,))
-    assert all(pareto_front(read_records(study)) for study in studies_of(folder, None))
+    assert all(pareto_front(read_records(study)) for study in StudyFolder(folder).of_stage(None))
     change(folder, ("[search]\n", "[search]\nmax_params = 1\n"))
 
     outcome = search(folder, trials=1)
 
     assert outcome.reason.startswith("budget reached: 1 of 1")
-    assert all(pareto_front(read_records(study)) == [] for study in studies_of(folder, None))
+    assert all(pareto_front(read_records(study)) == [] for study in StudyFolder(folder).of_stage(None))
 
 
 def test_a_limit_that_no_structure_keeps_to_is_said(folder: Path) -> None:
@@ -271,9 +273,9 @@ def test_partial_order_pruning_can_be_switched_off(folder: Path) -> None:
     # Every detector that is slower than another one and no larger than a third is now ruled out.
     change(folder, ("[search]\n", "[search]\nap_spread = 0.0\n"))
     search(folder, trials=6, parents=(OTHER,))
-    (study,) = modular_studies(folder)
+    (study,) = StudyFolder(folder).modular
     pruned = [record for record in read_records(study) if record.dominated_by]
-    everyone = [record for each in studies_of(folder, None) for record in read_records(each)]
+    everyone = [record for each in StudyFolder(folder).of_stage(None) for record in read_records(each)]
     for record in pruned:
         big, fast = record.dominated_by
         assert str(record.reason).startswith(f"no better than {big} (AP ")

@@ -15,9 +15,11 @@ import pytest
 from optuna.samplers import RandomSampler
 from sqlalchemy import make_url
 
-from smnas_optuna.search.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_records
-from smnas_optuna.search.storage import engine_of, use_storage
-from smnas_optuna.search.study import STRUCTURAL, create_study, load_study, open_crew
+from smnas_optuna.search.crew import open_crew
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.optuna_private import engine_of
+from smnas_optuna.study.record import INTERRUPTED, KILLED_TWICE, STRUCTURAL, TrialRecord, read_records
+from smnas_optuna.study.storage import use_storage
 
 from ..postgres_server import PostgresServer, postgres_server
 
@@ -32,19 +34,18 @@ from smnas_optuna.search.evolution import build_sampler
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import search
-from smnas_optuna.search.study import STRUCTURAL, load_study, open_crew
 from tests.search.conftest import closed_form, make_stage
 
 study_dir, slot, budget = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 settings, stage = SearchSettings(population=6), make_stage()
-study = load_study(study_dir, STRUCTURAL)
+study = StudyFolder(study_dir).load(STRUCTURAL)
 study.sampler = build_sampler(settings, stage.space, num_trials=len(study.trials), worker=slot)
 
 def evaluate(spec, trial):
     time.sleep(0.5)
     return closed_form(spec, trial)
 
-crew = open_crew(study, study_dir)
+crew = open_crew(study, StudyFolder(study_dir))
 with crew.on_duty():
     search(study, stage, evaluate, budget=budget, crew=crew, listener=Listener(), stop=StopRequest())
 """
@@ -63,8 +64,8 @@ def study_folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: py
         url = make_url(request.getfixturevalue("server").new_database())
         monkeypatch.setenv("PGPASSWORD", str(url.password))
         use_storage(tmp_path, url._replace(password=None).render_as_string())
-    study = create_study(tmp_path, STRUCTURAL, RandomSampler())
-    open_crew(study, tmp_path)
+    study = StudyFolder(tmp_path).create(STRUCTURAL, RandomSampler())
+    open_crew(study, StudyFolder(tmp_path))
     engine_of(study).dispose()
     return tmp_path
 
@@ -76,8 +77,8 @@ def start(folder: Path, slot: int) -> subprocess.Popen[bytes]:
 
 def stored(folder: Path) -> tuple[list[TrialRecord], dict[str, str]]:
     """All trials, and who has claimed what."""
-    study = load_study(folder, STRUCTURAL)
-    records, claims = read_records(study), open_crew(study, folder).claims()
+    study = StudyFolder(folder).load(STRUCTURAL)
+    records, claims = read_records(study), open_crew(study, StudyFolder(folder)).claims()
     engine_of(study).dispose()
     return records, claims
 

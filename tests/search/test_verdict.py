@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
-from smnas_optuna.search.pareto import pareto_front
-from smnas_optuna.search.record import TrialRecord, read_records
 from smnas_optuna.search.verdict import Candidate, Verified, choose_candidates, judge
+from smnas_optuna.study.pareto import pareto_front
+from smnas_optuna.study.record import TrialRecord, read_records
 
 ARCHS = [f"{side}x{side}.resnet18-w4.fpn-p3-p5-c8.none.retina" for side in (32, 64, 96, 128, 160)]
 REFERENCE = (60.0, 0.0)

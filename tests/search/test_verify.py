@@ -14,11 +14,7 @@ from smnas_optuna.errors import OutOfMemoryError, StudyError
 from smnas_optuna.search import verify as verify_module
 from smnas_optuna.search.interrupt import Interrupted, StopRequest
 from smnas_optuna.search.listener import Listener
-from smnas_optuna.search.pareto import pareto_front
-from smnas_optuna.search.record import TrialRecord, read_records
 from smnas_optuna.search.seed_runs import Results, SeedRun
-from smnas_optuna.search.seeds import derive_seed
-from smnas_optuna.search.study import create_study, load_study
 from smnas_optuna.search.verdict import Candidate
 from smnas_optuna.search.verification import (
     Verification,
@@ -29,6 +25,10 @@ from smnas_optuna.search.verification import (
     verifying,
 )
 from smnas_optuna.search.verify import seed_of, train_again
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.pareto import pareto_front
+from smnas_optuna.study.record import TrialRecord, read_records
+from smnas_optuna.study.seeds import derive_seed
 
 SMALL, LARGE = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina", "32x32.resnet18-w4.fpn-p2-p5-c8.rpn.fc-w16"
 
@@ -62,7 +62,7 @@ class Hears(Listener):
 @pytest.fixture
 def searched(study_dir: Path) -> Path:
     """A study whose search has found SMALL, LARGE, and nothing else."""
-    study = create_study(study_dir, "structural", optuna.samplers.RandomSampler())
+    study = StudyFolder(study_dir).create("structural", optuna.samplers.RandomSampler())
     for arch, values in ((SMALL, (1.0, 0.1)), (LARGE, (2.0, 0.2))):
         attrs = {"arch": arch, "seed": derive_seed(0, arch), "baseline": True}
         trial = optuna.trial.create_trial(values=values, user_attrs=attrs)
@@ -71,7 +71,7 @@ def searched(study_dir: Path) -> Path:
 
 
 def candidates(study_dir: Path, *archs: str) -> list[Candidate]:
-    records = read_records(load_study(study_dir, "structural"))
+    records = read_records(StudyFolder(study_dir).load("structural"))
     found = candidates_of(study_dir, pareto_front(records), records, (3.0, 0.0), top=5)
     return [each for each in found if not archs or each.arch in archs]
 
@@ -295,9 +295,9 @@ def test_a_study_of_other_data_is_refused_and_latency_settings_do_not_matter(sea
     data = {name: value for name, value in about["data"].items() if name != "test"}
     recipe = {**about["recipe"], "latency": {"images": 99}}
     stored = {**about, "data": data, "recipe": recipe, "space": {}}
-    load_study(searched, "structural").set_user_attr("fingerprint", stored)
+    StudyFolder(searched).load("structural").set_user_attr("fingerprint", stored)
     run(searched, SMALL)
-    load_study(searched, "structural").set_user_attr("fingerprint", {**stored, "data": {**data, "content": "0f"}})
+    StudyFolder(searched).load("structural").set_user_attr("fingerprint", {**stored, "data": {**data, "content": "0f"}})
 
     with pytest.raises(StudyError) as caught:
         run(searched, SMALL)
@@ -356,7 +356,7 @@ def test_a_training_that_diverges_is_kept_as_that(searched: Path) -> None:
 
 
 def test_a_study_that_has_trained_nothing_is_refused(study_dir: Path) -> None:
-    study = create_study(study_dir, "structural", optuna.samplers.RandomSampler())
+    study = StudyFolder(study_dir).create("structural", optuna.samplers.RandomSampler())
     study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL, user_attrs={"arch": SMALL}))
 
     with pytest.raises(StudyError) as caught:

@@ -36,11 +36,11 @@ def print_report(
     from smnas_optuna.report.files import write_front
     from smnas_optuna.report.summary import summarize
     from smnas_optuna.report.tables import front_csv, front_json, print_front
-    from smnas_optuna.search.storage import explained_disk_errors
-    from smnas_optuna.search.study import studies_of
+    from smnas_optuna.study.folder import StudyFolder
+    from smnas_optuna.study.storage import explained_disk_errors
 
     with explained_disk_errors(study_dir):
-        summary = summarize(*studies_of(study_dir, STAGE_OF[stage]))
+        summary = summarize(*StudyFolder(study_dir).of_stage(STAGE_OF[stage]))
         if format is Format.table:
             print_front(summary, console)
         else:

@@ -31,7 +31,7 @@ def check_data(study_dir: StudyDir, data: DataDir = None) -> None:
     from smnas_optuna.config import load_settings
     from smnas_optuna.report.progress import ConsoleListener
     from smnas_optuna.search.ground import load_data
-    from smnas_optuna.search.storage import explained_disk_errors
+    from smnas_optuna.study.storage import explained_disk_errors
 
     console = make_console()
     with ConsoleListener(console) as listener, explained_disk_errors(study_dir):

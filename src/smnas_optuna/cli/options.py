@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from smnas_optuna.search.request import StageName
+    from smnas_optuna.study.record import StageName
 
 
 class Device(StrEnum):

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from smnas_optuna.search.interrupt import StopRequest
     from smnas_optuna.search.placement import Placement
-    from smnas_optuna.search.request import Request, StageName
+    from smnas_optuna.search.request import Request
+    from smnas_optuna.study.record import StageName
 
 
 def structural(
@@ -149,8 +150,8 @@ def _search(request: Request, workers: int | None, *, storage: str | None = None
     from smnas_optuna.search.interrupt import Interrupted, StopRequest
     from smnas_optuna.search.launch import search_command, search_progress
     from smnas_optuna.search.placement import place_workers
-    from smnas_optuna.search.storage import explained_disk_errors, use_storage
     from smnas_optuna.search.supervisor import supervising
+    from smnas_optuna.study.storage import explained_disk_errors, use_storage
 
     console, stop, study_dir = make_console(), StopRequest(), request.study_dir
     with stop.listening():
@@ -190,9 +191,9 @@ def _time_fronts(request: Request, console: Console, stop: StopRequest) -> None:
 
 def _report_end(request: Request, console: Console) -> bool:
     """Print the front and why the search ended; whether that is a failure."""
-    from smnas_optuna.search.study import ended
+    from smnas_optuna.study.folder import StudyFolder
 
     print_report(request.study_dir, console)
-    how = ended(request.study_dir, request.stage)
+    how = StudyFolder(request.study_dir).ended(request.stage)
     console.print(f"ended: {how['reason']}", soft_wrap=True, highlight=False)
     return bool(how["failed"])

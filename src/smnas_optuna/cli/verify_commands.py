@@ -33,13 +33,13 @@ def verify(
     from smnas_optuna.search.interrupt import Interrupted, StopRequest
     from smnas_optuna.search.launch import verify_command, verify_progress
     from smnas_optuna.search.placement import place_workers
-    from smnas_optuna.search.storage import explained_disk_errors
-    from smnas_optuna.search.study import studies_of
     from smnas_optuna.search.verification import VerifyRequest, candidates_of, collect, describe_work, verifying
+    from smnas_optuna.study.folder import StudyFolder
+    from smnas_optuna.study.storage import explained_disk_errors
 
     console, stop, interrupted = make_console(), StopRequest(), None
     with stop.listening(), explained_disk_errors(study_dir):
-        summary = summarize(*studies_of(study_dir, None))
+        summary = summarize(*StudyFolder(study_dir).of_stage(None))
         candidates = candidates_of(study_dir, summary.front, summary.records, summary.reference, top)
         request = VerifyRequest(
             study_dir=study_dir,

@@ -16,14 +16,7 @@ from PIL import Image
 
 from smnas_optuna.batch import canvas_size, fit_inside
 from smnas_optuna.data.coco import CocoDataset, ImageRecord
-from smnas_optuna.data.images import (
-    MEAN_COLOUR,
-    Progress,
-    decode_image,
-    decoding_bytes,
-    file_identity,
-    quiet_pillow,
-)
+from smnas_optuna.data.images import MEAN_COLOUR, Progress, decode_image, decoding_bytes, file_identity, quiet_pillow
 from smnas_optuna.data.memory import free_memory
 from smnas_optuna.data.parallel import map_in_threads
 from smnas_optuna.data.quote import quote_error

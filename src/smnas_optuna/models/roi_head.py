@@ -15,14 +15,7 @@ from torchvision.models.detection.faster_rcnn import TwoMLPHead
 
 from smnas_optuna.batch import Batch
 from smnas_optuna.models.assign import Matches, Purpose, RandomKeys, match, mean_over_images, random_keys, sample
-from smnas_optuna.models.boxes import (
-    Weights,
-    clip_boxes,
-    decode_boxes,
-    encode_boxes,
-    gather_rows,
-    shorter_edges,
-)
+from smnas_optuna.models.boxes import Weights, clip_boxes, decode_boxes, encode_boxes, gather_rows, shorter_edges
 from smnas_optuna.models.detections import NO_SCORE, Candidates, Selection
 from smnas_optuna.models.losses import box_losses
 from smnas_optuna.models.proposals import Proposals

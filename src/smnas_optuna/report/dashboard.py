@@ -17,8 +17,9 @@ from optuna_dashboard import wsgi
 from sqlalchemy.pool import NullPool
 
 from smnas_optuna.errors import StudyError
-from smnas_optuna.search.storage import DATABASE, engine_of, explained_disk_errors, storage_url
-from smnas_optuna.search.study import studies_of
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.optuna_private import engine_of
+from smnas_optuna.study.storage import DATABASE, explained_disk_errors, storage_url
 
 HOST = "127.0.0.1"
 """The dashboard asks for no password: nobody else may reach it."""
@@ -103,7 +104,7 @@ def copy_study(study_dir: Path, copy: Path) -> None:
         copy_database(study_dir / DATABASE, copy)
         return
     with explained_disk_errors(study_dir):
-        studies = studies_of(study_dir, None)
+        studies = StudyFolder(study_dir).of_stage(None)
         fresh = copy.with_name(f"{copy.name}.new")
         fresh.unlink(missing_ok=True)
         storage = RDBStorage(f"sqlite:///{fresh}", engine_kwargs={"poolclass": NullPool})

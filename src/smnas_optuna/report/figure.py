@@ -14,9 +14,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from matplotlib.transforms import Bbox
 
 from smnas_optuna.report.summary import Summary, stage_of
-from smnas_optuna.search.pareto import hypervolume_curve
-from smnas_optuna.search.record import TrialRecord
-from smnas_optuna.search.request import StageName
+from smnas_optuna.study.pareto import hypervolume_curve
+from smnas_optuna.study.record import StageName, TrialRecord
 
 # Okabe and Ito's colours, which the colour-blind can tell apart: https://jfly.uni-koeln.de/color/
 FRONT_COLOUR, BASELINE_COLOUR, MODULAR_COLOUR = "#0072B2", "#D55E00", "#009E73"

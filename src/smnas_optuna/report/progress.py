@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.search.duration import format_seconds
 from smnas_optuna.search.listener import Listener
-from smnas_optuna.search.record import TrialRecord
+from smnas_optuna.study.record import TrialRecord
 
 PHASES = {"load": "loading images", "train": "training", "evaluate": "evaluating", "latency": "timing"}
 

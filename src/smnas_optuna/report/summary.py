@@ -10,10 +10,17 @@ from typing import Any
 
 from optuna.study import Study
 
-from smnas_optuna.search.pareto import hypervolume, pareto_front, points_of, reference_point
-from smnas_optuna.search.record import ELSEWHERE, INTERRUPTED, STRUCTURAL, TrialRecord, read_records, stage_name
-from smnas_optuna.search.request import StageName
-from smnas_optuna.search.study import TIMED_TOGETHER
+from smnas_optuna.study.attributes import TIMED_TOGETHER
+from smnas_optuna.study.pareto import hypervolume, pareto_front, points_of, reference_point
+from smnas_optuna.study.record import (
+    ELSEWHERE,
+    INTERRUPTED,
+    STRUCTURAL,
+    StageName,
+    TrialRecord,
+    read_records,
+    stage_name,
+)
 
 COUNTED = ("complete", "cached", "pruned", "failed", "interrupted", "running")
 

@@ -16,9 +16,8 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from smnas_optuna.report.summary import Summary, stage_of
-from smnas_optuna.search.pareto import hypervolume_curve
-from smnas_optuna.search.record import TrialRecord
-from smnas_optuna.search.request import StageName
+from smnas_optuna.study.pareto import hypervolume_curve
+from smnas_optuna.study.record import StageName, TrialRecord
 
 UNKNOWN = "-"
 NARROWEST, STAGE, ENDLESS = 73, 6, 10_000

@@ -22,7 +22,7 @@ from smnas_optuna.engine.graphs import GraphDetector, Runtime, choose_runtime
 from smnas_optuna.engine.latency import LatencyStats, measure_latency
 from smnas_optuna.models import Detector, build_detector, fold_for_inference
 from smnas_optuna.search.quiet import Quiet
-from smnas_optuna.search.seeds import derive_seed
+from smnas_optuna.study.seeds import derive_seed
 
 GATE_PRECISION, GATE_SHARE = 0.03, 0.25
 """A gate latency is no more precise than this, and takes at most this share of a measurement's time."""

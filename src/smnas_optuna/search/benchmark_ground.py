@@ -23,7 +23,7 @@ from smnas_optuna.search.contestants import Contestant, our_contestant, parse_si
 from smnas_optuna.search.ground import load_data
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener, step_of
-from smnas_optuna.search.storage import explained_disk_errors
+from smnas_optuna.study.storage import explained_disk_errors
 
 RUNTIMES: Mapping[str, Sequence[Runtime]] = {"eager": ["eager"], "graph": ["graph"], "both": ["eager", "graph"]}
 """How each of our detectors is run, by what can be asked for; torchvision's are eager in any case."""

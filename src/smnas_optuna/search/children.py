@@ -16,11 +16,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from smnas_optuna.arch import encode
-from smnas_optuna.search.limits import Limits
-from smnas_optuna.search.pareto import pareto_front
-from smnas_optuna.search.record import TrialRecord, read_records
-from smnas_optuna.search.settled import reopened, trained_share
 from smnas_optuna.search_space import Genome, SearchSpace
+from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.pareto import pareto_front
+from smnas_optuna.study.record import TrialRecord, read_records
+from smnas_optuna.study.settled import reopened, trained_share
 
 FRESH = 0.2
 """Share of children that are fresh random individuals, as in the paper."""

@@ -17,7 +17,7 @@ from smnas_optuna.errors import ArchError
 from smnas_optuna.models import REFERENCE_DETECTORS, build_detector, build_reference_detector
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.objective import run_folder
-from smnas_optuna.search.seeds import derive_seed
+from smnas_optuna.study.seeds import derive_seed
 
 UNTRAINED_THRESHOLD = 0.0
 """Score threshold of detectors with random weights: every candidate passes, as what they detect is chance."""

@@ -15,12 +15,19 @@ from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock
+from optuna.study import Study
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, UniqueConstraint, delete, insert, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from smnas_optuna.errors import StudyError
 from smnas_optuna.search.locks import acquire
+from smnas_optuna.study.attributes import FOLDER
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.optuna_private import engine_of, study_id
+from smnas_optuna.study.storage import storage_url
 
-WORKERS = "workers"
+FOLDER_FILE = "folder.id"
+"""File in ``workers/`` with the identity of the study folder."""
 Death = Literal["died", "left"]
 """Whether a worker died, or ended in order and left behind what it could not store, as on a full disk."""
 
@@ -139,3 +146,29 @@ class Crew:
     def _lock_file(self, worker: str) -> Path:
         # A name from the database must not lead out of the folder.
         return self._folder / f"{Path(worker).name or 'unnamed'}.lock"
+
+
+def open_crew(study: Study, folder: StudyFolder) -> Crew:
+    """The workers of ``study``, seen by a new one."""
+    return Crew(folder.workers, engine_of(study), study_id(study))
+
+
+def check_folder(study: Study, folder: StudyFolder) -> None:
+    """Check that the workers of ``study`` keep their locks in ``folder``, where they see who is alive.
+
+    Raises:
+        StudyError: If the study is kept in a database elsewhere, and its workers meet in another folder.
+    """
+    file, url = folder.workers / FOLDER_FILE, storage_url(folder.path)
+    here = file.read_text(encoding="utf-8") if file.exists() else None
+    there = study.user_attrs.get(FOLDER)
+    if url is not None and there is not None and here != there:
+        raise StudyError(
+            f"{folder.path}: the study {study.study_name} of {url} belongs to another folder",
+            fix="share that folder among the machines, or give this one another name to start a study of its own",
+        )
+    if there is None:
+        study.set_user_attr(FOLDER, there := secrets.token_hex(8))
+    if here != there:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(there, encoding="utf-8")

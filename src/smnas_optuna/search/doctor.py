@@ -20,17 +20,17 @@ from smnas_optuna.config import load_settings
 from smnas_optuna.engine.gpu_watch import count_processes, foreign_pids
 from smnas_optuna.engine.nvml import Gpu, NvmlError, open_gpu
 from smnas_optuna.errors import ArchError, SmnasError
-from smnas_optuna.search.crew import Crew
-from smnas_optuna.search.limits import Limits
+from smnas_optuna.search.crew import Crew, open_crew
 from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import owners, recover_dead_trials
 from smnas_optuna.search.objective import CHECKPOINT_FILE, RUNS
 from smnas_optuna.search.placement import DRIVERS
 from smnas_optuna.search.quiet import Quiet
-from smnas_optuna.search.record import read_records
-from smnas_optuna.search.settled import known_results
-from smnas_optuna.search.storage import DATABASE, SQLITE_TIMEOUT_S, explained_disk_errors, storage_url
-from smnas_optuna.search.study import all_studies, open_crew
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.record import read_records
+from smnas_optuna.study.settled import known_results
+from smnas_optuna.study.storage import DATABASE, SQLITE_TIMEOUT_S, explained_disk_errors, storage_url
 
 Level = Literal["fine", "warning", "fault", "mended"]
 LITTLE_DISK = 2**30
@@ -68,7 +68,7 @@ def examine(study_dir: Path | None, *, fix: bool = False) -> Iterator[Finding]:
         if any(finding.level == "fault" for finding in database):
             return
         with explained_disk_errors(study_dir):
-            studies = all_studies(study_dir)
+            studies = StudyFolder(study_dir).studies
     except SmnasError as error:
         first = "" if error.first is None else f" ({error.first})"
         yield Finding(level="fault", what=error.message + first, fix=error.fix)
@@ -76,7 +76,7 @@ def examine(study_dir: Path | None, *, fix: bool = False) -> Iterator[Finding]:
     if not studies:
         yield Finding(level="fine", what="study: not begun yet")
         return
-    crews = [(study, open_crew(study, study_dir)) for study in studies]
+    crews = [(study, open_crew(study, StudyFolder(study_dir))) for study in studies]
     yield from _workers(crews, fix=fix)
     yield from _leftovers(crews, study_dir / RUNS, fix=fix)
 

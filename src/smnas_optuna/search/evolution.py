@@ -7,24 +7,20 @@ never sampled and would never become a parent; an answer from the cache would ta
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import NSGAIISampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial
 
 from smnas_optuna.config import SearchSettings
 from smnas_optuna.search.children import ChildGeneration
-from smnas_optuna.search.limits import Limits
-from smnas_optuna.search.record import TrialRecord
-from smnas_optuna.search.seeds import derive_seed
 from smnas_optuna.search_space import SearchSpace
-
-OUTSIDE = -1
-"""Generation of a trial that has no place in the population; Optuna's own begin at 0."""
+from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.record import TrialRecord
+from smnas_optuna.study.seeds import derive_seed
 
 
 def build_sampler(
@@ -54,28 +50,10 @@ def build_sampler(
         return NSGAIISampler(population_size=settings.population, seed=first, child_generation_strategy=children)
 
 
-def begin_trial(study: Study, worker: str, params: Mapping[str, Any] | None = None) -> optuna.Trial:
-    """Return a new running trial of ``worker``, whose parameters are ``params`` or will be sampled.
-
-    As ``Study.ask``, which cannot say in the same moment whose trial it is: one whose process died in between would be
-    nobody's, and none of several workers could tell.
-    """
-    system_attrs = {} if params is None else {"fixed_params": dict(params)}
-    template = create_trial(state=TrialState.RUNNING, user_attrs={"worker": worker}, system_attrs=system_attrs)
-    study._thread_local.cached_all_trials = None  # as Study.ask does
-    return optuna.Trial(study, study._storage.create_new_trial(study._study_id, template))
-
-
 def join_population(study: Study, trial: optuna.Trial) -> int:
     """Give ``trial`` its place, whether its parameters are sampled or fixed, and return its generation, from 0."""
     assert isinstance(study.sampler, NSGAIISampler)
     return study.sampler.get_trial_generation(study, frozen(study, trial))
-
-
-def leave_population(trial: optuna.Trial) -> None:
-    """Take the place of ``trial`` away: it becomes no parent and does not count towards its generation."""
-    key = NSGAIISampler._get_generation_key()
-    trial.storage.set_trial_system_attr(trial._trial_id, key, OUTSIDE)
 
 
 def frozen(study: Study, trial: optuna.Trial) -> FrozenTrial:

@@ -13,8 +13,9 @@ import optuna
 
 from smnas_optuna.arch import DetectorSpec, decode
 from smnas_optuna.arch.order import contains
-from smnas_optuna.search.limits import Limits
-from smnas_optuna.search.record import TrialRecord, store_attrs
+from smnas_optuna.study.attributes import store_attrs
+from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.record import TrialRecord
 
 NOISE = 0.03
 """Relative difference of two gate latencies below which neither is called faster. The same network, timed in fresh

@@ -19,19 +19,14 @@ from smnas_optuna.engine.gpu_watch import watch_gpu
 from smnas_optuna.errors import DataError
 from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.interrupt import StopRequest
-from smnas_optuna.search.limits import LIMITS, Limits
 from smnas_optuna.search.listener import Listener, step_of
 from smnas_optuna.search.placement import adopt_threads
 from smnas_optuna.search.quiet import Quiet
 from smnas_optuna.search.request import Request
-from smnas_optuna.search.study import (
-    FINGERPRINT,
-    STRUCTURAL,
-    all_studies,
-    check_fingerprint,
-    create_study,
-    find_study,
-)
+from smnas_optuna.study.attributes import FINGERPRINT, LIMITS
+from smnas_optuna.study.fingerprint import check_fingerprint
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.limits import Limits
 
 DATA_ROOT = "data_root"
 """Attribute of the structural study: the data folder of the last run, so that the next one need not name it; relative
@@ -83,7 +78,7 @@ def prepare(request: Request, threads: int | None, listener: Listener, stop: Sto
     settings = load_settings(study_dir)
     chosen, measuring = choose_device(request.device), None
     if chosen.type == "cpu":
-        study = find_study(study_dir, STRUCTURAL)
+        study = StudyFolder(study_dir).structural
         stored = {} if study is None else study.user_attrs.get(FINGERPRINT, {}).get("device", {})
         measuring = adopt_threads(threads, stored.get("threads"), os.environ)
     search, quiet = settings.search, Quiet()
@@ -130,7 +125,7 @@ def check_study(ground: Ground, study: Study, space: Mapping[str, Any] | None = 
     """
     stored = study.user_attrs.get(FINGERPRINT, {})
     depends_on = {**ground.depends_on, "space": stored.get("space") if space is None else space}
-    return check_fingerprint(study, depends_on, ground.study_dir, force=ground.force)
+    return check_fingerprint(study, depends_on, StudyFolder(ground.study_dir).place, force=ground.force)
 
 
 def other_versions(study: Study) -> list[str]:
@@ -145,7 +140,7 @@ def other_versions(study: Study) -> list[str]:
 
 def begin_study(ground: Ground, name: str, space: Mapping[str, Any]) -> Study:
     """The study ``name``, made if it is not there, with what it began with and the limits of this run."""
-    study = create_study(ground.study_dir, name, optuna.samplers.NSGAIISampler())
+    study = StudyFolder(ground.study_dir).create(name, optuna.samplers.NSGAIISampler())
     for key, value in ((FINGERPRINT, {**ground.depends_on, "space": space}), (VERSIONS, library_versions())):
         if key not in study.user_attrs:
             study.set_user_attr(key, value)
@@ -155,7 +150,7 @@ def begin_study(ground: Ground, name: str, space: Mapping[str, Any]) -> Study:
 
 def keep_limits(ground: Ground) -> None:
     """Let all studies of the folder be judged by the limits of this run: their fronts are compared."""
-    for study in all_studies(ground.study_dir):
+    for study in StudyFolder(ground.study_dir).studies:
         study.set_user_attr(LIMITS, ground.limits.as_json())
 
 
@@ -208,6 +203,6 @@ def fingerprint(bench: Bench) -> dict[str, Any]:
 
 
 def _last_data_root(study_dir: Path) -> Path | None:
-    study = find_study(study_dir, STRUCTURAL)
+    study = StudyFolder(study_dir).structural
     stored = None if study is None else study.user_attrs.get(DATA_ROOT)
     return None if stored is None else study_dir / stored  # an absolute one stays what it is

@@ -9,10 +9,10 @@ import numpy as np
 
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.arch.order import kinds_of
-from smnas_optuna.search.pareto import contributions, points_of, reference_point
-from smnas_optuna.search.record import TrialRecord
-from smnas_optuna.search.seeds import derive_seed
 from smnas_optuna.search_space import SearchSpace, encoded
+from smnas_optuna.study.pareto import contributions, points_of, reference_point
+from smnas_optuna.study.record import TrialRecord
+from smnas_optuna.study.seeds import derive_seed
 
 FIRST_PER_PLACE = 3
 """Mutations of a parent that are at hand for each place in the first generation: pruned ones take none."""

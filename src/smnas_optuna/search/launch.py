@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smnas_optuna.search.placement import Placement
-from smnas_optuna.search.record import read_records
 from smnas_optuna.search.request import Request
-from smnas_optuna.search.study import all_studies
 from smnas_optuna.search.supervisor import Launch
+from smnas_optuna.study.folder import StudyFolder
 
 if TYPE_CHECKING:
     from smnas_optuna.search.verification import VerifyRequest
@@ -53,7 +52,7 @@ def verify_command(request: VerifyRequest) -> list[str]:
 
 def search_progress(study_dir: Path) -> int:
     """A number that grows whenever a trial of any of the folder's studies comes on."""
-    records = [record for study in all_studies(study_dir) for record in read_records(study)]
+    records = StudyFolder(study_dir).records()
     ended = sum(record.state in ("complete", "pruned") for record in records)
     return ended + sum(record.epochs_done - record.epochs_before for record in records)
 

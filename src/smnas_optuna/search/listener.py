@@ -7,7 +7,7 @@ from collections.abc import Callable
 from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.quiet import Quiet
-from smnas_optuna.search.record import TrialRecord
+from smnas_optuna.study.record import TrialRecord
 
 
 def step_of(

@@ -16,12 +16,15 @@ from optuna_dashboard import save_note
 from smnas_optuna.arch import DetectorSpec, decode, describe, encode
 from smnas_optuna.errors import DeviceFault, DivergenceError, OutOfMemoryError
 from smnas_optuna.search.crew import Crew
-from smnas_optuna.search.evolution import begin_trial, frozen, join_population, leave_population
+from smnas_optuna.search.evolution import frozen, join_population
 from smnas_optuna.search.interrupt import StopRequest
-from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.listener import Listener
-from smnas_optuna.search.pareto import pareto_front
-from smnas_optuna.search.record import (
+from smnas_optuna.search_space import SearchSpace
+from smnas_optuna.study.attributes import store_attrs
+from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.optuna_private import begin_trial, leave_population
+from smnas_optuna.study.pareto import pareto_front
+from smnas_optuna.study.record import (
     ELSEWHERE,
     INTERRUPTED,
     KILLED_TWICE,
@@ -29,16 +32,8 @@ from smnas_optuna.search.record import (
     read_record,
     read_records,
     stage_name,
-    store_attrs,
 )
-from smnas_optuna.search.settled import (
-    FAILURES_IN_A_ROW,
-    known_results,
-    num_trained,
-    reopened,
-    trained_share,
-)
-from smnas_optuna.search_space import SearchSpace
+from smnas_optuna.study.settled import FAILURES_IN_A_ROW, known_results, num_trained, reopened, trained_share
 
 ASKED_PER_BUDGET = 20
 """A search ends after this many times its budget of trials, most of them repeats."""
@@ -148,9 +143,7 @@ def search(
             crew.give_back(encode(spec))
         records = read_records(study)
         record = records[trial.number]
-        assert not reopened(record, limits, trained_share(records)), (
-            "pruned by another limit, it is asked for ever"
-        )
+        assert not reopened(record, limits, trained_share(records)), "pruned by another limit, it is asked for ever"
         # As in known_results: a pruned trial neither lengthens nor ends a row of failures.
         failures = {"failed": failures + 1, "pruned": failures}.get(record.state, 0)
         listener.trial_ended(

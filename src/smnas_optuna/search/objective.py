@@ -17,11 +17,7 @@ from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.data import free_memory
 from smnas_optuna.engine.checkpoint import remove_checkpoint, remove_weights, resume, save_checkpoint, save_weights
 from smnas_optuna.engine.complexity import count_complexity
-from smnas_optuna.engine.device import (
-    explained_device_faults,
-    explained_out_of_memory,
-    library_versions,
-)
+from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory, library_versions
 from smnas_optuna.engine.evaluate import CocoMetrics
 from smnas_optuna.engine.graphs import WARM_UP_CALLS as RECORDED_AFTER
 from smnas_optuna.engine.latency import LatencyStats, round_to_noise
@@ -33,15 +29,16 @@ from smnas_optuna.search.bench import Bench
 from smnas_optuna.search.crew import Crew
 from smnas_optuna.search.gate import prune_dominated, prune_over_budget
 from smnas_optuna.search.interrupt import Interrupted, StopRequest
-from smnas_optuna.search.limits import Limits
 from smnas_optuna.search.listener import Listener, step_of
 from smnas_optuna.search.loop import Evaluation
-from smnas_optuna.search.pareto import pareto_front
-from smnas_optuna.search.record import TrialRecord, read_records, store_attrs
 from smnas_optuna.search.rungs import prune_behind
-from smnas_optuna.search.seeds import derive_seed
-from smnas_optuna.search.settled import trained_share
 from smnas_optuna.search.slow import prune_slow
+from smnas_optuna.study.attributes import store_attrs
+from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.pareto import pareto_front
+from smnas_optuna.study.record import TrialRecord, read_records
+from smnas_optuna.study.seeds import derive_seed
+from smnas_optuna.study.settled import trained_share
 
 RUNS = "runs"
 """Folder of the study folder that has one for each architecture."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from smnas_optuna.study.record import StageName
 
 if TYPE_CHECKING:
     from smnas_optuna.engine.device import DeviceChoice
-
-StageName = Literal["structural", "modular"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

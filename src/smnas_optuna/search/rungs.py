@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import optuna
 
-from smnas_optuna.search.record import TrialRecord, store_attrs
+from smnas_optuna.study.attributes import store_attrs
+from smnas_optuna.study.record import TrialRecord
 
 
 def prune_behind(

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from smnas_optuna.engine.durable import write_json
 from smnas_optuna.errors import StudyError
-from smnas_optuna.search.study import differences
+from smnas_optuna.study.fingerprint import differences
 
 Metrics = Mapping[str, float | None]
 """COCO's metrics by name, in [0, 1]; null where there is nothing to measure."""
@@ -125,7 +125,7 @@ def refuse_differences(differing: Mapping[str, str], what: str, *, fix: str) -> 
     """Check that nothing differs of what numbers depend on.
 
     Args:
-        differing: From :func:`smnas_optuna.search.study.differences`.
+        differing: From :func:`smnas_optuna.study.studies.differences`.
         what: Was made with something else: the beginning of the message.
         fix: What can be done.
 

@@ -11,7 +11,7 @@ import torch
 
 from smnas_optuna.engine.device import synchronize
 from smnas_optuna.search.duration import format_seconds
-from smnas_optuna.search.record import store_attrs
+from smnas_optuna.study.attributes import store_attrs
 
 JUDGED_STEPS = 3
 """Steps after the warm-up that must all say that a training takes too long."""

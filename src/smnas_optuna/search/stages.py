@@ -16,6 +16,7 @@ from smnas_optuna.config import StudySettings
 from smnas_optuna.engine.complexity import count_complexity
 from smnas_optuna.errors import StudyError
 from smnas_optuna.models import build_detector
+from smnas_optuna.search.crew import check_folder, open_crew
 from smnas_optuna.search.evolution import build_sampler
 from smnas_optuna.search.ground import (
     Ground,
@@ -30,25 +31,16 @@ from smnas_optuna.search.handover import choose_parents, first_generation, share
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener, PartOfAStage
 from smnas_optuna.search.loop import Outcome, Stage, search
-from smnas_optuna.search.objective import REFERENCE_MS, Objective
-from smnas_optuna.search.pareto import pareto_front
+from smnas_optuna.search.objective import Objective
 from smnas_optuna.search.preflight import describe_run
-from smnas_optuna.search.record import MODULAR_PREFIX, TrialRecord, read_records, stage_name
 from smnas_optuna.search.request import Request
-from smnas_optuna.search.settled import num_trained
-from smnas_optuna.search.storage import explained_disk_errors
-from smnas_optuna.search.study import (
-    ENDED,
-    STRUCTURAL,
-    all_studies,
-    check_folder,
-    find_study,
-    load_study,
-    modular_studies,
-    open_crew,
-    studies_of,
-)
 from smnas_optuna.search_space import ModularSearchSpace, SearchSpace, StructuralSearchSpace
+from smnas_optuna.study.attributes import ENDED, REFERENCE_MS
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.pareto import pareto_front
+from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, TrialRecord, read_records, stage_name
+from smnas_optuna.study.settled import num_trained
+from smnas_optuna.study.storage import explained_disk_errors
 
 BUDGET = "budget"
 """Study attribute: architectures that the last search was asked to train; whoever joins it has the same aim. Of the
@@ -134,15 +126,15 @@ def run_search(
         if lead:
             _describe(ground, plans, budget, workers)
             studies = [_begin(ground, plan) for plan in plans]
-            studies_of(study_dir, request.stage)[0].set_user_attr(BUDGET, budget)
-            remember_data(ground, load_study(study_dir, STRUCTURAL))
+            StudyFolder(study_dir).of_stage(request.stage)[0].set_user_attr(BUDGET, budget)
+            remember_data(ground, StudyFolder(study_dir).load(STRUCTURAL))
         else:
-            studies = [load_study(study_dir, plan.name) for plan in plans]
-            budget = request.trials or studies_of(study_dir, request.stage)[0].user_attrs.get(BUDGET, budget)
-        check_folder(load_study(study_dir, STRUCTURAL), study_dir)
+            studies = [StudyFolder(study_dir).load(plan.name) for plan in plans]
+            budget = request.trials or StudyFolder(study_dir).of_stage(request.stage)[0].user_attrs.get(BUDGET, budget)
+        check_folder(StudyFolder(study_dir).load(STRUCTURAL), StudyFolder(study_dir))
         on_ready()
         outcome = _search_in_turn(ground, plans, studies, budget, worker=worker, forced=forced)
-        studies_of(study_dir, request.stage)[0].set_user_attr(
+        StudyFolder(study_dir).of_stage(request.stage)[0].set_user_attr(
             ENDED, {"reason": outcome.reason, "failed": outcome.failed}
         )
         return outcome
@@ -166,8 +158,8 @@ def _plans(ground: Ground, request: Request, *, made: bool = False) -> list[_Pla
 def _parents(ground: Ground, request: Request, *, made: bool) -> list[str]:
     """The structures whose modules are searched; those of earlier runs stay."""
     study_dir = ground.study_dir
-    before = [stage_name(study).removeprefix(MODULAR_PREFIX) for study in modular_studies(study_dir)]
-    study = find_study(study_dir, STRUCTURAL)
+    before = [stage_name(study).removeprefix(MODULAR_PREFIX) for study in StudyFolder(study_dir).modular]
+    study = StudyFolder(study_dir).structural
     records = [] if study is None else read_records(study)
     if not any(record.trained for record in records):
         raise StudyError(
@@ -206,7 +198,7 @@ def _check(ground: Ground, plans: Sequence[_Plan]) -> list[str]:
     """In what the studies that are there were made with something else, if that is allowed."""
     forced, versions = dict[str, None](), dict[str, None]()
     for name, space in {STRUCTURAL: None, **{plan.name: plan.space_json for plan in plans}}.items():
-        study = find_study(ground.study_dir, name)
+        study = StudyFolder(ground.study_dir).find(name)
         if study is not None:
             forced |= dict.fromkeys(check_study(ground, study, space))
             versions |= dict.fromkeys(other_versions(study))
@@ -221,12 +213,12 @@ def _begin(ground: Ground, plan: _Plan) -> Study:
     study = begin_study(ground, plan.name, plan.space_json)
     if plan.name != STRUCTURAL and REFERENCE_MS not in study.user_attrs:
         # Stages compare only in the same unit.
-        study.set_user_attr(REFERENCE_MS, load_study(ground.study_dir, STRUCTURAL).user_attrs[REFERENCE_MS])
+        study.set_user_attr(REFERENCE_MS, StudyFolder(ground.study_dir).load(STRUCTURAL).user_attrs[REFERENCE_MS])
     return study
 
 
 def _describe(ground: Ground, plans: Sequence[_Plan], budget: int, workers: int) -> None:
-    found = [study for plan in plans if (study := find_study(ground.study_dir, plan.name)) is not None]
+    found = [study for plan in plans if (study := StudyFolder(ground.study_dir).find(plan.name)) is not None]
     with ground.bench.quiet.working(ground.stop.check):
         lines = describe_run(
             ground.bench,
@@ -261,7 +253,7 @@ def _search_in_turn(
     What one of them cannot use, as its space is exhausted, goes to the others. Of stage 2 those around parents that are
     not searched now count, too.
     """
-    everyone = list(studies) if plans[0].name == STRUCTURAL else modular_studies(ground.study_dir)
+    everyone = list(studies) if plans[0].name == STRUCTURAL else StudyFolder(ground.study_dir).modular
     names = [stage_name(study) for study in everyone]
     mine = {names.index(plan.name): (plan, study) for plan, study in zip(plans, studies, strict=True)}
     closed = {place for place in range(len(names)) if place not in mine}
@@ -297,7 +289,7 @@ def _search_in_turn(
 
 
 def _search(ground: Ground, plan: _Plan, study: Study, budget: int, worker: int, forced: Sequence[str]) -> Outcome:
-    others = [other for other in all_studies(ground.study_dir) if stage_name(other) != plan.name]
+    others = [other for other in StudyFolder(ground.study_dir).studies if stage_name(other) != plan.name]
     elsewhere = partial(_records_of, others)
     search_settings = ground.settings.search
     study.sampler = build_sampler(
@@ -309,7 +301,7 @@ def _search(ground: Ground, plan: _Plan, study: Study, budget: int, worker: int,
         elsewhere=elsewhere,
     )
     with ExitStack() as stack:
-        crew = open_crew(study, ground.study_dir)
+        crew = open_crew(study, StudyFolder(ground.study_dir))
         stack.enter_context(crew.on_duty())
         objective = Objective(
             ground.bench,

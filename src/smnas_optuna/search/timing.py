@@ -9,12 +9,13 @@ from smnas_optuna.errors import CheckpointError
 from smnas_optuna.search.ground import prepare
 from smnas_optuna.search.interrupt import StopRequest
 from smnas_optuna.search.listener import Listener, step_of
-from smnas_optuna.search.objective import REFERENCE_MS, run_folder
-from smnas_optuna.search.pareto import pareto_front
-from smnas_optuna.search.record import read_records
+from smnas_optuna.search.objective import run_folder
 from smnas_optuna.search.request import Request
-from smnas_optuna.search.storage import explained_disk_errors
-from smnas_optuna.search.study import STRUCTURAL, TIMED_TOGETHER, load_study, modular_studies
+from smnas_optuna.study.attributes import REFERENCE_MS, TIMED_TOGETHER
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.pareto import pareto_front
+from smnas_optuna.study.record import STRUCTURAL, read_records
+from smnas_optuna.study.storage import explained_disk_errors
 
 
 def time_fronts(request: Request, *, listener: Listener, stop: StopRequest) -> None:
@@ -27,8 +28,8 @@ def time_fronts(request: Request, *, listener: Listener, stop: StopRequest) -> N
         Interrupted: If asked to stop; nothing is kept then.
     """
     with explained_disk_errors(request.study_dir):
-        structural = load_study(request.study_dir, STRUCTURAL)
-        modular = [record for study in modular_studies(request.study_dir) for record in read_records(study)]
+        structural = StudyFolder(request.study_dir).load(STRUCTURAL)
+        modular = [record for study in StudyFolder(request.study_dir).modular for record in read_records(study)]
         members = [*pareto_front(read_records(structural)), *pareto_front(modular)]
         archs = [str(record.arch) for record in members]
         if not modular or set(archs) <= set(structural.user_attrs.get(TIMED_TOGETHER, {})):

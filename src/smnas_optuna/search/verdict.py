@@ -7,8 +7,6 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from smnas_optuna.search.pareto import contributions
-from smnas_optuna.search.record import TrialRecord
 from smnas_optuna.search.statistics import (
     SIGNIFICANCE,
     Spread,
@@ -17,6 +15,8 @@ from smnas_optuna.search.statistics import (
     kendall_tau,
     pooled_spread,
 )
+from smnas_optuna.study.pareto import contributions
+from smnas_optuna.study.record import TrialRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,9 +12,9 @@ from smnas_optuna.config import load_settings
 from smnas_optuna.errors import StudyError
 from smnas_optuna.search.duration import format_seconds, shared_by
 from smnas_optuna.search.locks import acquire
-from smnas_optuna.search.record import TrialRecord
 from smnas_optuna.search.seed_runs import Key, SeedRun, read_results
 from smnas_optuna.search.verdict import Candidate, Verdict, Verified, choose_candidates, judge
+from smnas_optuna.study.record import TrialRecord
 
 if TYPE_CHECKING:
     from smnas_optuna.engine.device import DeviceChoice

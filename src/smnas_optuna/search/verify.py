@@ -25,13 +25,15 @@ from smnas_optuna.search.interrupt import Interrupted, StopRequest
 from smnas_optuna.search.listener import Listener, step_of
 from smnas_optuna.search.locks import acquire
 from smnas_optuna.search.objective import fitting_images, without_nan
-from smnas_optuna.search.record import TrialRecord, read_records
 from smnas_optuna.search.request import Request
-from smnas_optuna.search.seed_runs import Key, Metrics, Results, SeedRun, refuse_differences
-from smnas_optuna.search.seeds import derive_seed
-from smnas_optuna.search.storage import explained_disk_errors
-from smnas_optuna.search.study import FINGERPRINT, all_studies, differences
+from smnas_optuna.search.seed_runs import Key, Metrics, Results, SeedRun
 from smnas_optuna.search.verification import RESULTS_FILE, VERIFY, VerifyRequest
+from smnas_optuna.study.attributes import FINGERPRINT
+from smnas_optuna.study.fingerprint import differences, refuse_differences
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.record import TrialRecord, read_records
+from smnas_optuna.study.seeds import derive_seed
+from smnas_optuna.study.storage import explained_disk_errors
 
 RECIPE = ("train", "detector")
 """What of a study's recipe AP depends on."""
@@ -88,7 +90,9 @@ def seed_of(arch: str, number: int, searched: int | None) -> int:
 
 
 def _train_all(ground: Ground, results: Results, request: VerifyRequest) -> None:
-    searched = [record for study in all_studies(ground.study_dir) for record in read_records(study) if record.trained]
+    searched = [
+        record for study in StudyFolder(ground.study_dir).studies for record in read_records(study) if record.trained
+    ]
     record_of = {str(record.arch): record for record in searched}
     wanted = request.wanted(ground.settings.train.epochs)
     for key in wanted:
@@ -228,7 +232,7 @@ def _check_studies(ground: Ground, about: Mapping[str, Any]) -> list[str]:
     """Check that the search's numbers and those to come depend on the same; return what differs of the libraries."""
     versions = dict[str, None]()
     now = {**about, "data": {name: value for name, value in about["data"].items() if name != "test"}}
-    for study in all_studies(ground.study_dir):
+    for study in StudyFolder(ground.study_dir).studies:
         stored = study.user_attrs.get(FINGERPRINT)
         if stored is None:
             continue

@@ -6,12 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from smnas_optuna.arch import (
-    DetectorSpec,
-    EncodedBackboneSpec,
-    RetinaHeadSpec,
-    encode,
-)
+from smnas_optuna.arch import DetectorSpec, EncodedBackboneSpec, RetinaHeadSpec, encode
 from smnas_optuna.arch.classics import written_out
 from smnas_optuna.arch.codec import parse_input_size
 from smnas_optuna.arch.order import kinds_of

@@ -7,14 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from smnas_optuna.arch import (
-    BackboneSpec,
-    DetectorSpec,
-    EncodedBackboneSpec,
-    NeckSpec,
-    RetinaHeadSpec,
-    encode,
-)
+from smnas_optuna.arch import BackboneSpec, DetectorSpec, EncodedBackboneSpec, NeckSpec, RetinaHeadSpec, encode
 from smnas_optuna.arch.codec import NO_PYRAMID, RPNS, build_head, head_kind, parse_input_size, rpn_kind
 from smnas_optuna.arch.spec import BACKBONE_TOP
 from smnas_optuna.config import StructuralSpace

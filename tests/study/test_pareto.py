@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
-from smnas_optuna.search.pareto import (
+from smnas_optuna.study.pareto import (
     contributions,
     hypervolume,
     hypervolume_curve,
@@ -18,7 +18,7 @@ from smnas_optuna.search.pareto import (
     points_of,
     reference_point,
 )
-from smnas_optuna.search.record import TrialRecord, read_records
+from smnas_optuna.study.record import TrialRecord, read_records
 
 Point = tuple[float, float]
 # few different values, so that ties and duplicates happen

@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from smnas_optuna.search.limits import Limits
+from smnas_optuna.study.limits import Limits
 
+StageName = Literal["structural", "modular"]
 State = Literal["running", "complete", "pruned", "failed", "waiting"]
 
 STRUCTURAL = "structural"
@@ -54,7 +54,7 @@ class TrialRecord:
         baseline: Whether it is one of the study's baselines.
         cached_from: Number of the trial that this one's answer was taken from; it was not trained itself.
         reason: Why it failed or was pruned.
-        worker: Who works on it, or did; see :class:`smnas_optuna.search.crew.Crew`.
+        worker: Who works on it, or did; see :class:`smnas_optuna.workers.crew.Crew`.
         killed: Whether its process died (rather than was asked to stop) while it ran.
         epochs_before: Epochs that earlier attempts had finished when it began.
         epochs_done: Epochs that its training finished, those before included.
@@ -123,12 +123,6 @@ class TrialRecord:
     def trained(self) -> bool:
         """Whether it is a finished training of its own: it counts towards the budget, and may be on the front."""
         return self.state == "complete" and self.cached_from is None
-
-
-def store_attrs(trial: optuna.Trial, attrs: Mapping[str, Any]) -> None:
-    """Keep JSON values with ``trial``, under the names that :class:`TrialRecord` reads."""
-    for name, value in attrs.items():
-        trial.set_user_attr(name, value)
 
 
 def read_records(study: Study) -> list[TrialRecord]:

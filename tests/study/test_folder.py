@@ -11,30 +11,18 @@ import pytest
 from optuna.samplers import RandomSampler
 
 from smnas_optuna.errors import StudyError
-from smnas_optuna.search.crew import WORKERS
-from smnas_optuna.search.record import stage_name
-from smnas_optuna.search.storage import DATABASE, use_storage
-from smnas_optuna.search.study import (
-    FINGERPRINT,
-    FOLDER,
-    FOLDER_FILE,
-    STRUCTURAL,
-    all_studies,
-    check_fingerprint,
-    check_folder,
-    create_study,
-    ended,
-    find_study,
-    load_study,
-    modular_studies,
-    studies_of,
-)
+from smnas_optuna.search.crew import FOLDER_FILE, check_folder
+from smnas_optuna.study.attributes import FINGERPRINT, FOLDER
+from smnas_optuna.study.fingerprint import check_fingerprint
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.record import STRUCTURAL, stage_name
+from smnas_optuna.study.storage import DATABASE, use_storage
 
 DEPENDS_ON = {"data": {"content": "abc"}, "recipe": {"train": {"epochs": 3, "scale_jitter": (0.8, 1.2)}}}
 
 
 def make(folder: Path) -> optuna.Study:
-    return create_study(folder, STRUCTURAL, RandomSampler())
+    return StudyFolder(folder).create(STRUCTURAL, RandomSampler())
 
 
 def test_a_study_is_made_once_with_its_directions_and_metric_names(tmp_path: Path) -> None:
@@ -45,22 +33,22 @@ def test_a_study_is_made_once_with_its_directions_and_metric_names(tmp_path: Pat
     assert len(again.trials) == 1
     assert [direction.name for direction in again.directions] == ["MINIMIZE", "MAXIMIZE"]
     assert again.metric_names == ["latency_ms", "mAP"]
-    assert load_study(tmp_path, STRUCTURAL).study_name == "structural"
+    assert StudyFolder(tmp_path).load(STRUCTURAL).study_name == "structural"
 
 
 def test_no_study_yet(tmp_path: Path) -> None:
-    assert find_study(tmp_path, STRUCTURAL) is None
+    assert StudyFolder(tmp_path).structural is None
     with pytest.raises(StudyError) as caught:
-        load_study(tmp_path, STRUCTURAL)
+        StudyFolder(tmp_path).load(STRUCTURAL)
     assert str(caught.value) == (
         f"{tmp_path}: there is no structural study yet\n  fix: start one: smnas structural {tmp_path} [--data DIR]"
     )
 
 
 def test_a_database_whose_process_died_before_the_study_was_made_holds_none(tmp_path: Path) -> None:
-    create_study(tmp_path, "another", RandomSampler())
+    StudyFolder(tmp_path).create("another", RandomSampler())
 
-    assert find_study(tmp_path, STRUCTURAL) is None
+    assert StudyFolder(tmp_path).structural is None
     assert make(tmp_path).trials == []
 
 
@@ -79,7 +67,7 @@ def test_a_folder_in_the_place_of_the_database_is_refused(tmp_path: Path) -> Non
     (tmp_path / DATABASE).mkdir()
 
     with pytest.raises(StudyError, match="is no study database: it is no file"):
-        find_study(tmp_path, STRUCTURAL)
+        StudyFolder(tmp_path).find(STRUCTURAL)
 
 
 def test_a_database_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
@@ -87,7 +75,7 @@ def test_a_database_of_something_else_is_refused_and_left_as_it_is(tmp_path: Pat
         database.execute("CREATE TABLE addresses (name TEXT)")
     before = (tmp_path / DATABASE).read_bytes()
 
-    for look in (partial(find_study, tmp_path, STRUCTURAL), partial(make, tmp_path)):
+    for look in (partial(StudyFolder(tmp_path).find, STRUCTURAL), partial(make, tmp_path)):
         with pytest.raises(StudyError, match="is no study database: it holds other tables: addresses"):
             look()
 
@@ -97,7 +85,7 @@ def test_a_database_of_something_else_is_refused_and_left_as_it_is(tmp_path: Pat
 def test_an_empty_file_is_a_study_that_was_never_made(tmp_path: Path) -> None:
     (tmp_path / DATABASE).touch()
 
-    assert find_study(tmp_path, STRUCTURAL) is None
+    assert StudyFolder(tmp_path).structural is None
     assert (tmp_path / DATABASE).stat().st_size == 0
     assert make(tmp_path).trials == []
 
@@ -108,15 +96,15 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
 
     make(folder).ask()
 
-    assert len(load_study(folder, STRUCTURAL).trials) == 1
+    assert len(StudyFolder(folder).load(STRUCTURAL).trials) == 1
 
 
 def test_a_fingerprint_that_fits_passes(tmp_path: Path) -> None:
     study = make(tmp_path)
-    check_fingerprint(study, DEPENDS_ON, tmp_path)  # a new study has none yet
+    check_fingerprint(study, DEPENDS_ON, StudyFolder(tmp_path).place)  # a new study has none yet
     study.set_user_attr(FINGERPRINT, DEPENDS_ON)
 
-    check_fingerprint(load_study(tmp_path, STRUCTURAL), DEPENDS_ON, tmp_path)
+    check_fingerprint(StudyFolder(tmp_path).load(STRUCTURAL), DEPENDS_ON, StudyFolder(tmp_path).place)
 
 
 def test_every_difference_of_a_fingerprint_is_named(tmp_path: Path) -> None:
@@ -125,7 +113,7 @@ def test_every_difference_of_a_fingerprint_is_named(tmp_path: Path) -> None:
     now = {"data": {"content": "abd"}, "recipe": {"train": {"epochs": 3, "scale_jitter": (0.8, 1.2), "flip": 0.5}}}
 
     with pytest.raises(StudyError) as caught:
-        check_fingerprint(study, now, tmp_path)
+        check_fingerprint(study, now, StudyFolder(tmp_path).place)
 
     message = str(caught.value)
     assert f"{tmp_path / DATABASE}: the study was made with other data and recipe" in message
@@ -140,7 +128,7 @@ def test_a_long_value_is_shortened(tmp_path: Path) -> None:
     study.set_user_attr(FINGERPRINT, {"data": {"classes": ["cat"] * 10_000}})
 
     with pytest.raises(StudyError) as caught:
-        check_fingerprint(study, {"data": {"classes": ["dog"]}}, tmp_path)
+        check_fingerprint(study, {"data": {"classes": ["dog"]}}, StudyFolder(tmp_path).place)
 
     assert len(str(caught.value)) < 1000
     assert "data.classes was ['cat', 'cat'," in str(caught.value)
@@ -153,16 +141,16 @@ def test_force_goes_on_with_all_but_another_space(tmp_path: Path) -> None:
     other_recipe = {**DEPENDS_ON, "recipe": {}, "space": {"heads": ["fc"]}}
     other_space = {**DEPENDS_ON, "space": {"heads": ["retina"]}}
 
-    forced = check_fingerprint(study, other_recipe, tmp_path, force=True)
+    forced = check_fingerprint(study, other_recipe, StudyFolder(tmp_path).place, force=True)
 
     assert forced == [
         "recipe.train.epochs was 3, is not there",
         "recipe.train.scale_jitter was [0.8, 1.2], is not there",
     ]
     with pytest.raises(StudyError, match="--force goes on and marks the trials"):
-        check_fingerprint(study, other_recipe, tmp_path)
+        check_fingerprint(study, other_recipe, StudyFolder(tmp_path).place)
     with pytest.raises(StudyError) as caught:
-        check_fingerprint(study, other_space, tmp_path, force=True)
+        check_fingerprint(study, other_space, StudyFolder(tmp_path).place, force=True)
     assert "space.heads was ['fc'], is ['retina']" in str(caught.value)
     assert "--force" not in str(caught.value)
 
@@ -170,13 +158,13 @@ def test_force_goes_on_with_all_but_another_space(tmp_path: Path) -> None:
 def test_a_folder_that_was_moved_or_copied_stays_the_studys(tmp_path: Path) -> None:
     folder, copy = tmp_path / "one", tmp_path / "two"
     folder.mkdir()
-    check_folder(make(folder), folder)
+    check_folder(make(folder), StudyFolder(folder))
     shutil.copytree(folder, copy)
-    shutil.rmtree(copy / WORKERS)
+    shutil.rmtree(copy / "workers")
 
     for each in (folder, copy):
-        check_folder(load_study(each, STRUCTURAL), each)
-        assert (each / WORKERS / FOLDER_FILE).read_text() == load_study(each, STRUCTURAL).user_attrs[FOLDER]
+        check_folder(StudyFolder(each).load(STRUCTURAL), StudyFolder(each))
+        assert (each / "workers" / FOLDER_FILE).read_text() == StudyFolder(each).load(STRUCTURAL).user_attrs[FOLDER]
 
 
 def test_a_study_on_a_server_belongs_to_one_folder(tmp_path: Path) -> None:
@@ -184,10 +172,10 @@ def test_a_study_on_a_server_belongs_to_one_folder(tmp_path: Path) -> None:
     for each in (folder, namesake):
         each.mkdir(parents=True)
         use_storage(each, f"sqlite:///{tmp_path / 'server.db'}")
-    check_folder(make(folder), folder)
+    check_folder(make(folder), StudyFolder(folder))
 
     with pytest.raises(StudyError) as caught:
-        check_folder(make(namesake), namesake)
+        check_folder(make(namesake), StudyFolder(namesake))
 
     assert f"{namesake}: the study cells/structural of sqlite:///{tmp_path / 'server.db'} belongs to another" in str(
         caught.value
@@ -204,27 +192,31 @@ def test_the_studies_of_a_folder_are_found_in_their_order(tmp_path: Path, elsewh
         each.mkdir()
         if elsewhere:
             use_storage(each, f"sqlite:///{tmp_path / 'shared.db'}")
-    assert all_studies(folder) == modular_studies(folder) == []
+    assert StudyFolder(folder).studies == StudyFolder(folder).modular == []
     for name in (f"modular/{B}", STRUCTURAL, f"modular/{A}"):
-        create_study(folder, name, RandomSampler())
+        StudyFolder(folder).create(name, RandomSampler())
     make(other)
 
-    assert [stage_name(study) for study in all_studies(folder)] == [STRUCTURAL, f"modular/{B}", f"modular/{A}"]
-    assert [stage_name(study) for study in modular_studies(folder)] == [f"modular/{B}", f"modular/{A}"]
-    assert [stage_name(study) for study in studies_of(folder, "structural")] == [STRUCTURAL]
-    assert [stage_name(study) for study in studies_of(folder, None)] == [STRUCTURAL, f"modular/{B}", f"modular/{A}"]
-    assert [stage_name(study) for study in all_studies(other)] == [STRUCTURAL]
-    studies_of(folder, "modular")[0].set_user_attr("ended", {"reason": "x", "failed": True})
-    assert ended(folder, "modular") == {"reason": "x", "failed": True}
+    assert [stage_name(study) for study in StudyFolder(folder).studies] == [STRUCTURAL, f"modular/{B}", f"modular/{A}"]
+    assert [stage_name(study) for study in StudyFolder(folder).modular] == [f"modular/{B}", f"modular/{A}"]
+    assert [stage_name(study) for study in StudyFolder(folder).of_stage("structural")] == [STRUCTURAL]
+    assert [stage_name(study) for study in StudyFolder(folder).of_stage(None)] == [
+        STRUCTURAL,
+        f"modular/{B}",
+        f"modular/{A}",
+    ]
+    assert [stage_name(study) for study in StudyFolder(other).studies] == [STRUCTURAL]
+    StudyFolder(folder).of_stage("modular")[0].set_user_attr("ended", {"reason": "x", "failed": True})
+    assert StudyFolder(folder).ended("modular") == {"reason": "x", "failed": True}
 
 
 def test_a_stage_that_was_not_begun_is_named_with_its_command(tmp_path: Path) -> None:
     make(tmp_path)
 
     with pytest.raises(StudyError) as caught:
-        studies_of(tmp_path, "modular")
+        StudyFolder(tmp_path).of_stage("modular")
     assert str(caught.value) == (
         f"{tmp_path}: there is no modular study yet\n  fix: start one: smnas modular {tmp_path} [--data DIR]"
     )
     with pytest.raises(StudyError, match=f"smnas modular {tmp_path} "):
-        load_study(tmp_path, f"modular/{A}")
+        StudyFolder(tmp_path).load(f"modular/{A}")

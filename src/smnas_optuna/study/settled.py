@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from smnas_optuna.errors import DivergenceError, OutOfMemoryError
-from smnas_optuna.search.limits import Limits
-from smnas_optuna.search.record import KILLED_TWICE, TrialRecord
+from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.record import KILLED_TWICE, TrialRecord
 
 UNKNOWN_SHARE = 0.5
 """Assumed ratio of trained to gate latency until one has been measured. Low on purpose, so that no detector is lost."""

@@ -8,7 +8,9 @@ from optuna.samplers import RandomSampler
 from sqlalchemy.exc import OperationalError
 
 from smnas_optuna.errors import StudyError
-from smnas_optuna.search.storage import (
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.record import STRUCTURAL
+from smnas_optuna.study.storage import (
     URL_FILE,
     explained_disk_errors,
     has_storage,
@@ -17,7 +19,6 @@ from smnas_optuna.search.storage import (
     study_name,
     use_storage,
 )
-from smnas_optuna.search.study import STRUCTURAL, create_study, find_study
 
 
 def test_a_folder_keeps_its_studies_where_it_was_told_to(tmp_path: Path) -> None:
@@ -27,10 +28,10 @@ def test_a_folder_keeps_its_studies_where_it_was_told_to(tmp_path: Path) -> None
 
     use_storage(folder, url)
     use_storage(folder, url)  # the same command again
-    create_study(folder, STRUCTURAL, RandomSampler()).ask()
+    StudyFolder(folder).create(STRUCTURAL, RandomSampler()).ask()
 
     assert [file.name for file in folder.iterdir()] == [URL_FILE]
-    study = find_study(folder, STRUCTURAL)
+    study = StudyFolder(folder).structural
     assert study is not None
     assert (study.study_name, len(study.trials)) == ("cells/structural", 1)
 
@@ -39,7 +40,7 @@ def test_a_folder_does_not_change_its_database(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     for each in (here, there):
         each.mkdir()
-    create_study(here, STRUCTURAL, RandomSampler())
+    StudyFolder(here).create(STRUCTURAL, RandomSampler())
     use_storage(there, "sqlite:////tmp/one.db")
 
     with pytest.raises(StudyError) as caught:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-LIMITS = "limits"
-"""Study attribute: the limits of the last run."""
+from smnas_optuna.study.attributes import LIMITS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from smnas_optuna.search.record import TrialRecord
+from smnas_optuna.study.record import TrialRecord
 
 REFERENCE_SLACK = 1.1
 

@@ -7,13 +7,10 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import cast
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from optuna.storages._cached_storage import _CachedStorage
-from optuna.study import Study
-from sqlalchemy import URL, Engine, make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLAlchemyError
 
 from smnas_optuna.errors import StudyError
@@ -122,12 +119,6 @@ def open_storage(study_dir: Path) -> RDBStorage:
             fix=f"install the Optuna that made it, or move it: optuna storage upgrade --storage "
             f"{_sqlite_url(study_dir / DATABASE) if url is None else url}",
         ) from error
-
-
-def engine_of(study: Study) -> Engine:
-    """SQLAlchemy's engine of the database that ``study`` is in, for tables of our own beside Optuna's."""
-    storage = study._storage
-    return (storage._backend if isinstance(storage, _CachedStorage) else cast("RDBStorage", storage)).engine
 
 
 @contextmanager

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
-from smnas_optuna.search.limits import LIMITS, Limits
-from smnas_optuna.search.record import TrialRecord, read_record, read_records
-from smnas_optuna.search.settled import UNKNOWN_SHARE, reopened, trained_share
+from smnas_optuna.study.attributes import LIMITS
+from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.record import TrialRecord, read_record, read_records
+from smnas_optuna.study.settled import UNKNOWN_SHARE, reopened, trained_share
 
 LARGE, SMALL = Limits(max_latency_ms=20.0, max_params=2_000), Limits(max_latency_ms=8.0, max_params=400)
 

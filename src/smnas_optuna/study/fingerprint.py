@@ -1,0 +1,93 @@
+"""The fingerprint of a study: everything that its numbers depend on. Numbers only compare where it is the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.study import Study
+
+from smnas_optuna.errors import StudyError, shortened
+from smnas_optuna.study.attributes import FINGERPRINT
+
+LONGEST_VALUE = 200
+"""Characters of a value that a message shows."""
+NEVER_FORCED = "space"
+"""The part of a fingerprint that must not differ: Optuna cannot change the choices of a gene."""
+
+
+def check_fingerprint(study: Study, fingerprint: Mapping[str, Any], place: object, *, force: bool = False) -> list[str]:
+    """Return the differences between the study's fingerprint and ``fingerprint``, a line each: ``key was .., is ..``.
+
+    Args:
+        study: The study.
+        fingerprint: JSON values by name: data, space, recipe and device.
+        place: The study's database, for the message.
+        force: Whether differences are allowed, other than of the space.
+
+    Raises:
+        StudyError: If something differs that is not allowed to; names each difference with both of its values.
+    """
+    stored = study.user_attrs.get(FINGERPRINT)
+    if stored is None:
+        return []
+    differing = differences(stored, fingerprint)
+    allowed = force and NEVER_FORCED not in _kinds(differing)
+    if differing and not allowed:
+        fix = "go back to what it was, or copy study.toml into a new folder and start a new study there"
+        if NEVER_FORCED not in _kinds(differing):
+            fix += "; --force goes on and marks the trials"
+        refuse_differences(differing, f"{place}: the study was made with other", verb="its numbers", fix=fix)
+    return list(differing.values())
+
+
+def refuse_differences(differing: Mapping[str, str], what: str, *, verb: str = "the numbers", fix: str) -> None:
+    """Check that nothing differs that numbers depend on.
+
+    Args:
+        differing: From :func:`differences`.
+        what: The object that was made with something else: the beginning of the message.
+        verb: The numbers that do not compare.
+        fix: The way out.
+
+    Raises:
+        StudyError: If something differs; names each difference with both of its values.
+    """
+    if differing:
+        raise StudyError(
+            f"{what} {' and '.join(_kinds(differing))}; {verb} do not compare",
+            first="\n         ".join(differing.values()),
+            fix=fix,
+        )
+
+
+def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """Everything that changed: ``key.of.the.value`` -> ``key.of.the.value was .., is ..``, in the order of the keys.
+
+    Args:
+        was: JSON values by name, of any depth.
+        now: The same.
+    """
+    before, after = _flatten(was), _flatten(json.loads(json.dumps(now)))
+    differing = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    # a list of classes may have thousands
+    said = {
+        key: [shortened(str(each.get(key, "not there")), LONGEST_VALUE) for each in (before, after)]
+        for key in differing
+    }
+    return {key: f"{key} was {first}, is {second}" for key, (first, second) in said.items()}
+
+
+def _kinds(differing: Mapping[str, str]) -> list[str]:
+    return sorted({key.partition(".")[0] for key in differing})
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat

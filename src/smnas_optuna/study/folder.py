@@ -1,0 +1,178 @@
+"""A study folder: the studies of both stages in one database, and the files beside them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
+from optuna.storages import RDBStorage
+from optuna.study import Study
+
+from smnas_optuna.arch import decode, encode
+from smnas_optuna.errors import StudyError
+from smnas_optuna.study.attributes import ENDED
+from smnas_optuna.study.optuna_private import study_id
+from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, StageName, TrialRecord, read_records
+from smnas_optuna.study.storage import DATABASE, has_storage, make_storage, open_storage, storage_url, study_name
+
+METRIC_NAMES = ["latency_ms", "mAP"]
+
+
+class StudyFolder:
+    """The folder of a study, opened once: its database is opened at the first look-up that finds one.
+
+    Args:
+        path: Holds ``study.toml``; everything that a search writes lies below it.
+
+    Attributes:
+        path: The same.
+        runs: Has a folder for each architecture; see :meth:`run`.
+        report: Has the files that people look at.
+        workers: Has a lock file for each worker that is alive or died.
+        cache: Has hashes of the images, and decoded images that do not fit in memory.
+        verify: Has the results of ``smnas verify``, and a checkpoint of each of its unfinished trainings.
+        lock: Held by the only supervisor of the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.runs = path / "runs"
+        self.report = path / "report"
+        self.workers = path / "workers"
+        self.cache = path / "cache"
+        self.verify = path / "verify"
+        self.lock = path / "study.lock"
+        self._storage: RDBStorage | None = None
+        self._studies: dict[str, Study] = {}
+
+    @property
+    def place(self) -> str:
+        """The database that the studies are kept in, for messages: a path or a URL."""
+        return storage_url(self.path) or str(self.path / DATABASE)
+
+    @property
+    def structural(self) -> Study | None:
+        """The study of stage 1, or None if it was not begun.
+
+        Raises:
+            StudyError: If the database is none, or cannot be reached.
+        """
+        return self.find(STRUCTURAL)
+
+    @property
+    def modular(self) -> list[Study]:
+        """The studies of stage 2, one for each parent, in the order in which they were created.
+
+        Raises:
+            StudyError: If the database is none, or cannot be reached.
+        """
+        if not has_storage(self.path):
+            return []
+        prefix = study_name(self.path, MODULAR_PREFIX)
+        found = sorted((study_id(each), each.study_name) for each in self._open().get_all_studies())
+        return [self._load(name) for _, name in found if name.startswith(prefix)]
+
+    @property
+    def studies(self) -> list[Study]:
+        """All studies, the structural one first; none if it was not begun.
+
+        Raises:
+            StudyError: If the database is none, or cannot be reached.
+        """
+        structural = self.structural
+        return [*([] if structural is None else [structural]), *self.modular]
+
+    def create(self, name: str, sampler: BaseSampler) -> Study:
+        """Return the study ``name``, created if it is not there: minimise latency, maximise mAP."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # the listener reports, and better
+        make_storage(self.path)
+        study = optuna.create_study(
+            storage=self._open(),
+            sampler=sampler,
+            study_name=study_name(self.path, name),
+            directions=["minimize", "maximize"],
+            load_if_exists=True,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(METRIC_NAMES)
+        self._studies[study.study_name] = study
+        return study
+
+    def find(self, name: str) -> Study | None:
+        """Return the study ``name``, or None if there is none yet.
+
+        Raises:
+            StudyError: If the database is none, or cannot be reached.
+        """
+        if not has_storage(self.path):
+            return None
+        try:
+            return self._load(study_name(self.path, name))
+        except KeyError:  # the database was made, but the process died before the study was
+            return None
+
+    def load(self, name: str) -> Study:
+        """Return the study ``name``.
+
+        Raises:
+            StudyError: If there is none yet, or the database cannot be used.
+        """
+        study = self.find(name)
+        if study is None:
+            raise self._not_begun(name)
+        return study
+
+    def of_stage(self, stage: StageName | None) -> list[Study]:
+        """The studies of ``stage``; None means all that are there, the structural one first.
+
+        Raises:
+            StudyError: If there is none yet, or the database cannot be used.
+        """
+        structural = [] if stage == "modular" else [self.load(STRUCTURAL)]
+        modular = [] if stage == "structural" else self.modular
+        if stage == "modular" and not modular:
+            raise self._not_begun("modular")
+        return [*structural, *modular]
+
+    def records(self) -> list[TrialRecord]:
+        """The trials of all studies, those of the structural one first.
+
+        Raises:
+            StudyError: If the database is none, or cannot be reached.
+        """
+        return [record for study in self.studies for record in read_records(study)]
+
+    def ended(self, stage: StageName) -> Mapping[str, Any]:
+        """``reason`` and ``failed`` of the last search of ``stage`` that ended."""
+        how: Mapping[str, Any] = self.of_stage(stage)[0].user_attrs[ENDED]
+        return how
+
+    def run(self, arch: str) -> Path:
+        """The folder of an architecture: its log, its checkpoint and its weights.
+
+        Raises:
+            ArchError: If ``arch`` names no architecture: a name from a database must not lead out of the folder.
+        """
+        return self.runs / encode(decode(arch))
+
+    def _not_begun(self, name: str) -> StudyError:
+        command = name.partition("/")[0]
+        return StudyError(
+            f"{self.path}: there is no {name} study yet", fix=f"start one: smnas {command} {self.path} [--data DIR]"
+        )
+
+    def _open(self) -> RDBStorage:
+        if self._storage is None:
+            self._storage = open_storage(self.path)
+        return self._storage
+
+    def _load(self, full_name: str) -> Study:
+        if full_name not in self._studies:
+            self._studies[full_name] = optuna.load_study(study_name=full_name, storage=self._open())
+        return self._studies[full_name]

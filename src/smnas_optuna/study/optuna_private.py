@@ -1,0 +1,59 @@
+"""Everything that relies on Optuna's private parts, in one place, each part with a test.
+
+Optuna 5 has no public way to say whose trial it is in the moment that it is made, to take a trial out of the population
+of NSGA-II, or to keep a table beside its own in the same database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import optuna
+from optuna.samplers import NSGAIISampler
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages._cached_storage import _CachedStorage
+from optuna.study import Study
+from optuna.study._frozen import FrozenStudy
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+OUTSIDE = -1
+"""Generation of a trial that has no place in the population; Optuna's own begin at 0."""
+
+
+def storage_of(study: Study) -> BaseStorage:
+    """The storage that ``study`` is kept in."""
+    return study._storage
+
+
+def engine_of(study: Study) -> Any:
+    """SQLAlchemy's engine of the database that ``study`` is in, for tables of our own beside Optuna's."""
+    storage = study._storage
+    return (storage._backend if isinstance(storage, _CachedStorage) else cast("RDBStorage", storage)).engine
+
+
+def study_id(study: Study | FrozenStudy) -> int:
+    """Optuna's number of ``study`` in its database; studies that were created later have higher ones."""
+    return study._study_id
+
+
+def begin_trial(study: Study, worker: str, params: Mapping[str, Any] | None = None) -> optuna.Trial:
+    """Return a new running trial of ``worker``, whose parameters are ``params`` or will be sampled.
+
+    Like ``Study.ask``, which cannot store the worker in the same transaction. If the process died in between, the trial
+    would belong to no worker, and none of several could recover it.
+    """
+    system_attrs = {} if params is None else {"fixed_params": dict(params)}
+    template = create_trial(state=TrialState.RUNNING, user_attrs={"worker": worker}, system_attrs=system_attrs)
+    study._thread_local.cached_all_trials = None  # as Study.ask does
+    return optuna.Trial(study, study._storage.create_new_trial(study._study_id, template))
+
+
+def leave_population(trial: optuna.Trial) -> None:
+    """Take ``trial`` out of the population: it becomes no parent and does not count towards its generation."""
+    trial.storage.set_trial_system_attr(trial._trial_id, NSGAIISampler._get_generation_key(), OUTSIDE)
+
+
+def store_attr_of_stored(study: Study, trial: FrozenTrial, name: str, value: Any) -> None:
+    """Store a user attribute with a running trial of another process, of which there is no ``optuna.Trial`` here."""
+    study._storage.set_trial_user_attr(trial._trial_id, name, value)
