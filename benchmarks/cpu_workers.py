@@ -38,18 +38,18 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/cpu_workers.json"))
     arguments = parser.parse_args()
-    bench = load_bench(arguments.study, arguments.data)
-    if bench.device.type != "cpu":
+    testbed = load_bench(arguments.study, arguments.data)
+    if testbed.device.type != "cpu":
         parser.error("workers share the cores of a CPU; this machine would train on its GPU")
-    cores, images = torch.get_num_threads(), len(bench.splits.train.images)
+    cores, images = torch.get_num_threads(), len(testbed.splits.train.images)
     about: dict[str, Any] = {
-        "recipe": bench.settings.train.model_dump(mode="json"),
+        "recipe": testbed.settings.train.model_dump(mode="json"),
         "images": images,
-        "device": describe_device(bench.device),
+        "device": describe_device(testbed.device),
         "versions": library_versions(),
     }
     results: dict[str, dict[str, list[float]]] = {}
-    for arch in arguments.archs or bench.settings.search.baselines:
+    for arch in arguments.archs or testbed.settings.search.baselines:
         results[arch] = {"one worker": [], "a worker a core": []}
         for _ in range(arguments.alternations):
             for name, workers in (("one worker", 1), ("a worker a core", cores)):
@@ -85,14 +85,14 @@ def slowest(workers: int, threads: int, task: Task) -> float:
 def work(start: Barrier, ends: multiprocessing.Queue[float], task: Task, seed: int) -> None:
     """Train one epoch, wait for the others, train the rest, and say when that was done."""
     study, data, arch, epochs = task
-    bench, spec = load_bench(study, data), decode(arch)
+    testbed, spec = load_bench(study, data), decode(arch)
 
     def on_epoch(report: EpochReport) -> None:
         if report.epoch == 1:
             start.wait(PATIENCE_S)
 
-    recipe = bench.settings.train.model_copy(update={"epochs": 1 + epochs})
-    train(bench.build(spec, seed), bench.train_batches(spec.input_size, seed), recipe, on_epoch=on_epoch)
+    recipe = testbed.settings.train.model_copy(update={"epochs": 1 + epochs})
+    train(testbed.build(spec, seed), testbed.train_batches(spec.input_size, seed), recipe, on_epoch=on_epoch)
     ends.put(time.monotonic())
 
 

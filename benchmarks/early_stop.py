@@ -37,8 +37,8 @@ from smnas_optuna.engine.device import describe_device, library_versions
 from smnas_optuna.engine.durable import write_json
 from smnas_optuna.engine.evaluate import coco_metrics, detect
 from smnas_optuna.engine.train import Training
-from smnas_optuna.search.bench import Bench
-from smnas_optuna.search.rungs import find_leader
+from smnas_optuna.search.pruning.early_stop import find_leader
+from smnas_optuna.session.testbed import Testbed
 from smnas_optuna.study.pareto import hypervolume, pareto_front, points_of, reference_point
 from smnas_optuna.study.record import TrialRecord, read_record
 
@@ -130,30 +130,30 @@ def read_table(path: Path) -> list[Row]:
     return list(rows.values())
 
 
-def measure_costs(bench: Bench, archs: Sequence[str]) -> dict[str, Any]:
+def measure_costs(testbed: Testbed, archs: Sequence[str]) -> dict[str, Any]:
     """What an evaluation takes, as a share of an epoch, over ``archs``; their seconds, and what these depend on."""
-    timed = {arch: measure_cost(bench, arch) for arch in archs}
+    timed = {arch: measure_cost(testbed, arch) for arch in archs}
     evaluation, epoch = (sum(cost[name] for cost in timed.values()) for name in ("evaluation", "epoch"))
     return {
         "evaluation": round(evaluation / epoch, 4),
-        "device": describe_device(bench.device),
+        "device": describe_device(testbed.device),
         "versions": library_versions(),
         "seconds": timed,
     }
 
 
-def measure_cost(bench: Bench, arch: str) -> dict[str, float]:
+def measure_cost(testbed: Testbed, arch: str) -> dict[str, float]:
     """Seconds of the processor for an epoch of training, and for an evaluation after the first rung."""
     spec = decode(arch)
-    detector = bench.build(spec, 0)
-    recipe = bench.settings.train.model_copy(update={"epochs": EARLY[0]})
-    training = Training(detector, bench.train_batches(spec.input_size, 0), recipe, seed=0)
-    val = bench.val_batches(spec.input_size)
+    detector = testbed.build(spec, 0)
+    recipe = testbed.settings.train.model_copy(update={"epochs": EARLY[0]})
+    training = Training(detector, testbed.train_batches(spec.input_size, 0), recipe, seed=0)
+    val = testbed.val_batches(spec.input_size)
     start = time.process_time()
     training.run()
     epoch = (time.process_time() - start) / EARLY[0]
     start = time.process_time()
-    coco_metrics(bench.splits.val.ground_truth(), detect(detector, val, bench.splits.val.category_ids))
+    coco_metrics(testbed.splits.val.ground_truth(), detect(detector, val, testbed.splits.val.category_ids))
     evaluation = time.process_time() - start
     print(f"{arch}: an epoch takes {epoch:.2f} s, an evaluation {evaluation:.2f} s", flush=True)
     return {"epoch": round(epoch, 3), "evaluation": round(evaluation, 3)}

@@ -28,7 +28,7 @@ from smnas_optuna.engine.durable import write_json
 from smnas_optuna.engine.evaluate import coco_metrics, detect
 from smnas_optuna.engine.train import train
 from smnas_optuna.models import Detector
-from smnas_optuna.search.bench import Bench
+from smnas_optuna.session.testbed import Testbed
 
 ARCH = "128x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256"
 
@@ -71,19 +71,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/heads_accuracy.json"))
     arguments = parser.parse_args()
-    bench = load_bench(arguments.study)
+    testbed = load_bench(arguments.study)
     about = {
         "arch": ARCH,
-        "recipe": bench.settings.train.model_dump(mode="json"),
-        "data": bench.splits.content_hash,
-        "device": describe_device(bench.device),
+        "recipe": testbed.settings.train.model_dump(mode="json"),
+        "data": testbed.splits.content_hash,
+        "device": describe_device(testbed.device),
         "versions": library_versions(),
     }
     results = {"ours": {}, "torchvision": {}, **stored_results(parser, arguments.output, about)}
     for seed in range(arguments.seeds):
         for name, runs in results.items():
             if str(seed) not in runs:
-                runs[str(seed)] = measure(bench, seed, torchvision=name == "torchvision")
+                runs[str(seed)] = measure(testbed, seed, torchvision=name == "torchvision")
                 write_json(arguments.output, {**about, "results": results})
                 print(f"{name}, seed {seed}: {runs[str(seed)]}", flush=True)
     print("| heads | AP (x100) | sd | training (s) |\n| --- | --- | --- | --- |")
@@ -93,21 +93,23 @@ def main() -> None:
         print(f"| {name} | {100 * statistics.mean(aps):.1f} | {100 * sd:.1f} | {statistics.mean(seconds):.0f} |")
 
 
-def measure(bench: Bench, seed: int, *, torchvision: bool) -> dict[str, float]:
+def measure(testbed: Testbed, seed: int, *, torchvision: bool) -> dict[str, float]:
     """Train once and return AP (0 to 1) and the seconds of the training."""
-    spec, num_classes = decode(ARCH), bench.splits.train.num_classes
-    detector = bench.build(spec, seed)
+    spec, num_classes = decode(ARCH), testbed.splits.train.num_classes
+    detector = testbed.build(spec, seed)
     if torchvision:
-        theirs = torchvision_detector(detector, spec, num_classes, bench.settings.detector.constants())
+        theirs = torchvision_detector(detector, spec, num_classes, testbed.settings.detector.constants())
         heads = TorchvisionHeads(theirs.rpn, theirs.roi_heads)
         size = spec.input_size
-        detector = Detector(detector.backbone, detector.neck, heads, long=size.long, short=size.short).to(bench.device)
+        detector = Detector(detector.backbone, detector.neck, heads, long=size.long, short=size.short).to(
+            testbed.device
+        )
     torch.manual_seed(seed)
     start = time.perf_counter()
-    train(detector, bench.train_batches(spec.input_size, seed), bench.settings.train)
+    train(detector, testbed.train_batches(spec.input_size, seed), testbed.settings.train)
     seconds = time.perf_counter() - start
-    found = detect(detector, bench.val_batches(spec.input_size), bench.splits.val.category_ids)
-    metrics = coco_metrics(bench.splits.val.ground_truth(), found)
+    found = detect(detector, testbed.val_batches(spec.input_size), testbed.splits.val.category_ids)
+    metrics = coco_metrics(testbed.splits.val.ground_truth(), found)
     return {"ap": metrics.ap, "seconds": round(seconds, 1)}
 
 

@@ -51,15 +51,15 @@ def main() -> None:
     for process in range(arguments.processes):
         runs.append(measured_in_a_fresh_process(__file__, arguments.study, arguments.data, *options))
         print(f"process {process + 1} of {arguments.processes} is done", flush=True)
-    bench = load_bench(arguments.study, arguments.data)
-    found = {arch: spread([run[arch] for run in runs], bench.settings.latency.noise) for arch in arguments.archs}
+    testbed = load_bench(arguments.study, arguments.data)
+    found = {arch: spread([run[arch] for run in runs], testbed.settings.latency.noise) for arch in arguments.archs}
     write_json(
         arguments.output,
         {
-            "device": describe_device(bench.device),
+            "device": describe_device(testbed.device),
             "versions": library_versions(),
-            "latency": bench.settings.latency.model_dump(mode="json"),
-            "reference": bench.settings.reference,
+            "latency": testbed.settings.latency.model_dump(mode="json"),
+            "reference": testbed.settings.reference,
             "runs": runs,
             "spread": found,
         },
@@ -69,10 +69,10 @@ def main() -> None:
 
 def time_once(study: Path, data: Path | None, archs: Sequence[str]) -> dict[str, dict[str, float]]:
     """Each detector's ratio with its interval, that of the medians, and its own time, ms."""
-    bench, found = load_bench(study, data), {}
+    testbed, found = load_bench(study, data), {}
     for arch in archs:
         spec = decode(arch)
-        stats = bench.measure_latency(bench.build(spec, seed=0), spec.input_size, lambda: None)
+        stats = testbed.measure_latency(testbed.build(spec, seed=0), spec.input_size, lambda: None)
         found[arch] = {
             "ratio": stats.ratio,
             "low": stats.ratio_low,

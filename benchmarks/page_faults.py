@@ -55,13 +55,13 @@ def main() -> None:
 
 def measure_twice(study: Path, data: Path | None, arch: str, way: str) -> list[dict[str, float]]:
     """Ratio, page faults and runs of the first measurement in this process, and of the second."""
-    bench, spec, found = load_bench(study, data), decode(arch), []
-    detector = bench.build(spec, seed=0)
+    testbed, spec, found = load_bench(study, data), decode(arch), []
+    detector = testbed.build(spec, seed=0)
     no_glibc = patch.object(platform, "libc_ver", return_value=("", ""))  # where nothing is kept
     with nullcontext() if way == "kept" else no_glibc:
         for _ in range(2):
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-            stats = bench.measure_latency(detector, spec.input_size, lambda: None)
+            stats = testbed.measure_latency(detector, spec.input_size, lambda: None)
             faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
             found.append({"ratio": stats.ratio, "page_faults": faults, "runs": stats.num_runs})
     return found

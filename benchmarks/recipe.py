@@ -26,7 +26,7 @@ from smnas_optuna.config import TrainSettings
 from smnas_optuna.engine.device import describe_device, library_versions
 from smnas_optuna.engine.durable import write_json
 from smnas_optuna.engine.train import EpochReport, train
-from smnas_optuna.search.bench import Bench
+from smnas_optuna.session.testbed import Testbed
 
 ARCH = "128x96.resnet18-w8.fpn-p2-p5-c32.rpn.fc-w128"
 BEFORE: Mapping[str, Any] = {"batch_size": ("=", 8), "learning_rate": ("=", 3e-3)}
@@ -75,18 +75,18 @@ def main() -> None:
     parser.add_argument("--time", action="store_true", help="print the median seconds of 5 epochs instead")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/recipe.json"))
     arguments = parser.parse_args()
-    bench = load_bench(arguments.study, arguments.data)
-    recipe = varied(bench.settings.train, BEFORE)
+    testbed = load_bench(arguments.study, arguments.data)
+    recipe = varied(testbed.settings.train, BEFORE)
     if arguments.time:
         for name in arguments.only:
-            settings = bench.settings.model_copy(update={"train": varied(recipe, VARIANTS[name])})
-            print(f"{name}: {epoch_seconds(replace(bench, settings=settings), arguments.arch):.2f} s", flush=True)
+            settings = testbed.settings.model_copy(update={"train": varied(recipe, VARIANTS[name])})
+            print(f"{name}: {epoch_seconds(replace(testbed, settings=settings), arguments.arch):.2f} s", flush=True)
         return
     about = {
         "arch": arguments.arch,
         "recipe": recipe.model_dump(mode="json"),
-        "data": bench.splits.content_hash,
-        "device": describe_device(bench.device),
+        "data": testbed.splits.content_hash,
+        "device": describe_device(testbed.device),
         "versions": library_versions(),
     }
     results = stored_results(parser, arguments.output, about)
@@ -94,8 +94,8 @@ def main() -> None:
         for name in arguments.only:
             if str(seed) in results.setdefault(name, {}):
                 continue
-            settings = bench.settings.model_copy(update={"train": varied(recipe, VARIANTS[name])})
-            results[name][str(seed)] = measure(replace(bench, settings=settings), arguments.arch, seed)
+            settings = testbed.settings.model_copy(update={"train": varied(recipe, VARIANTS[name])})
+            results[name][str(seed)] = measure(replace(testbed, settings=settings), arguments.arch, seed)
             write_json(arguments.output, {**about, "results": results})
             print(f"{name}, seed {seed}: {results[name][str(seed)]}", flush=True)
     print(table(results))
@@ -112,11 +112,11 @@ def varied(recipe: TrainSettings, changes: Mapping[str, Any]) -> TrainSettings:
     return TrainSettings(**values)
 
 
-def epoch_seconds(bench: Bench, arch: str) -> float:
+def epoch_seconds(testbed: Testbed, arch: str) -> float:
     """Median seconds of five epochs, without evaluation."""
-    recipe = bench.settings.train.model_copy(update={"epochs": 5})
+    recipe = testbed.settings.train.model_copy(update={"epochs": 5})
     spec, epochs = decode(arch), list[EpochReport]()
-    train(bench.build(spec, 0), bench.train_batches(spec.input_size, 0), recipe, on_epoch=epochs.append)
+    train(testbed.build(spec, 0), testbed.train_batches(spec.input_size, 0), recipe, on_epoch=epochs.append)
     return statistics.median(each.seconds for each in epochs)
 
 

@@ -43,17 +43,17 @@ from sqlalchemy import create_engine
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.config import SearchSettings, load_settings
 from smnas_optuna.engine.durable import write_json
-from smnas_optuna.search.crew import Crew
-from smnas_optuna.search.evolution import build_sampler
-from smnas_optuna.search.gate import find_witnesses, prune_dominated
-from smnas_optuna.search.interrupt import StopRequest
-from smnas_optuna.search.listener import Listener
+from smnas_optuna.search.evolution.sampler import build_sampler
 from smnas_optuna.search.loop import Evaluation, Stage, search
+from smnas_optuna.search.pruning.partial_order import find_witnesses, prune_dominated
 from smnas_optuna.search_space import SearchSpace, StructuralSearchSpace
+from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import store_attrs
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import hypervolume, reference_point
 from smnas_optuna.study.record import read_records
+from smnas_optuna.workers.crew import Crew
+from smnas_optuna.workers.interrupt import StopRequest
 
 PERCENTS = (5, 10, 20, 30, 40)
 """Parts of the table's number of architectures after which a search is looked at, in %."""
@@ -328,7 +328,7 @@ def alone() -> Iterator[Crew]:
         engine = create_engine("sqlite://")
         stack.callback(engine.dispose)
         crew = Crew(folder, engine, study_id=0)
-        stack.enter_context(crew.on_duty())
+        stack.enter_context(crew.registered())
         yield crew
 
 

@@ -27,9 +27,9 @@ from smnas_optuna.engine.complexity import count_complexity
 from smnas_optuna.engine.device import library_versions
 from smnas_optuna.engine.durable import write_json
 from smnas_optuna.engine.train import EpochReport, Training
-from smnas_optuna.search.bench import Bench
-from smnas_optuna.search.ground import fingerprint
 from smnas_optuna.search_space.structural import express, gene_choices
+from smnas_optuna.session.prepare import fingerprint
+from smnas_optuna.session.testbed import Testbed
 
 RUNGS = (2, 4, 8)
 """Epochs after which AP is measured; the last is the recipe's."""
@@ -48,10 +48,10 @@ def main() -> None:
     parser.add_argument("--backwards", action="store_true", help="from the end: a second process, beside the first")
     arguments = parser.parse_args()
     folder = arguments.study
-    bench = load_bench(folder, arguments.data)
-    settings = bench.settings
+    testbed = load_bench(folder, arguments.data)
+    settings = testbed.settings
     about = {
-        **fingerprint(bench),
+        **fingerprint(testbed),
         "space": settings.space.structural.model_dump(mode="json"),
         "versions": library_versions(),
     }
@@ -67,7 +67,7 @@ def main() -> None:
     for arch, seed in reversed(jobs) if arguments.backwards else jobs:
         if (arch, seed) in done:
             continue
-        row = measure(bench, arch, seed)
+        row = measure(testbed, arch, seed)
         with table.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
         done = {(row["arch"], int(row["seed"])) for row in read_table(table)}  # another process may fill it, too
@@ -102,22 +102,22 @@ def trainings(space: StructuralSpace) -> Iterator[tuple[str, int]]:
     yield from ((arch, seed) for seed in range(1, SEEDS) for arch in archs[:REPEATED])
 
 
-def measure(bench: Bench, arch: str, seed: int) -> dict[str, object]:
+def measure(testbed: Testbed, arch: str, seed: int) -> dict[str, object]:
     """Train once; the row of the table, AP in [0, 1] and latencies as ratios to the reference detector."""
     start, spec = time.perf_counter(), decode(arch)
-    gate = bench.measure_gate(spec, lambda: None)
-    detector = bench.build(spec, seed)
+    gate = testbed.measure_gate(spec, lambda: None)
+    detector = testbed.build(spec, seed)
     complexity = count_complexity(detector, long=spec.input_size.long, short=spec.input_size.short)
     aps: dict[str, float] = {}
 
     def evaluate(report: EpochReport) -> None:
         if report.epoch in RUNGS:
-            metrics = bench.evaluate(detector, bench.splits.val, bench.val_batches(spec.input_size))
+            metrics = testbed.evaluate(detector, testbed.splits.val, testbed.val_batches(spec.input_size))
             aps[f"ap_epoch{report.epoch}"] = round(metrics.ap, 5)
 
-    batches = bench.train_batches(spec.input_size, seed)
-    Training(detector, batches, bench.settings.train, seed=seed).run(on_epoch=evaluate)
-    latency = bench.measure_latency(detector, spec.input_size, lambda: None)
+    batches = testbed.train_batches(spec.input_size, seed)
+    Training(detector, batches, testbed.settings.train, seed=seed).run(on_epoch=evaluate)
+    latency = testbed.measure_latency(detector, spec.input_size, lambda: None)
     return {
         "arch": arch,
         "seed": seed,

@@ -22,8 +22,9 @@ from smnas_optuna.data import CachePool
 from smnas_optuna.engine.device import choose_device, describe_device, library_versions
 from smnas_optuna.engine.durable import write_json
 from smnas_optuna.engine.train import train
-from smnas_optuna.search.bench import Bench
-from smnas_optuna.search.ground import load_data
+from smnas_optuna.session.prepare import load_data
+from smnas_optuna.session.testbed import Testbed
+from smnas_optuna.study.folder import StudyFolder
 
 DETECTORS = {
     "small": "64x48.resnet18-w8.fpn-p2-p5-c32.rpn.fc-w128",
@@ -39,38 +40,38 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/shapes_pay.json"))
     arguments = parser.parse_args()
-    bench = load_bench(arguments.study)
+    testbed = load_bench(arguments.study)
     about = {
-        "recipe": bench.settings.train.model_dump(mode="json"),
-        "data": bench.splits.content_hash,
+        "recipe": testbed.settings.train.model_dump(mode="json"),
+        "data": testbed.splits.content_hash,
         "detectors": DETECTORS,
-        "device": describe_device(bench.device),
+        "device": describe_device(testbed.device),
         "versions": library_versions(),
     }
     results = stored_results(parser, arguments.output, about)
     for seed in range(arguments.seeds):
         for name, arch in DETECTORS.items():
             if str(seed) not in results.setdefault(name, {}):
-                results[name][str(seed)] = measure(bench, arch, seed)
+                results[name][str(seed)] = measure(testbed, arch, seed)
                 write_json(arguments.output, {**about, "results": results})
                 print(f"{name}, seed {seed}: {results[name][str(seed)]}", flush=True)
     print(table(results))
 
 
-def load_bench(study_dir: Path, data_dir: Path | None = None) -> Bench:
+def load_bench(study_dir: Path, data_dir: Path | None = None) -> Testbed:
     """The study's settings and device, and the data in ``data_dir``, or in the study itself."""
     settings = load_settings(study_dir)
-    _, splits = load_data(study_dir, data_dir, settings, lambda *_: None)
+    _, splits = load_data(StudyFolder(study_dir), data_dir, settings, lambda *_: None)
     caches = CachePool(study_dir / "cache", print)
-    return Bench(study_dir=study_dir, settings=settings, splits=splits, caches=caches, device=choose_device("auto"))
+    return Testbed(settings=settings, splits=splits, caches=caches, device=choose_device("auto"))
 
 
-def measure(bench: Bench, arch: str, seed: int) -> dict[str, float]:
+def measure(testbed: Testbed, arch: str, seed: int) -> dict[str, float]:
     """Train once and return AP, AP50 (both 0 to 1) and seconds."""
     spec, start = decode(arch), time.perf_counter()
-    detector = bench.build(spec, seed)
-    train(detector, bench.train_batches(spec.input_size, seed), bench.settings.train)
-    metrics = bench.evaluate(detector, bench.splits.val, bench.val_batches(spec.input_size))
+    detector = testbed.build(spec, seed)
+    train(detector, testbed.train_batches(spec.input_size, seed), testbed.settings.train)
+    metrics = testbed.evaluate(detector, testbed.splits.val, testbed.val_batches(spec.input_size))
     return {"ap": metrics.ap, "ap50": metrics.ap50, "seconds": round(time.perf_counter() - start, 1)}
 
 

@@ -23,15 +23,13 @@ from smnas_optuna.config import STUDY_FILE, load_settings
 from smnas_optuna.engine.checkpoint import load_weights
 from smnas_optuna.engine.device import describe_device, library_versions
 from smnas_optuna.engine.durable import write_json
-from smnas_optuna.search.bench import Bench
-from smnas_optuna.search.ground import prepare
-from smnas_optuna.search.interrupt import StopRequest
-from smnas_optuna.search.listener import Listener
-from smnas_optuna.search.objective import run_folder
-from smnas_optuna.search.request import Request
+from smnas_optuna.session.listener import Listener
+from smnas_optuna.session.prepare import prepare
+from smnas_optuna.session.testbed import Testbed
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.pareto import hypervolume, pareto_front, reference_point
 from smnas_optuna.study.record import TrialRecord, read_records
+from smnas_optuna.workers.interrupt import StopRequest
 
 WAYS = ("stage 1", "more of stage 1", "stage 2")
 Point = tuple[float, float]
@@ -64,16 +62,16 @@ def main() -> None:
             if not folders[way].exists():
                 copy(first, folders[way])
             smnas(command, folders[way], "--trials", str(trials), *data)
-        bench = prepare(Request(study_dir=first, data_dir=arguments.data), None, Listener(), StopRequest()).bench
-        fronts = {way: time_front(bench, folder) for way, folder in folders.items()}
+        testbed = prepare(StudyFolder(first), listener=Listener(), stop=StopRequest(), data_dir=arguments.data).testbed
+        fronts = {way: time_front(testbed, folder) for way, folder in folders.items()}
         results[str(seed)] = hypervolumes(fronts)
         print(f"seed {seed}: {results[str(seed)]}", flush=True)
         about = {
             "study": arguments.study.name,
             "trainings": {"stage 1": budget, "extra": extra},
-            "data": bench.splits.content_hash,
+            "data": testbed.splits.content_hash,
             "recipe": settings.train.model_dump(mode="json"),
-            "device": describe_device(bench.device),
+            "device": describe_device(testbed.device),
             "versions": library_versions(),
         }
         write_json(arguments.output, {**about, "hypervolumes": results})
@@ -107,14 +105,14 @@ def front_of(folder: Path) -> list[TrialRecord]:
     return pareto_front(record for study in StudyFolder(folder).of_stage(None) for record in read_records(study))
 
 
-def time_front(bench: Bench, folder: Path) -> list[Point]:
+def time_front(testbed: Testbed, folder: Path) -> list[Point]:
     """(Ratio to the reference detector, AP) of each member of a front, timed now."""
     points = []
     for record in front_of(folder):
         spec = decode(str(record.arch))
-        detector = bench.build(spec, seed=0)
-        load_weights(run_folder(folder, str(record.arch)), detector)
-        points.append((bench.measure_latency(detector, spec.input_size, lambda: None).ratio, record.ap or 0.0))
+        detector = testbed.build(spec, seed=0)
+        load_weights(StudyFolder(folder).run(str(record.arch)), detector)
+        points.append((testbed.measure_latency(detector, spec.input_size, lambda: None).ratio, record.ap or 0.0))
     return points
 
 

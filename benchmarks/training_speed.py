@@ -67,7 +67,7 @@ CASES = {
 }
 
 
-class Bench:
+class Testbed:
     """Both contestants on one case.
 
     Args:
@@ -207,28 +207,28 @@ def main() -> None:
 
 def run_case(case: Case, device: torch.device, folder: Path, alternations: int, steps: int) -> dict[str, Any]:
     """Images/s of everybody in every alternation, and what belongs to it."""
-    bench, numbers = Bench(case, device, folder), itertools.count()
-    contestants: dict[str, Callable[[], int]] = {
-        "step, ours": lambda: sum(bench.our_step() for _ in range(steps)),
-        "step, torchvision": lambda: sum(bench.their_step() for _ in range(steps)),
-        "epoch, ours": lambda: bench.our_epoch(numbers),
-        "epoch, torchvision": bench.their_epoch,
+    testbed, numbers = Testbed(case, device, folder), itertools.count()
+    timed_detectors: dict[str, Callable[[], int]] = {
+        "step, ours": lambda: sum(testbed.our_step() for _ in range(steps)),
+        "step, torchvision": lambda: sum(testbed.their_step() for _ in range(steps)),
+        "epoch, ours": lambda: testbed.our_epoch(numbers),
+        "epoch, torchvision": testbed.their_epoch,
     }
     if device.type == "cuda":
-        contestants["step, ours in bf16"] = lambda: sum(bench.our_step(bf16=True) for _ in range(steps))
-        contestants["step, torchvision in bf16"] = lambda: sum(bench.their_step(bf16=True) for _ in range(steps))
-        contestants["step, ours in bf16, channels last"] = lambda: sum(
-            bench.our_channels_last_step() for _ in range(steps)
+        timed_detectors["step, ours in bf16"] = lambda: sum(testbed.our_step(bf16=True) for _ in range(steps))
+        timed_detectors["step, torchvision in bf16"] = lambda: sum(testbed.their_step(bf16=True) for _ in range(steps))
+        timed_detectors["step, ours in bf16, channels last"] = lambda: sum(
+            testbed.our_channels_last_step() for _ in range(steps)
         )
-        contestants["step, ours in bf16, by graph"] = lambda: sum(bench.our_graph_step() for _ in range(steps))
-        contestants["epoch, ours in bf16"] = lambda: bench.our_epoch(numbers, bf16=True)
-        contestants["epoch, torchvision in bf16"] = lambda: bench.their_epoch(bf16=True)
-        contestants["epoch, ours in bf16, by graph"] = lambda: bench.our_graph_epoch(numbers)
-    speeds: dict[str, list[float]] = {name: [] for name in contestants}
+        timed_detectors["step, ours in bf16, by graph"] = lambda: sum(testbed.our_graph_step() for _ in range(steps))
+        timed_detectors["epoch, ours in bf16"] = lambda: testbed.our_epoch(numbers, bf16=True)
+        timed_detectors["epoch, torchvision in bf16"] = lambda: testbed.their_epoch(bf16=True)
+        timed_detectors["epoch, ours in bf16, by graph"] = lambda: testbed.our_graph_epoch(numbers)
+    speeds: dict[str, list[float]] = {name: [] for name in timed_detectors}
     memory: dict[str, int] = {}
     for turn in range(alternations + 1):  # the first one is warm-up
         begin = time.perf_counter()
-        for name, run in contestants.items():
+        for name, run in timed_detectors.items():
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
             synchronize(device)
@@ -246,8 +246,8 @@ def run_case(case: Case, device: torch.device, folder: Path, alternations: int, 
         "batch_size": case.batch_size,
         "images_per_second": speeds,
         "peak_memory_mib": memory,
-        "phases_of_our_step": bench.phases(steps),
-        "seconds_to_record": bench.record_seconds,
+        "phases_of_our_step": testbed.phases(steps),
+        "seconds_to_record": testbed.record_seconds,
     }
 
 

@@ -17,6 +17,8 @@ from smnas_optuna.errors import ArchError, ConfigError
 
 STUDY_FILE = "study.toml"
 
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+
 _DETECTOR = DetectorConstants()
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]

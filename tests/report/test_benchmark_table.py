@@ -11,13 +11,13 @@ from rich.console import Console
 from torch import nn
 
 from smnas_optuna.arch import InputSize
+from smnas_optuna.benchmark.detectors import TimedDetector, Weights, by_graphs
+from smnas_optuna.benchmark.run import Benchmark, BenchmarkRow
 from smnas_optuna.config import LatencySettings
 from smnas_optuna.engine.complexity import Complexity
 from smnas_optuna.engine.gpu_watch import GpuRecord
 from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.report.benchmark_table import benchmark_json, print_benchmark
-from smnas_optuna.search.benchmark import Benchmark, BenchmarkRow
-from smnas_optuna.search.contestants import Contestant, Weights, by_graphs
 
 LATENCY = LatencyStats(
     ratio=1.2345,
@@ -38,7 +38,7 @@ LONG_NAME = "800x600.bottleneck-w56-211-111111111-2111111-11112111.fpn-p2-p6-c12
 
 
 def row(name: str, weights: Weights = "random", latency: LatencyStats = LATENCY) -> BenchmarkRow:
-    contestant = Contestant(
+    timed = TimedDetector(
         name=name,
         arch=None,
         input_size=InputSize(long=800, short=600),
@@ -47,7 +47,7 @@ def row(name: str, weights: Weights = "random", latency: LatencyStats = LATENCY)
         build=nn.Identity,
     )
     complexity = Complexity(num_params=41_755_286, multiply_adds=134_400_000_000)
-    return BenchmarkRow(contestant=contestant, complexity=complexity, latency=latency)
+    return BenchmarkRow(timed=timed, complexity=complexity, latency=latency)
 
 
 def make(*rows: BenchmarkRow) -> Benchmark:
@@ -101,7 +101,7 @@ def test_it_says_what_random_weights_mean(
 
 def test_it_says_who_ran_by_graphs_and_what_they_could_not_finish() -> None:
     eager, graph = row("first"), row("second", latency=replace(LATENCY, detected_again=0.25))
-    graph = replace(graph, contestant=by_graphs(graph.contestant, renamed=True))
+    graph = replace(graph, timed=by_graphs(graph.timed, renamed=True))
 
     text = printed(make(eager, graph))
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from smnas_optuna.report.verify_table import print_verification, verdict_lines, verification_csv, verification_json
-from smnas_optuna.search.verification import Verification
+from smnas_optuna.verify.verification import Verification
 
 from .report_studies import FAST, MIDDLE, POOR, STRONG
 from .verifications import APS, verification

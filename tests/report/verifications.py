@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smnas_optuna.report.summary import Summary, summarize
-from smnas_optuna.search.seed_runs import SeedRun
-from smnas_optuna.search.verdict import Verified, choose_candidates, judge
-from smnas_optuna.search.verification import Verification
+from smnas_optuna.verify.results import SeedRun
+from smnas_optuna.verify.verdict import Verified, choose_candidates, judge
+from smnas_optuna.verify.verification import Verification
 
 from .report_studies import DEVICE, FAST, MIDDLE, POOR, STRONG, full_study
 

@@ -13,11 +13,11 @@ from sqlalchemy import create_engine
 
 from smnas_optuna.arch import BackboneSpec, DetectorSpec, decode
 from smnas_optuna.config import SearchSettings, StructuralSpace
-from smnas_optuna.search.crew import Crew
-from smnas_optuna.search.evolution import build_sampler
+from smnas_optuna.search.evolution.sampler import build_sampler
 from smnas_optuna.search.loop import Evaluation, Stage
 from smnas_optuna.search_space import StructuralSearchSpace
 from smnas_optuna.study.limits import Limits
+from smnas_optuna.workers.crew import Crew
 
 SPACE = StructuralSpace(
     input_sizes=("64x48", "96x72", "128x96", "160x120"),
@@ -52,14 +52,14 @@ def make_study(
 
 
 @contextmanager
-def on_duty(folder: Path | None = None) -> Iterator[Crew]:
+def registered(folder: Path | None = None) -> Iterator[Crew]:
     """A worker of a study that is kept in memory; alone, unless others have locks in ``folder``."""
     with ExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         engine = create_engine("sqlite://")
         stack.callback(engine.dispose)
         crew = Crew(folder, engine, study_id=0)
-        stack.enter_context(crew.on_duty())
+        stack.enter_context(crew.registered())
         yield crew
 
 

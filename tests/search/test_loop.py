@@ -12,18 +12,18 @@ from optuna.trial import TrialState
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.config import StructuralSpace
 from smnas_optuna.errors import DivergenceError, OutOfMemoryError
-from smnas_optuna.search.interrupt import Interrupted, StopRequest
-from smnas_optuna.search.listener import Listener
 from smnas_optuna.search.loop import ASKED_PER_BUDGET, Evaluation, Outcome, Stage, search
 from smnas_optuna.search_space import StructuralSearchSpace
+from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import store_attrs
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.optuna_private import begin_trial
 from smnas_optuna.study.pareto import hypervolume, pareto_front
 from smnas_optuna.study.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_records
 from smnas_optuna.study.settled import FAILURES_IN_A_ROW
+from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 
-from .conftest import BASELINES, SPACE, closed_form, limited, make_stage, make_study, on_duty
+from .conftest import BASELINES, SPACE, closed_form, limited, make_stage, make_study, registered
 
 Evaluate = Callable[[DetectorSpec, optuna.Trial], Evaluation]
 TINY = StructuralSpace(
@@ -66,7 +66,7 @@ def run(
     limits: Limits | None = None,
     folder: Path | None = None,
 ) -> Outcome:
-    with on_duty(folder) as crew:
+    with registered(folder) as crew:
         return search(
             study,
             stage or make_stage(),
@@ -418,7 +418,7 @@ def test_a_stop_request_ends_it_between_trials(study: optuna.Study) -> None:
     stop = StopRequest()
     with stop.listening():
         signal.raise_signal(signal.SIGTERM)
-        with on_duty() as crew, pytest.raises(Interrupted, match="stopped by SIGTERM"):
+        with registered() as crew, pytest.raises(Interrupted, match="stopped by SIGTERM"):
             search(study, make_stage(), closed_form, budget=5, crew=crew, listener=Listener(), stop=stop)
     assert study.trials == []
 

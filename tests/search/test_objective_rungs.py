@@ -16,20 +16,19 @@ from optuna.trial import create_trial
 from safetensors.torch import load_file
 
 from smnas_optuna.arch import decode
-from smnas_optuna.config import load_settings
-from smnas_optuna.data import CachePool
 from smnas_optuna.engine.train import EpochReport
-from smnas_optuna.search.bench import Bench
-from smnas_optuna.search.ground import load_data
-from smnas_optuna.search.interrupt import Interrupted, StopRequest
-from smnas_optuna.search.listener import Listener
+from smnas_optuna.search.attempt import Attempt
 from smnas_optuna.search.loop import Evaluation
-from smnas_optuna.search.objective import Objective, _Run, run_folder
+from smnas_optuna.search.objective import Objective
+from smnas_optuna.session.listener import Listener
+from smnas_optuna.session.prepare import Session, prepare
 from smnas_optuna.study.attributes import store_attrs
+from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.record import read_records
+from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 
-from .conftest import on_duty
+from .conftest import registered
 
 ARCH, LEADER = "64x64.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32", "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina"
 
@@ -53,13 +52,10 @@ class Ears(Listener):
 
 
 @pytest.fixture
-def bench(study_dir: Path) -> Bench:
+def session(study_dir: Path) -> Session:
     text = (study_dir / "study.toml").read_text()
     (study_dir / "study.toml").write_text(text.replace("[search]\n", "[search]\nrungs = [1]\n"))
-    settings = load_settings(study_dir)
-    _, splits = load_data(study_dir, None, settings, lambda *_: None)
-    caches = CachePool(study_dir / "cache", lambda _: None)
-    return Bench(study_dir=study_dir, settings=settings, splits=splits, caches=caches, device=torch.device("cpu"))
+    return prepare(StudyFolder(study_dir), listener=Listener(), stop=StopRequest(), device="cpu")
 
 
 @pytest.fixture
@@ -75,28 +71,32 @@ def add_leader(study: optuna.Study) -> None:
 
 
 def attempt(
-    study: optuna.Study, bench: Bench, ears: Ears, *, spared: Sequence[str] = (), limits: Limits | None = None
+    study: optuna.Study, session: Session, ears: Ears, *, never_pruned: Sequence[str] = (), limits: Limits | None = None
 ) -> Evaluation:
-    with on_duty() as crew:
+    with registered() as crew:
         objective = Objective(
-            bench, crew, ears, ears.stop, limits=limits or Limits(), spared=[decode(arch) for arch in spared]
+            replace(session, listener=ears, stop=ears.stop),
+            crew,
+            limits=limits or Limits(),
+            never_pruned=[decode(arch) for arch in never_pruned],
         )
     trial = study.ask()
     store_attrs(trial, {"arch": ARCH})
     return objective(decode(ARCH), trial)
 
 
-def without_rungs(bench: Bench) -> Bench:
-    search = bench.settings.search.model_copy(update={"rungs": ()})
-    return replace(bench, settings=bench.settings.model_copy(update={"search": search}))
+def without_rungs(session: Session) -> Session:
+    search = session.settings.search.model_copy(update={"rungs": ()})
+    settings = session.settings.model_copy(update={"search": search})
+    return replace(session, testbed=replace(session.testbed, settings=settings))
 
 
-def test_a_training_that_lags_far_behind_is_stopped_at_the_rung(study: optuna.Study, bench: Bench) -> None:
+def test_a_training_that_lags_far_behind_is_stopped_at_the_rung(study: optuna.Study, session: Session) -> None:
     add_leader(study)
     ears = Ears()
 
     with pytest.raises(optuna.TrialPruned, match=f"stopped after epoch 1: AP 0.*, and {LEADER}, as fast at least"):
-        attempt(study, bench, ears)
+        attempt(study, session, ears)
 
     record = read_records(study)[-1]
     assert (record.stopped_at_epoch, record.stopped_by, record.epochs_done) == (1, LEADER, 1)
@@ -108,13 +108,13 @@ def test_a_training_that_lags_far_behind_is_stopped_at_the_rung(study: optuna.St
 
 @pytest.mark.parametrize("spared", [(), (ARCH,)], ids=["nobody ahead", "spared"])
 def test_otherwise_it_is_trained_to_the_end_with_its_ap_at_the_rung(
-    study: optuna.Study, bench: Bench, spared: Sequence[str]
+    study: optuna.Study, session: Session, never_pruned: Sequence[str]
 ) -> None:
-    if spared:
+    if never_pruned:
         add_leader(study)
     ears = Ears()
 
-    attempt(study, bench, ears, spared=spared)
+    attempt(study, session, ears, never_pruned=never_pruned)
 
     record = read_records(study)[-1]
     assert record.ap_by_epoch.keys() == {1}
@@ -124,23 +124,23 @@ def test_otherwise_it_is_trained_to_the_end_with_its_ap_at_the_rung(
 
 
 @pytest.mark.parametrize("switch", ["rungs", "pruning"])
-def test_it_can_be_switched_off(study: optuna.Study, bench: Bench, switch: str) -> None:
+def test_it_can_be_switched_off(study: optuna.Study, session: Session, switch: str) -> None:
     add_leader(study)
     ears = Ears()
 
     if switch == "rungs":
-        attempt(study, without_rungs(bench), ears)
+        attempt(study, without_rungs(session), ears)
     else:
-        attempt(study, bench, ears, limits=Limits(pruning=False))
+        attempt(study, session, ears, limits=Limits(pruning=False))
 
     record = read_records(study)[-1]
     assert record.epochs_done == 2
     assert (record.ap_by_epoch, ears.steps["evaluate"]) == ({}, 2), "nothing is measured that nobody asks for"
 
 
-def test_the_weights_are_the_same_bit_by_bit_with_and_without_a_rung(study: optuna.Study, bench: Bench) -> None:
-    folder, found = run_folder(bench.study_dir, ARCH), []
-    for each in (bench, without_rungs(bench)):
+def test_the_weights_are_the_same_bit_by_bit_with_and_without_a_rung(study: optuna.Study, session: Session) -> None:
+    folder, found = session.folder.run(ARCH), []
+    for each in (session, without_rungs(session)):
         evaluation = attempt(study, each, Ears())
         found.append((load_file(folder / "weights.safetensors"), evaluation.ap))
         shutil.rmtree(folder)
@@ -151,12 +151,12 @@ def test_the_weights_are_the_same_bit_by_bit_with_and_without_a_rung(study: optu
     assert ap == same_ap
 
 
-def test_a_training_that_goes_on_after_a_rung_knows_it_still(study: optuna.Study, bench: Bench) -> None:
+def test_a_training_that_goes_on_after_a_rung_knows_it_still(study: optuna.Study, session: Session) -> None:
     with pytest.raises(Interrupted):
-        attempt(study, bench, Ears(after_step=4))
+        attempt(study, session, Ears(after_step=4))
     ears = Ears()
 
-    attempt(study, bench, ears)
+    attempt(study, session, ears)
 
     first, second = read_records(study)
     assert (first.epochs_done, second.epochs_before) == (1, 1)
@@ -167,28 +167,28 @@ def test_a_training_that_goes_on_after_a_rung_knows_it_still(study: optuna.Study
 
 @pytest.mark.parametrize("behind", [True, False])
 def test_one_that_ended_with_the_epoch_of_a_rung_is_judged_before_it_goes_on(
-    study: optuna.Study, bench: Bench, behind: bool
+    study: optuna.Study, session: Session, behind: bool
 ) -> None:
     with pytest.raises(Interrupted):
-        attempt(study, bench, Ears(after_epoch=1))
+        attempt(study, session, Ears(after_epoch=1))
     assert read_records(study)[-1].ap_by_epoch == {}
     ears = Ears()
 
     if behind:
         add_leader(study)
         with pytest.raises(optuna.TrialPruned, match="stopped after epoch 1"):
-            attempt(study, bench, ears)
+            attempt(study, session, ears)
     else:
-        attempt(study, bench, ears)
+        attempt(study, session, ears)
 
     record = read_records(study)[-1]
     assert record.ap_by_epoch.keys() == {1}
     assert (record.epochs_before, ears.steps["train"]) == (1, 0 if behind else 3)
 
 
-def test_seconds_of_a_phase_within_another_count_once(study: optuna.Study, bench: Bench) -> None:
+def test_seconds_of_a_phase_within_another_count_once(study: optuna.Study, session: Session) -> None:
     trial, start = study.ask(), time.perf_counter()
-    run = _Run(bench, decode(ARCH), trial, lambda _: None)
+    run = Attempt(session, decode(ARCH), trial)
     with run.recorded(), run.phase("train"):
         for _ in range(2):
             with run.phase("rungs"):

@@ -11,19 +11,19 @@ from sqlalchemy import Engine, create_engine
 
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.errors import DeviceFault
-from smnas_optuna.search.children import ChildGeneration
-from smnas_optuna.search.crew import Crew
-from smnas_optuna.search.evolution import join_population
-from smnas_optuna.search.interrupt import StopRequest
-from smnas_optuna.search.listener import Listener
+from smnas_optuna.search.evolution.children import ChildGeneration
+from smnas_optuna.search.evolution.population import join_population
 from smnas_optuna.search.loop import Evaluation, Outcome, search
 from smnas_optuna.search.objective import agree_on_reference_ms
 from smnas_optuna.search_space import StructuralSearchSpace
+from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import REFERENCE_MS, store_attrs
 from smnas_optuna.study.optuna_private import begin_trial
 from smnas_optuna.study.record import ELSEWHERE, read_records
+from smnas_optuna.workers.crew import Crew
+from smnas_optuna.workers.interrupt import StopRequest
 
-from .conftest import BASELINES, SPACE, closed_form, make_stage, make_study, on_duty
+from .conftest import BASELINES, SPACE, closed_form, make_stage, make_study, registered
 from .test_loop import TINY
 
 Evaluate = Callable[[DetectorSpec, optuna.Trial], Evaluation]
@@ -44,7 +44,7 @@ class Worker:
 
     def run(self, evaluate: Evaluate, budget: int, **options: object) -> Outcome:
         stage = options.get("stage", make_stage())
-        with self.crew.on_duty():
+        with self.crew.registered():
             return search(
                 self.study,
                 stage,  # type: ignore[arg-type]
@@ -92,14 +92,14 @@ def test_who_samples_what_another_worker_trains_asks_again(tmp_path: Path, engin
     outcome = one.run(meanwhile, budget=100, stage=stage)
 
     records = read_records(study)
-    elsewhere = [record for record in records if record.reason == ELSEWHERE]
-    assert elsewhere, "one of 12 was being trained all the time"
-    assert {record.state for record in elsewhere} == {"pruned"}
-    assert {record.arch for record in elsewhere} == {records[0].arch}
+    other_trials = [record for record in records if record.reason == ELSEWHERE]
+    assert other_trials, "one of 12 was being trained all the time"
+    assert {record.state for record in other_trials} == {"pruned"}
+    assert {record.arch for record in other_trials} == {records[0].arch}
     assert outcome.reason == "space exhausted: all 12 architectures are known"
     assert len({record.arch for record in records if record.trained}) == sum(r.trained for r in records) == 12
     generations = {t.system_attrs["NSGAIISampler:generation"] for t in study.trials if t.number in
-                   {record.number for record in elsewhere}}  # fmt: skip
+                   {record.number for record in other_trials}}  # fmt: skip
     assert generations == {-1}, "it takes no place in the population"
 
 
@@ -133,7 +133,7 @@ def test_a_trial_that_finishes_late_becomes_a_parent(study: optuna.Study) -> Non
     assert join_population(study, slow) == 0
     stage.space.suggest(slow)
     store_attrs(slow, {"arch": encode(late)})
-    with on_duty() as crew:
+    with registered() as crew:
         search(study, stage, closed_form, budget=18, crew=_Busy(crew), listener=Listener(), stop=StopRequest())  # type: ignore[arg-type]
     assert max(record.generation or 0 for record in read_records(study)) >= 2, "its generation is long over"
 
@@ -160,8 +160,8 @@ class _Busy:
     def __getattr__(self, name: str) -> object:
         return getattr(self._crew, name)
 
-    def bury(self, worker: str) -> object:
-        return self._crew.bury(self._crew.me)
+    def clean_up_after(self, worker: str) -> object:
+        return self._crew.clean_up_after(self._crew.me)
 
 
 @pytest.mark.parametrize("comes", [True, False], ids=["the other says it", "the other died with its claim"])
@@ -178,7 +178,7 @@ def test_workers_agree_on_the_unit_of_latency(study: optuna.Study, tmp_path: Pat
     me.claim = claim  # type: ignore[method-assign]
 
     assert agree_on_reference_ms(study, me, 7.0) == (5.0 if comes else 7.0)
-    other.give_back(REFERENCE_MS)
+    other.release(REFERENCE_MS)
     assert agree_on_reference_ms(study, other, 9.0) == (5.0 if comes else 7.0)
     assert other.claims() == {}
 

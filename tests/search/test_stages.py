@@ -10,18 +10,18 @@ import pytest
 from smnas_optuna.arch import decode, encode
 from smnas_optuna.errors import StudyError
 from smnas_optuna.report.summary import summarize
-from smnas_optuna.search.gate import find_witnesses
-from smnas_optuna.search.interrupt import StopRequest
-from smnas_optuna.search.listener import Listener
+from smnas_optuna.search.joint_front import time_fronts
 from smnas_optuna.search.loop import Outcome
+from smnas_optuna.search.pruning.partial_order import find_witnesses
 from smnas_optuna.search.request import Request
-from smnas_optuna.search.stages import plan_search, run_search
-from smnas_optuna.search.timing import time_fronts
+from smnas_optuna.search.stages import describe_search, run_search
 from smnas_optuna.search_space import encoded
+from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import REFERENCE_MS, TIMED_TOGETHER
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, TrialRecord, read_records, stage_name
+from smnas_optuna.workers.interrupt import StopRequest
 
 from ..conftest import TINY_STUDY
 
@@ -186,7 +186,7 @@ def test_a_plan_changes_nothing(folder: Path) -> None:
     listener = Notes()
 
     request = Request(study_dir=folder, stage="modular", trials=3, device="cpu")
-    plan_search(request, listener=listener, stop=StopRequest(), workers=2)
+    describe_search(request, listener=listener, stop=StopRequest(), workers=2)
 
     text = "\n".join(listener.notes)
     assert "for all that are left (3), shared by 2 workers, if they are like these" in text

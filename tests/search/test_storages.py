@@ -15,11 +15,11 @@ import pytest
 from optuna.samplers import RandomSampler
 from sqlalchemy import make_url
 
-from smnas_optuna.search.crew import open_crew
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.optuna_private import engine_of
 from smnas_optuna.study.record import INTERRUPTED, KILLED_TWICE, STRUCTURAL, TrialRecord, read_records
 from smnas_optuna.study.storage import use_storage
+from smnas_optuna.workers.crew import open_crew
 
 from ..postgres_server import PostgresServer, postgres_server
 
@@ -30,9 +30,9 @@ WORKER = """
 import sys, time
 from pathlib import Path
 from smnas_optuna.config import SearchSettings
-from smnas_optuna.search.evolution import build_sampler
-from smnas_optuna.search.interrupt import StopRequest
-from smnas_optuna.search.listener import Listener
+from smnas_optuna.search.evolution.sampler import build_sampler
+from smnas_optuna.workers.interrupt import StopRequest
+from smnas_optuna.session.listener import Listener
 from smnas_optuna.search.loop import search
 from tests.search.conftest import closed_form, make_stage
 

@@ -10,13 +10,13 @@ import optuna
 import pytest
 from optuna.samplers import RandomSampler
 
-from smnas_optuna.errors import StudyError
-from smnas_optuna.search.crew import FOLDER_FILE, check_folder
+from smnas_optuna.errors import ArchError, StudyError
 from smnas_optuna.study.attributes import FINGERPRINT, FOLDER
 from smnas_optuna.study.fingerprint import check_fingerprint
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import STRUCTURAL, stage_name
 from smnas_optuna.study.storage import DATABASE, use_storage
+from smnas_optuna.workers.crew import FOLDER_FILE, check_folder
 
 DEPENDS_ON = {"data": {"content": "abc"}, "recipe": {"train": {"epochs": 3, "scale_jitter": (0.8, 1.2)}}}
 
@@ -220,3 +220,10 @@ def test_a_stage_that_was_not_begun_is_named_with_its_command(tmp_path: Path) ->
     )
     with pytest.raises(StudyError, match=f"smnas modular {tmp_path} "):
         StudyFolder(tmp_path).load(f"modular/{A}")
+
+
+@pytest.mark.parametrize("name", ["../../etc", "/etc", "", "a/b", A + "/.."])
+def test_a_name_that_is_no_architecture_has_no_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ArchError):
+        StudyFolder(tmp_path).run(name)
+    assert StudyFolder(tmp_path).run(A) == tmp_path / "runs" / A

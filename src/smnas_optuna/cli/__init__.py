@@ -14,7 +14,8 @@ from smnas_optuna import __version__
 from smnas_optuna.cli.data_commands import check_data, make_shapes_data
 from smnas_optuna.cli.result_commands import benchmark, dashboard, doctor, front
 from smnas_optuna.cli.search_commands import modular, structural, worker
-from smnas_optuna.cli.verify_commands import verify, verify_worker
+from smnas_optuna.cli.verify_commands import verify
+from smnas_optuna.cli.worker_commands import work
 from smnas_optuna.errors import SmnasError
 
 app = typer.Typer(
@@ -25,7 +26,7 @@ app = typer.Typer(
 )
 for command in (structural, modular, worker, front, verify, dashboard, doctor, benchmark):
     app.command()(command)
-app.command(hidden=True)(verify_worker)
+app.command(hidden=True)(work)
 data_app = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
 data_app.command("make-shapes")(make_shapes_data)
 data_app.command("check")(check_data)

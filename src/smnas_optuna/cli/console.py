@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,9 +16,10 @@ from smnas_optuna.cli.options import STAGE_OF, Format, FrontOf
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from smnas_optuna.search.interrupt import StopRequest
-    from smnas_optuna.search.placement import Placement
     from smnas_optuna.search.request import Request
+    from smnas_optuna.workers.assignment import Task
+    from smnas_optuna.workers.interrupt import StopRequest
+    from smnas_optuna.workers.placement import Placement
 
 
 def make_console(*, interactive: bool = True, stderr: bool = False) -> Console:
@@ -60,13 +61,19 @@ def run_shown(work: Callable[..., None], request: Request, console: Console, sto
 
 
 def run_workers(
-    command: Sequence[str], placement: Placement, *, progress: Callable[[], int], console: Console, stop: StopRequest
+    task: Task,
+    request: Mapping[str, Any],
+    placement: Placement,
+    *,
+    progress: Callable[[], int],
+    console: Console,
+    stop: StopRequest,
 ) -> int:
-    """Have workers do ``command``; return :class:`smnas_optuna.search.supervisor.Supervisor`'s exit status."""
-    from smnas_optuna.search.launch import launcher
-    from smnas_optuna.search.supervisor import Supervisor
+    """Have workers do ``task`` for ``request``; return the supervisor's exit status."""
+    from smnas_optuna.workers.assignment import launcher
+    from smnas_optuna.workers.supervisor import Supervisor
 
-    say, launch = partial(console.print, soft_wrap=True, highlight=False), launcher(command, placement)
+    say, launch = partial(console.print, soft_wrap=True, highlight=False), launcher(task, request, placement)
     return Supervisor(launch, placement.workers, progress=progress, note=say, stop=stop).run()
 
 
@@ -74,8 +81,8 @@ def run_workers(
 def working(console: Console, stop: StopRequest, *, supervised: bool) -> Iterator[None]:
     """Do the body's work as a worker, and exit as the supervisor understands it if it is stopped, or its GPU fails."""
     from smnas_optuna.errors import DeviceFault
-    from smnas_optuna.search.interrupt import Interrupted
-    from smnas_optuna.search.supervisor import RESTART, end_with_supervisor
+    from smnas_optuna.workers.interrupt import Interrupted
+    from smnas_optuna.workers.supervisor import RESTART, end_with_supervisor
 
     with stop.listening(supervised=supervised):
         if supervised:

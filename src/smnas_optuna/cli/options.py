@@ -73,10 +73,6 @@ Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Processes that train. [default: one a visible GPU, or one a core of the CPU, up to 4]"),
 ]
-Slot = Annotated[int | None, typer.Option(hidden=True, help="Number of a supervised worker.")]
-Of = Annotated[int, typer.Option(hidden=True, help="Workers that start together, and write to one terminal.")]
-Lead = Annotated[bool, typer.Option("--lead", hidden=True, help="Be the one that starts first, and speaks for all.")]
-Threads = Annotated[int | None, typer.Option(hidden=True, help="Its share of the cores.")]
 Parents = Annotated[
     int | None,
     typer.Option("--parents", metavar="K", min=1, help="Structures to search inside of. [default: study.toml's]"),

@@ -41,7 +41,7 @@ def doctor(
     fix: Annotated[bool, typer.Option("--fix", help="Mend what nobody is working on; lose nothing.")] = False,
 ) -> None:
     """Say what is wrong with this machine or a study, and what to do about it."""
-    from smnas_optuna.search.doctor import examine
+    from smnas_optuna.doctor import examine
 
     console, faults = make_console(), 0
     for finding in examine(study_dir, fix=fix):
@@ -81,11 +81,11 @@ def benchmark(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Time detectors side by side, torchvision's too, and print their latencies as ratios to the first."""
+    from smnas_optuna.benchmark.request import BenchmarkRequest
+    from smnas_optuna.benchmark.run import run_benchmark
     from smnas_optuna.report.benchmark_table import benchmark_json, print_benchmark
     from smnas_optuna.report.progress import ConsoleListener
-    from smnas_optuna.search.benchmark import run_benchmark
-    from smnas_optuna.search.benchmark_ground import BenchmarkRequest
-    from smnas_optuna.search.interrupt import Interrupted, StopRequest
+    from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 
     request = BenchmarkRequest(
         archs=tuple(archs or ()),

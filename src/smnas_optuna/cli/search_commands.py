@@ -16,26 +16,23 @@ from smnas_optuna.cli.options import (
     DeviceOption,
     DryRun,
     Force,
-    Lead,
     NoPruning,
-    Of,
     ParentArchs,
     Parents,
     SearchedStage,
-    Slot,
     StudyDir,
-    Threads,
     Trials,
     Workers,
 )
+from smnas_optuna.cli.worker_commands import search_as_worker
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from smnas_optuna.search.interrupt import StopRequest
-    from smnas_optuna.search.placement import Placement
     from smnas_optuna.search.request import Request
     from smnas_optuna.study.record import StageName
+    from smnas_optuna.workers.interrupt import StopRequest
+    from smnas_optuna.workers.placement import Placement
 
 
 def structural(
@@ -84,36 +81,18 @@ def worker(
     device: DeviceOption = Device.auto,
     no_pruning: NoPruning = False,
     force: Force = False,
-    slot: Slot = None,
-    of: Of = 1,
-    lead: Lead = False,
-    threads: Threads = None,
 ) -> None:
     """Join a search that is running, from this machine or another one that shares the study folder."""
-    from smnas_optuna.search.interrupt import StopRequest
-    from smnas_optuna.search.quiet import Quiet
-    from smnas_optuna.search.supervisor import say_ready
+    from smnas_optuna.workers.assignment import Assignment
+    from smnas_optuna.workers.interrupt import StopRequest
 
-    console, stop, supervised = make_console(interactive=of == 1), StopRequest(), slot is not None
+    console, stop = make_console(), StopRequest()
     request = _request(stage.value, study_dir, data, trials, device, no_pruning, force, parents, parent)
-    with working(console, stop, supervised=supervised):
-        with Quiet().working(stop.check):  # these take seconds of a core: nobody measures meanwhile
-            from smnas_optuna.report.progress import ConsoleListener
-            from smnas_optuna.search.stages import run_search
-        with ConsoleListener(console, workers=of) as listener:
-            outcome = run_search(
-                request,
-                listener=listener,
-                stop=stop,
-                worker=os.getpid() if slot is None else slot,
-                workers=of,
-                lead=lead,
-                threads=threads,
-                on_ready=say_ready if supervised else lambda: None,
-            )
-    if not supervised:
-        console.print(f"ended: {outcome.reason}", soft_wrap=True, highlight=False)
-    if outcome.failed and not supervised:
+    alone = Assignment(task="search", request=request.as_json())
+    with working(console, stop, supervised=False):
+        outcome = search_as_worker(request, console, stop, number=os.getpid(), job=alone)
+    console.print(f"ended: {outcome.reason}", soft_wrap=True, highlight=False)
+    if outcome.failed:
         raise typer.Exit(1)
 
 
@@ -147,11 +126,11 @@ def _request(
 def _search(request: Request, workers: int | None, *, storage: str | None = None, dry_run: bool) -> None:
     """Search a stage, show its front, and exit as the search ended."""
     from smnas_optuna.config import load_settings
-    from smnas_optuna.search.interrupt import Interrupted, StopRequest
-    from smnas_optuna.search.launch import search_command, search_progress
-    from smnas_optuna.search.placement import place_workers
-    from smnas_optuna.search.supervisor import supervising
+    from smnas_optuna.search.request import search_progress
     from smnas_optuna.study.storage import explained_disk_errors, use_storage
+    from smnas_optuna.workers.interrupt import Interrupted, StopRequest
+    from smnas_optuna.workers.placement import place_workers
+    from smnas_optuna.workers.supervisor import supervising
 
     console, stop, study_dir = make_console(), StopRequest(), request.study_dir
     with stop.listening():
@@ -165,7 +144,9 @@ def _search(request: Request, workers: int | None, *, storage: str | None = None
                 if storage is not None:
                     use_storage(study_dir, storage)
                 progress = partial(search_progress, study_dir)
-                status = run_workers(search_command(request), placement, progress=progress, console=console, stop=stop)
+                status = run_workers(
+                    "search", request.as_json(), placement, progress=progress, console=console, stop=stop
+                )
                 if status == 0 and request.stage == "modular":
                     _time_fronts(request, console, stop)
         except Interrupted as interrupted:
@@ -178,13 +159,13 @@ def _search(request: Request, workers: int | None, *, storage: str | None = None
 
 
 def _plan(request: Request, placement: Placement, console: Console, stop: StopRequest) -> None:
-    from smnas_optuna.search.stages import plan_search
+    from smnas_optuna.search.stages import describe_search
 
-    run_shown(partial(plan_search, workers=placement.workers, threads=placement.threads), request, console, stop)
+    run_shown(partial(describe_search, workers=placement.workers, threads=placement.threads), request, console, stop)
 
 
 def _time_fronts(request: Request, console: Console, stop: StopRequest) -> None:
-    from smnas_optuna.search.timing import time_fronts
+    from smnas_optuna.search.joint_front import time_fronts
 
     run_shown(time_fronts, request, console, stop)
 

@@ -23,7 +23,7 @@ class Splits:
         train: Has at least one box that is not a crowd region.
         val: As ``train``.
         content_hash: Of the annotations and pixels of both, wherever the files lie and in whatever order.
-        test: As ``train``, for :mod:`smnas_optuna.search.verify` alone; None if the study names none.
+        test: As ``train``, for :mod:`smnas_optuna.verify.retrain` alone; None if the study names none.
         test_hash: As ``content_hash``, of ``test`` alone: no search depends on it.
     """
 

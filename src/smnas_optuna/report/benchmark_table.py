@@ -8,10 +8,10 @@ import math
 from rich.console import Console
 from rich.table import Table
 
+from smnas_optuna.benchmark.run import Benchmark
 from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.report.summary import name_device
 from smnas_optuna.report.tables import UNKNOWN, new_table, print_tables, short, strict
-from smnas_optuna.search.benchmark import Benchmark
 
 NARROWEST = 94
 """Columns that the numbers and a folded name need."""
@@ -24,7 +24,7 @@ def print_benchmark(benchmark: Benchmark, console: Console) -> None:
 
 def benchmark_table(benchmark: Benchmark) -> Table:
     """One row a detector, in the order in which they were measured."""
-    runtimes = " and ".join(sorted({row.contestant.runtime for row in benchmark.rows}))
+    runtimes = " and ".join(sorted({row.timed.runtime for row in benchmark.rows}))
     table = new_table(f"Latency on {name_device(benchmark.device)} (batch 1, {runtimes})", "detector")
     table.add_column("input", no_wrap=True)
     for header in (
@@ -34,10 +34,10 @@ def benchmark_table(benchmark: Benchmark) -> Table:
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("weights", no_wrap=True)
     for row in benchmark.rows:
-        latency, contestant = row.latency, row.contestant
+        latency, timed = row.latency, row.timed
         table.add_row(
-            contestant.name,
-            str(contestant.input_size),
+            timed.name,
+            str(timed.input_size),
             f"{latency.ratio:.3f}",
             f"{latency.ratio_low:.3f}..{latency.ratio_high:.3f}",
             *(short(value) for value in (latency.median_ms, latency.p10_ms, latency.p90_ms)),
@@ -45,7 +45,7 @@ def benchmark_table(benchmark: Benchmark) -> Table:
             f"{latency.num_runs}{'' if _sound(latency) else '*'}",
             short(row.complexity.num_params, 1e6),
             short(row.complexity.multiply_adds, 1e9),
-            contestant.weights,
+            timed.weights,
         )
     return table
 
@@ -67,11 +67,9 @@ def protocol_lines(benchmark: Benchmark) -> list[str]:
         )
     if len(benchmark.weights) > 1:
         lines.append("trained and random rows do not compare, but for network, params and GMACs")
-    graphs = [row for row in benchmark.rows if row.contestant.runtime == "graph"]
+    graphs = [row for row in benchmark.rows if row.timed.runtime == "graph"]
     if graphs:
-        again = [
-            f"{row.contestant.name} {row.latency.detected_again:.0%}" for row in graphs if row.latency.detected_again
-        ]
+        again = [f"{row.timed.name} {row.latency.detected_again:.0%}" for row in graphs if row.latency.detected_again]
         lines.append(
             "graph: what has fixed shapes is replayed as a CUDA graph; torchvision's detectors are eager"
             + (f"; images of which some was done again, as it was not exact: {', '.join(again)}" if again else "")
@@ -80,7 +78,7 @@ def protocol_lines(benchmark: Benchmark) -> list[str]:
         lines.append("*: still drifting when timing began, or another worker computed meanwhile; measure again")
     for row in benchmark.rows:
         if disturbances := _on_the_gpu(row.latency):
-            lines.append(f"* {row.contestant.name}: {'; '.join(disturbances)}; measure again")
+            lines.append(f"* {row.timed.name}: {'; '.join(disturbances)}; measure again")
     return lines
 
 

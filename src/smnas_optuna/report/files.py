@@ -12,7 +12,7 @@ from smnas_optuna.report.summary import Summary
 from smnas_optuna.report.tables import front_csv, front_json
 from smnas_optuna.report.verify_figure import save_verification_png
 from smnas_optuna.report.verify_table import verification_csv, verification_json
-from smnas_optuna.search.verification import Verification
+from smnas_optuna.verify.verification import Verification
 
 
 def write_front(summary: Summary, folder: Path) -> list[Path]:

@@ -8,9 +8,9 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from smnas_optuna.duration import format_seconds
 from smnas_optuna.engine.train import EpochReport
-from smnas_optuna.search.duration import format_seconds
-from smnas_optuna.search.listener import Listener
+from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.record import TrialRecord
 
 PHASES = {"load": "loading images", "train": "training", "evaluate": "evaluating", "latency": "timing"}

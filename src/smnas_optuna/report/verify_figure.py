@@ -24,8 +24,8 @@ from smnas_optuna.report.figure import (
     write_numbers,
 )
 from smnas_optuna.report.summary import Summary, name_device
-from smnas_optuna.search.verdict import Verified
-from smnas_optuna.search.verification import Verification
+from smnas_optuna.verify.verdict import Verified
+from smnas_optuna.verify.verification import Verification
 
 KEY_NUMBERS = 31
 """Letters of the numbers in a line of the key, beyond those of the front's."""

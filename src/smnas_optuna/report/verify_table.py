@@ -13,9 +13,9 @@ from rich.table import Table
 
 from smnas_optuna.report.summary import name_device
 from smnas_optuna.report.tables import UNKNOWN, new_table, print_tables, short, strict
-from smnas_optuna.search.statistics import Spread, chance_of_same_order
-from smnas_optuna.search.verdict import Neighbours, Verdict, Verified
-from smnas_optuna.search.verification import Verification
+from smnas_optuna.verify.statistics import Spread, chance_of_same_order
+from smnas_optuna.verify.verdict import Neighbours, Verdict, Verified
+from smnas_optuna.verify.verification import Verification
 
 NARROWEST = 83
 """Columns that the numbers and a folded architecture need."""

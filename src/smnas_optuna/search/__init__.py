@@ -1,1 +1,1 @@
-"""Where Optuna meets PyTorch: studies whose trials are trained detectors."""
+"""The two searches, structural and modular: where Optuna meets PyTorch."""

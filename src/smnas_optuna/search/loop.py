@@ -1,25 +1,23 @@
-"""The search itself: ask for an architecture, answer it from the cache or train it, tell; until a reason to end."""
+"""The search loop: ask for an architecture, answer it from the cache or train it, store the result, repeat."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from optuna_dashboard import save_note
 
 from smnas_optuna.arch import DetectorSpec, decode, describe, encode
 from smnas_optuna.errors import DeviceFault, DivergenceError, OutOfMemoryError
-from smnas_optuna.search.crew import Crew
-from smnas_optuna.search.evolution import frozen, join_population
-from smnas_optuna.search.interrupt import StopRequest
-from smnas_optuna.search.listener import Listener
+from smnas_optuna.search.evolution.population import frozen, join_population
 from smnas_optuna.search_space import SearchSpace
+from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import store_attrs
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.optuna_private import begin_trial, leave_population
@@ -27,18 +25,17 @@ from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import (
     ELSEWHERE,
     INTERRUPTED,
-    KILLED_TWICE,
     TrialRecord,
-    read_record,
     read_records,
     stage_name,
 )
 from smnas_optuna.study.settled import FAILURES_IN_A_ROW, known_results, num_trained, reopened, trained_share
+from smnas_optuna.workers.crew import Crew
+from smnas_optuna.workers.interrupt import StopRequest
+from smnas_optuna.workers.recovery import recover_dead_trials
 
 ASKED_PER_BUDGET = 20
 """A search ends after this many times its budget of trials, most of them repeats."""
-KILLS_WITHOUT_PROGRESS = 2
-"""An architecture is given up when so many processes died with it before an epoch was finished."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,14 +56,14 @@ class Stage:
         baselines: Tried first, in this order.
         first: Tried next, in this order, until ``population`` architectures are trained.
         population: Individuals of a generation.
-        elsewhere: Gives trials of other studies; an architecture that one of them knows is answered from there.
+        other_trials: Gives trials of other studies; an architecture that one of them knows is answered from there.
     """
 
     space: SearchSpace
     baselines: Sequence[DetectorSpec] = ()
     first: Sequence[DetectorSpec] = ()
     population: int = 0
-    elsewhere: Callable[[], list[TrialRecord]] = list
+    other_trials: Callable[[], list[TrialRecord]] = list
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,13 +74,13 @@ class Outcome:
         reason: For people.
         failed: Whether that is a failure.
         trained: Unique architectures that are trained by now.
-        in_others_hands: Whether other workers are at all that is left.
+        waits_for_others: Whether other workers are at all that is left.
     """
 
     reason: str
     failed: bool
     trained: int
-    in_others_hands: bool = False
+    waits_for_others: bool = False
 
 
 def search(
@@ -110,7 +107,7 @@ def search(
             OutOfMemoryError or RuntimeError is a failure; a DeviceFault is a failure, too, and ends the search; any
             other exception ends the search and leaves the architecture to be tried again.
         budget: Unique architectures to train in all, earlier runs included.
-        crew: This worker and the others; the caller is on duty.
+        crew: This worker and the others; the caller is registered.
         listener: Told what happens.
         stop: Asked between trials.
         limits: What ``evaluate`` prunes by; what was pruned by others, and would not be by these, may be asked again.
@@ -124,13 +121,13 @@ def search(
     failures = 0
     while True:
         stop.check()
-        recover_dead_trials(study, crew, listener)
+        recover_dead_trials(study, crew, listener.note)
         records = read_records(study)
         settled = known_results(records, limits)
-        ended = why_end(records, settled, stage.space.size, budget, failures)
+        ended = stop_reason(records, settled, stage.space.size, budget, failures)
         if ended is not None:
             return ended
-        asked = _ask(study, stage, crew, records, settled, budget=budget, limits=limits)
+        asked = _next_trial(study, stage, crew, records, settled, budget=budget, limits=limits)
         if asked is None:
             continue
         trial, spec, why = asked
@@ -140,7 +137,7 @@ def search(
         try:
             _train(study, trial, spec, evaluate)
         finally:
-            crew.give_back(encode(spec))
+            crew.release(encode(spec))
         records = read_records(study)
         record = records[trial.number]
         assert not reopened(record, limits, trained_share(records)), "pruned by another limit, it is asked for ever"
@@ -156,39 +153,7 @@ def search(
         after_trial(records)
 
 
-def recover_dead_trials(study: Study, crew: Crew, listener: Listener) -> None:
-    """Store trials whose worker is gone as interrupted, or as killed twice if that is what they are.
-
-    A worker that ended in order, but could not store that, as on a full disk, is no architecture's fault.
-    """
-    for worker in sorted(owners(read_records(study), crew) - {crew.me}):
-        with crew.bury(worker) as death:
-            if death is None:
-                continue
-            for dead in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                if dead.user_attrs.get("worker", "") == worker:
-                    _recover(study, dead, listener, killed=death == "died")
-            crew.give_back_all_of(worker)
-
-
-def owners(records: Sequence[TrialRecord], crew: Crew) -> set[str]:
-    """The workers, alive or not, that have a running trial or a claim; "" has the trials that name none."""
-    return {record.worker or "" for record in records if record.state == "running"} | set(crew.claims().values())
-
-
-def _recover(study: Study, dead: FrozenTrial, listener: Listener, *, killed: bool) -> None:
-    record = replace(read_record(dead), state="failed", killed=killed)
-    fruitless = sum(earlier.fruitless and earlier.arch == record.arch for earlier in read_records(study))
-    given_up = record.arch is not None and record.fruitless and fruitless + 1 >= KILLS_WITHOUT_PROGRESS
-    reason = KILLED_TWICE if given_up else INTERRUPTED
-    for name, value in {"reason": reason, "killed": killed}.items():
-        study._storage.set_trial_user_attr(dead._trial_id, name, value)
-    study.tell(dead.number, state=TrialState.FAIL, skip_if_finished=True)
-    end = "its process died" if killed else "its end could not be stored"
-    listener.note(f"trial {dead.number} ({record.arch or 'no architecture yet'}): {end}; {reason}")
-
-
-def why_end(
+def stop_reason(
     records: Sequence[TrialRecord], settled: Mapping[str, TrialRecord], size: int, budget: int, failures: int
 ) -> Outcome | None:
     """Why a search of a space of ``size`` ends here, after ``failures`` in a row, or None if it goes on."""
@@ -215,11 +180,11 @@ def why_end(
         )
     if running and (trained + len(running) >= budget or len(settled) + len(running) >= size):
         reason = f"what is left to do is in the hands of others: {len(running)} being trained"
-        return Outcome(reason=reason, failed=False, trained=trained, in_others_hands=True)
+        return Outcome(reason=reason, failed=False, trained=trained, waits_for_others=True)
     return None
 
 
-def _ask(
+def _next_trial(
     study: Study,
     stage: Stage,
     crew: Crew,
@@ -233,8 +198,10 @@ def _ask(
 
     None if the answer is known, or others are at it or at the rest of the budget: the trial is stored as that.
     """
-    known = {**known_results(stage.elsewhere(), limits), **settled}
-    wanted, why = next(((s, why) for s, why in _wanted(stage, records, known) if crew.claim(encode(s))), (None, ""))
+    known = {**known_results(stage.other_trials(), limits), **settled}
+    wanted, why = next(
+        ((s, why) for s, why in queued_first(stage, records, known) if crew.claim(encode(s))), (None, "")
+    )
     trial = begin_trial(study, crew.me, None if wanted is None else stage.space.genome(wanted))
     generation = join_population(study, trial)
     spec = stage.space.suggest(trial)
@@ -249,19 +216,19 @@ def _ask(
     store_attrs(trial, attrs)
     save_note(trial, describe(spec))  # shown by optuna-dashboard
     if wanted is None and not crew.claim(arch):
-        _decline(study, trial, ELSEWHERE)
+        skip(study, trial, ELSEWHERE)
         return None
     # Only now: before the claim, other workers may just have finished it, or claimed the rest of the budget.
     records = read_records(study)
     settled = known_results(records, limits)
-    known = {**known_results(stage.elsewhere(), limits), **settled}
+    known = {**known_results(stage.other_trials(), limits), **settled}
     if arch in known:
         _answer_from(known[arch], study, trial, arch)
     elif num_trained(records) + _claimed_before(crew, arch, settled) >= budget:
-        _decline(study, trial, ELSEWHERE)
+        skip(study, trial, ELSEWHERE)
     else:
         return trial, spec, why or f"generation {generation}"
-    crew.give_back(arch)
+    crew.release(arch)
     return None
 
 
@@ -271,7 +238,7 @@ def _claimed_before(crew: Crew, arch: str, settled: Container[str]) -> int:
     return sum(other not in settled for other in claims[: claims.index(arch)])
 
 
-def _wanted(
+def queued_first(
     stage: Stage, records: Sequence[TrialRecord], settled: Container[str]
 ) -> Iterator[tuple[DetectorSpec, str]]:
     """What is tried before the sampler is asked, and why: what was interrupted, the latest first; then baselines."""
@@ -288,7 +255,7 @@ def _wanted(
                 yield spec, "first generation"
 
 
-def _decline(study: Study, trial: optuna.Trial, reason: str) -> None:
+def skip(study: Study, trial: optuna.Trial, reason: str) -> None:
     """End ``trial`` without training; it takes no place in the population."""
     leave_population(trial)
     trial.set_user_attr("reason", reason)
@@ -303,7 +270,7 @@ def _answer_from(known: TrialRecord, study: Study, trial: optuna.Trial, arch: st
         where += f" of {known.study}"
         trial.set_user_attr("cached_study", known.study)
     if known.state != "complete":
-        _decline(study, trial, f"{arch} is known from {where}: {known.reason}")
+        skip(study, trial, f"{arch} is known from {where}: {known.reason}")
         return
     assert known.latency_ms is not None
     assert known.ap is not None

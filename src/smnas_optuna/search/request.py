@@ -1,31 +1,32 @@
-"""What a user asks of a search; light, as the process that only supervises it has no use for torch."""
+"""The request of a search, as its supervisor and its workers know it; the supervisor needs no torch."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from smnas_optuna.config import DeviceChoice
+from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import StageName
-
-if TYPE_CHECKING:
-    from smnas_optuna.engine.device import DeviceChoice
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What a user asks for, in every worker of a search alike.
+    """Everything that a user asks of a search, the same in each of its workers.
 
     Attributes:
         study_dir: Holds ``study.toml``, and gets the results.
-        stage: Which one is searched.
+        stage: The stage to search.
         data_dir: The data; by default that of the last run, or ``study_dir/data``.
         trials: Budget, instead of the study file's, or of the search that is joined.
         num_parents: Of stage 2: structures whose modules are searched, instead of the study file's number.
         parents: Of stage 2: these structures, instead of chosen ones.
-        device: Where to train and measure.
-        pruning: Whether what known detectors rule out is left untrained, and who lags far behind at a rung is stopped.
-        force: Go on although data, recipe or device are others than the study's, and mark the trials.
+        device: The device to train and measure on.
+        pruning: Whether partial-order pruning and early stops are on.
+        force: Continue although data, recipe or device changed, and mark the trials.
     """
 
     study_dir: Path
@@ -37,3 +38,22 @@ class Request:
     device: DeviceChoice = "auto"
     pruning: bool = True
     force: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values by name; see :meth:`from_json`."""
+        data_dir = None if self.data_dir is None else str(self.data_dir)
+        return {**dataclasses.asdict(self), "study_dir": str(self.study_dir), "data_dir": data_dir}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Request:
+        """The request that :meth:`as_json` wrote."""
+        data_dir = None if values["data_dir"] is None else Path(values["data_dir"])
+        paths = {"study_dir": Path(values["study_dir"]), "data_dir": data_dir}
+        return cls(**{**values, **paths, "parents": tuple(values["parents"])})
+
+
+def search_progress(study_dir: Path) -> int:
+    """A number that grows whenever a trial of any of the folder's studies advances."""
+    records = StudyFolder(study_dir).records()
+    ended = sum(record.state in ("complete", "pruned") for record in records)
+    return ended + sum(record.epochs_done - record.epochs_before for record in records)

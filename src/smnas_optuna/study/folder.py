@@ -21,6 +21,8 @@ from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, StageName, Tri
 from smnas_optuna.study.storage import DATABASE, has_storage, make_storage, open_storage, storage_url, study_name
 
 METRIC_NAMES = ["latency_ms", "mAP"]
+CHECKPOINT_FILE = "checkpoint.safetensors"
+"""Of an unfinished training, in the folder of its architecture."""
 
 
 class StudyFolder:

@@ -1,0 +1,1 @@
+"""``smnas benchmark``: detectors timed side by side in one run."""

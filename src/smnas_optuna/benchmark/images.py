@@ -1,0 +1,98 @@
+"""The images that a benchmark times detectors on: a study's, a data folder's, or drawn ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from smnas_optuna.arch import InputSize
+from smnas_optuna.batch import Batch
+from smnas_optuna.config import DataSettings, ShapesSettings
+from smnas_optuna.data import CocoDataset, DetectionLoader, load_coco
+from smnas_optuna.data.shapes import make_shapes
+from smnas_optuna.errors import DataError
+from smnas_optuna.session.timing import spread_evenly
+
+NUM_IMAGES = 32
+"""Images that a benchmark cycles through; post-processing and the shapes of proposals differ from image to image."""
+VAL_FILE = "instances_val.json"
+SMALLEST_SCENE = 64
+"""Pixels; a smaller input size sees scenes of twice the size."""
+
+Step = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchmarkImages:
+    """What detectors are timed on.
+
+    Attributes:
+        at: Gives batches of one image at an input size, on the device; the same ones each time.
+        num_classes: Foreground classes of the data.
+        source: In words, for people.
+    """
+
+    at: Callable[[InputSize], list[Batch]]
+    num_classes: int
+    source: str
+
+
+def images_of_folder(root: Path, device: torch.device) -> BenchmarkImages:
+    """Validation images of the data folder ``root``, spread evenly over them; training images if it has no others.
+
+    Raises:
+        DataError: If there is no such folder, or its data cannot be used.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder", fix="name the data folder: --data DIR")
+    names = DataSettings()
+    found = [name for name in (VAL_FILE, names.train) if (root / name).exists()]
+    if not found:
+        raise DataError(
+            f"{root}: holds neither {VAL_FILE} nor {names.train}",
+            fix="name a folder with annotations in COCO format, or a study that names its files: --study STUDY_DIR",
+        )
+    dataset = load_coco(root / found[0], root / names.images)
+    timed = spread_evenly(dataset, NUM_IMAGES)
+    return BenchmarkImages(
+        at=cache(lambda size: _batches(timed, size, device)),
+        num_classes=dataset.num_classes,
+        source=f"{len(timed.images)} images of {root / found[0]}",
+    )
+
+
+@contextmanager
+def drawn_images(num_classes: int, device: torch.device, step: Step) -> Iterator[BenchmarkImages]:
+    """Scenes of the embedded data set, drawn at each input size.
+
+    Args:
+        num_classes: That the detectors have; the scenes do not matter to it.
+        device: Where the images lie.
+        step: Told about images that are drawn; may raise to stop.
+    """
+    with TemporaryDirectory(prefix="smnas-benchmark-") as folder:
+
+        @cache
+        def at(size: InputSize) -> list[Batch]:
+            root, factor = Path(folder) / str(size), 1 if size.short >= SMALLEST_SCENE else 2
+            scenes = ShapesSettings(
+                train_images=1, val_images=NUM_IMAGES, width=factor * size.long, height=factor * size.short
+            )
+            make_shapes(root, scenes, on_progress=step)
+            return _batches(load_coco(root / VAL_FILE, root / "images"), size, device)
+
+        source = f"{NUM_IMAGES} drawn scenes at each input size"
+        yield BenchmarkImages(at=at, num_classes=num_classes, source=source)
+
+
+def _batches(dataset: CocoDataset, size: InputSize, device: torch.device) -> list[Batch]:
+    loader = DetectionLoader(
+        dataset, long=size.long, short=size.short, batch_size=1, device=device, seed=0, train=False
+    )
+    return list(loader.epoch(0))

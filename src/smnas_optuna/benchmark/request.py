@@ -1,0 +1,77 @@
+"""The request of a benchmark, and whether its parts fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from smnas_optuna.arch import find_spec
+from smnas_optuna.benchmark.detectors import parse_sizes
+from smnas_optuna.benchmark.images import NUM_IMAGES
+from smnas_optuna.config import DeviceChoice, LatencySettings
+from smnas_optuna.engine.graphs import Runtime
+from smnas_optuna.errors import ConfigError
+
+RUNTIMES: Mapping[str, Sequence[Runtime]] = {"eager": ["eager"], "graph": ["graph"], "both": ["eager", "graph"]}
+"""The ways that each of our detectors is run, by what can be asked for; torchvision's are eager in any case."""
+DEFAULT_LATENCY = LatencySettings(images=NUM_IMAGES)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchmarkRequest:
+    """What a user asks to be timed.
+
+    Attributes:
+        archs: Names of known detectors, and strings.
+        baselines: Whether torchvision's detectors are timed, too.
+        sizes: Their input sizes, written ``512x512,800x600``; by default those of ``archs``, or else 1333x800.
+        reference: Name of the row that all ratios are to; the first one if None.
+        study_dir: Its settings, data and weights are used.
+        data_dir: Images that detectors are timed on; by default the study's, or drawn ones.
+        num_classes: Foreground classes; only where no data tells.
+        device: Where it is measured.
+        runtime: How ours are run: ``eager``, ``graph``, or ``both``, each of them then having two rows.
+        latency: How it is measured, where no study tells.
+    """
+
+    archs: Sequence[str] = ()
+    baselines: bool = False
+    sizes: str | None = None
+    reference: str | None = None
+    study_dir: Path | None = None
+    data_dir: Path | None = None
+    num_classes: int | None = None
+    device: DeviceChoice = "auto"
+    runtime: Literal["eager", "graph", "both"] = "eager"
+    latency: LatencySettings = DEFAULT_LATENCY
+
+
+def check_request(request: BenchmarkRequest) -> None:
+    """Refuse what does not fit together, before anything is loaded.
+
+    Raises:
+        ArchError: If an architecture or a size cannot be read.
+        ConfigError: If there is nothing to time, or an option has nothing to apply to.
+    """
+    if not request.archs and not request.baselines:
+        raise ConfigError(
+            "there is nothing to time",
+            fix="name architectures, such as sm_nas_e2, or add --baselines for torchvision's detectors",
+        )
+    if request.sizes is not None and not request.baselines:
+        raise ConfigError(
+            f"--sizes {request.sizes}: nothing is timed at these sizes, as an architecture has its own",
+            fix="add --baselines, or write the size into the architecture: 512x512.resnet18-w64...",
+        )
+    data = request.study_dir or request.data_dir
+    if request.num_classes is not None and data is not None:
+        raise ConfigError(
+            f"--classes {request.num_classes}: the data in {data} says how many classes there are",
+            fix="leave --classes out",
+        )
+    for arch in request.archs:
+        find_spec(arch)
+    if request.sizes is not None:
+        parse_sizes(request.sizes)

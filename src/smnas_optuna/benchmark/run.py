@@ -1,0 +1,212 @@
+"""Detectors timed side by side in one run: ours, and torchvision's beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import nn
+
+from smnas_optuna.arch import InputSize
+from smnas_optuna.batch import Batch
+from smnas_optuna.benchmark.detectors import (
+    TORCHVISION_SIZE,
+    TimedDetector,
+    by_graphs,
+    parse_sizes,
+    torchvision_detectors,
+)
+from smnas_optuna.benchmark.request import RUNTIMES, BenchmarkRequest, check_request
+from smnas_optuna.benchmark.setup import BenchmarkSetup, prepared
+from smnas_optuna.config import LatencySettings
+from smnas_optuna.engine.complexity import Complexity, count_complexity
+from smnas_optuna.engine.device import (
+    choose_device,
+    describe_device,
+    explained_device_faults,
+    explained_out_of_memory,
+    library_versions,
+)
+from smnas_optuna.engine.gpu_watch import GpuWatch, watch_gpu
+from smnas_optuna.engine.graphs import Runtime, choose_runtime
+from smnas_optuna.engine.latency import LatencyStats
+from smnas_optuna.errors import ConfigError, OutOfMemoryError
+from smnas_optuna.models import Detector
+from smnas_optuna.session.listener import Listener
+from smnas_optuna.session.timing import as_shipped, measure_alone
+from smnas_optuna.workers.interrupt import StopRequest
+from smnas_optuna.workers.measurement_lock import MeasurementLock
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchmarkRow:
+    """A detector and what was measured of it."""
+
+    timed: TimedDetector
+    complexity: Complexity
+    latency: LatencyStats
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Benchmark:
+    """What came out of one run.
+
+    Attributes:
+        rows: In the order in which they were asked for.
+        reference: Name of the row that all ratios are to. Its own ratio is that of the detector to itself, and says
+            how far the machine can be trusted.
+        source: The images, in words.
+        num_classes: Foreground classes of all detectors.
+        settings: Of the measurement.
+        device: As :func:`smnas_optuna.engine.device.describe_device` says.
+        versions: Of the libraries.
+    """
+
+    rows: Sequence[BenchmarkRow]
+    reference: str
+    source: str
+    num_classes: int
+    settings: LatencySettings
+    device: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    @property
+    def weights(self) -> set[str]:
+        """The kinds of weights that there are among the rows."""
+        return {row.timed.weights for row in self.rows}
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON values, but for floats that are no numbers."""
+        return {
+            "reference": self.reference,
+            "rows": [_entry(row) for row in self.rows],
+            "protocol": {
+                "batch_size": 1,
+                "precision": "float32",
+                "images": self.source,
+                "num_classes": self.num_classes,
+                "latency": self.settings.model_dump(mode="json", exclude={"reference", "noise", "runtime"}),
+            },
+            "device": dict(self.device),
+            "versions": dict(self.versions),
+        }
+
+
+def run_benchmark(request: BenchmarkRequest, *, listener: Listener, stop: StopRequest) -> Benchmark:
+    """Time every detector that ``request`` asks for, one after the other, in alternation with the reference.
+
+    Args:
+        request: What is asked for.
+        listener: Told of each detector when it is measured, so that what stops a later one loses none of the earlier.
+        stop: Asked after each run of a detector.
+
+    Raises:
+        SmnasError: If something in ``request`` is not there, cannot be used, or does not fit into memory.
+        Interrupted: If asked to stop.
+    """
+    check_request(request)
+    device = choose_device(request.device)
+    runtimes: Sequence[Runtime] = [choose_runtime(choice, device) for choice in RUNTIMES[request.runtime]]
+    with prepared(request, device, listener, stop) as session, explained_device_faults(device):
+        timed_detectors = [
+            by_graphs(session.timed(name), renamed=len(runtimes) > 1) if runtime == "graph" else session.timed(name)
+            for name in dict.fromkeys(request.archs)
+            for runtime in runtimes
+        ]
+        if request.baselines:
+            sizes = _baseline_sizes(request, [each.input_size for each in timed_detectors])
+            timed_detectors += torchvision_detectors(sizes, session.images.num_classes, device)
+        reference = _find_reference(timed_detectors, request.reference)
+        return Benchmark(
+            rows=_measure_all(timed_detectors, reference, session, listener, stop),
+            reference=reference.name,
+            source=session.images.source,
+            num_classes=session.images.num_classes,
+            settings=session.settings,
+            device=describe_device(device),
+            versions=library_versions(),
+        )
+
+
+def _measure_all(
+    timed_detectors: Sequence[TimedDetector],
+    reference: TimedDetector,
+    session: BenchmarkSetup,
+    listener: Listener,
+    stop: StopRequest,
+) -> list[BenchmarkRow]:
+    with _explained(reference):
+        its = (_shipped(reference, reference.build()), session.images.at(reference.input_size))
+    measurement_lock, rows = MeasurementLock(), []
+    watch = watch_gpu(its[1][0].images.device, takes_part=measurement_lock.takes_part, note=listener.note)
+    for number, timed in enumerate(timed_detectors):
+        listener.step("latency", number, len(timed_detectors))
+        with _explained(timed):
+            row = _measure(timed, its, session, measurement_lock, watch, stop.check)
+        listener.note(f"{timed.name}: {row.latency.median_ms:.2f} ms, ratio {row.latency.ratio:.4f}")
+        rows.append(row)
+    return rows
+
+
+def _measure(
+    timed: TimedDetector,
+    reference: tuple[nn.Module, list[Batch]],
+    session: BenchmarkSetup,
+    measurement_lock: MeasurementLock,
+    watch: GpuWatch,
+    on_step: Callable[[], None],
+) -> BenchmarkRow:
+    size, detector = timed.input_size, timed.build()
+    complexity = count_complexity(detector, long=size.long, short=size.short)
+    shipped, images = _shipped(timed, detector), session.images.at(size)
+    latency = measure_alone(measurement_lock, watch, shipped, images, reference, session.settings, on_step=on_step)
+    return BenchmarkRow(timed=timed, complexity=complexity, latency=latency)
+
+
+def _shipped(timed: TimedDetector, detector: nn.Module) -> nn.Module:
+    """As it would ship: ours folded, by graphs if asked for; torchvision's as they come."""
+    return as_shipped(detector, timed.runtime) if isinstance(detector, Detector) else detector
+
+
+@contextmanager
+def _explained(timed: TimedDetector) -> Iterator[None]:
+    """Say whose memory it was that did not suffice."""
+    try:
+        with explained_out_of_memory():
+            yield
+    except OutOfMemoryError as error:
+        raise OutOfMemoryError(f"{timed.name}: {error.message}", fix="leave it out, or take a smaller size") from None
+
+
+def _baseline_sizes(request: BenchmarkRequest, ours: Sequence[InputSize]) -> list[InputSize]:
+    if request.sizes is not None:
+        return parse_sizes(request.sizes)
+    return list(dict.fromkeys(ours)) or [TORCHVISION_SIZE]
+
+
+def _find_reference(timed_detectors: Sequence[TimedDetector], name: str | None) -> TimedDetector:
+    if name is None:
+        return timed_detectors[0]
+    found = next((each for each in timed_detectors if each.name == name), None)
+    if found is None:
+        raise ConfigError(
+            f"--reference {name}: is none of the {len(timed_detectors)} detectors that are timed",
+            fix=f"take one of {', '.join(each.name for each in timed_detectors)}",
+        )
+    return found
+
+
+def _entry(row: BenchmarkRow) -> dict[str, Any]:
+    timed = row.timed
+    return {
+        "name": timed.name,
+        "arch": timed.arch,
+        "input_size": str(timed.input_size),
+        "weights": timed.weights,
+        "score_threshold": timed.score_threshold,
+        "runtime": timed.runtime,
+        **asdict(row.complexity),
+        "latency": asdict(row.latency),
+    }

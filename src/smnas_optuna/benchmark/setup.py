@@ -1,0 +1,96 @@
+"""The images that a benchmark times detectors on, and how the detectors are built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from smnas_optuna.benchmark.detectors import TimedDetector, our_detector, studied_detector
+from smnas_optuna.benchmark.images import NUM_IMAGES, BenchmarkImages, drawn_images, images_of_folder
+from smnas_optuna.benchmark.request import BenchmarkRequest
+from smnas_optuna.config import LatencySettings, load_settings
+from smnas_optuna.data import CachePool
+from smnas_optuna.session.listener import Listener, step_of
+from smnas_optuna.session.prepare import load_data
+from smnas_optuna.session.testbed import Testbed
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.storage import explained_disk_errors
+from smnas_optuna.workers.interrupt import StopRequest
+
+COCO_CLASSES = 80
+"""Foreground classes of detectors that are timed without data."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchmarkSetup:
+    """What a benchmark stands on.
+
+    Attributes:
+        images: That detectors are timed on.
+        timed: Makes one of a name.
+        settings: Of the measurement.
+    """
+
+    images: BenchmarkImages
+    timed: Callable[[str], TimedDetector]
+    settings: LatencySettings
+
+
+@contextmanager
+def prepared(
+    request: BenchmarkRequest, device: torch.device, listener: Listener, stop: StopRequest
+) -> Iterator[BenchmarkSetup]:
+    """What a benchmark stands on, while the body runs.
+
+    Raises:
+        SmnasError: If the settings or the data cannot be used.
+        Interrupted: If asked to stop.
+    """
+    step = step_of("load", listener, stop)
+    if request.study_dir is not None:
+        with explained_disk_errors(request.study_dir):
+            yield _study_setup(StudyFolder(request.study_dir), request.data_dir, device, listener, step)
+        return
+    with ExitStack() as stack:
+        if request.data_dir is not None:
+            images = images_of_folder(request.data_dir, device)
+        else:
+            images = stack.enter_context(drawn_images(request.num_classes or COCO_CLASSES, device, step))
+        yield BenchmarkSetup(
+            images=images,
+            timed=lambda name: our_detector(name, images.num_classes, device),
+            settings=request.latency,
+        )
+
+
+def _study_setup(
+    folder: StudyFolder,
+    data_dir: Path | None,
+    device: torch.device,
+    listener: Listener,
+    step: Callable[[int, int], None],
+) -> BenchmarkSetup:
+    settings = load_settings(folder.path)
+    latency = settings.latency.model_copy(update={"images": max(settings.latency.images, NUM_IMAGES)})
+    root, splits = load_data(folder, data_dir, settings, step)
+    testbed = Testbed(
+        settings=settings.model_copy(update={"latency": latency}),
+        splits=splits,
+        caches=CachePool(folder.cache, listener.note, on_progress=step),
+        device=device,
+    )
+    count = min(latency.images, len(splits.val.images))
+    return BenchmarkSetup(
+        images=BenchmarkImages(
+            at=cache(testbed.timed_images),
+            num_classes=splits.val.num_classes,
+            source=f"{count} validation images of {root}",
+        ),
+        timed=lambda name: studied_detector(name, testbed, folder),
+        settings=latency,
+    )

@@ -1,0 +1,81 @@
+"""The command that a supervisor starts its workers with, and the work of a search that ``smnas worker`` shares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from smnas_optuna.cli.console import make_console, working
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from smnas_optuna.search.loop import Outcome
+    from smnas_optuna.search.request import Request
+    from smnas_optuna.workers.assignment import Assignment
+    from smnas_optuna.workers.interrupt import StopRequest
+
+
+def work(
+    assignment: Annotated[str, typer.Argument(metavar="JSON", help="An assignment, as the supervisor writes it.")],
+) -> None:
+    """Do the work of one supervised worker."""
+    from smnas_optuna.workers.assignment import Assignment
+    from smnas_optuna.workers.interrupt import StopRequest
+
+    job = Assignment.from_json(assignment)
+    console, stop = make_console(interactive=job.workers == 1), StopRequest()
+    with working(console, stop, supervised=True):
+        if job.task == "search":
+            _search(job, console, stop)
+        else:
+            _verify(job, console, stop)
+
+
+def search_as_worker(request: Request, console: Console, stop: StopRequest, *, number: int, job: Assignment) -> Outcome:
+    """Search as one worker, shown on ``console``.
+
+    Args:
+        request: What the user asks for.
+        console: Shows progress.
+        stop: Asked at every step.
+        number: That no other worker of this machine has.
+        job: The workers that start together, this one's threads, and whether it leads.
+    """
+    from smnas_optuna.workers.measurement_lock import MeasurementLock
+    from smnas_optuna.workers.supervisor import say_ready
+
+    with MeasurementLock().running(stop.check):  # these take seconds of a core: nothing is measured meanwhile
+        from smnas_optuna.report.progress import ConsoleListener
+        from smnas_optuna.search.stages import run_search
+    with ConsoleListener(console, workers=job.workers) as listener:
+        return run_search(
+            request,
+            listener=listener,
+            stop=stop,
+            worker=number,
+            workers=job.workers,
+            lead=job.lead,
+            threads=job.threads,
+            on_ready=say_ready if job.lead else lambda: None,
+        )
+
+
+def _search(job: Assignment, console: Console, stop: StopRequest) -> None:
+    from smnas_optuna.search.request import Request
+
+    search_as_worker(Request.from_json(job.request), console, stop, number=job.slot, job=job)
+
+
+def _verify(job: Assignment, console: Console, stop: StopRequest) -> None:
+    from smnas_optuna.workers.measurement_lock import MeasurementLock
+    from smnas_optuna.workers.supervisor import say_ready
+
+    with MeasurementLock().running(stop.check):  # as above
+        from smnas_optuna.report.progress import ConsoleListener
+        from smnas_optuna.verify.request import VerifyRequest
+        from smnas_optuna.verify.retrain import retrain
+    request = VerifyRequest.from_json(job.request)
+    with ConsoleListener(console, each="training", all="all", workers=job.workers) as listener:
+        retrain(request, listener=listener, stop=stop, threads=job.threads, lead=job.lead, on_ready=say_ready)

@@ -1,0 +1,256 @@
+"""What is wrong with a machine or a study, what to do about it, and doing that where nobody is at work."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from optuna.study import Study
+
+from smnas_optuna.arch import decode, encode
+from smnas_optuna.config import load_settings
+from smnas_optuna.engine.gpu_watch import count_processes, foreign_pids
+from smnas_optuna.engine.nvml import Gpu, NvmlError, open_gpu
+from smnas_optuna.errors import ArchError, SmnasError
+from smnas_optuna.study.folder import CHECKPOINT_FILE, StudyFolder
+from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.record import read_records
+from smnas_optuna.study.settled import known_results
+from smnas_optuna.study.storage import DATABASE, SQLITE_TIMEOUT_S, explained_disk_errors, storage_url
+from smnas_optuna.workers.crew import Crew, open_crew
+from smnas_optuna.workers.measurement_lock import MeasurementLock
+from smnas_optuna.workers.placement import DRIVERS
+from smnas_optuna.workers.recovery import owners, recover_dead_trials
+
+Level = Literal["fine", "warning", "fault", "mended"]
+LITTLE_DISK = 2**30
+"""Bytes; a search needs some hundred MiB for checkpoints and its images, more with large detectors."""
+LEFTOVERS = ("*.part", "*.set-aside", CHECKPOINT_FILE)
+"""What may be left in ``runs/<arch>`` by an attempt that is over."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """Something that was looked at: how it is, and what to do about it if that is not fine."""
+
+    level: Level
+    what: str
+    fix: str | None = None
+
+
+def examine(study_dir: Path | None, *, fix: bool = False) -> Iterator[Finding]:
+    """Look at this machine, and at the study in ``study_dir`` if there is one named.
+
+    Args:
+        study_dir: Holds ``study.toml``.
+        fix: Mend what can be mended without losing anything, where no worker is alive that it belongs to.
+    """
+    yield from _versions()
+    yield from _device()
+    if study_dir is None:
+        return
+    folder = StudyFolder(study_dir)
+    yield from _disk(study_dir)
+    try:
+        load_settings(study_dir)
+        yield Finding(level="fine", what=f"settings: {study_dir / 'study.toml'} can be read")
+        database = list(_database(study_dir))
+        yield from database
+        if any(finding.level == "fault" for finding in database):
+            return
+        with explained_disk_errors(study_dir):
+            studies = folder.studies
+    except SmnasError as error:
+        first = "" if error.first is None else f" ({error.first})"
+        yield Finding(level="fault", what=error.message + first, fix=error.fix)
+        return
+    if not studies:
+        yield Finding(level="fine", what="study: not begun yet")
+        return
+    crews = [(study, open_crew(study, folder)) for study in studies]
+    yield from _workers(crews, fix=fix)
+    yield from _leftovers(crews, folder.runs, fix=fix)
+
+
+def _versions() -> Iterator[Finding]:
+    names = ("smnas-optuna", "torch", "torchvision", "optuna", "sqlalchemy", "pycocotools", "optuna-dashboard")
+    yield Finding(
+        level="fine",
+        what=f"versions: Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in names),
+    )
+
+
+def _device() -> Iterator[Finding]:
+    try:
+        import torch
+        import torchvision
+
+        torchvision.ops.nms(torch.zeros(0, 4), torch.zeros(0), 0.5)
+    except (ImportError, RuntimeError) as error:
+        yield Finding(
+            level="fault",
+            what=f"torch and torchvision do not work together: {str(error).splitlines()[0]}",
+            fix="install both from the same index: pip install --force-reinstall torch torchvision",
+        )
+        return
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            free, total = (size // 2**20 for size in torch.cuda.mem_get_info(number))
+            name = torch.cuda.get_device_name(number)
+            yield Finding(level="fine", what=f"device: GPU {number} is a {name}, {free:,} of {total:,} MiB free")
+            yield nvml_finding(number, partial(open_gpu, torch.device("cuda", number)), MeasurementLock().takes_part)
+        return
+    driver = next((path for path in DRIVERS if Path(path).exists()), None)
+    if driver is None:
+        yield Finding(level="fine", what=f"device: no GPU; the CPU has {torch.get_num_threads()} threads for torch")
+    else:
+        yield Finding(
+            level="warning",
+            what=f"device: there is a GPU driver ({driver}), but torch {torch.__version__} cannot use it",
+            fix="check `nvidia-smi`, CUDA_VISIBLE_DEVICES, and that torch was built for the driver's CUDA",
+        )
+
+
+def nvml_finding(number: int, find: Callable[[], Gpu], takes_part: Callable[[int], bool]) -> Finding:
+    """What NVML sees on the GPU with that number, on which this process has a context.
+
+    Args:
+        number: Torch's.
+        find: The GPU; may raise NvmlError.
+        takes_part: Whether a process is of this package.
+    """
+    try:
+        gpu = find()
+    except NvmlError as error:
+        return Finding(
+            level="warning",
+            what=f"nvml: nothing is seen of GPU {number} ({error}): measurements of latency do not notice what else "
+            "computes on it, nor throttling",
+            fix=error.fix,
+        )
+    foreign, load, reasons = foreign_pids(gpu, takes_part), gpu.load_percent(), gpu.throttle_reasons()
+    seen = (
+        "processes unknown, as in some containers" if foreign is None else count_processes(len(foreign)),
+        "load unknown" if load is None else f"at work {load} % of the time",
+        "throttling unknown" if reasons is None else f"throttled ({', '.join(sorted(reasons))})" if reasons else "",
+    )
+    return Finding(
+        level="warning" if reasons else "fine",
+        what=f"nvml: GPU {number}: {', '.join(filter(None, seen))}",
+        fix="see `nvidia-smi -q -d PERFORMANCE`: cool it, or raise its power limit" if reasons else None,
+    )
+
+
+def _disk(study_dir: Path) -> Iterator[Finding]:
+    if not study_dir.is_dir():
+        return
+    free = shutil.disk_usage(study_dir).free
+    what = f"disk: {free / 2**20:,.0f} MiB free at {study_dir}"
+    if free < LITTLE_DISK:
+        yield Finding(level="warning", what=what, fix="make room before a long search")
+    else:
+        yield Finding(level="fine", what=what)
+
+
+def _database(study_dir: Path) -> Iterator[Finding]:
+    """Of a study that is kept here; a server looks after its own."""
+    path, url = study_dir / DATABASE, storage_url(study_dir)
+    if url is not None:
+        yield Finding(level="fine", what=f"database: {url}")
+        return
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(path, timeout=SQLITE_TIMEOUT_S)) as database:
+            faults = [row[0] for row in database.execute("PRAGMA integrity_check")]
+    except sqlite3.DatabaseError as error:
+        faults = [str(error)]
+    if faults == ["ok"]:
+        yield Finding(level="fine", what=f"database: {path} is whole")
+    else:
+        yield Finding(
+            level="fault",
+            what=f"database: {path} is damaged: {faults[0]}",
+            fix=f"bring a copy back, or save what can be read: sqlite3 {path} .recover | sqlite3 whole.db",
+        )
+
+
+def _workers(crews: Sequence[tuple[Study, Crew]], *, fix: bool) -> Iterator[Finding]:
+    """What the workers of all studies do, or have left."""
+    (_, anyone), *_ = crews
+    everybody = set(anyone.lock_files()).union(*(owners(read_records(study), crew) for study, crew in crews))
+    alive = {worker for worker in everybody if anyone.is_alive(worker)}
+    yield Finding(level="fine", what=f"workers: {len(alive)} at work{': ' if alive else ''}{', '.join(sorted(alive))}")
+    trials, claims = [], 0
+    for study, crew in crews:
+        running = [record for record in read_records(study) if record.state == "running"]
+        trials += [f"{r.study} {r.number}" for r in running if (r.worker or "") not in alive]
+        claims += sum(worker not in alive for worker in crew.claims().values())
+    locks = [worker for worker in anyone.lock_files() if worker not in alive]
+    if not (trials or claims or locks):
+        return
+    what = (
+        f"workers: {len(trials)} trials ({', '.join(trials) or 'none'}), {claims} claims "
+        f"and {len(locks)} locks of workers that are gone"
+    )
+    if not fix:
+        yield Finding(
+            level="warning",
+            what=what,
+            fix="the next search looks after trials and claims; locks as well: smnas doctor --fix",
+        )
+        return
+    notes: list[str] = []
+    for study, crew in crews:
+        with crew.registered():
+            recover_dead_trials(study, crew, notes.append)
+    for worker in locks:
+        with anyone.clean_up_after(worker):  # takes the lock away
+            pass
+    yield Finding(level="mended", what="; ".join([what, *notes]))
+
+
+def _leftovers(crews: Sequence[tuple[Study, Crew]], runs: Path, *, fix: bool) -> Iterator[Finding]:
+    """Files of attempts that are over: their architecture is settled, or no study knows it."""
+    claimed, open_archs = set[str](), set[str | None]()
+    for study, crew in crews:
+        records = read_records(study)
+        claimed |= crew.claims().keys()
+        open_archs |= {record.arch for record in records} - known_results(records, Limits()).keys()
+    found = [
+        file
+        for folder in sorted(runs.glob("*"))
+        for pattern in LEFTOVERS
+        for file in sorted(folder.glob(pattern))
+        if folder.name not in claimed and (folder.name not in open_archs or pattern != CHECKPOINT_FILE)
+    ]
+    strangers = [folder.name for folder in sorted(runs.glob("*")) if not _is_arch(folder.name)]
+    for name in strangers:
+        what = f"files: {runs / ascii(name)[1:-1]} belongs to no architecture"
+        yield Finding(level="warning", what=what, fix="look at it, and move it away")
+    if not found:
+        yield Finding(level="fine", what=f"files: no leftovers in {runs}")
+        return
+    mib = sum(file.stat().st_size for file in found) / 2**20
+    what = f"files: {len(found)} leftovers in {runs}, {mib:,.1f} MiB; the first is {found[0].relative_to(runs)}"
+    if fix:
+        for file in found:
+            file.unlink(missing_ok=True)
+        yield Finding(level="mended", what=f"{what}: removed")
+    else:
+        yield Finding(level="warning", what=what, fix="remove them: smnas doctor --fix")
+
+
+def _is_arch(name: str) -> bool:
+    try:
+        return encode(decode(name)) == name
+    except ArchError:
+        return False

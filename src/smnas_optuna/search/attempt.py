@@ -1,0 +1,97 @@
+"""One attempt at an architecture: its seed, its folder, its log, and the seconds that each phase took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import optuna
+
+from smnas_optuna.arch import DetectorSpec, encode
+from smnas_optuna.engine.device import library_versions
+from smnas_optuna.session.prepare import Session
+from smnas_optuna.study.attributes import store_attrs
+from smnas_optuna.study.folder import CHECKPOINT_FILE
+from smnas_optuna.study.seeds import derive_seed
+
+LOG_FILE = "train.log"
+
+
+class Attempt:
+    """One attempt at an architecture.
+
+    Args:
+        session: The process at work.
+        spec: The architecture.
+        trial: Its trial; gets the seed, the device and the versions.
+
+    Attributes:
+        spec: The architecture.
+        arch: Its canonical string.
+        trial: Its trial.
+        seed: Of weights, order and augmentation, from the study's seed and the architecture.
+        folder: Holds the log, the checkpoint and the weights.
+        key: Everything that a checkpoint must have been made with to be resumed.
+    """
+
+    def __init__(self, session: Session, spec: DetectorSpec, trial: optuna.Trial) -> None:
+        self._start = time.perf_counter()
+        self._seconds: dict[str, float] = {}
+        self._tell: Callable[[str], None] = session.listener.note
+        self.spec, self.arch, self.trial = spec, encode(spec), trial
+        testbed, settings = session.testbed, session.settings
+        self.seed = derive_seed(settings.search.seed, self.arch)
+        self.folder = session.folder.run(self.arch)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        device = testbed.device_description
+        self.key = {
+            "arch": self.arch,
+            "seed": self.seed,
+            "data": testbed.splits.content_hash,
+            "train": settings.train.model_dump(mode="json"),
+            "detector": settings.detector.model_dump(mode="json"),
+            "device": {name: device[name] for name in ("kind", "threads") if name in device},
+        }
+        store_attrs(trial, {"seed": self.seed, "device": device, "versions": library_versions()})
+        self.write(f"trial {trial.number}: {self.arch}, seed {self.seed}, {device}")
+
+    @property
+    def checkpoint(self) -> Path:
+        """File of the checkpoint, there while the training is not over."""
+        return self.folder / CHECKPOINT_FILE
+
+    def write(self, line: str) -> None:
+        """Add a line with the time to the log, which is kept when the architecture is tried again."""
+        with (self.folder / LOG_FILE).open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {line}\n")
+
+    def note(self, line: str) -> None:
+        """Write a line to the log and to the listener."""
+        self.write(line)
+        self._tell(line)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the seconds of the body as those of a phase, without those of phases inside it."""
+        start, counted = time.perf_counter(), sum(self._seconds.values())
+        try:
+            yield
+        finally:
+            inside = sum(self._seconds.values()) - counted
+            seconds = self._seconds.get(name, 0.0) + time.perf_counter() - start - inside
+            self._seconds[name] = round(seconds, 3)
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Store the seconds of the phases and of all between them, and log the exception that leaves the body."""
+        try:
+            yield
+        except BaseException as error:
+            self.write(f"ended by {type(error).__name__}: {error}")
+            raise
+        finally:
+            between = time.perf_counter() - self._start - sum(self._seconds.values())
+            store_attrs(self.trial, {"seconds": {**self._seconds, "bookkeeping": round(max(0.0, between), 3)}})

@@ -1,0 +1,129 @@
+"""How children are made: parents from the current front, crossover, a step or two of mutation, and nothing twice.
+
+Optuna's own generation mutates a gene to any of its values and repeats known architectures in 10-39 % of its trials;
+here a mutation moves to a neighbouring value, as choices are listed in order, and a child is one that nobody has tried.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from smnas_optuna.arch import encode
+from smnas_optuna.search_space import Genome, SearchSpace
+from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.pareto import pareto_front
+from smnas_optuna.study.record import TrialRecord, read_records
+from smnas_optuna.study.settled import reopened, trained_share
+
+FRESH = 0.2
+"""Share of children that are fresh random individuals, as in the paper."""
+TRIES = 100
+"""Children that are made before one that is known already is given up to the cache."""
+
+
+class ChildGeneration:
+    """Makes the next genome for Optuna's NSGA-II, from generation 1 on.
+
+    Args:
+        space: How genomes are read, drawn and mutated.
+        population: Parents that are chosen from, the best of all trained trials.
+        seed: Of the random numbers.
+        limits: Those in force; what was pruned by others and would not be by them counts as untried.
+        other_trials: Gives trials of other studies whose architectures are known, too.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        population: int,
+        seed: int,
+        limits: Limits | None = None,
+        other_trials: Callable[[], Iterable[TrialRecord]] = list,
+    ) -> None:
+        self._space = space
+        self._limits = limits or Limits()
+        self._population = population
+        self._random = np.random.default_rng(seed)
+        self._other_trials = other_trials
+
+    def __call__(
+        self, study: Study, search_space: dict[str, BaseDistribution], _parent_population: list[FrozenTrial]
+    ) -> dict[str, Any]:
+        """Return a value for each parameter of ``search_space``.
+
+        ``_parent_population``, those that Optuna froze when the generation began, is not looked at: the parents
+        are taken from all trials that are trained by now, so that none comes too late.
+        """
+        records = read_records(study)
+        share = trained_share(records)
+        known = {
+            record.arch
+            for record in (*records, *self._other_trials())
+            if record.cached_from is None and not reopened(record, self._limits, share)
+        }
+        parents = _Parents(records, {t.number: t.params for t in study.get_trials(deepcopy=False)}, self._population)
+        for _ in range(TRIES):
+            if self._random.random() < FRESH:
+                child = self._space.draw(self._random)
+            else:
+                child = self._cross(parents.pick(self._random), parents.pick(self._random))
+                child = self._space.mutate(child, self._random)
+            if encode(self._space.express(child)) not in known:
+                break
+        return {name: _checked(name, child[name], distribution) for name, distribution in search_space.items()}
+
+    def _cross(self, mother: Genome, father: Genome) -> Genome:
+        """Uniform crossover."""
+        return {name: (mother if self._random.random() < 0.5 else father)[name] for name in mother}
+
+
+def _checked(name: str, value: Any, distribution: BaseDistribution) -> Any:
+    """``value``; Optuna would silently replace one that is not among the choices by a random one."""
+    if not isinstance(distribution, CategoricalDistribution) or value not in distribution.choices:
+        raise RuntimeError(f"{name}: a child has {value!r}, which is not in {distribution}")
+    return value
+
+
+class _Parents:
+    """The best trained trials by rank and crowding distance (Deb et al. 2002), for tournaments of two."""
+
+    def __init__(self, records: Sequence[TrialRecord], genomes: Mapping[int, Genome], size: int) -> None:
+        self._genomes: list[Genome] = []
+        self._fitness: list[tuple[int, float]] = []
+        left, rank = [record for record in records if record.trained], 0
+        while left and len(self._genomes) < size:
+            # What exceeds the limits comes after all that does not, fastest first.
+            front = pareto_front(left) or [min(left, key=lambda record: record.latency_ms or 0.0)]
+            for record, distance in zip(front, crowding_distances(front), strict=True):
+                self._genomes.append(genomes[record.number])
+                self._fitness.append((rank, -distance))
+            chosen = {record.number for record in front}
+            left, rank = [record for record in left if record.number not in chosen], rank + 1
+
+    def pick(self, random: np.random.Generator) -> Genome:
+        """The winner of two that are drawn at random."""
+        first, second = (int(place) for place in random.integers(len(self._genomes), size=2))
+        return self._genomes[first if self._fitness[first] <= self._fitness[second] else second]
+
+
+def crowding_distances(front: Sequence[TrialRecord]) -> list[float]:
+    """How alone each member of a front is: sides of the box between its neighbours, in shares of the front's extent.
+
+    Args:
+        front: Fastest first, at least one. The two ends are infinitely alone.
+    """
+    points = [(float(record.latency_ms or 0.0), float(record.ap or 0.0)) for record in front]
+    width, height = (abs(points[-1][axis] - points[0][axis]) or 1.0 for axis in (0, 1))
+    inner = [
+        (after[0] - before[0]) / width + (after[1] - before[1]) / height
+        for before, after in zip(points, points[2:], strict=False)
+    ]
+    return [math.inf, *inner, math.inf][: len(points)]

@@ -1,0 +1,203 @@
+"""The plan of a stage: which studies it consists of, whether they fit, and which of them is searched next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import optuna
+import torch
+from optuna.study import Study
+
+from smnas_optuna.arch import DetectorSpec, decode, encode
+from smnas_optuna.config import StudySettings
+from smnas_optuna.engine.complexity import count_complexity
+from smnas_optuna.engine.device import library_versions
+from smnas_optuna.errors import StudyError
+from smnas_optuna.models import build_detector
+from smnas_optuna.search.evolution.handover import choose_parents, first_generation, share_out
+from smnas_optuna.search.request import Request
+from smnas_optuna.search_space import ModularSearchSpace, SearchSpace, StructuralSearchSpace
+from smnas_optuna.session.prepare import Session, other_versions
+from smnas_optuna.study.attributes import DATA_ROOT, FINGERPRINT, LIMITS, REFERENCE_MS, VERSIONS
+from smnas_optuna.study.fingerprint import check_fingerprint
+from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.pareto import pareto_front
+from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, read_records, stage_name
+
+Progress = Literal["new", "open", "busy", "exhausted", "foreign"]
+"""What a worker knows of one study of a stage: not looked into yet, searched further, left to the workers that are at
+all of it, its space exhausted, or around a parent that this search does not include."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyPlan:
+    """One study of a stage.
+
+    Attributes:
+        name: Of the study.
+        space: The architectures that it searches.
+        space_json: The same, as JSON values.
+        baselines: Tried first.
+        first: Tried next, as the first generation.
+    """
+
+    name: str
+    space: SearchSpace
+    space_json: Mapping[str, Any]
+    baselines: Sequence[DetectorSpec] = ()
+    first: Sequence[DetectorSpec] = ()
+
+    @property
+    def never_pruned(self) -> list[DetectorSpec]:
+        """The architectures that are trained whatever partial-order pruning says: baselines, and the parent."""
+        return [*self.baselines, *self.first[:1]]
+
+
+def plan_stage(session: Session, request: Request, *, chosen: bool = False) -> list[StudyPlan]:
+    """The studies of the stage that ``request`` names.
+
+    Args:
+        session: The process at work.
+        request: What the user asks for.
+        chosen: Whether the studies of stage 2 are there, so that no parents are to be chosen.
+
+    Raises:
+        ConfigError: If a baseline is not in the space.
+        StudyError: If stage 2 has no parent.
+    """
+    if request.stage == "structural":
+        space = session.settings.space.structural
+        return [
+            StudyPlan(
+                name=STRUCTURAL,
+                space=StructuralSearchSpace(space),
+                space_json=space.model_dump(mode="json"),
+                baselines=_cheapest_first(session.settings, session.testbed.splits.train.num_classes),
+            )
+        ]
+    return [_modular_plan(session, parent) for parent in _parents(session, request, chosen=chosen)]
+
+
+def check_studies(session: Session, plans: Sequence[StudyPlan], *, force: bool) -> list[str]:
+    """Return the differences between this run and the studies that are there, if ``force`` allows them.
+
+    Raises:
+        StudyError: If something differs that is not allowed to.
+    """
+    forced, versions = dict[str, None](), dict[str, None]()
+    for name, space in {STRUCTURAL: None, **{plan.name: plan.space_json for plan in plans}}.items():
+        study = session.folder.find(name)
+        if study is not None:
+            forced |= dict.fromkeys(_check_study(session, study, space, force=force))
+            versions |= dict.fromkeys(other_versions(study))
+    for line in forced:
+        session.listener.note(f"warning: forced, and marked on the trials: {line}")
+    for line in versions:
+        session.listener.note(f"warning: {line}")
+    return list(forced)
+
+
+def begin_study(session: Session, plan: StudyPlan, limits: Limits) -> Study:
+    """The study of ``plan``, created if it is not there, with its fingerprint and the limits of this run."""
+    study = session.folder.create(plan.name, optuna.samplers.NSGAIISampler())
+    fingerprint = {**session.depends_on, "space": plan.space_json}
+    for key, value in ((FINGERPRINT, fingerprint), (VERSIONS, library_versions())):
+        if key not in study.user_attrs:
+            study.set_user_attr(key, value)
+    study.set_user_attr(LIMITS, limits.as_json())
+    if plan.name != STRUCTURAL and REFERENCE_MS not in study.user_attrs:
+        # Stages compare only in the same unit.
+        study.set_user_attr(REFERENCE_MS, session.folder.load(STRUCTURAL).user_attrs[REFERENCE_MS])
+    return study
+
+
+def remember_data(session: Session, study: Study) -> None:
+    """Store the place of the data; a study folder that is moved takes its own data with it."""
+    root, home = session.data_root.resolve(), session.folder.path.resolve()
+    study.set_user_attr(DATA_ROOT, str(root.relative_to(home) if root.is_relative_to(home) else root))
+
+
+def next_study(trained: Sequence[int], progress: Sequence[Progress], budget: int) -> tuple[int, Sequence[int]] | None:
+    """The place of the study to search next, and the budget of each; None if there is nothing left to do.
+
+    The studies of a stage have equal shares of the budget. The share that one of them cannot use, as its space is
+    exhausted, goes to the others. Studies around parents that are not searched now keep what they have, and count.
+    Each study is looked into once, whatever it has: a dead worker may have left a trial there.
+
+    Args:
+        trained: Architectures that each study has trained.
+        progress: What is known of each study.
+        budget: Of all studies together.
+    """
+    closed = {place for place, known in enumerate(progress) if known in ("exhausted", "foreign")}
+    budgets = share_out(budget, trained, closed)
+    new = [place for place, known in enumerate(progress) if known == "new"]
+    left = [place for place, known in enumerate(progress) if known == "open" and trained[place] < budgets[place]]
+    place = next(iter([*new, *left]), None)
+    return None if place is None else (place, budgets)
+
+
+def _check_study(session: Session, study: Study, space: Mapping[str, Any] | None, *, force: bool) -> list[str]:
+    """The differences that are allowed; ``space`` None leaves the space out."""
+    stored = study.user_attrs.get(FINGERPRINT, {})
+    depends_on = {**session.depends_on, "space": stored.get("space") if space is None else space}
+    return check_fingerprint(study, depends_on, session.folder.place, force=force)
+
+
+def _parents(session: Session, request: Request, *, chosen: bool) -> list[str]:
+    """The structures whose modules are searched; those of earlier runs stay."""
+    folder = session.folder
+    before = [stage_name(study).removeprefix(MODULAR_PREFIX) for study in folder.modular]
+    study = folder.structural
+    records = [] if study is None else read_records(study)
+    if not any(record.trained for record in records):
+        raise StudyError(
+            f"{folder.path}: there is no structure yet whose modules could be searched: "
+            + ("there is no structural study" if study is None else f"none of its {len(records)} trials is trained"),
+            fix=f"search the structures first: smnas structural {folder.path} [--data DIR]",
+        )
+    if request.parents:
+        return [encode(decode(arch)) for arch in dict.fromkeys(request.parents)]
+    if chosen:
+        return before
+    parents = choose_parents(pareto_front(records), request.num_parents or session.settings.modular.parents, before)
+    if not parents:
+        raise StudyError(
+            f"{folder.path}: none of the trained structures keeps to the limits in [search]",
+            fix="allow more (max_latency_ms, max_params), name a structure with --parent, or search for smaller ones",
+        )
+    return parents
+
+
+def _modular_plan(session: Session, parent: str) -> StudyPlan:
+    settings = session.settings
+    spec, modular, search = decode(parent), settings.space.modular, settings.search
+    space = ModularSearchSpace(modular, spec, settings.space.structural.input_sizes)
+    return StudyPlan(
+        name=f"{MODULAR_PREFIX}{parent}",
+        space=space,
+        space_json={**modular.model_dump(mode="json"), "input_sizes": list(space.choices["input_size"])},
+        first=first_generation(space, spec, search.population, search.seed),
+    )
+
+
+def _cheapest_first(settings: StudySettings, num_classes: int) -> list[DetectorSpec]:
+    """The study's baselines by their multiply-adds.
+
+    Raises:
+        ConfigError: If the space does not hold one of them.
+    """
+
+    def work(spec: DetectorSpec) -> int:
+        size = spec.input_size
+        with torch.device("meta"):
+            detector = build_detector(spec, num_classes, settings.detector.constants())
+        return count_complexity(detector, long=size.long, short=size.short).multiply_adds
+
+    baselines = [decode(arch) for arch in settings.search.baselines]
+    space = StructuralSearchSpace(settings.space.structural)
+    for spec in baselines:
+        space.genome(spec)
+    return sorted(baselines, key=work)

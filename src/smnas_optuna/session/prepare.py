@@ -1,0 +1,164 @@
+"""A session: one process at work on a study folder, with everything that it checked before it began."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.study import Study
+
+from smnas_optuna.config import DeviceChoice, StudySettings, load_settings
+from smnas_optuna.data import CachePool, Splits, load_splits
+from smnas_optuna.data.shapes import make_shapes
+from smnas_optuna.engine.device import choose_device, library_versions
+from smnas_optuna.engine.gpu_watch import watch_gpu
+from smnas_optuna.errors import DataError
+from smnas_optuna.session.listener import Listener, step_of
+from smnas_optuna.session.testbed import Testbed
+from smnas_optuna.session.threads import adopt_threads
+from smnas_optuna.study.attributes import DATA_ROOT, FINGERPRINT, VERSIONS
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.workers.interrupt import StopRequest
+from smnas_optuna.workers.measurement_lock import MeasurementLock
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """One process at work.
+
+    Attributes:
+        folder: The study folder.
+        testbed: Data, device and settings.
+        depends_on: The fingerprint of this run, without the search space.
+        data_root: The data folder.
+        listener: Told what happens.
+        stop: Asked at every step.
+    """
+
+    folder: StudyFolder
+    testbed: Testbed
+    depends_on: Mapping[str, Any]
+    data_root: Path
+    listener: Listener
+    stop: StopRequest
+
+    @property
+    def settings(self) -> StudySettings:
+        """The study file's."""
+        return self.testbed.settings
+
+    def step(self, phase: str) -> Callable[[int, int], None]:
+        """The function that long work calls with (steps done, all steps); see :func:`step_of`."""
+        return step_of(phase, self.listener, self.stop, self.testbed.measurement_lock)
+
+
+def prepare(
+    folder: StudyFolder,
+    *,
+    listener: Listener,
+    stop: StopRequest,
+    data_dir: Path | None = None,
+    device: DeviceChoice = "auto",
+    threads: int | None = None,
+) -> Session:
+    """Check settings, data and device, and begin a session with them.
+
+    Args:
+        folder: The study folder.
+        listener: Told what happens.
+        stop: Asked at every step.
+        data_dir: The data folder; by default that of the last run, or ``data`` in the study folder.
+        device: The device to train and measure on.
+        threads: Of a CPU, to work with; see :func:`smnas_optuna.session.threads.adopt_threads`.
+
+    Raises:
+        SmnasError: If the settings, the data or the device cannot be used.
+    """
+    settings = load_settings(folder.path)
+    chosen, measuring = choose_device(device), None
+    if chosen.type == "cpu":
+        study = folder.structural
+        stored = {} if study is None else study.user_attrs.get(FINGERPRINT, {}).get("device", {})
+        measuring = adopt_threads(threads, stored.get("threads"), os.environ)
+    measurement_lock = MeasurementLock()
+    step = step_of("load", listener, stop, measurement_lock)
+    with measurement_lock.running(stop.check):
+        root, splits = load_data(folder, data_dir, settings, step)
+    testbed = Testbed(
+        settings=settings,
+        splits=splits,
+        caches=CachePool(folder.cache, listener.note, on_progress=step),
+        device=chosen,
+        measurement_lock=measurement_lock,
+        watch=watch_gpu(chosen, takes_part=measurement_lock.takes_part, note=listener.note),
+        threads=measuring,
+    )
+    return Session(
+        folder=folder,
+        testbed=testbed,
+        depends_on=fingerprint(testbed),
+        data_root=root,
+        listener=listener,
+        stop=stop,
+    )
+
+
+def other_versions(study: Study) -> list[str]:
+    """The libraries whose versions changed since ``study`` began, a line each."""
+    was, now = study.user_attrs.get(VERSIONS, {}), library_versions()
+    return [
+        f"the study began with {name} {was[name]}; this is {now[name]}"
+        for name in sorted(was.keys() & now.keys())
+        if was[name] != now[name]
+    ]
+
+
+def load_data(
+    folder: StudyFolder, data_dir: Path | None, settings: StudySettings, step: Callable[[int, int], None]
+) -> tuple[Path, Splits]:
+    """Return the data folder of a study and its checked data; draws the embedded data if the study asks for it.
+
+    Args:
+        folder: The study folder.
+        data_dir: The data folder, if one is named.
+        settings: The study's.
+        step: Told about images that are drawn and decoded; may raise to stop.
+
+    Raises:
+        DataError: If there is no such folder, or the data cannot be used.
+    """
+    root = data_dir or folder.path / "data"
+    if data_dir is None and settings.data.shapes is not None:
+        make_shapes(root, settings.data.shapes, on_progress=step)
+    elif data_dir is None:
+        root = _last_data_root(folder) or root
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder", fix="name the data folder: --data DIR")
+    return root, load_splits(root, settings.data, index_file=folder.cache / "images.json", on_progress=step)
+
+
+def fingerprint(testbed: Testbed) -> dict[str, Any]:
+    """Everything that a study's numbers depend on beside its space, as JSON values."""
+    settings, splits = testbed.settings, testbed.splits
+    recipe = {
+        "train": settings.train.model_dump(mode="json"),
+        "detector": settings.detector.model_dump(mode="json"),
+        "latency": {**settings.latency.model_dump(mode="json"), "reference": settings.reference},
+    }
+    data: dict[str, Any] = {"content": splits.content_hash, "classes": list(splits.train.category_names)}
+    for role, split in (("train", splits.train), ("val", splits.val)):
+        data[role] = {"images": len(split.images), "boxes": sum(len(image.boxes) for image in split.images)}
+    return {
+        "data": data,
+        "recipe": recipe,
+        "device": testbed.device_description,
+    }
+
+
+def _last_data_root(folder: StudyFolder) -> Path | None:
+    study = folder.structural
+    stored = None if study is None else study.user_attrs.get(DATA_ROOT)
+    return None if stored is None else folder.path / stored  # an absolute one stays what it is

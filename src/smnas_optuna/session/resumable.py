@@ -1,0 +1,122 @@
+"""One training that survives: stored after each epoch and when it is asked to stop, resumed from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smnas_optuna.arch import DetectorSpec, encode
+from smnas_optuna.config import TrainSettings
+from smnas_optuna.data import DetectionLoader, free_memory
+from smnas_optuna.engine.checkpoint import resume, save_checkpoint
+from smnas_optuna.engine.memory import estimate_training, fitting_micro_batch
+from smnas_optuna.engine.train import EpochReport, Training
+from smnas_optuna.errors import OutOfMemoryError
+from smnas_optuna.models import Detector
+from smnas_optuna.session.testbed import Testbed
+from smnas_optuna.workers.interrupt import Interrupted
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResumableTraining:
+    """A training and the checkpoint that keeps it.
+
+    Attributes:
+        training: The training itself; what an earlier attempt stored is restored already.
+        checkpoint: File of the checkpoint.
+        key: Everything that a checkpoint must have been made with to be resumed.
+    """
+
+    training: Training
+    checkpoint: Path
+    key: Mapping[str, Any]
+
+    def run(
+        self,
+        *,
+        on_step: Callable[[int, int], None],
+        on_epoch: Callable[[EpochReport], None],
+        on_begin: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Train to the end, and return the number of skipped steps.
+
+        Args:
+            on_step: Called after each step with (steps done, all steps); may raise to stop.
+            on_epoch: Called after each epoch, once it is stored: an epoch that is reported is never trained again.
+            on_begin: Called first. It may evaluate the detector, as an earlier attempt may have ended before that.
+
+        Raises:
+            DivergenceError: If training diverged.
+            Interrupted: If asked to stop; the step that it stands at is stored.
+        """
+
+        def store_and_report(report: EpochReport) -> None:
+            save_checkpoint(self.checkpoint, self.training.state(), self.key)
+            on_epoch(report)
+
+        try:
+            on_begin()
+            return self.training.run(on_step=on_step, on_epoch=store_and_report)
+        except Interrupted:
+            save_checkpoint(self.checkpoint, self.training.state(), self.key)
+            raise
+
+
+def begin_training(
+    testbed: Testbed,
+    spec: DetectorSpec,
+    detector: Detector,
+    batches: DetectionLoader,
+    recipe: TrainSettings,
+    *,
+    seed: int,
+    checkpoint: Path,
+    key: Mapping[str, Any],
+    note: Callable[[str], None],
+) -> ResumableTraining:
+    """A training of ``detector`` from the start, or from the checkpoint of an earlier attempt.
+
+    Args:
+        testbed: Data and device.
+        spec: Architecture of the detector.
+        detector: Freshly initialised with ``seed``.
+        batches: Training images.
+        recipe: Epochs, optimizer and the rest.
+        seed: Of order and augmentation.
+        checkpoint: File of the checkpoint.
+        key: See :class:`ResumableTraining`; a checkpoint with another key is set aside.
+        note: Gets lines for people.
+
+    Raises:
+        OutOfMemoryError: If main memory has no room for a single image.
+    """
+    micro_batch = fitting_images(testbed, detector, spec)
+    training = Training(detector, batches, recipe, seed=seed, micro_batch=micro_batch, note=note)
+    if resume(checkpoint, training, key, note):
+        note(f"{encode(spec)}: goes on after epoch {training.epochs_done}, step {training.step} of the next")
+    return ResumableTraining(training=training, checkpoint=checkpoint, key=key)
+
+
+def fitting_images(testbed: Testbed, detector: Detector, spec: DetectorSpec) -> int | None:
+    """Images that are trained on at a time so that main memory suffices; None on a GPU, where a failure tells.
+
+    Linux kills where CUDA raises, so that on a CPU the first guess comes from an estimate.
+
+    Raises:
+        OutOfMemoryError: If there is no room for a single one.
+    """
+    if testbed.device.type != "cpu":
+        return None
+    size, max_boxes = spec.input_size, testbed.splits.train.max_boxes
+    memory, free = estimate_training(detector, size.long, size.short, max_boxes=max_boxes), free_memory()
+    fitting = fitting_micro_batch(memory, testbed.settings.train.batch_size, free)
+    if fitting == 0:
+        needed = memory.fixed_bytes + memory.bytes_per_image
+        raise OutOfMemoryError(
+            f"training with one image a step takes about {needed / 2**20:,.0f} MiB of main memory, "
+            f"and {free / 2**20:,.0f} MiB are free",
+            fix="end what else uses memory, or take smaller choices",
+        )
+    return fitting

@@ -1,0 +1,168 @@
+"""Everything that all trials of one run share: data at every input size, the device, and the reference detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from smnas_optuna.arch import DetectorSpec, InputSize, decode
+from smnas_optuna.batch import Batch
+from smnas_optuna.config import LatencySettings, StudySettings
+from smnas_optuna.data import CachePool, CocoDataset, DetectionLoader, Splits
+from smnas_optuna.engine.device import cpu_threads, describe_device
+from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
+from smnas_optuna.engine.gpu_watch import GpuWatch
+from smnas_optuna.engine.graphs import Runtime, choose_runtime
+from smnas_optuna.engine.latency import LatencyStats
+from smnas_optuna.models import Detector, build_detector
+from smnas_optuna.session.timing import as_shipped, measure_alone, spread_evenly
+from smnas_optuna.study.seeds import derive_seed
+from smnas_optuna.workers.measurement_lock import MeasurementLock
+
+GATE_PRECISION, GATE_SHARE = 0.03, 0.25
+"""A gate latency is no more precise than this, and takes at most this share of a measurement's time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Testbed:
+    """Where candidates are trained and measured.
+
+    Attributes:
+        settings: The study's.
+        splits: Training and validation data.
+        caches: Decoded images by input size.
+        device: Where all of it happens.
+        measurement_lock: What else computes on this machine, which pauses while a latency is measured.
+        watch: On the GPU, if the device is one; sees what does not pause.
+        threads: Of a CPU while a latency is measured, as the other workers pause; torch's own number by default.
+    """
+
+    settings: StudySettings
+    splits: Splits
+    caches: CachePool
+    device: torch.device
+    measurement_lock: MeasurementLock = field(default_factory=MeasurementLock)
+    watch: GpuWatch = field(default_factory=GpuWatch)
+    threads: int | None = None
+
+    def build(self, spec: DetectorSpec, seed: int, *, score_threshold: float | None = None) -> Detector:
+        """A new detector on the device; torch's global random numbers, here and in training, follow from ``seed``.
+
+        ``score_threshold`` takes the place of the study's.
+        """
+        torch.manual_seed(seed)
+        constants = self.settings.detector.constants()
+        if score_threshold is not None:
+            constants = replace(constants, score_threshold=score_threshold)
+        return build_detector(spec, self.splits.train.num_classes, constants).to(self.device)
+
+    def train_batches(self, size: InputSize, seed: int) -> DetectionLoader:
+        """Shuffled and augmented batches of the training images."""
+        train = self.settings.train
+        return DetectionLoader(
+            self.splits.train,
+            long=size.long,
+            short=size.short,
+            batch_size=train.batch_size,
+            device=self.device,
+            seed=seed,
+            train=True,
+            flip=train.flip,
+            scale_jitter=train.scale_jitter,
+            cache=self.caches.get(self.splits.train, self.splits.content_hash, size.long, size.short),
+        )
+
+    def val_batches(self, size: InputSize) -> DetectionLoader:
+        """The validation images, each once."""
+        return self._in_order(self.splits.val, size, self.settings.train.batch_size)
+
+    def test_batches(self, size: InputSize) -> DetectionLoader:
+        """The test images, each once; the data must have some."""
+        assert self.splits.test is not None
+        return self._in_order(self.splits.test, size, self.settings.train.batch_size)
+
+    def timed_images(self, size: InputSize) -> list[Batch]:
+        """Validation images one by one on the device, always the same ones, spread evenly over the data set."""
+        return list(self._in_order(self._timed, size, 1).epoch(0))
+
+    def evaluate(
+        self,
+        detector: Detector,
+        dataset: CocoDataset,
+        batches: DetectionLoader,
+        on_step: Callable[[int, int], None] = lambda *_: None,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> CocoMetrics:
+        """COCO's metrics of ``detector`` on ``dataset``, whose images ``batches`` has; is put into evaluation mode."""
+        found = detect(detector, batches, dataset.category_ids, on_step=on_step, note=note)
+        return coco_metrics(dataset.ground_truth(), found)
+
+    def measure_latency(self, detector: Detector, size: InputSize, on_step: Callable[[], None]) -> LatencyStats:
+        """Time ``detector``, with its weights as they would ship, against the reference, while the others pause."""
+        return self._time(detector, size, self.settings.latency, on_step)
+
+    def measure_gate(self, spec: DetectorSpec, on_step: Callable[[], None]) -> LatencyStats:
+        """Time a detector before it is trained: random weights, and every candidate passes the score threshold.
+
+        What an untrained network detects is chance, so that post-processing does as much as it ever can. Such a latency
+        only compares with its like: a trained network's is another one. Changes torch's global random numbers.
+        """
+        detector = self.build(spec, derive_seed("gate"), score_threshold=0.0)
+        settings = self.settings.latency
+        settings = settings.model_copy(
+            update={
+                "precision": max(settings.precision, GATE_PRECISION),
+                "max_seconds": settings.max_seconds * GATE_SHARE,
+            }
+        )
+        return self._time(detector, spec.input_size, settings, on_step)
+
+    def _time(
+        self, detector: Detector, size: InputSize, settings: LatencySettings, on_step: Callable[[], None]
+    ) -> LatencyStats:
+        shipped, images = as_shipped(detector, self.runtime), self.timed_images(size)
+        with cpu_threads(self.threads):
+            return measure_alone(
+                self.measurement_lock, self.watch, shipped, images, self.reference, settings, on_step=on_step
+            )
+
+    @property
+    def device_description(self) -> dict[str, str | int]:
+        """What latencies depend on; see :func:`smnas_optuna.engine.device.describe_device`."""
+        return describe_device(self.device, self.threads)
+
+    @property
+    def runtime(self) -> Runtime:
+        """How detectors are run while they are timed."""
+        return choose_runtime(self.settings.latency.runtime, self.device)
+
+    @cached_property
+    def reference(self) -> tuple[nn.Module, list[Batch]]:
+        """The detector that every candidate is timed against, with its images.
+
+        It is not trained, but always has the same weights and sees the same images: its work is the same each time.
+        """
+        spec = decode(self.settings.reference)
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            detector = self.build(spec, derive_seed("reference", self.settings.reference))
+        return as_shipped(detector, self.runtime), self.timed_images(spec.input_size)
+
+    @cached_property
+    def _timed(self) -> CocoDataset:
+        return spread_evenly(self.splits.val, self.settings.latency.images)
+
+    def _in_order(self, dataset: CocoDataset, size: InputSize, batch_size: int) -> DetectionLoader:
+        return DetectionLoader(
+            dataset,
+            long=size.long,
+            short=size.short,
+            batch_size=batch_size,
+            device=self.device,
+            seed=0,
+            train=False,
+            cache=self.caches.get(dataset, self.splits.content_hash, size.long, size.short),
+        )

@@ -1,0 +1,28 @@
+"""The CPU threads of a worker: its share while it trains, all of them while it measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from smnas_optuna.workers.placement import usable_cores
+
+THREADS = "OMP_NUM_THREADS"
+
+
+def adopt_threads(share: int | None, measuring: int | None, environment: Mapping[str, str]) -> int:
+    """Let torch use this worker's threads of the CPU; return those to measure latencies with, while the others pause.
+
+    Args:
+        share: Threads to work with; None for as many as to measure with.
+        measuring: Threads that the study has measured with so far, on which its numbers depend; None for torch's
+            default, as are more than there are cores.
+        environment: If it names a number of threads, that stays, for both.
+    """
+    if THREADS in environment:
+        return torch.get_num_threads()
+    if measuring is None or measuring > usable_cores():
+        measuring = torch.get_num_threads()
+    torch.set_num_threads(share or measuring)
+    return measuring

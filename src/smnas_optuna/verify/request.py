@@ -1,0 +1,70 @@
+"""The request of a verification, as its supervisor and its workers know it; the supervisor needs no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smnas_optuna.config import DeviceChoice
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.verify.results import Key
+
+LONGER = 2
+"""Times the study's epochs that are trained by default."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifyRequest:
+    """Everything that a user asks of a verification, the same in each of its workers.
+
+    Attributes:
+        study_dir: Holds a study that has trained something, and gets the results.
+        archs: Architectures to retrain, in this order.
+        seeds: Trainings of each architecture, at least 1.
+        epochs: Of each training; ``LONGER`` times the study's by default.
+        data_dir: The data; by default that of the last search, or ``study_dir/data``.
+        device: The device to train on.
+    """
+
+    study_dir: Path
+    archs: Sequence[str]
+    seeds: int = 3
+    epochs: int | None = None
+    data_dir: Path | None = None
+    device: DeviceChoice = "auto"
+
+    @property
+    def folder(self) -> Path:
+        """The folder that everything is kept in."""
+        return StudyFolder(self.study_dir).verify
+
+    def wanted(self, study_epochs: int) -> list[Key]:
+        """The trainings that are asked for: all get their first seed before any gets its second."""
+        epochs = self.epochs or LONGER * study_epochs
+        return [(arch, number, epochs) for number in range(1, self.seeds + 1) for arch in self.archs]
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values by name; see :meth:`from_json`."""
+        data_dir = None if self.data_dir is None else str(self.data_dir)
+        paths = {"study_dir": str(self.study_dir), "data_dir": data_dir}
+        return {**dataclasses.asdict(self), **paths, "archs": list(self.archs)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> VerifyRequest:
+        """The request that :meth:`as_json` wrote."""
+        data_dir = None if values["data_dir"] is None else Path(values["data_dir"])
+        return cls(**{**values, "study_dir": Path(values["study_dir"]), "data_dir": data_dir})
+
+
+def verify_progress(folder: Path) -> int:
+    """A number that grows whenever a training in ``folder``, that of a verification, stores something."""
+    times = [0]
+    for file in folder.iterdir():
+        if file.suffix in (".json", ".safetensors"):
+            with suppress(FileNotFoundError):  # removed meanwhile
+                times.append(file.stat().st_mtime_ns)
+    return max(times)

@@ -1,0 +1,121 @@
+"""Finished trainings of detectors with several seeds, in one file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from smnas_optuna.engine.durable import write_json
+from smnas_optuna.errors import StudyError
+from smnas_optuna.study.fingerprint import differences, refuse_differences
+
+Metrics = Mapping[str, float | None]
+"""COCO's metrics by name, in [0, 1]; null where there is nothing to measure."""
+Key = tuple[str, int, int]
+"""What a training is the only one of: architecture, number of the seed, epochs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeedRun:
+    """One finished training.
+
+    Attributes:
+        arch: Canonical string of the architecture.
+        number: Which of its seeds, from 1.
+        seed: Of weights, order and augmentation.
+        epochs: Of the training.
+        metrics: On the validation images; None if it diverged.
+        test_metrics: The same on the test images; None if the data has none, too.
+        failed: Why it has no metrics.
+        seconds: It took, its earlier attempts not counted.
+        versions: Of the libraries.
+    """
+
+    arch: str
+    number: int
+    seed: int
+    epochs: int
+    metrics: Metrics | None
+    test_metrics: Metrics | None
+    failed: str | None
+    seconds: float
+    versions: Mapping[str, str]
+
+    @property
+    def key(self) -> Key:
+        """What it is the only one of."""
+        return self.arch, self.number, self.epochs
+
+    @property
+    def ap(self) -> float | None:
+        """AP on the validation images, in [0, 1]; None if it diverged."""
+        return None if self.metrics is None else self.metrics["ap"]
+
+
+@dataclass(kw_only=True, slots=True)
+class Results:
+    """The finished trainings of a study, whatever was asked for, in one file that several workers add to.
+
+    Attributes:
+        file: Where they are kept; written in one piece after each training.
+        about: What they depend on, JSON values.
+        runs: Those that are finished, as far as is known here, by their key.
+    """
+
+    file: Path
+    about: Mapping[str, Any]
+    runs: dict[Key, SeedRun] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, file: Path, about: Mapping[str, Any]) -> Results:
+        """Those in ``file``, or none if it is not there.
+
+        Raises:
+            StudyError: If it holds something else, or results that depend on something else.
+        """
+        results = read_results(file)
+        if results is None:
+            return cls(file=file, about=about)
+        refuse_differences(
+            differences(results.about, about),
+            f"{file}: was made with other",
+            fix=f"go back to what it was, or move {file.parent} away to begin again",
+        )
+        return results
+
+    def refresh(self) -> None:
+        """Learn what other workers have finished."""
+        self.runs = Results.load(self.file, self.about).runs
+
+    def add(self, run: SeedRun) -> None:
+        """Keep ``run``, at once, beside what other workers have added meanwhile."""
+        with FileLock(self.file.with_suffix(".lock")):
+            self.refresh()
+            self.runs[run.key] = run
+            runs = [dataclasses.asdict(each) for each in self.runs.values()]
+            write_json(self.file, {"about": self.about, "runs": runs})
+
+
+def read_results(file: Path) -> Results | None:
+    """What ``file`` holds, whatever it depends on; None if it is not there.
+
+    Raises:
+        StudyError: If it holds something else.
+    """
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        about, runs = dict(stored["about"]), [SeedRun(**run) for run in stored["runs"]]
+    except FileNotFoundError:
+        return None
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise StudyError(
+            f"{file}: holds no results of smnas verify ({type(error).__name__}: {error})",
+            fix="move it away; what it held is then trained again",
+        ) from None
+    return Results(file=file, about=about, runs={run.key: run for run in runs})

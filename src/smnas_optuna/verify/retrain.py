@@ -1,0 +1,254 @@
+"""Front members and baselines, retrained with new seeds, for longer, and evaluated on test images too.
+
+A search trains each detector once, for few epochs, and picks the best of many: some of its picks were lucky. The
+detectors that are trained here were picked before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from smnas_optuna.arch import decode, encode
+from smnas_optuna.data import CocoDataset, DetectionLoader
+from smnas_optuna.engine.checkpoint import remove_checkpoint
+from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory, library_versions
+from smnas_optuna.errors import DivergenceError, OutOfMemoryError
+from smnas_optuna.models import Detector
+from smnas_optuna.session.listener import Listener
+from smnas_optuna.session.prepare import Session, other_versions, prepare
+from smnas_optuna.session.resumable import begin_training
+from smnas_optuna.study.attributes import FINGERPRINT, json_values
+from smnas_optuna.study.fingerprint import differences, refuse_differences
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.record import TrialRecord
+from smnas_optuna.study.seeds import derive_seed
+from smnas_optuna.study.storage import explained_disk_errors
+from smnas_optuna.verify.request import VerifyRequest
+from smnas_optuna.verify.results import Key, Metrics, Results, SeedRun
+from smnas_optuna.verify.verification import RESULTS_FILE
+from smnas_optuna.workers.interrupt import StopRequest
+from smnas_optuna.workers.locks import acquire
+
+RECIPE = ("train", "detector")
+"""The parts of a study's recipe that AP depends on."""
+POLL_S = 0.5
+"""A worker that has nothing to do looks this often whether another one dropped something."""
+
+
+def retrain(
+    request: VerifyRequest,
+    *,
+    listener: Listener,
+    stop: StopRequest,
+    threads: int | None = None,
+    lead: bool = True,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Train everything that is asked for and neither finished nor in another worker's hands; finished runs are kept.
+
+    Args:
+        request: What the user asks for; its architectures are trained ones of the study.
+        listener: Told what happens; a training is told as a trial.
+        stop: Asked at every step.
+        threads: Of a CPU, to work with; see :func:`smnas_optuna.session.threads.adopt_threads`.
+        lead: Whether it reports what concerns the study as a whole.
+        on_ready: Called once data, device and results fit the study: other workers may start.
+
+    Raises:
+        SmnasError: If the data, the device or earlier results do not fit the study.
+        DeviceFault: If the device can only be used by a new process.
+        Interrupted: If asked to stop.
+    """
+    folder = StudyFolder(request.study_dir)
+    with explained_disk_errors(folder.path):
+        folder.verify.mkdir(exist_ok=True)
+        session = prepare(
+            folder, listener=listener, stop=stop, data_dir=request.data_dir, device=request.device, threads=threads
+        )
+        about = _conditions(session)
+        versions = _check_studies(session, about)
+        results = Results.load(folder.verify / RESULTS_FILE, about)
+        if lead:
+            for line in versions:
+                listener.note(f"warning: {line}")
+            if session.testbed.splits.test is None:
+                listener.note("no test images ([data] test in study.toml): AP is on the validation images alone")
+        on_ready()
+        _train_all(session, results, request)
+
+
+def seed_of(arch: str, number: int, searched: int | None) -> int:
+    """The seed of an architecture's training ``number``, from 1; never ``searched``, that of the search."""
+    seed = derive_seed("verify", number, arch)
+    return seed if seed != searched else derive_seed("verify", number, arch, "another")
+
+
+def _train_all(session: Session, results: Results, request: VerifyRequest) -> None:
+    record_of = {str(record.arch): record for record in session.folder.records() if record.trained}
+    wanted = request.wanted(session.settings.train.epochs)
+    for key in wanted:
+        if key in results.runs:
+            remove_checkpoint(_checkpoint(session, key))  # of a process that died before it could
+    given_up = set[Key]()
+    while left := [key for key in wanted if key not in results.runs and key not in given_up]:
+        idle = True
+        for key in left:
+            with _claimed(_checkpoint(session, key)) as mine:
+                if mine:
+                    idle = False
+                    _train_one(session, results, wanted, key, record_of[key[0]])
+                    given_up |= {key} - results.runs.keys()
+        if idle:  # others are at all of it; if they die or run out of memory, another one has to finish it
+            session.stop.check()
+            time.sleep(POLL_S)
+        results.refresh()
+
+
+def _train_one(session: Session, results: Results, wanted: Sequence[Key], key: Key, record: TrialRecord) -> None:
+    """Train ``key`` unless another worker has finished it."""
+    results.refresh()
+    if key in results.runs:
+        return
+    number, budget = wanted.index(key) + 1, len(wanted)
+    done, why = sum(each in results.runs for each in wanted), f"seed {key[1]} of {wanted[-1][1]}"
+    session.listener.trial_started(number, key[0], why=why, done=done, budget=budget)
+    begin = time.perf_counter()
+    ended = replace(_keep(session, results, key, record), number=number)
+    seconds, done = time.perf_counter() - begin, sum(each in results.runs for each in wanted)
+    session.listener.trial_ended(ended, on_front=False, seconds=seconds, done=done, budget=budget)
+
+
+def _keep(session: Session, results: Results, key: Key, record: TrialRecord) -> TrialRecord:
+    """Train ``key`` and keep the result; return the search's ``record`` of its architecture with that."""
+    try:
+        run = _seed_run(session, key, record.attrs.get("seed"))
+    except OutOfMemoryError as error:  # there may be more of it next time
+        return replace(record, state="failed", reason=error.message, latency_ms=None)
+    results.add(run)
+    remove_checkpoint(_checkpoint(session, key))
+    if run.failed is not None:
+        return replace(record, ap=run.ap, state="failed", reason=run.failed)
+    return replace(record, ap=run.ap)
+
+
+def _seed_run(session: Session, key: Key, searched: int | None) -> SeedRun:
+    """A finished training, or one that diverged; its seed is not that of the search.
+
+    Raises:
+        OutOfMemoryError: If memory does not suffice.
+        DeviceFault: If the GPU failed, and this process can use it no more.
+        Interrupted: If asked to stop; what was trained is kept, and resumed.
+    """
+    arch, number, epochs = key
+    seed = seed_of(arch, number, searched)
+    testbed, begin = session.testbed, time.perf_counter()
+    metrics = test_metrics = failed = None
+    try:
+        with (
+            testbed.measurement_lock.running(session.stop.check),
+            explained_device_faults(testbed.device),
+            explained_out_of_memory(),
+        ):
+            metrics, test_metrics = _train_and_evaluate(session, key, seed)
+    except DivergenceError as error:
+        failed = error.message
+    return SeedRun(
+        arch=arch,
+        number=number,
+        seed=seed,
+        epochs=epochs,
+        metrics=metrics,
+        test_metrics=test_metrics,
+        failed=failed,
+        seconds=round(time.perf_counter() - begin, 3),
+        versions=library_versions(),
+    )
+
+
+def _train_and_evaluate(session: Session, key: Key, seed: int) -> tuple[Metrics, Metrics | None]:
+    """COCO's metrics on the validation and the test images; resumes what an earlier attempt has stored."""
+    testbed, spec = session.testbed, decode(key[0])
+    detector = testbed.build(spec, seed)
+    training = begin_training(
+        testbed,
+        spec,
+        detector,
+        testbed.train_batches(spec.input_size, seed),
+        testbed.settings.train.model_copy(update={"epochs": key[2]}),
+        seed=seed,
+        checkpoint=_checkpoint(session, key),
+        key={"run": list(key), "seed": seed, **_conditions(session)},
+        note=session.listener.note,
+    )
+    training.run(on_step=session.step("train"), on_epoch=session.listener.epoch)
+    metrics = _evaluate(session, detector, testbed.splits.val, testbed.val_batches(spec.input_size))
+    test = testbed.splits.test
+    if test is None:
+        return metrics, None
+    return metrics, _evaluate(session, detector, test, testbed.test_batches(spec.input_size))
+
+
+def _evaluate(session: Session, detector: Detector, images: CocoDataset, batches: DetectionLoader) -> Metrics:
+    on_step, note = session.step("evaluate"), session.listener.note
+    return json_values(session.testbed.evaluate(detector, images, batches, on_step, note))
+
+
+def _checkpoint(session: Session, key: Key) -> Path:
+    arch, number, epochs = key
+    # a name from a database must not lead out of the folder
+    return session.folder.verify / f"{encode(decode(arch))}.seed{number}.epochs{epochs}.safetensors"
+
+
+def _conditions(session: Session) -> dict[str, Any]:
+    """Everything that AP depends on, beside architecture, seed and epochs: the fingerprint without the latencies'."""
+    depends_on, splits = session.depends_on, session.testbed.splits
+    images = [] if splits.test is None else splits.test.images
+    test = {"content": splits.test_hash, "images": len(images), "boxes": sum(len(image.boxes) for image in images)}
+    return {
+        "data": {**depends_on["data"], "test": test},
+        "recipe": {name: depends_on["recipe"][name] for name in RECIPE},
+        "device": depends_on["device"],
+    }
+
+
+def _check_studies(session: Session, about: Mapping[str, Any]) -> list[str]:
+    """Check that the search's numbers and those to come depend on the same; return the libraries that changed."""
+    versions = dict[str, None]()
+    now = {**about, "data": {name: value for name, value in about["data"].items() if name != "test"}}
+    for study in session.folder.studies:
+        stored = study.user_attrs.get(FINGERPRINT)
+        if stored is None:
+            continue
+        recipe = {name: stored["recipe"].get(name) for name in RECIPE}
+        refuse_differences(
+            differences({"data": stored["data"], "recipe": recipe, "device": stored["device"]}, now),
+            f"{session.folder.path}: the study was made with other",
+            fix="go back to what it was: a longer training is --epochs, and another device has another study",
+        )
+        versions |= dict.fromkeys(other_versions(study))
+    return list(versions)
+
+
+@contextmanager
+def _claimed(checkpoint: Path) -> Iterator[bool]:
+    """Be the only worker at the training of ``checkpoint`` while the body runs, or learn that another one is.
+
+    The operating system frees a claim when its process dies. A worker that has one looks into the results before it
+    trains: the file may be removed, and a new one be claimed, while another worker waits for the old one.
+    """
+    file = checkpoint.with_suffix(".lock")
+    lock = acquire(file)
+    if lock is None:
+        yield False
+        return
+    try:
+        yield True
+        if not checkpoint.exists():
+            file.unlink(missing_ok=True)
+    finally:
+        lock.release()

@@ -1,0 +1,174 @@
+"""The workers of one study: who is alive, who trains what, and what the dead have left.
+
+A worker is alive as long as it holds the lock on its own file in ``workers/``; the operating system frees it when the
+process dies, however it does. A worker that ends in order takes its file away. Nothing is told by a clock.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock
+from optuna.study import Study
+from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, UniqueConstraint, delete, insert, select
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from smnas_optuna.errors import StudyError
+from smnas_optuna.study.attributes import FOLDER
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.optuna_private import engine_of, study_id
+from smnas_optuna.study.storage import storage_url
+from smnas_optuna.workers.locks import acquire
+
+FOLDER_FILE = "folder.id"
+"""File in ``workers/`` with the identity of the study folder."""
+Death = Literal["died", "left"]
+"""Whether a worker died, or ended in order and left behind what it could not store, as on a full disk."""
+
+_METADATA = MetaData()
+_CLAIMS = Table(
+    "smnas_claims",
+    _METADATA,
+    Column("number", Integer, primary_key=True),
+    Column("study_id", Integer, nullable=False),
+    Column("arch", String(512), nullable=False),
+    Column("worker", String(255), nullable=False),
+    UniqueConstraint("study_id", "arch"),
+)
+
+
+class Crew:
+    """The workers of a study, as one of them sees the others.
+
+    Args:
+        folder: Where the workers' locks lie; all workers must see the same one.
+        engine: Of the study's database, which keeps the claims: of two workers that claim an architecture at once, a
+            constraint lets one have it.
+        study_id: Optuna's number of the study in that database.
+
+    Attributes:
+        me: Name of this worker, which no other one has or had.
+    """
+
+    def __init__(self, folder: Path, engine: Engine, study_id: int) -> None:
+        self._folder = folder
+        self._engine = engine
+        self._study_id = study_id
+        self.me = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        try:
+            _METADATA.create_all(engine)
+        except SQLAlchemyError:  # another worker may have been quicker
+            _METADATA.create_all(engine)
+
+    @contextmanager
+    def registered(self) -> Iterator[None]:
+        """Be alive, to the other workers, while the body runs."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._lock_file(self.me), timeout=0)
+        lock.acquire()
+        try:
+            yield
+        finally:
+            self._lock_file(self.me).unlink(missing_ok=True)
+            lock.release()
+
+    @contextmanager
+    def clean_up_after(self, worker: str) -> Iterator[Death | None]:
+        """Look after what ``worker`` has left, alone, while the body runs; it has left nothing in other studies.
+
+        Yields:
+            How it ended; None if it is alive, or somebody else is looking after it.
+        """
+        file = self._lock_file(worker)
+        if not file.exists():
+            yield "left"
+            return
+        lock = acquire(file)
+        if lock is None:
+            yield None
+            return
+        try:
+            yield "died"
+            file.unlink(missing_ok=True)
+        finally:
+            lock.release()
+
+    def is_alive(self, worker: str) -> bool:
+        """Whether ``worker`` is at work now."""
+        if worker == self.me:
+            return True
+        file = self._lock_file(worker)
+        if not file.exists():
+            return False
+        lock = acquire(file)
+        if lock is not None:
+            lock.release()
+        return lock is None
+
+    def claim(self, arch: str) -> bool:
+        """Whether ``arch`` is this worker's from now on, and nobody else's."""
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(_CLAIMS).values(study_id=self._study_id, arch=arch, worker=self.me))
+        except IntegrityError:
+            return False
+        return True
+
+    def release(self, arch: str) -> None:
+        """End this worker's claim on ``arch``."""
+        self._delete(_CLAIMS.c.arch == arch, _CLAIMS.c.worker == self.me)
+
+    def release_all_of(self, worker: str) -> None:
+        """End all claims of ``worker``."""
+        self._delete(_CLAIMS.c.worker == worker)
+
+    def claims(self) -> dict[str, str]:
+        """Who has each architecture that is claimed, the oldest claim first: arch -> worker."""
+        query = select(_CLAIMS.c.arch, _CLAIMS.c.worker).where(_CLAIMS.c.study_id == self._study_id)
+        query = query.order_by(_CLAIMS.c.number)
+        with self._engine.connect() as connection:
+            return {row.arch: row.worker for row in connection.execute(query)}
+
+    def lock_files(self) -> dict[str, Path]:
+        """The lock file of every worker that is alive or died, by its name."""
+        return {file.stem: file for file in sorted(self._folder.glob("*.lock"))}
+
+    def _delete(self, *conditions: object) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(delete(_CLAIMS).where(_CLAIMS.c.study_id == self._study_id, *conditions))  # type: ignore[arg-type]
+
+    def _lock_file(self, worker: str) -> Path:
+        # A name from the database must not lead out of the folder.
+        return self._folder / f"{Path(worker).name or 'unnamed'}.lock"
+
+
+def open_crew(study: Study, folder: StudyFolder) -> Crew:
+    """The workers of ``study``, seen by a new one."""
+    return Crew(folder.workers, engine_of(study), study_id(study))
+
+
+def check_folder(study: Study, folder: StudyFolder) -> None:
+    """Check that the workers of ``study`` keep their locks in ``folder``, where they see who is alive.
+
+    Raises:
+        StudyError: If the study is kept in a database elsewhere, and its workers meet in another folder.
+    """
+    file, url = folder.workers / FOLDER_FILE, storage_url(folder.path)
+    here = file.read_text(encoding="utf-8") if file.exists() else None
+    there = study.user_attrs.get(FOLDER)
+    if url is not None and there is not None and here != there:
+        raise StudyError(
+            f"{folder.path}: the study {study.study_name} of {url} belongs to another folder",
+            fix="share that folder among the machines, or give this one another name to start a study of its own",
+        )
+    if there is None:
+        study.set_user_attr(FOLDER, there := secrets.token_hex(8))
+    if here != there:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(there, encoding="utf-8")

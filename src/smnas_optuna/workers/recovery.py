@@ -1,0 +1,54 @@
+"""Recovery of what dead workers left: their running trials are stored as failed, their claims released."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from smnas_optuna.study.optuna_private import store_attr_of_stored
+from smnas_optuna.study.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_record, read_records
+from smnas_optuna.workers.crew import Crew
+
+KILLS_WITHOUT_PROGRESS = 2
+"""An architecture is given up after this many processes died with it before they finished an epoch. A killed attempt
+that stored an epoch does not count: a large network on a machine that is restarted every night gets there."""
+
+
+def recover_dead_trials(study: Study, crew: Crew, note: Callable[[str], None]) -> None:
+    """Store the running trials of dead workers as interrupted, or as killed twice if that is what they are.
+
+    A worker that ended in order, but could not store that, as on a full disk, is no architecture's fault.
+
+    Args:
+        study: The study.
+        crew: Its workers, as one of them sees the others.
+        note: Gets a line for each trial that was recovered.
+    """
+    for worker in sorted(owners(read_records(study), crew) - {crew.me}):
+        with crew.clean_up_after(worker) as death:
+            if death is None:
+                continue
+            for dead in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                if dead.user_attrs.get("worker", "") == worker:
+                    _recover(study, dead, note, killed=death == "died")
+            crew.release_all_of(worker)
+
+
+def owners(records: Sequence[TrialRecord], crew: Crew) -> set[str]:
+    """The workers, alive or not, that have a running trial or a claim; "" has the trials that name none."""
+    return {record.worker or "" for record in records if record.state == "running"} | set(crew.claims().values())
+
+
+def _recover(study: Study, dead: FrozenTrial, note: Callable[[str], None], *, killed: bool) -> None:
+    record = replace(read_record(dead), state="failed", killed=killed)
+    fruitless = sum(earlier.fruitless and earlier.arch == record.arch for earlier in read_records(study))
+    given_up = record.arch is not None and record.fruitless and fruitless + 1 >= KILLS_WITHOUT_PROGRESS
+    reason = KILLED_TWICE if given_up else INTERRUPTED
+    for name, value in {"reason": reason, "killed": killed}.items():
+        store_attr_of_stored(study, dead, name, value)
+    study.tell(dead.number, state=TrialState.FAIL, skip_if_finished=True)
+    end = "its process died" if killed else "its end could not be stored"
+    note(f"trial {dead.number} ({record.arch or 'no architecture yet'}): {end}; {reason}")

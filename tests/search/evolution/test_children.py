@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import math
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import create_trial
+
+from smnas_optuna.arch import encode
+from smnas_optuna.search.evolution.children import ChildGeneration, crowding_distances
+from smnas_optuna.search_space import StructuralSearchSpace
+from smnas_optuna.search_space.structural import express, gene_choices
+from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.record import TrialRecord, read_records
+from smnas_optuna.study.seeds import derive_seed
+from tests.search.conftest import SPACE, limited, make_stage, make_study
+from tests.search.test_loop import TINY, run
+
+
+def front_of(points: list[tuple[float, float]]) -> list[TrialRecord]:
+    study = optuna.create_study(directions=["minimize", "maximize"])
+    for point in points:
+        study.add_trial(create_trial(values=point))
+    return read_records(study)
+
+
+@pytest.mark.parametrize(
+    ("points", "distances"),
+    [
+        ([(1.0, 0.1)], [math.inf]),
+        ([(1.0, 0.1), (2.0, 0.2)], [math.inf, math.inf]),
+        ([(1.0, 0.1), (2.0, 0.2), (5.0, 0.5)], [math.inf, 2.0, math.inf]),
+        ([(0.0, 0.0), (2.0, 0.5), (3.0, 0.6), (4.0, 1.0)], [math.inf, 0.75 + 0.6, 0.5 + 0.5, math.inf]),
+    ],
+)
+def test_crowding_distances(points: list[tuple[float, float]], distances: list[float]) -> None:
+    assert crowding_distances(front_of(points)) == pytest.approx(distances)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_children_are_genomes_of_the_space_and_new(seed: int) -> None:
+    study = make_study(seed=seed, population=8)
+    run(study, budget=30, stage=make_stage(baselines=()))
+    children = ChildGeneration(StructuralSearchSpace(SPACE), population=8, seed=seed)
+    parents = study.get_trials(deepcopy=False)[:8]
+
+    known = {record.arch for record in read_records(study)}
+    choices = gene_choices(SPACE)
+    for _ in range(50):
+        child = children(study, dict(parents[0].distributions), parents)
+        assert set(child) == set(choices)
+        assert all(child[name] in values for name, values in choices.items())
+        assert encode(express(child)) not in known
+
+
+def test_a_child_is_none_that_the_limit_pruned_but_may_be_what_a_smaller_one_did() -> None:
+    study = make_study(population=4, limits=Limits(max_seconds=5), space=TINY)
+    run(study, limited(5), budget=100, stage=make_stage(TINY, ()), limits=Limits(max_seconds=5))
+    records = read_records(study)
+    fast = {record.arch for record in records if record.trained}
+    slow = {record.arch for record in records if record.estimated_seconds is not None}
+    assert (len(fast), len(slow)) == (6, 6), "all is known"
+    parents = study.get_trials(deepcopy=False)[:1]
+
+    def made(limit: float) -> set[str]:
+        children = ChildGeneration(StructuralSearchSpace(TINY), population=4, seed=0, limits=Limits(max_seconds=limit))
+        return {encode(express(children(study, dict(parents[0].distributions), parents))) for _ in range(30)}
+
+    assert made(limit=100) <= slow
+    assert made(limit=5) & fast, "nothing new is left, so that the cache answers"
+
+
+def test_after_the_first_generation_nothing_is_asked_twice_while_there_is_something_new() -> None:
+    study = make_study(population=4)
+    run(study, budget=60)
+
+    records = read_records(study)
+    repeated = [record for record in records if record.cached_from is not None]
+    assert all((record.generation or 0) == 0 for record in repeated)
+
+
+@given(st.lists(st.one_of(st.integers(), st.text()), min_size=1, max_size=4))
+def test_seeds_depend_on_every_part_and_on_nothing_else(parts: list[int | str]) -> None:
+    seed = derive_seed(*parts)
+
+    assert 0 <= seed < 2**32
+    assert seed == derive_seed(*parts)
+    assert seed != derive_seed(*parts, "more")
+    assert derive_seed(1, "1") != derive_seed("1", 1)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from smnas_optuna.errors import StudyError
+from smnas_optuna.verify.results import Results, SeedRun
+
+ARCH = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina"
+ABOUT = {"data": {"content": "0f", "test": None}, "device": {"kind": "cpu"}}
+RUN = SeedRun(
+    arch=ARCH,
+    number=1,
+    seed=17,
+    epochs=4,
+    metrics={"ap": 0.25, "ap_large": None},
+    test_metrics=None,
+    failed=None,
+    seconds=1.5,
+    versions={"torch": "2.11"},
+)
+
+
+def test_what_is_added_is_there_at_once_for_whoever_reads_next(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    diverged = dataclasses.replace(RUN, number=2, metrics=None, failed="diverged")
+    results = Results.load(file, ABOUT)
+    for count, run in enumerate((RUN, diverged), start=1):
+        results.add(run)
+
+        assert list(Results.load(file, ABOUT).runs.values()) == [RUN, diverged][:count]
+    assert list(results.runs) == [(ARCH, 1, 4), (ARCH, 2, 4)]
+    assert [run.ap for run in results.runs.values()] == [0.25, None]
+    assert [each for each in tmp_path.iterdir() if each.suffix != ".lock"] == [file]
+
+
+def test_what_several_workers_add_is_all_kept(tmp_path: Path) -> None:
+    file, other = tmp_path / "results.json", dataclasses.replace(RUN, number=2)
+    first, second = Results.load(file, ABOUT), Results.load(file, ABOUT)
+
+    first.add(RUN)
+    second.add(other)
+
+    assert first.runs.keys() == {RUN.key}
+    first.refresh()
+    assert list(first.runs.values()) == list(second.runs.values()) == [RUN, other]
+
+
+def test_no_file_is_no_results(tmp_path: Path) -> None:
+    assert Results.load(tmp_path / "results.json", ABOUT).runs == {}
+
+
+def test_results_of_other_data_are_refused_with_both_values(tmp_path: Path) -> None:
+    file = tmp_path / "verify" / "results.json"
+    file.parent.mkdir()
+    Results.load(file, ABOUT).add(RUN)
+
+    with pytest.raises(StudyError) as caught:
+        Results.load(file, {"data": {"content": "1e", "test": None}, "device": {"kind": "cuda"}})
+
+    assert str(caught.value) == (
+        f"{file}: was made with other data and device; the numbers do not compare\n"
+        "  first: data.content was 0f, is 1e\n"
+        "         device.kind was cpu, is cuda\n"
+        f"  fix: go back to what it was, or move {file.parent} away to begin again"
+    )
+    assert Results.load(file, ABOUT).runs, "they are still there"
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", '{"about": {}}', '{"about": {}, "runs": [{"arch": "x"}]}', "[" * 100_000],
+    ids=["empty", "half", "no object", "no runs", "half a run", "deep"],
+)
+def test_a_file_that_holds_something_else_is_refused(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    file.write_text(content)
+
+    with pytest.raises(StudyError) as caught:
+        Results.load(file, ABOUT)
+
+    assert caught.value.message.startswith(f"{file}: holds no results of smnas verify (")
+    assert caught.value.fix == "move it away; what it held is then trained again"
+
+
+def test_the_file_is_json_for_others_to_read(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    Results.load(file, ABOUT).add(RUN)
+
+    assert json.loads(file.read_text()) == {"about": ABOUT, "runs": [dataclasses.asdict(RUN)]}

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, create_engine
+
+from smnas_optuna.workers.crew import Crew
+
+HOLD_AND_DIE = """
+import os, sys
+from pathlib import Path
+from sqlalchemy import create_engine
+from smnas_optuna.workers.crew import Crew
+crew = Crew(Path(sys.argv[1]), create_engine(sys.argv[2]), 0)
+duty = crew.on_duty()
+duty.__enter__()
+assert crew.claim("a")
+print(crew.me, flush=True)
+if sys.stdin.readline():
+    duty.__exit__(None, None, None)
+os._exit(9)
+"""
+CLAIM_ALL = """
+import sys
+from pathlib import Path
+from sqlalchemy import create_engine
+from smnas_optuna.workers.crew import Crew
+crew = Crew(Path(sys.argv[1]), create_engine(sys.argv[2], connect_args={"timeout": 60}), 0)
+sys.stdin.readline()
+print(" ".join(str(n) for n in range(100) if crew.claim(f"arch {n}")))
+"""
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = create_engine(f"sqlite:///{tmp_path / 'claims.db'}")
+    yield engine
+    engine.dispose()
+
+
+def start(code: str, folder: Path, engine: Engine) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", code, str(folder), str(engine.url)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_worker_is_alive_until_it_leaves(tmp_path: Path, engine: Engine) -> None:
+    one, other = Crew(tmp_path, engine, 0), Crew(tmp_path, engine, 0)
+    assert one.me != other.me
+    with one.registered():
+        assert other.is_alive(one.me)
+        with other.clean_up_after(one.me) as death:
+            assert death is None
+        assert list(other.lock_files()) == [one.me]
+    assert not other.is_alive(one.me)
+    with other.clean_up_after(one.me) as death:
+        assert death == "left"
+    assert other.lock_files() == {}
+
+
+@pytest.mark.parametrize(("last_words", "death"), [("", "died"), ("leave\n", "left")], ids=["killed", "left"])
+def test_a_process_that_is_gone_is_buried_once_and_its_claims_can_be_given_back(
+    tmp_path: Path, engine: Engine, last_words: str, death: str
+) -> None:
+    crew = Crew(tmp_path, engine, 0)
+    with start(HOLD_AND_DIE, tmp_path, engine) as process:
+        assert process.stdout is not None
+        worker = process.stdout.readline().strip()
+        assert crew.is_alive(worker)
+        with crew.clean_up_after(worker) as found:
+            assert found is None
+        assert not crew.claim("a")
+        assert crew.claims() == {"a": worker}
+        process.communicate(last_words)
+
+    assert not crew.is_alive(worker)
+    with crew.clean_up_after(worker) as found:
+        assert found == death
+        if death == "died":
+            with Crew(tmp_path, engine, 0).clean_up_after(worker) as again:
+                assert again is None, "somebody is at it"
+        crew.release_all_of(worker)
+    assert crew.claims() == {}
+    assert crew.lock_files() == {}
+    assert crew.claim("a")
+
+
+def test_a_claim_is_one_workers_in_one_study_until_it_gives_it_back(tmp_path: Path, engine: Engine) -> None:
+    one, other, elsewhere = Crew(tmp_path, engine, 0), Crew(tmp_path, engine, 0), Crew(tmp_path, engine, 1)
+
+    assert one.claim("a")
+    assert not one.claim("a")
+    assert not other.claim("a")
+    assert elsewhere.claim("a")
+    assert other.claim("b")
+    other.release("a")  # is not its own
+    assert other.claims() == {"a": one.me, "b": other.me}
+    one.release("a")
+    assert other.claim("a")
+
+
+def test_of_four_processes_each_claim_is_won_by_exactly_one(tmp_path: Path, engine: Engine) -> None:
+    Crew(tmp_path, engine, 0)
+    processes = [start(CLAIM_ALL, tmp_path, engine) for _ in range(4)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    won = [process.communicate(timeout=60)[0].split() for process in processes]
+
+    assert sorted(int(n) for mine in won for n in mine) == list(range(100))
+
+
+def test_the_name_of_a_worker_does_not_lead_out_of_the_folder(tmp_path: Path, engine: Engine) -> None:
+    folder = tmp_path / "workers"
+    folder.mkdir()
+    outside = tmp_path / "precious.lock"
+    outside.touch()
+    crew = Crew(folder, engine, 0)
+
+    for name in ("../precious", str(tmp_path / "precious"), "", ".."):
+        with crew.clean_up_after(name) as death:
+            assert death == "left"
+        assert not crew.is_alive(name)
+
+    assert outside.exists()
+    assert list(folder.iterdir()) == []
