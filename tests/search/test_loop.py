@@ -231,12 +231,13 @@ def test_what_would_train_for_too_long_is_pruned_once_and_takes_no_budget_and_no
     outcome = run(study, limited(10), budget=20, listener=recorder, limits=Limits(max_seconds=10))
 
     records = read_records(study)
-    slow = [record for record in records if record.estimated_seconds is not None]
+    slow = [record for record in records if record.pruned and record.pruned.estimated_seconds is not None]
     assert outcome.trained == 20
     assert slow
     assert len({record.arch for record in slow}) == len(slow), "none is judged twice"
     for record in slow:
-        assert (record.state, record.reason) == ("pruned", f"would take {record.estimated_seconds:g} s")
+        assert record.pruned is not None
+        assert (record.state, record.reason) == ("pruned", f"would take {record.pruned.estimated_seconds:g} s")
     assert [(record.number, front) for record, front in recorder.ended if record.state == "pruned"] == [
         (record.number, False) for record in slow
     ]
@@ -258,7 +259,8 @@ def test_a_pruned_baseline_is_passed_over(study: optuna.Study) -> None:
 def test_another_limit_judges_anew_what_was_pruned(study: optuna.Study, limit: float | None, again: bool) -> None:
     run(study, limited(10), budget=3, limits=Limits(max_seconds=10))
     (slow,) = [record for record in read_records(study) if record.arch == BASELINES[1]]
-    assert slow.estimated_seconds == pytest.approx(26.6)
+    assert slow.pruned is not None
+    assert slow.pruned.estimated_seconds == pytest.approx(26.6)
     recorder = Recorder()
 
     run(study, limited(limit), budget=4, listener=recorder, limits=Limits(max_seconds=limit))

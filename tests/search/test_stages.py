@@ -20,7 +20,7 @@ from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import REFERENCE_MS, TIMED_TOGETHER
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.pareto import pareto_front
-from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, TrialRecord, read_records, stage_name
+from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, Pruned, TrialRecord, read_records, stage_name
 from smnas_optuna.workers.interrupt import StopRequest
 
 from ..conftest import TINY_STUDY
@@ -235,7 +235,7 @@ def test_limits_prune_before_training_and_are_judged_anew(folder: Path) -> None:
 
     (study,) = StudyFolder(folder).modular
     first = read_records(study)[0]
-    assert (first.state, first.over_budget, first.epochs_done) == ("pruned", ("max_latency_ms",), 0)
+    assert (first.state, first.pruned, first.epochs_done) == ("pruned", Pruned(over_budget=("max_latency_ms",)), 0)
     assert str(first.reason).startswith("over budget: about ")
     assert str(first.reason).endswith(" ms, more than [search] max_latency_ms = 0.0009765625")
     assert first.attrs["violation_max_latency_ms"] > 0
@@ -274,10 +274,11 @@ def test_partial_order_pruning_can_be_switched_off(folder: Path) -> None:
     change(folder, ("[search]\n", "[search]\nap_spread = 0.0\n"))
     search(folder, trials=6, parents=(OTHER,))
     (study,) = StudyFolder(folder).modular
-    pruned = [record for record in read_records(study) if record.dominated_by]
+    pruned = [record for record in read_records(study) if record.pruned and record.pruned.dominated_by]
     everyone = [record for each in StudyFolder(folder).of_stage(None) for record in read_records(each)]
     for record in pruned:
-        big, fast = record.dominated_by
+        assert record.pruned is not None
+        big, fast = record.pruned.dominated_by
         assert str(record.reason).startswith(f"no better than {big} (AP ")
         assert f"slower than {fast} (AP " in str(record.reason)
         known = [other for other in everyone if other.arch in (big, fast) and other.trained]
@@ -285,4 +286,4 @@ def test_partial_order_pruning_can_be_switched_off(folder: Path) -> None:
         assert find_witnesses(decode(str(record.arch)), record.gate_ratio, known, 0.0) is not None
 
     search(folder, trials=7, parents=(OTHER,), pruning=False)
-    assert not any(record.dominated_by for record in read_records(study)[len(read_records(study)) - 1 :])
+    assert read_records(study)[-1].pruned is None

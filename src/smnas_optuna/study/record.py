@@ -41,41 +41,55 @@ _FINISHED: WeakKeyDictionary[Study, tuple[Limits, dict[int, TrialRecord]]] = Wea
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Pruned:
+    """The reason that a trial was pruned for, as numbers; a rule that did not apply has left its attributes empty.
+
+    Attributes:
+        estimated_seconds: Time that its training would take, if that is too long.
+        over_budget: The limits that it exceeds.
+        dominated_by: The two trained architectures, ``big`` and ``fast``, of partial-order pruning.
+        stopped_at_epoch: The rung that its training was stopped at.
+        stopped_by: The trained architecture that it lagged behind.
+    """
+
+    estimated_seconds: float | None = None
+    over_budget: tuple[str, ...] = ()
+    dominated_by: tuple[str, ...] = ()
+    stopped_at_epoch: int | None = None
+    stopped_by: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrialRecord:
     """One trial of a study.
 
     Attributes:
         number: Optuna's number of the trial, from 0.
-        state: Where it stands.
+        study: Name of its study in the study folder: ``structural``, or ``modular/<arch>``.
+        state: Its state.
         arch: Canonical string of the architecture; None if the process died before it was known.
         latency_ms: Objective, lower is better; None unless complete.
         ap: COCO AP on the validation images, in [0, 1], higher is better; None unless complete.
         generation: NSGA-II generation that it was asked in, from 0; answers from the cache take no place in it.
         baseline: Whether it is one of the study's baselines.
         cached_from: Number of the trial that this one's answer was taken from; it was not trained itself.
-        reason: Why it failed or was pruned.
-        worker: Who works on it, or did; see :class:`smnas_optuna.workers.crew.Crew`.
+        reason: The reason that it failed or was pruned for, in words.
+        pruned: The same of a pruned one, as numbers.
+        feasible: Whether it keeps to the limits that are in force, as far as is known.
+        worker: The worker that trains it, or did; see :class:`smnas_optuna.workers.crew.Crew`.
         killed: Whether its process died (rather than was asked to stop) while it ran.
+        ended: When it ended; None while it runs.
         epochs_before: Epochs that earlier attempts had finished when it began.
         epochs_done: Epochs that its training finished, those before included.
-        study: Name of its study in the study folder: ``structural``, or ``modular/<arch>``.
-        ended: When it ended; None while it runs.
+        ap_by_epoch: AP after the epochs of its training that were rungs, in [0, 1].
         gate_ratio: Its latency before training, as a ratio to the reference detector; compares with its like only.
         gate_ms: The same in ms.
-        estimated_seconds: What its training would take, if it was pruned for that.
-        over_budget: The limits that it exceeded before training, if it was pruned for that.
-        dominated_by: The two trained architectures, ``big`` and ``fast``, that it was pruned for.
-        ap_by_epoch: AP after the epochs of its training that were rungs, in [0, 1].
-        stopped_at_epoch: The rung that its training was stopped at, if it was.
-        stopped_by: The trained architecture that it was stopped for.
-        feasible: Whether it keeps to the limits that are in force, as far as is known.
         num_params: Parameters of the detector.
-        multiply_adds: Multiply-adds an image; see :class:`smnas_optuna.engine.complexity.Complexity`.
-        weights: Folder relative to the study folder where the weights lie while the trial is on the front.
-        attrs: All that is stored with the trial, these values included; see ``docs/architecture.md``.
+        attrs: Everything that is stored with the trial, these values included; see ``docs/storage.md``.
     """
 
     number: int
+    study: str
     state: State
     arch: str | None
     latency_ms: float | None
@@ -84,25 +98,28 @@ class TrialRecord:
     baseline: bool
     cached_from: int | None
     reason: str | None
+    pruned: Pruned | None
+    feasible: bool
     worker: str | None
     killed: bool
+    ended: datetime | None
     epochs_before: int
     epochs_done: int
-    study: str
-    ended: datetime | None
+    ap_by_epoch: Mapping[int, float]
     gate_ratio: float | None
     gate_ms: float | None
-    estimated_seconds: float | None
-    over_budget: tuple[str, ...]
-    dominated_by: tuple[str, ...]
-    ap_by_epoch: Mapping[int, float]
-    stopped_at_epoch: int | None
-    stopped_by: str | None
-    feasible: bool
     num_params: int | None
-    multiply_adds: int | None
-    weights: str | None
     attrs: Mapping[str, Any]
+
+    @property
+    def multiply_adds(self) -> int | None:
+        """Multiply-adds an image; see :class:`smnas_optuna.engine.complexity.Complexity`."""
+        return self.attrs.get("multiply_adds")
+
+    @property
+    def weights(self) -> str | None:
+        """Folder relative to the study folder where the weights lie while the trial is on the front."""
+        return self.attrs.get("weights")
 
     @property
     def settles(self) -> bool:
@@ -155,6 +172,7 @@ def read_record(trial: FrozenTrial, study: str = STRUCTURAL, limits: Limits | No
     violations = (limits or Limits()).violations(latency_ms=latency_ms, num_params=num_params)
     return TrialRecord(
         number=trial.number,
+        study=study,
         state=_STATES[trial.state],
         arch=attrs.get("arch"),
         latency_ms=latency_ms,
@@ -163,23 +181,26 @@ def read_record(trial: FrozenTrial, study: str = STRUCTURAL, limits: Limits | No
         baseline=attrs.get("baseline", False),
         cached_from=attrs.get("cached_from"),
         reason=attrs.get("reason"),
+        pruned=_read_pruned(attrs) if trial.state == TrialState.PRUNED else None,
+        feasible=not violations,
         worker=attrs.get("worker"),
         killed=attrs.get("killed", False),
+        ended=trial.datetime_complete,
         epochs_before=attrs.get("epochs_before", 0),
         epochs_done=attrs.get("epochs_done", 0),
-        study=study,
-        ended=trial.datetime_complete,
+        ap_by_epoch={int(epoch): ap for epoch, ap in attrs.get("ap_by_epoch", {}).items()},
         gate_ratio=attrs.get("gate", {}).get("ratio"),
         gate_ms=attrs.get("gate_ms"),
+        num_params=num_params,
+        attrs=attrs,
+    )
+
+
+def _read_pruned(attrs: Mapping[str, Any]) -> Pruned:
+    return Pruned(
         estimated_seconds=attrs.get("estimated_seconds"),
         over_budget=tuple(attrs.get("over_budget", ())),
         dominated_by=tuple(attrs.get("dominated_by", ())),
-        ap_by_epoch={int(epoch): ap for epoch, ap in attrs.get("ap_by_epoch", {}).items()},
         stopped_at_epoch=attrs.get("stopped_at_epoch"),
         stopped_by=attrs.get("stopped_by"),
-        feasible=not violations,
-        num_params=num_params,
-        multiply_adds=attrs.get("multiply_adds"),
-        weights=attrs.get("weights"),
-        attrs=attrs,
     )

@@ -53,13 +53,14 @@ def reopened(record: TrialRecord, limits: Limits, share: float = 1.0) -> bool:
         limits: Those in force now.
         share: Ratio of trained to gate latency that borderline detectors are judged by; see :func:`trained_share`.
     """
-    if record.state != "pruned":
+    why = record.pruned
+    if why is None:
         return False
-    if record.estimated_seconds is not None:
-        return limits.max_seconds is None or record.estimated_seconds <= limits.max_seconds
-    if record.dominated_by or record.stopped_by:
+    if why.estimated_seconds is not None:
+        return limits.max_seconds is None or why.estimated_seconds <= limits.max_seconds
+    if why.dominated_by or why.stopped_by:
         return not limits.pruning
-    if not record.over_budget:
+    if not why.over_budget:
         return False
     expected_ms = None if record.gate_ms is None else share * record.gate_ms
     return not limits.violations(latency_ms=expected_ms, num_params=record.num_params)

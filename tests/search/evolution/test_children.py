@@ -60,7 +60,7 @@ def test_a_child_is_none_that_the_limit_pruned_but_may_be_what_a_smaller_one_did
     run(study, limited(5), budget=100, stage=make_stage(TINY, ()), limits=Limits(max_seconds=5))
     records = read_records(study)
     fast = {record.arch for record in records if record.trained}
-    slow = {record.arch for record in records if record.estimated_seconds is not None}
+    slow = {record.arch for record in records if record.pruned and record.pruned.estimated_seconds is not None}
     assert (len(fast), len(slow)) == (6, 6), "all is known"
     parents = study.get_trials(deepcopy=False)[:1]
 

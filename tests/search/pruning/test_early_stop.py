@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 from smnas_optuna.search.pruning.early_stop import find_leader, lead_needed, prune_behind
 from smnas_optuna.study.attributes import LIMITS
 from smnas_optuna.study.limits import Limits
-from smnas_optuna.study.record import TrialRecord, read_record, read_records
+from smnas_optuna.study.record import Pruned, TrialRecord, read_record, read_records
 from smnas_optuna.study.settled import reopened
 
 
@@ -176,7 +176,7 @@ def stopped(**attrs: Any) -> TrialRecord:
 def test_a_stopped_training_is_read_as_what_it_is() -> None:
     record = stopped(ap_by_epoch={"1": 0.125, "2": 0.25})
 
-    assert (record.stopped_at_epoch, record.stopped_by) == (2, "fast")
+    assert record.pruned == Pruned(stopped_at_epoch=2, stopped_by="fast")
     assert record.ap_by_epoch == {1: 0.125, 2: 0.25}
     assert record.settles
     assert not record.trained
@@ -185,7 +185,7 @@ def test_a_stopped_training_is_read_as_what_it_is() -> None:
 def test_what_never_stood_at_a_rung_is_read_as_that() -> None:
     record = read_record(create_trial(values=(1.0, 0.5), user_attrs={"arch": "a"}))
 
-    assert (record.ap_by_epoch, record.stopped_at_epoch, record.stopped_by) == ({}, None, None)
+    assert (record.ap_by_epoch, record.pruned) == ({}, None)
 
 
 @pytest.mark.parametrize("others", [Limits(), Limits(max_latency_ms=100.0, max_seconds=1e9), Limits(max_params=1)])

@@ -105,7 +105,8 @@ def test_a_study_prunes_by_its_limit_and_goes_on_without_one(study_dir: Path) ->
     assert {record.state for record in pruned} == {"pruned"}
     for record in pruned:
         assert str(record.reason).endswith("more than [search] max_seconds_per_trial = 0.001")
-        assert (record.estimated_seconds or 0) > 0.001
+        assert record.pruned is not None
+        assert (record.pruned.estimated_seconds or 0) > 0.001
         assert set(record.attrs["seconds"]) == {"gate", "load", "train", "bookkeeping"}
         assert not (study_dir / "runs" / str(record.arch) / "weights.safetensors").exists()
     log = (study_dir / "runs" / str(pruned[0].arch) / "train.log").read_text()
