@@ -34,11 +34,13 @@ from smnas_optuna.search.evolution.sampler import build_sampler
 from smnas_optuna.workers.interrupt import StopRequest
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.search.loop import search
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.workers.crew import open_crew
 from tests.search.conftest import closed_form, make_stage
 
 study_dir, slot, budget = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 settings, stage = SearchSettings(population=6), make_stage()
-study = StudyFolder(study_dir).load(STRUCTURAL)
+study = StudyFolder(study_dir).load("structural")
 study.sampler = build_sampler(settings, stage.space, num_trials=len(study.trials), worker=slot)
 
 def evaluate(spec, trial):
@@ -46,7 +48,7 @@ def evaluate(spec, trial):
     return closed_form(spec, trial)
 
 crew = open_crew(study, StudyFolder(study_dir))
-with crew.on_duty():
+with crew.registered():
     search(study, stage, evaluate, budget=budget, crew=crew, listener=Listener(), stop=StopRequest())
 """
 

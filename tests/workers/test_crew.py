@@ -16,12 +16,12 @@ from pathlib import Path
 from sqlalchemy import create_engine
 from smnas_optuna.workers.crew import Crew
 crew = Crew(Path(sys.argv[1]), create_engine(sys.argv[2]), 0)
-duty = crew.on_duty()
-duty.__enter__()
+registered = crew.registered()
+registered.__enter__()
 assert crew.claim("a")
 print(crew.me, flush=True)
 if sys.stdin.readline():
-    duty.__exit__(None, None, None)
+    registered.__exit__(None, None, None)
 os._exit(9)
 """
 CLAIM_ALL = """
