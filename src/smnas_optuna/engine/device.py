@@ -7,14 +7,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import torch
 import torchvision
 
+from smnas_optuna.config import DeviceChoice as DeviceChoice
 from smnas_optuna.errors import DeviceError, DeviceFault, OutOfMemoryError
-
-DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 
 def choose_device(choice: DeviceChoice) -> torch.device:
