@@ -9,7 +9,7 @@ class SmnasError(Exception):
     Args:
         message: Place and problem, with a count if there are several cases: ``"train.json: 2 boxes without area"``.
         first: First offender, if there are several.
-        fix: What the user can do about it.
+        fix: Action that solves the problem.
     """
 
     def __init__(self, message: str, *, first: str | None = None, fix: str) -> None:
