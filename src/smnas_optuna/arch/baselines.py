@@ -15,7 +15,7 @@ _E4 = "xbottleneck-w56-21-21-111111111111111-2111111"
 
 BASELINES: Mapping[str, DetectorSpec] = MappingProxyType(
     {
-        # Ren et al. 2015 with the pyramid of Lin et al. 2017; the same as torchvision's fasterrcnn_resnet50_fpn.
+        # Ren et al. 2015 with the pyramid of Lin et al. 2017, like torchvision's fasterrcnn_resnet50_fpn.
         "faster_rcnn_r18_fpn": decode("1333x800.resnet18-w64.fpn-p2-p6-c256.rpn.fc-w1024"),
         "faster_rcnn_r34_fpn": decode("1333x800.resnet34-w64.fpn-p2-p6-c256.rpn.fc-w1024"),
         "faster_rcnn_r50_fpn": decode("1333x800.resnet50-w64.fpn-p2-p6-c256.rpn.fc-w1024"),
