@@ -273,7 +273,7 @@ def test_rungs_that_cannot_be_are_refused(study_dir: Path, search: str, message:
             "space.structural.input_sizes.0: input size 48x64: 32 <= short",
         ),
         ("[space.structural]\ninput_sizes = ['64']", "space.structural.input_sizes.0: input size '64' cannot be read"),
-        ("[space.structural]\nneck_channels = [8, 4, 8]", "space.structural.neck_channels: 8 is there twice"),
+        ("[space.structural]\nneck_channels = [8, 4, 8]", "space.structural.neck_channels: 8 is listed twice"),
         ("[latency]\nreference = 'r50'", "latency.reference: architecture 'r50': 1 modules instead of 5"),
     ],
 )
@@ -301,7 +301,7 @@ def test_several_problems_are_counted_and_an_unknown_key_comes_first(study_dir: 
 def test_a_study_without_reference_is_refused(study_dir: Path) -> None:
     refusal = _refusal(study_dir, "[search]\ntrials = 3")
 
-    assert "[latency] reference is missing, and there is no [search] baselines to take it from" in refusal.message
+    assert "[latency] reference must be set if [search] baselines is empty" in refusal.message
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
@@ -317,6 +317,7 @@ def test_a_file_that_is_not_toml_is_refused_with_the_line(study_dir: Path) -> No
 
     assert "is not TOML: " in refusal.message
     assert "line 2" in refusal.message
+    assert refusal.fix == "correct that line; see https://toml.io"
 
 
 def test_a_file_that_is_not_text_is_refused(study_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""A study's settings, read from its ``study.toml``: frozen, and unknown keys are refused."""
+"""Settings of a study, read from its ``study.toml``. They are frozen, and unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 _DETECTOR = DetectorConstants()
 
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+"""Requested device; ``auto`` is CUDA where it is available, and otherwise the CPU."""
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -32,7 +34,7 @@ def _neck(max_level: int, extra: str | None) -> NeckSpec:
 
 
 def _checked(build: Callable[[Any], object]) -> AfterValidator:
-    """A validator that keeps a value if ``build`` makes something of it; the specs know what is possible."""
+    """Return a validator that accepts the values that ``build`` accepts; the ranges are defined by the specs."""
 
     def check(value: Any) -> Any:
         try:
@@ -58,13 +60,13 @@ Choices = Annotated[tuple[Choice, ...], Field(min_length=1, strict=False)]  # a 
 
 
 class Settings(BaseModel):
-    """Base of every table of a study file: frozen; a key that nobody reads is an error."""
+    """Base of every table of a study file: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ShapesSettings(Settings):
-    """``[data.shapes]``: draw the embedded data set into the data folder when it is not there yet."""
+    """``[data.shapes]``: draw the embedded data set into the data folder if it does not exist yet."""
 
     train_images: PositiveInt
     val_images: PositiveInt
@@ -74,17 +76,19 @@ class ShapesSettings(Settings):
 
 
 class DataSettings(Settings):
-    """``[data]``: where the data lies; all paths are relative to the data folder.
+    """``[data]``: location of the data; all paths are relative to the data folder.
 
     Attributes:
         train: Annotation file of the training images, COCO format.
-        val: Annotation file of the validation images; without one, ``val_fraction`` of the others are set aside.
-        test: Annotation file of images that no search sees, for ``smnas verify`` alone.
-        images: Folder of the images, for all files.
-        val_images: Folder of the validation images, if it is another one.
-        test_images: Folder of the test images, if it is another one.
-        val_fraction: Share of the images set aside, chosen by a hash of their content.
-        drop_empty_boxes: Leave out boxes without area, outside the image or not a number, instead of refusing the file.
+        val: Annotation file of the validation images. Without one, ``val_fraction`` of the training images are held
+            out.
+        test: Annotation file of the test images. No search uses them; only ``smnas verify`` does.
+        images: Image folder of all annotation files.
+        val_images: Folder of the validation images, if it differs.
+        test_images: Folder of the test images, if it differs.
+        val_fraction: Share of the images that is held out for validation, chosen by a hash of their content.
+        drop_empty_boxes: Drop boxes that have no area, lie outside the image or are not a number, instead of rejecting
+            the file.
         shapes: Draw the embedded data set.
     """
 
@@ -102,26 +106,26 @@ class DataSettings(Settings):
 def _without_repeats(choices: tuple[object, ...]) -> tuple[object, ...]:
     twice = [choice for choice in choices if choices.count(choice) > 1]
     if twice:
-        raise ValueError(f"{twice[0]!r} is there twice")
+        raise ValueError(f"{twice[0]!r} is listed twice")
     return choices
 
 
 class StructuralSpace(Settings):
-    """``[space.structural]``: the choices of stage 1, in the order of their cost. The defaults are the paper's space.
+    """``[space.structural]``: choices of the structural search, ordered by cost. The defaults are the paper's space.
 
     Attributes:
-        input_sizes: Written ``<long>x<short>``, in pixels.
+        input_sizes: Input sizes ``<long>x<short>``, in pixels.
         backbones: Families of classic networks.
-        backbone_widths: Base widths; 64 is the classic.
+        backbone_widths: Base widths; 64 is the classic width.
         necks: ``c4`` (no pyramid; the last backbone stage is applied to each RoI) and ``fpn``.
-        neck_min_levels: First levels of the pyramid; level ``l`` has stride ``2**l``.
-        neck_max_levels: Last levels of the pyramid.
-        neck_channels: Widths of the pyramid.
-        neck_extras: How levels above p5 are made: ``pool``, ``conv_c5`` or ``conv_p5``; see
+        neck_min_levels: Lowest levels of the pyramid; level ``l`` has stride ``2**l``.
+        neck_max_levels: Highest levels of the pyramid.
+        neck_channels: Channels of every pyramid level.
+        neck_extras: Sources of the levels above p5: ``pool``, ``conv_c5`` or ``conv_p5``; see
             :class:`smnas_optuna.arch.NeckSpec`.
-        rpns: ``rpn``, and ``ga`` with Guided Anchoring; the one-stage head ``retina`` takes none.
+        rpns: ``rpn``, or ``ga`` for Guided Anchoring. The one-stage head ``retina`` has no RPN.
         heads: ``retina`` (one-stage; always has a pyramid), and the RoI heads ``fc`` and ``cascade2`` .. ``cascade4``.
-        head_widths: Widths of the fully connected layers of RoI heads behind a pyramid.
+        head_widths: Widths of the fully connected layers in RoI heads behind a pyramid.
     """
 
     input_sizes: Choices[Size] = ("512x512", "800x600", "1080x720", "1333x800")
@@ -149,18 +153,18 @@ class StructuralSpace(Settings):
 
 
 class ModularSpace(Settings):
-    """``[space.modular]``: the choices of stage 2, in the order of their cost. The defaults are the paper's space.
+    """``[space.modular]``: choices of the modular search, ordered by cost. The defaults are the paper's space.
 
-    What a parent brings along, its depth and its widths, is always among them.
+    The depth and the widths of a parent are always among the choices.
 
     Attributes:
-        base_channels: Of the backbone's stem and first blocks; the others double them up to three times.
-        stems: ``conv3`` is the paper's, ``conv7`` ResNet's; see :class:`smnas_optuna.arch.EncodedBackboneSpec`.
-        min_blocks: Blocks of the backbone, at least.
-        max_blocks: Blocks of the backbone, at most.
-        neck_channels: Widths of the pyramid.
-        head_widths: Widths of the fully connected layers of RoI heads behind a pyramid.
-        vary_input_size: Whether the input may also be the next smaller or larger one of ``[space.structural]``.
+        base_channels: Channels of the backbone's stem and first blocks; later blocks double them up to three times.
+        stems: ``conv3`` (the paper's) and ``conv7`` (ResNet's); see :class:`smnas_optuna.arch.EncodedBackboneSpec`.
+        min_blocks: Minimum number of backbone blocks.
+        max_blocks: Maximum number of backbone blocks.
+        neck_channels: Channels of every pyramid level.
+        head_widths: Widths of the fully connected layers in RoI heads behind a pyramid.
+        vary_input_size: Also search the next smaller and the next larger input size of ``[space.structural]``.
     """
 
     base_channels: Choices[Width] = (48, 56, 64, 72)
@@ -187,33 +191,37 @@ class ModularSpace(Settings):
 
 
 class SpaceSettings(Settings):
-    """``[space]``: what is searched, one table a stage."""
+    """``[space]``: search spaces, one table per search."""
 
     structural: StructuralSpace = StructuralSpace()
     modular: ModularSpace = ModularSpace()
 
 
 class SearchSettings(Settings):
-    """``[search]``: how long and how the space is searched.
+    """``[search]``: budget and strategy of a search.
 
     Attributes:
-        trials: Budget: unique architectures that are trained, the baselines and earlier runs included.
-        population: Individuals of an NSGA-II generation.
-        seed: Of sampling, initial weights and augmentation.
-        baselines: Architectures of the space that are tried first, cheapest first.
-        max_seconds_per_trial: An architecture whose training would take longer, as its first steps say, is pruned. Not
-            part of what the numbers depend on: with another limit the search goes on, and judges anew.
-        max_latency_ms: Of an image. What would be slower, as its time before training says, is pruned; what turns out
-            to be is on no front. With another limit the search goes on, and judges anew.
-        max_params: Parameters of a detector, as above.
-        ap_spread: Standard deviation of AP over seeds, in [0, 1]: what AP must be higher by to be called higher where
-            partial-order pruning takes one detector's word for another's. ``benchmarks/README.md`` has measured ones.
-        rungs: Epochs, ascending, after which a training is judged by its AP so far, and stopped early if a trained
-            detector that is as fast was far ahead by then; a quarter of ``[train] epochs`` if none are named, and with
-            ``[]`` all are trained to the end.
-        rung_margin: By what part of that detector's AP it must lag behind to be stopped, in [0, 1], and at least by
-            ``ap_spread``; with 1 nothing is. ``benchmarks/early_stop.py`` says what it saves and costs.
-        keep_weights: Whose weights stay on the disk: ``front`` or ``all``.
+        trials: Budget: number of unique architectures to train, including the baselines and earlier runs.
+        population: Individuals per NSGA-II generation.
+        seed: Seed of sampling, initial weights and augmentation.
+        baselines: Architectures of the space that are trained first, cheapest first.
+        max_seconds_per_trial: Limit for the training of one architecture. An architecture is pruned if its first steps
+            predict a longer training. Results do not depend on the limit. If you change it, the study resumes and
+            pruned architectures are reconsidered.
+        max_latency_ms: Limit for the latency of one image. An architecture is pruned if its latency before training
+            predicts a slower detector; a trained detector over the limit is on no front. If you change it, the study
+            resumes and architectures are reconsidered.
+        max_params: Limit for the parameters of a detector; a larger one is pruned. If you change it, the study resumes
+            and architectures are reconsidered.
+        ap_spread: Standard deviation of AP over seeds, in [0, 1]. Partial-order pruning calls one AP higher than
+            another only if it is higher by at least this. ``benchmarks/README.md`` has measured values.
+        rungs: Epochs, ascending, after which the AP of a training is checked. The training is stopped early if a
+            trained detector of the same latency or less was far ahead at that epoch. The default is a quarter of
+            ``[train] epochs``; with ``[]`` every training runs to the end.
+        rung_margin: Share of that detector's AP, in [0, 1], by which a training must lag behind to be stopped; it must
+            also lag by at least ``ap_spread``. With 1 no training is stopped. ``benchmarks/early_stop.py`` measures
+            savings and costs.
+        keep_weights: Detectors whose weights stay on the disk: ``front`` or ``all``.
     """
 
     trials: PositiveInt = 60
@@ -237,11 +245,11 @@ class SearchSettings(Settings):
 
 
 class ModularSettings(Settings):
-    """``[modular]``: how long stage 2 searches; all else is as in ``[search]``.
+    """``[modular]``: budget of the modular search; all other settings are those of ``[search]``.
 
     Attributes:
-        parents: Structures of the structural front whose modules are searched.
-        trials: Budget: unique architectures that are trained, over all parents and earlier runs.
+        parents: Number of members of the structural front whose modules are searched.
+        trials: Budget: number of unique architectures to train, over all parents and earlier runs.
     """
 
     parents: PositiveInt = 3
@@ -249,7 +257,7 @@ class ModularSettings(Settings):
 
 
 class DetectorSettings(Settings):
-    """``[detector]``: what all candidates share; see :class:`smnas_optuna.arch.DetectorConstants`."""
+    """``[detector]``: constants that all candidates share; see :class:`smnas_optuna.arch.DetectorConstants`."""
 
     anchor_scale: Annotated[float, Field(ge=1)] = _DETECTOR.anchor_scale
     train_proposals: PositiveInt = _DETECTOR.train_proposals
@@ -264,23 +272,23 @@ class DetectorSettings(Settings):
     norm: Literal["gn", "bn"] = "gn"
 
     def constants(self) -> DetectorConstants:
-        """These settings, as the models take them."""
+        """Convert to the constants that the models take."""
         return DetectorConstants(**self.model_dump())
 
 
 class TrainSettings(Settings):
-    """``[train]``: how every candidate is trained, from scratch.
+    """``[train]``: training recipe of every candidate, from scratch.
 
     Attributes:
         epochs: Passes over the training images.
-        batch_size: Images a step.
+        batch_size: Images per step.
         optimizer: ``adamw``, or ``sgd`` with momentum 0.9.
-        learning_rate: Highest rate, per 16 images; scaled linearly with the batch.
-        weight_decay: Not applied to norms and biases.
-        warmup: Share of all steps in which the rate grows linearly from 0; a cosine to 0 follows.
-        clip_norm: Gradients are scaled to at most this norm.
+        learning_rate: Peak learning rate for 16 images per step; scaled linearly with the batch size.
+        weight_decay: Weight decay, not applied to norms and biases.
+        warmup: Share of all steps with linear warm-up from 0; cosine decay to 0 follows.
+        clip_norm: Maximum norm of the gradients; larger ones are scaled down.
         flip: Probability of a horizontal flip.
-        scale_jitter: Range of the factor that an image is scaled by.
+        scale_jitter: Range (low, high) of the random scale factor of an image.
     """
 
     epochs: PositiveInt = 12
@@ -302,17 +310,19 @@ class TrainSettings(Settings):
 
 
 class LatencySettings(Settings):
-    """``[latency]``: how the time of one image is measured; batch 1, in alternation with a reference detector.
+    """``[latency]``: latency measurement, with batch size 1 and in alternation with a reference detector.
 
     Attributes:
-        reference: Architecture of the reference detector; the first baseline if none is named.
-        images: Validation images that are cycled through.
-        precision: A measurement ends when the 95 % confidence interval of the ratio is this narrow, a part of it.
-        max_seconds: Time a measurement may take, warm-up apart; shorter blocks then, but never fewer than 6 pairs.
-        noise: How far two measurements of one detector are apart, a part of it: latencies are rounded to a grid of
-            this step, so that noise makes no members of the front. ``benchmarks/README.md`` has a measured one.
-        runtime: How detectors are run: ``eager``, kernel by kernel, or ``graph``, by CUDA graphs; ``auto`` is by graphs
-            where there is a GPU.
+        reference: Architecture of the reference detector; the default is the first baseline.
+        images: Number of validation images that a measurement cycles through.
+        precision: Target width of the 95 % confidence interval of the latency ratio, relative to the ratio. A
+            measurement ends when it is reached.
+        max_seconds: Time limit of a measurement, without warm-up. To keep to it, blocks become shorter, but there are
+            never fewer than 6 pairs.
+        noise: Relative difference between two measurements of one detector. Latencies are rounded to a grid of this
+            step, so that noise creates no front members. ``benchmarks/README.md`` has a measured value.
+        runtime: Execution of detectors: ``eager`` (kernel by kernel), ``graph`` (CUDA graphs), or ``auto`` (``graph``
+            on a GPU, otherwise ``eager``).
     """
 
     reference: Arch | None = None
@@ -337,7 +347,7 @@ class StudySettings(Settings):
     @model_validator(mode="after")
     def _reference_exists(self) -> Self:
         if self.latency.reference is None and not self.search.baselines:
-            raise ValueError("[latency] reference is missing, and there is no [search] baselines to take it from")
+            raise ValueError("[latency] reference must be set if [search] baselines is empty")
         return self
 
     @model_validator(mode="after")
@@ -351,7 +361,7 @@ class StudySettings(Settings):
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """Epochs after which a training is judged by its AP, ascending."""
+        """Epochs after which the AP of a training is checked, ascending."""
         if self.search.rungs is not None:
             return self.search.rungs
         quarter = self.train.epochs // 4
@@ -359,7 +369,7 @@ class StudySettings(Settings):
 
     @property
     def reference(self) -> str:
-        """Architecture that every candidate is timed against."""
+        """Architecture of the reference detector that latencies are measured against."""
         return self.latency.reference or self.search.baselines[0]
 
 
@@ -367,7 +377,7 @@ def load_settings(study_dir: Path) -> StudySettings:
     """Return the settings in ``study_dir/study.toml``.
 
     Raises:
-        ConfigError: If the file is missing or is not TOML, has a key that nobody reads, or an impossible value.
+        ConfigError: If the file is missing or is not TOML, has an unknown key, or has an impossible value.
     """
     path = study_dir / STUDY_FILE
     try:
@@ -380,7 +390,7 @@ def load_settings(study_dir: Path) -> StudySettings:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})", fix="make it a readable text file") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not TOML: {error}", fix="mend that line; https://toml.io shows how") from None
+        raise ConfigError(f"{path}: is not TOML: {error}", fix="correct that line; see https://toml.io") from None
     try:
         return StudySettings.model_validate(values)
     except ValidationError as error:
@@ -388,7 +398,7 @@ def load_settings(study_dir: Path) -> StudySettings:
 
 
 def _config_error(path: Path, error: ValidationError) -> ConfigError:
-    """The first of pydantic's complaints, in the study file's own words."""
+    """Turn pydantic's first error into a message in terms of the study file."""
     problems = error.errors()
     # An unknown key explains a missing one, so it comes first.
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 
 class SmnasError(Exception):
-    """Base of every error that a user can cause; the command line prints it without a traceback.
+    """Base of every error that a user can cause. The command line prints it without a traceback.
 
     Args:
-        message: Where and what, with a count if there are several cases: ``"train.json: 2 boxes without area"``.
-        first: The first offender, if there are several.
-        fix: What the user can do about it.
+        message: Place and problem, with a count if there are several cases: ``"train.json: 2 boxes without area"``.
+        first: First offender, if there are several.
+        fix: Action that solves the problem.
     """
 
     def __init__(self, message: str, *, first: str | None = None, fix: str) -> None:
@@ -23,12 +23,12 @@ class SmnasError(Exception):
 
 
 def shortened(text: str, longest: int) -> str:
-    """``text``, of which at most ``longest`` characters are left: its beginning and its end."""
+    """Return ``text``, or its beginning and end if it has more than ``longest`` characters."""
     return text if len(text) <= longest else f"{text[: longest // 2]}...{text[-(longest // 2) :]}"
 
 
 def _printable(text: str) -> str:
-    """``text`` with control codes escaped: a path or a file may hold some, and a terminal obeys them."""
+    """Escape the control codes in ``text``: a path or a file may hold some, and a terminal obeys them."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -41,28 +41,28 @@ class ConfigError(SmnasError):
 
 
 class DataError(SmnasError):
-    """Annotations or images that cannot be used as they are."""
+    """Annotations or images that cannot be used in their present form."""
 
 
 class DeviceError(SmnasError):
-    """A device that was asked for and is not there."""
+    """A requested device that is not available."""
 
 
 class StudyError(SmnasError):
-    """A study that cannot go on: made by something else, locked, damaged, or not started yet."""
+    """A study that cannot be resumed or read: created by another program, locked, damaged, or not started yet."""
 
 
 class OutOfMemoryError(SmnasError):
-    """A detector that does not fit into the memory of its device. The architecture is at fault, not the run."""
+    """A detector that does not fit into the memory of its device. The cause is the architecture, not the run."""
 
 
 class CheckpointError(SmnasError):
-    """Stored weights, or a stored training, that are damaged or belong to something else."""
+    """Stored weights or a stored training state that is damaged, or belongs to something else."""
 
 
 class DivergenceError(SmnasError):
-    """A training whose losses or gradients stopped being finite numbers. The architecture is at fault, not the run."""
+    """A training whose losses or gradients are no longer finite. The cause is the architecture, not the run."""
 
 
 class DeviceFault(SmnasError):  # noqa: N818  # the field's word for it
-    """A GPU that failed in the middle of its work: this process can use it no more, a new one can."""
+    """A GPU that failed during its work. This process cannot use it any more; a new process can."""

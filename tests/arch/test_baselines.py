@@ -23,7 +23,7 @@ def test_a_name_that_nobody_has_is_refused_with_those_that_there_are() -> None:
 
     assert str(refusal.value) == (
         "architecture 'sm_nas_e1': no detector has this name\n"
-        f"  fix: take one of {', '.join(BASELINES)}, or write one out, such as "
+        f"  fix: take one of {', '.join(BASELINES)}, or a canonical string such as "
         "128x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256"
     )
 

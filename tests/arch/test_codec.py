@@ -165,7 +165,7 @@ def test_any_other_text_is_refused(text: str) -> None:
         ("128x96.resnet18-w16.fpn-p2-p4-c64-convc5.rpn.fc-w256", "the pyramid's last level: 4 is not known"),
         (
             "128x96.resnet18-w16.fpn-p2-p5-c64-convc5.rpn.fc-w256",
-            "neck: a pyramid up to p5 has no extra level that 'conv_c5' could make",
+            "neck: a pyramid up to p5 has no extra levels, but `extra` is 'conv_c5'",
         ),
         (
             "128x96.resnet18-w16.fpn-p2-p5-c64.rpn.cascade1-w256",

@@ -158,7 +158,7 @@ def test_a_pyramid_up_to_p5_has_no_extra_levels() -> None:
     for extra in (*EXTRA_LEVELS, "deconv"):
         with pytest.raises(ArchError) as refusal:
             NeckSpec(min_level=2, max_level=5, channels=64, extra=extra)
-        assert refusal.value.message == f"neck: a pyramid up to p5 has no extra level that {extra!r} could make"
+        assert refusal.value.message == f"neck: a pyramid up to p5 has no extra levels, but `extra` is {extra!r}"
         assert refusal.value.fix == "leave `extra` out, or let the pyramid end at p6 or p7"
 
 
@@ -202,7 +202,7 @@ def test_parts_that_do_not_go_together_are_refused(
             dataclasses.replace(spec, **changes)  # type: ignore[arg-type]
         return refused.value.message, refused.value.fix
 
-    mixed = "one-stage is `none.retina`, two-stage is an RPN and an RoI head, such as `rpn.fc-w1024`"
+    mixed = "take `none.retina` (one-stage), or an RPN and an RoI head, such as `rpn.fc-w1024` (two-stage)"
     assert refusal(one_stage, rpn=rpn) == ("a RetinaNet head takes no RPN", mixed)
     assert refusal(two_stage, head=RetinaHeadSpec()) == ("a RetinaNet head takes no RPN", mixed)
     assert refusal(two_stage, rpn=None) == ("an RoI head needs proposals, but there is no RPN", mixed)
@@ -213,7 +213,7 @@ def test_parts_that_do_not_go_together_are_refused(
     )
     assert refusal(two_stage, neck=None) == (
         "an RoI head without a pyramid takes no width, but it is 64",
-        "leave it out, as in `c4.rpn.fc`: the last backbone stage takes the place of the wide layers",
+        "leave it out, as in `c4.rpn.fc`: the last backbone stage replaces the fully connected layers",
     )
     assert refusal(bare, neck=SPEC.neck) == (
         "an RoI head behind a pyramid needs a width, but there is none",
@@ -256,5 +256,5 @@ def test_a_string_of_stages_that_is_none_is_refused(stages: str) -> None:
     with pytest.raises(ArchError) as refused:
         EncodedBackboneSpec(block="basicblock", width=64, stages=tuple(stages.split("-")))
 
-    assert refused.value.message == f"backbone: {stages!r} is no string of stages"
+    assert refused.value.message == f"backbone: {stages!r} is not a valid string of stages"
     assert "such as 11-21-21-21" in refused.value.fix

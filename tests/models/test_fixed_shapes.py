@@ -5,6 +5,8 @@ Where there is no GPU, PyTorch's fake tensors say so: they have shapes and a dev
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
@@ -12,45 +14,49 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from smnas_optuna.batch import Batch
 from smnas_optuna.models import Detector
 
-from .tiny_detectors import build, kinds, make_batch
+from .tiny_detectors import ARCHS, build, make_batch
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="test_cuda.py and test_cuda_graphs.py say it better")
 CUDA = torch.device("cuda")
+QUICK = ("one_stage", "two_stage", "c4-cascade3", "guided-cascade4-xbottleneck")
+"""Every kind of RPN, head and neck; the others differ from these in their backbones."""
+CASES = [pytest.param(arch, id=name, marks=() if name in QUICK else pytest.mark.slow) for name, arch in ARCHS.items()]
 
 
-def _on_a_fake_gpu(arch: str, mode: FakeTensorMode) -> tuple[Detector, Batch]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _FakeGpu:
+    mode: FakeTensorMode
+    detector: Detector
+    batch: Batch
+
+
+@pytest.fixture(scope="module", params=CASES)
+def fake(request: pytest.FixtureRequest) -> _FakeGpu:
+    """A detector and a batch on a fake GPU."""
+    mode = FakeTensorMode()
     batch = Batch.of([mode.from_tensor(each) for each in make_batch().tensors])
     with mode, CUDA:
-        return build(arch), batch.to(CUDA)
+        return _FakeGpu(mode=mode, detector=build(request.param), batch=batch.to(CUDA))
 
 
-@kinds
-def test_losses_do(arch: str) -> None:  # a backward pass on a fake GPU wants a real one
-    detector, batch = _on_a_fake_gpu(arch, mode := FakeTensorMode())
-
-    with mode:
-        losses = detector.losses(batch)
+def test_losses_do(fake: _FakeGpu) -> None:  # a backward pass on a fake GPU wants a real one
+    with fake.mode:
+        losses = fake.detector.train().losses(fake.batch)
 
     assert {each.device.type for each in losses.values()} == {"cuda"}
 
 
-@kinds
 @torch.no_grad()
-def test_detections_in_fixed_time_do(arch: str) -> None:
-    detector, batch = _on_a_fake_gpu(arch, mode := FakeTensorMode())
+def test_detections_in_fixed_time_do(fake: _FakeGpu) -> None:
+    with fake.mode:
+        candidates = fake.detector.eval().candidates(fake.batch, fixed_time=True)
+        found = fake.detector.select_in_fixed_time(candidates, fake.batch)
 
-    with mode:
-        candidates = detector.eval().candidates(batch, fixed_time=True)
-        found = detector.select_in_fixed_time(candidates, batch)
-
-    assert len(found.boxes) == len(batch)
+    assert len(found.boxes) == len(fake.batch)
     assert {each.device.type for each in (found.boxes, found.labels, found.counts, found.settled)} == {"cuda"}
 
 
-@kinds
 @torch.no_grad()
-def test_exact_detections_do_not(arch: str) -> None:
-    detector, batch = _on_a_fake_gpu(arch, mode := FakeTensorMode())
-
-    with mode, pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
-        detector.eval().detect(batch)
+def test_exact_detections_do_not(fake: _FakeGpu) -> None:
+    with fake.mode, pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
+        fake.detector.eval().detect(fake.batch)

@@ -1,4 +1,7 @@
-"""Ours against torchvision's whole detectors on the same weights: detections, losses and gradients."""
+"""Ours against torchvision's whole detectors on the same weights: detections, losses and gradients.
+
+Narrow detectors with a ResNet-18 take a second; torchvision's own, with a ResNet-50, are in the slower tiers.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.detection import fasterrcnn_resnet50_fpn, retinanet_resnet50_fpn
+from torchvision.models import resnet18
+from torchvision.models.detection import FasterRCNN, RetinaNet, fasterrcnn_resnet50_fpn, retinanet_resnet50_fpn
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from smnas_optuna.arch import DetectorConstants, decode
 from smnas_optuna.batch import Batch
@@ -23,9 +30,13 @@ from .tiny_detectors import KeyedSampler, targets
 
 CONSTANTS = DetectorConstants(norm="bn", roi_samples=512)  # the others are torchvision's
 NUM_CLASSES, PER_PLACE = 90, 9
+NARROW, FC_WIDTH = 32, 128
+"""Channels of the small detectors' pyramid, and width of their RoI head."""
 ARCHS = {
-    "faster_rcnn": "resnet50-w64.fpn-p2-p6-c256.rpn.fc-w1024",
-    "retinanet": "resnet50-w64.fpn-p3-p7-c256-convp5.none.retina",
+    ("faster_rcnn", "small"): f"resnet18-w64.fpn-p2-p6-c{NARROW}.rpn.fc-w{FC_WIDTH}",
+    ("retinanet", "small"): f"resnet18-w64.fpn-p3-p7-c{NARROW}-convp5.none.retina",
+    ("faster_rcnn", "classic"): "resnet50-w64.fpn-p2-p6-c256.rpn.fc-w1024",
+    ("retinanet", "classic"): "resnet50-w64.fpn-p3-p7-c256-convp5.none.retina",
 }
 FASTER_RCNN_NAMES = {
     "backbone.body.": "backbone.",
@@ -43,7 +54,7 @@ RETINANET_NAMES = {
 }
 NO_CLASS = "head.classification_head.cls_logits."
 
-kinds = pytest.mark.parametrize("kind", ARCHS)
+kinds = pytest.mark.parametrize("kind", ["faster_rcnn", "retinanet"])
 
 
 def _images(sizes: Sequence[tuple[int, int]], seed: int) -> list[Tensor]:
@@ -110,11 +121,35 @@ def _renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tenso
     return renamed
 
 
-def _theirs(kind: str, long: int, short: int) -> nn.Module:
-    torch.manual_seed(0)
+def _small(kind: str, **options: Any) -> nn.Module:
+    """torchvision's detector with a ResNet-18, ``NARROW`` channels behind it, and narrow layers in the RoI head."""
+    two_stage = kind == "faster_rcnn"
+    stages = (1, 2, 3, 4) if two_stage else (2, 3, 4)
+    backbone = BackboneWithFPN(
+        resnet18(weights=None),
+        {f"layer{stage}": str(number) for number, stage in enumerate(stages)},
+        [64 * 2 ** (stage - 1) for stage in stages],
+        NARROW,
+        LastLevelMaxPool() if two_stage else LastLevelP6P7(NARROW, NARROW),
+    )
+    if not two_stage:
+        one_stage: nn.Module = RetinaNet(backbone, num_classes=NUM_CLASSES + 1, **options)
+        return one_stage
+    head, predictor = TwoMLPHead(NARROW * 7**2, FC_WIDTH), FastRCNNPredictor(FC_WIDTH, NUM_CLASSES + 1)
+    faster_rcnn: nn.Module = FasterRCNN(backbone, box_head=head, box_predictor=predictor, **options)
+    return faster_rcnn
+
+
+def _classic(kind: str, **options: Any) -> nn.Module:
     build = {"faster_rcnn": fasterrcnn_resnet50_fpn, "retinanet": retinanet_resnet50_fpn}[kind]
+    detector: nn.Module = build(weights=None, weights_backbone=None, **options)
+    return detector
+
+
+def _theirs(kind: str, size: str, long: int, short: int) -> nn.Module:
+    torch.manual_seed(0)
     most = {"faster_rcnn": "box_detections_per_img", "retinanet": "detections_per_img"}[kind]  # not 300, as RetinaNet's
-    theirs: nn.Module = build(weights=None, weights_backbone=None, **{most: CONSTANTS.max_detections})
+    theirs = (_small if size == "small" else _classic)(kind, **{most: CONSTANTS.max_detections})
     theirs.transform.min_size, theirs.transform.max_size = (short,), long  # type: ignore[union-attr]
     _spread(theirs, _images([(short, long)] * 4, seed=0))
     if kind == "retinanet":
@@ -134,10 +169,10 @@ def _with_classes(kind: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return _renamed(state, RETINANET_NAMES)
 
 
-def _pair(kind: str, long: int, short: int) -> tuple[Detector, nn.Module]:
+def _pair(kind: str, size: str, long: int, short: int) -> tuple[Detector, nn.Module]:
     """Both on the same weights, at the same input size."""
-    theirs = _theirs(kind, long, short)
-    ours = build_detector(decode(f"{long}x{short}.{ARCHS[kind]}"), NUM_CLASSES, CONSTANTS)
+    theirs = _theirs(kind, size, long, short)
+    ours = build_detector(decode(f"{long}x{short}.{ARCHS[kind, size]}"), NUM_CLASSES, CONSTANTS)
     ours.load_state_dict(_with_classes(kind, dict(theirs.state_dict())))
     return ours, theirs
 
@@ -146,18 +181,21 @@ def _pair(kind: str, long: int, short: int) -> tuple[Detector, nn.Module]:
 # have exactly that shape, as they are or enlarged, since torchvision's canvas depends on the image.
 @kinds
 @pytest.mark.parametrize(
-    ("long", "short", "sizes"),
+    ("size", "long", "short", "sizes"),
     [
-        (256, 128, [(128, 256), (256, 128), (64, 128)]),
+        ("small", 256, 128, [(128, 256), (256, 128), (64, 128)]),
+        pytest.param("classic", 256, 128, [(128, 256), (256, 128), (64, 128)], marks=pytest.mark.slow),
         pytest.param(
-            384, 256, [(256, 384), (384, 256), (128, 192), (192, 128), (64, 96), (96, 64)], marks=pytest.mark.slow
+            *("classic", 384, 256, [(256, 384), (384, 256), (128, 192), (192, 128), (64, 96), (96, 64)]),
+            marks=pytest.mark.nightly,
         ),
-        pytest.param(640, 384, [(384, 640), (640, 384), (192, 320)], marks=pytest.mark.slow),
+        pytest.param("classic", 640, 384, [(384, 640), (640, 384), (192, 320)], marks=pytest.mark.nightly),
     ],
+    ids=["small", "classic", "classic-384x256", "classic-640x384"],
 )
 @torch.no_grad()
-def test_detections_are_torchvisions(kind: str, long: int, short: int, sizes: list[tuple[int, int]]) -> None:
-    ours, theirs = _pair(kind, long, short)
+def test_detections_are_torchvisions(kind: str, size: str, long: int, short: int, sizes: list[tuple[int, int]]) -> None:
+    ours, theirs = _pair(kind, size, long, short)
     images = _images(sizes, seed=1)
 
     found = ours.eval()(images)
@@ -262,10 +300,16 @@ def _share_order(head: TwoStageHead, theirs: nn.Module) -> None:
 
 @kinds
 @pytest.mark.parametrize(
-    "case", ["landscape", *(pytest.param(case, marks=pytest.mark.slow) for case in ("portrait", "enlarged"))]
+    ("size", "case"),
+    [
+        ("small", "landscape"),
+        *(pytest.param("small", case, marks=pytest.mark.slow) for case in ("portrait", "enlarged")),
+        pytest.param("classic", "landscape", marks=pytest.mark.slow),
+        *(pytest.param("classic", case, marks=pytest.mark.nightly) for case in ("portrait", "enlarged")),
+    ],
 )
-def test_losses_and_gradients_are_torchvisions(kind: str, case: str) -> None:
-    ours, theirs = _pair(kind, 256, 128)
+def test_losses_and_gradients_are_torchvisions(kind: str, size: str, case: str) -> None:
+    ours, theirs = _pair(kind, size, 256, 128)
     images, truth = _images([(128, 256)] * 3, seed=2), list(TRUTH)  # no two proposals overlap by the very threshold
     if case == "portrait":
         images, truth = [image.transpose(1, 2) for image in images], [_turned(each) for each in truth]

@@ -376,8 +376,8 @@ def test_a_spec_of_another_kind_is_refused(parent: str, arch: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         ModularSearchSpace(MIDDLE, decode(parent)).genome(decode(arch))
 
-    assert refusal.value.message == f"{arch} is not in the modular space of {parent}: its parts are of other kinds"
-    assert refusal.value.fix == "stage 2 writes the backbone out, and keeps the kinds of block, pyramid, RPN and head"
+    assert refusal.value.message == f"{arch} is not in the modular space of {parent}: its modules are of other kinds"
+    assert refusal.value.fix == "take the parent's kinds of block, pyramid, RPN and head, and write the backbone out"
 
 
 def test_the_widths_of_what_is_made_are_those_of_the_genome() -> None:

@@ -1,4 +1,4 @@
-"""An architecture is plain data, and its canonical string is its name everywhere."""
+"""Architectures as plain data. The canonical string of an architecture is its name everywhere."""
 
 from smnas_optuna.arch.baselines import BASELINES, find_spec
 from smnas_optuna.arch.codec import decode, describe, encode

@@ -1,4 +1,4 @@
-"""The classic networks, as the blocks that they are made of."""
+"""Blocks and depths of the classic networks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from smnas_optuna.arch.spec import AnyBackboneSpec, EncodedBackboneSpec
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassicNetwork:
-    """What a family of backbones is made of.
+    """Composition of one family of backbones.
 
     Attributes:
-        block: See :func:`smnas_optuna.models.encoded.build_block`; with ``xbottleneck``, a base width of 64 is the
-            classic 32x4d.
-        depths: Blocks at strides 4, 8, 16 and 32.
+        block: Kind of block; see :func:`smnas_optuna.models.encoded.build_block`. ``xbottleneck`` at base width 64 is
+            the classic 32x4d.
+        depths: Number of blocks at strides 4, 8, 16 and 32.
     """
 
     block: str
@@ -24,7 +24,7 @@ class ClassicNetwork:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The blocks as a string of stage 2: planes double where the resolution halves."""
+        """The blocks as a block string: planes double where the resolution halves."""
         first, *later = self.depths
         return ("1" * first, *("2" + "1" * (depth - 1) for depth in later))
 
@@ -39,18 +39,18 @@ CLASSICS: Mapping[str, ClassicNetwork] = MappingProxyType(
         # Xie et al. 2017, table 1
         "resnext50": ClassicNetwork(block="xbottleneck", depths=(3, 4, 6, 3)),
         "resnext101": ClassicNetwork(block="xbottleneck", depths=(3, 4, 23, 3)),
-        # Sandler et al. 2018, table 2; its first block, at stride 2, is left to the stem
+        # Sandler et al. 2018, table 2; its first block, at stride 2, counts as part of the stem
         "mobilenet_v2": ClassicNetwork(block="inverted", depths=(2, 3, 7, 4)),
     }
 )
-"""Family -> its blocks; the keys are those of ``BACKBONE_FAMILIES``."""
+"""Composition by family; the keys are those of ``BACKBONE_FAMILIES``."""
 
 
 def written_out(backbone: AnyBackboneSpec) -> EncodedBackboneSpec:
-    """``backbone`` block by block: the same kind of block, as many in each stage, the same width.
+    """Write ``backbone`` out block by block, with the same kind of block, depth of each stage and base width.
 
-    A ResNet or ResNeXt stays the same network, with its own stem; MobileNetV2, which widens its stages in another way
-    and has a stem of its own, does not.
+    A ResNet or ResNeXt stays the same network, stem included. MobileNetV2 becomes another network, because it widens
+    its stages differently and has a different stem.
     """
     if isinstance(backbone, EncodedBackboneSpec):
         return backbone

@@ -1,15 +1,16 @@
-"""The canonical string of an architecture, and back: five modules between dots, safe in a shell and as a folder's name.
+"""Encoding and decoding of canonical architecture strings: five modules separated by dots.
 
-``128x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256`` is an input of 128 x 96, ResNet-18 of base width 16, an FPN over
-p2..p5 with 64 channels, an RPN and a 2-FC head of width 256. What each module may also be:
+A string is safe in a shell and as a folder name. ``128x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256`` is an input of
+128 x 96 px, ResNet-18 of base width 16, an FPN over p2..p5 with 64 channels, an RPN and a 2-FC head of width 256.
+Other modules:
 
-- backbone: written out block by block, ``basicblock-w56-121-211-1111-12111`` has base channels 56, a new resolution at
-  each hyphen, and a ``2`` for each block that doubles the planes; ``basicblock-w64-conv7-11-21-21-21`` has the stem of
-  ResNet, and is ResNet-18;
-- neck: ``fpn-p2-p6-c64`` max-pools p6, ``fpn-p2-p6-c64-convc5`` and ``-convp5`` convolve it from c5 or p5; ``c4`` is no
-  pyramid;
-- RPN: ``ga`` is one with Guided Anchoring, ``none`` belongs to the one-stage head;
-- head: ``cascade3-w256`` is a cascade of 3 stages; behind ``c4``, ``fc`` and ``cascade3`` have no width; ``retina`` is
+- backbone: ``basicblock-w56-121-211-1111-12111`` is written out block by block. It has base channels 56, halves the
+  resolution at each hyphen, and has a ``2`` for each block that doubles the planes.
+  ``basicblock-w64-conv7-11-21-21-21`` has the stem of ResNet, and is ResNet-18;
+- neck: ``fpn-p2-p6-c64`` max-pools p6; ``fpn-p2-p6-c64-convc5`` and ``-convp5`` compute it from c5 or p5 by a
+  convolution; ``c4`` has no pyramid;
+- RPN: ``ga`` uses Guided Anchoring; ``none`` belongs to the one-stage head;
+- head: ``cascade3-w256`` is a cascade of 3 stages. Behind ``c4``, ``fc`` and ``cascade3`` have no width. ``retina`` is
   one-stage.
 """
 
@@ -46,7 +47,7 @@ RPNS: dict[str, AnyRpnSpec | None] = {"none": None, "rpn": RpnSpec(), "ga": Guid
 
 
 def encode(spec: DetectorSpec) -> str:
-    """Return the one string that names ``spec``."""
+    """Return the canonical string of ``spec``; it is unique."""
     modules = (
         str(spec.input_size),
         _encode_backbone(spec.backbone),
@@ -89,19 +90,19 @@ def parse_input_size(text: str) -> InputSize:
     """Return the input size written as ``<long>x<short>``.
 
     Raises:
-        ArchError: If it is written in another way, or is out of range.
+        ArchError: If the format is wrong, or the size is out of range.
     """
     long, short = _match(r"(\d{1,5})x(\d{1,5})", text, "input size", "320x240")
     return InputSize(long=int(long), short=int(short))
 
 
 def rpn_kind(rpn: AnyRpnSpec | None) -> str:
-    """Return the word for ``rpn``: a key of ``RPNS``."""
+    """Return the name of ``rpn``: a key of ``RPNS``."""
     return next(kind for kind, known in RPNS.items() if known == rpn)
 
 
 def head_kind(head: HeadSpec) -> str:
-    """Return the word for ``head`` without its width: ``retina``, ``fc``, or ``cascade`` with its number of stages."""
+    """Return the name of ``head`` without its width: ``retina``, ``fc``, or ``cascade`` with its number of stages."""
     match head:
         case RetinaHeadSpec():
             return "retina"
@@ -112,10 +113,10 @@ def head_kind(head: HeadSpec) -> str:
 
 
 def build_head(kind: str, width: int | None) -> HeadSpec:
-    """Return the head that ``kind`` is the word for; see :func:`head_kind`. A RetinaNet head has no ``width``.
+    """Return the head named ``kind``; see :func:`head_kind`. A RetinaNet head ignores ``width``.
 
     Raises:
-        ArchError: If there is no such cascade, or the width is out of range.
+        ArchError: If the number of cascade stages or the width is out of range.
     """
     if kind == "retina":
         return RetinaHeadSpec()
@@ -125,7 +126,7 @@ def build_head(kind: str, width: int | None) -> HeadSpec:
 
 
 def describe(spec: DetectorSpec) -> str:
-    """Return the architecture in words, for people."""
+    """Return a readable description of the architecture."""
     backbone = spec.backbone
     if isinstance(backbone, EncodedBackboneSpec):
         stem = "" if backbone.stem == STEMS[0] else "ResNet's stem, "
@@ -189,7 +190,7 @@ def _parse_neck(text: str) -> NeckSpec | None:
     suffixes = "|".join(EXTRA_SUFFIXES.values())
     pattern = rf"fpn-p(\d)-p(\d)-c(\d{{1,5}})({suffixes})"
     lowest, highest, channels, suffix = _match(pattern, text, "neck", "fpn-p2-p5-c64, fpn-p2-p6-c64-convc5, or c4")
-    # No suffix is `pool` where there are levels to make, and nothing where there are none.
+    # No suffix means `pool` if there are levels above p5, and None if there are none.
     extra = next(extra for extra, known in EXTRA_SUFFIXES.items() if known == suffix)
     return NeckSpec(
         min_level=int(lowest),
@@ -217,7 +218,7 @@ def _parse_head(text: str) -> HeadSpec:
 
 
 def _match(pattern: str, text: str, what: str, example: str) -> tuple[str, ...]:
-    # re.ASCII: \d must not accept the digits of other scripts, which int() would read.
+    # re.ASCII: \d must not accept the digits of other scripts, because int() would read them.
     match = re.fullmatch(pattern, text, re.ASCII)
     if match is None:
         raise ArchError(f"{what} {text!r} cannot be read", fix=f"write it like {example}")

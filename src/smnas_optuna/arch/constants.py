@@ -1,4 +1,4 @@
-"""What all detectors of one study share, beside their architecture."""
+"""Constants that all detectors of one study share."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ NORMS = ("gn", "bn")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DetectorConstants:
-    """Sizes of anchors, numbers of samples, thresholds and the norm. The defaults are the paper's.
+    """Anchor sizes, numbers of samples, thresholds and the norm. The defaults are the paper's.
 
-    Small inputs on a CPU want smaller anchors and fewer RoIs; a study sets them in its ``[detector]`` table.
+    Small inputs on a CPU need smaller anchors and fewer RoIs; a study sets them in its ``[detector]`` table.
 
     Attributes:
         anchor_scale: Edge of the RPN's square anchor, in strides of its level. RetinaNet's three octave scales start at
             half of it, as published (32 px at stride 8).
-        train_proposals: Proposals an image keeps after NMS in training.
-        test_proposals: Proposals an image keeps after NMS in detection.
-        guided_proposals: Proposals an image keeps after NMS where Guided Anchoring makes them, in training and in
-            detection; they are better, so fewer do.
-        rpn_samples: Anchors sampled an image for the RPN's losses, at most half of them positive.
-        roi_samples: RoIs sampled an image for the head's losses, at most a quarter of them positive.
-        guided_roi_samples: The same, behind Guided Anchoring.
-        score_threshold: Detections below this score are dropped.
-        nms_iou: Of two detections of one class that overlap more than this, the lower one is dropped.
-        max_detections: Detections an image, at most.
+        train_proposals: Maximum number of proposals per image after NMS in training.
+        test_proposals: Maximum number of proposals per image after NMS in detection.
+        guided_proposals: Maximum number of proposals per image after NMS with Guided Anchoring, in training and in
+            detection. These proposals are better, so fewer are enough.
+        rpn_samples: Anchors sampled per image for the RPN's losses, at most half of them positive.
+        roi_samples: RoIs sampled per image for the head's losses, at most a quarter of them positive.
+        guided_roi_samples: The same behind Guided Anchoring.
+        score_threshold: Detections with a score at or below this are dropped.
+        nms_iou: IoU threshold of NMS: of two detections of one class that overlap more, the lower-scored one is
+            dropped.
+        max_detections: Maximum number of detections per image.
         norm: One of ``NORMS``. ``gn``: GroupNorm with Weight Standardization in the backbone, GroupNorm in the pyramid
-            and the RetinaNet head; it trains from scratch with any batch. ``bn``: BatchNorm in the backbone and no norm
-            elsewhere, as in torchvision's detectors; it folds into the convolutions for inference.
+            and the RetinaNet head; it trains from scratch with any batch size. ``bn``: BatchNorm in the backbone and no
+            norm elsewhere, as in torchvision's detectors; it folds into the convolutions for inference.
     """
 
     anchor_scale: float = 8.0

@@ -1,4 +1,4 @@
-"""Which detectors are parts of others: the order that partial-order pruning goes by (Li et al., CVPR 2019)."""
+"""Partial order of detectors by containment, used by partial-order pruning (Li et al., CVPR 2019)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from smnas_optuna.arch.spec import (
 
 
 def kinds_of(spec: DetectorSpec) -> tuple[object, ...]:
-    """What modules ``spec`` is made of, apart from their sizes: kind of block, pyramid levels, RPN and head."""
+    """Return the kinds of modules in ``spec`` without their sizes: kind of block, pyramid levels, RPN and head."""
     backbone, neck = spec.backbone, spec.neck
     block = backbone.block if isinstance(backbone, EncodedBackboneSpec) else CLASSICS[backbone.family].block
     levels = None if neck is None else (neck.min_level, neck.max_level, neck.extra)
@@ -24,10 +24,10 @@ def kinds_of(spec: DetectorSpec) -> tuple[object, ...]:
 
 
 def contains(big: DetectorSpec, small: DetectorSpec) -> bool:
-    """Whether ``big`` has all that ``small`` has: of the same kinds, no stage shallower, nothing narrower.
+    """Return True if ``big`` has the same kinds of modules as ``small``, and no stage is shallower or narrower.
 
-    The input is no smaller, either, and the stem the same. Every detector contains itself. Of a classic network and one
-    that is written out block by block neither contains the other.
+    The input must be no smaller, the other widths no narrower, and the stem the same. Every detector contains itself. A
+    classic network and a network that is written out block by block never contain one another.
     """
     return (
         kinds_of(big) == kinds_of(small)
@@ -48,7 +48,7 @@ def _width(head: HeadSpec) -> int:
 
 
 def _backbone_contains(big: AnyBackboneSpec, small: AnyBackboneSpec) -> bool:
-    """Of two backbones of one kind of block."""
+    """Return True if ``big`` contains ``small``; both have the same kind of block."""
     if isinstance(big, BackboneSpec) and isinstance(small, BackboneSpec):
         depths = zip(CLASSICS[big.family].depths, CLASSICS[small.family].depths, strict=True)
         return big.width >= small.width and all(mine >= its for mine, its in depths)
@@ -59,7 +59,7 @@ def _backbone_contains(big: AnyBackboneSpec, small: AnyBackboneSpec) -> bool:
 
 
 def stage_planes(backbone: EncodedBackboneSpec) -> list[list[int]]:
-    """Planes of every block, stage by stage."""
+    """Return the planes of every block, stage by stage."""
     planes, stages = backbone.width, list[list[int]]()
     for stage in backbone.stages:
         stages.append([])
@@ -70,9 +70,9 @@ def stage_planes(backbone: EncodedBackboneSpec) -> list[list[int]]:
 
 
 def _covers(big: list[int], small: list[int]) -> bool:
-    """Whether each block of ``small`` has one of its own in ``big``, in the same order and as wide; widths only grow.
+    """Return True if the blocks of ``small`` can be matched to distinct blocks of ``big``, in order and none wider.
 
-    If any choice of blocks will do, the last ones do, which are the widest.
+    Widths only grow from block to block. So if any matching exists, the one to the last blocks, the widest, is one.
     """
     return len(big) >= len(small) and all(
         mine >= its for mine, its in zip(reversed(big), reversed(small), strict=False)

@@ -1,7 +1,7 @@
-"""What a detector is made of, as frozen data that cannot describe an impossible one.
+"""Detector specs: frozen data that cannot describe an impossible detector.
 
-A new kind of module is a new dataclass in the union of its field (``HeadSpec``, ...), so that a module has the numbers
-that it uses and no others: two different specs are two different detectors.
+A new kind of module is a new dataclass in the union of its field (``HeadSpec``, ...). So a module has only the numbers
+that it uses, and two different specs are two different detectors.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ BLOCKS = ("basicblock", "bottleneck", "xbottleneck", "inverted")
 STEMS = ("conv3", "conv7")
 NUM_STAGES, NUM_DOUBLINGS = 4, 3
 MIN_BLOCKS, MAX_BLOCKS = 5, 35
-"""What a string of the paper's stage 2 has: stages, blocks that double the width, and blocks in all."""
+"""Constraints on a block string of the paper's stage 2: stages, blocks that double the planes, and total blocks."""
 MIN_LEVELS = (2, 3, 4)
 MAX_LEVELS = (5, 6, 7)
 BACKBONE_TOP = 5
-"""The backbone's last level; a pyramid's levels above it are extra."""
+"""The backbone's last level. Pyramid levels above it are extra levels."""
 EXTRA_LEVELS = ("pool", "conv_c5", "conv_p5")
 CASCADE_STAGES = (2, 3, 4)
 
@@ -33,7 +33,7 @@ MAX_WIDTH = 4096
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class InputSize:
-    """Pixels that an image is resized to fit inside, aspect ratio kept; it holds for landscape and portrait alike."""
+    """Size in pixels that an image is resized to fit inside, aspect ratio kept, for both landscape and portrait."""
 
     long: int
     short: int
@@ -55,8 +55,9 @@ class BackboneSpec:
 
     Attributes:
         family: One of ``BACKBONE_FAMILIES``.
-        width: 64 is the classic. ResNets: channels of the stem and of the first stage's planes; stages double them.
-            ResNeXts: also, with width / 2 groups. MobileNetV2: all channels are scaled by width / 64.
+        width: Base width; 64 is the classic network. ResNets: channels of the stem and planes of the first stage; each
+            later stage doubles the planes. ResNeXts: the same, with width / 2 groups. MobileNetV2: all channels are
+            scaled by width / 64.
     """
 
     family: str
@@ -72,10 +73,10 @@ class EncodedBackboneSpec:
     """A network of one kind of block, written out block by block as in the paper's stage 2.
 
     Attributes:
-        block: One of ``BLOCKS``: ResNet-18's, ResNet-50's, ResNeXt's and MobileNetV2's.
-        width: Base channels: of the stem and of the planes of the first blocks.
-        stages: Four strings, at strides 4, 8, 16 and 32: a ``1`` for each block that keeps its planes and a ``2`` for
-            each that doubles them. There are 3 doublings, and 5 to 35 blocks.
+        block: One of ``BLOCKS``: the blocks of ResNet-18, ResNet-50, ResNeXt and MobileNetV2.
+        width: Base channels: channels of the stem and planes of the first blocks.
+        stages: Four strings, for strides 4, 8, 16 and 32, with a ``1`` for each block that keeps the planes and a ``2``
+            for each that doubles them. There are 3 doublings, and 5 to 35 blocks.
         stem: One of ``STEMS``: the paper's two 3x3 convolutions of stride 2, or ResNet's 7x7 convolution and max-pool.
     """
 
@@ -97,7 +98,7 @@ class EncodedBackboneSpec:
             and MIN_BLOCKS <= len(blocks) <= MAX_BLOCKS
         ):
             raise ArchError(
-                f"backbone: {'-'.join(self.stages)!r} is no string of stages",
+                f"backbone: {'-'.join(self.stages)!r} is not a valid string of stages",
                 fix=f"write {NUM_STAGES} stages between hyphens, a 1 for each block and a 2 for each that doubles the "
                 f"planes, with {NUM_DOUBLINGS} doublings and {MIN_BLOCKS} to {MAX_BLOCKS} blocks, such as 11-21-21-21",
             )
@@ -113,10 +114,10 @@ class NeckSpec:
     Attributes:
         min_level: One of ``MIN_LEVELS``.
         max_level: One of ``MAX_LEVELS``.
-        channels: Width of every level.
-        extra: How the levels above p5 are made, one of ``EXTRA_LEVELS``; None exactly when there are none. ``pool``:
-            each is max-pooled from the level below. ``conv_c5``, ``conv_p5``: p6 is a 3x3 convolution of stride 2 on
-            the backbone's c5 or on p5, and p7 is one on p6.
+        channels: Channels of every level.
+        extra: Source of the levels above p5, one of ``EXTRA_LEVELS``; None exactly if there are none. ``pool``: each is
+            max-pooled from the level below. ``conv_c5``, ``conv_p5``: p6 is a 3x3 convolution of stride 2 on the
+            backbone's c5 or on p5, and p7 is one on p6.
     """
 
     min_level: int
@@ -131,7 +132,7 @@ class NeckSpec:
         if self.max_level == BACKBONE_TOP:
             if self.extra is not None:
                 raise ArchError(
-                    f"neck: a pyramid up to p{self.max_level} has no extra level that {self.extra!r} could make",
+                    f"neck: a pyramid up to p{self.max_level} has no extra levels, but `extra` is {self.extra!r}",
                     fix="leave `extra` out, or let the pyramid end at p6 or p7",
                 )
         elif self.extra is None:
@@ -145,12 +146,12 @@ class NeckSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RpnSpec:
-    """Region proposal network: one 3x3 convolution of its input's width, objectness and boxes of 3 anchors a place."""
+    """Region proposal network: 3x3 convolution of its input's width, objectness and boxes of 3 anchors per location."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GuidedRpnSpec:
-    """RPN with Guided Anchoring (Wang et al. 2019): it predicts where the anchors are and which shape each one has."""
+    """RPN with Guided Anchoring (Wang et al. 2019): it predicts the locations and the shapes of the anchors."""
 
 
 AnyRpnSpec = RpnSpec | GuidedRpnSpec
@@ -161,7 +162,7 @@ class FcHeadSpec:
     """Two-stage head: RoI features, two fully connected layers of ``width``, class scores and boxes per class.
 
     Attributes:
-        width: None exactly when the detector has no neck: the last backbone stage takes the place of these layers.
+        width: None exactly if the detector has no neck; the last backbone stage then replaces these layers.
     """
 
     width: int | None
@@ -172,11 +173,11 @@ class FcHeadSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CascadeHeadSpec:
-    """Cascade of two-stage heads (Cai and Vasconcelos 2018): each refines the boxes of the one before.
+    """Cascade of two-stage heads (Cai and Vasconcelos 2018): each stage refines the boxes of the previous one.
 
     Attributes:
-        stages: One of ``CASCADE_STAGES``.
-        width: As in :class:`FcHeadSpec`, of every stage.
+        stages: Number of stages, one of ``CASCADE_STAGES``.
+        width: Width of every stage, as in :class:`FcHeadSpec`.
     """
 
     stages: int
@@ -189,7 +190,7 @@ class CascadeHeadSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetinaHeadSpec:
-    """One-stage head: four 3x3 convolutions of the neck's width each for classes and boxes, 9 anchors a place."""
+    """One-stage head: four 3x3 convolutions of the neck's width each for classes and boxes, 9 anchors per location."""
 
 
 HeadSpec = RetinaHeadSpec | FcHeadSpec | CascadeHeadSpec
@@ -197,15 +198,15 @@ HeadSpec = RetinaHeadSpec | FcHeadSpec | CascadeHeadSpec
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DetectorSpec:
-    """A whole detector. One-stage: a pyramid, no RPN and a RetinaNet head; two-stage: an RPN and an RoI head.
+    """A complete detector. One-stage: a pyramid, no RPN and a RetinaNet head. Two-stage: an RPN and an RoI head.
 
     Attributes:
-        input_size: What images are resized to.
-        backbone: Image -> features at strides 4, 8, 16 and 32.
-        neck: None is the original Faster R-CNN's "C4": there is no pyramid, the RPN works on stride 16, and the last
+        input_size: Size that images are resized to.
+        backbone: Network that maps an image to features at strides 4, 8, 16 and 32.
+        neck: Feature pyramid. None is the "C4" of the original Faster R-CNN: the RPN works on stride 16, and the last
             backbone stage is applied to each RoI.
-        rpn: None exactly for a one-stage detector.
-        head: What classifies, and refines the boxes.
+        rpn: Region proposal network; None exactly for a one-stage detector.
+        head: Head that classifies objects and refines their boxes.
     """
 
     input_size: InputSize
@@ -220,7 +221,7 @@ class DetectorSpec:
         if one_stage != (self.rpn is None):
             raise ArchError(
                 "a RetinaNet head takes no RPN" if one_stage else "an RoI head needs proposals, but there is no RPN",
-                fix="one-stage is `none.retina`, two-stage is an RPN and an RoI head, such as `rpn.fc-w1024`",
+                fix="take `none.retina` (one-stage), or an RPN and an RoI head, such as `rpn.fc-w1024` (two-stage)",
             )
         if isinstance(head, RetinaHeadSpec):
             if self.neck is None:
@@ -231,7 +232,7 @@ class DetectorSpec:
         elif self.neck is None and head.width is not None:
             raise ArchError(
                 f"an RoI head without a pyramid takes no width, but it is {head.width}",
-                fix="leave it out, as in `c4.rpn.fc`: the last backbone stage takes the place of the wide layers",
+                fix="leave it out, as in `c4.rpn.fc`: the last backbone stage replaces the fully connected layers",
             )
         elif self.neck is not None and head.width is None:
             raise ArchError(

@@ -1,4 +1,4 @@
-"""DetectorSpec -> nn.Module, from torchvision's detection parts."""
+"""Detectors: DetectorSpec -> nn.Module, built from torchvision's detection parts."""
 
 from smnas_optuna.models.build import build_detector
 from smnas_optuna.models.detector import Detector

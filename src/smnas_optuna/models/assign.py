@@ -1,6 +1,6 @@
-"""Which candidates (anchors, RoIs) are objects, which are background, and which of them are looked at in a step.
+"""Matching of candidates (anchors, RoIs) with ground truth, and sampling of candidates for the losses.
 
-For a whole batch at once and with fixed shapes: ground truth is padded, and masks take the place of counts.
+Both work on a whole batch with fixed shapes: ground truth is padded, and masks replace counts.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from smnas_optuna.batch import Batch
 from smnas_optuna.models.boxes import box_areas, gather_rows, intersections, pairwise_iou
 
 CROWD_SHARE = 0.5
-"""Background of which more than this share lies on a crowd region may hold objects: it is not looked at."""
+"""A background candidate is ignored if more than this share of it lies on a crowd region; it may contain objects."""
 
 RandomKeys = Callable[[Tensor, "Purpose", int], Tensor]
-"""Makes random numbers in [0, 1), Tensor[B, N], of int64 seeds Tensor[B], of what they are for, and of N."""
+"""Function of int64 seeds Tensor[B], purpose and N that returns random numbers in [0, 1), Tensor[B, N]."""
 
 
 class Purpose(IntEnum):
-    """What random keys choose; those of one purpose say nothing about those of another."""
+    """Use of random keys; keys of different purposes are independent."""
 
     RPN_SAMPLES = 0
     SHAPE_SAMPLES = 1
@@ -32,17 +32,18 @@ class Purpose(IntEnum):
 
 
 def random_keys(seeds: Tensor, purpose: Purpose, count: int) -> Tensor:
-    """Float32 numbers in [0, 1), Tensor[B, count], on the seeds' device: a hash of seed, purpose and position alone.
+    """Return float32 numbers in [0, 1), Tensor[B, count], on the seeds' device: a hash of seed, purpose and position.
 
-    The numbers of an image are thus the same in any part of its batch, and on every device. Seed and purpose make two
-    32-bit words, by SplitMix64 (Steele et al. 2014, figure 16); position and words make a number by Wellons' hash of
-    two rounds (https://nullprogram.com/blog/2018/07/31/), the first word added before, the second between the rounds.
-    Multiplications of integers wrap around, and a shift to the right fills up with the sign, which the masks take away.
+    So the numbers of an image are the same in any part of its batch, and on every device. SplitMix64 (Steele et al.
+    2014, figure 16) turns seed and purpose into two 32-bit words. Wellons' hash of two rounds
+    (https://nullprogram.com/blog/2018/07/31/) turns position and words into a number; the first word is added before
+    the rounds, the second between them. Integer multiplications wrap around. A right shift fills with the sign, which
+    the masks remove.
 
     Args:
         seeds: int64 Tensor[B].
-        purpose: What the numbers are for.
-        count: Numbers an image.
+        purpose: Use of the numbers.
+        count: Numbers per image.
     """
     words = _splitmix64(seeds, purpose).view(torch.int32).view(-1, 2, 1)
     bits = torch.arange(count, dtype=torch.int32, device=seeds.device) + words[:, 0]
@@ -56,7 +57,7 @@ def random_keys(seeds: Tensor, purpose: Purpose, count: int) -> Tensor:
 
 
 def _splitmix64(seeds: Tensor, number: int) -> Tensor:
-    """The ``number``-th output (from 0) of SplitMix64 generators of these seeds, int64 Tensor[B]."""
+    """Return output ``number`` (from 0) of SplitMix64 generators with these seeds, int64 Tensor[B]."""
     state = seeds + _signed(0x9E3779B97F4A7C15 * (number + 1), 64)
     state = (state ^ ((state >> 30) & (2**34 - 1))) * _signed(0xBF58476D1CE4E5B9, 64)
     state = (state ^ ((state >> 27) & (2**37 - 1))) * _signed(0x94D049BB133111EB, 64)
@@ -64,19 +65,19 @@ def _splitmix64(seeds: Tensor, number: int) -> Tensor:
 
 
 def _signed(value: int, bits: int) -> int:
-    """The signed integer that has the lowest ``bits`` bits of ``value``."""
+    """Return the signed integer with the lowest ``bits`` bits of ``value``."""
     value %= 2**bits
     return value - 2**bits if value >= 2 ** (bits - 1) else value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Matches:
-    """What each of ``A`` candidates of each image is.
+    """Assignment of ``A`` candidates per image to ground truth.
 
     Attributes:
-        index: int64 Tensor[B, A], the box of the batch that overlaps it most.
-        positive: bool Tensor[B, A], whether it stands for that box.
-        negative: bool Tensor[B, A], whether it is background; a candidate may be neither.
+        index: int64 Tensor[B, A], index of the box with the highest IoU in the same image.
+        positive: bool Tensor[B, A], True if the candidate is assigned to that box.
+        negative: bool Tensor[B, A], True if the candidate is background; a candidate may be neither.
     """
 
     index: Tensor
@@ -84,11 +85,11 @@ class Matches:
     negative: Tensor
 
     def boxes(self, batch: Batch) -> Tensor:
-        """The box of each candidate, Tensor[B, A, 4]; of no meaning where it is not positive."""
+        """Return the box of each candidate, Tensor[B, A, 4]; undefined where it is not positive."""
         return gather_rows(batch.boxes, self.index)
 
     def labels(self, batch: Batch) -> Tensor:
-        """The label of each candidate, int64 Tensor[B, A]: 1..num_classes where positive, else 0."""
+        """Return the label of each candidate, int64 Tensor[B, A]: 1..num_classes where positive, else 0."""
         return gather_rows(batch.labels, self.index) * self.positive
 
 
@@ -101,15 +102,15 @@ def match(
     best_for_each_box: bool,
     iou: Tensor | None = None,
 ) -> Matches:
-    """Compare ``candidates`` with the boxes of ``batch``, as torchvision's ``Matcher`` does for one image.
+    """Match ``candidates`` with the boxes of ``batch``, as torchvision's ``Matcher`` does for one image.
 
     Args:
-        batch: Its padding is no box; its crowd regions only take away negatives.
+        batch: Ground truth. Padding is ignored; crowd regions only remove negatives.
         candidates: Tensor[A, 4] or Tensor[B, A, 4].
         high: A candidate with an IoU of at least this is positive.
-        low: One below this is negative.
-        best_for_each_box: Also make those positive that overlap a box more than all others do, ties included.
-        iou: Tensor[B, M, A] if it is known.
+        low: A candidate with an IoU below this is negative.
+        best_for_each_box: Also make the candidates with the highest IoU of each box positive, ties included.
+        iou: Tensor[B, M, A] if it is already computed.
     """
     iou = pairwise_iou(batch.boxes, candidates) if iou is None else iou
     if iou.shape[1] == 0:  # no image of the batch has a box
@@ -127,12 +128,12 @@ def match(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Samples:
-    """``N`` places for the candidates of each image that are looked at: positives first, then negatives, then none.
+    """``N`` slots per image for sampled candidates: positives first, then negatives, then empty slots.
 
     Attributes:
-        index: int64 Tensor[B, N], position among the candidates; 0 where there is none.
-        positive: bool Tensor[B, N].
-        used: bool Tensor[B, N], whether there is a candidate in this place.
+        index: int64 Tensor[B, N], index of the candidate; 0 in an empty slot.
+        positive: bool Tensor[B, N], True for positives.
+        used: bool Tensor[B, N], False for empty slots.
     """
 
     index: Tensor
@@ -141,16 +142,16 @@ class Samples:
 
 
 def sample(positive: Tensor, negative: Tensor, count: int, positive_share: float, keys: Tensor) -> Samples:
-    """Choose up to ``count`` candidates an image at random, at most ``positive_share`` of them positive.
+    """Choose up to ``count`` random candidates per image, at most ``positive_share`` of them positive.
 
-    As torchvision's sampler: negatives fill what positives leave, never the other way round.
+    As in torchvision's sampler, negatives fill the slots that positives leave empty, never the other way round.
 
     Args:
         positive: bool Tensor[B, A].
         negative: bool Tensor[B, A]; no candidate is both.
-        count: Places an image.
-        positive_share: 0..1.
-        keys: Tensor[B, A] in [0, 1); of each kind, those with the largest keys are chosen.
+        count: Slots per image.
+        positive_share: Maximum share of positives, 0..1.
+        keys: Random numbers Tensor[B, A] in [0, 1); of each kind, the candidates with the largest keys are chosen.
     """
     most = min(int(count * positive_share), positive.shape[1])
     count = min(count, positive.shape[1])
@@ -167,12 +168,12 @@ def sample(positive: Tensor, negative: Tensor, count: int, positive_share: float
 
 
 def mean_over_images(values: Tensor, counts: Tensor) -> Tensor:
-    """Sum of each image's ``values``, Tensor[B, ...], over its ``counts``, Tensor[B]; then the mean over images."""
+    """Sum the ``values`` of each image, Tensor[B, ...], divide by its ``counts``, Tensor[B], and average the images."""
     return (values.flatten(1).sum(dim=1) / counts.clamp(min=1)).mean()
 
 
 def _on_crowd(batch: Batch, candidates: Tensor) -> Tensor:
-    """Bool Tensor[B, A]: whether a candidate lies mostly on one of its image's crowd regions."""
+    """Bool Tensor[B, A]: True for candidates of which more than ``CROWD_SHARE`` lies on one crowd region."""
     crowds = torch.where(batch.crowd[..., None], batch.boxes, 0.0)
     shared = intersections(crowds, candidates).amax(dim=1)
     return shared > CROWD_SHARE * box_areas(candidates)

@@ -1,4 +1,4 @@
-"""Classic networks with a free base width: image -> features c2..c5, where c<l> has stride 2**l."""
+"""Classic networks of any base width: image -> features c2..c5, where c<l> has stride 2**l."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def build_backbone(spec: AnyBackboneSpec, norm: Norm) -> Backbone:
 
     Args:
         spec: A classic network at a base width, or one that is written out block by block.
-        norm: Makes the norm layer for a number of channels; one follows every convolution.
+        norm: Builds a norm layer for a number of channels; one follows every convolution.
     """
     if isinstance(spec, EncodedBackboneSpec):
         return EncodedBackbone(spec.block, spec.width, spec.stages, norm, spec.stem)
@@ -26,12 +26,12 @@ def build_backbone(spec: AnyBackboneSpec, norm: Norm) -> Backbone:
 
 
 class ResNet(nn.Module):
-    """The trunk of a ResNet or ResNeXt; module names are torchvision's, so that its weights fit.
+    """Trunk of a ResNet or ResNeXt. Module names are torchvision's, so its weights can be loaded.
 
     Args:
         family: Blocks and depths.
-        width: Channels of the stem; the stages' planes are 1, 2, 4 and 8 times as many.
-        norm: Makes the norm layer for a number of channels.
+        width: Channels of the stem; the planes of the stages are 1, 2, 4 and 8 times as many.
+        norm: Builds a norm layer for a number of channels.
     """
 
     def __init__(self, family: ClassicNetwork, width: int, norm: Norm) -> None:
@@ -51,7 +51,7 @@ class ResNet(nn.Module):
         return run_stages(self, self.stages, self.maxpool(self.relu(self.bn1(self.conv1(images)))))
 
     def take_last_stage(self) -> nn.Module:
-        """The stage that gives c5: Tensor[B, C, H, W] -> Tensor[B, C', H / 2, W / 2]; this network loses it."""
+        """Remove the stage of c5 from this network and return it: Tensor[B, C, H, W] -> Tensor[B, C', H / 2, W / 2]."""
         return take_stage(self, self.stages, "c5")
 
 

@@ -1,6 +1,6 @@
-"""Boxes of a whole batch at once: overlaps, coding, clipping. All are (x1, y1, x2, y2) in pixels of the canvas.
+"""Box operations on a whole batch: IoU, coding, clipping. Boxes are (x1, y1, x2, y2) in pixels of the canvas.
 
-torchvision has the same for one image. These keep shapes fixed and never wait for a GPU.
+torchvision has the same operations for one image. These have fixed shapes and never synchronize with a GPU.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 MAX_GROWTH = math.log(1000.0 / 16)
-"""A decoded edge is at most exp(this) times the reference's, as everywhere since Fast R-CNN's code."""
+"""A decoded edge is at most exp(this) times the reference's edge, as in all detectors since Fast R-CNN's code."""
 
 Weights = tuple[float, float, float, float]
 
 
 def box_areas(boxes: Tensor) -> Tensor:
-    """Tensor[..., 4] -> square pixels, Tensor[...]."""
+    """Return the areas of boxes Tensor[..., 4] in square pixels, Tensor[...]."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def intersections(boxes: Tensor, others: Tensor) -> Tensor:
-    """Square pixels that Tensor[..., M, 4] and Tensor[..., N, 4] share, each with each: Tensor[..., M, N]."""
+    """Return pairwise intersections of Tensor[..., M, 4] and Tensor[..., N, 4] in square pixels, Tensor[..., M, N]."""
     low = torch.maximum(boxes[..., :, None, :2], others[..., None, :, :2])
     high = torch.minimum(boxes[..., :, None, 2:], others[..., None, :, 2:])
     across, down = (high - low).clamp_(min=0).unbind(-1)
@@ -30,9 +30,9 @@ def intersections(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of Tensor[..., M, 4] and Tensor[..., N, 4], in 0..1: Tensor[..., M, N].
+    """Return pairwise IoU of Tensor[..., M, 4] and Tensor[..., N, 4], in 0..1: Tensor[..., M, N].
 
-    Two boxes without area have 0 with one another, where torchvision has NaN.
+    The IoU of two boxes without area is 0, where torchvision returns NaN.
     """
     shared = intersections(boxes, others)
     union = box_areas(boxes)[..., :, None] + box_areas(others)[..., None, :] - shared
@@ -40,9 +40,9 @@ def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def encode_boxes(boxes: Tensor, references: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
-    """Deltas Tensor[..., 4] that lead from ``references`` to ``boxes`` (Girshick et al. 2014, appendix C).
+    """Return the deltas Tensor[..., 4] of ``boxes`` relative to ``references`` (Girshick et al. 2014, appendix C).
 
-    They are not finite for a box or a reference without area: mask them.
+    Deltas are not finite for a box or a reference without area: mask them.
     """
     centres, sizes = _centres(references)
     target_centres, target_sizes = _centres(boxes)
@@ -52,7 +52,7 @@ def encode_boxes(boxes: Tensor, references: Tensor, weights: Weights = (1.0, 1.0
 
 
 def decode_boxes(deltas: Tensor, references: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
-    """The boxes Tensor[..., 4] that ``deltas`` lead to from ``references``; the inverse of :func:`encode_boxes`."""
+    """Apply ``deltas`` to ``references`` and return boxes Tensor[..., 4]; the inverse of :func:`encode_boxes`."""
     centres, sizes = _centres(references)
     wx, wy, ww, wh = weights
     shift = torch.stack((deltas[..., 0] / wx, deltas[..., 1] / wy), dim=-1)
@@ -62,20 +62,20 @@ def decode_boxes(deltas: Tensor, references: Tensor, weights: Weights = (1.0, 1.
 
 
 def clip_boxes(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """``boxes``, Tensor[B, ..., 4], inside the images of ``sizes``, Tensor[B, 2] of (height, width)."""
+    """Clip ``boxes``, Tensor[B, ..., 4], to images of ``sizes``, Tensor[B, 2] of (height, width)."""
     limits = sizes.to(boxes.dtype).flip(-1).repeat(1, 2).view(len(sizes), *(1,) * (boxes.ndim - 2), 4)
     return torch.minimum(boxes.clamp(min=0), limits)
 
 
 def shorter_edges(boxes: Tensor) -> Tensor:
-    """Tensor[..., 4] -> pixels of the shorter edge, Tensor[...]."""
+    """Return the shorter edges of boxes Tensor[..., 4] in pixels, Tensor[...]."""
     return (boxes[..., 2:] - boxes[..., :2]).amin(dim=-1)
 
 
 def gather_rows(rows: Tensor, index: Tensor) -> Tensor:
-    """The rows of each image, Tensor[B, N, ...], at ``index``, int64 Tensor[B, K]: Tensor[B, K, ...].
+    """Select rows of each image: ``rows`` Tensor[B, N, ...] at ``index``, int64 Tensor[B, K] -> Tensor[B, K, ...].
 
-    Zeros where there are no rows at all, as the boxes of a batch that has none.
+    Returns zeros if N = 0, as for the boxes of a batch that has none.
     """
     shape = (*index.shape, *rows.shape[2:])
     if rows.shape[1] == 0:
@@ -84,6 +84,6 @@ def gather_rows(rows: Tensor, index: Tensor) -> Tensor:
 
 
 def _centres(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Centres (x, y) and sizes (width, height), Tensor[..., 2] each."""
+    """Return centres (x, y) and sizes (width, height), Tensor[..., 2] each."""
     sizes = boxes[..., 2:] - boxes[..., :2]
     return boxes[..., :2] + 0.5 * sizes, sizes

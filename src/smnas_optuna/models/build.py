@@ -1,4 +1,4 @@
-"""The wiring of every detector, on one screen."""
+"""Assembly of every detector from its parts."""
 
 from __future__ import annotations
 
@@ -31,33 +31,34 @@ from smnas_optuna.models.rpn import Rpn
 from smnas_optuna.models.two_stage import TwoStageHead
 
 NECK_GROUPS = 32
-"""Groups of the FPN's and the RetinaNet head's GroupNorm, as in the paper's code; the backbone has width / 2."""
+"""GroupNorm groups of the FPN and the RetinaNet head, as in the paper's code; the backbone has width / 2."""
 BINS, C4_BINS = 7, 14
-"""Bins of a RoI in each direction (Lin et al. 2017); without a pyramid the last backbone stage halves them."""
+"""Bins of a RoI per axis (Lin et al. 2017). Without a pyramid there are twice as many, and the last backbone stage
+halves them."""
 SINGLE_LEVEL = 4
 CASCADE_IOUS, GUIDED_IOUS = (0.5, 0.6, 0.7, 0.75), (0.6, 0.7, 0.75, 0.8)
 CASCADE_LOSS_WEIGHTS = (1.0, 0.5, 0.25, 0.125)
 CASCADE_BOX_SCALES = (1.0, 2.0, 3.0, 4.0)
-"""Of each stage of a cascade, as in the paper's code; its fourth box scale, and its fourth threshold behind Guided
-Anchoring, go on as the first three do."""
+"""Values for each cascade stage, as in the paper's code. The fourth box scale, and the fourth IoU behind Guided
+Anchoring, continue the first three."""
 
 
 def build_detector(spec: DetectorSpec, num_classes: int, constants: DetectorConstants | None = None) -> Detector:
-    """Assemble the detector ``spec`` describes, with freshly initialised weights.
+    """Assemble the detector that ``spec`` describes, with freshly initialised weights.
 
     Args:
-        spec: The architecture.
-        num_classes: Foreground classes; label 0 (background) is added here.
-        constants: What all detectors of a study share; the paper's by default.
+        spec: Architecture.
+        num_classes: Number of foreground classes; label 0 (background) is added here.
+        constants: Constants that all detectors of a study share; the paper's by default.
 
     Returns:
         A module with torchvision's detection contract. ``images``: list of Tensor[3, H, W] in [0, 1]. Boxes are
-        (x1, y1, x2, y2) in pixels of the image as given, before any resizing.
+        (x1, y1, x2, y2) in pixels of the input image, before any resizing.
 
         - train: ``(images, targets) -> {loss name: Tensor[]}``
         - eval: ``(images) -> [{boxes: Tensor[D, 4], labels: Tensor[D], scores: Tensor[D]}]``, highest score first
 
-        Data that is already resized goes through ``losses(batch)`` and ``detect(batch)``.
+        For a batch of resized images use ``losses(batch)`` and ``detect(batch)``.
     """
     constants = constants or DetectorConstants()
     norms = _norms(constants.norm, spec.backbone.width)
@@ -127,7 +128,7 @@ def _roi_head(spec: HeadSpec, view: _View, num_classes: int, constants: Detector
 
 
 def selection_of(constants: DetectorConstants) -> Selection:
-    """How detections are chosen."""
+    """Return the rules that select detections from candidates."""
     return Selection(
         score_threshold=constants.score_threshold,
         nms_iou=constants.nms_iou,
@@ -136,7 +137,7 @@ def selection_of(constants: DetectorConstants) -> Selection:
 
 
 def stage_recipes(num_stages: int, *, guided: bool) -> list[StageRecipe]:
-    """How each of ``num_stages`` (1 to 4) is trained; behind Guided Anchoring RoIs are better, thresholds higher."""
+    """Return the recipe of each of ``num_stages`` (1 to 4); Guided Anchoring gives better RoIs, hence higher IoUs."""
     rows = zip(GUIDED_IOUS if guided else CASCADE_IOUS, CASCADE_LOSS_WEIGHTS, CASCADE_BOX_SCALES, strict=True)
     return [
         StageRecipe(positive_iou=iou, loss_weight=weight, box_weights=(10 * scale, 10 * scale, 5 * scale, 5 * scale))
@@ -146,15 +147,15 @@ def stage_recipes(num_stages: int, *, guided: bool) -> list[StageRecipe]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _View:
-    """What a two-stage head sees of what lies below.
+    """Input of a two-stage head from the layers below it.
 
     Attributes:
-        channels: Of every level.
-        rpn_levels: Levels that propose.
-        roi_levels: Levels that RoIs are taken from.
-        bins: Of a RoI in each direction.
-        trunk: Runs on the pooled features of every RoI.
-        roi_channels: That the trunk gives.
+        channels: Channels of every level.
+        rpn_levels: Levels of the RPN.
+        roi_levels: Levels that RoI features are pooled from.
+        bins: Bins of a RoI per axis.
+        trunk: Module that runs on the pooled features of every RoI.
+        roi_channels: Output channels of the trunk.
     """
 
     channels: int
@@ -177,7 +178,7 @@ def _behind_pyramid(neck: NeckSpec) -> _View:
 
 
 def _without_pyramid(backbone: Backbone) -> _View:
-    """C4 (Ren et al. 2015; He et al. 2016): takes the last stage out of ``backbone`` and puts it behind the RoIs."""
+    """C4 (Ren et al. 2015; He et al. 2016): move the last stage of ``backbone`` behind the RoIs, as their trunk."""
     level = range(SINGLE_LEVEL, SINGLE_LEVEL + 1)
     *_, channels, top_channels = backbone.out_channels
     return _View(
@@ -192,7 +193,7 @@ def _without_pyramid(backbone: Backbone) -> _View:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Norms:
-    """The norm of each module, and whether convolutions before a norm have standardised weights."""
+    """Norm of each module, and True if convolutions before a norm have standardised weights."""
 
     backbone: Norm
     neck: Norm | None

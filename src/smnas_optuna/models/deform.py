@@ -1,10 +1,10 @@
 """Deformable convolution (Dai et al. 2017) without torchvision's kernels.
 
-Every tap of the kernel reads the map where its offset says, by bilinear interpolation. That is one ``grid_sample`` for
-all taps, and then a product of matrices. On a CPU torchvision's goes back on one thread and sample by sample;
-``benchmarks/deformable_conv.py`` has what this gains. On a GPU torchvision's kernels cannot be part of a CUDA graph: a
-recording of them trained to numbers that are not finite or out of bounds (torchvision 0.26), as they are launched on
-the default stream, whatever the current one is (its csrc/ops/cuda/deform_conv2d_kernel.cu names none).
+Every kernel tap samples the map at its offset, by bilinear interpolation: one ``grid_sample`` for all taps, followed by
+a matrix product. On a CPU torchvision's backward pass is single-threaded and runs sample by sample;
+``benchmarks/deformable_conv.py`` measures the gain. On a GPU torchvision's kernels cannot be part of a CUDA graph: they
+are launched on the default stream, whatever the current one is (its csrc/ops/cuda/deform_conv2d_kernel.cu names none).
+A recording of them trained to values that were not finite or out of bounds (torchvision 0.26).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch.nn import functional as F
 
 
 def deform_conv(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """Tensor[B, D, H, W]: ``x`` convolved with ``weight``, whose taps are moved; what is outside of ``x`` is 0.
+    """Convolve ``x`` with ``weight`` at the offsets of its taps: Tensor[B, D, H, W]. Values outside of ``x`` are 0.
 
-    Values and gradients are those of torchvision's ``deform_conv2d`` with a stride of 1 and the size kept.
+    Values and gradients are those of torchvision's ``deform_conv2d`` with stride 1 and padding that keeps the size.
 
     Args:
         x: Tensor[B, C, H, W].
-        offset: Tensor[B, G * K * K * 2, H, W], (y, x) in places for every tap; each of ``G`` groups of channels has its
-            own.
+        offset: Tensor[B, G * K * K * 2, H, W], (y, x) of every tap in pixels of the map; each of ``G`` groups of
+            channels has its own offsets.
         weight: Tensor[D, C, K, K], ``K`` odd.
     """
     kernel = weight.shape[-1]
@@ -33,7 +33,7 @@ def deform_conv(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     reach = torch.arange(kernel, dtype=offset.dtype, device=x.device) - kernel // 2
     y = y + reach.repeat_interleave(kernel).view(taps, 1, 1) + torch.arange(height, device=x.device).view(height, 1)
     x_at = x_at + reach.repeat(kernel).view(taps, 1, 1) + torch.arange(width, device=x.device)
-    # as grid_sample counts: the map's edges, half a place beyond the outer ones, are -1 and 1
+    # coordinates of grid_sample: the edges of the map, half a pixel beyond the outer centres, are -1 and 1
     grid = torch.stack(((2 * x_at + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
     samples = F.grid_sample(
         x.reshape(batch * groups, channels // groups, height, width),
@@ -42,6 +42,6 @@ def deform_conv(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
         align_corners=False,
     )
     columns = samples.view(batch, channels * taps, height * width)
-    # image by image: one product for all of them would copy the columns, forth and back
+    # one product per image: a single product would copy the columns, in the forward and in the backward pass
     rows = weight.view(-1, channels * taps).expand(batch, -1, -1)
     return torch.bmm(rows, columns).view(batch, -1, height, width)

@@ -1,4 +1,4 @@
-"""From scored boxes to the detections of an image, exactly or in fixed time."""
+"""Selection of detections from scored boxes, exactly or in fixed time."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from smnas_optuna.models.boxes import gather_rows
 from smnas_optuna.models.nms import fixpoint_nms
 
 NO_SCORE = -1.0
-"""Of a place that holds no candidate: below every threshold."""
+"""Score of a slot without a candidate; below every threshold."""
 FIXED_CANDIDATES = 512
-"""Of an image, that a selection in fixed time looks at; of more above the threshold it says that they are too many."""
+"""Candidates per image that a selection in fixed time considers. If more pass the threshold, it is not settled."""
 
 Detections = dict[str, Tensor]
-"""Of one image, highest score first: boxes Tensor[D, 4], labels Tensor[D], 1..num_classes, and scores Tensor[D]."""
+"""Detections of an image, highest score first: boxes Tensor[D, 4], labels Tensor[D], 1..num_classes, scores
+Tensor[D]."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidates:
-    """``N`` scored boxes an image, each of one class; its detections are among them.
+    """``N`` scored boxes per image, each of one class, from which detections are selected.
 
     Attributes:
         boxes: float32 Tensor[B, N, 4], in pixels of the canvas, inside the image.
         labels: int64 Tensor[B, N], 1..num_classes.
-        scores: float32 Tensor[B, N] in [0, 1]; ``NO_SCORE`` where there is no candidate.
-        settled: bool Tensor[], False where a suppression in fixed time was not finished, so that these may not be the
-            exact ones; None if nothing was suppressed in fixed time.
+        scores: float32 Tensor[B, N] in [0, 1]; ``NO_SCORE`` in slots without a candidate.
+        settled: bool Tensor[], False if NMS in fixed time did not converge, so that the candidates may differ from the
+            exact ones; None if no NMS ran in fixed time.
     """
 
     boxes: Tensor
@@ -40,14 +41,14 @@ class Candidates:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FixedDetections:
-    """``D`` places an image, the same number for all, best first; what is behind the count is of no meaning.
+    """``D`` slots per image for detections, highest score first; slots beyond the image's count are undefined.
 
     Attributes:
         boxes: float32 Tensor[B, D, 4].
         labels: int64 Tensor[B, D].
         scores: float32 Tensor[B, D].
-        counts: int64 Tensor[B], detections of each image.
-        settled: bool Tensor[], whether they are the exact ones.
+        counts: int64 Tensor[B], number of detections of each image.
+        settled: bool Tensor[], True if the detections are the exact ones.
     """
 
     boxes: Tensor
@@ -59,12 +60,13 @@ class FixedDetections:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection:
-    """How detections are chosen from candidates.
+    """Rules that select detections from candidates.
 
     Attributes:
-        score_threshold: Those with no higher score are dropped.
-        nms_iou: Of two of one class that overlap more, the lower one is dropped.
-        max_detections: Detections an image, at most.
+        score_threshold: Candidates with a score at or below this are dropped.
+        nms_iou: IoU threshold of NMS: of two candidates of one class that overlap more, the lower-scored one is
+            dropped.
+        max_detections: Maximum number of detections per image.
     """
 
     score_threshold: float
@@ -72,9 +74,10 @@ class Selection:
     max_detections: int
 
     def exact(self, candidates: Candidates) -> list[Detections]:
-        """The detections of each image.
+        """Select the detections of each image.
 
-        Waits for the device twice an image: for how many pass the threshold, and for how many are left of them.
+        Synchronizes with the device twice per image: for the number of candidates above the threshold, and for the
+        number of detections after NMS.
         """
         detections = []
         for boxes, labels, scores in zip(candidates.boxes, candidates.labels, candidates.scores, strict=True):
@@ -85,7 +88,10 @@ class Selection:
         return detections
 
     def in_fixed_time(self, candidates: Candidates) -> FixedDetections:
-        """The same, unless it says that it is not; never waits for the device."""
+        """Select detections without synchronizing with the device.
+
+        If ``settled`` is True, they are those of :meth:`exact`.
+        """
         scores, index = candidates.scores.topk(min(FIXED_CANDIDATES, candidates.scores.shape[1]), dim=1)
         boxes, labels = gather_rows(candidates.boxes, index), candidates.labels.gather(1, index)
         kept, settled = fixpoint_nms(boxes, scores > self.score_threshold, self.nms_iou, groups=labels)

@@ -1,4 +1,4 @@
-"""The detector as others see it: losses and detections of a batch, and torchvision's list contract on top."""
+"""Interface of a detector: losses and detections of a batch, and torchvision's list contract."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from smnas_optuna.models.detections import Candidates, FixedDetections, Selectio
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-"""ImageNet's, RGB in [0, 1], as the field uses them."""
+"""Mean and standard deviation of ImageNet, RGB in [0, 1]: the usual normalisation."""
 
 
 class DetectionHead(Protocol):
-    """What follows the neck.
+    """Interface of the part behind the neck.
 
     Features are p<l> -> Tensor[B, C, H / 2**l, W / 2**l]; boxes are in pixels of the canvas.
     """
 
     def losses(self, features: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Losses by name, each Tensor[], averaged over the images."""
+        """Return losses by name, each Tensor[], averaged over the images."""
 
     def candidates(self, features: dict[str, Tensor], batch: Batch, *, fixed_time: bool) -> Candidates:
-        """Scored boxes, among which the detections are.
+        """Return the scored boxes from which detections are selected.
 
-        With ``fixed_time`` nothing waits for the device and all shapes are fixed; whether they are the exact ones then
-        is told by ``settled``.
+        With ``fixed_time`` all shapes are fixed and nothing synchronizes with the device; ``settled`` is then True if
+        the boxes are the exact ones.
         """
 
     @property
     def selection(self) -> Selection:
-        """How detections are chosen from them."""
+        """Rules that select detections from candidates."""
 
     def fixed_work(self, features: dict[str, Tensor]) -> None:
-        """Run all layers once on as much as they have to do at most."""
+        """Run all layers once on their maximum workload."""
 
 
 class Detector(nn.Module):
@@ -50,7 +50,7 @@ class Detector(nn.Module):
     Args:
         backbone: Tensor[B, 3, H, W] -> {c<l>: Tensor}.
         neck: {c<l>: Tensor} -> {p<l>: Tensor}.
-        head: What follows; see :class:`DetectionHead`.
+        head: Part behind the neck; see :class:`DetectionHead`.
         long: Long edge of the input size, pixels.
         short: Short edge of the input size, pixels.
     """
@@ -68,55 +68,61 @@ class Detector(nn.Module):
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The training losses by name, each Tensor[] in float32, averaged over the images of the batch."""
+        """Return training losses by name, each Tensor[] in float32, averaged over the images of the batch."""
         features = self.features(batch)
         with _full_precision(batch.images.device):
             return self.head.losses(features, batch)  # type: ignore[no-any-return, operator]
 
     def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
-        """Boxes Tensor[D, 4] in pixels of the original images, labels and scores Tensor[D], highest score first."""
+        """Detect objects in each image of ``batch``, highest score first.
+
+        Boxes are Tensor[D, 4] in pixels of the original image; labels and scores are Tensor[D].
+        """
         return self.select(self.candidates(batch, fixed_time=False), batch)
 
     def candidates(self, batch: Batch, *, fixed_time: bool) -> Candidates:
-        """Scored boxes in pixels of the canvas; see :class:`DetectionHead`."""
+        """Return scored boxes in pixels of the canvas; see :class:`DetectionHead`."""
         features = self.features(batch)
         with _full_precision(batch.images.device):
             return self.head.candidates(features, batch, fixed_time=fixed_time)  # type: ignore[no-any-return, operator]
 
     def select(self, candidates: Candidates, batch: Batch) -> list[dict[str, Tensor]]:
-        """The detections of ``batch`` among its ``candidates``, as :meth:`detect` gives them."""
+        """Select the detections of ``batch`` from its ``candidates``; the result is that of :meth:`detect`."""
         detections = self.head.selection.exact(candidates)  # type: ignore[union-attr, operator]
         return [{**d, "boxes": d["boxes"] * scale} for d, scale in zip(detections, _scales(batch), strict=True)]
 
     def select_in_fixed_time(self, candidates: Candidates, batch: Batch) -> FixedDetections:
-        """The same in places of fixed number, unless it says that it is not; never waits for the device."""
+        """Select detections into a fixed number of slots, without synchronizing with the device.
+
+        If ``settled`` is True, they are those of :meth:`select`.
+        """
         found: FixedDetections = self.head.selection.in_fixed_time(candidates)  # type: ignore[union-attr, operator]
         return replace(found, boxes=found.boxes * _scales(batch)[:, None])
 
     def features(self, batch: Batch) -> dict[str, Tensor]:
-        """What the head sees: p<l> -> float32 Tensor[B, C, H / 2**l, W / 2**l]."""
+        """Compute the input of the head: p<l> -> float32 Tensor[B, C, H / 2**l, W / 2**l]."""
         images = batch.images
         scale = 255.0 if images.dtype == torch.uint8 else 1.0
         images = (images / scale - self.mean) / self.std
-        # In float32: boxes are decoded and losses summed in full precision, or NMS breaks (vision#8241).
+        # In float32: boxes must be decoded and losses summed in full precision, or NMS breaks (vision#8241).
         return {name: feature.float() for name, feature in self.neck(self.backbone(images)).items()}
 
     def fixed_work(self, images: Tensor) -> None:
-        """Run every layer once on Tensor[B, 3, H, W], post-processing apart, so that the work can be counted."""
+        """Run every layer once on Tensor[B, 3, H, W], without post-processing, to count the operations."""
         self.head.fixed_work(self.neck(self.backbone(images)))  # type: ignore[operator]
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """Losses or detections of a list of images; see :func:`smnas_optuna.models.build_detector`.
+        """Return losses or detections of a list of images; see :func:`smnas_optuna.models.build_detector`.
 
-        In training, what is sampled is drawn from torch's global generator.
+        In training, torch's global generator draws the samples.
         """
         if self.training and targets is None:
             raise ValueError("targets must be given in training mode, but got None")
         batches = self._batches(images, targets if self.training else None)
         if self.training:
-            # Each orientation has its own canvas; every image weighs the same.
+            # Each orientation has its own canvas; all images have the same weight.
             parts = [(len(indices) / len(images), self.losses(batch)) for indices, batch in batches]
             return {name: torch.stack([share * losses[name] for share, losses in parts]).sum() for name in parts[0][1]}
         found: dict[int, dict[str, Tensor]] = {}
@@ -127,7 +133,7 @@ class Detector(nn.Module):
     def _batches(
         self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None
     ) -> list[tuple[list[int], Batch]]:
-        """The images by orientation, so that one image's canvas does not depend on the others."""
+        """Group the images by orientation, so that one image's canvas does not depend on the others."""
         batches = []
         for portrait in (False, True):
             indices = [i for i, image in enumerate(images) if (image.shape[-2] > image.shape[-1]) == portrait]
@@ -167,17 +173,17 @@ class Detector(nn.Module):
 
 
 def _scales(batch: Batch) -> Tensor:
-    """From pixels of the canvas to original ones, Tensor[B, 4] for (x, y, x, y)."""
+    """Return factors from pixels of the canvas to original pixels, Tensor[B, 4] for (x, y, x, y)."""
     return (batch.original_sizes / batch.sizes).flip(1).repeat(1, 2)
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """No autocast inside, on devices that have one; the meta device has none."""
+    """Disable autocast inside, on devices that support it; the meta device does not."""
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 
 
 def resize(image: Tensor, height: int, width: int) -> Tensor:
-    """Tensor[3, H, W] -> Tensor[3, height, width], bilinear with antialiasing, as the data cache resizes."""
+    """Resize Tensor[3, H, W] to Tensor[3, height, width], bilinear with antialiasing, as the data cache does."""
     return F.interpolate(image[None], (height, width), mode="bilinear", antialias=True)[0]

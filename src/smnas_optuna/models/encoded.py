@@ -1,4 +1,4 @@
-"""The paper's stage-2 backbones, written out block by block: image -> features c2..c5."""
+"""Backbones of the paper's stage 2, written out block by block: image -> features c2..c5."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ INVERTED_EXPANSION = 6
 class EncodedBackbone(nn.Module):
     """A stem of stride 4, and four stages of one kind of block at strides 4, 8, 16 and 32.
 
-    The first block of each stage but the first has stride 2; doubling the planes does not depend on that. A shortcut
-    is a projection wherever the stride is not 1 or the channels change.
+    The first block of stages 2 to 4 has stride 2; doubling of the planes is independent of that. A shortcut is a
+    projection if the stride is not 1 or the channels change.
 
     Args:
         block: ``basicblock``, ``bottleneck``, ``xbottleneck`` (base / 2 groups, inner width of 2 x planes) or
             ``inverted``.
-        width: Base channels, of the stem and of the planes of the first blocks.
-        stages: For each stage a ``1`` for each block that keeps its planes and a ``2`` for each that doubles them.
-        norm: Makes the norm layer for a number of channels.
-        stem: ``conv3``, two 3x3 convolutions of stride 2 with half of the base channels and all of them, as in the
-            paper's code; or ``conv7``, ResNet's 7x7 convolution of stride 2 and max-pool.
+        width: Base channels: channels of the stem and planes of the first blocks.
+        stages: One string per stage, with a ``1`` for each block that keeps the planes and a ``2`` for each that
+            doubles them.
+        norm: Builds a norm layer for a number of channels.
+        stem: ``conv3``: two 3x3 convolutions of stride 2, the first with half of the base channels, as in the paper's
+            code. ``conv7``: ResNet's 7x7 convolution of stride 2 and max-pool.
     """
 
     def __init__(self, block: str, width: int, stages: Sequence[str], norm: Norm, stem: str = "conv3") -> None:
@@ -44,7 +45,7 @@ class EncodedBackbone(nn.Module):
         return run_stages(self, self.stages, self.stem(images))
 
     def take_last_stage(self) -> nn.Module:
-        """The stage that gives c5: Tensor[B, C, H, W] -> Tensor[B, C', H / 2, W / 2]; this network loses it."""
+        """Remove the stage of c5 from this network and return it: Tensor[B, C, H, W] -> Tensor[B, C', H / 2, W / 2]."""
         return take_stage(self, self.stages, "c5")
 
 
@@ -63,7 +64,7 @@ def _classic_stem(width: int, norm: Norm) -> nn.Sequential:
 
 
 def run_stages(network: nn.Module, stages: Mapping[str, str], x: Tensor) -> dict[str, Tensor]:
-    """Run the named ``stages`` of ``network``, one after the other, and return what each gives under its level."""
+    """Run the named ``stages`` of ``network`` in sequence, and return the output of each by its level."""
     features = {}
     for level, name in stages.items():
         x = features[level] = network.get_submodule(name)(x)
@@ -71,7 +72,7 @@ def run_stages(network: nn.Module, stages: Mapping[str, str], x: Tensor) -> dict
 
 
 def take_stage(network: nn.Module, stages: dict[str, str], level: str) -> nn.Module:
-    """Take the stage of ``level`` out of ``network`` and ``stages``."""
+    """Remove the stage of ``level`` from ``network`` and ``stages``, and return it."""
     name = stages.pop(level)
     stage = network.get_submodule(name)
     delattr(network, name)
@@ -81,13 +82,13 @@ def take_stage(network: nn.Module, stages: dict[str, str], level: str) -> nn.Mod
 def build_stages(
     block: str, width: int, stages: Sequence[str], norm: Norm
 ) -> tuple[list[nn.Sequential], tuple[int, ...]]:
-    """Return stages that follow a stem of ``width`` channels, and the channels that each puts out.
+    """Return the stages behind a stem of ``width`` channels, and the output channels of each.
 
     Args:
         block: Kind of the blocks.
         width: Base channels.
         stages: As in :class:`EncodedBackbone`.
-        norm: Makes the norm layer for a number of channels.
+        norm: Builds a norm layer for a number of channels.
     """
     groups = num_groups(2 * width, width // 2)
     channels, planes = width, width
@@ -107,15 +108,15 @@ def build_stages(
 def build_block(
     block: str, in_channels: int, planes: int, *, stride: int, groups: int, norm: Norm
 ) -> tuple[nn.Module, int]:
-    """Return one of torchvision's blocks, and the channels that it puts out.
+    """Return one of torchvision's blocks, and its output channels.
 
     Args:
-        block: Its kind.
-        in_channels: Channels that come in.
-        planes: Its width; a bottleneck puts out 4 times as many.
+        block: Kind of the block.
+        in_channels: Input channels.
+        planes: Width of the block; a bottleneck has 4 times as many output channels.
         stride: 1 or 2.
-        groups: Of the inner convolution of an ``xbottleneck``, a divisor of 2 x planes.
-        norm: Makes the norm layer for a number of channels.
+        groups: Groups of the inner convolution of an ``xbottleneck``, a divisor of 2 x planes.
+        norm: Builds a norm layer for a number of channels.
     """
     if block == "inverted":
         return InvertedResidual(in_channels, planes, stride, INVERTED_EXPANSION, norm_layer=norm), planes
@@ -125,6 +126,6 @@ def build_block(
     if stride != 1 or in_channels != channels:
         shortcut = nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride, bias=False), norm(channels))
     # torchvision's inner width is int(planes * base_width / 64) * groups: planes without groups, 2 * planes with them.
-    # The small addition keeps the quotient, which is a whole number, from being cut to the one below.
+    # The quotient is an integer; the small addition keeps int() from truncating it to the next lower one.
     grouped = {"groups": groups, "base_width": (128 + 1e-6) / groups} if block == "xbottleneck" else {}
     return kind(in_channels, planes, stride, shortcut, norm_layer=norm, **grouped), channels

@@ -1,7 +1,7 @@
-"""Region proposals by Guided Anchoring (Wang et al. 2019): the network says where anchors are and which shape each has.
+"""Region proposals by Guided Anchoring (Wang et al. 2019): the network predicts locations and shapes of anchors.
 
-Of every place it predicts whether an object's centre lies there, and the shape of one anchor; a deformable convolution
-adapts the features to that shape, and objectness and box are predicted from the adapted features.
+For every location of the map it predicts a score that an object's centre lies there, and the shape of one anchor. A
+deformable convolution adapts the features to that shape. Objectness and box are predicted from the adapted features.
 """
 
 from __future__ import annotations
@@ -25,27 +25,29 @@ from smnas_optuna.models.proposals import LevelOutput, Proposals, flatten_level,
 from smnas_optuna.models.rpn import NEGATIVE_IOU, POSITIVE_IOU, POSITIVE_SHARE, proposal_losses
 
 CENTRE_RATIO, IGNORE_RATIO = 0.2, 0.5
-"""Shares of a box's edges: places in the inner region are its centre, those in the outer one are not looked at."""
+"""Shares of a box's edges: locations in the inner region are its centre, those in the outer region are ignored."""
 LOCATION_THRESHOLD = 0.01
-"""Places whose location score is below propose nothing in detection."""
+"""Locations with a score below this propose nothing in detection."""
 OFFSET_GROUPS = 4
 MAX_OFFSET = 1e4
-"""Places; beyond any map, which reads as 0."""
+"""Maximum offset in pixels of the map; it is beyond any map, and values outside of a map are 0."""
 SHAPE_WEIGHTS = (1 / 0.07, 1 / 0.07, 1 / 0.14, 1 / 0.14)
 BOX_WEIGHTS = (1 / 0.07, 1 / 0.07, 1 / 0.11, 1 / 0.11)
-"""Standard deviations of the predicted shapes and boxes; all these numbers are those of the paper's code."""
+"""Inverse standard deviations of the predicted shapes and boxes. All these constants are those of the paper's code."""
 
 
 class GuidedRpn(nn.Module):
-    """See the module; parameters: a 3x3 convolution, location (1), shape (2), adaption, objectness (1) and box (4).
+    """RPN with Guided Anchoring; see the module.
+
+    Layers: a 3x3 convolution, location (1 channel), shape (2), adaption, objectness (1) and box (4).
 
     Args:
-        channels: Of every level.
-        levels: Levels; level ``l`` has stride ``2**l``.
-        squares: One square a place, which the predicted shapes are relative to.
-        approximate: Anchors that stand for the shapes that can be predicted at a place, for their targets.
-        samples: Places an image that the losses of shape and of boxes look at.
-        proposals: Proposals an image, in training and in detection.
+        channels: Channels of every level.
+        levels: Pyramid levels; level ``l`` has stride ``2**l``.
+        squares: One square per location, the reference of the predicted shapes.
+        approximate: Anchors that approximate the shapes that can be predicted at a location; for the shape targets.
+        samples: Locations per image that are sampled for the shape and box losses.
+        proposals: Maximum number of proposals per image, in training and in detection.
         keys: Random numbers that choose the samples.
     """
 
@@ -82,7 +84,7 @@ class GuidedRpn(nn.Module):
         self.keys = keys
 
     def propose(self, features: dict[str, Tensor], batch: Batch, *, fixed_time: bool = False) -> Proposals:
-        """Proposals for detection, from places that are likely to be an object's centre; see `select_proposals`."""
+        """Return proposals for detection, from likely object centres only; see :func:`select_proposals`."""
         outputs, _, locations = self._outputs(features)
         likely = [
             replace(output, logits=output.logits.masked_fill(location.sigmoid() < LOCATION_THRESHOLD, -math.inf))
@@ -91,7 +93,7 @@ class GuidedRpn(nn.Module):
         return select_proposals(likely, batch.sizes, self.num_proposals, weights=BOX_WEIGHTS, fixed_time=fixed_time)
 
     def losses(self, features: dict[str, Tensor], batch: Batch) -> tuple[dict[str, Tensor], Proposals]:
-        """Losses by name, each Tensor[], and proposals for training, through which no gradient flows."""
+        """Return losses by name, each Tensor[], and proposals for training, through which no gradient flows."""
         maps = list(features.values())
         outputs, shapes, locations = self._outputs(features)
         matches = self.shape_targets(maps, batch)
@@ -116,12 +118,12 @@ class GuidedRpn(nn.Module):
         return losses, proposals
 
     def fixed_work(self, features: dict[str, Tensor]) -> None:
-        """Run the layers, so that they can be counted."""
+        """Run the layers once, to count their operations."""
         for each in features.values():
             self._layers(each)
 
     def shape_targets(self, maps: Sequence[Tensor], batch: Batch) -> Matches:
-        """What each place stands for: a place overlaps a box as much as its best approximate anchor does."""
+        """Match locations with boxes; the IoU of a location is the highest of its approximate anchors."""
         count = self.approximate.per_place
         anchors = torch.cat(self.approximate.of(maps))
         iou = pairwise_iou(batch.boxes, anchors)
@@ -130,11 +132,12 @@ class GuidedRpn(nn.Module):
         return match(batch, squares, high=POSITIVE_IOU, low=NEGATIVE_IOU, best_for_each_box=True, iou=iou)
 
     def location_targets(self, maps: Sequence[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        """Whether each place is the centre of a box, and whether it is looked at: bool Tensor[B, A] both.
+        """Return masks of the locations that are centres, and of those that are not ignored: bool Tensor[B, A] each.
 
-        A box belongs to the level whose square is nearest to it in size. There the places inside its inner region are
-        its centre, at least the place that holds its centre; those in its outer region are not looked at, on that level
-        and on the two beside it. A centre of one box outweighs the outer region of another.
+        A box belongs to the level whose square is nearest to it in size. On that level the locations in its inner
+        region are centres, and always the location that contains its centre. On that level and the two adjacent ones
+        the other locations in its outer region are ignored. A centre of one box takes precedence over the outer region
+        of another. Locations in crowd regions are ignored, too.
         """
         edges = (batch.boxes[..., 2:] - batch.boxes[..., :2]).clamp(min=0)
         smallest = self.squares.sizes[0][0]
@@ -154,23 +157,23 @@ class GuidedRpn(nn.Module):
         return torch.cat(centres, dim=1), torch.cat(looked_at, dim=1)
 
     def _location_loss(self, maps: Sequence[Tensor], locations: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Focal loss over all places that are looked at, by the number of centres, as RetinaNet's."""
+        """Focal loss over all locations that are not ignored, divided by the number of centres, as in RetinaNet."""
         centre, looked_at = self.location_targets(maps, batch)
         losses = focal_losses(torch.cat(list(locations), dim=1), centre) * looked_at
         return mean_over_images(losses, centre.sum(dim=1))
 
     def _layers(self, each: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Location, shape, objectness and box of one level's map."""
+        """Return location, shape, objectness and box of one level's map."""
         x = F.relu(self.conv(each))
         location, shape = self.location(x), self.shape(x)
-        # As in the paper's code, shapes learn from their own loss alone. At an offset that is no number, or too large
-        # for an integer, torchvision's kernel reads memory that is not its own.
+        # Detached as in the paper's code: shapes learn from their own loss alone. At offsets that are NaN, or too large
+        # for an integer, torchvision's kernel reads out of bounds.
         offset = self.offset(shape.detach()).nan_to_num(0.0).clamp(-MAX_OFFSET, MAX_OFFSET)
         adapted = F.relu(deform_conv(x, offset, self.adaption.weight))
         return location, shape, self.cls_logits(adapted), self.bbox_pred(adapted)
 
     def _outputs(self, features: dict[str, Tensor]) -> tuple[list[LevelOutput], list[Tensor], list[Tensor]]:
-        """Of every level: scored boxes relative to guided anchors, those anchors with gradient, and location logits."""
+        """Return of every level: outputs relative to guided anchors, these anchors with gradient, location logits."""
         maps = list(features.values())
         outputs, anchors, locations = [], [], []
         for each, squares in zip(maps, self.squares.of(maps), strict=True):
@@ -190,7 +193,7 @@ class GuidedRpn(nn.Module):
 
 
 def _places(each: Tensor, stride: int) -> Tensor:
-    """Centres (x, y) of a map's places, pixels of the canvas: Tensor[H * W, 2]."""
+    """Return the centres (x, y) of a map's locations, in pixels of the canvas: Tensor[H * W, 2]."""
     rows = (torch.arange(each.shape[-2], device=each.device) + 0.5) * stride
     columns = (torch.arange(each.shape[-1], device=each.device) + 0.5) * stride
     grid = torch.meshgrid(rows, columns, indexing="ij")
@@ -198,13 +201,13 @@ def _places(each: Tensor, stride: int) -> Tensor:
 
 
 def _inside(places: Tensor, boxes: Tensor, ratio: float) -> Tensor:
-    """Bool Tensor[B, M, A]: whether a place lies in a box whose edges are shrunk to ``ratio``."""
+    """Bool Tensor[B, M, A]: True for locations inside a box whose edges are shrunk to ``ratio``."""
     centres = (boxes[..., :2] + boxes[..., 2:]) / 2
     reach = (boxes[..., 2:] - boxes[..., :2]) * (ratio / 2)
     return ((places - centres[..., None, :]).abs() <= reach[..., None, :]).all(dim=-1)
 
 
 def _holds(places: Tensor, boxes: Tensor, stride: int) -> Tensor:
-    """Bool Tensor[B, M, A]: whether a place's own square of ``stride`` pixels holds the centre of a box."""
+    """Bool Tensor[B, M, A]: True for locations whose square of ``stride`` pixels contains the centre of a box."""
     away = (boxes[..., :2] + boxes[..., 2:])[..., None, :] / 2 - places
     return ((away >= -stride / 2) & (away < stride / 2)).all(dim=-1)

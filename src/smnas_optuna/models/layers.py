@@ -1,4 +1,4 @@
-"""Normalisation for training from scratch, GroupNorm with Weight Standardization, and what is left of it afterwards."""
+"""Normalisation for training from scratch (GroupNorm, Weight Standardization), and its folding for inference."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 Module = TypeVar("Module", bound=nn.Module)
 Norm = Callable[[int], nn.Module]
-"""Makes the norm layer for a number of channels."""
+"""Builds a norm layer for a number of channels."""
 EPS = 1e-5
-"""Added to the variance of a filter (Qiao et al. 2019, in their code)."""
+"""Value added to the variance of a filter, as in the code of Qiao et al. 2019."""
 
 
 def num_groups(channels: int, at_most: int) -> int:
-    """The largest divisor of ``channels`` that is no larger than ``at_most``; at least 1."""
+    """Return the largest divisor of ``channels`` that is at most ``at_most``; at least 1."""
     return next(groups for groups in range(max(1, min(at_most, channels)), 0, -1) if channels % groups == 0)
 
 
 def group_norm(at_most: int) -> Callable[[int], nn.GroupNorm]:
-    """A norm layer for torchvision's blocks: GroupNorm with up to ``at_most`` groups of at least two channels.
+    """Return a builder of GroupNorm layers with up to ``at_most`` groups of at least two channels.
 
-    A group of one channel has nothing to normalise over where a level is a single place, and torch refuses it.
+    A group of one channel has a single value if a level is one pixel. That cannot be normalised, and torch raises.
     """
     return lambda channels: nn.GroupNorm(num_groups(channels, min(at_most, channels // 2)), channels)
 
@@ -39,27 +39,27 @@ class WSConv2d(nn.Conv2d):
         return self._conv_forward(input, self.standardized(), self.bias)  # type: ignore[no-any-return]
 
     def standardized(self) -> Tensor:
-        """The weight that is applied, in float32 like the weight itself.
+        """Return the standardised weight, in float32 like the weight itself.
 
-        Each filter is a row of a LayerNorm without weights, which is one kernel forward and one backward: on a CPU four
-        times as fast as mean, variance, root and product one after the other.
+        Each filter is a row of a LayerNorm without weights: one kernel in the forward and one in the backward pass. On
+        a CPU that is four times as fast as mean, variance, root and product in sequence.
         """
         filters = self.weight.flatten(1)
         return F.layer_norm(filters, filters.shape[1:], eps=EPS).view(self.weight.shape)
 
 
 def standardize_weights(module: Module) -> Module:
-    """Turn every convolution inside ``module`` into a :class:`WSConv2d`, in place; a norm must follow each of them."""
+    """Replace every convolution inside ``module`` by a :class:`WSConv2d`, in place; a norm must follow each of them."""
     return _replace_convs(module, nn.Conv2d, lambda conv: _convolution(WSConv2d, conv, conv.weight))
 
 
 def fold_for_inference(module: Module) -> Module:
-    """A copy of ``module`` for inference, without the layers that are constant then.
+    """Return a copy of ``module`` for inference, with constant operations folded into the weights.
 
-    Standardised weights are stored instead of computed at each call, and each BatchNorm is part of the convolution
-    before it. A BatchNorm belongs to a convolution if it comes directly after it in the same parent, as in all of
-    torchvision's blocks. GroupNorm depends on the image and stays. The copy is in evaluation mode, to stay there, and
-    no gradient reaches its weights.
+    Standardised weights are stored instead of computed at each call, and each BatchNorm is folded into the convolution
+    before it. A BatchNorm belongs to a convolution if it directly follows it in the same parent, as in all of
+    torchvision's blocks. GroupNorm depends on the image and stays. The copy is in evaluation mode and must stay there;
+    its weights have no gradients.
     """
     folded = copy.deepcopy(module).requires_grad_(False)
     _replace_convs(folded, WSConv2d, lambda conv: _convolution(nn.Conv2d, conv, _frozen(conv.standardized())))

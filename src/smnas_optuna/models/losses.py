@@ -1,6 +1,6 @@
-"""The losses of single candidates; what is sampled and averaged is decided where they are used.
+"""Losses of single candidates; callers sample and average them.
 
-Targets are made harmless where a candidate is not positive: a number that is not finite would spoil every gradient.
+Targets of candidates that are not positive are replaced, because values that are not finite would spoil every gradient.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from torchvision.ops import sigmoid_focal_loss
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 """Lin et al. 2017, section 4.1."""
 BOX_BETA = 1 / 9
-"""Where smooth L1 turns linear: that of torchvision's two-stage detectors."""
+"""Error at which smooth L1 becomes linear, as in torchvision's two-stage detectors."""
 SHAPE_BETA = 0.2
-"""Of the bounded IoU loss, in the code of Guided Anchoring."""
+"""Beta of the bounded IoU loss, as in the code of Guided Anchoring."""
 
 
 def binary_losses(logits: Tensor, positive: Tensor, used: Tensor) -> Tensor:
-    """Cross-entropy of ``logits`` with ``positive``, Tensor[B, N]; 0 where not ``used``."""
+    """Binary cross-entropy of ``logits`` with ``positive``, Tensor[B, N]; 0 where not ``used``."""
     return F.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none") * used
 
 
 def box_losses(deltas: Tensor, targets: Tensor, positive: Tensor) -> Tensor:
-    """Smooth L1 with beta 1/9 of each positive's four deltas, summed: Tensor[..., 4] -> Tensor[...].
+    """Smooth L1 loss with beta 1/9 of each positive's four deltas, summed: Tensor[..., 4] -> Tensor[...].
 
-    The beta is that of torchvision's detectors (Ren et al.'s code). Targets may be anything where not positive.
+    The beta is that of torchvision's detectors (Ren et al.'s code). Targets may have any value where not positive.
     """
     targets = torch.where(positive[..., None], targets, 0.0)
     return F.smooth_l1_loss(deltas, targets, beta=BOX_BETA, reduction="none").sum(dim=-1) * positive
 
 
 def focal_losses(logits: Tensor, positive: Tensor) -> Tensor:
-    """Focal loss of each logit (Lin et al. 2017, eq. 5), Tensor[...]; torchvision's."""
+    """Focal loss of each logit (Lin et al. 2017, eq. 5), Tensor[...]; computed by torchvision."""
     loss: Tensor = sigmoid_focal_loss(logits, positive.to(logits.dtype), FOCAL_ALPHA, FOCAL_GAMMA)
     return loss
 

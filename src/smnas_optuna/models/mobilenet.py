@@ -1,4 +1,4 @@
-"""MobileNetV2's trunk with a free base width (Sandler et al. 2018, table 2)."""
+"""Trunk of MobileNetV2 with any base width (Sandler et al. 2018, table 2)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from smnas_optuna.models.layers import Norm
 
 STEM_CHANNELS = 32
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-"""(expansion, channels, blocks, stride of the first) of each row, for the classic width."""
+"""(expansion, channels, blocks, stride of the first block) of each row, at the classic width."""
 LEVEL_ENDS = {"c2": 1, "c3": 2, "c4": 4, "c5": 6}
-"""The row that each level ends with."""
+"""Last row of each level."""
 CLASSIC_WIDTH = 64
-"""The base width that stands for the width multiplier 1, as it is the classic one of the other families."""
+"""Base width with width multiplier 1; the same number as in the other families."""
 
 
 class MobileNetV2(nn.Module):
-    """The trunk of MobileNetV2, without the last 1x1 convolution; module names are torchvision's.
+    """Trunk of MobileNetV2, without the last 1x1 convolution. Module names are torchvision's.
 
     Args:
-        width: 64 is the classic; channels are scaled by width / 64 and rounded to multiples of 8, or of 2 for narrow
-            ones.
-        norm: Makes the norm layer for a number of channels.
+        width: Base width; 64 is the classic network. Channels are scaled by width / 64; see :func:`scale_channels`.
+        norm: Builds a norm layer for a number of channels.
     """
 
     def __init__(self, width: int, norm: Norm) -> None:
@@ -56,7 +55,7 @@ class MobileNetV2(nn.Module):
         return levels
 
     def take_last_stage(self) -> nn.Module:
-        """What comes after c4: Tensor[B, C, H, W] -> Tensor[B, C', H / 2, W / 2]; this network loses it."""
+        """Remove the layers behind c4 and return them: Tensor[B, C, H, W] -> Tensor[B, C', H / 2, W / 2]."""
         (end,) = (position for position, level in self.level_ends.items() if level == "c4")
         stage = self.features[end + 1 :]
         self.features = self.features[: end + 1]
@@ -64,9 +63,10 @@ class MobileNetV2(nn.Module):
 
 
 def scale_channels(classic: int, width: int) -> int:
-    """The channels of a layer that has ``classic`` at base width 64: a multiple of 8, not more than 10 % too few.
+    """Return the channels at base width ``width`` of a layer with ``classic`` channels at base width 64.
 
-    Below 16 channels the multiple is 2, so that narrow networks keep their shape.
+    They are rounded to a multiple of 8, and at most 10 % down. Below 16 channels the multiple is 2, so that narrow
+    networks keep their shape.
     """
     wanted = classic * width / CLASSIC_WIDTH
     step = 8 if wanted >= 16 else 2

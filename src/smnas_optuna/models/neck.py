@@ -1,4 +1,4 @@
-"""Feature pyramid: c2..c5 -> p<min_level>..p<max_level>, all of one width; or one level as it is."""
+"""Necks: a feature pyramid, c2..c5 -> p<min_level>..p<max_level> with equal channels, or c4 alone."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from smnas_optuna.models.layers import Norm
 
 
 class FPN(FeaturePyramidNetwork):
-    """torchvision's FPN (Lin et al. 2017) with the levels named after their strides.
+    """torchvision's FPN (Lin et al. 2017), with levels named after their strides.
 
     Args:
         in_channels: Channels of c2..c5.
-        min_level: First level; 2..5.
-        max_level: Last level.
-        channels: Width of every level.
-        norm: Makes the norm layer for a number of channels; None for a bias instead.
-        extra: How levels above 5 are made; see :class:`smnas_optuna.arch.NeckSpec`.
+        min_level: Lowest level; 2..5.
+        max_level: Highest level.
+        channels: Channels of every level.
+        norm: Builds a norm layer for a number of channels; None for a bias instead.
+        extra: Source of the levels above p5; see :class:`smnas_optuna.arch.NeckSpec`.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class FPN(FeaturePyramidNetwork):
 
 
 class PooledLevels(ExtraFPNBlock):
-    """Adds levels by max-pooling with kernel 1 and stride 2, one above the other."""
+    """Adds levels by max-pooling with kernel 1 and stride 2, each from the level below."""
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
         self.names = tuple(names)
 
     def forward(self, results: list[Tensor], _: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
-        """The pyramid's levels and names, with the further ones at the end; the backbone's are not used."""
+        """Return the pyramid's levels and names with the extra ones appended; backbone levels are not used."""
         results = list(results)
         for _name in self.names:
             results.append(F.max_pool2d(results[-1], kernel_size=1, stride=2))
@@ -67,9 +67,9 @@ class PooledLevels(ExtraFPNBlock):
 
 
 class ConvolvedLevels(ExtraFPNBlock):
-    """Adds levels by 3x3 convolutions of stride 2, the first on c5 or p5, each other on the ReLU of the one below.
+    """Adds levels by 3x3 convolutions of stride 2: the first on c5 or p5, the others on the ReLU of the level below.
 
-    As RetinaNet's p6 and p7 (Lin et al. 2017, section 4), each followed by the pyramid's norm if there is one.
+    These are RetinaNet's p6 and p7 (Lin et al. 2017, section 4), each followed by the pyramid's norm if there is one.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class ConvolvedLevels(ExtraFPNBlock):
     def forward(
         self, results: list[Tensor], backbone: list[Tensor], names: list[str]
     ) -> tuple[list[Tensor], list[str]]:
-        """The pyramid's levels and names, with the further ones at the end."""
+        """Return the pyramid's levels and names with the extra ones appended."""
         results, below = list(results), backbone[-1] if self.from_backbone else results[-1]
         for name in self.names:
             below = self.get_submodule(name)(below)
@@ -99,8 +99,8 @@ class ConvolvedLevels(ExtraFPNBlock):
 
 
 class SingleLevel(nn.Module):
-    """No pyramid: c4 as it is, named p4 like a pyramid's level of that stride."""
+    """No pyramid: c4 unchanged, named p4 like the pyramid level of the same stride."""
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        """{c4: Tensor[B, C, H / 16, W / 16]} -> {p4: the same}."""
+        """{c4: Tensor[B, C, H / 16, W / 16]} -> {p4: the same tensor}."""
         return {"p4": features["c4"]}

@@ -19,13 +19,13 @@ POSITIVE_IOU, NEGATIVE_IOU = 0.5, 0.4
 
 
 class OneStageHead(nn.Module):
-    """What follows the neck in a one-stage detector.
+    """Part behind the neck of a one-stage detector.
 
     Args:
-        head: Features -> class logits and boxes of every anchor; no background class.
-        anchors: Of every level.
-        candidates: Pairs of anchor and class that are looked at on a level, at most.
-        selection: How detections are chosen from them.
+        head: Layers: features -> class logits and box deltas of every anchor; no background class.
+        anchors: Anchors of every level.
+        candidates: Maximum number of (anchor, class) pairs per level.
+        selection: Rules that select detections from the candidates.
     """
 
     def __init__(self, head: RetinaNetHead, anchors: PyramidAnchors, candidates: int, selection: Selection) -> None:
@@ -36,12 +36,12 @@ class OneStageHead(nn.Module):
         self.selection = selection
 
     def losses(self, features: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Focal loss of the classes and L1 loss of the boxes, each Tensor[]; of an image by its number of positives."""
+        """Return focal loss of classes and L1 loss of boxes, each Tensor[]: per image the sum / number of positives."""
         maps = list(features.values())
         outputs, anchors = self.head(maps), torch.cat(self.anchors.of(maps))
         logits, deltas = outputs["cls_logits"], outputs["bbox_regression"]
         matches = match(batch, anchors, high=POSITIVE_IOU, low=NEGATIVE_IOU, best_for_each_box=True)
-        # The head counts classes from 0, without background.
+        # Classes of the head start at 0, without background.
         classes = torch.arange(1, logits.shape[-1] + 1, device=logits.device)
         focal = focal_losses(logits, matches.labels(batch)[..., None] == classes)
         focal = focal * (matches.positive | matches.negative)[..., None]
@@ -55,7 +55,7 @@ class OneStageHead(nn.Module):
         }
 
     def candidates(self, features: dict[str, Tensor], batch: Batch, *, fixed_time: bool) -> Candidates:  # noqa: ARG002
-        """The best pairs of anchor and class of every level, always in fixed time."""
+        """Return the best (anchor, class) pairs of every level, always in fixed time."""
         maps = list(features.values())
         outputs = self.head(maps)
         anchors = self.anchors.of(maps)
@@ -73,11 +73,11 @@ class OneStageHead(nn.Module):
         return Candidates(boxes=clip_boxes(boxes, batch.sizes), labels=labels, scores=scores)
 
     def fixed_work(self, features: dict[str, Tensor]) -> None:
-        """Run the layers, so that they can be counted."""
+        """Run the layers once, to count their operations."""
         self.head(list(features.values()))
 
     def _best(self, logits: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The best (anchor, class) pairs of one level: boxes Tensor[B, k, 4], labels and scores Tensor[B, k]."""
+        """Return the best (anchor, class) pairs of a level: boxes Tensor[B, k, 4], labels and scores Tensor[B, k]."""
         num_classes = logits.shape[-1]
         flat = logits.flatten(1)
         top, index = flat.topk(min(self.candidates_a_level, flat.shape[1]), dim=1)

@@ -1,4 +1,4 @@
-"""From scored boxes to proposals, for the RPN and for Guided Anchoring."""
+"""Selection of proposals from scored boxes, for the RPN and for Guided Anchoring."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from smnas_optuna.models.boxes import Weights, clip_boxes, decode_boxes, gather_
 from smnas_optuna.models.nms import exact_nms, fixpoint_nms
 
 NMS_IOU = 0.7
-"""Of two proposals that overlap more, the lower one is dropped (Ren et al. 2015, section 3.3)."""
+"""IoU threshold of NMS: of two proposals that overlap more, the lower-scored one is dropped (Ren et al. 2015, section
+3.3)."""
 MIN_EDGE = 1e-3
-"""Pixels: proposals with a shorter edge are dropped, as torchvision's are."""
+"""Minimum edge in pixels; proposals with a shorter edge are dropped, as in torchvision."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Proposals:
-    """``P`` places an image, best first.
+    """``P`` slots per image for proposals, best first.
 
     Attributes:
-        boxes: float32 Tensor[B, P, 4], in pixels of the canvas, inside the image; zeros where there is none.
-        valid: bool Tensor[B, P], whether there is a proposal in a place.
-        settled: bool Tensor[], whether suppression in fixed time was finished; None if it was the exact one.
+        boxes: float32 Tensor[B, P, 4], in pixels of the canvas, inside the image; zeros in empty slots.
+        valid: bool Tensor[B, P], False for empty slots.
+        settled: bool Tensor[], True if NMS in fixed time converged; None if NMS was exact.
     """
 
     boxes: Tensor
@@ -36,12 +37,12 @@ class Proposals:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LevelOutput:
-    """What a proposal network says on one level, for ``A`` references.
+    """Output of a proposal network on one level, for ``A`` reference boxes (anchors).
 
     Attributes:
         logits: Tensor[B, A], objectness; minus infinity where nothing may be proposed.
         deltas: Tensor[B, A, 4].
-        references: Tensor[A, 4] or Tensor[B, A, 4], what the deltas are relative to.
+        references: Tensor[A, 4] or Tensor[B, A, 4], boxes that the deltas are relative to.
     """
 
     logits: Tensor
@@ -53,14 +54,14 @@ class LevelOutput:
 def select_proposals(
     levels: Sequence[LevelOutput], sizes: Tensor, count: int, *, weights: Weights, fixed_time: bool
 ) -> Proposals:
-    """The best ``count`` an image after suppression within each level, of the best ``count`` of each level.
+    """Select proposals: the best ``count`` of each level, NMS within each level, then the best ``count`` of the image.
 
     Args:
         levels: Outputs of every level.
         sizes: int64 Tensor[B, 2], (height, width) of each image on the canvas.
-        count: Proposals of a level before suppression, and of an image after it.
-        weights: Of the box coding.
-        fixed_time: Suppress in the form that never waits for the device; see :func:`fixpoint_nms`.
+        count: Maximum number of proposals per level before NMS, and per image after it.
+        weights: Weights of the box coding.
+        fixed_time: Use the form of NMS that never synchronizes with the device; see :func:`fixpoint_nms`.
     """
     boxes, scores, valid = [], [], []
     for level in levels:
@@ -74,7 +75,7 @@ def select_proposals(
         valid.append(usable)
     settled = None
     if fixed_time:
-        # All levels at once, each padded to as many: fewer and larger kernels.
+        # All levels at once, padded to equal length: fewer and larger kernels.
         places = max(each.shape[1] for each in valid)
         by_level = torch.stack([pad(each, (0, 0, 0, places - each.shape[1])) for each in boxes], dim=1)
         usable = torch.stack([pad(each, (0, places - each.shape[1])) for each in valid], dim=1)
@@ -90,6 +91,6 @@ def select_proposals(
 
 
 def flatten_level(output: Tensor, size: int) -> Tensor:
-    """Tensor[B, A * size, H, W] -> Tensor[B, H * W * A, size], place by place, as anchors are."""
+    """Reorder Tensor[B, A * size, H, W] to Tensor[B, H * W * A, size], location by location, like the anchors."""
     count, _, height, width = output.shape
     return output.view(count, -1, size, height, width).permute(0, 3, 4, 1, 2).reshape(count, -1, size)

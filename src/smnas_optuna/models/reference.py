@@ -1,4 +1,4 @@
-"""torchvision's own detectors as they come, to be timed beside ours."""
+"""torchvision's own detectors, unchanged, for latency comparisons with ours."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from smnas_optuna.errors import ArchError
 from smnas_optuna.models.detector import MEAN, STD
 
 BOX_BINS, MASK_BINS = 7, 14
-"""Bins of a RoI in each direction, of torchvision's box heads and mask heads."""
+"""Bins of a RoI per axis in torchvision's box heads and mask heads."""
 
 
 def fasterrcnn_resnet101_fpn(*, weights: None, weights_backbone: None, num_classes: int, **options: Any) -> FasterRCNN:
-    """As torchvision's ``fasterrcnn_resnet50_fpn``, which it has no deeper one of; ``num_classes`` has background."""
-    assert weights is None  # there are none
+    """Build ``fasterrcnn_resnet50_fpn`` with ResNet-101, which torchvision lacks; classes include background."""
+    assert weights is None  # none exist
     backbone = resnet_fpn_backbone(
         backbone_name="resnet101", weights=weights_backbone, norm_layer=nn.BatchNorm2d, trainable_layers=5
     )
@@ -48,30 +48,30 @@ REFERENCE_DETECTORS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
         )
     }
 )
-"""Name -> torchvision's builder, or one of torchvision's parts."""
+"""Builders by name: torchvision's, or one that is made of torchvision's parts."""
 
 
 def build_reference_detector(
     name: str, num_classes: int, *, long: int, short: int, score_threshold: float | None = None
 ) -> ReferenceDetector:
-    """The detector ``name`` as torchvision has it, with its own constants and random weights, in evaluation mode.
+    """Build torchvision's detector ``name`` with its own constants and random weights, in evaluation mode.
 
-    It is for time and size alone. Its proposals are as many as a trained one's, as residual branches begin at 0.
-    (An untrained BatchNorm normalises nothing in evaluation mode: features of the random ResNet-101 would have a
-    standard deviation of 3e4, and no proposal would be left.) Its detections are not: random scores of a two-stage
-    detector are all about 1 / (classes + 1), so that with 20 classes or more hardly one passes the threshold of
-    0.05, and Mask R-CNN's mask branch has nothing to do, while with fewer all of them pass. For such times load
-    trained weights into ``model``, or let all pass with a ``score_threshold`` of 0.
+    It is only meant for measuring latency and size. It has as many proposals as a trained detector, because residual
+    branches start at 0. (An untrained BatchNorm normalises nothing in evaluation mode: features of the random
+    ResNet-101 would have a standard deviation of 3e4, and no proposal would be left.) Its number of detections is not
+    realistic. Random scores of a two-stage detector are all about 1 / (classes + 1): with 20 classes or more hardly
+    any passes the threshold of 0.05, and Mask R-CNN's mask branch has no work; with fewer classes all of them pass. To
+    time these parts, load trained weights into ``model``, or set ``score_threshold`` to 0 so that all pass.
 
     Args:
         name: One of ``REFERENCE_DETECTORS``.
-        num_classes: Foreground classes.
-        long: Long edge of the input size, pixels; images are resized before they come.
+        num_classes: Number of foreground classes.
+        long: Long edge of the input size, pixels. Images must already be resized.
         short: Short edge of the input size, pixels.
-        score_threshold: Takes the place of torchvision's.
+        score_threshold: Replaces torchvision's threshold.
 
     Raises:
-        ArchError: If there is no detector of that name, or no such input size.
+        ArchError: If there is no detector of that name, or the input size is out of range.
     """
     if name not in REFERENCE_DETECTORS:
         raise ArchError(
@@ -81,17 +81,17 @@ def build_reference_detector(
     model: Any = REFERENCE_DETECTORS[name](weights=None, weights_backbone=None, num_classes=num_classes + 1)
     for block in model.modules():
         if isinstance(block, Bottleneck):
-            nn.init.zeros_(block.bn3.weight)  # torchvision's zero_init_residual, which its builders do not hand on
+            nn.init.zeros_(block.bn3.weight)  # torchvision's zero_init_residual, which its builders do not offer
     if score_threshold is not None:
         (model if isinstance(model, RetinaNet) else model.roi_heads).score_thresh = score_threshold
     return ReferenceDetector(model, size).eval()
 
 
 class ReferenceDetector(nn.Module):
-    """One of torchvision's detectors behind the part of our detectors' interface that is timed and counted.
+    """Wrapper of a torchvision detector with the part of our interface that measures latency and operations.
 
     Args:
-        model: Faster R-CNN, Mask R-CNN or RetinaNet; its own resizing is taken out.
+        model: Faster R-CNN, Mask R-CNN or RetinaNet; its own resizing is removed.
         size: Input size.
     """
 
@@ -102,10 +102,11 @@ class ReferenceDetector(nn.Module):
         model.transform = _AsGiven(size)
 
     def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
-        """Boxes Tensor[D, 4] in pixels of the original images, labels and scores Tensor[D], highest score first.
+        """Detect objects in each image of ``batch``, highest score first.
 
-        Mask R-CNN has masks Tensor[D, 1, H, W] as well. The backbone sees the canvas of the input size, as in our
-        detectors, whatever the shape of the image on it.
+        Boxes are Tensor[D, 4] in pixels of the original image; labels and scores are Tensor[D]. Mask R-CNN also returns
+        masks Tensor[D, 1, H, W]. The input of the backbone is the canvas of the input size, as in our detectors,
+        whatever the shape of the image on it.
         """
         scale = 255.0 if batch.images.dtype == torch.uint8 else 1.0
         sizes = [(height, width) for height, width in batch.sizes.tolist()]
@@ -115,7 +116,7 @@ class ReferenceDetector(nn.Module):
         return GeneralizedRCNNTransform.postprocess(self.model.transform, found, sizes, original)  # type: ignore[no-any-return]
 
     def fixed_work(self, images: Tensor) -> None:
-        """Run every layer once on Tensor[1, 3, H, W], on as many RoIs as there are at most, to be counted."""
+        """Run every layer once on Tensor[1, 3, H, W], with the maximum number of RoIs, to count the operations."""
         model: Any = self.model
         features = list(model.backbone(images).values())
         if isinstance(model, RetinaNet):
@@ -131,14 +132,14 @@ class ReferenceDetector(nn.Module):
 
 
 class _AsGiven(GeneralizedRCNNTransform):
-    """Normalises images and puts them on their canvas; they are resized already, and boxes stay in their pixels."""
+    """Normalises resized images and puts them on the canvas of the input size; boxes stay in pixels of the canvas."""
 
     def __init__(self, size: InputSize) -> None:
         super().__init__(size.short, size.long, list(MEAN), list(STD))
         self.size = size
 
     def batch_images(self, images: list[Tensor], size_divisible: int = 32) -> Tensor:
-        """Tensor[B, 3, H, W] of the input size, of images of one orientation."""
+        """Stack images of one orientation on the canvas of the input size, Tensor[B, 3, H, W]."""
         assert size_divisible == CANVAS_MULTIPLE
         height, width = images[0].shape[-2:]
         canvas = canvas_size(self.size.long, self.size.short, portrait=height > width)
@@ -148,7 +149,7 @@ class _AsGiven(GeneralizedRCNNTransform):
         return batched
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """The image as it is."""
+        """Return the image unchanged."""
         return image, target
 
     def postprocess(
@@ -157,5 +158,5 @@ class _AsGiven(GeneralizedRCNNTransform):
         _image_shapes: list[tuple[int, int]],
         _original_image_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Tensor]]:
-        """The detections as they are."""
+        """Return the detections unchanged."""
         return result

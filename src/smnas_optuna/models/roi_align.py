@@ -1,9 +1,9 @@
 """RoIAlign (He et al. 2017) over all levels of a pyramid and all images of a batch at once.
 
-Each bin of a RoI is the mean of 2 x 2 bilinear samples, so a weighted sum of 16 places of one level. With the pyramid
-laid out as a table of places, that is one ``embedding_bag``, where torchvision runs once a level and, on a CPU, goes
-back on one thread; ``benchmarks/roi_align.py`` has what each takes, ``benchmarks/training_speed.py`` what a training
-gains in all.
+Each bin of a RoI is the mean of 2 x 2 bilinear samples, that is, a weighted sum of 16 pixels of one level. With all
+pixels of the pyramid in one table this is a single ``embedding_bag``. torchvision runs once per level, and its backward
+pass on a CPU is single-threaded. ``benchmarks/roi_align.py`` measures both; ``benchmarks/training_speed.py`` measures
+the gain of a whole training.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SAMPLES = 2
-"""Samples of a bin in each direction, as in torchvision's detectors."""
+"""Samples of a bin per axis, as in torchvision's detectors."""
 CANONICAL_EDGE, CANONICAL_LEVEL = 224.0, 4
-"""A RoI of this edge (pixels) belongs to this level (Lin et al. 2017, eq. 1)."""
+"""A RoI with this edge (pixels) belongs to this level (Lin et al. 2017, eq. 1)."""
 
 
 def pyramid_roi_align(features: Mapping[str, Tensor], levels: Sequence[int], rois: Tensor, bins: int) -> Tensor:
-    """Tensor[B * N, C, bins, bins]: what ``rois`` see, each on the level that suits its size.
+    """Pool the features of ``rois``, each from the level of its size: Tensor[B * N, C, bins, bins].
 
     Values and gradients are those of torchvision's ``roi_align`` with ``sampling_ratio=2``.
 
     Args:
         features: p<l> -> Tensor[B, C, H / 2**l, W / 2**l].
-        levels: Of these, the levels that are used, in ascending order without a gap.
-        rois: Tensor[B, N, 4], (x1, y1, x2, y2) in pixels of the canvas; no gradient reaches them.
-        bins: Bins in each direction.
+        levels: Levels to use, in ascending order without a gap.
+        rois: Tensor[B, N, 4], (x1, y1, x2, y2) in pixels of the canvas; without gradient.
+        bins: Bins per axis.
     """
     maps = [features[f"p{level}"] for level in levels]
     channels = maps[0].shape[1]
@@ -42,29 +42,30 @@ def pyramid_roi_align(features: Mapping[str, Tensor], levels: Sequence[int], roi
 
 
 def roi_levels(rois: Tensor, levels: Sequence[int]) -> Tensor:
-    """int64 Tensor[...]: the level of each RoI of Tensor[..., 4], within ``levels`` (Lin et al. 2017, eq. 1)."""
+    """Return the level of each RoI of Tensor[..., 4], int64 Tensor[...], within ``levels`` (Lin et al. 2017, eq. 1)."""
     edge = ((rois[..., 2] - rois[..., 0]) * (rois[..., 3] - rois[..., 1])).clamp(min=0).sqrt()
     wanted = torch.floor(CANONICAL_LEVEL + torch.log2(edge / CANONICAL_EDGE) + 1e-6)
     return wanted.clamp(levels[0], levels[-1]).long()
 
 
 def weighted_sums(table: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-    """Tensor[M, C]: of each row of ``index`` the sum of those rows of ``table``, times their ``weights``.
+    """Return the weighted sum of the ``table`` rows in each row of ``index``: Tensor[M, C].
 
     Args:
         table: Tensor[P, C].
         index: int64 Tensor[M, T], each in [0, P).
-        weights: Tensor[M, T]; no gradient reaches them.
+        weights: Tensor[M, T]; without gradient.
     """
-    if table.device.type == "cpu":  # elsewhere it has not been measured
+    if table.device.type == "cpu":  # not measured on other devices
         return _WeightedSums.apply(table, index, weights)  # type: ignore[no-any-return]
     return F.embedding_bag(index, table, per_sample_weights=weights, mode="sum")
 
 
 class _WeightedSums(torch.autograd.Function):
-    """``embedding_bag``, which on a CPU takes several times as long back as forth: back, too, by weighted sums.
+    """``embedding_bag`` with a backward pass by ``embedding_bag``; torch's own is several times slower on a CPU.
 
-    The gradient of a place is the sum of those of the bins that it went into, times the same weights.
+    The gradient of a table row is the weighted sum of the gradients of the bins that it contributed to, with the same
+    weights.
     """
 
     @staticmethod
@@ -84,11 +85,11 @@ class _WeightedSums(torch.autograd.Function):
 
 
 def _places(grids: Sequence[tuple[int, int]], levels: Sequence[int], rois: Tensor, bins: int) -> tuple[Tensor, Tensor]:
-    """Rows of the table, int64 Tensor[B * N * bins**2, 16], and their weights of the same shape."""
+    """Return the table rows of every bin, int64 Tensor[B * N * bins**2, 16], and their weights of the same shape."""
     batch, device = len(rois), rois.device
     level = roi_levels(rois, levels) - levels[0]
-    # Of each RoI: the grid of its level, and where its image begins in the table. By sums of a few terms rather than by
-    # look-up in tensors that would have to be copied to the device.
+    # For each RoI: the grid of its level, and the first row of its image in the table. Sums of a few terms, because
+    # tensors for a look-up would have to be copied to the device.
     is_level = [level == each for each in range(len(levels))]
     height, width, start = (torch.zeros_like(level) for _ in range(3))
     image = torch.arange(batch, device=device)[:, None]
@@ -101,7 +102,7 @@ def _places(grids: Sequence[tuple[int, int]], levels: Sequence[int], rois: Tenso
     x1, y1, x2, y2 = (edge * scale for edge in rois.unbind(-1))
     x = _axis(x1, x2, width, bins)
     y = _axis(y1, y2, height, bins)
-    # of every bin each row with each column: [B, N, bins, bins, 2 * SAMPLES, 2 * SAMPLES]
+    # in every bin, each row with each column: [B, N, bins, bins, 2 * SAMPLES, 2 * SAMPLES]
     row_starts = start[..., None, None] + y[0] * width[..., None, None]
     index = row_starts[..., :, None, :, None] + x[0][..., None, :, None, :]
     weights = y[1][..., :, None, :, None] * x[1][..., None, :, None, :]
@@ -110,17 +111,17 @@ def _places(grids: Sequence[tuple[int, int]], levels: Sequence[int], rois: Tenso
 
 
 def _axis(low: Tensor, high: Tensor, extent: Tensor, bins: int) -> tuple[Tensor, Tensor]:
-    """Along one axis: the places that the samples of each bin lie between, and their weights.
+    """Return the pixels along one axis that the samples of each bin lie between, and their weights.
 
     Args:
-        low: Tensor[B, N], the RoI's lower edge in places of its level.
-        high: Its upper edge; a RoI is at least one place long.
-        extent: int64 Tensor[B, N], places of the level.
+        low: Tensor[B, N], lower edge of the RoI in pixels of its level.
+        high: Upper edge of the RoI; a RoI is at least one pixel long.
+        extent: int64 Tensor[B, N], number of pixels of the level.
         bins: Number of bins.
 
     Returns:
-        int64 and float Tensor[B, N, bins, 2 * SAMPLES]. A sample more than one place outside counts as 0. The places
-        exist even if the RoI's edges are no numbers, as in a training that diverges.
+        int64 and float Tensor[B, N, bins, 2 * SAMPLES]. A sample more than one pixel outside counts as 0. The pixel
+        indices are in range even if the RoI's edges are NaN, as in a training that diverges.
     """
     length = (high - low).clamp(min=1.0)
     steps = (torch.arange(bins * SAMPLES, device=low.device, dtype=low.dtype) + 0.5) / (bins * SAMPLES)

@@ -1,6 +1,6 @@
 """RoI heads: one stage (Ren et al. 2015) or a cascade of them (Cai and Vasconcelos 2018).
 
-Each stage looks at the RoIs, classifies them and refines their boxes; the next one starts from the refined boxes.
+Each stage pools the RoIs, classifies them and refines their boxes; the next stage starts from the refined boxes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from smnas_optuna.models.proposals import Proposals
 from smnas_optuna.models.roi_align import pyramid_roi_align
 
 POSITIVE_SHARE = 0.25
-"""Of the sampled RoIs, at most (Ren et al. 2015)."""
+"""Maximum share of positives among the sampled RoIs (Ren et al. 2015)."""
 MIN_EDGE = 1e-2
-"""Pixels: detections with a shorter edge are dropped, as torchvision's are."""
+"""Minimum edge in pixels; detections with a shorter edge are dropped, as in torchvision."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageRecipe:
-    """How a stage is trained: IoU from which a RoI is an object, weight of its losses, and of the box coding."""
+    """Training of a stage: minimum IoU of positive RoIs, weight of the losses, and weights of the box coding."""
 
     positive_iou: float
     loss_weight: float
@@ -37,12 +37,12 @@ class StageRecipe:
 
 
 class BoxPredictor(nn.Module):
-    """Class scores, background first, and boxes of RoI features.
+    """Predicts class scores, background first, and boxes from RoI features.
 
     Args:
-        channels: Of the RoI features.
-        num_classes: Without background.
-        class_agnostic: One box a RoI instead of one a class.
+        channels: Channels of the RoI features.
+        num_classes: Number of classes without background.
+        class_agnostic: Predict one box per RoI instead of one per class.
     """
 
     def __init__(self, channels: int, num_classes: int, *, class_agnostic: bool) -> None:
@@ -56,7 +56,7 @@ class BoxPredictor(nn.Module):
 
 
 class TopStage(nn.Module):
-    """The backbone's last stage on each RoI, and the mean over its places: what comes before C4's predictors.
+    """The backbone's last stage on each RoI, and the mean over its pixels; it precedes the predictors of C4.
 
     Args:
         stage: Tensor[R, C, S, S] -> Tensor[R, channels, S / 2, S / 2].
@@ -72,23 +72,23 @@ class TopStage(nn.Module):
 
 
 def fc_stage(channels: int, bins: int, width: int, num_classes: int, *, class_agnostic: bool) -> nn.Sequential:
-    """Two fully connected layers of ``width`` on RoI features Tensor[R, channels, bins, bins], and the predictors."""
+    """Build two fully connected layers of ``width`` on Tensor[R, channels, bins, bins], and the predictors."""
     predictor = BoxPredictor(width, num_classes, class_agnostic=class_agnostic)
     return nn.Sequential(TwoMLPHead(channels * bins**2, width), predictor)
 
 
 class RoiHead(nn.Module):
-    """One stage or a cascade.
+    """RoI head with one stage, or a cascade of stages.
 
     Args:
-        levels: Pyramid levels that RoIs are taken from, without a gap.
-        bins: Bins of a RoI in each direction.
-        trunk: Runs on the pooled features before any stage, shared by all; an identity behind a pyramid.
-        stages: Each maps what the trunk gives to logits and deltas; see :class:`BoxPredictor`.
-        recipes: Of each stage. All but the last stage must be class-agnostic.
-        samples: RoIs an image that the losses look at.
-        num_proposals: RoIs an image in detection, at most; for counting the work.
-        selection: How detections are chosen from the candidates.
+        levels: Pyramid levels that RoI features are pooled from, without a gap.
+        bins: Bins of a RoI per axis.
+        trunk: Module on the pooled features before any stage, shared by all stages; an identity behind a pyramid.
+        stages: Modules that map the output of the trunk to logits and deltas; see :class:`BoxPredictor`.
+        recipes: Recipe of each stage. All stages but the last must be class-agnostic.
+        samples: RoIs per image that are sampled for the losses.
+        num_proposals: Maximum number of RoIs per image in detection, for counting operations.
+        selection: Rules that select detections from the candidates.
         keys: Random numbers that choose the samples.
     """
 
@@ -117,7 +117,7 @@ class RoiHead(nn.Module):
         self.keys = keys
 
     def losses(self, features: dict[str, Tensor], proposals: Proposals, batch: Batch) -> dict[str, Tensor]:
-        """Losses by name, each Tensor[]; a stage after the first has its number in the name."""
+        """Return losses by name, each Tensor[]; stages after the first have their number in the name."""
         boxes, used, matches = self._sampled(proposals, batch)
         losses = {}
         for number, (stage, recipe) in enumerate(zip(self.stages, self.recipes, strict=True), start=1):
@@ -137,14 +137,14 @@ class RoiHead(nn.Module):
     def candidates(
         self, features: dict[str, Tensor], proposals: Proposals, batch: Batch, *, fixed_time: bool
     ) -> Candidates:
-        """Each proposal once for every class. Scores are the mean of all stages'; boxes are the last one's.
+        """Return each proposal once for every class, with the mean scores of all stages and the boxes of the last one.
 
-        In fixed time, places without a proposal are worked on, too; otherwise only as many as some image has filled,
-        which waits for the device.
+        In fixed time, empty slots are processed, too. Otherwise slots that are empty in all images are skipped, which
+        synchronizes with the device.
         """
         boxes, valid, scores = proposals.boxes, proposals.valid, []
         if not fixed_time:
-            filled = max(1, int(valid.sum(dim=1).max()))  # one stays, as nothing has no shape
+            filled = max(1, int(valid.sum(dim=1).max()))  # at least one slot, because the layers need some input
             boxes, valid = boxes[:, :filled], valid[:, :filled]
         for number, (stage, recipe) in enumerate(zip(self.stages, self.recipes, strict=True), start=1):
             logits, deltas = self._run(stage, features, boxes)
@@ -154,7 +154,7 @@ class RoiHead(nn.Module):
             else:
                 boxes = decode_boxes(deltas, boxes[:, :, None], recipe.box_weights)
                 boxes = clip_boxes(boxes, batch.sizes)
-        mean = torch.stack(scores).mean(dim=0)[..., 1:]  # the first is the background's
+        mean = torch.stack(scores).mean(dim=0)[..., 1:]  # the first score is the background's
         images, rois, classes = mean.shape
         boxes = boxes.expand(-1, -1, classes, -1) if boxes.shape[2] == 1 else boxes[:, :, 1:]
         usable = valid[..., None] & (shorter_edges(boxes) >= MIN_EDGE)
@@ -167,16 +167,16 @@ class RoiHead(nn.Module):
         )
 
     def fixed_work(self, features: dict[str, Tensor]) -> None:
-        """Run the layers on as many RoIs as there are proposals at most, so that they can be counted."""
+        """Run the layers on the maximum number of proposals, to count their operations."""
         like = features[f"p{self.levels[0]}"]
         rois = like.new_zeros(self.num_proposals, like.shape[1], self.bins, self.bins)
         for stage in self.stages:
             stage(self.trunk(rois))
 
     def _sampled(self, proposals: Proposals, batch: Batch) -> tuple[Tensor, Tensor, Matches]:
-        """The RoIs that are looked at, Tensor[B, N, 4], which of them are there, and what they are.
+        """Sample RoIs: boxes Tensor[B, N, 4], the mask of used slots, and the matches of the RoIs.
 
-        Ground truth is among the candidates, so that there is something to learn from at first.
+        Ground truth is among the candidates, so that there are positives at the start of training.
         """
         candidates = torch.cat((proposals.boxes, batch.boxes), dim=1)
         there = torch.cat((proposals.valid, batch.objects), dim=1)
@@ -190,7 +190,7 @@ class RoiHead(nn.Module):
         return gather_rows(candidates, chosen.index), chosen.used, matches
 
     def _run(self, stage: nn.Module, features: dict[str, Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits Tensor[B, N, C + 1] and deltas Tensor[B, N, 1 or C + 1, 4] of RoIs Tensor[B, N, 4]."""
+        """Return logits Tensor[B, N, C + 1] and deltas Tensor[B, N, 1 or C + 1, 4] of RoIs Tensor[B, N, 4]."""
         pooled = pyramid_roi_align(features, self.levels, boxes, self.bins)
         logits, deltas = stage(self.trunk(pooled))
         images, rois = boxes.shape[:2]
@@ -200,12 +200,12 @@ class RoiHead(nn.Module):
 def _stage_losses(
     logits: Tensor, deltas: Tensor, boxes: Tensor, used: Tensor, matches: Matches, batch: Batch, weights: Weights
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy and box loss of one stage, each Tensor[]: of each image the mean over its RoIs."""
+    """Return cross-entropy and box loss of one stage, each Tensor[]: the mean over images of the mean over RoIs."""
     labels = matches.labels(batch)
     looked_at = used & (matches.positive | matches.negative)
     count = looked_at.sum(dim=1)
     entropy = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
-    if deltas.shape[2] > 1:  # a box a class
+    if deltas.shape[2] > 1:  # one box per class
         deltas = deltas.gather(2, labels[..., None, None].expand(-1, -1, 1, 4))
     targets = encode_boxes(matches.boxes(batch), boxes, weights)
     regression = box_losses(deltas[:, :, 0], targets, matches.positive & used)
@@ -213,6 +213,6 @@ def _stage_losses(
 
 
 def _refine(boxes: Tensor, deltas: Tensor, recipe: StageRecipe, sizes: Tensor) -> Tensor:
-    """The boxes that a class-agnostic stage gives to the next one; no gradient flows through them."""
+    """Return the boxes that a class-agnostic stage passes to the next one; no gradient flows through them."""
     refined = decode_boxes(deltas[:, :, 0].detach(), boxes, recipe.box_weights)
     return clip_boxes(refined, sizes)

@@ -1,4 +1,4 @@
-"""Region proposal network (Ren et al. 2015), over one level or a pyramid."""
+"""Region proposal network (Ren et al. 2015) on a single level or a pyramid."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ NO_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 
 
 class Rpn(nn.Module):
-    """Scores and moves anchors; the best are proposals.
+    """Scores and refines anchors; the best are the proposals.
 
     Args:
-        channels: Of every level; also of the 3x3 convolution.
-        anchors: Of every level.
-        samples: Anchors an image that the losses look at.
-        train_proposals: Proposals an image in training.
-        test_proposals: Proposals an image in detection.
+        channels: Channels of every level and of the 3x3 convolution.
+        anchors: Anchors of every level.
+        samples: Anchors per image that are sampled for the losses.
+        train_proposals: Maximum number of proposals per image in training.
+        test_proposals: Maximum number of proposals per image in detection.
         keys: Random numbers that choose the samples.
     """
 
@@ -49,13 +49,13 @@ class Rpn(nn.Module):
         self.keys = keys
 
     def propose(self, features: dict[str, Tensor], batch: Batch, *, fixed_time: bool = False) -> Proposals:
-        """Proposals for detection; see :func:`select_proposals`."""
+        """Return proposals for detection; see :func:`select_proposals`."""
         return select_proposals(
             self._outputs(features), batch.sizes, self.test_proposals, weights=NO_WEIGHTS, fixed_time=fixed_time
         )
 
     def losses(self, features: dict[str, Tensor], batch: Batch) -> tuple[dict[str, Tensor], Proposals]:
-        """Losses by name, each Tensor[], and proposals for training, through which no gradient flows."""
+        """Return losses by name, each Tensor[], and proposals for training, through which no gradient flows."""
         levels = self._outputs(features)
         references = torch.cat([level.references for level in levels], dim=-2)
         matches = match(batch, references, high=POSITIVE_IOU, low=NEGATIVE_IOU, best_for_each_box=True)
@@ -67,7 +67,7 @@ class Rpn(nn.Module):
         return losses, proposals
 
     def fixed_work(self, features: dict[str, Tensor]) -> None:
-        """Run the layers, so that they can be counted."""
+        """Run the layers once, to count their operations."""
         self.head(list(features.values()))
 
     def _outputs(self, features: dict[str, Tensor]) -> list[LevelOutput]:
@@ -86,9 +86,9 @@ def proposal_losses(
     keys: Tensor,
     weights: tuple[float, float, float, float],
 ) -> dict[str, Tensor]:
-    """Objectness and box loss of ``count`` references an image, half of them positive at most.
+    """Return objectness and box loss of up to ``count`` sampled references per image, at most half of them positive.
 
-    Those of the largest ``keys``, Tensor[B, A] in [0, 1), are looked at.
+    The references with the largest ``keys``, Tensor[B, A] in [0, 1), are sampled.
     """
     logits = torch.cat([level.logits for level in levels], dim=1)
     deltas = torch.cat([level.deltas for level in levels], dim=1)

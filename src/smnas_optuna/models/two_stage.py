@@ -1,4 +1,4 @@
-"""Two-stage detection: a network proposes, an RoI head classifies and refines."""
+"""Two-stage detection: an RPN proposes regions, an RoI head classifies and refines them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from smnas_optuna.models.rpn import Rpn
 
 
 class TwoStageHead(nn.Module):
-    """What follows the neck in a two-stage detector.
+    """Part behind the neck of a two-stage detector.
 
     Args:
         rpn: Features -> proposals, and its losses.
@@ -25,21 +25,21 @@ class TwoStageHead(nn.Module):
         self.roi_head = roi_head
 
     def losses(self, features: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The losses of both by name, each Tensor[]."""
+        """Return the losses of RPN and RoI head by name, each Tensor[]."""
         losses, proposals = self.rpn.losses(features, batch)
         return {**losses, **self.roi_head.losses(features, proposals, batch)}
 
     def candidates(self, features: dict[str, Tensor], batch: Batch, *, fixed_time: bool) -> Candidates:
-        """Scored boxes; see :class:`smnas_optuna.models.detector.DetectionHead`."""
+        """Return scored boxes; see :class:`smnas_optuna.models.detector.DetectionHead`."""
         proposals = self.rpn.propose(features, batch, fixed_time=fixed_time)
         return self.roi_head.candidates(features, proposals, batch, fixed_time=fixed_time)
 
     @property
     def selection(self) -> Selection:
-        """How detections are chosen from them."""
+        """Rules that select detections from candidates."""
         return self.roi_head.selection
 
     def fixed_work(self, features: dict[str, Tensor]) -> None:
-        """Run the layers on as much as they have to do at most, so that they can be counted."""
+        """Run the layers on their maximum workload, to count their operations."""
         self.rpn.fixed_work(features)
         self.roi_head.fixed_work(features)

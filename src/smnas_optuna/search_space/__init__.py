@@ -1,4 +1,4 @@
-"""Trial -> DetectorSpec: which architectures a stage may ask for, and how Optuna names their genes."""
+"""Search spaces: the architectures that a search may request, and their genes as Optuna parameters."""
 
 from smnas_optuna.search_space.modular import ModularSearchSpace, encoded
 from smnas_optuna.search_space.space import Gene, Genome, SearchSpace

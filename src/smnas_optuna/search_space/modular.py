@@ -1,4 +1,4 @@
-"""Stage 2: the inside of a structure's modules: its blocks, written out as a string, and its widths."""
+"""Space of the modular search (stage 2): the blocks of a structure, written out as a string, and its widths."""
 
 from __future__ import annotations
 
@@ -31,24 +31,25 @@ CUTS = tuple(f"backbone.stage{level}" for level in range(3, 3 + NUM_CUTS))
 DOUBLINGS = tuple(f"backbone.double{number}" for number in range(1, NUM_DOUBLINGS + 1))
 CHANGES_A_CHILD = 3
 STEP_PROBABILITY = 0.5
-"""Of a step of the base channels, as in the paper's code; and, as this project has it, of the stem or one of the other
-widths."""
+"""Probability of a step of the base channels, as in the paper's code. This project uses it also for a step of the stem,
+the input size or one of the other widths."""
 
 
 def encoded(spec: DetectorSpec) -> DetectorSpec:
-    """``spec`` with its backbone written out; see :func:`smnas_optuna.arch.classics.written_out`."""
+    """Return ``spec`` with its backbone written out; see :func:`smnas_optuna.arch.classics.written_out`."""
     return replace(spec, backbone=written_out(spec.backbone))
 
 
 class ModularSearchSpace(SearchSpace):
-    """What stage 2 searches around ``parent``: everything that its kinds of block, pyramid, RPN and head allow.
+    """Space around ``parent``: its kinds of block, pyramid, RPN and head are fixed, and its blocks and widths vary.
 
-    The parent's own stem, depth and widths are in the space, whatever ``settings`` say.
+    The parent's own stem, depth and widths are always in the space, whatever ``settings`` say.
 
     Args:
         settings: Choices.
-        parent: A structure that stage 1 found.
-        input_sizes: Of stage 1, in order; with ``settings.vary_input_size`` the parent's neighbours are choices.
+        parent: Member of the structural front.
+        input_sizes: Input sizes of the structural search, in order. With ``settings.vary_input_size`` the neighbours of
+            the parent's size are choices.
     """
 
     def __init__(self, settings: ModularSpace, parent: DetectorSpec, input_sizes: tuple[str, ...] = ()) -> None:
@@ -89,7 +90,7 @@ class ModularSearchSpace(SearchSpace):
         )
 
     def express(self, genome: Genome) -> DetectorSpec:
-        """See :class:`SearchSpace`; positions are read as :func:`smnas_optuna.search_space.strings.places_of` says."""
+        """See :class:`SearchSpace`; :func:`smnas_optuna.search_space.strings.places_of` decodes the positions."""
         depth = _number(genome, DEPTH)
         cuts = places_of([_number(genome, name) for name in CUTS], depth - 1, self._max_blocks)
         doublings = places_of([_number(genome, name) for name in DOUBLINGS], depth, self._max_blocks)
@@ -114,8 +115,8 @@ class ModularSearchSpace(SearchSpace):
         backbone, head = spec.backbone, spec.head
         if not isinstance(backbone, EncodedBackboneSpec) or kinds_of(spec) != kinds_of(self._parent):
             raise ConfigError(
-                f"{encode(spec)} is not in the modular space of {encode(self._parent)}: its parts are of other kinds",
-                fix="stage 2 writes the backbone out, and keeps the kinds of block, pyramid, RPN and head",
+                f"{encode(spec)} is not in the modular space of {encode(self._parent)}: its modules are of other kinds",
+                fix="take the parent's kinds of block, pyramid, RPN and head, and write the backbone out",
             )
         active: dict[str, Gene | None] = {"input_size": str(spec.input_size)}
         active |= {STEM: backbone.stem, WIDTH: backbone.width}
@@ -141,7 +142,10 @@ class ModularSearchSpace(SearchSpace):
         }
 
     def mutate(self, genome: Genome, random: np.random.Generator) -> Genome:
-        """The paper's: perhaps a step of the base channels, then three changes of the string; and widths of ours."""
+        """Mutate as in the paper: possibly a step of the base channels, then three changes of the string.
+
+        In addition to the paper, one of the other widths, the stem or the input size may move by a step.
+        """
         mutated = dict(genome)
         others = [name for name, choices in self._widths.items() if name != WIDTH and len(choices) > 1]
         for names in ([WIDTH], others):
@@ -163,7 +167,7 @@ class ModularSearchSpace(SearchSpace):
         return {**mutated, **self._string_genes(stages)}
 
     def draw(self, random: np.random.Generator) -> Genome:
-        """Widths alone, and a string of which each depth is as likely as any other."""
+        """Draw random widths, and a random string with all depths equally likely."""
         return {
             **super().draw(random),
             **self._string_genes(draw_string(self._min_blocks, self._max_blocks, random)),

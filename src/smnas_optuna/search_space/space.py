@@ -1,4 +1,4 @@
-"""What a search may ask for: genes with their choices, how they are read, and how they mutate."""
+"""Interface of a search space: genes and their choices, decoding of genomes, and mutation."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Genome = Mapping[str, Gene]
 
 
 class SearchSpace(ABC):
-    """A set of architectures, and genomes of a fixed length that are read as them.
+    """A set of architectures, encoded by genomes of a fixed length.
 
     Attributes:
-        choices: Optuna parameter -> its choices, in the order in which they are asked.
-        size: Number of different architectures; genomes that are read as one count once.
+        choices: Choices by Optuna parameter, in the order in which a trial suggests them.
+        size: Number of distinct architectures; genomes of the same architecture count once.
     """
 
     choices: Mapping[str, tuple[Gene, ...]]
     size: int
 
     def suggest(self, trial: optuna.Trial) -> DetectorSpec:
-        """Read one architecture from ``trial``.
+        """Suggest one architecture with ``trial``.
 
-        Every parameter is named after the spec field that it sets, and every one is asked in every trial: NSGA-II
-        crosses over only what all trials share.
+        Every parameter is named after the spec field that it sets. Every trial suggests all parameters, because NSGA-II
+        crosses over only parameters that all trials share.
         """
         genome: dict[str, Any] = {}
         for name, choices in self.choices.items():
@@ -39,30 +39,30 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def in_words(self) -> str:
-        """What it holds, in a few words that follow "architectures"."""
+        """Describe the space in a few words that follow "architectures"."""
 
     @abstractmethod
     def express(self, genome: Genome) -> DetectorSpec:
-        """The architecture that ``genome`` is read as; every genome is read as one."""
+        """Decode ``genome`` into its architecture; every genome is valid."""
 
     @abstractmethod
     def genome(self, spec: DetectorSpec) -> Genome:
-        """A genome that is read as ``spec``.
+        """Encode ``spec`` as a genome; the inverse of :meth:`express`.
 
         Raises:
-            ConfigError: If the space does not hold it; names the first gene that it lacks.
+            ConfigError: If the space does not contain ``spec``; names the first gene that is outside.
         """
 
     @abstractmethod
     def mutate(self, genome: Genome, random: np.random.Generator) -> Genome:
-        """A genome a few steps away."""
+        """Return a genome a few steps away."""
 
     def draw(self, random: np.random.Generator) -> Genome:
-        """A genome at random."""
+        """Draw a random genome."""
         return {name: values[int(random.integers(len(values)))] for name, values in self.choices.items()}
 
     def step(self, genome: Genome, name: str, random: np.random.Generator) -> dict[str, Gene]:
-        """``genome`` with one gene moved to a neighbour among its choices, which are listed in order."""
+        """Return ``genome`` with the gene ``name`` moved to a neighbouring choice; choices are ordered."""
         choices = self.choices[name]
         place = choices.index(genome[name])
         neighbours = [i for i in (place - 1, place + 1) if 0 <= i < len(choices)]
@@ -70,5 +70,5 @@ class SearchSpace(ABC):
 
 
 def listed(choices: tuple[Gene, ...]) -> str:
-    """``choices`` as people list them."""
+    """Return ``choices`` as a comma-separated list."""
     return ", ".join(map(str, choices))

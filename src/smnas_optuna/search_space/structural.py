@@ -1,4 +1,4 @@
-"""Stage 1: the combination of input size, backbone, neck, RPN and head."""
+"""Space of the structural search (stage 1): combinations of input size, backbone, neck, RPN and head."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PYRAMID, RETINA = "fpn", "retina"
 
 
 class StructuralSearchSpace(SearchSpace):
-    """The combinations of stage 1.
+    """Combinations of modules.
 
-    Genes that the other choices switch off, such as the width of an RoI head in a one-stage detector, do not reach the
-    spec: they make no second name for the same detector. See :func:`express`.
+    Genes that other genes switch off, such as the width of an RoI head in a one-stage detector, do not reach the spec.
+    So they create no second name for the same detector. See :func:`express`.
     """
 
     def __init__(self, settings: StructuralSpace) -> None:
@@ -37,7 +37,7 @@ class StructuralSearchSpace(SearchSpace):
         return express(genome)
 
     def genome(self, spec: DetectorSpec) -> Genome:
-        """See :class:`SearchSpace`; genes that are switched off take their first choice."""
+        """See :class:`SearchSpace`; genes that are switched off have their first choice."""
         if isinstance(spec.backbone, EncodedBackboneSpec):
             raise ConfigError(
                 f"{encode(spec)} is not in [space.structural]: its backbone is written out block by block",
@@ -64,10 +64,10 @@ class StructuralSearchSpace(SearchSpace):
 
 
 def count_architectures(space: StructuralSpace) -> int:
-    """The number of different architectures in ``space``; genomes that are read as one count once."""
+    """Return the number of distinct architectures in ``space``; genomes of the same architecture count once."""
     extra_levels = sum(len(space.neck_extras) if level > BACKBONE_TOP else 1 for level in space.neck_max_levels)
     pyramids = len(space.neck_min_levels) * extra_levels * len(space.neck_channels)
-    # What an RoI head may stand behind: a pyramid, where it has a width, or the bare backbone, where it has none.
+    # An RoI head is behind a pyramid and has a width, or behind the bare backbone and has none.
     behind = (PYRAMID in space.necks) * pyramids * len(space.head_widths) + (NO_PYRAMID in space.necks)
     roi_heads = sum(kind != RETINA for kind in space.heads)
     heads = (RETINA in space.heads) * pyramids + roi_heads * len(space.rpns) * behind
@@ -75,7 +75,7 @@ def count_architectures(space: StructuralSpace) -> int:
 
 
 def gene_choices(space: StructuralSpace) -> dict[str, tuple[Gene, ...]]:
-    """Optuna parameter -> its choices, in the order in which they are asked."""
+    """Return the choices by Optuna parameter, in the order in which a trial suggests them."""
     return {
         "input_size": space.input_sizes,
         "backbone.family": space.backbones,
@@ -92,11 +92,10 @@ def gene_choices(space: StructuralSpace) -> dict[str, tuple[Gene, ...]]:
 
 
 def express(genome: Mapping[str, Any]) -> DetectorSpec:
-    """Return the architecture that ``genome`` is read as.
+    """Decode ``genome`` into its architecture.
 
-    The head ``retina`` switches off ``neck.kind``, as it always has a pyramid, ``rpn.kind`` and ``head.width``. The
-    neck ``c4`` switches off the other genes of the neck and ``head.width``. A pyramid up to p5 switches off
-    ``neck.extra``.
+    The head ``retina`` switches off ``neck.kind`` (it always has a pyramid), ``rpn.kind`` and ``head.width``. The neck
+    ``c4`` switches off the other genes of the neck and ``head.width``. A pyramid up to p5 switches off ``neck.extra``.
     """
     one_stage = genome["head.kind"] == RETINA
     pyramid = one_stage or genome["neck.kind"] == PYRAMID
@@ -110,7 +109,7 @@ def express(genome: Mapping[str, Any]) -> DetectorSpec:
 
 
 def _active_genes(spec: DetectorSpec, backbone: BackboneSpec) -> dict[str, Gene]:
-    """The genes that ``spec`` is read from, without those that are switched off; the inverse of :func:`express`."""
+    """Return the genes of ``spec`` without those that are switched off; the inverse of :func:`express`."""
     neck, head = spec.neck, spec.head
     genes: dict[str, Gene | None] = {
         "input_size": str(spec.input_size),
