@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnas_optuna.data.annotation_file import MAX_AREA, Row, read_annotation_file, refuse
+from smnas_optuna.data.coco_box import XYXY, Fault, clip_box
 from smnas_optuna.data.limits import refuse_crowding, refuse_excess
 from smnas_optuna.data.memory import free_memory
 from smnas_optuna.data.quote import printable_name, quote, quote_error, quote_path
 from smnas_optuna.data.regular_file import check_regular_file
 from smnas_optuna.errors import DataError
-
-_ROUNDING = 1e-3  # pixels; x + width of a box that ends at the border may be a rounding error beyond it
-_FAR = 1e12  # pixels; a coordinate beyond this is no coordinate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -188,29 +186,26 @@ def _category_names(rows: Sequence[Row]) -> tuple[tuple[str, ...], tuple[str, ..
     return names, (f"{which}, have control characters in their names: replaced by \N{REPLACEMENT CHARACTER}",)
 
 
-_Corners = tuple[float, float, float, float]
-
-
 def _check_boxes(
     annotations: Sequence[Row], images: Sequence[Row], source: Path, *, drop: bool
-) -> tuple[dict[int, _Corners], tuple[str, ...]]:
+) -> tuple[dict[int, XYXY], tuple[str, ...]]:
     """Clipped corners by annotation id, and notes on what was clipped or left out."""
     sizes = {row["id"]: (row["height"], row["width"]) for row in images}
-    boxes: dict[int, _Corners] = {}
-    faults: Counter[str] = Counter()
+    boxes: dict[int, XYXY] = {}
+    faults: Counter[Fault] = Counter()
     first = ""
     num_clipped = 0
     for row in annotations:
-        fault, corners, clipped = _clip(row["bbox"], *sizes[row["image_id"]])
-        if fault:
-            faults[fault] += 1
+        box = clip_box(row["bbox"], *sizes[row["image_id"]])
+        if isinstance(box, Fault):
+            faults[box] += 1
             first = first or (
                 f"annotation {row['id']} of image {row['image_id']}, "
                 f"bbox {quote(row['bbox'])} (x, y, width, height in pixels)"
             )
         else:
-            boxes[row["id"]] = corners
-            num_clipped += clipped
+            boxes[row["id"]] = box.xyxy
+            num_clipped += box.clipped
     if faults and not drop:
         what = ", ".join(f"{n} of {len(annotations)} annotations have a box {fault}" for fault, n in faults.items())
         fix = "remove them from the file, or set drop_empty_boxes = true in study.toml"
@@ -221,32 +216,7 @@ def _check_boxes(
     return boxes, tuple(notes)
 
 
-def _clip(bbox: object, height: int, width: int) -> tuple[str, _Corners, bool]:
-    """What is wrong with a COCO box ('' if nothing), its corners clipped to the image, and whether that changed it."""
-    nothing = (0.0, 0.0, 0.0, 0.0)
-    if not isinstance(bbox, list | tuple) or len(bbox) != 4:
-        return "that is not four numbers", nothing, False
-    # not NaN, not infinite, nor an integer that no float can hold: the comparison is false for all of them
-    if not all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < _FAR for n in bbox):
-        return "that is not four finite numbers", nothing, False
-    x, y, box_width, box_height = bbox
-    if box_width <= 0 or box_height <= 0:
-        return "without area", nothing, False
-    whole = (x, y, x + box_width, y + box_height)
-    # single precision before the comparison: a sliver that vanishes by rounding has no area either
-    x1, x2 = (float(np.float32(min(max(edge, 0), width))) for edge in (whole[0], whole[2]))
-    y1, y2 = (float(np.float32(min(max(edge, 0), height))) for edge in (whole[1], whole[3]))
-    if whole[0] >= width or whole[1] >= height or whole[2] <= 0 or whole[3] <= 0:
-        return "wholly outside its image", nothing, False
-    if x1 >= x2 or y1 >= y2:
-        return "without area", nothing, False
-    over = max(-whole[0], -whole[1], whole[2] - width, whole[3] - height)
-    return "", (x1, y1, x2, y2), over > _ROUNDING
-
-
-def _record(
-    image: Row, path: Path, rows: Sequence[Row], boxes: dict[int, _Corners], labels: dict[int, int]
-) -> ImageRecord:
+def _record(image: Row, path: Path, rows: Sequence[Row], boxes: dict[int, XYXY], labels: dict[int, int]) -> ImageRecord:
     return ImageRecord(
         image_id=image["id"],
         path=path,
