@@ -141,7 +141,7 @@ def _measure_all(
     with _explained(reference):
         its = (_shipped(reference, reference.build()), ground.images.at(reference.input_size))
     quiet, rows = Quiet(), []
-    watch = watch_gpu(its[1][0].images.device, takes_part=quiet.takes_part, note=listener.note)
+    watch = watch_gpu(its[1][0].images.device, note=listener.note)
     for number, contestant in enumerate(contestants):
         listener.step("latency", number, len(contestants))
         with _explained(contestant):

@@ -98,7 +98,7 @@ def prepare(request: Request, threads: int | None, listener: Listener, stop: Sto
         caches=caches,
         device=chosen,
         quiet=quiet,
-        watch=watch_gpu(chosen, takes_part=quiet.takes_part, note=listener.note),
+        watch=watch_gpu(chosen, note=listener.note),
         threads=measuring,
     )
     return Ground(
