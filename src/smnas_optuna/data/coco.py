@@ -44,7 +44,7 @@ class ImageRecord:
 
     @property
     def portrait(self) -> bool:
-        """Whether the image is taller than wide; a square one is landscape."""
+        """True if the image is taller than wide; a square image is landscape."""
         return self.height > self.width
 
 
@@ -58,9 +58,9 @@ class CocoDataset:
         category_ids: Ascending, holes allowed; label ``l`` is ``category_ids[l - 1]``.
         category_names: In the order of ``category_ids``; one line each, harmless on a terminal (see
             :func:`smnas_optuna.data.quote.printable_name`), but any text beyond that: HTML is not escaped.
-        annotations: As in the file, for the official metric, less those that were left out: ``id``, ``image_id``,
+        annotations: As in the file, without those that were dropped, for the official metric: ``id``, ``image_id``,
             ``category_id``, ``bbox`` (x, y, width, height in pixels, not clipped), ``area``, ``iscrowd``.
-        notes: What was mended, with counts, for people.
+        notes: Corrections made while loading, with counts, as messages for the user.
     """
 
     source: Path
@@ -72,17 +72,17 @@ class CocoDataset:
 
     @property
     def num_classes(self) -> int:
-        """Foreground classes."""
+        """Number of foreground classes."""
         return len(self.category_ids)
 
     @property
     def max_boxes(self) -> int:
-        """Boxes of the image that has most, crowd regions included."""
+        """Largest number of boxes in an image, crowd regions included."""
         return max((len(image.boxes) for image in self.images), default=0)
 
     def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
-        """A fresh COCO document (``images``, ``annotations``, ``categories``) for pycocotools, which writes into it."""
-        # pycocotools takes a match with annotation id 0 for no match: number them from 1
+        """Return a new COCO document (``images``, ``annotations``, ``categories``): pycocotools modifies it."""
+        # pycocotools treats a match with annotation id 0 as no match, so ids begin at 1
         annotations = [{**row, "id": number} for number, row in enumerate(self.annotations, start=1)]
         images = [
             {"id": image.image_id, "file_name": image.path.name, "height": image.height, "width": image.width}
@@ -93,7 +93,7 @@ class CocoDataset:
         return {"images": images, "annotations": annotations, "categories": categories}
 
     def subset(self, keep: Collection[int]) -> CocoDataset:
-        """The same data set with only the images whose ids are in ``keep``; the categories stay."""
+        """Return the data set with only the images whose ids are in ``keep``, and all categories."""
         return replace(
             self,
             images=tuple(image for image in self.images if image.image_id in keep),
@@ -108,16 +108,16 @@ def load_coco(
     drop_empty_boxes: bool = False,
     free_bytes: Callable[[], int] = free_memory,
 ) -> CocoDataset:
-    """The data set that ``annotations`` describes, checked; the image files must be there, but are not opened.
+    """Load and check the data set that ``annotations`` describes; the image files must exist, but are not opened.
 
     Args:
         annotations: A COCO annotation file.
         images: The folder that ``file_name`` is relative to.
-        drop_empty_boxes: Leave out annotations whose box has no area, lies outside its image or is not four numbers.
-        free_bytes: Gives the free memory in bytes.
+        drop_empty_boxes: Drop annotations whose box has no area, lies outside its image or is not four numbers.
+        free_bytes: Returns the free memory in bytes.
 
     Raises:
-        DataError: If the annotation file cannot be used or asks for too much (see :mod:`smnas_optuna.data.limits`), an
+        DataError: If the annotation file cannot be used or exceeds a limit (see :mod:`smnas_optuna.data.limits`), an
             image is missing or lies outside ``images``, or a box cannot be used and ``drop_empty_boxes`` is false.
     """
     file = read_annotation_file(annotations, free_bytes=free_bytes)
@@ -143,10 +143,10 @@ def load_coco(
 
 
 def _image_paths(rows: Sequence[Row], source: Path, folder: Path) -> dict[int, Path]:
-    """The image files by image id, each of them there.
+    """Return the image files by image id; all of them exist.
 
-    No ``file_name`` leads out of ``folder``: an annotation file may come from anywhere. Symbolic links in it, or
-    ``folder`` being one, may: who can make them needs no annotation file, and many keep their images on another disk.
+    An annotation file may be untrusted, so no ``file_name`` may lead out of ``folder``. Symbolic links may: only a user
+    of this machine can make them, and images are often kept on another disk.
     """
     outside: list[Row] = []
     missing: list[tuple[Row, OSError]] = []
@@ -177,7 +177,7 @@ def _image_paths(rows: Sequence[Row], source: Path, folder: Path) -> dict[int, P
 
 
 def _category_names(rows: Sequence[Row]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Printable names, and a note if they had to be mended; it tells them by their ids."""
+    """Return printable names, and a note with the first id if any name was changed."""
     names = tuple(printable_name(row["name"]) for row in rows)
     mended = [row["id"] for row, name in zip(rows, names, strict=True) if name != row["name"]]
     if not mended:
@@ -189,7 +189,7 @@ def _category_names(rows: Sequence[Row]) -> tuple[tuple[str, ...], tuple[str, ..
 def _check_boxes(
     annotations: Sequence[Row], images: Sequence[Row], source: Path, *, drop: bool
 ) -> tuple[dict[int, XYXY], tuple[str, ...]]:
-    """Clipped corners by annotation id, and notes on what was clipped or left out."""
+    """Return clipped corners by annotation id, and notes on clipped and dropped boxes."""
     sizes = {row["id"]: (row["height"], row["width"]) for row in images}
     boxes: dict[int, XYXY] = {}
     faults: Counter[Fault] = Counter()
@@ -229,6 +229,6 @@ def _record(image: Row, path: Path, rows: Sequence[Row], boxes: dict[int, XYXY],
 
 
 def _with_area(row: Row) -> Row:
-    """``row`` with the area of its box where none is stated."""
+    """Return ``row`` with the area of its box if it states none."""
     _, _, width, height = row["bbox"]
     return {**row, "area": row["area"] if row["area"] >= 0 else min(float(width * height), MAX_AREA)}
