@@ -64,7 +64,6 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
         (["front"], {"--stage", "--format"}),
         (["verify"], {"--top", "--seeds", "--epochs", "--data", "--device", "--workers"}),
         (["dashboard"], {"--port"}),
-        (["data", "make-shapes"], {"--train-images", "--val-images", "--seed"}),
         (["data", "check"], {"--data"}),
     ],
 )
@@ -300,9 +299,3 @@ def test_a_benchmark_is_a_table_or_json(study_dir: Path, capsys: pytest.CaptureF
 def test_a_benchmark_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert smnas("benchmark") == 1
     assert capsys.readouterr().err.startswith("error: there is nothing to time\n  fix: name architectures")
-
-
-def test_make_shapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert smnas("data", "make-shapes", tmp_path / "s", "--train-images", "3", "--val-images", "2") == 0
-    assert len(json.loads((tmp_path / "s" / "instances_train.json").read_text())["images"]) == 3
-    assert "3 training and 2 validation images" in capsys.readouterr().out

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -62,37 +61,36 @@ def test_a_machine_and_a_new_study_are_fine(study_dir: Path, study: optuna.Study
     ("nvml", "finding"),
     [
         (
-            FakeNvml(pids=(os.getpid(), 1, 2)),
-            Finding(level="fine", what="nvml: GPU 3: 1 other process, at work 0 % of the time"),
+            FakeNvml(),
+            Finding(level="fine", what="nvml: GPU 3: at work 0 % of the time"),
         ),
         (
-            FakeNvml(pids=(os.getpid(), 1), loads=(37,), reasons=0x4 | 0x40),
+            FakeNvml(loads=(37,), reasons=0x4 | 0x40),
             Finding(
                 level="warning",
-                what="nvml: GPU 3: 0 other processes, at work 37 % of the time, "
-                "throttled (hardware thermal slowdown, software power cap)",
+                what="nvml: GPU 3: at work 37 % of the time, throttled (hardware thermal slowdown, software power cap)",
                 fix="see `nvidia-smi -q -d PERFORMANCE`: cool it, or raise its power limit",
             ),
         ),
         (
-            FakeNvml(pids=(1, 2), loads=None, reasons=None),
+            FakeNvml(loads=None, reasons=None),
             Finding(
                 level="fine",
-                what="nvml: GPU 3: processes unknown, as in some containers, load unknown, throttling unknown",
+                what="nvml: GPU 3: load unknown, throttling unknown",
             ),
         ),
     ],
-    ids=["a process", "throttled", "unknown"],
+    ids=["free", "throttled", "unknown"],
 )
 def test_what_nvml_sees_is_said(nvml: FakeNvml, finding: Finding) -> None:
-    assert nvml_finding(3, nvml.gpu, lambda pid: pid == 1) == finding
+    assert nvml_finding(3, nvml.gpu) == finding
 
 
 def test_a_gpu_that_nvml_does_not_see_is_a_warning() -> None:
     def find() -> Gpu:
         raise NvmlError("nvidia-ml-py is not installed", fix="pip install 'smnas-optuna[nvidia]'")
 
-    assert nvml_finding(0, find, lambda _: False) == Finding(
+    assert nvml_finding(0, find) == Finding(
         level="warning",
         what="nvml: nothing is seen of GPU 0 (nvidia-ml-py is not installed): measurements of latency do not notice "
         "what else computes on it, nor throttling",

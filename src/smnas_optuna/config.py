@@ -17,8 +17,6 @@ from smnas_optuna.errors import ArchError, ConfigError
 
 STUDY_FILE = "study.toml"
 
-DeviceChoice = Literal["auto", "cpu", "cuda"]
-
 _DETECTOR = DetectorConstants()
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]

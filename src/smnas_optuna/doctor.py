@@ -17,7 +17,6 @@ from optuna.study import Study
 
 from smnas_optuna.arch import decode, encode
 from smnas_optuna.config import load_settings
-from smnas_optuna.engine.gpu_watch import count_processes, foreign_pids
 from smnas_optuna.engine.nvml import Gpu, NvmlError, open_gpu
 from smnas_optuna.errors import ArchError, SmnasError
 from smnas_optuna.study.folder import CHECKPOINT_FILE, StudyFolder
@@ -26,7 +25,6 @@ from smnas_optuna.study.record import read_records
 from smnas_optuna.study.settled import known_results
 from smnas_optuna.study.storage import DATABASE, SQLITE_TIMEOUT_S, explained_disk_errors, storage_url
 from smnas_optuna.workers.crew import Crew, open_crew
-from smnas_optuna.workers.measurement_lock import MeasurementLock
 from smnas_optuna.workers.placement import DRIVERS
 from smnas_optuna.workers.recovery import owners, recover_dead_trials
 
@@ -106,7 +104,7 @@ def _device() -> Iterator[Finding]:
             free, total = (size // 2**20 for size in torch.cuda.mem_get_info(number))
             name = torch.cuda.get_device_name(number)
             yield Finding(level="fine", what=f"device: GPU {number} is a {name}, {free:,} of {total:,} MiB free")
-            yield nvml_finding(number, partial(open_gpu, torch.device("cuda", number)), MeasurementLock().takes_part)
+            yield nvml_finding(number, partial(open_gpu, torch.device("cuda", number)))
         return
     driver = next((path for path in DRIVERS if Path(path).exists()), None)
     if driver is None:
@@ -119,13 +117,12 @@ def _device() -> Iterator[Finding]:
         )
 
 
-def nvml_finding(number: int, find: Callable[[], Gpu], takes_part: Callable[[int], bool]) -> Finding:
-    """What NVML sees on the GPU with that number, on which this process has a context.
+def nvml_finding(number: int, find: Callable[[], Gpu]) -> Finding:
+    """Load and throttling of the GPU with that number, as NVML tells them.
 
     Args:
         number: Torch's.
         find: The GPU; may raise NvmlError.
-        takes_part: Whether a process is of this package.
     """
     try:
         gpu = find()
@@ -136,9 +133,8 @@ def nvml_finding(number: int, find: Callable[[], Gpu], takes_part: Callable[[int
             "computes on it, nor throttling",
             fix=error.fix,
         )
-    foreign, load, reasons = foreign_pids(gpu, takes_part), gpu.load_percent(), gpu.throttle_reasons()
+    load, reasons = gpu.load_percent(), gpu.throttle_reasons()
     seen = (
-        "processes unknown, as in some containers" if foreign is None else count_processes(len(foreign)),
         "load unknown" if load is None else f"at work {load} % of the time",
         "throttling unknown" if reasons is None else f"throttled ({', '.join(sorted(reasons))})" if reasons else "",
     )

@@ -54,12 +54,16 @@ BOMBS = {
     "one wide letter": f'"🐈{"a" * 1_000}"',
     "one wide letter, escaped": rf'"\ud83d\udc08{"a" * 1_000}"',
     "boxes": '{"id":123456,"image_id":777,"category_id":3,"bbox":[12.5,13.5,100.25,7.75],"area":776.9,"iscrowd":0}',
+    "lists in lists, deeply": "[" * 500 + "]" * 500,
+    "objects in objects, deeply": '{"":' * 500 + "{}" + "}" * 500,
 }
+FILES = {name: "[" + ",".join([part] * (300_000 // len(part))) + "]" for name, part in BOMBS.items()}
+FILES["an object whose table has just doubled"] = "{" + ",".join(f'"{key:x}":0' for key in range(21_846)) + "}"
 
 
-@pytest.mark.parametrize("part", BOMBS.values(), ids=BOMBS)
-def test_a_file_is_read_only_if_it_fits_into_memory(part: str, tmp_path: Path) -> None:
-    path = _write(tmp_path, "[" + ",".join([part] * (300_000 // len(part))) + "]")
+@pytest.mark.parametrize("text", FILES.values(), ids=FILES)
+def test_a_file_is_read_only_if_it_fits_into_memory(text: str, tmp_path: Path) -> None:
+    path = _write(tmp_path, text)
     tracemalloc.start()
     try:
         read_json(path)

@@ -21,14 +21,12 @@ class FakeNvml:
 
     Attributes:
         handles: Of the GPUs, by their names.
-        pids: Of the processes.
         loads: One after the other, the last one for ever.
         reasons: Bits.
         fault: Raised by the first call.
     """
 
     handles: Iterable[str] = ("GPU-1",)
-    pids: Iterable[int] | None = ()
     loads: Iterable[int] | None = (0,)
     reasons: int | None = 0
     fault: str | None = None
@@ -46,9 +44,6 @@ class FakeNvml:
 
     def nvmlDeviceGetHandleByPciBusId(self, pci_bus_id: str, /) -> Any:
         return self._handle(pci_bus_id)
-
-    def nvmlDeviceGetComputeRunningProcesses(self, handle: Any, /) -> list[Any]:
-        return [SimpleNamespace(pid=pid, usedGpuMemory=None) for pid in _known(self.pids)]
 
     def nvmlDeviceGetUtilizationRates(self, handle: Any, /) -> Any:
         load, *later = _known(self.loads)

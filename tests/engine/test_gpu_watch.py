@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-
 import pytest
 import torch
 
-from smnas_optuna.engine.gpu_watch import GpuRecord, GpuWatch, foreign_pids, settled_load, watch_gpu
+from smnas_optuna.engine.gpu_watch import GpuRecord, GpuWatch, settled_load, watch_gpu
 
 from .nvml_fakes import FakeNvml
 
-ME = os.getpid()
 POWER_CAP, THERMAL = 0x4, 0x40
 
 
@@ -21,7 +17,6 @@ def nothing() -> None:
 def make(nvml: FakeNvml, notes: list[str] | None = None, patience_seconds: float = 0.0) -> GpuWatch:
     return GpuWatch(
         nvml.gpu(),
-        takes_part=lambda pid: pid == 2,
         note=([] if notes is None else notes).append,
         patience_seconds=patience_seconds,
         settle_seconds=0.0,
@@ -37,79 +32,76 @@ def test_without_a_gpu_nothing_is_seen_and_nothing_asked() -> None:
     observation.look()
 
     assert observation.end(nothing) is None
-    assert watch_gpu(torch.device("cpu"), takes_part=lambda _: False, note=print).gpu is None
+    assert watch_gpu(torch.device("cpu"), note=print).gpu is None
 
 
 @pytest.mark.parametrize(
     ("nvml", "record"),
     [
-        (FakeNvml(pids=(ME,)), (0, 0, ())),
-        (FakeNvml(pids=(ME, 2)), (0, 0, ())),
-        (FakeNvml(pids=(ME, 2, 3, 4), loads=(37,), reasons=POWER_CAP), (2, 37, ("software power cap",))),
-        (FakeNvml(pids=(3, 4), loads=(37,)), (None, 37, ())),
-        (FakeNvml(pids=(), loads=(5,)), (None, 5, ())),
-        (FakeNvml(pids=None, loads=None, reasons=None), (None, None, None)),
+        (FakeNvml(), (0, ())),
+        (FakeNvml(loads=(5,)), (5, ())),
+        (FakeNvml(loads=(37,)), (37, ())),
+        (FakeNvml(loads=(37,), reasons=POWER_CAP), (37, ("software power cap",))),
+        (FakeNvml(loads=None), (None, ())),
+        (FakeNvml(reasons=None), (0, None)),
+        (FakeNvml(loads=None, reasons=None), (None, None)),
     ],
-    ids=["alone", "one of us", "others", "numbers of another namespace", "no numbers", "nothing is told"],
+    ids=["free", "little load", "load", "load and throttling", "load unknown", "throttling unknown", "nothing known"],
 )
-def test_what_there_is_is_recorded(nvml: FakeNvml, record: tuple[int | None, int | None, tuple[str, ...]]) -> None:
+def test_load_and_throttling_are_recorded(nvml: FakeNvml, record: tuple[int | None, tuple[str, ...] | None]) -> None:
     found = observed(nvml)
 
     assert found is not None
-    assert (found.foreign_processes, found.foreign_load_percent, found.throttled) == record
+    assert (found.foreign_load_percent, found.throttled) == record
 
 
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        ((0, 9, ()), []),
-        ((None, None, None), []),
-        ((1, 0, ()), ["1 other process on the GPU"]),
+        ((9, ()), []),
+        ((None, None), []),
+        ((37, ()), ["the GPU computed for others 37 % of the time before or after"]),
         (
-            (2, 37, ("hardware slowdown", "software power cap")),
+            (37, ("hardware slowdown", "software power cap")),
             [
-                "2 other processes on the GPU",
                 "the GPU computed for others 37 % of the time before or after",
                 "the GPU was throttled (hardware slowdown, software power cap)",
             ],
         ),
     ],
-    ids=["free", "unknown", "a process", "everything"],
+    ids=["free", "unknown", "load", "everything"],
 )
-def test_disturbances_are_named(
-    record: tuple[int | None, int | None, tuple[str, ...] | None], words: list[str]
-) -> None:
-    foreign, load, throttled = record
+def test_disturbances_are_named(record: tuple[int | None, tuple[str, ...] | None], words: list[str]) -> None:
+    load, throttled = record
 
-    assert GpuRecord(foreign_processes=foreign, foreign_load_percent=load, throttled=throttled).disturbances == words
+    assert GpuRecord(foreign_load_percent=load, throttled=throttled).disturbances == words
 
 
-def test_what_comes_and_goes_while_it_measures_is_seen() -> None:
-    nvml = FakeNvml(pids=(ME,))
+def test_throttling_that_comes_and_goes_during_a_measurement_is_recorded() -> None:
+    nvml = FakeNvml()
     observation = GpuWatch(nvml.gpu(), look_seconds=0.0).begin(nothing)
-    for pids, reasons in (((ME, 3), THERMAL), ((ME, 4), POWER_CAP), ((ME,), 0)):
-        nvml.pids, nvml.reasons = pids, reasons
+    for reasons in (THERMAL, POWER_CAP, 0):
+        nvml.reasons = reasons
         observation.look()
 
     record = observation.end(nothing)
 
     assert record is not None
-    assert record.foreign_processes == 2
     assert record.throttled == ("hardware thermal slowdown", "software power cap")
 
 
 def test_between_two_looks_nothing_is_asked() -> None:
-    nvml = FakeNvml(pids=(ME,))
+    nvml = FakeNvml()
     observation = make(nvml).begin(nothing)
     observation.look()
-    nvml.pids = (ME, 3)
+    nvml.reasons = THERMAL
     observation.look()
-    nvml.pids = (ME,)
+    nvml.reasons = 0
 
     record = observation.end(nothing)
 
     assert record is not None
-    assert record.foreign_processes == 0
+    assert record.throttled == ()
 
 
 @pytest.mark.parametrize("loads", [(80, 0), (0, 80)], ids=["before", "after"])
@@ -171,16 +163,6 @@ def test_after_a_while_it_measures_anyhow_and_the_next_does_not_wait_before_one_
     assert [waits(load) for load in (80, 80, 0, 80)] == [True, False, False, True]
 
 
-def test_who_has_a_context_alone_is_not_waited_for() -> None:
-    def ask() -> None:
-        raise AssertionError
-
-    record = make(FakeNvml(pids=(ME, 3)), patience_seconds=60.0).begin(ask).end(nothing)
-
-    assert record is not None
-    assert record.foreign_processes == 1
-
-
 @pytest.mark.parametrize("wait", ["wait", "settle"])
 def test_waiting_can_be_stopped(wait: str) -> None:
     class StopError(Exception):
@@ -201,10 +183,3 @@ def test_waiting_can_be_stopped(wait: str) -> None:
 )
 def test_our_own_load_fades(loads: tuple[int, ...], load: int) -> None:
     assert settled_load(FakeNvml(loads=loads).gpu(), 0.2, nothing) == load
-
-
-def test_a_list_without_this_process_tells_nothing() -> None:
-    takes_part: Callable[[int], bool] = [2, 3].__contains__
-
-    assert foreign_pids(FakeNvml(pids=(ME, 2, 3, 4)).gpu(), takes_part) == {4}
-    assert foreign_pids(FakeNvml(pids=(2, 3, 4)).gpu(), takes_part) is None

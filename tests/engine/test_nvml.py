@@ -63,9 +63,8 @@ def test_the_real_module_has_all_that_is_asked() -> None:
 
 
 def test_questions_are_answered() -> None:
-    gpu = FakeNvml(pids=(7, 8), loads=(37,)).gpu()
+    gpu = FakeNvml(loads=(37,)).gpu()
 
-    assert gpu.pids() == frozenset({7, 8})
     assert gpu.load_percent() == 37
     assert gpu.throttle_reasons() == frozenset()
 
@@ -87,6 +86,6 @@ def test_only_what_slows_the_gpu_down_is_throttling(bits: int, reasons: set[str]
 
 
 def test_what_nvml_does_not_tell_is_none() -> None:
-    gpu = FakeNvml(pids=None, loads=None, reasons=None).gpu()
+    gpu = FakeNvml(loads=None, reasons=None).gpu()
 
-    assert (gpu.pids(), gpu.load_percent(), gpu.throttle_reasons()) == (None, None, None)
+    assert (gpu.load_percent(), gpu.throttle_reasons()) == (None, None)

@@ -30,6 +30,10 @@ def add_trial(
     study.add_trial(trial)
 
 
+OLD_GPU_RECORD = {"foreign_processes": 1, "foreign_load_percent": 0, "throttled": []}
+"""As versions wrote it that counted the processes on the GPU."""
+
+
 def fill(study: Study) -> Study:
     """Trials 0 to 8: the front (0, 2, 3), one dominated, one each cached, pruned, failed, interrupted and running."""
     done, metrics = TrialState.COMPLETE, {"ap": 0.2, "ap50": 0.4125, "ap75": 0.1, "ap_small": None, "ar1": float("nan")}
@@ -46,7 +50,7 @@ def fill(study: Study) -> Study:
         num_params=1_234_567,
         multiply_adds=56_700_000,
         metrics=metrics,
-        latency=latency,
+        latency={**latency, "gpu": OLD_GPU_RECORD},
         weights=f"runs/{MIDDLE}",
     )
     add_trial(study, (30.0, 0.15), done, arch=POOR, generation=0)

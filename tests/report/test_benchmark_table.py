@@ -126,16 +126,16 @@ def test_a_row_that_was_disturbed_is_marked(name: str) -> None:
 @pytest.mark.parametrize(
     ("gpu", "words"),
     [
-        ({"foreign_processes": 1}, "1 other process on the GPU"),
+        ({"foreign_load_percent": 37}, "the GPU computed for others 37 % of the time before or after"),
         (
             {"foreign_load_percent": 37, "throttled": ("software power cap",)},
             "the GPU computed for others 37 % of the time before or after; the GPU was throttled (software power cap)",
         ),
     ],
-    ids=["a process", "load and throttling"],
+    ids=["load", "load and throttling"],
 )
 def test_what_disturbed_a_row_on_the_gpu_is_said(gpu: dict[str, Any], words: str) -> None:
-    free = GpuRecord(foreign_processes=0, foreign_load_percent=0, throttled=())
+    free = GpuRecord(foreign_load_percent=0, throttled=())
     rows = [row("first", latency=replace(LATENCY, gpu=free))]
     rows += [row("second", latency=replace(LATENCY, gpu=replace(free, **gpu)))]
 
@@ -147,14 +147,13 @@ def test_what_disturbed_a_row_on_the_gpu_is_said(gpu: dict[str, Any], words: str
 
 
 def test_json_has_what_happened_on_the_gpu() -> None:
-    gpu = GpuRecord(foreign_processes=None, foreign_load_percent=37, throttled=("software power cap",))
+    gpu = GpuRecord(foreign_load_percent=37, throttled=("software power cap",))
 
     benchmark = make(row("first"), row("second", latency=replace(LATENCY, gpu=gpu)))
     first, second = json.loads(benchmark_json(benchmark))["rows"]
 
     assert first["latency"]["gpu"] is None
     assert second["latency"]["gpu"] == {
-        "foreign_processes": None,
         "foreign_load_percent": 37,
         "throttled": ["software power cap"],
     }

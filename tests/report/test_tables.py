@@ -18,6 +18,7 @@ from .report_studies import (
     DEVICE,
     FAST,
     MIDDLE,
+    OLD_GPU_RECORD,
     SLIM,
     STRONG,
     add_trial,
@@ -194,7 +195,10 @@ def test_json_is_strict_and_reads_back() -> None:
         "baseline": True,
         "weights": f"runs/{MIDDLE}",
         "metrics": {"ap": 0.2, "ap50": 0.4125, "ap75": 0.1, "ap_small": None, "ar1": None},
-        "latency": {"ratio": 0.5, "median_ms": 12.5, "p10_ms": 12.0, "p90_ms": 13.0, "reference_median_ms": 25.0},
+        "latency": {
+            **{"ratio": 0.5, "median_ms": 12.5, "p10_ms": 12.0, "p90_ms": 13.0, "reference_median_ms": 25.0},
+            "gpu": OLD_GPU_RECORD,
+        },
     }
     assert values["front"][0]["weights"] is None
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 
@@ -40,13 +39,13 @@ def test_without_a_gpu_nothing_is_recorded_of_one(tmp_path: Path) -> None:
 
 
 def test_what_happens_on_the_gpu_is_recorded_and_can_be_stored(tmp_path: Path) -> None:
-    nvml = FakeNvml(pids=(os.getpid(), 1), loads=(37,), reasons=POWER_CAP)
+    nvml = FakeNvml(loads=(37,), reasons=POWER_CAP)
 
     stats = measure(MeasurementLock(tmp_path), GpuWatch(nvml.gpu(), patience_seconds=0.0, settle_seconds=0.0))
 
-    assert stats.gpu == GpuRecord(foreign_processes=1, foreign_load_percent=37, throttled=("software power cap",))
+    assert stats.gpu == GpuRecord(foreign_load_percent=37, throttled=("software power cap",))
     stored = json.loads(json.dumps(json_values(stats), allow_nan=False))
-    assert stored["gpu"] == {"foreign_processes": 1, "foreign_load_percent": 37, "throttled": ["software power cap"]}
+    assert stored["gpu"] == {"foreign_load_percent": 37, "throttled": ["software power cap"]}
     assert (stored["network_ms"], stored["warm"]) == (None, stats.warm)
 
 

@@ -132,23 +132,3 @@ def test_the_locks_end_with_their_process(tmp_path: Path) -> None:
 
     with make(tmp_path, patience_seconds=0.05).exclusive() as alone:
         assert alone
-
-
-def test_who_takes_part_is_known_by_the_file_that_it_has_open(tmp_path: Path) -> None:
-    code = "import sys, time; from pathlib import Path\n"
-    code += "from smnas_optuna.workers.measurement_lock import MeasurementLock\n"
-    code += "with MeasurementLock(Path(sys.argv[1])).running(): print('works', flush=True); time.sleep(60)"
-    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-    measurement_lock = make(ours)
-    with subprocess.Popen([sys.executable, "-c", code, str(ours)], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "works\n"
-        assert measurement_lock.takes_part(process.pid)
-        assert not make(theirs).takes_part(process.pid)
-        process.kill()
-        process.wait()
-
-    assert not measurement_lock.takes_part(process.pid), "it is gone"
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
-        assert not measurement_lock.takes_part(stranger.pid)
-        stranger.communicate(b"\n")

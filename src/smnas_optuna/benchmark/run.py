@@ -140,7 +140,7 @@ def _measure_all(
     with _explained(reference):
         its = (_shipped(reference, reference.build()), session.images.at(reference.input_size))
     measurement_lock, rows = MeasurementLock(), []
-    watch = watch_gpu(its[1][0].images.device, takes_part=measurement_lock.takes_part, note=listener.note)
+    watch = watch_gpu(its[1][0].images.device, note=listener.note)
     for number, timed in enumerate(timed_detectors):
         listener.step("latency", number, len(timed_detectors))
         with _explained(timed):

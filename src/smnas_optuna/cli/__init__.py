@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from smnas_optuna import __version__
-from smnas_optuna.cli.data_commands import check_data, make_shapes_data
+from smnas_optuna.cli.data_commands import check_data
 from smnas_optuna.cli.result_commands import benchmark, dashboard, doctor, front
 from smnas_optuna.cli.search_commands import modular, structural, worker
 from smnas_optuna.cli.verify_commands import verify
@@ -27,8 +27,7 @@ app = typer.Typer(
 for command in (structural, modular, worker, front, verify, dashboard, doctor, benchmark):
     app.command()(command)
 app.command(hidden=True)(work)
-data_app = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
-data_app.command("make-shapes")(make_shapes_data)
+data_app = typer.Typer(help="Check data sets.", no_args_is_help=True)
 data_app.command("check")(check_data)
 app.add_typer(data_app, name="data")
 

@@ -1,29 +1,11 @@
-"""The commands that make and check data sets."""
+"""The command that checks data sets."""
 
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from smnas_optuna.cli.console import make_console
 from smnas_optuna.cli.options import DataDir, StudyDir
-
-
-def make_shapes_data(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the data set is drawn.")],
-    train_images: Annotated[int, typer.Option(min=1, help="Training images.")] = 400,
-    val_images: Annotated[int, typer.Option(min=1, help="Validation images.")] = 120,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other scenes.")] = 0,
-) -> None:
-    """Draw the embedded data set in COCO format."""
-    from smnas_optuna.config import ShapesSettings
-    from smnas_optuna.data.shapes import make_shapes
-
-    make_shapes(folder, ShapesSettings(train_images=train_images, val_images=val_images, seed=seed))
-    typer.echo(f"{folder}: {train_images} training and {val_images} validation images")
 
 
 def check_data(study_dir: StudyDir, data: DataDir = None) -> None:

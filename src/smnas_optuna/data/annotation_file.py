@@ -1,4 +1,4 @@
-"""The text of a COCO annotation file -> rows whose fields are there, of the right kind, and agree with one another."""
+"""A COCO annotation file -> rows with all fields, each of the right type and consistent with the others."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Item = TypeVar("Item")
 
 _MAX_ID = 2**63 - 1  # ids travel in int64 tensors
 MAX_AREA = 1e10
-"""Square pixels; pycocotools leaves out an object with more, and no image has as many."""
+"""Square pixels; pycocotools ignores a larger object, and no image is that large."""
 _FORMAT_FIX = "write the file in COCO's format: https://cocodataset.org/#format-data"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnnotationFile:
-    """What an annotation file says, each row with the fields named here and no others.
+    """The content of an annotation file; each row has exactly the fields named here.
 
     Attributes:
         images: ``id``, ``file_name``, ``height`` and ``width`` (pixels, at least 1).
-        annotations: ``id``, ``image_id``, ``category_id``, ``bbox`` (as written: not looked at yet), ``area`` (square
+        annotations: ``id``, ``image_id``, ``category_id``, ``bbox`` (as written, not checked yet), ``area`` (square
             pixels, at most ``MAX_AREA``; NaN if none is stated) and ``iscrowd`` (0 or 1).
         categories: ``id`` and ``name``, ids ascending.
     """
@@ -39,15 +39,15 @@ class AnnotationFile:
 
 
 def read_annotation_file(path: Path, *, free_bytes: Callable[[], int] = free_memory) -> AnnotationFile:
-    """The rows of ``path``.
+    """Return the rows of ``path``.
 
     Args:
         path: The file.
-        free_bytes: Gives the free memory in bytes.
+        free_bytes: Returns the free memory in bytes.
 
     Raises:
         DataError: If the file cannot be read, is not JSON, does not fit into memory, or is not COCO: a list, a field,
-            an image or a category is missing, a field is of another kind, an id is used twice, or there are no images
+            an image or a category is missing, a field has the wrong type, an id is used twice, or there are no images
             or no categories.
     """
     document = _read_document(path, free_bytes)
@@ -72,11 +72,11 @@ def refuse(
 
     Args:
         path: The annotation file.
-        offenders: What breaks the rule; there may be millions.
-        describe: Gives one line about one of them.
-        rule: What they do wrong, beginning with what they are: ``"annotations share an id"``.
-        total: How many were looked at.
-        fix: What the user can do.
+        offenders: Items that break the rule; there may be millions.
+        describe: Returns one line about one of them.
+        rule: The noun and the mistake: ``"annotations share an id"``.
+        total: Number of items checked.
+        fix: Advice for the user.
     """
     if offenders:
         raise DataError(f"{path}: {len(offenders)} of {total} {rule}", first=describe(offenders[0]), fix=fix)
@@ -123,7 +123,7 @@ def _text(value: object) -> str | None:
 
 
 def _area(value: object) -> float:
-    # an annotation whose box is not a number has no such area either: the box decides what becomes of it
+    # NaN instead of an error: an annotation with an unusable box often has no area either, and the box is reported
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
     return float(value) if 0 <= value <= MAX_AREA else math.nan
@@ -137,7 +137,7 @@ def _as_written(value: object) -> object:
     return value
 
 
-# Each reader gives None for a value that its field cannot have; a missing field reads as None.
+# Each reader returns None for a value that its field cannot have; a missing field is read as None.
 _FIELDS: dict[str, dict[str, Callable[[object], object]]] = {
     "images": {"id": _whole_number, "file_name": _text, "height": _edge, "width": _edge},
     "annotations": {

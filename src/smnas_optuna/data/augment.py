@@ -1,4 +1,4 @@
-"""Random changes to a whole batch at once, on the device that it lies on."""
+"""Random augmentation of a whole batch, on the device of the batch."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from smnas_optuna.batch import Batch
 from smnas_optuna.data.images import MEAN_COLOUR
 
 MIN_VISIBLE = 0.3
-"""An object of which less than this share of the area stays on the canvas is no longer one."""
+"""Smallest share of its area that an object must keep on the canvas; otherwise it is dropped."""
 MIN_EDGE = 1.0
-"""Nor is one whose shorter edge has fewer pixels left than this."""
+"""Shortest edge, in pixels, that an object must keep on the canvas; otherwise it is dropped."""
 
 
 def augment(batch: Batch, *, flip: float, scale_jitter: tuple[float, float], generator: torch.Generator) -> Batch:
-    """``batch`` with every image mirrored and scaled at random; the same canvas, the same invariants.
+    """Return ``batch`` with every image mirrored and scaled at random; canvas and invariants stay the same.
 
-    Scaling is about a random point of the image, so that it may run over the canvas, which cuts it off, or leave a
-    border of the mean colour, also on the left and above. ``sizes`` is then the lower right corner of what is seen of
-    the image. Boxes are clipped to the canvas. An object of which too little is left becomes padding; a crowd region
-    stays as long as any of it is seen.
+    The centre of scaling is a random point of the image. An enlarged image is cut off at the canvas; a reduced one may
+    have a border of the mean colour on any side. ``sizes`` is then the lower right corner of the image's visible part.
+    Boxes are clipped to the canvas. An object with too little left becomes padding (see ``MIN_VISIBLE`` and
+    ``MIN_EDGE``); a crowd region needs no minimal share, only the minimal edge.
 
     Args:
         batch: Images in uint8.
-        flip: Probability of mirroring left and right, 0..1.
-        scale_jitter: Smallest and largest factor; (1, 1) leaves the size alone.
-        generator: On the CPU, whatever the batch lies on, so that every device sees the same random numbers.
+        flip: Probability of a horizontal flip, 0..1.
+        scale_jitter: Smallest and largest scale factor; (1, 1) keeps the size.
+        generator: On the CPU, so that the random numbers are the same for every device.
     """
     assert batch.images.dtype == torch.uint8
     height, width = batch.images.shape[-2:]
@@ -38,9 +38,9 @@ def augment(batch: Batch, *, flip: float, scale_jitter: tuple[float, float], gen
     low, high = scale_jitter
     scale = (low + (high - low) * drawn[:, 0])[:, None]
     mirrored = drawn[:, 1] < flip
-    # a point p of the upright image goes to scale * p + shift: `drawn[:, 2:]` of its size is the point that stays
+    # without the flip, a point p maps to scale * p + shift; the fixed point is `drawn[:, 2:]` times the size
     shift = drawn[:, 2:] * batch.sizes * (1 - scale)
-    # with the mirror: (y, x) goes to factor * (y, x) + offset
+    # with the flip, (y, x) maps to factor * (y, x) + offset
     factor = torch.stack((scale[:, 0], torch.where(mirrored, -scale[:, 0], scale[:, 0])), dim=1)
     turned = torch.where(mirrored, scale[:, 0] * batch.sizes[:, 1], 0)
     offset = torch.stack((shift[:, 0], shift[:, 1] + turned), dim=1)
@@ -57,13 +57,13 @@ def augment(batch: Batch, *, flip: float, scale_jitter: tuple[float, float], gen
 
 
 def _warp(images: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
-    """uint8 images [B, 3, H, W] whose pixel (y, x) moves to factor * (y, x) + offset (Tensor[B, 2] both)."""
+    """Return uint8 images [B, 3, H, W]; pixel (y, x) moves to factor * (y, x) + offset (both Tensor[B, 2])."""
     height, width = images.shape[-2:]
-    # grid_sample asks where each pixel's centre comes from, in coordinates that run from -1 to 1 over the canvas
+    # grid_sample needs the source of each pixel's centre, in coordinates from -1 to 1 over the canvas
     rows = _sources(height, factor[:, 0], offset[:, 0])[:, :, None].expand(-1, -1, width)
     columns = _sources(width, factor[:, 1], offset[:, 1])[:, None, :].expand(-1, height, -1)
     grid = torch.stack((columns, rows), dim=-1)
-    # what lies outside reads as 0, which has to be the mean colour
+    # pixels outside the image read as 0, which must be the mean colour
     mean = _mean_colour(images.device)
     centred = images.float().sub_(mean)
     warped = F.grid_sample(centred, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -71,25 +71,25 @@ def _warp(images: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
 
 
 def _sources(extent: int, factor: Tensor, offset: Tensor) -> Tensor:
-    """Tensor[B, extent], -1..1: what lands on each pixel of one axis."""
+    """Return the source coordinate of each pixel along one axis, Tensor[B, extent]; the canvas is -1..1."""
     centres = torch.arange(extent, device=factor.device) + 0.5
     return (centres - offset[:, None]) / factor[:, None] * (2 / extent) - 1
 
 
 @cache
 def _mean_colour(device: torch.device) -> Tensor:
-    """float32 [3, 1, 1]; kept, because a copy to a GPU waits for it."""
+    """Return the mean colour, float32 [3, 1, 1]; cached, because a copy to a GPU waits for the GPU."""
     return torch.tensor(MEAN_COLOUR, dtype=torch.float32, device=device)[:, None, None]
 
 
 def _move_boxes(boxes: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
-    """Boxes [B, M, 4] under the same map; mirrored corners change places."""
+    """Return the boxes [B, M, 4] under the same map; flipped corners are swapped back into order."""
     points = boxes.reshape(*boxes.shape[:2], 2, 2) * factor[:, None, None].flip(-1) + offset[:, None, None].flip(-1)
     return torch.cat((points.amin(dim=2), points.amax(dim=2)), dim=-1)
 
 
 def _drop_unseen(batch: Batch) -> Batch:
-    """``batch`` with boxes clipped to the canvas, those hardly seen made padding, and the others moved up."""
+    """Return ``batch`` with boxes clipped to the canvas, hardly visible ones made padding, the others moved up."""
     height, width = batch.images.shape[-2:]
     x1, y1, x2, y2 = batch.boxes.unbind(dim=-1)
     clipped = torch.stack((x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height)), dim=-1)

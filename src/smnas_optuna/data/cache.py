@@ -1,4 +1,4 @@
-"""All images of a data set at one input size, decoded once."""
+"""Cache of all images of a data set, decoded and resized to one input size."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from smnas_optuna.data.parallel import map_in_threads
 from smnas_optuna.data.quote import quote_error
 from smnas_optuna.errors import DataError
 
-_COMPARED = 8  # canvases of a file that are compared with what their images give
+_COMPARED = 8  # canvases of a cache file that are rendered again and compared
 
 Note = Callable[[str], None]
-"""Called with a sentence for people."""
+"""Called with a message for the user."""
 
 
 class ImageCache:
@@ -38,12 +38,13 @@ class ImageCache:
         dataset: The images; decoded here, once.
         long: Long edge of the input size.
         short: Short edge of the input size.
-        file: Where the pixels are kept instead of in memory. A file that is there is used if it has the right size and
-            some of its canvases, made anew, are the same; otherwise it is written under another name and then renamed.
-        on_progress: Told about the images that are being decoded; may raise to stop.
+        file: File for the pixels instead of memory. An existing file is used if it has the right size and a sample of
+            its canvases is equal to the images rendered again; otherwise it is written under a temporary name and then
+            renamed.
+        on_progress: Called after each decoded image; may raise to stop.
 
     Attributes:
-        rows: By orientation (portrait or not), the positions in ``dataset.images`` of its images, in that order.
+        rows: By orientation (portrait or not), the positions of its images in ``dataset.images``, ascending.
         pixels: By orientation, uint8 [N, 3, H, W] RGB, in the order of ``rows``; read-only.
 
     Raises:
@@ -103,7 +104,7 @@ class ImageCache:
     def _map(self, file: Path) -> NDArray[np.uint8]:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(file.with_name(f"{file.name}.lock")):  # who waits here finds the file made
+            with FileLock(file.with_name(f"{file.name}.lock")):  # a process that waited here finds the file written
                 if not self._holds(file):
                     self._write(file)
             return np.memmap(file, np.uint8, mode="r")
@@ -114,9 +115,9 @@ class ImageCache:
             ) from error
 
     def _holds(self, file: Path) -> bool:
-        """Whether ``file`` has this cache's size and, as far as some of its canvases tell, its pixels.
+        """Check that ``file`` has the size of this cache and, in a sample of canvases, its pixels.
 
-        A disk that lost power can keep a file's name and size, and have zeros in it.
+        After a power cut a file may have its name and size, but zeros as content.
         """
         if not (file.is_file() and file.stat().st_size == self.num_bytes):
             return False
@@ -130,11 +131,11 @@ class ImageCache:
     def _write(self, file: Path) -> None:
         temporary = file.with_name(f"{file.name}.tmp")
         try:
-            with temporary.open("wb") as stream:  # not mapped: a full disk is then an error, and not a signal
+            with temporary.open("wb") as stream:  # not mapped, so that a full disk is an error instead of a signal
                 for canvas in self._render():
                     stream.write(canvas.tobytes())
                 stream.flush()
-                os.fsync(stream.fileno())  # before the file has its name
+                os.fsync(stream.fileno())  # before the rename
             temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)
@@ -143,14 +144,14 @@ class ImageCache:
 class CachePool:
     """Image caches by data set and input size, for the many detectors of one search.
 
-    A cache that would take more than half of the free memory is kept in a file; before that, the least recently used
-    caches in memory are dropped if that makes room.
+    A cache that would take more than half of the free memory is kept in a file, unless dropping the least recently used
+    caches from memory makes room for it.
 
     Args:
-        folder: Where such files are kept; the next process finds them there.
-        note: Told what is kept on disk.
-        on_progress: Told about the images that are being decoded; may raise to stop.
-        free_bytes: Gives the free memory in bytes.
+        folder: Folder of these files, which later processes use again.
+        note: Called when a cache is kept on disk.
+        on_progress: Called after each decoded image; may raise to stop.
+        free_bytes: Returns the free memory in bytes.
     """
 
     def __init__(
@@ -168,11 +169,11 @@ class CachePool:
         self._caches: OrderedDict[tuple[CocoDataset, int, int], ImageCache] = OrderedDict()
 
     def get(self, dataset: CocoDataset, content_hash: str, long: int, short: int) -> ImageCache:
-        """The cache of ``dataset`` at ``long`` x ``short`` pixels, made if it is not there yet.
+        """Return the cache of ``dataset`` at ``long`` x ``short`` pixels; it is built on first use.
 
         Args:
             dataset: The images.
-            content_hash: Of the study's data: what is on disk for other content is not used.
+            content_hash: Hash of the study's data; files of other content are not used.
             long: Long edge of the input size.
             short: Short edge of the input size.
 
@@ -194,7 +195,7 @@ class CachePool:
         return self._caches[key]
 
     def _make_room(self, needed: int) -> bool:
-        """Whether ``needed`` bytes are at most half of the free memory, if necessary after dropping caches."""
+        """Drop caches if necessary, and return whether ``needed`` bytes are at most half of the free memory."""
         held = sum(cache.num_bytes for cache in self._caches.values() if cache.in_memory)
         if 2 * needed > self._free_bytes() + held:
             return False
@@ -206,7 +207,7 @@ class CachePool:
 
 
 def render(image: ImageRecord, long: int, short: int) -> NDArray[np.uint8]:
-    """An image file decoded, resized and padded for ``long`` x ``short`` pixels, uint8 [3, H, W].
+    """Return an image decoded, resized and padded for ``long`` x ``short`` pixels, uint8 [3, H, W].
 
     Raises:
         DataError: If the file cannot be decoded as stated.
@@ -222,14 +223,14 @@ def render(image: ImageRecord, long: int, short: int) -> NDArray[np.uint8]:
 
 
 def cache_bytes(dataset: CocoDataset, long: int, short: int) -> int:
-    """Memory that the images take at ``long`` x ``short`` pixels; both orientations have canvases of one size."""
+    """Return the size in bytes of all images at ``long`` x ``short`` pixels, the same for both orientations."""
     return len(dataset.images) * 3 * math.prod(canvas_size(long, short, portrait=False))
 
 
 def _file_name(dataset: CocoDataset, content_hash: str, long: int, short: int) -> str:
-    """Names the content, the size, and which image is which: ids say that only together with their files."""
+    """Return a name that depends on the content, the input size, and the file of each image in order."""
     digest = blake2b(f"{content_hash}|{long}x{short}".encode(), digest_size=12)
     for image in dataset.images:
-        # names of files are bytes, and Python keeps what is not UTF-8 in them as surrogates
+        # file names are bytes; Python represents those that are not UTF-8 as surrogates
         digest.update(f"|{file_identity(image)}".encode(errors="surrogatepass"))
     return f"{long}x{short}-{digest.hexdigest()}.pixels"

@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnas_optuna.data.annotation_file import MAX_AREA, Row, read_annotation_file, refuse
+from smnas_optuna.data.coco_box import XYXY, Fault, clip_box
 from smnas_optuna.data.limits import refuse_crowding, refuse_excess
 from smnas_optuna.data.memory import free_memory
 from smnas_optuna.data.quote import printable_name, quote, quote_error, quote_path
 from smnas_optuna.data.regular_file import check_regular_file
 from smnas_optuna.errors import DataError
-
-_ROUNDING = 1e-3  # pixels; x + width of a box that ends at the border may be a rounding error beyond it
-_FAR = 1e12  # pixels; a coordinate beyond this is no coordinate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -46,7 +44,7 @@ class ImageRecord:
 
     @property
     def portrait(self) -> bool:
-        """Whether the image is taller than wide; a square one is landscape."""
+        """True if the image is taller than wide; a square image is landscape."""
         return self.height > self.width
 
 
@@ -60,9 +58,9 @@ class CocoDataset:
         category_ids: Ascending, holes allowed; label ``l`` is ``category_ids[l - 1]``.
         category_names: In the order of ``category_ids``; one line each, harmless on a terminal (see
             :func:`smnas_optuna.data.quote.printable_name`), but any text beyond that: HTML is not escaped.
-        annotations: As in the file, for the official metric, less those that were left out: ``id``, ``image_id``,
+        annotations: As in the file, without those that were dropped, for the official metric: ``id``, ``image_id``,
             ``category_id``, ``bbox`` (x, y, width, height in pixels, not clipped), ``area``, ``iscrowd``.
-        notes: What was mended, with counts, for people.
+        notes: Corrections made while loading, with counts, as messages for the user.
     """
 
     source: Path
@@ -74,17 +72,17 @@ class CocoDataset:
 
     @property
     def num_classes(self) -> int:
-        """Foreground classes."""
+        """Number of foreground classes."""
         return len(self.category_ids)
 
     @property
     def max_boxes(self) -> int:
-        """Boxes of the image that has most, crowd regions included."""
+        """Largest number of boxes in an image, crowd regions included."""
         return max((len(image.boxes) for image in self.images), default=0)
 
     def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
-        """A fresh COCO document (``images``, ``annotations``, ``categories``) for pycocotools, which writes into it."""
-        # pycocotools takes a match with annotation id 0 for no match: number them from 1
+        """Return a new COCO document (``images``, ``annotations``, ``categories``): pycocotools modifies it."""
+        # pycocotools treats a match with annotation id 0 as no match, so ids begin at 1
         annotations = [{**row, "id": number} for number, row in enumerate(self.annotations, start=1)]
         images = [
             {"id": image.image_id, "file_name": image.path.name, "height": image.height, "width": image.width}
@@ -95,7 +93,7 @@ class CocoDataset:
         return {"images": images, "annotations": annotations, "categories": categories}
 
     def subset(self, keep: Collection[int]) -> CocoDataset:
-        """The same data set with only the images whose ids are in ``keep``; the categories stay."""
+        """Return the data set with only the images whose ids are in ``keep``, and all categories."""
         return replace(
             self,
             images=tuple(image for image in self.images if image.image_id in keep),
@@ -110,16 +108,16 @@ def load_coco(
     drop_empty_boxes: bool = False,
     free_bytes: Callable[[], int] = free_memory,
 ) -> CocoDataset:
-    """The data set that ``annotations`` describes, checked; the image files must be there, but are not opened.
+    """Load and check the data set that ``annotations`` describes; the image files must exist, but are not opened.
 
     Args:
         annotations: A COCO annotation file.
         images: The folder that ``file_name`` is relative to.
-        drop_empty_boxes: Leave out annotations whose box has no area, lies outside its image or is not four numbers.
-        free_bytes: Gives the free memory in bytes.
+        drop_empty_boxes: Drop annotations whose box has no area, lies outside its image or is not four numbers.
+        free_bytes: Returns the free memory in bytes.
 
     Raises:
-        DataError: If the annotation file cannot be used or asks for too much (see :mod:`smnas_optuna.data.limits`), an
+        DataError: If the annotation file cannot be used or exceeds a limit (see :mod:`smnas_optuna.data.limits`), an
             image is missing or lies outside ``images``, or a box cannot be used and ``drop_empty_boxes`` is false.
     """
     file = read_annotation_file(annotations, free_bytes=free_bytes)
@@ -145,10 +143,10 @@ def load_coco(
 
 
 def _image_paths(rows: Sequence[Row], source: Path, folder: Path) -> dict[int, Path]:
-    """The image files by image id, each of them there.
+    """Return the image files by image id; all of them exist.
 
-    No ``file_name`` leads out of ``folder``: an annotation file may come from anywhere. Symbolic links in it, or
-    ``folder`` being one, may: who can make them needs no annotation file, and many keep their images on another disk.
+    An annotation file may be untrusted, so no ``file_name`` may lead out of ``folder``. Symbolic links may: only a user
+    of this machine can make them, and images are often kept on another disk.
     """
     outside: list[Row] = []
     missing: list[tuple[Row, OSError]] = []
@@ -179,7 +177,7 @@ def _image_paths(rows: Sequence[Row], source: Path, folder: Path) -> dict[int, P
 
 
 def _category_names(rows: Sequence[Row]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Printable names, and a note if they had to be mended; it tells them by their ids."""
+    """Return printable names, and a note with the first id if any name was changed."""
     names = tuple(printable_name(row["name"]) for row in rows)
     mended = [row["id"] for row, name in zip(rows, names, strict=True) if name != row["name"]]
     if not mended:
@@ -188,29 +186,26 @@ def _category_names(rows: Sequence[Row]) -> tuple[tuple[str, ...], tuple[str, ..
     return names, (f"{which}, have control characters in their names: replaced by \N{REPLACEMENT CHARACTER}",)
 
 
-_Corners = tuple[float, float, float, float]
-
-
 def _check_boxes(
     annotations: Sequence[Row], images: Sequence[Row], source: Path, *, drop: bool
-) -> tuple[dict[int, _Corners], tuple[str, ...]]:
-    """Clipped corners by annotation id, and notes on what was clipped or left out."""
+) -> tuple[dict[int, XYXY], tuple[str, ...]]:
+    """Return clipped corners by annotation id, and notes on clipped and dropped boxes."""
     sizes = {row["id"]: (row["height"], row["width"]) for row in images}
-    boxes: dict[int, _Corners] = {}
-    faults: Counter[str] = Counter()
+    boxes: dict[int, XYXY] = {}
+    faults: Counter[Fault] = Counter()
     first = ""
     num_clipped = 0
     for row in annotations:
-        fault, corners, clipped = _clip(row["bbox"], *sizes[row["image_id"]])
-        if fault:
-            faults[fault] += 1
+        box = clip_box(row["bbox"], *sizes[row["image_id"]])
+        if isinstance(box, Fault):
+            faults[box] += 1
             first = first or (
                 f"annotation {row['id']} of image {row['image_id']}, "
                 f"bbox {quote(row['bbox'])} (x, y, width, height in pixels)"
             )
         else:
-            boxes[row["id"]] = corners
-            num_clipped += clipped
+            boxes[row["id"]] = box.xyxy
+            num_clipped += box.clipped
     if faults and not drop:
         what = ", ".join(f"{n} of {len(annotations)} annotations have a box {fault}" for fault, n in faults.items())
         fix = "remove them from the file, or set drop_empty_boxes = true in study.toml"
@@ -221,32 +216,7 @@ def _check_boxes(
     return boxes, tuple(notes)
 
 
-def _clip(bbox: object, height: int, width: int) -> tuple[str, _Corners, bool]:
-    """What is wrong with a COCO box ('' if nothing), its corners clipped to the image, and whether that changed it."""
-    nothing = (0.0, 0.0, 0.0, 0.0)
-    if not isinstance(bbox, list | tuple) or len(bbox) != 4:
-        return "that is not four numbers", nothing, False
-    # not NaN, not infinite, nor an integer that no float can hold: the comparison is false for all of them
-    if not all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < _FAR for n in bbox):
-        return "that is not four finite numbers", nothing, False
-    x, y, box_width, box_height = bbox
-    if box_width <= 0 or box_height <= 0:
-        return "without area", nothing, False
-    whole = (x, y, x + box_width, y + box_height)
-    # single precision before the comparison: a sliver that vanishes by rounding has no area either
-    x1, x2 = (float(np.float32(min(max(edge, 0), width))) for edge in (whole[0], whole[2]))
-    y1, y2 = (float(np.float32(min(max(edge, 0), height))) for edge in (whole[1], whole[3]))
-    if whole[0] >= width or whole[1] >= height or whole[2] <= 0 or whole[3] <= 0:
-        return "wholly outside its image", nothing, False
-    if x1 >= x2 or y1 >= y2:
-        return "without area", nothing, False
-    over = max(-whole[0], -whole[1], whole[2] - width, whole[3] - height)
-    return "", (x1, y1, x2, y2), over > _ROUNDING
-
-
-def _record(
-    image: Row, path: Path, rows: Sequence[Row], boxes: dict[int, _Corners], labels: dict[int, int]
-) -> ImageRecord:
+def _record(image: Row, path: Path, rows: Sequence[Row], boxes: dict[int, XYXY], labels: dict[int, int]) -> ImageRecord:
     return ImageRecord(
         image_id=image["id"],
         path=path,
@@ -259,6 +229,6 @@ def _record(
 
 
 def _with_area(row: Row) -> Row:
-    """``row`` with the area of its box where none is stated."""
+    """Return ``row`` with the area of its box if it states none."""
     _, _, width, height = row["bbox"]
     return {**row, "area": row["area"] if row["area"] >= 0 else min(float(width * height), MAX_AREA)}

@@ -1,4 +1,4 @@
-"""Image files -> RGB pixels, and an index of what they hold."""
+"""Image files -> RGB pixels, and an index of their content hashes."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from smnas_optuna.data.regular_file import check_regular_file
 from smnas_optuna.errors import DataError
 
 MEAN_COLOUR = (124, 116, 104)
-"""RGB, 0..255: ImageNet's mean colour, which normalises to nothing; it pads canvases."""
+"""ImageNet's mean colour, RGB, 0..255; it pads canvases, and normalisation maps it to about 0."""
 
 DECODING_BYTES = 16
-"""Memory for each pixel of an image while it is decoded: Pillow's 4 bytes, 4 of a turned copy, and twice the array's 3;
-or Pillow's 4 of a grey value, 4 of the array, 4 of the scaled one, 1 and 3."""
+"""Memory per pixel while an image is decoded. RGB: Pillow's 4 bytes, 4 of a rotated copy, and twice the array's 3.
+16-bit grey: Pillow's 4, 4 of the array, 4 of the scaled array, 1 of 8-bit grey and 3 of RGB."""
 
-# What cameras, scanners and annotation tools write. Pillow opens more by their content, whatever their names say, and
-# one of them by starting a program: EPS goes to Ghostscript. MPO, of some cameras, is found as JPEG.
+# Formats that cameras, scanners and annotation tools write. Pillow opens more, by content whatever the file's name, and
+# for EPS it starts a program, Ghostscript. MPO, which some cameras write, is identified as JPEG.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-_MAX_FILE = 2**31  # bytes; as many pixels as are possible, at 8 bytes without compression, are 1.4e9
-_MAX_SCANS = 500  # of a JPEG; encoders write about ten. A scan of a few bytes costs a pass over all pixels
+_MAX_FILE = 2**31  # bytes; the largest image (MAX_PIXELS) at 8 uncompressed bytes a pixel has 1.4e9
+_MAX_SCANS = 500  # of a JPEG; encoders write about ten. Even a scan of a few bytes costs a pass over all pixels
 
 _HASH_BYTES = 16
 _TURNS = {
@@ -47,11 +47,11 @@ _TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # what makes an image upright, by its EXIF orientation
+}  # the transpose that makes an image upright, by EXIF orientation
 
 _HASH = re.compile(f"[0-9a-f]{{{2 * _HASH_BYTES}}}")
 
-# What Pillow raises on damaged files, depending on the format and on where the damage is.
+# Errors that Pillow raises on damaged files, depending on the format and the place of the damage.
 _DAMAGE = (
     OSError,
     SyntaxError,
@@ -66,22 +66,22 @@ _DAMAGE = (
     Image.DecompressionBombError,
 )
 
-# Pillow logs what it is about to raise; without a handler, Python would print it on the terminal.
+# Pillow logs an error before it raises it; without a handler, Python would print the log on the terminal.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 Progress = Callable[[int, int], None]
-"""Called with (images done, images in all)."""
+"""Called with (images done, total number of images)."""
 
 
 def decode_image(path: Path, height: int, width: int) -> NDArray[np.uint8]:
-    """The pixels of an image file as RGB, uint8 [height, width, 3].
+    """Return the pixels of an image file as RGB, uint8 [height, width, 3].
 
-    Any mode becomes RGB: transparency is ignored, 16-bit grey keeps its upper 8 bits. Of an animation or of several
-    pages, the first one counts. An EXIF rotation is applied if the rotated image has the stated size, and left out if
-    only the image as stored has it: annotation tools do either. EXIF data that cannot be read rotates nothing.
+    Every mode is converted to RGB: transparency is ignored, 16-bit grey keeps its upper 8 bits. Of an animation or a
+    file with several pages, the first one is used. The EXIF rotation is applied if the rotated image has the stated
+    size, and ignored if only the stored image has it: annotation tools do either. Unreadable EXIF data is ignored.
 
-    The size is compared before any pixel is decoded, so that a small file cannot ask for more memory than its
-    annotation states; what that may state has a limit (:data:`smnas_optuna.data.limits.MAX_PIXELS`).
+    The size is compared before any pixel is decoded, so that a small file cannot allocate more memory than its stated
+    size needs; the stated size is limited by :data:`smnas_optuna.data.limits.MAX_PIXELS`.
 
     Pillow may warn about the file: see :func:`quiet_pillow`.
 
@@ -91,7 +91,7 @@ def decode_image(path: Path, height: int, width: int) -> NDArray[np.uint8]:
         width: As stated in the annotation file.
 
     Raises:
-        DataError: If the file is missing, is not a whole image, or has another size than stated.
+        DataError: If the file is missing, is not a complete image, or does not have the stated size.
     """
     try:
         pixels, stored = _read_pixels(path, height, width)
@@ -120,10 +120,10 @@ def decode_image(path: Path, height: int, width: int) -> NDArray[np.uint8]:
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """A context without Pillow's warnings: about much EXIF data, a file that ends early, more than 89 megapixels.
+    """Suppress Pillow's warnings: large EXIF data, a truncated file, more than 89 megapixels.
 
-    They say nothing that the pixels, or an error in their place, do not say. Python's warning filters belong to the
-    whole process, so that this is for the thread that waits for others to decode, not for each of them.
+    Such a file either decodes or raises an error, so the warnings add nothing. Python's warning filters belong to the
+    whole process: use this in the thread that waits for the decoding threads, not in each of them.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -133,13 +133,13 @@ def quiet_pillow() -> Iterator[None]:
 def index_content(
     records: Sequence[ImageRecord], index_file: Path | None, on_progress: Progress | None = None
 ) -> dict[Path, str]:
-    """A hash of the decoded pixels of every image, by its path; every image is decoded once to get it.
+    """Return a hash of the decoded pixels of every image, by path; every image is decoded once.
 
     Args:
         records: The images.
-        index_file: Where the hashes are remembered: as long as path, file size, time of change and stated size are the
-            same, an image is not decoded again. A damaged index is made anew.
-        on_progress: Told about the images that are being decoded.
+        index_file: File that stores the hashes. An image is not decoded again while its path, file size, modification
+            time and stated size stay the same. A damaged index is built again.
+        on_progress: Called after each decoded image.
 
     Raises:
         DataError: If an image cannot be decoded as stated, or the index cannot be written.
@@ -158,7 +158,7 @@ def index_content(
                     known[key] = result
                 if on_progress:
                     on_progress(done, len(new))
-    finally:  # who stops here has not decoded for nothing
+    finally:  # when interrupted, keep the hashes computed so far
         if index_file is not None and new:
             _write_index(index_file, {key: known[key] for key in keys if key in known})
     if len(failures) > 1:
@@ -171,10 +171,10 @@ def index_content(
 
 
 def file_identity(record: ImageRecord) -> str:
-    """A text that changes when the image file or its stated size does.
+    """Return a text that changes when the image file or its stated size changes.
 
     Raises:
-        DataError: If the file is not there any more.
+        DataError: If the file no longer exists.
     """
     try:
         stat = record.path.stat()
@@ -187,17 +187,17 @@ def file_identity(record: ImageRecord) -> str:
 
 
 def decoding_bytes(records: Sequence[ImageRecord]) -> int:
-    """Memory that the largest of the images takes while it is decoded."""
+    """Return the memory in bytes that the largest image takes while it is decoded."""
     return DECODING_BYTES * max((record.height * record.width for record in records), default=0)
 
 
 def _read_pixels(path: Path, height: int, width: int) -> tuple[NDArray[np.uint8] | None, tuple[int, int]]:
-    """The upright pixels, or None if their size would not be the stated one, and the (height, width) as stored."""
+    """Return the upright pixels, or None if they would not have the stated size, and the stored (height, width)."""
     check_regular_file(path)
     if path.stat().st_size > _MAX_FILE:
         raise ValueError(f"the file has more than {_MAX_FILE} bytes")
     Image.init()
-    formats = [name for name in _FORMATS if name in Image.OPEN]  # older versions of Pillow have not all of them
+    formats = [name for name in _FORMATS if name in Image.OPEN]  # older versions of Pillow lack some
     try:
         image = Image.open(path, formats=formats)
     except UnidentifiedImageError as error:
@@ -208,13 +208,13 @@ def _read_pixels(path: Path, height: int, width: int) -> tuple[NDArray[np.uint8]
             return None, stored
         if image.format in ("JPEG", "MPO") and _count_scans(path) > _MAX_SCANS:
             raise ValueError(f"more than {_MAX_SCANS} scans, which would take hours")
-        image.load()  # a TIFF is upright after that, others are not
+        image.load()  # this makes a TIFF upright, but no other format
         turn = _TURNS.get(_orientation(image)) if _upright(image) == (height, width) else None
         return _to_rgb(image if turn is None else image.transpose(turn)), stored
 
 
 def _orientation(image: Image.Image) -> int:
-    """1..8 as EXIF has it; 1, which is upright, if there is none."""
+    """Return the EXIF orientation, 1..8; 1 (upright) if there is none."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except _DAMAGE:
@@ -223,12 +223,12 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(image: Image.Image) -> tuple[int, int]:
-    """(height, width) of ``image`` when it is turned as EXIF says; 2, 3 and 4 keep the size."""
+    """Return (height, width) of ``image`` after the EXIF rotation; orientations 2, 3 and 4 keep the size."""
     return (image.width, image.height) if _orientation(image) >= 5 else (image.height, image.width)
 
 
 def _count_scans(path: Path) -> int:
-    """Markers that begin a scan of a JPEG; within one, an 0xFF is never followed by 0xDA."""
+    """Count the start-of-scan markers of a JPEG, 0xFF 0xDA, which never occur within a scan."""
     count, last = 0, b""
     with path.open("rb") as file:
         while part := file.read(2**20):
@@ -243,14 +243,14 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith("I"):
         return _deep_grey_to_rgb(np.asarray(image))
     if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow warns about the direct way
+        image = image.convert("RGBA")  # Pillow warns about a direct conversion
     if image.mode == "La":
         image = image.convert("LA")
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _deep_grey_to_rgb(grey: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """16-bit grey values, in whatever type Pillow keeps them, as RGB: the same scale for every image."""
+    """Return 16-bit grey values, in any of Pillow's types, as RGB, on the same scale for every image."""
     if grey.min() < 0 or grey.max() >= 2**16:
         raise ValueError("grey values outside 0..65535")
     return np.repeat((grey >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
@@ -271,7 +271,7 @@ def _read_index(index_file: Path | None) -> dict[str, str]:
         return {}
     try:
         index = read_json(index_file)
-    except (OSError, ValueError, MemoryError):  # not there yet, or damaged: both mean decoding again
+    except (OSError, ValueError, MemoryError):  # missing or damaged: decode again
         return {}
     if not isinstance(index, dict):
         return {}

@@ -1,7 +1,7 @@
-"""How much an annotation file may ask for: what its numbers would make a search allocate has a bound, or is refused.
+"""Limits on an annotation file, so that its numbers cannot make a search allocate too much memory.
 
-The size of a canvas is the study's. What the file decides is the memory for an image that is being decoded, for the
-boxes of a batch, which are padded to the image that has most, and for the layers that tell categories apart.
+The study decides the size of a canvas. The annotation file decides the memory for decoding an image, for the boxes of a
+batch (padded to the largest number of boxes in an image), and for the classification layers.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from smnas_optuna.data.annotation_file import AnnotationFile, Row, refuse
 from smnas_optuna.errors import DataError
 
 MAX_PIXELS = 178_956_970
-"""Of one image: where Pillow (``2 * MAX_IMAGE_PIXELS``) takes a file for a decompression bomb and opens it no more. An
-image that is decoded takes up to 16 bytes a pixel: 2.7 GiB at this size."""
+"""Pixels of one image. Pillow refuses larger files as decompression bombs (``2 * MAX_IMAGE_PIXELS``). Decoding takes up
+to 16 bytes a pixel: 2.7 GiB at this size."""
 MAX_EDGE = 2**20
-"""Pixels: up to here, a coordinate in single precision is exact to 1/16 pixel."""
+"""Pixels of one edge; up to here, a coordinate in single precision is exact to 1/16 pixel."""
 MAX_BOXES = 10_000
-"""Of one image, crowd regions included. Training compares every box with every anchor, and each of a batch with as many
-boxes as the data set's fullest image has: 10,000 boxes and 100,000 anchors make a matrix of 4 GB an image. Public data
-sets have up to about 2,000: 93 in COCO, 718 in SKU-110K, 902 in VisDrone, 1,968 in WIDER FACE."""
+"""Boxes of one image, crowd regions included. Training compares every box with every anchor, and every image is padded
+to the largest number of boxes in the data set: 10,000 boxes and 100,000 anchors make a matrix of 4 GB an image. Public
+data sets have up to about 2,000: 93 in COCO, 718 in SKU-110K, 902 in VisDrone, 1,968 in WIDER FACE."""
 MAX_CATEGORIES = 20_000
-"""A one-stage head has 83 kB of weights a category. V3Det, the public detection data set with most, has 13,204."""
+"""A one-stage head has 83 kB of weights a category. V3Det, the public data set with the most categories, has 13,204."""
 MAX_NAME = 1_000
-"""Letters of a category's name, which is copied into every study and beside all weights."""
+"""Characters of a category's name, which is copied into every study and beside all weights."""
 BOX_BYTES = 25
-"""Of one box in a batch: four float32, an int64 label, and a flag."""
+"""Bytes of one box in a batch: four float32, an int64 label, and a flag."""
 
 _CUT = "cut these images into parts, each with its own boxes"
 
 
 def refuse_excess(file: AnnotationFile, path: Path) -> None:
-    """Do nothing if the images and categories of ``file`` are within the limits.
+    """Check that the images and categories of ``file`` are within the limits.
 
     Raises:
         DataError: If there are too many categories, a name is too long, or an image too large.
@@ -52,16 +52,16 @@ def refuse_excess(file: AnnotationFile, path: Path) -> None:
 
 
 def refuse_crowding(boxes: Counter[int], num_images: int, path: Path, free_bytes: Callable[[], int]) -> None:
-    """Do nothing if the boxes, padded to those of the fullest image, are within the limits.
+    """Check that the boxes, padded to the largest number in an image, are within the limits.
 
     Args:
-        boxes: Their number, by image id.
-        num_images: Of all images, those without boxes included.
+        boxes: Number of boxes by image id.
+        num_images: Number of images, those without boxes included.
         path: The annotation file.
-        free_bytes: Gives the free memory in bytes.
+        free_bytes: Returns the free memory in bytes.
 
     Raises:
-        DataError: If an image has too many, or all of them would take more than half of the free memory.
+        DataError: If an image has too many boxes, or all boxes would take more than half of the free memory.
     """
     crowded = [(image_id, count) for image_id, count in boxes.items() if count > MAX_BOXES]
     rule = f"images have more than {MAX_BOXES} boxes"

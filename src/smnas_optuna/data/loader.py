@@ -18,30 +18,30 @@ from smnas_optuna.data.coco import CocoDataset
 Rows = NDArray[np.int64]
 """Positions within one orientation of a cache."""
 
-_DEVICE_SHARE = 8  # all pixels move to the GPU if they take at most this part of what is free there
+_DEVICE_SHARE = 8  # all pixels are kept on the GPU if they take at most one part in so many of its free memory
 
 
 class DetectionLoader:
     """The batches of ``dataset`` at one input size, each of one orientation; a ``BatchSource``.
 
-    For training, the images are shuffled and augmented, and a last batch that is short is filled up with random images
-    of its orientation, so that all have one shape. For evaluation, every image comes once, as it is: landscape ones
-    first, in the order of the data set.
+    For training, the images are shuffled and augmented, and an incomplete last batch is filled up with random images of
+    its orientation, so that all batches have one shape. For evaluation, every image comes once and unchanged: landscape
+    images first, in the order of the data set.
 
     Args:
         dataset: The images and boxes.
         long: Long edge of the input size, pixels.
         short: Short edge of the input size, pixels.
-        batch_size: Images in a batch; for evaluation the last one of an orientation may have fewer.
-        device: Where the batches lie, and where they are augmented.
-        seed: Epoch ``i`` depends on it and on ``i`` alone.
-        train: Whether it is for training.
-        flip: Probability of mirroring, 0..1; training only.
-        scale_jitter: Smallest and largest random factor on the size; training only.
-        cache: The decoded images of ``dataset`` at this size; made here if it is None.
+        batch_size: Images in a batch; for evaluation the last batch of an orientation may have fewer.
+        device: Device of the batches, on which they are augmented.
+        seed: Epoch ``i`` depends only on it and on ``i``.
+        train: True for training, False for evaluation.
+        flip: Probability of a horizontal flip, 0..1; training only.
+        scale_jitter: Smallest and largest random scale factor; training only.
+        cache: The decoded images of ``dataset`` at this size; built here if it is None.
 
     Raises:
-        DataError: If the cache is made here and an image cannot be decoded as stated.
+        DataError: If the cache is built here and an image cannot be decoded as stated.
     """
 
     def __init__(
@@ -71,13 +71,14 @@ class DetectionLoader:
         self._on_device: dict[bool, Tensor] | None = None
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Number of batches in an epoch."""
         return sum(-(-len(rows) // self._batch_size) for rows in self._cache.rows.values())
 
     def epoch(self, index: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of epoch ``index`` (from 0) from the ``start``-th on, on the device; the same for the same index.
+        """Yield the batches of epoch ``index`` (from 0), beginning with the ``start``-th; reproducible.
 
-        For training, images have seeds by the loader's seed, the epoch and their position in it; otherwise zeros.
+        For training, the seeds of images depend on the loader's seed, the epoch and the position in it; for evaluation
+        they are zeros.
         """
         if not self._train:
             for portrait, rows in self._in_order()[start:]:
@@ -85,7 +86,7 @@ class DetectionLoader:
             return
         random = np.random.default_rng((self._seed, index))
         batches = self._shuffled(random)
-        # All at once, so that none of them depends on which batches are asked for.
+        # All are drawn here, so that none depends on ``start``.
         seeds = random.integers(2**63, size=(len(batches), self._batch_size), dtype=np.int64)
         augment_seeds = random.integers(2**63, size=len(batches), dtype=np.int64)
         for (portrait, rows), own, augment_seed in islice(zip(batches, seeds, augment_seeds, strict=True), start, None):
@@ -131,12 +132,12 @@ class DetectionLoader:
             index = torch.from_numpy(rows).pin_memory().to(self._device, non_blocking=True)
             return self._on_device[portrait][index]
         chosen = torch.empty((len(rows), *pixels[portrait].shape[1:]), dtype=torch.uint8, pin_memory=True)
-        np.take(pixels[portrait], rows, axis=0, out=chosen.numpy(), mode="clip")  # straight into the pinned memory
+        np.take(pixels[portrait], rows, axis=0, out=chosen.numpy(), mode="clip")  # without a copy in pageable memory
         return chosen.to(self._device, non_blocking=True)
 
 
 def _targets(cache: ImageCache, *, portrait: bool) -> dict[str, Tensor]:
-    """All fields of a Batch but pixels and seeds, for every image of one orientation; boxes in pixels of the canvas."""
+    """Return all fields of a Batch except images and seeds, for one orientation; boxes in pixels of the canvas."""
     images = [cache.dataset.images[index] for index in cache.rows[portrait]]
     num_images, max_boxes = len(images), max(cache.dataset.max_boxes, 1)
     boxes = np.zeros((num_images, max_boxes, 4), np.float32)
@@ -149,7 +150,7 @@ def _targets(cache: ImageCache, *, portrait: bool) -> dict[str, Tensor]:
         count = len(image.boxes)
         size_xyxy = np.tile(sizes[row, ::-1], 2)
         scaled = image.boxes.astype(np.float64) * size_xyxy / np.tile(original_sizes[row, ::-1], 2)
-        boxes[row, :count] = np.minimum(scaled, size_xyxy)  # a box that ends at the border does so after rounding, too
+        boxes[row, :count] = np.minimum(scaled, size_xyxy)  # rounding must not move a box over the border
         labels[row, :count] = image.labels
         crowd[row, :count] = image.crowd
     arrays = {
@@ -165,7 +166,7 @@ def _targets(cache: ImageCache, *, portrait: bool) -> dict[str, Tensor]:
 
 
 def _upload(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """A copy on ``device``, made in parts so that no second copy of all pixels is made on the way."""
+    """Copy the pixels to ``device`` in parts, so that there is never a second copy of all pixels in main memory."""
     target = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
     for start in range(0, len(pixels), 64):
         target[start : start + 64] = torch.from_numpy(pixels[start : start + 64].copy()).to(device)
@@ -173,6 +174,6 @@ def _upload(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 def _free_gpu_memory(device: torch.device) -> int:
-    """Bytes free on the GPU, what PyTorch holds without using it included."""
+    """Return the free bytes of the GPU, PyTorch's unused reserved memory included."""
     free, _ = torch.cuda.mem_get_info(device)
     return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -1,4 +1,4 @@
-"""How much memory is free."""
+"""Free memory of the machine or container."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int:
-    """Bytes that this process can take without swapping or being killed: the machine's, or its container's if less.
+    """Return the bytes that this process can allocate without swapping or being killed.
+
+    This is the free memory of the machine, or of its container if that is less.
 
     Args:
-        meminfo: Linux' account of the machine; where there is none, the system is asked for its unused pages.
-        cgroup: The container's account (cgroup version 2), if there is one.
+        meminfo: Linux' memory statistics; on other systems ``sysconf`` gives the free pages.
+        cgroup: The container's statistics (cgroup version 2), if there are any.
     """
     machine = _available(meminfo)
     container = _left_in_container(cgroup)
@@ -34,7 +36,7 @@ def _available(meminfo: Path) -> int:
 
 
 def _left_in_container(cgroup: Path) -> int | None:
-    """Bytes below the limit, file pages that the kernel can give up counted as free; None without a limit."""
+    """Return the bytes below the limit, counting reclaimable file pages as free; None without a limit."""
     try:
         limit = (cgroup / "memory.max").read_text(encoding="ascii").strip()
         used = int((cgroup / "memory.current").read_text(encoding="ascii"))

@@ -1,4 +1,4 @@
-"""Work on many images at once; Pillow lets go of the interpreter while it decodes and resizes."""
+"""Work on many images in threads; Pillow releases the interpreter lock while it decodes and resizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from smnas_optuna.data.memory import free_memory
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_AHEAD = 4  # results waiting per thread: bounds the memory, and how long an interruption waits
+_AHEAD = 4  # pending results per thread: bounds the memory, and the delay of an interruption
 
 
 def map_in_threads(
@@ -23,17 +23,17 @@ def map_in_threads(
     bytes_each: int,
     free_bytes: Callable[[], int] = free_memory,
 ) -> Iterator[Result]:
-    """``function`` of every item, in order, one thread per processor as far as their memory is free.
+    """Yield ``function`` of every item, in order, with one thread per processor, or fewer if memory is short.
 
     Args:
         function: Called from several threads.
-        items: What it is called with.
-        bytes_each: Memory that one call takes at most; all together take at most half of what is free, if that is
-            enough for one.
-        free_bytes: Gives the free memory in bytes.
+        items: Its arguments.
+        bytes_each: Peak memory of one call. All threads together take at most half of the free memory, unless one call
+            alone takes more.
+        free_bytes: Returns the free memory in bytes.
 
     Raises:
-        Exception: What ``function`` raises, when its item's turn comes.
+        Exception: Any error of ``function``, raised in the place of its result.
     """
     num_threads = max(1, min(os.cpu_count() or 1, free_bytes() // 2 // max(bytes_each, 1)))
     waiting: deque[Future[Result]] = deque()

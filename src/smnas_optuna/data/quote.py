@@ -1,4 +1,4 @@
-"""What a file of unknown origin says, as a message can print it: on one line, short, and without control codes."""
+"""Text from untrusted files, made safe for messages: on one line, short, and without control codes."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ _REPR.maxstring = _REPR.maxother = 80
 
 
 def quote(value: object) -> str:
-    """``value`` as Python writes it, texts in quotation marks, cut to 200 characters.
+    """Return the ``repr`` of ``value``, cut to 200 characters.
 
-    ``repr`` escapes all that is not printable: control codes, line breaks, what turns the direction of writing, and
-    halves of surrogate pairs, which no encoding can write.
+    ``repr`` escapes everything that is not printable: control codes, line breaks, characters that change the writing
+    direction, and unpaired surrogates, which no encoding can write.
     """
     return shortened(_REPR.repr(value), _LONGEST)
 
 
 def quote_path(path: Path) -> str:
-    """``path`` as it is if it is short and printable; otherwise as :func:`quote` writes a text."""
+    """Return ``path`` unchanged if it is short and printable, otherwise its ``repr``, cut to 400 characters."""
     text = str(path)
     return text if text.isprintable() and len(text) <= _LONGEST_PATH else shortened(repr(text), _LONGEST_PATH)
 
 
 def quote_error(error: BaseException) -> str:
-    """What ``error`` says, on one line; its kind if it says nothing."""
+    """Return the message of ``error`` on one line, or the name of its class if it has none."""
     text = str(getattr(error, "strerror", None) or error) or type(error).__name__
     return shortened(text if text.isprintable() else repr(text), _LONGEST)
 
 
 def printable_name(name: str) -> str:
-    """``name`` with U+FFFD for each character that does something instead of showing something.
+    """Return ``name`` with U+FFFD in place of every character that controls the output.
 
-    These are control codes, line breaks among them (they end a line or command a terminal), what embeds or overrides
-    the direction of writing (it reorders what stands beside the name), and halves of surrogate pairs (no file can hold
-    them). What scripts and emoji are written with stays: joiners, accents, marks of direction. So do ``<b>``, ``[b]``
-    and the like: whoever shows a name escapes it for where it is shown.
+    Replaced are control codes including line breaks (they end a line or control a terminal), embeddings and overrides
+    of the writing direction (they reorder the text around the name), and unpaired surrogates (no file can contain
+    them). Characters that scripts and emoji need stay: joiners, accents, direction marks. Markup such as ``<b>`` or
+    ``[b]`` stays, too: code that displays a name must escape it for its own output.
     """
     return "".join("\N{REPLACEMENT CHARACTER}" if _acts(character) else character for character in name)
 

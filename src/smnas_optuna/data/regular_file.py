@@ -1,4 +1,4 @@
-"""Files that end: to read a pipe waits for a writer, and a device may never stop."""
+"""A check for regular files: reading a pipe waits for a writer, and a device may never end."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def check_regular_file(path: Path) -> None:
-    """Do nothing if ``path`` is a regular file, or a symbolic link to one.
+    """Check that ``path`` is a regular file, or a symbolic link to one.
 
     Raises:
-        OSError: If it is missing, out of reach or anything else, or if no file can have that name.
+        OSError: If it is missing, not accessible or anything else, or if no file can have that name.
     """
     try:
         mode = path.stat().st_mode

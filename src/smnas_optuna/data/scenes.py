@@ -1,7 +1,7 @@
 """Drawn scenes of ten kinds of shapes that differ in fine detail, with their boxes.
 
-Four kinds are told apart by their outline; the other six come in pairs with (nearly) the same outline, so that a larger
-input and a stronger network pay. Colour, contrast, size and rotation say nothing about the kind.
+Four kinds differ in their outline. The other six form pairs with (nearly) the same outline, so that a larger input and
+a stronger network are more accurate. Colour, contrast, size and rotation are independent of the kind.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 MAX_OBJECTS = 8
-MAX_TURN = 0.35  # radians; most things in pictures stand upright
+MAX_TURN = 0.35  # radians; most objects in photographs are upright
 SIZES = (1 / 24, 0.65)  # of the short edge: 8 to 125 px at 256x192
 MIN_SIZE_PX = 6.0
-MIN_VISIBLE = 0.4  # share of an object's pixels; what would hide more is not drawn
+MIN_VISIBLE = 0.4  # share of an object's pixels that must stay visible; a shape that would hide more is not drawn
 SUPERSAMPLING = 4
 LUMINANCE = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
@@ -38,12 +38,12 @@ class Glyph:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """A drawn image and what can be seen of its objects.
+    """A drawn image and the visible pixels of its objects.
 
     Attributes:
         pixels: uint8 [H, W, 3], RGB.
         category_ids: Of the objects, in the order of drawing.
-        owner: int [H, W]: the object seen at each pixel, -1 where there is none.
+        owner: int [H, W]: index of the object visible at each pixel, -1 for none.
     """
 
     pixels: NDArray[np.uint8]
@@ -86,7 +86,7 @@ def _arc(inner: float, shift: float, half_angle: float) -> Points:
 _SQUARE = _box(0.82, 0.82)
 _ROWS = (-0.5, 0.0, 0.5)
 
-# COCO category id -> name and shape. Ids have a hole, as in COCO, so that nobody takes an id for a label.
+# COCO category id -> name and shape. The ids have a gap, as in COCO, so that confusing ids and labels shows.
 CLASSES: dict[int, tuple[str, Glyph]] = {
     1: ("target", Glyph(body=_disc(), ink=(_disc(0.66),), cleared=(_disc(0.42),))),
     2: ("wheel", Glyph(body=_disc(), ink=(_box(0.76, 0.12), _box(0.12, 0.76)))),
@@ -162,30 +162,30 @@ def rasterise(polygons: Sequence[Points], origin: tuple[int, int], width: int, h
 
     Args:
         polygons: Corners in pixels of the image.
-        origin: x and y in the image of the upper left pixel of what is returned.
+        origin: x and y in the image of the upper left pixel of the result.
         width: In pixels.
         height: In pixels.
     """
     mask = Image.new("L", (width * SUPERSAMPLING, height * SUPERSAMPLING))
     draw = ImageDraw.Draw(mask)
     for polygon in polygons:
-        # Pillow counts from the middle of a pixel
+        # Pillow's coordinates refer to pixel centres
         draw.polygon(((polygon - origin) * SUPERSAMPLING - 0.5).ravel().tolist(), fill=255)
     return np.asarray(mask.reduce(SUPERSAMPLING), dtype=np.float64) / 255
 
 
 class _Canvas:
-    """A scene in the making; nothing is put on it that would hide too much of what is there."""
+    """A scene being drawn; shapes that would hide too much of an earlier object are refused."""
 
     def __init__(self, rng: np.random.Generator, width: int, height: int) -> None:
         self.rng = rng
         self.image = _draw_background(rng, width, height)
         self.owner = np.full((height, width), -1, dtype=np.int64)
         self.category_ids: list[int] = []
-        self._num_pixels: list[int] = []  # of each whole object, the part outside the image included
+        self._num_pixels: list[int] = []  # of each object, its hidden part and the part outside the image included
 
     def put(self, glyph: Glyph, category_id: int | None, size: float) -> bool:
-        """Draw ``glyph`` somewhere, turned and stretched a little, and return whether that was possible."""
+        """Draw ``glyph`` at a random place, slightly rotated and stretched; return False if it does not fit."""
         height, width = self.owner.shape
         angle, stretch = self.rng.uniform(-MAX_TURN, MAX_TURN), self.rng.uniform(0.88, 1.14)
         rotation = np.array([(math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))])
@@ -214,7 +214,7 @@ class _Canvas:
         return True
 
     def _hides_too_much(self, covered: NDArray[np.int64]) -> bool:
-        # most things may only touch their neighbours, so that heavy occlusion stays the exception
+        # most objects may only touch their neighbours, so that heavy occlusion stays the exception
         needed = MIN_VISIBLE if self.rng.random() < 0.2 else 0.85
         count = len(self.category_ids)
         hidden = np.bincount(covered + 1, minlength=count + 1)[1:]
@@ -249,7 +249,7 @@ def draw_scene(rng: np.random.Generator, width: int, height: int, *, max_objects
         category_id = int(rng.choice(list(CLASSES))) if is_object else None
         glyph = _draw_distractor(rng) if category_id is None else CLASSES[category_id][1]
         size = _draw_size(rng, min(width, height)) * (1.0 if is_object else 0.6)
-        for _ in range(10):  # where there is no room, the scene does without
+        for _ in range(10):  # without room after ten tries, the object is left out
             if canvas.put(glyph, category_id, size):
                 break
     return canvas.finish()
@@ -258,7 +258,7 @@ def draw_scene(rng: np.random.Generator, width: int, height: int, *, max_objects
 def annotate(scene: Scene) -> list[dict[str, Any]]:
     """Return the objects as COCO annotations without ids: ``category_id``, ``bbox``, ``area`` and ``iscrowd``.
 
-    Box (x, y, width, height in pixels) and area (in pixels) are those of the part that can be seen, as in COCO.
+    Box (x, y, width, height in pixels) and area (in pixels) are those of the visible part, as in COCO.
     """
     annotations = []
     for index, category_id in enumerate(scene.category_ids):

@@ -18,28 +18,28 @@ from smnas_optuna.data.quote import quote, quote_error
 from smnas_optuna.data.scenes import CLASSES, MAX_OBJECTS, Scene, annotate, draw_scene
 from smnas_optuna.errors import DataError
 
-FORMAT_VERSION = 1  # of the drawings: raise it when the same settings no longer give the same images
+FORMAT_VERSION = 1  # increase it when the same settings no longer give the same images
 MARKER_FILE = "shapes.json"
 SPLITS = ("train", "val")
 
-EMPTY_EVERY = 16  # one image in so many has clutter, but no objects
-PORTRAIT_EVERY = 5
+EMPTY_EVERY = 16  # every 16th image has clutter, but no objects
+PORTRAIT_EVERY = 5  # every 5th image is portrait
 
 
 def make_shapes(root: Path, settings: ShapesSettings, *, on_progress: Callable[[int, int], None] | None = None) -> None:
-    """Draw the data set into the folder ``root``, or do nothing if it is there already.
+    """Draw the data set into the folder ``root``, or do nothing if it exists already.
 
     Writes ``instances_train.json``, ``instances_val.json``, ``images/*.png`` and ``shapes.json`` (settings and
-    version), all at once: ``root`` appears when everything is there. The same settings give the same bytes, and a
-    larger number of images keeps the first ones. Several processes may ask for one folder: one draws, the others wait.
+    version), atomically: ``root`` appears once it is complete. The same settings give the same bytes, and a larger
+    number of images keeps the first ones. If several processes name one folder, one draws and the others wait.
 
     Args:
         root: Missing, empty, or the data set made with the same settings.
-        settings: Numbers of images, their size in pixels (one in five is turned to portrait), and the seed.
-        on_progress: Called after each image with (images drawn, images in all).
+        settings: Numbers of images, their size in pixels (every fifth is portrait), and the seed.
+        on_progress: Called after each image with (images drawn, total number of images).
 
     Raises:
-        DataError: If ``root`` holds something else, or cannot be written.
+        DataError: If ``root`` contains something else, or cannot be written.
     """
     root = root.resolve()
     partial = root.with_name(f".{root.name}.partial")
@@ -50,7 +50,7 @@ def make_shapes(root: Path, settings: ShapesSettings, *, on_progress: Callable[[
         with FileLock(root.with_name(f".{root.name}.lock")):
             if _is_made(root, settings):
                 return
-            shutil.rmtree(partial, ignore_errors=True)  # what a killed process left
+            shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
             try:
                 _write(partial, settings, on_progress)
                 if root.exists():
@@ -66,7 +66,7 @@ def make_shapes(root: Path, settings: ShapesSettings, *, on_progress: Callable[[
 
 
 def _is_made(root: Path, settings: ShapesSettings) -> bool:
-    """Return whether ``root`` is this data set; False if there is nothing.
+    """Return True if ``root`` is this data set, False if it is missing or empty.
 
     Raises:
         DataError: If it is anything else.

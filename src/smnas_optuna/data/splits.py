@@ -1,4 +1,4 @@
-"""The data sets of a study: training, validation, and one that the search never sees."""
+"""The data sets of a study: training, validation, and a test set that the search never uses."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from smnas_optuna.errors import DataError
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Splits:
-    """Training, validation and perhaps test data with the same categories, and no image in two of them.
+    """Training, validation and optional test data with the same categories; no image is in two of them.
 
     Attributes:
         train: Has at least one box that is not a crowd region.
         val: As ``train``.
-        content_hash: Of the annotations and pixels of both, wherever the files lie and in whatever order.
-        test: As ``train``, for :mod:`smnas_optuna.verify.retrain` alone; None if the study names none.
-        test_hash: As ``content_hash``, of ``test`` alone: no search depends on it.
+        content_hash: Hash of the annotations and pixels of ``train`` and ``val``, independent of paths and order.
+        test: As ``train``, used by :mod:`smnas_optuna.verify.retrain` only; None if the study names none.
+        test_hash: Hash of ``test`` as in ``content_hash``; no search depends on it.
     """
 
     train: CocoDataset
@@ -37,13 +37,13 @@ class Splits:
 def load_splits(
     root: Path, settings: DataSettings, *, index_file: Path | None = None, on_progress: Progress | None = None
 ) -> Splits:
-    """The data sets that ``settings`` names, checked; every image is decoded once.
+    """Load and check the data sets that ``settings`` names; every image is decoded once.
 
     Args:
         root: The data folder; paths in ``settings`` are relative to it.
         settings: The ``[data]`` table of a study file.
-        index_file: Where hashes of the images' content are remembered, so that the next start decodes nothing.
-        on_progress: Told about the images that are being decoded.
+        index_file: File that stores hashes of the images' content, so that the next start decodes nothing.
+        on_progress: Called after each decoded image.
 
     Raises:
         DataError: If a file or an image cannot be used, a split has no images or no objects, or two of them disagree on
@@ -74,13 +74,13 @@ def load_splits(
 
 
 def _load(root: Path, name: str, images: str | None, settings: DataSettings) -> CocoDataset:
-    """The annotation file ``name``, with its images in a folder of their own or in that of all."""
+    """Load the annotation file ``name``; its images are in the folder ``images`` or, if None, in the common one."""
     folder = root / (settings.images if images is None else images)
     return load_coco(root / name, folder, drop_empty_boxes=settings.drop_empty_boxes)
 
 
 def _split(dataset: CocoDataset, hashes: Mapping[Path, str], fraction: float) -> tuple[CocoDataset, CocoDataset]:
-    """(train, val): an image is set aside if its content hash, read as a number in [0, 1), is below ``fraction``."""
+    """Return (train, val): an image is for validation if its hash, as a number in [0, 1), is below ``fraction``."""
     contents = sorted(set(hashes.values()))
     if len(contents) < 2:
         raise DataError(
@@ -126,7 +126,7 @@ def _refuse_shared_images(
     roles: tuple[str, str] = ("training", "validation"),
     fix: str = "",
 ) -> None:
-    """Check that no image is in both; ``roles`` says what they are for, ``fix`` what else can be done."""
+    """Check that no image is in both data sets; ``roles`` are their names, ``fix`` ends the advice."""
     in_first = {hashes[image.path]: image.path for image in first.images}
     shared = [image.path for image in second.images if hashes[image.path] in in_first]
     if shared:
@@ -145,7 +145,7 @@ def _content_hash(datasets: Sequence[CocoDataset], hashes: Mapping[Path, str]) -
 
 
 def _contents(dataset: CocoDataset, hashes: Mapping[Path, str]) -> Sequence[object]:
-    """Each image's pixels and annotations, in an order that the order in the file does not change."""
+    """Return each image's content hash and annotations, in an order independent of the file's."""
     by_image: dict[int, list[list[object]]] = {image.image_id: [] for image in dataset.images}
     for row in dataset.annotations:
         numbers = [float(number) for number in (*row["bbox"], row["area"])]

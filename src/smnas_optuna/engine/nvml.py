@@ -51,9 +51,6 @@ class Nvml(Protocol):
     def nvmlDeviceGetHandleByPciBusId(self, pci_bus_id: str, /) -> Any:
         """The GPU at that place, ``<domain>:<bus>:<device>.0``."""
 
-    def nvmlDeviceGetComputeRunningProcesses(self, handle: Any, /) -> list[Any]:
-        """All with a context for computing; each has a ``pid``."""
-
     def nvmlDeviceGetUtilizationRates(self, handle: Any, /) -> Any:
         """Has ``gpu``: percent of the last period of 1/6 s to 1 s in which a kernel ran."""
 
@@ -67,14 +64,6 @@ class Gpu:
     def __init__(self, nvml: Nvml, handle: Any) -> None:
         self._nvml = nvml
         self._handle = handle
-
-    def pids(self) -> frozenset[int] | None:
-        """Numbers of the processes that have a context on it.
-
-        In a container they may be those of the host, or leave out what runs in other containers.
-        """
-        processes = self._ask(self._nvml.nvmlDeviceGetComputeRunningProcesses)
-        return None if processes is None else frozenset(int(process.pid) for process in processes)
 
     def load_percent(self) -> int | None:
         """Part of the last period, up to 1 s, in which it computed for anybody."""

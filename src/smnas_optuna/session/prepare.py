@@ -93,7 +93,7 @@ def prepare(
         caches=CachePool(folder.cache, listener.note, on_progress=step),
         device=chosen,
         measurement_lock=measurement_lock,
-        watch=watch_gpu(chosen, takes_part=measurement_lock.takes_part, note=listener.note),
+        watch=watch_gpu(chosen, note=listener.note),
         threads=measuring,
     )
     return Session(

@@ -84,17 +84,6 @@ class MeasurementLock:
             if self._at_work:
                 self._enter(lambda: None)
 
-    def takes_part(self, pid: int) -> bool:
-        """Whether the process ``pid`` is one of these: it has the turn's file open, as far as this user may see that.
-
-        What Linux tells in ``/proc``; elsewhere no process takes part.
-        """
-        try:
-            turn = os.fstat(self._turn_file())
-            return any(_is_open_at(place, turn) for place in Path(f"/proc/{pid}/fd").iterdir())
-        except OSError:  # it is gone, or another user's
-            return False
-
     def _enter(self, check: Callable[[], None]) -> None:
         """Share the room as soon as nobody measures."""
         while True:
@@ -142,13 +131,6 @@ class MeasurementLock:
         except FileNotFoundError:
             file = os.open(path, os.O_RDONLY | os.O_CREAT, 0o666)
         return file
-
-
-def _is_open_at(place: Path, file: os.stat_result) -> bool:
-    try:
-        return os.path.samestat(place.stat(), file)
-    except OSError:  # closed meanwhile
-        return False
 
 
 def _try(file: int, how: int) -> bool:
