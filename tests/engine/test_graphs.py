@@ -1,4 +1,4 @@
-"""What of CUDA graphs needs no GPU; the rest is in ``tests/models/test_cuda_graphs.py``."""
+"""The tests of CUDA graphs that need no GPU; the others are in ``tests/models/test_cuda_graphs.py``."""
 
 from __future__ import annotations
 

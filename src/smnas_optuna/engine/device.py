@@ -127,7 +127,7 @@ def explained_device_faults(device: torch.device) -> Iterator[None]:
 
 
 def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")  # Linux only; the platform module knows the others
+    cpuinfo = Path("/proc/cpuinfo")  # Linux only; elsewhere the platform module is asked
     if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
