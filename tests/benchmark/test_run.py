@@ -159,7 +159,7 @@ def test_without_sizes_torchvisions_detectors_have_those_of_ours() -> None:
         (
             {"archs": (ONE_STAGE,), "runtime": "both"},
             DeviceError,
-            "runtime graph: there are no CUDA graphs on the device cpu\n  fix: take eager",
+            "runtime graph: there are no CUDA graphs on the device cpu\n  fix: use eager",
         ),
         ({"baselines": True, "sizes": "64"}, ArchError, "--sizes 64: input size '64' cannot be read\n  fix: "),
         ({"archs": ("sm_nas_e9",)}, ArchError, "architecture 'sm_nas_e9': no detector has this name\n  fix: take one"),

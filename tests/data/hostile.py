@@ -1,4 +1,4 @@
-"""What every test with hostile input asks: an end within seconds, and a message that can be printed."""
+"""Checks for every test with hostile input: it ends within seconds, and its message can be printed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def time_limit(seconds: float = 5.0) -> Iterator[None]:
 
 
 def check_message(error: DataError) -> None:
-    """It says how to mend it, is short, and holds nothing that commands a terminal or fakes a line."""
+    """Check that the message has a fix, is short, and cannot control a terminal or imitate a line."""
     text = str(error)
     lines = text.split("\n")
     assert lines[-1].startswith("  fix: ")

@@ -206,8 +206,12 @@ BAD_ROWS: dict[str, tuple[Callable[[Document], None], str, str]] = {
         "1 of 2 annotations belong to a category that is not in the file",
         "annotation 87 has category_id 4",
     ),
-    "image missing": (_set("images", 1, file_name="c.png"), "1 of 2 images are missing or no files", "image 9, "),
-    "image a folder": (_set("images", 1, file_name="."), "1 of 2 images are missing or no files", "image 9, "),
+    "image missing": (
+        _set("images", 1, file_name="c.png"),
+        "1 of 2 images are missing or not regular files",
+        "image 9, ",
+    ),
+    "image a folder": (_set("images", 1, file_name="."), "1 of 2 images are missing or not regular files", "image 9, "),
     "image outside": (
         _set("images", 1, file_name="../images/b.png"),
         "1 of 2 images lie outside the image folder",

@@ -329,7 +329,7 @@ def test_a_name_without_an_image_is_told_on_one_line(name: str, shown: str, tmp_
         _load(tmp_path, name, save_as="a.bmp")
 
     check_message(error.value)
-    assert error.value.message == f"{tmp_path / 'train.json'}: 1 of 1 images are missing or no files"
+    assert error.value.message == f"{tmp_path / 'train.json'}: 1 of 1 images are missing or not regular files"
     assert str(error.value.first).startswith("image 1, ")
     assert str(error.value.first).endswith(shown)
 

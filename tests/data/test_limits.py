@@ -56,7 +56,7 @@ def test_categories_without_end_are_refused(document: Document, tmp_path: Path) 
     document["categories"] += [{"id": number, "name": "x"} for number in range(100, 99 + MAX_CATEGORIES)]
 
     assert _refusal(document, tmp_path) == [
-        "there are 20001 categories, and 20000 are possible",
+        "there are 20001 categories, but the limit is 20000",
         "  fix: put rare ones together, or leave them out",
     ]
 

@@ -255,9 +255,9 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
         make_shapes(tmp_path / "set", TINY.model_copy(update={"width": 96, "seed": 4}))
 
     assert str(caught.value).splitlines() == [
-        f"{tmp_path / 'set'}: holds a drawn data set made with other settings: width 64 there, 96 asked; "
-        "seed 0 there, 4 asked",
-        "  fix: give another folder, or remove this one if nobody needs it",
+        f"{tmp_path / 'set'}: contains a drawn data set with other settings: width is 64, expected 96; "
+        "seed is 0, expected 4",
+        "  fix: choose another folder, or remove this one if it is not needed",
     ]
     assert read_bytes(tmp_path / "set") == before
 
@@ -272,7 +272,9 @@ def test_a_foreign_folder_is_refused_and_left_alone(tmp_path: Path, name: str, c
     root.mkdir()
     (root / name).write_text(content)
 
-    with pytest.raises(DataError, match="holds something else than the drawn data set\n  fix: give another folder"):
+    with pytest.raises(
+        DataError, match="contains something other than the drawn data set\n  fix: choose another folder"
+    ):
         make_shapes(root, TINY)
 
     assert read_bytes(root) == {name: content.encode()}
@@ -282,14 +284,14 @@ def test_a_foreign_folder_is_refused_and_left_alone(tmp_path: Path, name: str, c
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "set").write_text("x")
 
-    with pytest.raises(DataError, match="set: holds something else"):
+    with pytest.raises(DataError, match="set: contains something other"):
         make_shapes(tmp_path / "set", TINY)
 
 
 def test_a_folder_that_cannot_be_written_is_a_data_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
 
-    with pytest.raises(DataError, match=r"cannot write the drawn data set: .*\n  fix: make room there"):
+    with pytest.raises(DataError, match=r"cannot write the drawn data set: .*\n  fix: free space there"):
         make_shapes(tmp_path / "file" / "set", TINY)
 
 
@@ -309,7 +311,7 @@ def test_a_hostile_marker_is_refused_in_a_short_line(marker: str | bytes, tmp_pa
 
     with (
         time_limit(),
-        pytest.raises(DataError, match=r"set: holds (something else|a drawn data set made with)") as error,
+        pytest.raises(DataError, match=r"set: contains (something other|a drawn data set with other)") as error,
     ):
         make_shapes(root, TINY)
 
@@ -321,7 +323,7 @@ def test_a_pipe_for_a_marker_is_not_waited_for(tmp_path: Path) -> None:
     root.mkdir()
     os.mkfifo(root / "shapes.json")
 
-    with time_limit(1), pytest.raises(DataError, match="holds something else than the drawn data set"):
+    with time_limit(1), pytest.raises(DataError, match="contains something other than the drawn data set"):
         make_shapes(root, TINY)
 
 

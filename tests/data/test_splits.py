@@ -263,7 +263,7 @@ def test_test_images_among_the_others_are_refused(role: str, seed: int, write_co
     assert str(error.value).splitlines() == [
         f"{test}: 1 of 3 test images are {role} images too, by content",
         f"  first: {images / '2-1.png'} holds the same pixels as {images / f'{seed}-3.png'}",
-        f"  fix: take them out of test.json or of {files[seed].name}",
+        f"  fix: remove them from test.json or from {files[seed].name}",
     ]
 
 

@@ -127,7 +127,7 @@ def test_a_foreign_file_is_set_aside_and_not_executed(content: Callable[[Path], 
     bomb = path.with_name("bomb")
     path.write_bytes(content(bomb))
 
-    _assert_is_set_aside(path, "no checkpoint, or only a part of one (")
+    _assert_is_set_aside(path, "not a checkpoint, or an incomplete one (")
     assert not bomb.exists()
 
 
@@ -137,7 +137,7 @@ def test_a_file_that_is_cut_off_anywhere_is_set_aside(path: Path) -> None:
 
     for length in (*range(0, len(content) - 1, len(content) // 60), len(content) - 1):
         path.write_bytes(content[:length])
-        _assert_is_set_aside(path, "no checkpoint, or only a part of one (")
+        _assert_is_set_aside(path, "not a checkpoint, or an incomplete one (")
 
 
 @pytest.mark.usefixtures("state")
@@ -163,7 +163,7 @@ def test_a_file_of_which_any_byte_has_changed_is_set_aside(path: Path) -> None:
     ids=["arch", "data", "two", "more"],
 )
 def test_a_checkpoint_of_something_else_is_set_aside(change: dict[str, Any], differing: str, path: Path) -> None:
-    _assert_is_set_aside(path, f"it belongs to something else: {differing} differ;", {**KEY, **change})
+    _assert_is_set_aside(path, f"it belongs to another training: {differing} differ;", {**KEY, **change})
 
 
 @pytest.mark.usefixtures("state")
@@ -206,7 +206,7 @@ BIAS = "model.head.bias"
         ({"model.ema": torch.zeros(1)}, "1 of 28 tensors are unknown, such as model.ema"),
         ({BIAS: torch.zeros(2)}, f"{BIAS} is torch.float32 [2] instead of torch.float32 [1]"),
         ({BIAS: torch.zeros(1).double()}, f"{BIAS} is torch.float64 [1] instead of torch.float32 [1]"),
-        ({"generator.cpu": torch.full((5056,), 255).byte()}, "the random numbers have no state"),
+        ({"generator.cpu": torch.full((5056,), 255).byte()}, "the states of the random generators are invalid"),
     ],
     ids=["missing", "extra", "shape", "type", "random numbers"],
 )
@@ -233,7 +233,7 @@ def test_what_is_set_aside_replaces_what_was_and_stays_when_the_checkpoint_is_re
     aside = path.with_name(path.name + ".set-aside")
     aside.write_bytes(b"older")
     path.write_bytes(b"newer")
-    _assert_is_set_aside(path, "no checkpoint")
+    _assert_is_set_aside(path, "not a checkpoint")
     save_checkpoint(path, _small().state(), KEY)
     path.with_name(path.name + ".part").write_bytes(b"half")
 

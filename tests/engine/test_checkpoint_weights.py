@@ -90,7 +90,7 @@ def test_what_holds_no_weights_is_refused_and_not_executed(content: Callable[[Pa
     bomb = tmp_path / "bomb"
     (tmp_path / "weights.safetensors").write_bytes(content(bomb))
 
-    _assert_weights_are_refused(tmp_path, _module(), "no weights, or only a part of them (")
+    _assert_weights_are_refused(tmp_path, _module(), "the weights are damaged or incomplete (")
     assert not bomb.exists()
 
 
@@ -112,10 +112,10 @@ def test_weights_that_are_missing_or_cut_off_are_refused(tmp_path: Path) -> None
 
     for length in (*range(0, len(content), 41), len(content) - 1):
         path.write_bytes(content[:length])
-        _assert_weights_are_refused(tmp_path, _module(), "no weights, or only a part of them (")
+        _assert_weights_are_refused(tmp_path, _module(), "the weights are damaged or incomplete (")
     path.unlink()
     path.mkdir()
-    _assert_weights_are_refused(tmp_path, _module(), "no weights, or only a part of them (")
+    _assert_weights_are_refused(tmp_path, _module(), "the weights are damaged or incomplete (")
 
 
 def test_saving_again_replaces_what_was_there_and_survives_half_a_file(tmp_path: Path) -> None:

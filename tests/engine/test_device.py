@@ -109,7 +109,7 @@ def test_a_lack_of_memory_is_explained_with_the_mib_that_were_asked_for(error: E
         raise error
 
     assert failure.value.message == f"out of memory{asked} ({str(error).splitlines()[0]})"
-    assert failure.value.fix == "take smaller choices, or free memory on the device"
+    assert failure.value.fix == "use smaller values in the search space, or free memory on the device"
     assert failure.value.__cause__ is error
 
 

@@ -141,8 +141,8 @@ def test_a_measurement_waits_until_the_gpu_is_free_and_says_why_once(busy: FakeN
         assert record.disturbances == []
 
     assert notes == [
-        f"the GPU {words}: a measurement of latency waits up to 60 s for that to end; "
-        "if it does not, it begins all the same, and its record says so"
+        f"the GPU {words}: the latency measurement waits up to 60 s for that to end; "
+        "it then starts in any case, and a remaining disturbance is recorded"
     ]
 
 

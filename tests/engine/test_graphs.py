@@ -1,4 +1,4 @@
-"""What of CUDA graphs needs no GPU; the rest is in ``tests/models/test_cuda_graphs.py``."""
+"""The tests of CUDA graphs that need no GPU; the others are in ``tests/models/test_cuda_graphs.py``."""
 
 from __future__ import annotations
 
@@ -22,4 +22,4 @@ def test_without_a_gpu_there_are_no_graphs() -> None:
     with pytest.raises(DeviceError, match="runtime graph: there are no CUDA graphs on the device cpu") as caught:
         choose_runtime("graph", CPU)
 
-    assert caught.value.fix == 'take eager (--runtime eager, or [latency] runtime = "eager" in study.toml), or a GPU'
+    assert caught.value.fix == 'use eager (--runtime eager, or [latency] runtime = "eager" in study.toml), or a GPU'

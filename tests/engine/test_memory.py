@@ -179,7 +179,7 @@ def test_not_even_one_image_is_an_error_that_says_how_much_was_asked_for() -> No
         "not even one image at once: out of memory: 3.0 MiB more were asked for "
         "(Unable to allocate 3.00 MiB for an array)"
     )
-    assert failure.value.fix == "take smaller choices, or free memory on the device"
+    assert failure.value.fix == "use smaller values in the search space, or free memory on the device"
 
 
 def test_another_error_is_not_tried_again() -> None:

@@ -115,7 +115,7 @@ def _gradients(detector: nn.Module) -> Tensor:
 @kinds
 @pytest.mark.parametrize("micro_batch", [1, 2, 3])
 def test_parts_have_the_loss_and_the_gradients_of_the_whole(arch: str, micro_batch: int) -> None:
-    """What is sampled too: samples are fewer than candidates."""
+    """Sampling is included: samples are fewer than candidates."""
     detector, batch = exact_detector(arch), exact_batch()
     whole = accumulate_gradients(detector, batch, len(batch))
     expected = _gradients(detector)

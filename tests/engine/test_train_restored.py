@@ -163,29 +163,35 @@ UNFIT: dict[str, tuple[Callable[[TrainingState], TrainingState], str]] = {
     "other epochs": (lambda s: _change(s, epochs=9), "epochs is 9 instead of 3"),
     "other data": (lambda s: _change(s, steps_per_epoch=9), "steps_per_epoch is 9 instead of 4"),
     "no values": (lambda s: replace(s, values={}), "seed is None instead of 3"),
-    "a step beyond the epoch": (lambda s: _change(s, step=5), "step 5 after the epochs [1] is none of this training"),
-    "a step before the first": (lambda s: _change(s, step=-1), "step -1 after the epochs [1] is none of this training"),
+    "a step beyond the epoch": (
+        lambda s: _change(s, step=5),
+        "step 5 after the epochs [1] does not exist in this training",
+    ),
+    "a step before the first": (
+        lambda s: _change(s, step=-1),
+        "step -1 after the epochs [1] does not exist in this training",
+    ),
     "no step": (lambda s: _change(s, step=None), "step, seconds or history are missing"),
     "an epoch twice": (
         lambda s: _change(s, history=[*s.values["history"]] * 2),
-        "step 1 after the epochs [1, 1] is none of this training",
+        "step 1 after the epochs [1, 1] does not exist in this training",
     ),
     "an epoch too many": (
         lambda s: _change(s, history=[{**s.values["history"][0], "epoch": 1 + i} for i in range(3)]),
-        "step 1 after the epochs [1, 2, 3] is none of this training",
+        "step 1 after the epochs [1, 2, 3] does not exist in this training",
     ),
     "an epoch without a loss": (lambda s: _change(s, history=[{"epoch": 1}]), "an epoch of the history has other"),
     "an epoch that is text": (
         lambda s: _change(s, history=[{**s.values["history"][0], "loss": "1"}]),
-        "an epoch of the history has values that are no numbers",
+        "an epoch of the history has values that are not numbers",
     ),
     "AP of an epoch to come": (
         lambda s: _change(s, ap_by_epoch={"2": 0.5}),
-        "AP by epoch is not of the 1 epochs that are done",
+        "AP by epoch has other epochs than the 1 finished ones",
     ),
-    "AP that is a list": (lambda s: _change(s, ap_by_epoch=[0.5]), "AP by epoch is not of the 1 epochs"),
-    "AP that is text": (lambda s: _change(s, ap_by_epoch={"1": "0.5"}), "AP by epoch has values that are none"),
-    "AP above 1": (lambda s: _change(s, ap_by_epoch={"1": 1.5}), "AP by epoch has values that are none"),
+    "AP that is a list": (lambda s: _change(s, ap_by_epoch=[0.5]), "AP by epoch has other epochs than the 1"),
+    "AP that is text": (lambda s: _change(s, ap_by_epoch={"1": "0.5"}), "AP by epoch has values that are not in 0..1"),
+    "AP above 1": (lambda s: _change(s, ap_by_epoch={"1": 1.5}), "AP by epoch has values that are not in 0..1"),
     "a weight is missing": (lambda s: _with(s, WEIGHT, None), f"tensors are missing, such as {WEIGHT}"),
     "a weight too many": (lambda s: _with(s, "more", torch.zeros(1)), "tensors are unknown, such as more"),
     "a weight of another shape": (
@@ -199,7 +205,7 @@ UNFIT: dict[str, tuple[Callable[[TrainingState], TrainingState], str]] = {
     "no random numbers": (lambda s: _with(s, GENERATOR, None), f"tensors are missing, such as {GENERATOR}"),
     "random numbers that are none": (
         lambda s: _with(s, GENERATOR, torch.full_like(s.tensors[GENERATOR], 255)),
-        "the random numbers have no state",
+        "the states of the random generators are invalid",
     ),
 }
 

@@ -96,7 +96,7 @@ def _read_document(path: Path, free_bytes: Callable[[], int]) -> Row:
     except MemoryError as error:
         raise DataError(
             f"{path}: the annotation file does not fit into memory: {quote_error(error)}",
-            fix="take out what is not needed, such as segmentations, or free memory",
+            fix="remove data that is not needed, such as segmentations, or free memory",
         ) from error
     except ValueError as error:
         raise DataError(f"{path}: this is not JSON: {quote_error(error)}", fix=_FORMAT_FIX) from error

@@ -172,7 +172,7 @@ def _image_paths(rows: Sequence[Row], source: Path, folder: Path) -> dict[int, P
     fix = f"give file_name relative to {folder}, without '..'"
     refuse(source, outside, describe_outside, "images lie outside the image folder", total=len(rows), fix=fix)
     fix = "put the files there, or set images (or val_images, test_images) in [data] of study.toml to their folder"
-    refuse(source, missing, describe_missing, "images are missing or no files", total=len(rows), fix=fix)
+    refuse(source, missing, describe_missing, "images are missing or not regular files", total=len(rows), fix=fix)
     return paths
 
 

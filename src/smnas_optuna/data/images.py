@@ -97,7 +97,8 @@ def decode_image(path: Path, height: int, width: int) -> NDArray[np.uint8]:
         pixels, stored = _read_pixels(path, height, width)
     except FileNotFoundError as error:
         raise DataError(
-            f"{quote_path(path)}: there is no such image", fix="put it there, or take it out of the file"
+            f"{quote_path(path)}: there is no such image",
+            fix="add the file, or remove the image from the annotation file",
         ) from error
     except MemoryError as error:
         raise DataError(
@@ -107,7 +108,7 @@ def decode_image(path: Path, height: int, width: int) -> NDArray[np.uint8]:
     except _DAMAGE as error:
         raise DataError(
             f"{quote_path(path)}: the image cannot be read: {quote_error(error)}",
-            fix="replace the file, or take it out of the annotation file",
+            fix="replace the file, or remove the image from the annotation file",
         ) from error
     if pixels is None or pixels.shape[:2] != (height, width):
         is_size = f"{stored[1]}x{stored[0]}" if pixels is None else f"{pixels.shape[1]}x{pixels.shape[0]}"
@@ -163,7 +164,7 @@ def index_content(
             _write_index(index_file, {key: known[key] for key in keys if key in known})
     if len(failures) > 1:
         message = f"{len(failures)} of {len(records)} images cannot be used"
-        fix = "replace these files, or take them out of the annotation file"
+        fix = "replace these files, or remove the images from the annotation file"
         raise DataError(message, first=str(failures[0]).splitlines()[0], fix=fix) from failures[0]
     if failures:
         raise failures[0]
@@ -181,7 +182,7 @@ def file_identity(record: ImageRecord) -> str:
     except OSError as error:
         raise DataError(
             f"{quote_path(record.path)}: the image cannot be read: {quote_error(error)}",
-            fix="put it there, or take it out of the file",
+            fix="add the file, or remove the image from the annotation file",
         ) from error
     return f"{record.path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{record.width}x{record.height}"
 
@@ -239,7 +240,7 @@ def _count_scans(path: Path) -> int:
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers, whose scale nobody knows")
+        raise ValueError("its pixels are floating-point numbers, whose scale is unknown")
     if image.mode.startswith("I"):
         return _deep_grey_to_rgb(np.asarray(image))
     if image.mode == "P" and "transparency" in image.info:

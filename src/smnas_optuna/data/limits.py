@@ -40,7 +40,7 @@ def refuse_excess(file: AnnotationFile, path: Path) -> None:
     """
     if len(file.categories) > MAX_CATEGORIES:
         raise DataError(
-            f"{path}: there are {len(file.categories)} categories, and {MAX_CATEGORIES} are possible",
+            f"{path}: there are {len(file.categories)} categories, but the limit is {MAX_CATEGORIES}",
             fix="put rare ones together, or leave them out",
         )
     long = [row for row in file.categories if len(row["name"]) > MAX_NAME]

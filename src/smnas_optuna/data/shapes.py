@@ -61,7 +61,7 @@ def make_shapes(root: Path, settings: ShapesSettings, *, on_progress: Callable[[
     except OSError as error:
         raise DataError(
             f"{root}: cannot write the drawn data set: {quote_error(error)}",
-            fix="make room there, or give another folder that can be written",
+            fix="free space there, or choose a writable folder",
         ) from error
 
 
@@ -80,13 +80,13 @@ def _is_made(root: Path, settings: ShapesSettings) -> bool:
         found = None
     if found == wanted:
         return True
-    fix = "give another folder, or remove this one if nobody needs it"
+    fix = "choose another folder, or remove this one if it is not needed"
     if not isinstance(found, dict) or found.keys() != wanted.keys():
-        raise DataError(f"{root}: holds something else than the drawn data set", fix=fix)
+        raise DataError(f"{root}: contains something other than the drawn data set", fix=fix)
     differing = [
-        f"{key} {quote(found[key])} there, {value} asked" for key, value in wanted.items() if found[key] != value
+        f"{key} is {quote(found[key])}, expected {value}" for key, value in wanted.items() if found[key] != value
     ]
-    raise DataError(f"{root}: holds a drawn data set made with other settings: {'; '.join(differing)}", fix=fix)
+    raise DataError(f"{root}: contains a drawn data set with other settings: {'; '.join(differing)}", fix=fix)
 
 
 def _marker(settings: ShapesSettings) -> dict[str, int]:

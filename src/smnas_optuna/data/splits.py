@@ -134,7 +134,7 @@ def _refuse_shared_images(
             f"{second.source}: {len(shared)} of {len(second.images)} {roles[1]} images are {roles[0]} images too, "
             "by content",
             first=f"{quote_path(shared[0])} holds the same pixels as {quote_path(in_first[hashes[shared[0]]])}",
-            fix=f"take them out of {second.source.name} or of {first.source.name}{fix}",
+            fix=f"remove them from {second.source.name} or from {first.source.name}{fix}",
         )
 
 

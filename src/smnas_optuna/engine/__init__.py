@@ -1,1 +1,1 @@
-"""What is done to a detector: train, evaluate, measure, count, store. Any ``nn.Module`` of the contract will do."""
+"""Training, evaluation, latency, complexity and checkpoints of any ``nn.Module`` with the detector's contract."""

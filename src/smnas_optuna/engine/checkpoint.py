@@ -1,8 +1,8 @@
-"""Weights and unfinished trainings on disk, as safetensors. Nothing in them is code.
+"""Weights and checkpoints of unfinished trainings, as safetensors files, which contain no code.
 
-A checkpoint of a training is one file: its tensors, and as text in the file's header what it belongs to (the key), its
-counts, and a checksum. ``torch.load(weights_only=True)`` would read a pickle with a restricted interpreter, which had
-to be mended more than once (CVE-2025-32434); safetensors is a table of names, shapes and bytes, with nothing to run.
+A checkpoint is one file: tensors, and in its header, as text, the key (the training it belongs to), the values and a
+checksum. ``torch.load(weights_only=True)`` would read a pickle with a restricted interpreter, which had to be fixed
+more than once (CVE-2025-32434). A safetensors file is a table of names, shapes and bytes, with nothing to execute.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from smnas_optuna.errors import CheckpointError
 WEIGHTS_FILE = "weights.safetensors"
 DETECTOR_FILE = "detector.json"
 VERSION = "smnas training 1"
-"""Of the form of a checkpoint: raised when a state's tensors or values get another meaning."""
+"""Version of the checkpoint format; increase it when a state's tensors or values change their meaning."""
 
 
 def save_weights(folder: Path, detector: nn.Module, description: Mapping[str, Any]) -> Path:
-    """Store the weights and what they are in ``folder`` and return the weights' path; a kill leaves no half a file.
+    """Save the weights and their description in ``folder``, each atomically, and return the path of the weights.
 
     Args:
-        folder: Made if it is not there.
+        folder: Created if it does not exist.
         detector: Its state dict is stored.
         description: JSON values: architecture, classes, metrics, ...
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / WEIGHTS_FILE
-    # Not save_file: its errors are no OSErrors, and its files are readable by their owner only.
+    # Not save_file: it does not raise OSError, and only the owner can read its files.
     write_durably(weights, save({name: tensor.contiguous() for name, tensor in detector.state_dict().items()}))
     write_json(folder / DETECTOR_FILE, description)
     return weights
 
 
 def load_weights(folder: Path, detector: nn.Module) -> None:
-    """Load the weights in ``folder`` into ``detector``, which must be of the same architecture.
+    """Load the weights in ``folder`` into ``detector``, which must have the same architecture.
 
     Raises:
-        CheckpointError: If they are missing, damaged or of another architecture; the detector is as it was then.
+        CheckpointError: If they are missing, damaged or of another architecture; the detector is then unchanged.
     """
     path = folder / WEIGHTS_FILE
     fix = "train the architecture again, or name the folder of one that is trained"
@@ -58,7 +58,7 @@ def load_weights(folder: Path, detector: nn.Module) -> None:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such file", fix=fix) from None
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: no weights, or only a part of them ({error})", fix=fix) from error
+        raise CheckpointError(f"{path}: the weights are damaged or incomplete ({error})", fix=fix) from error
     problem = misfit(detector.state_dict(), tensors)
     if problem is not None:
         raise CheckpointError(f"{path}: weights of another architecture: {problem}", fix=fix)
@@ -66,18 +66,19 @@ def load_weights(folder: Path, detector: nn.Module) -> None:
 
 
 def remove_weights(folder: Path) -> None:
-    """Remove the weights in ``folder``, if there are any; the log stays."""
+    """Remove the weights in ``folder``, if any; the log stays."""
     for name in (WEIGHTS_FILE, DETECTOR_FILE):
         (folder / name).unlink(missing_ok=True)
 
 
 def save_checkpoint(path: Path, state: TrainingState, key: Mapping[str, Any]) -> None:
-    """Store ``state`` in one file; a kill leaves the one before it, or this one.
+    """Save ``state`` in one file, atomically: after a kill the file holds the previous state or this one.
 
     Args:
-        path: Its folder must be there.
+        path: Its folder must exist.
         state: From :meth:`smnas_optuna.engine.train.Training.state`.
-        key: JSON values that the training depends on (architecture, data, recipe, device): no other may go on from it.
+        key: JSON values that the training depends on (architecture, data, recipe, device); only a training with the
+            same key can resume from it.
     """
     texts = {"version": VERSION, "key": _text(key), "values": _text(state.values)}
     metadata = {**texts, "checksum": _checksum(state.tensors, texts)}
@@ -85,34 +86,34 @@ def save_checkpoint(path: Path, state: TrainingState, key: Mapping[str, Any]) ->
 
 
 def load_checkpoint(path: Path, key: Mapping[str, Any], note: Callable[[str], None]) -> TrainingState | None:
-    """The state that is stored in ``path``, or None if there is none that can be used.
+    """Return the state stored in ``path``, or None without a usable checkpoint.
 
-    A file that is damaged, of another form or of another key is set aside.
+    A file that is damaged, or has another version or key, is renamed.
 
     Args:
-        path: A checkpoint, if there is one.
+        path: The checkpoint file; may be missing.
         key: As for :func:`save_checkpoint`.
-        note: Told which file is set aside and why.
+        note: Called with the name of a renamed file and the reason.
     """
     try:
         return _state(*_read(path), key)
     except FileNotFoundError:
         return None
     except SafetensorError as error:
-        _set_aside(path, f"no checkpoint, or only a part of one ({error})", note)
+        _set_aside(path, f"not a checkpoint, or an incomplete one ({error})", note)
     except CheckpointError as error:
         _set_aside(path, error.message, note)
     return None
 
 
 def resume(path: Path, training: Training, key: Mapping[str, Any], note: Callable[[str], None]) -> bool:
-    """Whether ``training`` goes on from the checkpoint in ``path``; if not, it is as it was.
+    """Resume ``training`` from the checkpoint in ``path``; return False, with the training unchanged, if impossible.
 
     Args:
-        path: A checkpoint, if there is one; set aside if it cannot be used.
-        training: Not begun yet.
+        path: The checkpoint file; may be missing, and is renamed if it cannot be used.
+        training: Not started yet.
         key: As for :func:`save_checkpoint`.
-        note: Told which file is set aside and why.
+        note: Called with the name of a renamed file and the reason.
     """
     state = load_checkpoint(path, key, note)
     if state is None:
@@ -126,28 +127,28 @@ def resume(path: Path, training: Training, key: Mapping[str, Any], note: Callabl
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Remove the checkpoint in ``path``, if there is one; what was set aside stays."""
+    """Remove the checkpoint in ``path``, if any; files set aside stay."""
     for each in (path, part_of(path)):
         each.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and texts of a file of safetensors.
+    """Return the tensors and metadata of a safetensors file.
 
     Raises:
-        SafetensorError: If it is none.
+        SafetensorError: If it is not a safetensors file.
     """
     with safe_open(path, "pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118  # no dict
 
 
 def _text(values: Mapping[str, Any]) -> str:
-    """JSON that is equal for equal values."""
+    """Return canonical JSON: equal values give equal text."""
     return json.dumps(values, sort_keys=True, allow_nan=False)
 
 
 def _checksum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
-    """CRC-32 of all that a checkpoint holds, in hexadecimal."""
+    """Return the CRC-32 of all tensors and texts of a checkpoint, in hexadecimal."""
     checksum = zlib.crc32(_text(texts).encode())
     for name, tensor in sorted(tensors.items()):
         checksum = zlib.crc32(name.encode(), checksum)
@@ -156,10 +157,10 @@ def _checksum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
 
 
 def _state(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], key: Mapping[str, Any]) -> TrainingState:
-    """The state in a file of safetensors.
+    """Return the state in the content of a safetensors file.
 
     Raises:
-        CheckpointError: If it is no checkpoint of this key.
+        CheckpointError: If it is not a checkpoint with this key.
     """
     texts = {name: text for name, text in metadata.items() if name != "checksum"}
     if texts.get("version") != VERSION:
@@ -169,13 +170,13 @@ def _state(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], key: Mapp
     try:
         stored, values = json.loads(texts["key"]), json.loads(texts["values"])
     except (KeyError, ValueError, RecursionError) as error:
-        raise _unusable("its key or its values are not there") from error
+        raise _unusable("its key or values are missing or not JSON") from error
     if not isinstance(stored, dict) or not isinstance(values, dict):
-        raise _unusable("its key or its values are no objects")
+        raise _unusable("its key or values are not JSON objects")
     wanted = json.loads(_text(key))
     differing = sorted(name for name in {*stored, *wanted} if stored.get(name) != wanted.get(name))
     if stored != wanted:
-        raise _unusable(f"it belongs to something else: {', '.join(differing)} differ")
+        raise _unusable(f"it belongs to another training: {', '.join(differing)} differ")
     return TrainingState(tensors=tensors, values=values)
 
 

@@ -1,4 +1,4 @@
-"""Size and work of a detector, counted without running it."""
+"""Parameters and multiply-adds of a detector, counted without computing anything."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torchvision  # noqa: F401  # it registers its operators with torch
+import torchvision  # noqa: F401  # registers its operators with torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
@@ -18,15 +18,15 @@ from smnas_optuna.batch import canvas_size
 class Complexity:
     """Parameters, and multiply-adds for one landscape image at the input size.
 
-    Counted are, of the whole canvas:
+    Counted for the whole canvas:
 
-    - convolutions: places of the output x output channels x input channels / groups x kernel height x kernel width;
-    - deformable convolutions: the same; the bilinear samples that they are made on are left out;
+    - convolutions: output positions x output channels x input channels / groups x kernel height x kernel width;
+    - deformable convolutions: the same, without the bilinear sampling;
     - linear layers: inputs x outputs.
 
-    RoI heads count on as many RoIs as detection keeps proposals, in a cascade every stage; without a pyramid, so does
-    the backbone's last stage. Left out are biases, norms, activations, sums and up-sampling in the pyramid, RoIAlign,
-    Weight Standardization (folded for inference) and NMS. FLOPs are twice as many.
+    RoI heads, in a cascade every stage, count for the number of proposals that detection keeps; without a pyramid, so
+    does the backbone's last stage. Not counted: biases, norms, activations, sums and up-sampling in the pyramid,
+    RoIAlign, Weight Standardization (folded for inference) and NMS. The number of FLOPs is twice that of multiply-adds.
     """
 
     num_params: int
@@ -36,7 +36,7 @@ class Complexity:
 def count_complexity(detector: nn.Module, *, long: int, short: int) -> Complexity:
     """Return the complexity of ``detector`` at an input size of ``long`` x ``short`` pixels.
 
-    The layers are run on the meta device, which knows shapes only, so that a large detector takes no time.
+    The layers run on the meta device, which computes only shapes, so that even a large detector takes little time.
     """
     ghost = copy.deepcopy(detector).to("meta").eval()
     canvas = torch.zeros(1, 3, *canvas_size(long, short, portrait=False), device="meta")
@@ -47,9 +47,9 @@ def count_complexity(detector: nn.Module, *, long: int, short: int) -> Complexit
 
 
 def _deform_conv_flops(image: Sequence[int], weight: Sequence[int], *_: object, out_shape: Sequence[int]) -> int:
-    """FLOPs of a deformable convolution, of the shapes of its image, its weight and its output."""
+    """Return the FLOPs of a deformable convolution, from the shapes of its image, weight and output."""
     return int(conv_flop_count(list(image), list(weight), list(out_shape)))
 
 
 CUSTOM_FLOPS = {torch.ops.torchvision.deform_conv2d: _deform_conv_flops}
-"""torch's counter knows no operators of other packages, and skips them."""
+"""FLOPs of operators that torch's counter does not know and would skip."""

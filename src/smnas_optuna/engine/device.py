@@ -1,4 +1,4 @@
-"""The device that a study runs on, chosen and described."""
+"""The device of a study: choice, description, threads, and errors of its memory and kernels."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from smnas_optuna.errors import DeviceError, DeviceFault, OutOfMemoryError
 
 
 def choose_device(choice: DeviceChoice) -> torch.device:
-    """Return the device of that kind; ``auto`` is CUDA where there is one.
+    """Return the device of that kind; ``auto`` is CUDA if available, else the CPU.
 
     Raises:
-        DeviceError: If CUDA is asked for and there is none.
+        DeviceError: If CUDA is requested but not available.
     """
     if choice == "cuda" and not torch.cuda.is_available():
         raise DeviceError(
@@ -32,7 +32,7 @@ def choose_device(choice: DeviceChoice) -> torch.device:
 
 
 def describe_device(device: torch.device, threads: int | None = None) -> dict[str, str | int]:
-    """What latencies depend on: kind, model, and memory of a GPU or threads of a CPU, torch's own if none are given."""
+    """Return what latencies depend on: kind, model, and memory of a GPU or threads of a CPU (default: torch's)."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return {"kind": "cuda", "model": properties.name, "memory_mib": properties.total_memory // 2**20}
@@ -41,7 +41,7 @@ def describe_device(device: torch.device, threads: int | None = None) -> dict[st
 
 @contextmanager
 def cpu_threads(threads: int | None) -> Iterator[None]:
-    """Let torch use so many threads of the CPU while the body runs; None leaves what there are."""
+    """Let torch use ``threads`` CPU threads while the body runs; None keeps the current number."""
     before = torch.get_num_threads()
     if threads is None or threads == before:
         yield
@@ -54,7 +54,7 @@ def cpu_threads(threads: int | None) -> Iterator[None]:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions that latencies and accuracies may depend on."""
+    """Return the versions that latencies and accuracies may depend on."""
     versions = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
     if torch.version.cuda is not None:
         versions["cuda"] = torch.version.cuda
@@ -62,28 +62,29 @@ def library_versions() -> dict[str, str]:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all that it was asked to do."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 @contextmanager
 def explained_out_of_memory() -> Iterator[None]:
-    """Turn the errors of an allocation that failed, on a GPU or in main memory, into an OutOfMemoryError.
+    """Turn the errors of a failed allocation, on a GPU or in main memory, into an OutOfMemoryError.
 
-    Its message says how many MiB were asked for, where the error does, and what the error says.
+    Its message has the original message and, if known, the size of the allocation in MiB.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         text = (str(error).splitlines() or ["main memory is full"])[0]
-        # torch has a class of its own for its GPU allocator only
+        # torch has a separate class only for errors of its GPU allocator
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(sign in text for sign in _SIGNS):
             raise
         asked = _asked_mib(text)
         missing = "" if asked is None else f": {asked:,.1f} MiB more were asked for"
         raise OutOfMemoryError(
-            f"out of memory{missing} ({text})", fix="take smaller choices, or free memory on the device"
+            f"out of memory{missing} ({text})",
+            fix="use smaller values in the search space, or free memory on the device",
         ) from error
 
 
@@ -98,16 +99,16 @@ _UNITS = {unit: 1024.0**power for power, unit in enumerate(("bytes", "KiB", "MiB
 
 
 def _asked_mib(text: str) -> float | None:
-    """The size that torch or numpy says it could not get, MiB."""
+    """Return the size of the failed allocation in a message of torch or numpy, MiB."""
     found = _ASKED.search(text)
     return None if found is None else float(found[1]) * _UNITS[found[2]] / 2**20
 
 
 @contextmanager
 def explained_device_faults(device: torch.device) -> Iterator[None]:
-    """Turn an error that makes ``device`` useless to this process into a DeviceFault; others pass.
+    """Turn an error that makes ``device`` unusable for this process into a DeviceFault; other errors pass.
 
-    After a fault in a kernel, such as an index out of range, every further call of CUDA in the process fails.
+    After a fault in a kernel, such as an index out of range, every further CUDA call of the process fails.
     """
     try:
         yield
@@ -118,13 +119,13 @@ def explained_device_faults(device: torch.device) -> Iterator[None]:
             text = (str(error).splitlines() or [type(error).__name__])[0]
             raise DeviceFault(
                 f"the GPU cannot be used by this process any more: {text}",
-                fix="give the same command again; if it comes back, CUDA_LAUNCH_BLOCKING=1 names the operation",
+                fix="run the same command again; if the fault recurs, CUDA_LAUNCH_BLOCKING=1 names the operation",
             ) from error
         raise
 
 
 def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")  # Linux; elsewhere platform knows
+    cpuinfo = Path("/proc/cpuinfo")  # Linux only; elsewhere the platform module is asked
     if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):

@@ -1,4 +1,4 @@
-"""Accuracy as COCO defines it, with pycocotools, in pixels of the original images."""
+"""COCO detection metrics with pycocotools, in pixels of the original images."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from smnas_optuna.engine.memory import ImagesAtOnce
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CocoMetrics:
-    """The 12 numbers of the COCO detection challenge, in [0, 1]; higher is better.
+    """The 12 metrics of the COCO detection challenge, in [0, 1]; higher is better.
 
-    A number is NaN where the ground truth has nothing to measure it on, such as ``ap_large`` without large objects.
+    A metric is NaN if the ground truth has no objects for it, such as ``ap_large`` without large objects.
     Sizes are areas in the original image: small < 32**2 <= medium < 96**2 <= large. The order is pycocotools'.
     """
 
@@ -53,14 +53,14 @@ def detect(
 ) -> list[dict[str, Any]]:
     """Detect on all ``batches`` and return the detections in COCO's result format.
 
-    A batch that does not fit into memory is tried again with half as many images at once, and so are all after it.
+    If a batch does not fit into memory, it and all later ones are processed in parts of half as many images.
 
     Args:
-        detector: Has ``detect(batch)``; is put into evaluation mode.
+        detector: Has ``detect(batch)``; is set to evaluation mode.
         batches: Every image once.
         category_ids: COCO category id of label 1, 2, ...
-        on_step: Called after each batch with (batches done, all batches); may raise to stop.
-        note: Told when fewer images at once are worked on from then on.
+        on_step: Called after each batch with (batches done, total number of batches); may raise to stop.
+        note: Called when the number of images processed at once is reduced.
 
     Returns:
         One dict a detection: image_id, category_id, bbox [x, y, width, height] in pixels of the original image, score.
@@ -84,13 +84,13 @@ def detect(
 
 
 def _detect_in_parts(detector: nn.Module, batch: Batch, images: int) -> list[dict[str, Tensor]]:
-    """The detections of ``batch``, ``images`` images at once."""
+    """Return the detections of ``batch``, processed ``images`` images at once."""
     parts = [batch[start : start + images] for start in range(0, len(batch), images)]
     return [found for part in parts for found in detector.detect(part)]  # type: ignore[operator]
 
 
 def coco_metrics(ground_truth: Mapping[str, Any], detections: Sequence[dict[str, Any]]) -> CocoMetrics:
-    """Return the COCO metrics of ``detections`` (see :func:`detect`), silently.
+    """Return the COCO metrics of ``detections`` (see :func:`detect`) without pycocotools' output.
 
     Args:
         ground_truth: In COCO's format, with images, annotations and categories.
@@ -104,7 +104,7 @@ def coco_metrics(ground_truth: Mapping[str, Any], detections: Sequence[dict[str,
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    # pycocotools says -1 where there is no ground truth
+    # pycocotools returns -1 for a metric without ground truth
     values = (math.nan if value < 0 else float(value) for value in evaluation.stats)
     return CocoMetrics(**dict(zip((field.name for field in fields(CocoMetrics)), values, strict=True)))
 

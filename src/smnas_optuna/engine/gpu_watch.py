@@ -103,8 +103,8 @@ class GpuWatch:
                 return load
             if not self._told:
                 self._note(
-                    f"{obstacle}: a measurement of latency waits up to {self._patience_seconds:.0f} s for that to end; "
-                    "if it does not, it begins all the same, and its record says so"
+                    f"{obstacle}: the latency measurement waits up to {self._patience_seconds:.0f} s for that to end; "
+                    "it then starts in any case, and a remaining disturbance is recorded"
                 )
                 self._told = True
             check()

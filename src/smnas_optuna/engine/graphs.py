@@ -1,8 +1,8 @@
-"""CUDA graphs: work of fixed shapes, recorded once and replayed by one call.
+"""CUDA graphs: work with fixed shapes, recorded once and replayed with one call.
 
-A small detector keeps a GPU waiting: to launch its kernels one by one takes the host longer than to run them takes the
-GPU. What is recorded must not wait for the device, and every number of the host's in it is the same in all replays.
-``benchmarks/training_speed.py`` and ``smnas benchmark --runtime graph`` say what it gains.
+With a small detector the GPU is often idle: launching the kernels one by one takes longer than running them. Recorded
+work must not wait for the device, and numbers of the host are constants in all replays. The gain is measured by
+``benchmarks/training_speed.py`` and ``smnas benchmark --runtime graph``.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from smnas_optuna.engine.steps import train_step
 from smnas_optuna.errors import DeviceError
 
 WARM_UP_CALLS = 3
-"""Calls before the recording, in which libraries choose their algorithms and reserve their memory (PyTorch's notes on
-CUDA semantics, whole-network capture)."""
+"""Calls before the recording, in which libraries choose algorithms and reserve memory (PyTorch's notes on CUDA
+semantics, whole-network capture)."""
 
 Result = TypeVar("Result")
 Runtime = Literal["eager", "graph"]
-"""How a detector is run: kernel by kernel, or by graphs."""
+"""Execution of a detector: kernel by kernel, or as CUDA graphs."""
 
 
 def choose_runtime(choice: Literal["auto"] | Runtime, device: torch.device) -> Runtime:
-    """How detectors are run on ``device``; ``auto`` is by graphs where there can be some.
+    """Return the runtime for detectors on ``device``; ``auto`` is graph on a GPU, else eager.
 
     Raises:
-        DeviceError: If graphs are asked for, and there are none.
+        DeviceError: If graphs are requested on a device without them.
     """
     if choice == "graph" and device.type != "cuda":
         raise DeviceError(
             f"runtime graph: there are no CUDA graphs on the device {device.type}",
-            fix='take eager (--runtime eager, or [latency] runtime = "eager" in study.toml), or a GPU',
+            fix='use eager (--runtime eager, or [latency] runtime = "eager" in study.toml), or a GPU',
         )
     if choice == "auto":
         return "graph" if device.type == "cuda" else "eager"
@@ -45,22 +45,22 @@ def choose_runtime(choice: Literal["auto"] | Runtime, device: torch.device) -> R
 
 
 class Recorded(Generic[Result]):
-    """A function of tensors, recorded for tensors of these shapes.
+    """A function of tensors, recorded as a CUDA graph for the shapes of ``inputs``.
 
     Args:
-        function: Works on the GPU without waiting for it.
-        inputs: On the GPU, as all that follow.
+        function: Runs on the GPU without waiting for it.
+        inputs: Example inputs on the GPU; later inputs have the same shapes and device.
     """
 
     def __init__(self, function: Callable[..., Result], inputs: Sequence[Tensor]) -> None:
         self._inputs = [each.clone() for each in inputs]
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads, such as one that draws a progress bar, may go on.
+        # thread_local: other threads, such as that of a progress bar, may call CUDA during the recording.
         with torch.cuda.device(inputs[0].device), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._result = function(*self._inputs)
 
     def __call__(self, inputs: Sequence[Tensor]) -> Result:
-        """What the function returns for ``inputs``; the next call overwrites it."""
+        """Return the function's result for ``inputs``; the next call overwrites it."""
         for mine, given in zip(self._inputs, inputs, strict=True):
             mine.copy_(given, non_blocking=True)
         self._graph.replay()
@@ -68,16 +68,16 @@ class Recorded(Generic[Result]):
 
 
 class Aside:
-    """Another stream, for what comes before a recording, in order with the work around it.
+    """A side stream for the warm-up before a recording, synchronized with the current stream.
 
-    A recording must not depend on work outside of it, as a backward pass may on the stream of the ones before.
+    A recording must not depend on work outside of it; a backward pass could depend on the stream of earlier passes.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._stream = device, torch.cuda.Stream(device)
 
     def run(self, function: Callable[[], Result]) -> Result:
-        """What ``function`` returns."""
+        """Return the result of ``function``, run on this stream."""
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             result = function()
@@ -86,18 +86,18 @@ class Aside:
 
 
 class GraphDetector(nn.Module):
-    """Detects as another detector does, by graphs, one for each shape of a batch.
+    """Runs another detector as CUDA graphs, one for each shape of a batch, with the same detections.
 
-    Where more pass the threshold than it has places for, or a suppression in fixed time was not finished, what comes
-    after the network or all of it is done again, exactly and kernel by kernel.
+    If more candidates pass the threshold than the graph has room for, or NMS in fixed time did not finish, the
+    post-processing or the whole detection is repeated exactly, kernel by kernel.
 
     Args:
-        detector: On a GPU, in evaluation mode, with weights that do not change; with ``candidates``, ``select``,
+        detector: On a GPU, in evaluation mode, with constant weights; has ``candidates``, ``select``,
             ``select_in_fixed_time`` and ``detect`` of :class:`smnas_optuna.models.detector.Detector`.
 
     Attributes:
-        batches: Detected so far.
-        not_settled: Those of them of which some was done again.
+        batches: Number of batches so far.
+        not_settled: Number of batches with a repeated part.
     """
 
     def __init__(self, detector: nn.Module) -> None:
@@ -108,11 +108,11 @@ class GraphDetector(nn.Module):
 
     @torch.inference_mode()
     def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
-        """As the detector's own."""
+        """Return the detections of ``batch``, as the detector's own ``detect`` does."""
         detector: Any = self.detector
 
         def run(images: Tensor, sizes: Tensor, original_sizes: Tensor) -> tuple[Any, Any, Tensor]:
-            given = replace(batch, images=images, sizes=sizes, original_sizes=original_sizes)  # on no more it depends
+            given = replace(batch, images=images, sizes=sizes, original_sizes=original_sizes)  # no other field is used
             candidates = detector.candidates(given, fixed_time=True)
             chosen = detector.select_in_fixed_time(candidates, given)
             exact = torch.ones_like(chosen.settled) if candidates.settled is None else candidates.settled
@@ -120,7 +120,7 @@ class GraphDetector(nn.Module):
 
         inputs = [batch.images, batch.sizes, batch.original_sizes]
         candidates, chosen, numbers = self._replay("detections", run, inputs)
-        exact, settled, *counts = numbers.tolist()  # waits for the device, once
+        exact, settled, *counts = numbers.tolist()  # the only wait for the device
         self.batches += 1
         if exact and settled:
             rows = zip(chosen.boxes.clone(), chosen.labels.clone(), chosen.scores.clone(), counts, strict=True)
@@ -130,7 +130,7 @@ class GraphDetector(nn.Module):
 
     @torch.inference_mode()
     def fixed_work(self, images: Tensor) -> None:
-        """Every layer once on Tensor[B, 3, H, W], by a graph of its own."""
+        """Run every layer once on Tensor[B, 3, H, W], as a separate graph."""
         self._replay("layers", self.detector.fixed_work, [images])  # type: ignore[arg-type]
 
     def _replay(self, name: str, function: Callable[..., Result], inputs: Sequence[Tensor]) -> Result:
@@ -145,9 +145,9 @@ class GraphDetector(nn.Module):
 
 
 class GraphSteps:
-    """Training steps by graphs, one for each canvas; all that it is called for are steps of the training.
+    """Training steps as CUDA graphs, one for each canvas; every call is one step of the training.
 
-    The first ones on a canvas are taken kernel by kernel.
+    The first ``WARM_UP_CALLS`` steps on a canvas run kernel by kernel.
 
     Args:
         detector: On a GPU; has ``losses(batch)``.
@@ -162,7 +162,7 @@ class GraphSteps:
         self._recorded: dict[torch.Size, Recorded[tuple[Tensor, Tensor]]] = {}
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """As :func:`smnas_optuna.engine.steps.train_step`; the next call overwrites what it returns."""
+        """Run :func:`smnas_optuna.engine.steps.train_step`; the next call overwrites the result."""
         canvas = batch.images.shape
         self._calls[canvas] = self._calls.get(canvas, 0) + 1
         if self._calls[canvas] <= WARM_UP_CALLS:

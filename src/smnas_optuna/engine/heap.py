@@ -1,4 +1,4 @@
-"""What the C library does with memory that was freed, while detectors are timed."""
+"""Handling of freed memory by the C library while detectors are timed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ NEVER_TRIM, NO_MMAP = -1, 0
 MMAP_MAX = 65536
 """glibc's default."""
 MMAP_THRESHOLD = 32 * 2**20
-"""Where glibc's own adaptation of the threshold ends, bytes; it trims from twice that on (mallopt(3))."""
+"""Upper limit of glibc's dynamic threshold, bytes; its trim threshold is twice that (mallopt(3))."""
 
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Keep what is freed in the body for what is allocated in it, so that each run finds the memory of the one before.
+    """Keep freed memory in the process while the body runs, so that each run reuses the memory of the previous one.
 
-    glibc gives freed memory back to the system, and takes it again page by page, until it has adapted to a program; how
-    soon it has is chance. In six processes the first measurement of a detector had 9,000 to 110,000 page faults, and
-    ratios to the reference of 2.22 to 2.36; with what is freed kept, 9,000, and 2.18 to 2.25
-    (``benchmarks/page_faults.py``). Afterwards that is given back, and glibc stays where its adaptation would end.
+    By default glibc returns freed memory to the system and gets it back page by page, until its thresholds have adapted
+    to the program, which takes a random time. In six processes the first measurement of a detector had 9,000 to 110,000
+    page faults and ratios to the reference of 2.22 to 2.36; with freed memory kept, 9,000 and 2.18 to 2.25
+    (``benchmarks/page_faults.py``). Afterwards the memory is returned, and the thresholds are set to the upper limits
+    of glibc's adaptation.
 
-    Does nothing where there is no glibc.
+    Does nothing without glibc.
     """
     if platform.libc_ver()[0] != "glibc":
         yield

@@ -1,9 +1,9 @@
-"""Time of one image, as a ratio to a reference detector that is timed in alternation.
+"""Latency of one image, as a ratio to a reference detector that is timed in alternation.
 
-Fresh processes give one and the same network medians that are up to 65 % apart; its ratio to another network timed in
-alternation moves a third to a fifth of that (2 CPU cores, ``benchmarks/latency_noise.py``). So short blocks of runs of
-the candidate and of the reference take turns. What disturbs a run only ever lengthens it, and not all networks alike:
-what is compared is the ratio of their 10th percentiles (``benchmarks/README.md`` has it beside that of medians).
+In new processes the medians of the same network differ by up to 65 %; its ratio to another network timed in alternation
+differs by a third to a fifth of that (2 CPU cores, ``benchmarks/latency_noise.py``). So short blocks of runs of the
+candidate and of the reference alternate. Disturbances only lengthen a run, and affect networks differently, so the
+ratio of the 10th percentiles is compared (``benchmarks/README.md`` compares it with the ratio of medians).
 """
 
 from __future__ import annotations
@@ -26,49 +26,51 @@ from smnas_optuna.engine.graphs import GraphDetector
 from smnas_optuna.engine.heap import freed_memory_kept
 
 WARM_UP_RUNS = 10
-"""Runs of each detector before it may be called warm."""
+"""Smallest number of runs of a warm-up that counts as complete."""
 WARM_UP_WINDOW = 5
 WARM_UP_DRIFT = 0.02
-"""It is warm when the medians of its last two windows of so many runs are less than this apart."""
+"""The warm-up is complete when the medians of the last two windows of ``WARM_UP_WINDOW`` runs differ by less than this
+share."""
 WARM_UP_SHARE = 0.2
-"""But warm-up ends after this share of the time at the latest, not before 2 runs."""
+"""Largest share of the time limit for the warm-up of both detectors, but at least 2 runs of each."""
 CONFIDENCE = 0.95
 BLOCK_RUNS = 5
-"""Runs a block, at most: few, so that what disturbs the machine meets both blocks of a pair, but enough that the median
-is not of the first run, which finds the other detector's data in the caches (``benchmarks/README.md``)."""
+"""Largest number of runs in a block. Few, so that a disturbance affects both blocks of a pair, but enough that the
+first run, which finds the other detector's data in the caches, does not dominate (``benchmarks/README.md``)."""
 MIN_PAIRS = 6
-"""Pairs of blocks, at least: of fewer no two say with 95 % confidence where the median lies (1 - 2 / 2**6 = 0.97)."""
+"""Smallest number of pairs of blocks that gives a 95 % confidence interval of the median (1 - 2 / 2**6 = 0.97)."""
 GROUPS = 10
-"""Of neighbouring pairs of blocks, at most. A block is so short that as many pairs fit into the time limit."""
+"""Largest number of groups of neighbouring pairs of blocks. Blocks are so short that as many pairs fit into the time
+limit."""
 NETWORK_SHARE = 0.1
-"""Share of the time limit that the network alone may be timed for, not less than 3 runs."""
+"""Share of the time limit for timing the network alone, but at least 3 runs."""
 
 Pair = tuple[list[float], list[float]]
-"""Runs of the candidate and of the reference, ms: a block of each, one after the other."""
+"""A block of runs of the candidate and one of the reference, timed one after the other, ms."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LatencyStats:
-    """Times of one image; lower is better.
+    """Latencies of one image; lower is better.
 
     Attributes:
         ratio: ``p10_ms`` / ``reference_p10_ms``.
         ratio_low: Lower end of the 95 % confidence interval of the ratio of a group of blocks, or ``ratio`` if lower.
-        ratio_high: Its upper end, or ``ratio`` if higher.
-        median_ms: Of all runs of the candidate, in this process.
+        ratio_high: Upper end of that interval, or ``ratio`` if higher.
+        median_ms: Median of all runs of the candidate in this process.
         p10_ms: 10th percentile.
         p90_ms: 90th percentile.
-        network_ms: Median of all layers alone, on as many regions as they get at most: without RoIAlign, decoding and
-            NMS. NaN of a module that has no ``fixed_work``.
-        reference_median_ms: Of all runs of the reference, in this process.
+        network_ms: Median of all layers alone, on the largest number of proposals, without RoIAlign, decoding and NMS.
+            NaN for a module without ``fixed_work``.
+        reference_median_ms: Median of all runs of the reference in this process.
         reference_p10_ms: 10th percentile.
         reference_p90_ms: 90th percentile.
-        num_runs: Timed runs of the candidate.
-        num_blocks: Pairs of blocks.
-        warm: Whether the drift of both detectors had ended when timing began.
+        num_runs: Number of timed runs of the candidate.
+        num_blocks: Number of pairs of blocks.
+        warm: True if the warm-up of both detectors was complete when timing began.
         detected_again: Share of the candidate's runs, in 0..1, that its graph could not finish exactly; else 0.
-        alone: Whether no other worker of this package computed on this machine meanwhile, as far as is known.
-        gpu: What else happened on the GPU; None on a CPU, and where NVML is not to be had.
+        alone: True if, as far as is known, no other worker of this package computed on this machine meanwhile.
+        gpu: Disturbances on the GPU; None on a CPU and without NVML.
     """
 
     ratio: float
@@ -102,13 +104,13 @@ def measure_latency(
 ) -> LatencyStats:
     """Time ``detector`` against ``reference``: from uint8 images on the device to boxes in original pixels.
 
-    It ends when every image has been timed and the confidence interval of the ratio is as narrow as
-    ``settings.precision`` says, or when the time is up.
+    Timing ends when every image has been timed and the confidence interval of the ratio is at most
+    ``settings.precision`` wide (relative to the ratio), or at the time limit.
 
     Args:
-        detector: With the weights that would ship; is put into evaluation mode.
+        detector: With the weights for deployment; is set to evaluation mode.
         images: Batches of one image at the detector's input size, on the device.
-        reference: Is put into evaluation mode.
+        reference: Is set to evaluation mode.
         reference_images: The same images at the reference's input size.
         settings: Precision and time limit.
         on_step: Called after each run; may raise to stop.
@@ -148,7 +150,7 @@ def _take_turns(
     device: torch.device,
     on_step: Callable[[], None],
 ) -> list[Pair]:
-    """Pairs of blocks of ``length`` runs, ms, until the ratio is known or the time is up."""
+    """Return pairs of blocks of ``length`` runs, ms, timed until the ratio is precise enough or the time limit."""
     deadline = time.perf_counter() + settings.max_seconds
     turns, num_images = [cycle(images) for _, images in contestants], len(contestants[0][1])
     blocks, known = list[Pair](), False
@@ -158,14 +160,14 @@ def _take_turns(
             for (module, _), turn in zip(contestants, turns, strict=True)
         )
         blocks.append((mine, its))
-        if len(blocks) % MIN_PAIRS == 0 and length * len(blocks) >= num_images:  # rarely, as it takes time
+        if len(blocks) % MIN_PAIRS == 0 and length * len(blocks) >= num_images:  # seldom: it takes time
             low, ratio, high = estimate_ratio(blocks)
             known = high - low <= settings.precision * ratio
     return blocks
 
 
 def _record_graphs(contestants: Sequence[tuple[nn.Module, Sequence[Batch]]]) -> None:
-    """Let graphs be recorded now, not when the first image of their shape comes along."""
+    """Record the graphs for all shapes now, not during a timed run."""
     for module, batches in contestants:
         if isinstance(module, GraphDetector):
             for batch in {each.images.shape: each for each in batches}.values():
@@ -173,15 +175,15 @@ def _record_graphs(contestants: Sequence[tuple[nn.Module, Sequence[Batch]]]) -> 
 
 
 def estimate_ratio(blocks: Sequence[Pair]) -> tuple[float, float, float]:
-    """Lower end of the interval, ratio of the candidate to the reference, and upper end.
+    """Return the confidence interval of the ratio of the candidate to the reference: (lower end, ratio, upper end).
 
-    The ratio is that of the 10th percentiles of all runs. The interval is of the same ratio over up to ``GROUPS``
-    groups of pairs that are neighbours in time, as even as can be, and holds that of all. What disturbs a machine lasts
-    longer than a pair of blocks, so that neighbours err alike: an interval that took them for independent would be too
-    narrow.
+    The ratio is that of the 10th percentiles of all runs. The interval is that of the same ratio over up to ``GROUPS``
+    groups of consecutive pairs, of nearly equal size, extended to include the overall ratio. A disturbance lasts longer
+    than a pair of blocks, so that the errors of neighbouring pairs are correlated: an interval over single pairs, as if
+    they were independent, would be too narrow.
 
     Args:
-        blocks: At least ``MIN_PAIRS``.
+        blocks: At least ``MIN_PAIRS`` pairs.
     """
     count = min(GROUPS, len(blocks))
     bounds = [len(blocks) * group // count for group in range(count + 1)]
@@ -200,16 +202,16 @@ def _runs(blocks: Sequence[Pair]) -> Pair:
 
 
 def _decile(values: Sequence[float], number: int) -> float:
-    """The first is the 10th percentile; the next value where it lies between two."""
+    """Return the ``number``-th decile (1: the 10th percentile); between two values, the larger."""
     return sorted(values)[len(values) * number // 10]
 
 
 def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """An interval that holds the median of where ``values`` come from, whatever their distribution.
+    """Return a distribution-free confidence interval of the median of the distribution of ``values``.
 
-    The k-th lowest and the k-th highest value; the median is outside if fewer than k of the n values are on one side of
-    it, so that the interval misses it with probability 2 P(Binomial(n, 1/2) < k). ``k`` is the largest for which that
-    is at most 1 - ``confidence`` (David and Nagaraja, Order Statistics, 2003, section 7.1).
+    Its ends are the k-th lowest and the k-th highest value. It misses the median if fewer than k of the n values are on
+    one side of the median, which has probability 2 P(Binomial(n, 1/2) < k). ``k`` is the largest for which that is at
+    most 1 - ``confidence`` (David and Nagaraja, Order Statistics, 2003, section 7.1).
 
     Raises:
         ValueError: If there are too few values for any such interval.
@@ -224,13 +226,13 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
 
 
 def round_to_noise(value: float, noise: float) -> float:
-    """The nearest point of a logarithmic grid whose points are apart by the factor 1 + ``noise``; 1 is one of them.
+    """Return the nearest point of a logarithmic grid with the factor 1 + ``noise`` between points; 1 is a point.
 
-    What differs by less than the noise mostly becomes equal, and equality is transitive.
+    Values that differ by less than the noise mostly become equal, and equality is transitive.
 
     Args:
         value: Positive.
-        noise: Relative; 0 keeps the value as it is.
+        noise: Relative; 0 keeps the value unchanged.
     """
     if noise == 0:
         return value
@@ -239,7 +241,7 @@ def round_to_noise(value: float, noise: float) -> float:
 
 
 def _block_length(pair_ms: float, num_images: int, settings: LatencySettings) -> int:
-    """Runs a block: at most every image once, at least 1."""
+    """Return the number of runs in a block: at least 1, at most every image once."""
     fitting = settings.max_seconds * 1000 / GROUPS / pair_ms
     return max(1, min(BLOCK_RUNS, num_images, int(fitting)))
 
@@ -247,7 +249,7 @@ def _block_length(pair_ms: float, num_images: int, settings: LatencySettings) ->
 def _warm_up(
     module: nn.Module, images: Sequence[Batch], max_seconds: float, device: torch.device, on_step: Callable[[], None]
 ) -> tuple[float, bool]:
-    """Run until warm; the time of a run by then, ms, and whether it drifts no more."""
+    """Warm up; return the time of a run at the end, ms, and True if the warm-up is complete."""
     start, runs = time.perf_counter(), list[float]()
     for batch in cycle(images):
         runs.append(_time_ms(module, batch, device, on_step))
@@ -261,7 +263,7 @@ def _warm_up(
 
 
 def _network_ms(module: nn.Module, images: Sequence[Batch], max_seconds: float, on_step: Callable[[], None]) -> float:
-    """Median of ``module.fixed_work``, on each image once if the time allows."""
+    """Return the median time of ``module.fixed_work``, ms, on each image once if the time allows."""
     if not hasattr(module, "fixed_work"):
         return math.nan
     device, start, runs = images[0].images.device, time.perf_counter(), list[float]()
@@ -270,7 +272,7 @@ def _network_ms(module: nn.Module, images: Sequence[Batch], max_seconds: float, 
         on_step()
         if len(runs) > 3 and time.perf_counter() - start > max_seconds:
             break
-    return statistics.median(runs[1:])  # the first one warms up
+    return statistics.median(runs[1:])  # the first run is the warm-up
 
 
 def _time_ms(module: nn.Module, batch: Batch, device: torch.device, on_step: Callable[[], None]) -> float:

@@ -1,4 +1,4 @@
-"""Memory that a detector takes: estimated before it is trained, and given way to where there is less."""
+"""Memory of a detector: an estimate before training, and smaller parts of a batch when memory runs out."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ from smnas_optuna.errors import OutOfMemoryError
 Result = TypeVar("Result")
 
 MOMENTS = 2
-"""Of AdamW, for each weight; SGD's momentum is one."""
+"""Moments of AdamW for each weight; SGD has one, its momentum."""
 FEW, MANY = 16, 32
-"""Images of the steps that are compared: so many that what does not grow with them no longer decides the peak."""
+"""Batch sizes that are compared; large enough that tensors independent of the batch do not determine the peak."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingMemory:
-    """What a training takes: ``fixed_bytes`` for weights, buffers, gradients and moments, and more an image at once."""
+    """Memory of a training: ``fixed_bytes`` for weights, buffers, gradients and moments, and ``bytes_per_image``."""
 
     fixed_bytes: int
     bytes_per_image: int
 
 
 def estimate_training(detector: nn.Module, long: int, short: int, *, max_boxes: int = 1) -> TrainingMemory:
-    """What one training step of ``detector`` takes at its peak, at an input size of ``long`` x ``short`` pixels.
+    """Estimate the peak memory of a training step of ``detector`` at an input size of ``long`` x ``short`` pixels.
 
-    Losses and gradients are computed on the meta device, which knows shapes only, and the bytes that are alive there
-    are followed: activations, overlaps of anchors and boxes, gradients on their way. That takes a second or two, and no
-    more memory than a copy of the weights. Left out are the process and its libraries, images that are loaded, space
-    inside kernels (copies that oneDNN reorders) and between allocations, and the suppression of proposals, which a GPU
-    does for all at once: some hundred MiB with thousands of them. All is counted in float32, without autocast.
+    Losses and gradients are computed on the meta device, which computes only shapes, and the bytes of live tensors are
+    counted: activations, overlaps of anchors and boxes, gradients. That takes a second or two, and no more memory than
+    a copy of the weights. Not counted: the process and its libraries, loaded images, workspace of kernels (copies that
+    oneDNN reorders), fragmentation, and NMS of proposals, which a GPU does for all images at once: some hundred MiB
+    with thousands of proposals. Everything is counted in float32, without autocast.
 
-    A step of AdamW on a CPU (one thread, torch 2.15, a fresh process, growth of ``ru_maxrss``, 20 boxes an image) took
-    1.01 to 1.07 times as much with seven detectors of 0.9 to 3.2 GiB: ResNet-18 and -50 and MobileNetV2 at 320 to
-    800 px, RPN and Guided Anchoring, RetinaNet's head, one stage and cascades, with a pyramid and without. With 0.1 to
-    0.2 GiB in all, what is left out weighs more: 1.04 to 1.31.
+    A step of AdamW on a CPU (one thread, torch 2.15, a new process, growth of ``ru_maxrss``, 20 boxes an image) took
+    1.01 to 1.07 times the estimate with seven detectors of 0.9 to 3.2 GiB: ResNet-18 and -50 and MobileNetV2 at 320 to
+    800 px, RPN and Guided Anchoring, RetinaNet's head, one stage and cascades, with a pyramid and without. For small
+    totals of 0.1 to 0.2 GiB the uncounted parts weigh more: 1.04 to 1.31.
 
     Args:
-        detector: Has ``losses(batch)`` for any device; stays as it is.
+        detector: Has ``losses(batch)`` for any device; is not changed.
         long: Long edge of the input size, pixels.
         short: Short edge, pixels.
-        max_boxes: Boxes that every image is padded to.
+        max_boxes: Number of boxes that every image is padded to.
     """
     ghost = copy.deepcopy(detector).to("meta").train()
     few, many = (
@@ -66,7 +66,7 @@ def estimate_training(detector: nn.Module, long: int, short: int, *, max_boxes: 
 
 
 def fitting_micro_batch(memory: TrainingMemory, batch_size: int, free_bytes: int) -> int:
-    """The largest of ``batch_size``, half of it, a quarter, ... images at once that fits; 0 if not even one does."""
+    """Return the largest of ``batch_size``, a half, a quarter, ... images that fits at once; 0 if one does not fit."""
     images = batch_size
     while memory.fixed_bytes + images * memory.bytes_per_image > free_bytes:
         if images == 1:
@@ -76,31 +76,31 @@ def fitting_micro_batch(memory: TrainingMemory, batch_size: int, free_bytes: int
 
 
 def halved(images: int) -> int:
-    """Half as many, rounded up, so that two parts are enough for a whole."""
+    """Return half of ``images``, rounded up, so that two parts cover the whole."""
     return -(-images // 2)
 
 
 class ImagesAtOnce:
-    """How many images are worked on at once: half as many each time that memory runs out, down to one.
+    """The number of images processed at once, halved each time memory runs out, down to one.
 
     Args:
-        size: At first, at most.
+        size: Its initial value, an upper limit.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
 
     def run(self, action: Callable[[int], Result], images: int, note: Callable[[str], None]) -> Result:
-        """What ``action(n)`` returns for the largest ``n`` that fits into memory.
+        """Return ``action(n)`` for the largest ``n`` that fits into memory.
 
         Args:
-            action: Works on ``images`` images, ``n`` at once; is called anew if it runs out of memory, on a GPU or in
-                main memory.
-            images: So many there are.
-            note: Told why and how many there are at once from then on, before memory is released.
+            action: Processes ``images`` images, ``n`` at once; is called again with a smaller ``n`` if it runs out of
+                memory, on a GPU or in main memory.
+            images: Number of images.
+            note: Called with the reason and the new number at once, before memory is released.
 
         Raises:
-            OutOfMemoryError: If not even one fits.
+            OutOfMemoryError: If not even one image fits.
         """
         while True:
             size = min(self.size, images)
@@ -117,8 +117,8 @@ class ImagesAtOnce:
 
 
 def release_memory() -> None:
-    """Give back what a call had made that ran out of memory."""
-    gc.collect()  # it hangs on the exception, whose frames may refer to one another
+    """Free the tensors of a call that ran out of memory."""
+    gc.collect()  # the exception's frames keep them alive, possibly in reference cycles
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
@@ -141,7 +141,7 @@ def _ghost_batch(images: int, long: int, short: int, boxes: int) -> Batch:
 
 
 def _peak_bytes(ghost: nn.Module, batch: Batch) -> int:
-    """The most bytes that losses and gradients of ``batch`` have alive at a time, the batch included."""
+    """Return the peak of live bytes while losses and gradients of ``batch`` are computed, the batch included."""
     followed = _LiveBytes()
     with followed:
         losses: dict[str, Tensor] = ghost.losses(batch)  # type: ignore[operator]
@@ -150,11 +150,11 @@ def _peak_bytes(ghost: nn.Module, batch: Batch) -> int:
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Follows the storage that operators make inside it.
+    """Counts the storage that operators allocate inside it.
 
     Attributes:
-        live: Bytes that are there.
-        peak: The most there ever were.
+        live: Bytes that are allocated now.
+        peak: Largest value of ``live`` so far.
     """
 
     def __init__(self) -> None:
@@ -171,7 +171,7 @@ class _LiveBytes(TorchDispatchMode):
         return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        # torch keeps the one Python object of a storage for as long as the storage is there
+        # torch keeps one Python object per storage for as long as the storage exists
         if id(storage) in self._known:
             return
         self._known.add(id(storage))

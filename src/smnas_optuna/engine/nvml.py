@@ -1,8 +1,8 @@
-"""A GPU as NVML sees it, the driver's library: who computes on it, how busy it is, and what slows it down.
+"""Load and throttling of a GPU, from NVML, the driver's management library.
 
-NVML comes with the driver; its module ``pynvml`` with nvidia-ml-py, which is optional.
+NVML comes with the driver; its Python module ``pynvml`` comes with nvidia-ml-py, which is optional.
 """
-# ruff: noqa: N802  # the protocol has the names of NVML's functions
+# ruff: noqa: N802  # the protocol uses the names of NVML's functions
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ THROTTLE_REASONS = {
     0x40: "hardware thermal slowdown",
     0x80: "hardware power brake",
 }
-"""Bits of ``nvmlClocksEventReasons`` that make a GPU slower than it would be; the others say that it idles, or that its
-clocks are what somebody has set (NVML API reference, nvmlClocksEventReasons)."""
+"""Bits of ``nvmlClocksEventReasons`` that slow a GPU down; the other bits mean that it is idle, or that its clocks were
+set by a user (NVML API reference, nvmlClocksEventReasons)."""
 INSTALL = "pip install 'smnas-optuna[nvidia]'"
 
 
 class NvmlError(Exception):
-    """NVML is not to be had.
+    """NVML is not available.
 
     Args:
-        message: Why.
-        fix: What to do about it.
+        message: The reason.
+        fix: Advice for the user.
     """
 
     def __init__(self, message: str, *, fix: str) -> None:
@@ -38,40 +38,40 @@ class NvmlError(Exception):
 
 @runtime_checkable
 class Nvml(Protocol):
-    """What is used of the module ``pynvml``. A handle is NVML's own; what does not work raises ``NVMLError``."""
+    """The part of the module ``pynvml`` that is used. Handles are NVML's own; failures raise ``NVMLError``."""
 
     NVMLError: type[Exception]
 
     def nvmlInit(self) -> None:
-        """Make the library ready."""
+        """Initialize the library."""
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str, /) -> Any:
-        """The GPU of that name, ``GPU-...``, or a part of one, ``MIG-...``."""
+        """Return the GPU with that UUID, ``GPU-...``, or a MIG instance, ``MIG-...``."""
 
     def nvmlDeviceGetHandleByPciBusId(self, pci_bus_id: str, /) -> Any:
-        """The GPU at that place, ``<domain>:<bus>:<device>.0``."""
+        """Return the GPU with that PCI bus id, ``<domain>:<bus>:<device>.0``."""
 
     def nvmlDeviceGetUtilizationRates(self, handle: Any, /) -> Any:
-        """Has ``gpu``: percent of the last period of 1/6 s to 1 s in which a kernel ran."""
+        """Return an object with ``gpu``: percent of the last period of 1/6 s to 1 s in which a kernel ran."""
 
     def nvmlDeviceGetCurrentClocksEventReasons(self, handle: Any, /) -> int:
-        """Why the clocks are what they are, as bits."""
+        """Return the reasons for the current clocks, as bits."""
 
 
 class Gpu:
-    """One GPU. Each question is answered by None where NVML does not tell: it is forbidden, or not supported."""
+    """One GPU. Each method returns None if NVML does not tell: the query is forbidden or not supported."""
 
     def __init__(self, nvml: Nvml, handle: Any) -> None:
         self._nvml = nvml
         self._handle = handle
 
     def load_percent(self) -> int | None:
-        """Part of the last period, up to 1 s, in which it computed for anybody."""
+        """Return the share of the last period of up to 1 s in which any process computed on the GPU, percent."""
         rates = self._ask(self._nvml.nvmlDeviceGetUtilizationRates)
         return None if rates is None else int(rates.gpu)
 
     def throttle_reasons(self) -> frozenset[str] | None:
-        """What makes it slower now than it would be."""
+        """Return the active reasons for throttling, values of ``THROTTLE_REASONS``."""
         bits = self._ask(self._nvml.nvmlDeviceGetCurrentClocksEventReasons)
         return None if bits is None else frozenset(name for bit, name in THROTTLE_REASONS.items() if bits & bit)
 
@@ -83,10 +83,10 @@ class Gpu:
 
 
 def open_gpu(device: torch.device) -> Gpu:
-    """The GPU that torch calls ``device``, a CUDA device.
+    """Return the GPU that torch calls ``device``, a CUDA device.
 
     Raises:
-        NvmlError: If NVML is not to be had, or does not know it.
+        NvmlError: If NVML is not available, or does not know the GPU.
     """
     try:
         import pynvml
@@ -96,7 +96,7 @@ def open_gpu(device: torch.device) -> Gpu:
 
 
 def started(module: object) -> Nvml:
-    """``module``, which is to be ``pynvml``, ready for use.
+    """Return ``module``, which should be ``pynvml``, initialized.
 
     Raises:
         NvmlError: If it is too old, or there is no driver.
@@ -111,19 +111,19 @@ def started(module: object) -> Nvml:
 
 
 def gpu_names(properties: Any) -> tuple[str, str]:
-    """The UUID and the PCI bus id in what ``torch.cuda.get_device_properties`` returns.
+    """Return the UUID and the PCI bus id in the result of ``torch.cuda.get_device_properties``.
 
-    Numbers of devices would not do: CUDA_VISIBLE_DEVICES changes torch's, and not NVML's.
+    Device numbers do not identify a GPU: CUDA_VISIBLE_DEVICES changes torch's numbers, but not NVML's.
     """
     place = f"{properties.pci_domain_id:08x}:{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}.0"
     return str(properties.uuid), place
 
 
 def find_gpu(nvml: Nvml, uuid: str, pci_bus_id: str) -> Gpu:
-    """The GPU, or the part of one, with that UUID; else that at the place on the bus.
+    """Return the GPU or MIG instance with that UUID, otherwise the GPU with that PCI bus id.
 
     Raises:
-        NvmlError: If there is none.
+        NvmlError: If there is neither.
     """
     for find, name in (
         (nvml.nvmlDeviceGetHandleByUUID, f"GPU-{uuid}"),

@@ -1,4 +1,4 @@
-"""The optimizer of the recipe, and its learning rate in each step."""
+"""The optimizer of the recipe and its learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch.optim import SGD, AdamW, Optimizer
 from smnas_optuna.config import TrainSettings
 
 REFERENCE_BATCH = 16
-"""Images a step that ``learning_rate`` is given for."""
+"""Batch size that ``learning_rate`` refers to."""
 
 
 def build_optimizer(detector: nn.Module, settings: TrainSettings) -> Optimizer:
-    """The optimizer of the recipe, fused; weight decay for matrices and filters only, not for norms and biases.
+    """Build the fused optimizer of the recipe; weight decay applies to matrices and filters, not to norms and biases.
 
-    Its moments and step counts are there from the start, as zeros: so every state of a training has the same tensors.
+    Its moments and step counts exist from the start, as zeros, so that every state of a training has the same tensors.
     """
     weights = [p for p in detector.parameters() if p.ndim > 1]
     others = [p for p in detector.parameters() if p.ndim <= 1]
@@ -25,7 +25,7 @@ def build_optimizer(detector: nn.Module, settings: TrainSettings) -> Optimizer:
     rate: float | Tensor = highest_rate(settings)
     device = next(detector.parameters()).device
     on_gpu = device.type == "cuda"
-    if on_gpu:  # a number would be the same in all replays of a recorded step
+    if on_gpu:  # a float would be a constant in all replays of a recorded step
         rate = torch.tensor(rate, device=device)
     optimizer: Optimizer
     if settings.optimizer == "sgd":
@@ -35,7 +35,7 @@ def build_optimizer(detector: nn.Module, settings: TrainSettings) -> Optimizer:
         optimizer = AdamW(groups, lr=rate, fused=True, capturable=on_gpu)
         moments = ("exp_avg", "exp_avg_sq")
     for parameter in detector.parameters():
-        # Left to itself, SGD begins with memory that the first step fills, and keeps what lay there if that is skipped.
+        # By default SGD allocates its momentum uninitialized and the first step fills it, unless that step is skipped.
         optimizer.state[parameter] = {name: torch.zeros_like(parameter) for name in moments}
         if settings.optimizer == "adamw":
             optimizer.state[parameter]["step"] = torch.zeros((), device=parameter.device)
@@ -43,13 +43,13 @@ def build_optimizer(detector: nn.Module, settings: TrainSettings) -> Optimizer:
 
 
 def highest_rate(settings: TrainSettings) -> float:
-    """The learning rate after the warm-up."""
+    """Return the learning rate after the warm-up, scaled linearly with the batch size."""
     return settings.learning_rate * settings.batch_size / REFERENCE_BATCH
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:
-    """Let the next step have the learning rate ``rate``; does not wait for the device."""
-    # Not by a scheduler of torch's, which warns about a first step that was skipped.
+    """Set the learning rate of the next step, without waiting for the device."""
+    # Not with torch's schedulers, which warn if the first step is skipped.
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)
@@ -58,7 +58,7 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
 
 
 def warmup_cosine(step: int, total: int, warmup: float) -> float:
-    """Factor of the learning rate in ``step`` (from 0): linear over the first ``warmup`` share, then a cosine to 0."""
+    """Return the learning-rate factor of ``step`` (from 0): linear over the ``warmup`` share, then a cosine to 0."""
     warmup_steps = max(1, round(total * warmup))
     if step < warmup_steps:
         return (step + 1) / warmup_steps

@@ -1,4 +1,4 @@
-"""Steps with a loss or gradient that is not finite: skipped and counted on the device, borne while they are few."""
+"""Steps with a non-finite loss or gradient: skipped and counted on the device, and tolerated while they are few."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from smnas_optuna.errors import DivergenceError
 
 MAX_SKIPPED_IN_A_ROW = 10
 MAX_SKIPPED_SHARE = 0.05
-"""So many in a row, or more than this share of all steps, is a divergence."""
+"""A training has diverged after ``MAX_SKIPPED_IN_A_ROW`` skipped steps in a row, or if more than this share of all
+steps, and more than ``MAX_SKIPPED_IN_A_ROW``, were skipped."""
 STEPS_PER_READING = 20
-"""A divergence is noticed at most so many steps late: reading the counts makes the host wait for the device."""
+"""Steps between two readings of the counts, which make the host wait for the device. A divergence is noticed at most
+this many steps late."""
 
 
 class SkipGuard:
-    """Counts skipped steps on the device, and ends a training that has diverged when the counts are read.
+    """Counts skipped steps on the device, and raises an error if the training has diverged.
 
     Args:
-        total: Steps of the whole training.
-        device: Of the detector.
+        total: Number of steps of the whole training.
+        device: Device of the detector.
 
     Attributes:
-        counts: int32 Tensor[3]: steps skipped, those in a row up to the last one, and most in a row.
+        counts: int32 Tensor[3]: skipped steps, current run of skipped steps, longest run.
     """
 
     def __init__(self, total: int, device: torch.device) -> None:
@@ -30,11 +32,11 @@ class SkipGuard:
         self.counts = torch.zeros(3, dtype=torch.int32, device=device)
 
     def count(self, finite: Tensor, done: int) -> None:
-        """Count the step that makes it ``done`` steps, and read the counts if it is time to.
+        """Count the ``done``-th step, and read the counts every ``STEPS_PER_READING`` steps.
 
         Args:
-            finite: bool Tensor[], whether it was taken.
-            done: Steps of the whole training so far.
+            finite: bool Tensor[], False if the step was skipped.
+            done: Steps of the whole training so far, this one included.
 
         Raises:
             DivergenceError: If too many were skipped.
@@ -47,10 +49,10 @@ class SkipGuard:
             self.read(done)
 
     def read(self, done: int) -> int:
-        """Return how many of the ``done`` steps were skipped; waits for the device.
+        """Return the number of skipped steps among the ``done`` ones; waits for the device.
 
         Raises:
-            DivergenceError: If these were too many.
+            DivergenceError: If too many were skipped.
         """
         skipped, _, longest = self.counts.tolist()
         if longest >= MAX_SKIPPED_IN_A_ROW or skipped > self._most:

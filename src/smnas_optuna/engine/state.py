@@ -1,4 +1,4 @@
-"""What the future of a training depends on, as tensors and JSON."""
+"""The complete state of a training, as tensors and JSON values, random generators included."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CPU_GENERATOR, CUDA_GENERATOR = "generator.cpu", "generator.cuda"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingState:
-    """A training between two steps.
+    """The state of a training between two steps.
 
     Attributes:
         tensors: By name, on the CPU, contiguous; no two share memory.
@@ -27,7 +27,7 @@ class TrainingState:
 
 
 def misfit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:
-    """How ``given`` differs from ``expected`` in names, shapes or types: the first case; None if it fits."""
+    """Return the first difference of ``given`` from ``expected`` in names, shapes or types; None if there is none."""
     missing, extra = expected.keys() - given.keys(), given.keys() - expected.keys()
     if missing:
         return f"{len(missing)} of {len(expected)} tensors are missing, such as {min(missing)}"
@@ -41,12 +41,12 @@ def misfit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str |
 
 
 def seed_generators(seed: int, epoch: int) -> None:
-    """Seed torch's global generators of all devices by (seed, epoch), so that neighbouring pairs have nothing alike."""
+    """Seed torch's global generators of all devices from (seed, epoch); neighbouring pairs give unrelated streams."""
     torch.manual_seed(int(np.random.SeedSequence(seed, spawn_key=(epoch,)).generate_state(1, np.uint64)[0]))
 
 
 def generator_states(device: torch.device) -> dict[str, Tensor]:
-    """The states of torch's global generators that a training on ``device`` may use, each uint8 on the CPU."""
+    """Return the states of the global generators that a training on ``device`` may use, each uint8 on the CPU."""
     states = {CPU_GENERATOR: torch.get_rng_state()}
     if device.type == "cuda":
         states[CUDA_GENERATOR] = torch.cuda.get_rng_state(device)
@@ -54,17 +54,17 @@ def generator_states(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_generators(states: Mapping[str, Tensor], device: torch.device) -> None:
-    """Set the generators to what :func:`generator_states` gave."""
+    """Set the global generators to states from :func:`generator_states`."""
     torch.set_rng_state(states[CPU_GENERATOR])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states[CUDA_GENERATOR], device)
 
 
 def check_generators(states: Mapping[str, Tensor], device: torch.device) -> None:
-    """Set generators of no use to ``states``.
+    """Check ``states`` by setting temporary generators to them.
 
     Raises:
-        RuntimeError: If these are no states of a generator.
+        RuntimeError: If they are not states of a generator.
     """
     torch.Generator().set_state(states[CPU_GENERATOR])
     if device.type == "cuda":

@@ -1,6 +1,6 @@
-"""One training step, of a whole batch or of parts one after the other.
+"""One training step of a whole batch or of its parts in turn (gradient accumulation).
 
-The host never waits for the device within a step: a step that must not be taken is masked there.
+The host never waits for the device within a step: a step to be skipped is masked on the device.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from smnas_optuna.batch import Batch
 def train_step(
     detector: nn.Module, batch: Batch, optimizer: Optimizer, clip_norm: float, *, bf16: bool | None = None
 ) -> tuple[Tensor, Tensor]:
-    """One step of the whole batch: the loss, Tensor[], and whether it and all gradients were finite, Tensor[] of bool.
+    """Take one step with the whole batch; return the loss, Tensor[], and False if the step was skipped, bool Tensor[].
 
-    If they were not, weights, moments and step counts stay as they are; the host need not know.
+    A step is skipped if the loss or a gradient is not finite; weights, moments and step counts then stay unchanged.
 
     Args:
         detector: Has ``losses(batch)``.
         batch: On the detector's device.
         optimizer: A fused one, from :func:`smnas_optuna.engine.optimizer.build_optimizer`; others cannot skip a step on
-            the device, and refuse.
+            the device, and raise an error.
         clip_norm: Gradients are scaled to at most this norm.
-        bf16: Whether backbone and neck run in bf16 autocast; by default on CUDA.
+        bf16: Run backbone and neck in bf16 autocast; by default on CUDA only.
     """
     optimizer.zero_grad()
     loss = accumulate_gradients(detector, batch, len(batch), bf16=bf16)
@@ -33,16 +33,16 @@ def train_step(
 
 
 def accumulate_gradients(detector: nn.Module, batch: Batch, micro_batch: int, *, bf16: bool | None = None) -> Tensor:
-    """Add the gradients of the loss of ``batch`` to those that are there, and return the loss, Tensor[].
+    """Add the gradients of the loss of ``batch`` to the existing ones, and return the loss, Tensor[].
 
-    Losses are means over images, so that the parts, each weighted by its share of the images, have the loss and the
-    gradients of the whole, up to the order of summation. Not with BatchNorm: it normalises by the images of a part, and
-    its running statistics move once a part.
+    Losses are means over images, so that the parts, each weighted by its share of the images, give the loss and the
+    gradients of the whole batch, up to the order of summation. This does not hold with BatchNorm: it normalises over
+    the images of a part, and updates its running statistics once per part.
 
     Args:
         detector: Has ``losses(batch)``, averaged over the images.
         batch: On the detector's device.
-        micro_batch: Images of a part, at most; activations of one part are in memory at a time.
+        micro_batch: Largest number of images in a part; only one part's activations are in memory at a time.
         bf16: As for :func:`train_step`.
     """
     device = batch.images.device
@@ -58,9 +58,9 @@ def accumulate_gradients(detector: nn.Module, batch: Batch, micro_batch: int, *,
 
 
 def apply_gradients(detector: nn.Module, loss: Tensor, optimizer: Optimizer, clip_norm: float) -> Tensor:
-    """Take the optimizer's step unless ``loss`` or a gradient is not finite; whether it was taken, Tensor[] of bool."""
+    """Take the step unless ``loss`` or a gradient is not finite; return a bool Tensor[], False if it was skipped."""
     norm = nn.utils.clip_grad_norm_(detector.parameters(), clip_norm)
     finite = (loss + norm).isfinite()
-    optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # as torch.amp.GradScaler tells it
+    optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # as torch.amp.GradScaler does
     optimizer.step()
     return finite

@@ -1,6 +1,6 @@
-"""Training from scratch: linear warm-up, cosine, gradient clipping, and no step with a gradient that is not finite.
+"""Training from scratch: linear warm-up, cosine schedule, gradient clipping, steps with non-finite gradients skipped.
 
-It can be left after any step and gone on with, in this process or in another one, to the very same weights.
+It can stop after any step and resume, in this or another process, and then gives exactly the same weights.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ __all__ = ["EpochReport", "Training", "build_optimizer", "train", "train_step"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochReport:
-    """One epoch as it was: number (from 1), how many there are, mean loss, steps skipped so far, seconds it took.
+    """Result of one epoch: number (from 1), total epochs, mean loss, steps skipped so far, duration in seconds.
 
-    The loss is the mean over the steps that were taken, NaN if there was none.
+    The loss is the mean over the steps that were not skipped, NaN if there was none.
     """
 
     epoch: int
@@ -57,7 +57,7 @@ def train(
     on_step: Callable[[int, int], None] = lambda *_: None,
     on_epoch: Callable[[EpochReport], None] = lambda *_: None,
 ) -> int:
-    """Run a :class:`Training` whose seed is drawn from torch's global generator; return the number of skipped steps."""
+    """Run a :class:`Training` with a seed from torch's global generator; return the number of skipped steps."""
     seed = int(torch.randint(2**62, ()))
     return Training(detector, batches, settings, seed=seed).run(on_step=on_step, on_epoch=on_epoch)
 
@@ -69,15 +69,15 @@ class Training:
         detector: Has ``losses(batch)``, averaged over the images.
         batches: Training batches on the detector's device; on CUDA the steps run in bf16 autocast.
         settings: The recipe.
-        seed: Not negative; epoch ``i`` depends on it, on ``batches`` and on the weights before it alone.
-        micro_batch: Images at once, at most; the whole batch by default. Without BatchNorm the weights do not depend on
-            it, but for the order of summation (see :func:`smnas_optuna.engine.steps.accumulate_gradients`).
-        note: Told when memory ran out, and how many images at once are worked on from then on.
+        seed: Not negative; epoch ``i`` depends only on it, on ``batches`` and on the weights before the epoch.
+        micro_batch: Largest number of images at once; the whole batch by default. Without BatchNorm the weights depend
+            on it only by the order of summation (see :func:`smnas_optuna.engine.steps.accumulate_gradients`).
+        note: Called when memory runs out, with the new number of images at once.
 
     Attributes:
-        history: The epochs that are done, in order.
-        step: Steps done of the running epoch, 0 between epochs.
-        ap_by_epoch: AP in [0, 1] after some epochs, kept by whoever measures it; part of the state.
+        history: The finished epochs, in order.
+        step: Finished steps of the current epoch, 0 between epochs.
+        ap_by_epoch: AP in [0, 1] after some epochs, set by the caller that measures it; part of the state.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Training:
         on_gpu = self._device.type == "cuda"
         self._graphs = GraphSteps(detector, self._optimizer, settings.clip_norm) if on_gpu else None
         self._guard = SkipGuard(self._total, self._device)
-        # of the running epoch: sum of the losses of the steps that were taken, number of these, seconds
+        # of the current epoch: sum of the losses of steps that were not skipped, and their number; seconds
         self._losses = torch.zeros(2, dtype=torch.float64, device=self._device)
         self._seconds = 0.0
         self._generators: dict[str, Tensor] = {}  # after the last step
@@ -109,17 +109,17 @@ class Training:
 
     @property
     def epochs_done(self) -> int:
-        """Epochs that are finished."""
+        """Number of finished epochs."""
         return len(self.history)
 
     @property
     def steps_done(self) -> int:
-        """Steps of the whole training that are finished."""
+        """Number of finished steps of the whole training."""
         return self.epochs_done * len(self._batches) + self.step
 
     @property
     def micro_batch(self) -> int:
-        """Images at once, at most; half as many after each time that memory ran out."""
+        """Largest number of images at once; halved each time memory runs out."""
         return self._at_once.size
 
     def run(
@@ -128,13 +128,13 @@ class Training:
         on_step: Callable[[int, int], None] = lambda *_: None,
         on_epoch: Callable[[EpochReport], None] = lambda *_: None,
     ) -> int:
-        """Train until all epochs are done, from where it stands, and return the number of steps that were skipped.
+        """Train from the current state until all epochs are finished; return the number of skipped steps.
 
-        A step that does not fit into memory is tried again with half as many images at once, and so are all after it.
+        If a step does not fit into memory, it and all later ones are processed in parts of half as many images.
 
         Args:
-            on_step: Called after each step with (steps done, all steps); may raise to stop, and :meth:`state` is then
-                that after this step. On CUDA the device may be some steps behind.
+            on_step: Called after each step with (steps done, total number of steps); may raise to stop, and
+                :meth:`state` is then that after this step. On CUDA the device may be some steps behind.
             on_epoch: Called after each epoch, when :meth:`state` is that between epochs; may raise to stop.
 
         Raises:
@@ -147,7 +147,7 @@ class Training:
         return self._guard.read(self.steps_done)
 
     def state(self) -> TrainingState:
-        """All that the rest of the training depends on, copied; complete after any step."""
+        """Return a copy of everything that the rest of the training depends on; complete after any step."""
         tensors = {**self._tensors(), **(self._generators if self.step else {})}
         history = [{**asdict(each), "loss": None if math.isnan(each.loss) else each.loss} for each in self.history]
         return TrainingState(
@@ -162,7 +162,7 @@ class Training:
         )
 
     def restore(self, state: TrainingState) -> None:
-        """Go on from ``state``, which another training of the same detector, batches, recipe and seed gave.
+        """Resume from ``state`` of another training with the same detector, batches, recipe and seed.
 
         Raises:
             CheckpointError: If it does not fit; nothing is changed then.
@@ -179,7 +179,7 @@ class Training:
             try:
                 check_generators(generators, self._device)
             except RuntimeError as error:
-                raise _unfit(f"the random numbers have no state ({error})") from error
+                raise _unfit(f"the states of the random generators are invalid ({error})") from error
         with torch.no_grad():
             for name, tensor in tensors.items():
                 tensor.copy_(state.tensors[name])
@@ -187,7 +187,7 @@ class Training:
         self.ap_by_epoch = ap_by_epoch
 
     def _run_epoch(self, on_step: Callable[[int, int], None]) -> None:
-        self._detector.train()  # an evaluation between two epochs leaves it in another mode
+        self._detector.train()  # an evaluation between two epochs sets evaluation mode
         if self.step:
             set_generators(self._generators, self._device)
         else:
@@ -212,7 +212,7 @@ class Training:
                     return self._graphs(batch)
             except OutOfMemoryError as error:
                 self._note(f"{error.message}; from now on without CUDA graphs")
-            # Nothing was changed: a recording computes nothing, and a step changes weights last.
+            # Nothing was changed: a recording does not compute, and a step changes the weights last.
             self._graphs = None
             release_memory()
 
@@ -243,7 +243,7 @@ class Training:
         return report
 
     def _tensors(self) -> dict[str, Tensor]:
-        """The tensors themselves, all but the random numbers; whatever is added here is stored and restored."""
+        """Return the live tensors of the state, without the generators; all of them are stored and restored."""
         moments = {
             f"optimizer.{name}.{key}": value
             for name, parameter in self._detector.named_parameters()
@@ -253,14 +253,14 @@ class Training:
         return {**model, **moments, "skips": self._guard.counts, "losses": self._losses}
 
     def _identity(self) -> dict[str, Any]:
-        """What a state must have in common with this training, besides the shapes of the tensors."""
+        """Return the values that a state must share with this training, besides the shapes of the tensors."""
         return {"seed": self._seed, "epochs": self._settings.epochs, "steps_per_epoch": len(self._batches)}
 
     def _progress(self, values: Mapping[str, Any]) -> tuple[int, float, list[EpochReport]]:
-        """Step, seconds and history of a state.
+        """Return step, seconds and history of a state.
 
         Raises:
-            CheckpointError: If they are those of another training, or of none.
+            CheckpointError: If they are invalid or those of another training.
         """
         for name, mine in self._identity().items():
             if values.get(name) != mine:
@@ -272,7 +272,7 @@ class Training:
         numbers = [each.epoch for each in history]
         left = self._settings.epochs - len(history)
         if numbers != list(range(1, len(history) + 1)) or not 0 <= step <= len(self._batches) * min(left, 1):
-            raise _unfit(f"step {step} after the epochs {numbers} is none of this training")
+            raise _unfit(f"step {step} after the epochs {numbers} does not exist in this training")
         return step, seconds, history
 
 
@@ -281,18 +281,18 @@ def _report(values: Any) -> EpochReport:
         raise _unfit("an epoch of the history has other fields")
     report = EpochReport(**{**values, "loss": math.nan if values["loss"] is None else values["loss"]})
     if not all(isinstance(value, int | float) for value in asdict(report).values()):
-        raise _unfit("an epoch of the history has values that are no numbers")
+        raise _unfit("an epoch of the history has values that are not numbers")
     return report
 
 
 def _ap_by_epoch(values: Any, epochs_done: int) -> dict[int, float]:
     epochs = {str(epoch): epoch for epoch in range(1, epochs_done + 1)}
     if not isinstance(values, Mapping) or not values.keys() <= epochs.keys():
-        raise _unfit(f"AP by epoch is not of the {epochs_done} epochs that are done")
+        raise _unfit(f"AP by epoch has other epochs than the {epochs_done} finished ones")
     if not all(isinstance(ap, int | float) and 0 <= ap <= 1 for ap in values.values()):
-        raise _unfit("AP by epoch has values that are none")
+        raise _unfit("AP by epoch has values that are not in 0..1")
     return {epochs[epoch]: float(ap) for epoch, ap in values.items()}
 
 
 def _unfit(problem: str) -> CheckpointError:
-    return CheckpointError(f"state of another training: {problem}", fix="restore a state of this very training")
+    return CheckpointError(f"state of another training: {problem}", fix="restore a state of the same training")
