@@ -10,8 +10,9 @@ from smnas_optuna.data.memory import free_memory
 from smnas_optuna.data.quote import quote_error
 from smnas_optuna.data.regular_file import check_regular_file
 
-LETTER_BYTES = 9
-"""Memory for each byte of a file, at most: the byte itself, 4 in the decoded text and 4 in the string it belongs to."""
+ASCII_LETTER_BYTES, LETTER_BYTES = 3, 9
+"""Memory for each byte of a file, at most: the byte itself, 1 in the decoded text and 1 in the string it belongs to; 4
+each where a letter may not be ASCII, as one wide letter makes all letters of its string wide."""
 VALUE_BYTES = 90
 """Memory for each value and each key of an object besides their letters, at most (measured with CPython 3.11: 82)."""
 
@@ -46,7 +47,8 @@ def _parsing_bytes(text: bytes) -> int:
     """Return an upper bound, in bytes, of the memory that parsing ``text`` takes, ``text`` included.
 
     Every value and key but the outermost value follows a bracket, comma or colon, so that counting these bounds their
-    number. The bound is about 20 times the size of a COCO file, which takes 7 times its size. A multiple of the size
+    number. The bound is about 15 times the size of a COCO file, which takes 7 times its size. A multiple of the size
     alone would have to be 50, which nested lists reach (``[[[]]]``), and would refuse COCO files that fit.
     """
-    return LETTER_BYTES * len(text) + VALUE_BYTES * sum(text.count(sign) for sign in (b"[", b"{", b",", b":"))
+    letter_bytes = ASCII_LETTER_BYTES if text.isascii() and rb"\u" not in text else LETTER_BYTES
+    return letter_bytes * len(text) + VALUE_BYTES * sum(text.count(sign) for sign in (b"[", b"{", b",", b":"))

@@ -117,6 +117,6 @@ def fitting_images(testbed: Testbed, detector: Detector, spec: DetectorSpec) -> 
         raise OutOfMemoryError(
             f"training with one image a step takes about {needed / 2**20:,.0f} MiB of main memory, "
             f"and {free / 2**20:,.0f} MiB are free",
-            fix="end what else uses memory, or take smaller choices",
+            fix="end what else uses memory, or use smaller values in the search space",
         )
     return fitting
