@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -26,11 +25,9 @@ def dashboard(
     study_dir: StudyDir,
     port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 8080,
 ) -> None:
-    """Serve a copy of the study with optuna-dashboard, kept fresh while a search runs."""
+    """Browse a study with optuna-dashboard, also while a search runs; it cannot be changed there."""
     from smnas_optuna.report.dashboard import serve_dashboard
 
-    # SIGTERM ends it like Ctrl-C, so that the copy is removed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     serve_dashboard(study_dir, port=port, say=typer.echo)
 
 
