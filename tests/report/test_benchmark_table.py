@@ -53,7 +53,6 @@ def row(name: str, weights: Weights = "random", latency: LatencyStats = LATENCY)
 def make(*rows: BenchmarkRow) -> Benchmark:
     return Benchmark(
         rows=rows,
-        reference="first",
         source="32 drawn scenes",
         num_classes=80,
         settings=LatencySettings(),

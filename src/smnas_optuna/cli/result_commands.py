@@ -60,9 +60,6 @@ def benchmark(
         str | None,
         typer.Option(metavar="SIZES", help="Their input sizes: 512x512,800x600. [default: those of the ARCHs]"),
     ] = None,
-    reference: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Row that all ratios are to. [default: the first]")
-    ] = None,
     study: Annotated[
         Path | None, typer.Option(metavar="STUDY_DIR", help="Use this study's settings, data and trained weights.")
     ] = None,
@@ -70,7 +67,6 @@ def benchmark(
         Path | None,
         typer.Option(metavar="DIR", help="Time on images of this data folder. [default: the study's, or drawn ones]"),
     ] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="Where no data tells. [default: 80]")] = None,
     device: DeviceOption = Device.auto,
     runtime: Annotated[
         BenchmarkRuntime, typer.Option(help="Ours kernel by kernel, by CUDA graphs, or each in both ways.")
@@ -88,10 +84,8 @@ def benchmark(
         archs=tuple(archs or ()),
         baselines=baselines,
         sizes=sizes,
-        reference=reference,
         study_dir=study,
         data_dir=data,
-        num_classes=classes,
         device=device.value,
         runtime=runtime.value,
     )

@@ -94,7 +94,7 @@ class _ReadOnlyDashboard:
             with self._storage.engine.connect() as connection:
                 connection.execute(text("SELECT study_id FROM studies LIMIT 1"))
         except SQLAlchemyError as error:
-            cause = str(getattr(error, "orig", error)).strip().splitlines()[0]
+            cause = (str(getattr(error, "orig", error)).strip() or type(error).__name__).splitlines()[0]
             reason = f"{self._place}: cannot be read now ({cause})"
             if "readonly" in cause:  # SQLite rolls nothing back without write access
                 reason += f": a search was killed while writing; fix: smnas front {self._study_dir}"

@@ -23,7 +23,7 @@ from smnas_optuna.engine.device import (
 from smnas_optuna.engine.gpu_watch import GpuWatch, watch_gpu
 from smnas_optuna.engine.graphs import Runtime, choose_runtime
 from smnas_optuna.engine.latency import LatencyStats
-from smnas_optuna.errors import ConfigError, OutOfMemoryError
+from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.models import Detector
 from smnas_optuna.search.bench import as_shipped, measure_alone
 from smnas_optuna.search.benchmark_ground import RUNTIMES, BenchmarkGround, BenchmarkRequest, check_request, prepared
@@ -53,9 +53,8 @@ class Benchmark:
     """What came out of one run.
 
     Attributes:
-        rows: In the order in which they were asked for.
-        reference: Name of the row that all ratios are to. Its own ratio is that of the detector to itself, and says
-            how far the machine can be trusted.
+        rows: In the order in which they were asked for. All ratios are to the first one. Its own ratio is that of the
+            detector to itself, and says how far the machine can be trusted.
         source: The images, in words.
         num_classes: Foreground classes of all detectors.
         settings: Of the measurement.
@@ -64,12 +63,16 @@ class Benchmark:
     """
 
     rows: Sequence[BenchmarkRow]
-    reference: str
     source: str
     num_classes: int
     settings: LatencySettings
     device: Mapping[str, Any]
     versions: Mapping[str, str]
+
+    @property
+    def reference(self) -> str:
+        """Name of the row that all ratios are to."""
+        return self.rows[0].contestant.name
 
     @property
     def weights(self) -> set[str]:
@@ -94,7 +97,7 @@ class Benchmark:
 
 
 def run_benchmark(request: BenchmarkRequest, *, listener: Listener, stop: StopRequest) -> Benchmark:
-    """Time every detector that ``request`` asks for, one after the other, in alternation with the reference.
+    """Time every detector that ``request`` asks for, one after the other, in alternation with the first.
 
     Args:
         request: What is asked for.
@@ -119,10 +122,8 @@ def run_benchmark(request: BenchmarkRequest, *, listener: Listener, stop: StopRe
         if request.baselines:
             sizes = _baseline_sizes(request, [each.input_size for each in contestants])
             contestants += torchvision_contestants(sizes, ground.images.num_classes, device)
-        reference = _find_reference(contestants, request.reference)
         return Benchmark(
-            rows=_measure_all(contestants, reference, ground, listener, stop),
-            reference=reference.name,
+            rows=_measure_all(contestants, ground, listener, stop),
             source=ground.images.source,
             num_classes=ground.images.num_classes,
             settings=ground.settings,
@@ -132,12 +133,9 @@ def run_benchmark(request: BenchmarkRequest, *, listener: Listener, stop: StopRe
 
 
 def _measure_all(
-    contestants: Sequence[Contestant],
-    reference: Contestant,
-    ground: BenchmarkGround,
-    listener: Listener,
-    stop: StopRequest,
+    contestants: Sequence[Contestant], ground: BenchmarkGround, listener: Listener, stop: StopRequest
 ) -> list[BenchmarkRow]:
+    reference = contestants[0]
     with _explained(reference):
         its = (_shipped(reference, reference.build()), ground.images.at(reference.input_size))
     quiet, rows = Quiet(), []
@@ -187,18 +185,6 @@ def _baseline_sizes(request: BenchmarkRequest, ours: Sequence[InputSize]) -> lis
     if request.sizes is not None:
         return parse_sizes(request.sizes)
     return list(dict.fromkeys(ours)) or [TORCHVISION_SIZE]
-
-
-def _find_reference(contestants: Sequence[Contestant], name: str | None) -> Contestant:
-    if name is None:
-        return contestants[0]
-    found = next((each for each in contestants if each.name == name), None)
-    if found is None:
-        raise ConfigError(
-            f"--reference {name}: is none of the {len(contestants)} detectors that are timed",
-            fix=f"take one of {', '.join(each.name for each in contestants)}",
-        )
-    return found
 
 
 def _entry(row: BenchmarkRow) -> dict[str, Any]:
