@@ -46,20 +46,7 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
         (["structural"], SEARCH | {"--storage"}),
         (["modular"], SEARCH | {"--parents", "--parent"}),
         (["worker"], SEARCH - {"--workers", "--dry-run"} | {"--stage", "--parents", "--parent"}),
-        (
-            ["benchmark"],
-            {
-                "--baselines",
-                "--sizes",
-                "--reference",
-                "--study",
-                "--data",
-                "--classes",
-                "--device",
-                "--runtime",
-                "--json",
-            },
-        ),
+        (["benchmark"], {"--baselines", "--sizes", "--study", "--data", "--device", "--runtime", "--json"}),
         (["doctor"], {"--fix"}),
         (["front"], {"--stage", "--format"}),
         (["verify"], {"--top", "--seeds", "--epochs", "--data", "--device", "--workers"}),
@@ -71,6 +58,22 @@ def test_options_are_these(command: list[str], options: set[str], capsys: pytest
     assert smnas(*command, "--help") == 0
     words = capsys.readouterr().out.replace("│", " ").split()
     assert {word.strip(",") for word in words if word.startswith("--")} - {"--help"} == options
+
+
+@pytest.mark.parametrize(
+    ("command", "default"),
+    [
+        ("structural", "that of study.toml"),
+        ("structural", "that of the last run, or STUDY_DIR/data"),
+        ("structural", "STUDY_DIR/study.db"),
+        ("worker", "that of the joined search"),
+        ("verify", "twice those of study.toml"),
+        ("benchmark", "those of the ARCHs"),
+    ],
+)
+def test_help_has_defaults_that_are_found_later(command: str, default: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert smnas(command, "--help") == 0
+    assert f"[default: ({default})]" in " ".join(capsys.readouterr().out.replace("│", " ").split())
 
 
 def write(path: Path, values: object) -> Path:
@@ -287,7 +290,7 @@ def test_a_benchmark_is_a_table_or_json(study_dir: Path, capsys: pytest.CaptureF
 
     assert smnas(*command) == 0
     out = capsys.readouterr().out
-    assert f"ratio: of the 10th percentile (p10) to that of {arch}, timed in alternation" in out
+    assert f"ratio: 10th percentile (p10) divided by that of {arch}, timed in alternation" in out
     assert "untrained networks detect by chance" in out
 
     assert smnas(*command, "--json") == 0

@@ -143,7 +143,7 @@ def test_a_signal_ends_it_cleanly(study_dir: Path, number: signal.Signals) -> No
     assert second.returncode == 1
     assert f"another search is running here (process {process.pid})" in second.stderr
     assert process.returncode == 128 + number
-    assert f"stopped by {number.name}; finished trials are kept, the same command goes on" in out
+    assert f"stopped by {number.name}; finished trials are kept, run the same command to resume" in out
     (last,) = records(study_dir)
     assert (last.state, last.reason, last.killed) == ("failed", INTERRUPTED, False)
 

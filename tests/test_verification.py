@@ -42,8 +42,8 @@ def test_killed_and_stopped_the_same_command_goes_on_to_the_whole_report(trained
     code, out = stop_after(trained_dir, 1, signal.SIGTERM)
 
     assert code == 128 + signal.SIGTERM
-    assert "stopped by SIGTERM; finished trainings are kept, the same command goes on" in out
-    assert "of 4 trainings are finished: the same command goes on" in out, "what is known is reported"
+    assert "stopped by SIGTERM; finished trainings are kept, run the same command to resume" in out
+    assert "of 4 trainings are finished: run the same command to resume" in out, "what is known is reported"
     kept = finished(trained_dir)
     run = smnas("verify", trained_dir, *OPTIONS)
 
@@ -81,7 +81,7 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost_or_done_twice(t
     assert "was stopped by SIGKILL; a new one takes its place" in out
     keys = [each[:2] for each in finished(trained_dir)]
     assert len(keys) == len(set(keys)) == 4
-    assert "trainings are finished: the same command" not in out, "the report waits for all of them"
+    assert "trainings are finished: run the same command" not in out, "the report waits for all of them"
     assert sorted(file.suffix for file in (trained_dir / "verify").glob("*.seed*")) == []
 
 

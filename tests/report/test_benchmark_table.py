@@ -53,7 +53,6 @@ def row(name: str, weights: Weights = "random", latency: LatencyStats = LATENCY)
 def make(*rows: BenchmarkRow) -> Benchmark:
     return Benchmark(
         rows=rows,
-        reference="first",
         source="32 drawn scenes",
         num_classes=80,
         settings=LatencySettings(),
@@ -77,7 +76,7 @@ def test_a_row_has_all_numbers() -> None:
         *(LONG_NAME, "800x600", "1.234", "1.200..1.250", "12.3", "11.9", "13.6", "9.88", "320"),
         *("41.8", "134", "random"),
     ]
-    assert "ratio: of the 10th percentile (p10) to that of first, timed in alternation, with its 95 %" in text
+    assert "ratio: 10th percentile (p10) divided by that of first, timed in alternation, with its 95 %" in text
     assert "32 drawn scenes; 80 classes" in text
 
 
@@ -108,7 +107,7 @@ def test_it_says_who_ran_by_graphs_and_what_they_could_not_finish() -> None:
     assert "(batch 1, eager and graph)" in text
     assert "second (graph)" in text
     assert "torchvision's detectors are eager" in text
-    assert "of which some was done again, as it was not exact: second (graph) 25%" in text
+    assert "images with a part that was repeated eagerly, to be exact: second (graph) 25%" in text
     assert "graph" not in printed(make(eager))
 
 
@@ -119,7 +118,7 @@ def test_a_row_that_was_disturbed_is_marked(name: str) -> None:
     text = printed(make(row("first"), row("second", latency=disturbed)))
 
     assert text.count(" 320* ") == 1
-    assert "*: still drifting when timing began, or another worker computed meanwhile" in text
+    assert "*: latency still drifted when timing began, or another worker was computing" in text
     assert "320*" not in printed(make(row("first")))
 
 

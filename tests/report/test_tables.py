@@ -89,7 +89,7 @@ def test_two_stages_say_which_one_a_member_is_from() -> None:
     assert MIDDLE not in text  # is on the structural front alone
 
 
-DIFFERENT_RUNS = "latencies of the two fronts come from different runs: smnas modular times them together when it ends"
+DIFFERENT_RUNS = "latencies of the two fronts are from different runs; smnas modular times them together when it ends"
 ONE_RUN = "latencies of both fronts were timed together in one run"
 
 

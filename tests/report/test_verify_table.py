@@ -48,15 +48,13 @@ def test_without_test_images_there_is_no_column_for_them() -> None:
 
 def test_it_says_what_of_the_order_holds_and_the_spread_for_the_study_file() -> None:
     assert verdict_lines(verification()) == [
-        "order along the front: 1 of 2 neighbouring pairs keep the search's (1 beyond the noise, 0 within it), "
+        "order along the front: 1 of 2 neighbouring pairs keep the search's order (1 beyond the noise, 0 within it), "
         "1 do not (0 beyond the noise, 1 within it)",
-        f"  not kept: {STRONG} has 2.0 AP (x100) less than {MIDDLE}, which is faster, p = 0.2",
+        f"  not kept: {STRONG} has 2.0 AP (x100) less than {MIDDLE}, which is faster (p = 0.2)",
         "Kendall's tau-b of the search's AP (8 epochs, one seed) and the mean AP of 16 epochs: 0.67 over 4 "
-        "architectures, too few to mean anything: chance alone puts 4 into the same or the reversed order in 8 % of "
-        "cases",
-        "spread over seeds: a standard deviation of 1.73 AP (x100), pooled with 8 degrees of freedom",
-        "for study.toml: [search] ap_spread = 0.017 (measured at 16 epochs; the search trains 8: --epochs 8 measures "
-        "those)",
+        "architectures, too few to tell: chance alone puts 4 into the same or the reversed order in 8 % of cases",
+        "spread over seeds: standard deviation 1.73 AP (x100), pooled, with 8 degrees of freedom",
+        "for study.toml: [search] ap_spread = 0.017 (measured at 16 epochs; --epochs 8 measures it at the search's)",
     ]
 
 
@@ -64,21 +62,23 @@ def test_one_seed_tells_no_noise_and_an_early_stop_is_said() -> None:
     first = {arch: aps[:1] for arch, aps in APS.items()} | {POOR: ()}
 
     assert verdict_lines(verification(first, test_aps=None)) == [
-        "3 of 12 trainings are finished: the same command goes on",
-        "order along the front: 1 of 2 neighbouring pairs keep the search's (the noise is not known), "
+        "3 of 12 trainings are finished: run the same command to resume",
+        "order along the front: 1 of 2 neighbouring pairs keep the search's order (the noise is not known), "
         "1 do not (the noise is not known)",
         f"  not kept: {STRONG} has 1.0 AP (x100) less than {MIDDLE}, which is faster",
         "Kendall's tau-b of the search's AP (8 epochs, one seed) and the mean AP of 16 epochs: 0.33 over 3 "
-        "architectures, too few to mean anything: chance alone puts 3 into the same or the reversed order in 33 % of "
-        "cases",
-        "spread over seeds: not known before each architecture has two",
+        "architectures, too few to tell: chance alone puts 3 into the same or the reversed order in 33 % of cases",
+        "spread over seeds: unknown before an architecture has two finished trainings",
     ]
 
 
 def test_one_architecture_has_no_order() -> None:
     lines = verdict_lines(verification(dict.fromkeys(APS, ()) | {FAST: (0.1, 0.2)}, test_aps=None))
 
-    assert lines[1] == "order along the front: no two of its members are trained again, so there is none to hold"
+    assert (
+        lines[1]
+        == "order along the front: fewer than two of its members are retrained, so there is no order to compare"
+    )
     assert lines[2].endswith("mean AP of 16 epochs: needs two architectures with different AP")
 
 

@@ -27,10 +27,8 @@ class BenchmarkRequest:
         archs: Names of known detectors, and strings.
         baselines: Whether torchvision's detectors are timed, too.
         sizes: Their input sizes, written ``512x512,800x600``; by default those of ``archs``, or else 1333x800.
-        reference: Name of the row that all ratios are to; the first one if None.
         study_dir: Its settings, data and weights are used.
         data_dir: Images that detectors are timed on; by default the study's, or drawn ones.
-        num_classes: Foreground classes; only where no data tells.
         device: Where it is measured.
         runtime: How ours are run: ``eager``, ``graph``, or ``both``, each of them then having two rows.
         latency: How it is measured, where no study tells.
@@ -39,10 +37,8 @@ class BenchmarkRequest:
     archs: Sequence[str] = ()
     baselines: bool = False
     sizes: str | None = None
-    reference: str | None = None
     study_dir: Path | None = None
     data_dir: Path | None = None
-    num_classes: int | None = None
     device: DeviceChoice = "auto"
     runtime: Literal["eager", "graph", "both"] = "eager"
     latency: LatencySettings = DEFAULT_LATENCY
@@ -53,7 +49,7 @@ def check_request(request: BenchmarkRequest) -> None:
 
     Raises:
         ArchError: If an architecture or a size cannot be read.
-        ConfigError: If there is nothing to time, or an option has nothing to apply to.
+        ConfigError: If there is nothing to time, or ``sizes`` has nothing to apply to.
     """
     if not request.archs and not request.baselines:
         raise ConfigError(
@@ -64,12 +60,6 @@ def check_request(request: BenchmarkRequest) -> None:
         raise ConfigError(
             f"--sizes {request.sizes}: nothing is timed at these sizes, as an architecture has its own",
             fix="add --baselines, or write the size into the architecture: 512x512.resnet18-w64...",
-        )
-    data = request.study_dir or request.data_dir
-    if request.num_classes is not None and data is not None:
-        raise ConfigError(
-            f"--classes {request.num_classes}: the data in {data} says how many classes there are",
-            fix="leave --classes out",
         )
     for arch in request.archs:
         find_spec(arch)

@@ -32,7 +32,7 @@ from smnas_optuna.engine.device import (
 from smnas_optuna.engine.gpu_watch import GpuWatch, watch_gpu
 from smnas_optuna.engine.graphs import Runtime, choose_runtime
 from smnas_optuna.engine.latency import LatencyStats
-from smnas_optuna.errors import ConfigError, OutOfMemoryError
+from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.models import Detector
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.timing import as_shipped, measure_alone
@@ -54,9 +54,8 @@ class Benchmark:
     """What came out of one run.
 
     Attributes:
-        rows: In the order in which they were asked for.
-        reference: Name of the row that all ratios are to. Its own ratio is that of the detector to itself, and says
-            how far the machine can be trusted.
+        rows: In the order in which they were asked for. All ratios are to the first one. Its own ratio is that of the
+            detector to itself, and says how far the machine can be trusted.
         source: The images, in words.
         num_classes: Foreground classes of all detectors.
         settings: Of the measurement.
@@ -65,12 +64,16 @@ class Benchmark:
     """
 
     rows: Sequence[BenchmarkRow]
-    reference: str
     source: str
     num_classes: int
     settings: LatencySettings
     device: Mapping[str, Any]
     versions: Mapping[str, str]
+
+    @property
+    def reference(self) -> str:
+        """Name of the row that all ratios are to."""
+        return self.rows[0].timed.name
 
     @property
     def weights(self) -> set[str]:
@@ -95,7 +98,7 @@ class Benchmark:
 
 
 def run_benchmark(request: BenchmarkRequest, *, listener: Listener, stop: StopRequest) -> Benchmark:
-    """Time every detector that ``request`` asks for, one after the other, in alternation with the reference.
+    """Time every detector that ``request`` asks for, one after the other, in alternation with the first.
 
     Args:
         request: What is asked for.
@@ -109,22 +112,20 @@ def run_benchmark(request: BenchmarkRequest, *, listener: Listener, stop: StopRe
     check_request(request)
     device = choose_device(request.device)
     runtimes: Sequence[Runtime] = [choose_runtime(choice, device) for choice in RUNTIMES[request.runtime]]
-    with prepared(request, device, listener, stop) as session, explained_device_faults(device):
+    with prepared(request, device, listener, stop) as setup, explained_device_faults(device):
         timed_detectors = [
-            by_graphs(session.timed(name), renamed=len(runtimes) > 1) if runtime == "graph" else session.timed(name)
+            by_graphs(setup.timed(name), renamed=len(runtimes) > 1) if runtime == "graph" else setup.timed(name)
             for name in dict.fromkeys(request.archs)
             for runtime in runtimes
         ]
         if request.baselines:
             sizes = _baseline_sizes(request, [each.input_size for each in timed_detectors])
-            timed_detectors += torchvision_detectors(sizes, session.images.num_classes, device)
-        reference = _find_reference(timed_detectors, request.reference)
+            timed_detectors += torchvision_detectors(sizes, setup.images.num_classes, device)
         return Benchmark(
-            rows=_measure_all(timed_detectors, reference, session, listener, stop),
-            reference=reference.name,
-            source=session.images.source,
-            num_classes=session.images.num_classes,
-            settings=session.settings,
+            rows=_measure_all(timed_detectors, setup, listener, stop),
+            source=setup.images.source,
+            num_classes=setup.images.num_classes,
+            settings=setup.settings,
             device=describe_device(device),
             versions=library_versions(),
         )
@@ -132,19 +133,19 @@ def run_benchmark(request: BenchmarkRequest, *, listener: Listener, stop: StopRe
 
 def _measure_all(
     timed_detectors: Sequence[TimedDetector],
-    reference: TimedDetector,
-    session: BenchmarkSetup,
+    setup: BenchmarkSetup,
     listener: Listener,
     stop: StopRequest,
 ) -> list[BenchmarkRow]:
+    reference = timed_detectors[0]
     with _explained(reference):
-        its = (_shipped(reference, reference.build()), session.images.at(reference.input_size))
+        its = (_shipped(reference, reference.build()), setup.images.at(reference.input_size))
     measurement_lock, rows = MeasurementLock(), []
     watch = watch_gpu(its[1][0].images.device, note=listener.note)
     for number, timed in enumerate(timed_detectors):
         listener.step("latency", number, len(timed_detectors))
         with _explained(timed):
-            row = _measure(timed, its, session, measurement_lock, watch, stop.check)
+            row = _measure(timed, its, setup, measurement_lock, watch, stop.check)
         listener.note(f"{timed.name}: {row.latency.median_ms:.2f} ms, ratio {row.latency.ratio:.4f}")
         rows.append(row)
     return rows
@@ -153,15 +154,15 @@ def _measure_all(
 def _measure(
     timed: TimedDetector,
     reference: tuple[nn.Module, list[Batch]],
-    session: BenchmarkSetup,
+    setup: BenchmarkSetup,
     measurement_lock: MeasurementLock,
     watch: GpuWatch,
     on_step: Callable[[], None],
 ) -> BenchmarkRow:
     size, detector = timed.input_size, timed.build()
     complexity = count_complexity(detector, long=size.long, short=size.short)
-    shipped, images = _shipped(timed, detector), session.images.at(size)
-    latency = measure_alone(measurement_lock, watch, shipped, images, reference, session.settings, on_step=on_step)
+    shipped, images = _shipped(timed, detector), setup.images.at(size)
+    latency = measure_alone(measurement_lock, watch, shipped, images, reference, setup.settings, on_step=on_step)
     return BenchmarkRow(timed=timed, complexity=complexity, latency=latency)
 
 
@@ -184,18 +185,6 @@ def _baseline_sizes(request: BenchmarkRequest, ours: Sequence[InputSize]) -> lis
     if request.sizes is not None:
         return parse_sizes(request.sizes)
     return list(dict.fromkeys(ours)) or [TORCHVISION_SIZE]
-
-
-def _find_reference(timed_detectors: Sequence[TimedDetector], name: str | None) -> TimedDetector:
-    if name is None:
-        return timed_detectors[0]
-    found = next((each for each in timed_detectors if each.name == name), None)
-    if found is None:
-        raise ConfigError(
-            f"--reference {name}: is none of the {len(timed_detectors)} detectors that are timed",
-            fix=f"take one of {', '.join(each.name for each in timed_detectors)}",
-        )
-    return found
 
 
 def _entry(row: BenchmarkRow) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def prepared(
         if request.data_dir is not None:
             images = images_of_folder(request.data_dir, device)
         else:
-            images = stack.enter_context(drawn_images(request.num_classes or COCO_CLASSES, device, step))
+            images = stack.enter_context(drawn_images(COCO_CLASSES, device, step))
         yield BenchmarkSetup(
             images=images,
             timed=lambda name: our_detector(name, images.num_classes, device),

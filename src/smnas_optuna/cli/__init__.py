@@ -1,6 +1,6 @@
 """``smnas``: thin commands, and the only place that prints.
 
-Nothing heavy is imported before a command needs it: ``smnas --help`` must not wait for torch.
+Heavy modules are imported by the command that needs them: ``smnas --help`` must not wait for torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``python -m smnas_optuna.cli``, as workers are started."""
+"""``python -m smnas_optuna.cli``, the command of started workers."""
 
 from smnas_optuna.cli import main
 

@@ -1,4 +1,4 @@
-"""How the commands speak to people."""
+"""Console output of the commands, and the work that they show."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def make_console(*, interactive: bool = True, stderr: bool = False) -> Console:
-    """Where people read, or a log file."""
+    """Console on standard output or error; without ``interactive`` it prints plain lines."""
     from rich.console import Console
 
     # No markup: a path may hold brackets.
@@ -33,7 +33,7 @@ def make_console(*, interactive: bool = True, stderr: bool = False) -> Console:
 def print_report(
     study_dir: Path, console: Console, stage: FrontOf = FrontOf.all, format: Format = Format.table
 ) -> None:
-    """Print the front and write its files."""
+    """Print the front of ``stage``, and write its files to ``report/``."""
     from smnas_optuna.report.files import write_front
     from smnas_optuna.report.summary import summarize
     from smnas_optuna.report.tables import front_csv, front_json, print_front
@@ -53,7 +53,7 @@ def print_report(
 
 
 def run_shown(work: Callable[..., None], request: Request, console: Console, stop: StopRequest) -> None:
-    """Do ``work`` in this process, with its progress on ``console``."""
+    """Run ``work`` in this process, with its progress on ``console``."""
     from smnas_optuna.report.progress import ConsoleListener
 
     with ConsoleListener(console) as listener:
@@ -69,7 +69,7 @@ def run_workers(
     console: Console,
     stop: StopRequest,
 ) -> int:
-    """Have workers do ``task`` for ``request``; return the supervisor's exit status."""
+    """Run workers that do ``task`` for ``request``; return the exit status of their supervisor."""
     from smnas_optuna.workers.assignment import launcher
     from smnas_optuna.workers.supervisor import Supervisor
 
@@ -79,7 +79,7 @@ def run_workers(
 
 @contextmanager
 def working(console: Console, stop: StopRequest, *, supervised: bool) -> Iterator[None]:
-    """Do the body's work as a worker, and exit as the supervisor understands it if it is stopped, or its GPU fails."""
+    """Run the body as a worker; if it is stopped or its GPU fails, exit with the status that a supervisor expects."""
     from smnas_optuna.errors import DeviceFault
     from smnas_optuna.workers.interrupt import Interrupted
     from smnas_optuna.workers.supervisor import RESTART, end_with_supervisor
@@ -91,7 +91,7 @@ def working(console: Console, stop: StopRequest, *, supervised: bool) -> Iterato
             yield
         except Interrupted as interrupted:
             if not supervised:
-                console.print(f"{interrupted}; the others go on", soft_wrap=True)
+                console.print(f"{interrupted}; other workers continue", soft_wrap=True)
             raise typer.Exit(128 + interrupted.signal_number) from None
         except DeviceFault as fault:
             console.print(f"{fault}", soft_wrap=True, highlight=False)

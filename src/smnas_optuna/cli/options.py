@@ -1,4 +1,4 @@
-"""What the commands' arguments and options have in common."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Device(StrEnum):
-    """Where to train and measure."""
+    """Device that trains and measures."""
 
     auto = "auto"
     cpu = "cpu"
@@ -21,7 +21,7 @@ class Device(StrEnum):
 
 
 class BenchmarkRuntime(StrEnum):
-    """How our detectors are run."""
+    """Execution of our detectors."""
 
     eager = "eager"
     graph = "graph"
@@ -29,14 +29,14 @@ class BenchmarkRuntime(StrEnum):
 
 
 class SearchedStage(StrEnum):
-    """What is searched: combinations of modules, or the insides of modules."""
+    """Stage of a search: combinations of modules, or the insides of modules."""
 
     structural = "structural"
     modular = "modular"
 
 
 class FrontOf(StrEnum):
-    """Whose front is shown."""
+    """Stage whose front is shown."""
 
     structural = "structural"
     modular = "modular"
@@ -51,40 +51,66 @@ STAGE_OF: dict[FrontOf, StageName | None] = {
 
 
 class Format(StrEnum):
-    """How a front is printed."""
+    """Output format of a front."""
 
     table = "table"
     csv = "csv"
     json = "json"
 
 
-StudyDir = Annotated[Path, typer.Argument(metavar="STUDY_DIR", help="Folder that holds study.toml.")]
+StudyDir = Annotated[Path, typer.Argument(metavar="STUDY_DIR", help="Study folder, which holds study.toml.")]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="Data folder. [default: that of the last run, or STUDY_DIR/data]"),
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Folder of the data set.",
+        show_default="that of the last run, or STUDY_DIR/data",
+    ),
 ]
 
 Trials = Annotated[
     int | None,
-    typer.Option(min=1, help="Architectures to train in all, earlier runs included. [default: study.toml's]"),
+    typer.Option(
+        min=1,
+        help="Budget: number of architectures to train, earlier runs included.",
+        show_default="that of study.toml",
+    ),
 ]
-DeviceOption = Annotated[Device, typer.Option(help="Where to train and measure.")]
+DeviceOption = Annotated[Device, typer.Option(help="Device to use; auto takes a CUDA GPU if there is one.")]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Processes that train. [default: one a visible GPU, or one a core of the CPU, up to 4]"),
+    typer.Option(
+        min=1,
+        help="Number of worker processes.",
+        show_default="one per visible GPU; without a GPU one per CPU core, up to 4",
+    ),
 ]
 Parents = Annotated[
     int | None,
-    typer.Option("--parents", metavar="K", min=1, help="Structures to search inside of. [default: study.toml's]"),
+    typer.Option(
+        "--parents",
+        metavar="K",
+        min=1,
+        help="Number of structures to search inside, chosen along the structural front.",
+        show_default="that of study.toml",
+    ),
 ]
 ParentArchs = Annotated[
     list[str] | None,
-    typer.Option("--parent", metavar="ARCH", help="This structure, instead of chosen ones; repeatable."),
+    typer.Option("--parent", metavar="ARCH", help="Structure to search inside, instead of chosen ones; repeatable."),
 ]
 NoPruning = Annotated[
-    bool, typer.Option("--no-pruning", help="Train all, and to the end, whatever known detectors say.")
+    bool,
+    typer.Option("--no-pruning", help="Turn partial-order pruning and early stopping off."),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Go on with other data, recipe or device than before, and mark the trials.")
+    bool,
+    typer.Option("--force", help="Continue although data, recipe or device changed; affected trials are marked."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it takes.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Check everything and print the expected time, memory and disk space; train nothing."
+    ),
+]

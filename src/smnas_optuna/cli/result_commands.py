@@ -1,8 +1,7 @@
-"""The commands that look at what was found."""
+"""Commands that show a study or a machine: front, dashboard, doctor, benchmark."""
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,32 +14,33 @@ from smnas_optuna.cli.options import BenchmarkRuntime, Device, DeviceOption, For
 
 def front(
     study_dir: StudyDir,
-    stage: Annotated[FrontOf, typer.Option(help="Whose front; all are those that were searched.")] = FrontOf.all,
-    format: Annotated[Format, typer.Option(help="What is printed; the files are written in any case.")] = Format.table,
+    stage: Annotated[
+        FrontOf, typer.Option(help="Stage whose front is shown; all: of every stage so far.")
+    ] = FrontOf.all,
+    format: Annotated[Format, typer.Option(help="Output format; the files are written in any case.")] = Format.table,
 ) -> None:
-    """Show the Pareto front and write it to STUDY_DIR/report, also while a search runs."""
+    """Print the Pareto front and write it to STUDY_DIR/report; works while a search runs."""
     print_report(study_dir, make_console(), stage, format)
 
 
 def dashboard(
     study_dir: StudyDir,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8080,
 ) -> None:
-    """Serve a copy of the study with optuna-dashboard, kept fresh while a search runs."""
+    """Browse the study in optuna-dashboard, read-only; works while a search runs."""
     from smnas_optuna.report.dashboard import serve_dashboard
 
-    # SIGTERM ends it like Ctrl-C, so that the copy is removed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     serve_dashboard(study_dir, port=port, say=typer.echo)
 
 
 def doctor(
     study_dir: Annotated[
-        Path | None, typer.Argument(metavar="[STUDY_DIR]", help="Also look at this study.", show_default=False)
+        Path | None,
+        typer.Argument(metavar="STUDY_DIR", help="Study folder to check, beside the machine.", show_default=False),
     ] = None,
-    fix: Annotated[bool, typer.Option("--fix", help="Mend what nobody is working on; lose nothing.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what no running process uses; no result is lost.")] = False,
 ) -> None:
-    """Say what is wrong with this machine or a study, and what to do about it."""
+    """Check this machine and a study for problems, and say how to fix them."""
     from smnas_optuna.doctor import examine
 
     console, faults = make_console(), 0
@@ -56,31 +56,33 @@ def doctor(
 def benchmark(
     archs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ARCH]...", help="Architectures, or names such as sm_nas_e2.", show_default=False),
+        typer.Argument(metavar="ARCH", help="Architecture strings, or names such as sm_nas_e2.", show_default=False),
     ] = None,
-    baselines: Annotated[bool, typer.Option("--baselines", help="Also time torchvision's detectors.")] = False,
+    baselines: Annotated[bool, typer.Option("--baselines", help="Time torchvision's detectors, too.")] = False,
     sizes: Annotated[
         str | None,
-        typer.Option(metavar="SIZES", help="Their input sizes: 512x512,800x600. [default: those of the ARCHs]"),
-    ] = None,
-    reference: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Row that all ratios are to. [default: the first]")
+        typer.Option(
+            metavar="SIZES",
+            help="Input sizes of torchvision's detectors, such as 512x512,800x600.",
+            show_default="those of the ARCHs",
+        ),
     ] = None,
     study: Annotated[
-        Path | None, typer.Option(metavar="STUDY_DIR", help="Use this study's settings, data and trained weights.")
+        Path | None, typer.Option(metavar="STUDY_DIR", help="Study whose settings, data and trained weights are used.")
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Time on images of this data folder. [default: the study's, or drawn ones]"),
+        typer.Option(
+            metavar="DIR", help="Data folder whose images are used.", show_default="the study's, or drawn scenes"
+        ),
     ] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="Where no data tells. [default: 80]")] = None,
     device: DeviceOption = Device.auto,
     runtime: Annotated[
-        BenchmarkRuntime, typer.Option(help="Ours kernel by kernel, by CUDA graphs, or each in both ways.")
+        BenchmarkRuntime, typer.Option(help="Run our detectors eagerly, as CUDA graphs, or both, a row each.")
     ] = BenchmarkRuntime.eager,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Time detectors side by side, torchvision's too, and print their latencies as ratios to the first."""
+    """Time detectors side by side, with the ratio of each latency to that of the first."""
     from smnas_optuna.benchmark.request import BenchmarkRequest
     from smnas_optuna.benchmark.run import run_benchmark
     from smnas_optuna.report.benchmark_table import benchmark_json, print_benchmark
@@ -91,10 +93,8 @@ def benchmark(
         archs=tuple(archs or ()),
         baselines=baselines,
         sizes=sizes,
-        reference=reference,
         study_dir=study,
         data_dir=data,
-        num_classes=classes,
         device=device.value,
         runtime=runtime.value,
     )
@@ -103,7 +103,7 @@ def benchmark(
         with stop.listening(), ConsoleListener(console) as listener:
             measured = run_benchmark(request, listener=listener, stop=stop)
     except Interrupted as interrupted:
-        console.print(f"{interrupted}; the lines above are what was measured", soft_wrap=True)
+        console.print(f"{interrupted}; the lines above have what was measured", soft_wrap=True)
         raise typer.Exit(128 + interrupted.signal_number) from None
     if json:
         sys.stdout.write(benchmark_json(measured))

@@ -1,4 +1,4 @@
-"""The commands that search."""
+"""Commands that search: structural, modular, worker."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def structural(
     workers: Workers = None,
     storage: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Database for the study, of a new one. [default: STUDY_DIR/study.db]"),
+        typer.Option(metavar="URL", help="Database that keeps a new study.", show_default="STUDY_DIR/study.db"),
     ] = None,
     no_pruning: NoPruning = False,
     force: Force = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Search the combination of input size, backbone, neck, RPN and head. The same command goes on after anything."""
+    """Search combinations of input size, backbone, neck, RPN and head. Run the same command to resume."""
     request = _request("structural", study_dir, data, trials, device, no_pruning, force)
     _search(request, workers, storage=storage, dry_run=dry_run)
 
@@ -66,7 +66,7 @@ def modular(
     force: Force = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Search inside the modules of structures from the structural front. The same command goes on after anything."""
+    """Search blocks and widths inside structures of the structural front. Run the same command to resume."""
     request = _request("modular", study_dir, data, trials, device, no_pruning, force, parents, parent)
     _search(request, workers, dry_run=dry_run)
 
@@ -74,15 +74,18 @@ def modular(
 def worker(
     study_dir: StudyDir,
     data: DataDir = None,
-    stage: Annotated[SearchedStage, typer.Option(help="Which search to join.")] = SearchedStage.structural,
-    trials: Trials = None,
+    stage: Annotated[SearchedStage, typer.Option(help="Search to join.")] = SearchedStage.structural,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="Budget, instead of the search's.", show_default="that of the joined search"),
+    ] = None,
     parents: Parents = None,
     parent: ParentArchs = None,
     device: DeviceOption = Device.auto,
     no_pruning: NoPruning = False,
     force: Force = False,
 ) -> None:
-    """Join a search that is running, from this machine or another one that shares the study folder."""
+    """Join a running search, from this machine or another one that shares the study folder."""
     from smnas_optuna.workers.assignment import Assignment
     from smnas_optuna.workers.interrupt import StopRequest
 
@@ -107,7 +110,7 @@ def _request(
     parents: int | None = None,
     parent: list[str] | None = None,
 ) -> Request:
-    """The options of a search, as its workers take them."""
+    """Request that the options describe; the workers get the same one."""
     from smnas_optuna.search.request import Request
 
     return Request(
@@ -124,7 +127,7 @@ def _request(
 
 
 def _search(request: Request, workers: int | None, *, storage: str | None = None, dry_run: bool) -> None:
-    """Search a stage, show its front, and exit as the search ended."""
+    """Search a stage, print its front, and exit with the status of the search."""
     from smnas_optuna.config import load_settings
     from smnas_optuna.search.request import search_progress
     from smnas_optuna.study.storage import explained_disk_errors, use_storage
@@ -139,7 +142,7 @@ def _search(request: Request, workers: int | None, *, storage: str | None = None
             if dry_run:
                 _plan(request, placement, console, stop)
                 return
-            load_settings(study_dir)  # a typo needs no worker to be found
+            load_settings(study_dir)  # a typo is reported before a worker starts
             with explained_disk_errors(study_dir), supervising(study_dir):
                 if storage is not None:
                     use_storage(study_dir, storage)
@@ -150,7 +153,7 @@ def _search(request: Request, workers: int | None, *, storage: str | None = None
                 if status == 0 and request.stage == "modular":
                     _time_fronts(request, console, stop)
         except Interrupted as interrupted:
-            console.print(f"{interrupted}; finished trials are kept, the same command goes on", soft_wrap=True)
+            console.print(f"{interrupted}; finished trials are kept, run the same command to resume", soft_wrap=True)
             raise typer.Exit(128 + interrupted.signal_number) from None
     if status != 0:
         raise typer.Exit(status)
@@ -171,7 +174,7 @@ def _time_fronts(request: Request, console: Console, stop: StopRequest) -> None:
 
 
 def _report_end(request: Request, console: Console) -> bool:
-    """Print the front and why the search ended; whether that is a failure."""
+    """Print the front and the reason for the end; return True if that is a failure."""
     from smnas_optuna.study.folder import StudyFolder
 
     print_report(request.study_dir, console)

@@ -1,4 +1,4 @@
-"""The command that checks whether what was found holds."""
+"""Command that retrains what was found: ``smnas verify``, and its worker."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import typer
 from smnas_optuna.cli.console import make_console, run_workers
 from smnas_optuna.cli.options import DataDir, Device, DeviceOption, StudyDir, Workers
 
-Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each, none with the search's seed.")]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Of each training. [default: twice the study's]")]
+Seeds = Annotated[int, typer.Option(min=1, help="Trainings per architecture, none with the search's seed.")]
+Epochs = Annotated[
+    int | None, typer.Option(min=1, help="Epochs per training.", show_default="twice those of study.toml")
+]
 
 
 def verify(
     study_dir: StudyDir,
     top: Annotated[
-        int, typer.Option("--top", metavar="K", min=1, help="Members of the front: those it would miss most.")
+        int, typer.Option("--top", metavar="K", min=1, help="Number of front members, those that add most hypervolume.")
     ] = 3,
     seeds: Seeds = 3,
     epochs: Epochs = None,
@@ -26,7 +28,7 @@ def verify(
     device: DeviceOption = Device.auto,
     workers: Workers = None,
 ) -> None:
-    """Train members of the front and the baselines again, for longer, and say what of the search holds."""
+    """Retrain front members and baselines with new seeds and more epochs, and compare with the search."""
     from smnas_optuna.report.files import write_verification
     from smnas_optuna.report.summary import summarize
     from smnas_optuna.report.verify_table import print_verification
@@ -43,7 +45,7 @@ def verify(
         candidates = candidates_of(study_dir, summary.front, summary.records, summary.reference, top)
         request = VerifyRequest(
             study_dir=study_dir,
-            archs=[candidate.arch for candidate in reversed(candidates)],  # the long trainings first
+            archs=[candidate.arch for candidate in reversed(candidates)],  # long trainings first
             seeds=seeds,
             epochs=epochs,
             data_dir=data,
@@ -65,7 +67,7 @@ def verify(
             for path in write_verification(verification, summary, study_dir / "report"):
                 console.print(f"wrote {path}", soft_wrap=True, highlight=False)
     if interrupted is not None:
-        kept = "before the first training was finished" if verification is None else "finished trainings are kept"
-        console.print(f"{interrupted}; {kept}, the same command goes on", soft_wrap=True)
+        kept = "no training is finished yet" if verification is None else "finished trainings are kept"
+        console.print(f"{interrupted}; {kept}, run the same command to resume", soft_wrap=True)
     if status != 0:
         raise typer.Exit(status)

@@ -14,16 +14,16 @@ from smnas_optuna.report.summary import name_device
 from smnas_optuna.report.tables import UNKNOWN, new_table, print_tables, short, strict
 
 NARROWEST = 94
-"""Columns that the numbers and a folded name need."""
+"""Columns of text that the numbers and a folded name need."""
 
 
 def print_benchmark(benchmark: Benchmark, console: Console) -> None:
-    """Print the table and how it was measured."""
+    """Print the table, and the lines on its measurement."""
     print_tables([benchmark_table(benchmark)], protocol_lines(benchmark), console, narrowest=NARROWEST)
 
 
 def benchmark_table(benchmark: Benchmark) -> Table:
-    """One row a detector, in the order in which they were measured."""
+    """One row per detector, in the order of measurement."""
     runtimes = " and ".join(sorted({row.timed.runtime for row in benchmark.rows}))
     table = new_table(f"Latency on {name_device(benchmark.device)} (batch 1, {runtimes})", "detector")
     table.add_column("input", no_wrap=True)
@@ -51,14 +51,14 @@ def benchmark_table(benchmark: Benchmark) -> Table:
 
 
 def protocol_lines(benchmark: Benchmark) -> list[str]:
-    """How it was measured, for people."""
+    """Lines for people on the measurement, and on rows that should be measured again."""
     lines = [
-        f"ratio: of the 10th percentile (p10) to that of {benchmark.reference}, timed in alternation, with its 95 % "
+        f"ratio: 10th percentile (p10) divided by that of {benchmark.reference}, timed in alternation, with its 95 % "
         "confidence interval",
         "timed: from uint8 pixels on the device to boxes in original pixels (Mask R-CNN: and masks), float32; "
         f"{benchmark.source}; {benchmark.num_classes} classes",
-        "network: all layers on as many regions as they get at most, without RoIAlign, decoding and NMS; GMACs counts "
-        "the same",
+        "network: all layers on the largest number of regions that they can get, without RoIAlign, decoding and NMS; "
+        "GMACs counts the same",
     ]
     if "random" in benchmark.weights:
         lines.append(
@@ -66,16 +66,16 @@ def protocol_lines(benchmark: Benchmark) -> list[str]:
             "ours and torchvision's alike, and post-processing is at its caps: a trained detector's takes less"
         )
     if len(benchmark.weights) > 1:
-        lines.append("trained and random rows do not compare, but for network, params and GMACs")
+        lines.append("trained and random rows do not compare, except in network, params and GMACs")
     graphs = [row for row in benchmark.rows if row.timed.runtime == "graph"]
     if graphs:
         again = [f"{row.timed.name} {row.latency.detected_again:.0%}" for row in graphs if row.latency.detected_again]
         lines.append(
-            "graph: what has fixed shapes is replayed as a CUDA graph; torchvision's detectors are eager"
-            + (f"; images of which some was done again, as it was not exact: {', '.join(again)}" if again else "")
+            "graph: parts with fixed shapes are replayed as CUDA graphs; torchvision's detectors are eager"
+            + (f"; images with a part that was repeated eagerly, to be exact: {', '.join(again)}" if again else "")
         )
     if not all(row.latency.warm and row.latency.alone for row in benchmark.rows):
-        lines.append("*: still drifting when timing began, or another worker computed meanwhile; measure again")
+        lines.append("*: latency still drifted when timing began, or another worker was computing; measure again")
     for row in benchmark.rows:
         if disturbances := _on_the_gpu(row.latency):
             lines.append(f"* {row.timed.name}: {'; '.join(disturbances)}; measure again")

@@ -1,146 +1,111 @@
-"""optuna-dashboard on a copy of the study: one click in it deletes a study, and a night's work must outlive a click."""
+"""optuna-dashboard of a study, read-only: one click in it deletes a study, and a night's work must outlive a click."""
 
 from __future__ import annotations
 
 import contextlib
-import sqlite3
-import tempfile
-import threading
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-import optuna
-from optuna.storages import RDBStorage
 from optuna_dashboard import wsgi
-from sqlalchemy.pool import NullPool
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from smnas_optuna.errors import StudyError
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.optuna_private import engine_of
-from smnas_optuna.study.storage import DATABASE, explained_disk_errors, storage_url
+from smnas_optuna.study.record import STRUCTURAL
+from smnas_optuna.study.storage import DATABASE, explained_disk_errors, open_storage, storage_url
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+    from optuna.storages import RDBStorage
 
 HOST = "127.0.0.1"
-"""The dashboard asks for no password: nobody else may reach it."""
+"""The dashboard asks for no password: other machines must not reach it."""
+HOSTS = (HOST, "localhost")
+READING = ("GET", "HEAD")
 
 
-def serve_dashboard(
-    study_dir: Path, *, port: int = 8080, refresh_seconds: float = 10.0, say: Callable[[str], None]
-) -> None:
+def serve_dashboard(study_dir: Path, *, port: int = 8080, say: Callable[[str], None]) -> None:
     """Serve the study in ``study_dir`` on 127.0.0.1 until Ctrl-C.
 
     Args:
-        study_dir: Of the study, which is only read.
+        study_dir: Folder of the study, which cannot be changed through the dashboard.
         port: 1 to 65535.
-        refresh_seconds: Time between two copies of the study; what was edited in the dashboard is gone with the next.
-        say: Told each line that a person should read.
+        say: Receives each line for the user.
 
     Raises:
-        StudyError: If there is no study, the file is no Optuna database, or the port is taken.
+        StudyError: If there is no study, its database cannot be used, or the port is taken.
     """
-    with contextlib.suppress(KeyboardInterrupt), open_dashboard(study_dir, port, refresh_seconds, say) as server:
+    with contextlib.suppress(KeyboardInterrupt), open_dashboard(study_dir, port, say) as server:
         say(f"dashboard of {study_dir}: http://{HOST}:{server.server_port}/")
-        say(f"It shows a copy, made anew every {refresh_seconds:g} s: edits there are not kept. Ctrl-C ends it.")
+        say("It is read-only, and shows new trials within 10 s. Ctrl-C ends it.")
         server.serve_forever()
 
 
 @contextlib.contextmanager
-def open_dashboard(
-    study_dir: Path, port: int, refresh_seconds: float, say: Callable[[str], None]
-) -> Iterator[WSGIServer]:
-    """A server of a copy that is refreshed while the context lasts; see :func:`serve_dashboard`. Port 0: a free one."""
-    source = study_dir / DATABASE
-    if storage_url(study_dir) is None and not source.is_file():
-        raise StudyError(
-            f"{source}: there is no study yet", fix=f"start one: smnas structural {study_dir} [--data DIR]"
-        )
-    with tempfile.TemporaryDirectory(prefix="smnas-dashboard-", ignore_cleanup_errors=True) as folder:
-        copy = Path(folder) / DATABASE
-        try:
-            copy_study(study_dir, copy)
-            _check_study(copy)
-        except sqlite3.Error as error:
-            raise StudyError(
-                f"{source}: cannot be read as an Optuna database ({error})",
-                fix=f"if a search was killed, smnas front {study_dir} mends it; else put the right file there",
-            ) from None
-        storage = RDBStorage(f"sqlite:///{copy}", engine_kwargs={"poolclass": NullPool})
-        with _open_server(port) as server:
-            server.set_app(wsgi(storage))
-            stop = threading.Event()
-            refresher = threading.Thread(
-                target=_refresh, args=(study_dir, copy, storage, server, refresh_seconds, stop, say), daemon=True
-            )
-            refresher.start()
-            try:
-                yield server
-            finally:
-                stop.set()
-                refresher.join(timeout=5)
-
-
-def copy_database(source: Path, copy: Path) -> None:
-    """Copy a SQLite database in one piece, also while others write to it or read the copy.
-
-    Raises:
-        sqlite3.Error: If ``source`` is no database or cannot be read.
-    """
-    with (
-        contextlib.closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True, timeout=60)) as reader,
-        contextlib.closing(sqlite3.connect(copy, timeout=60)) as writer,
-    ):
-        reader.backup(writer)
-
-
-def copy_study(study_dir: Path, copy: Path) -> None:
-    """Copy the studies of ``study_dir`` into an SQLite database, wherever they are kept.
-
-    Raises:
-        StudyError: If there is no study, or its database cannot be used.
-        sqlite3.Error: If it is a file, and cannot be read.
-    """
-    if storage_url(study_dir) is None:
-        copy_database(study_dir / DATABASE, copy)
-        return
+def open_dashboard(study_dir: Path, port: int, say: Callable[[str], None]) -> Iterator[WSGIServer]:
+    """Yield the server of the dashboard, not serving yet; see :func:`serve_dashboard`. Port 0 takes a free one."""
     with explained_disk_errors(study_dir):
-        studies = StudyFolder(study_dir).of_stage(None)
-        fresh = copy.with_name(f"{copy.name}.new")
-        fresh.unlink(missing_ok=True)
-        storage = RDBStorage(f"sqlite:///{fresh}", engine_kwargs={"poolclass": NullPool})
-        for study in studies:
-            optuna.copy_study(from_study_name=study.study_name, from_storage=study._storage, to_storage=storage)
-            engine_of(study).dispose()
-    copy_database(fresh, copy)
+        # Like every command this refuses what is no study, and lets SQLite roll back what a killed search left.
+        engine_of(StudyFolder(study_dir).load(STRUCTURAL)).dispose()
+        storage = open_storage(study_dir, read_only=True)
+    try:
+        with _open_server(port) as server:
+            server.set_app(_ReadOnlyDashboard(study_dir, storage, server.server_port, say))
+            yield server
+    finally:
+        storage.engine.dispose()
 
 
-def _refresh(
-    study_dir: Path,
-    copy: Path,
-    storage: RDBStorage,
-    server: WSGIServer,
-    seconds: float,
-    stop: threading.Event,
-    say: Callable[[str], None],
-) -> None:
-    failing, source = False, storage_url(study_dir) or study_dir / DATABASE
-    while not stop.wait(seconds):
+class _ReadOnlyDashboard:
+    """optuna-dashboard as a WSGI application that answers requests which read, and only under its own address."""
+
+    def __init__(self, study_dir: Path, storage: RDBStorage, port: int, say: Callable[[str], None]) -> None:
+        self._app, self._storage, self._say = wsgi(storage), storage, say
+        self._study_dir, self._place = study_dir, storage_url(study_dir) or study_dir / DATABASE
+        self._address = f"http://{HOST}:{port}/"
+        self._failing = False
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        refusal = self._refusal(environ)
+        if refusal is None:
+            answer: Iterable[bytes] = self._app(environ, start_response)
+            return answer
+        status, reason = refusal
+        body = json.dumps({"reason": reason}).encode()  # as optuna-dashboard's pages show it
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        headers += [("Allow", ", ".join(READING))] if status is HTTPStatus.METHOD_NOT_ALLOWED else []
+        start_response(f"{status.value} {status.phrase}", headers)
+        return [body]
+
+    def _refusal(self, environ: WSGIEnvironment) -> tuple[HTTPStatus, str] | None:
+        host = environ.get("HTTP_HOST", "").lower()
+        # A page of another name may have been made to resolve to 127.0.0.1 (DNS rebinding). Any port: a tunnel changes it.
+        if host.partition(":")[0] not in HOSTS:
+            return HTTPStatus.FORBIDDEN, f"host {host!r} is not served here: open {self._address}"
+        if environ["REQUEST_METHOD"] not in READING:
+            return HTTPStatus.METHOD_NOT_ALLOWED, "this dashboard is read-only: the study was not changed"
         try:
-            copy_study(study_dir, copy)
-        except (sqlite3.Error, StudyError) as error:
-            if not failing:
-                cause = error.message if isinstance(error, StudyError) else str(error)
-                say(f"{source}: cannot be copied now ({cause}); the dashboard shows what it had before")
-            failing = True
-            continue
-        failing = False
-        # The old application holds trials in memory for up to 10 s more; a new one costs milliseconds.
-        server.set_app(wsgi(storage))
-
-
-def _check_study(copy: Path) -> None:
-    with contextlib.closing(sqlite3.connect(copy)) as database:
-        database.execute("SELECT study_id FROM studies LIMIT 1")
+            with self._storage.engine.connect() as connection:
+                connection.execute(text("SELECT study_id FROM studies LIMIT 1"))
+        except SQLAlchemyError as error:
+            cause = (str(getattr(error, "orig", error)).strip() or type(error).__name__).splitlines()[0]
+            reason = f"{self._place}: cannot be read now ({cause})"
+            if "readonly" in cause:  # SQLite rolls nothing back without write access
+                reason += f": a search was killed while writing; fix: smnas front {self._study_dir}"
+            known, self._failing = self._failing, True
+            if not known:
+                self._say(reason)
+            return HTTPStatus.SERVICE_UNAVAILABLE, reason
+        self._failing = False
+        return None
 
 
 def _open_server(port: int) -> WSGIServer:

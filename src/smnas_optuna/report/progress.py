@@ -17,16 +17,16 @@ PHASES = {"load": "loading images", "train": "training", "evaluate": "evaluating
 
 
 class ConsoleListener(Listener):
-    """Shows a search on ``console``; enter it as a context, so that the terminal is left in order.
+    """Progress of a search on ``console``; a context manager, which leaves the terminal in order.
 
     On a terminal: a bar for the running phase and one for the budget, with the loss and the time left. Elsewhere: a
     line for each epoch and two for each trial, without control codes, written at once.
 
     Args:
-        console: Where it is shown.
-        each: What a trial is called.
-        all: What all of them are called.
-        workers: That share the search with this one, itself included.
+        console: Shows the progress.
+        each: Word for a trial.
+        all: Word for the whole search.
+        workers: Number of workers that share the search, this one included.
     """
 
     def __init__(self, console: Console, *, each: str = "trial", all: str = "search", workers: int = 1) -> None:
@@ -51,7 +51,7 @@ class ConsoleListener(Listener):
         self._line(text)
 
     def trial_started(self, number: int, arch: str, *, why: str, done: int, budget: int) -> None:
-        """Say which architecture comes next, and start its bars."""
+        """Print the architecture that comes next, and start its bars."""
         self._number = number
         self._estimate.start(done, budget)
         self._line(f"{self._each} {number} ({why}; {done} of {budget} done): {arch}")
@@ -60,14 +60,14 @@ class ConsoleListener(Listener):
             self._bars.set_left(self._estimate.of_search())
 
     def step(self, phase: str, done: int, total: int) -> None:
-        """Move the bar of the running phase; plain lines tell epochs only."""
+        """Move the bar of the running phase; plain lines are printed for epochs only."""
         if self._bars is not None:
             self._bars.step(PHASES.get(phase, phase), done, total)
 
     def epoch(self, report: EpochReport) -> None:
-        """Show the loss and what is left of this trial and of the search."""
+        """Show the loss, and the time left of this trial and of the search."""
         self._estimate.epoch(report)
-        loss = f"loss {report.loss:.4g}" + (f", {report.skipped_steps} skipped" if report.skipped_steps else "")
+        loss = f"loss {report.loss:.4g}" + (f", skipped steps: {report.skipped_steps}" if report.skipped_steps else "")
         of_trial, of_search = _left(self._estimate.of_trial()), _left(self._estimate.of_search())
         left = f"{self._each} {of_trial}, {self._all} {of_search}"
         if self._bars is not None:
@@ -78,7 +78,7 @@ class ConsoleListener(Listener):
             self._line(f"{self._each} {self._number} epoch {report.epoch}/{report.epochs}: {loss}, took {took}; {left}")
 
     def trial_ended(self, record: TrialRecord, *, on_front: bool, seconds: float, done: int, budget: int) -> None:
-        """Say what came out of the trial, and what is left of the search."""
+        """Print the outcome of the trial, and the time left of the search."""
         self._estimate.end(done, budget, seconds, trained=record.trained)
         left = self._estimate.of_search()
         self._line(
@@ -95,12 +95,12 @@ class ConsoleListener(Listener):
 
 
 class TimeLeft:
-    """Estimates the time left from the mean of what has been seen in this run; None before there is anything to go by.
+    """Estimates of the time left, from the mean durations in this run; None before the first one.
 
-    Trials that were not trained to the end say nothing about how long one takes, and are left out.
+    Trials that were not trained to the end are left out: they do not tell the duration of one that is.
 
     Args:
-        workers: That share what is left, each with a trial of its own at a time.
+        workers: Number of workers that share the remaining trials, one at a time each.
     """
 
     def __init__(self, workers: int = 1) -> None:
@@ -111,17 +111,17 @@ class TimeLeft:
         self._to_come, self._later, self._running = 0, 0, False
 
     def start(self, done: int, budget: int) -> None:
-        """A trial starts; ``done`` of ``budget`` were before it."""
+        """Record the start of a trial, with ``done`` of ``budget`` behind it."""
         self._epochs, self._to_come, self._running = [], 0, True
         self._later = max(0, budget - done - 1)
 
     def epoch(self, report: EpochReport) -> None:
-        """An epoch of the running trial is done."""
+        """Record an epoch of the running trial."""
         self._epochs.append(report.seconds)
         self._to_come = report.epochs - report.epoch
 
     def end(self, done: int, budget: int, seconds: float, *, trained: bool) -> None:
-        """The running trial has ended after ``seconds``."""
+        """Record the end of the running trial after ``seconds``."""
         if trained:
             self._trials.append(seconds)
             self._rests.append(max(0.0, seconds - sum(self._epochs)))
@@ -141,7 +141,7 @@ class TimeLeft:
         """Seconds left until the budget is reached."""
         whole = _mean(self._trials)
         if whole is None and self._epochs:
-            whole = sum(self._epochs) + (self.of_trial() or 0.0)  # the first trial of this run: all there is to go by
+            whole = sum(self._epochs) + (self.of_trial() or 0.0)  # the first trial of this run: no other is known
         if whole is None:
             return None if self._later or self._running else 0.0
         this = (self.of_trial() or 0.0) if self._running else 0.0
@@ -164,7 +164,7 @@ class _Bars:
         self._progress.start()
 
     def stop(self) -> None:
-        # What is left on the terminal is the lines; half a bar of a trial that was stopped would say nothing.
+        # Only the lines stay on the terminal: half a bar of a stopped trial has no meaning.
         for task in (self._phase, self._search):
             self._progress.update(task, visible=False)
         self._progress.stop()

@@ -1,4 +1,4 @@
-"""The front as a table for people, and as CSV and JSON for programs; of several stages that of all."""
+"""The front as a table for people, and as CSV and JSON for programs; of two stages their joint front."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from smnas_optuna.study.record import StageName, TrialRecord
 
 UNKNOWN = "-"
 NARROWEST, STAGE, ENDLESS = 73, 6, 10_000
-"""Columns that the numbers and a folded architecture need, those of the stage, and more columns than any table has."""
+"""Columns of text: the least for the front, those of its stage column, and more than any table has."""
 STAGE_NUMBERS: dict[StageName, str] = {"structural": "1", "modular": "2"}
 CSV_METRICS = ("ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 CSV_COLUMNS = (
@@ -31,7 +31,7 @@ CSV_COLUMNS = (
 
 
 def print_front(summary: Summary, console: Console) -> None:
-    """Print the front, where its weights lie, its hypervolume, and the trials counted; see :func:`print_tables`."""
+    """Print the front, the folders of its weights, its hypervolume and the trial counts; see :func:`print_tables`."""
     tables = (front_table(summary), weights_table(summary)) if summary.front else ()
     lines = [hypervolume_line(summary)] if summary.front else []
     lines += [timing_line(summary)] if summary.compares_stages else []
@@ -40,17 +40,17 @@ def print_front(summary: Summary, console: Console) -> None:
 
 
 def new_table(title: str, what: str) -> Table:
-    """A table with a ``title`` whose first column names ``what``, folded where there is no room for it."""
+    """A table with a ``title``; its first column is headed ``what``, and is folded where it does not fit."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=escape(title), title_justify="left")
     table.add_column(what, overflow="fold", min_width=12)
     return table
 
 
 def print_tables(tables: Sequence[Table], lines: Sequence[str], console: Console, *, narrowest: int) -> None:
-    """Print ``tables`` and then ``lines``; what a row is about is never cut off.
+    """Print ``tables`` and then ``lines``; the first column of a table is never cut off.
 
-    On a terminal that is too narrow it goes on in the next line, and ``narrowest`` columns are taken at least;
-    elsewhere a row is a line, however long: a pipe has no width, for which rich would take 80 columns.
+    On a narrow terminal that column is folded, and the table takes at least ``narrowest`` columns of text. Elsewhere a
+    row is one line, however long: a pipe has no width, and rich would assume 80 columns.
     """
     for table in tables:
         whole = Measurement.get(console, console.options.update(max_width=ENDLESS), table).maximum
@@ -61,7 +61,7 @@ def print_tables(tables: Sequence[Table], lines: Sequence[str], console: Console
 
 
 def front_table(summary: Summary) -> Table:
-    """The front as a table for people, fastest first; AP is times 100 here, and only here and in the picture."""
+    """The front as a table for people, fastest first. Only here and in the picture AP is times 100."""
     what = "stages 1 (structural) and 2 (modular)" if len(summary.fronts) > 1 else summary.study
     title = f"Pareto front of {what}: latency on {summary.device_name} (batch 1) and AP (x100)"
     table = new_table(title, "architecture")
@@ -87,7 +87,7 @@ def front_table(summary: Summary) -> Table:
 
 
 def weights_table(summary: Summary) -> Table:
-    """Where the weights of the front lie, one line a trial, as folders inside the study folder."""
+    """The folders of the front's weights, relative to the study folder; one row per trial."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("trial", justify="right", no_wrap=True)
     if len(summary.fronts) > 1:
@@ -99,7 +99,7 @@ def weights_table(summary: Summary) -> Table:
 
 
 def hypervolume_line(summary: Summary) -> str:
-    """The hypervolume and the number of members of each front and of that of both stages, in one line for people."""
+    """Hypervolume and number of members of each front and of the joint front, in one line for people."""
     slowest, worst = summary.reference
     fronts: list[tuple[str, float, int]] = [
         (stage, summary.hypervolumes[stage], len(front)) for stage, front in summary.fronts.items()
@@ -111,14 +111,14 @@ def hypervolume_line(summary: Summary) -> str:
 
 
 def timing_line(summary: Summary) -> str:
-    """Whether the latencies of two stages compare, in one line for people; they do if one run has measured all."""
+    """One line for people on the latencies of two stages: they are comparable if one run has measured all."""
     if summary.timed_together:
         return "latencies of both fronts were timed together in one run"
-    return "latencies of the two fronts come from different runs: smnas modular times them together when it ends"
+    return "latencies of the two fronts are from different runs; smnas modular times them together when it ends"
 
 
 def counts_line(summary: Summary) -> str:
-    """The trials counted, in one line for people; what did not happen is not in it."""
+    """The trial counts, in one line for people, without those that are 0."""
     counts = dict(summary.counts)
     trained = f"{counts.pop('complete')} trained ({len(summary.front)} on the front)"
     names = {"cached": "answered from an earlier trial"}
@@ -127,7 +127,7 @@ def counts_line(summary: Summary) -> str:
 
 
 def _stages(summary: Summary, record: TrialRecord) -> tuple[str, ...]:
-    """What a row says of its stage: nothing if there is one alone."""
+    """Cell for the stage of a row; none if there is only one stage."""
     return (STAGE_NUMBERS[stage_of(record)],) if len(summary.fronts) > 1 else ()
 
 
@@ -135,8 +135,8 @@ def front_csv(summary: Summary) -> str:
     """The front as CSV with a header, fastest first.
 
     AP is in [0, 1], ``latency_ms`` in ms, ``study`` that of the trial, ``structural`` or ``modular/`` and the parent,
-    ``baseline`` ``true`` or ``false``, ``weights`` a folder inside the study folder; what is not known or not
-    measurable is empty.
+    ``baseline`` ``true`` or ``false``, ``weights`` a folder inside the study folder. Values that are unknown or cannot
+    be measured are empty.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
@@ -151,10 +151,10 @@ def front_csv(summary: Summary) -> str:
 
 
 def front_json(summary: Summary) -> str:
-    """The fronts, hypervolumes, trials counted, device and versions as strict JSON: NaN and infinity become null.
+    """The fronts, hypervolumes, trial counts, device and versions as strict JSON: NaN and infinity become null.
 
-    AP is in [0, 1], hypervolumes in ms; fronts are in the order of latency, fastest first; ``hypervolume_curve`` has a
-    value for each trained architecture, those of stage 1 first.
+    AP is in [0, 1], hypervolumes in ms; fronts are sorted by latency, fastest first. ``hypervolume_curve`` has a value
+    for each trained architecture, those of stage 1 first.
     """
     slowest, worst = summary.reference
     values = {
@@ -195,7 +195,7 @@ def _mapping(record: TrialRecord, name: str) -> Mapping[str, Any]:
 
 
 def strict(value: Any) -> Any:
-    """``value`` as strict JSON has it, at every depth: NaN and infinity are null."""
+    """``value`` for strict JSON: NaN and infinity become None, at every depth."""
     if isinstance(value, Mapping):
         return {name: strict(each) for name, each in value.items()}
     if isinstance(value, list | tuple):

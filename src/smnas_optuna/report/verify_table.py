@@ -1,4 +1,4 @@
-"""What further trainings say, as a table for people, and as CSV and JSON for programs."""
+"""Results of further trainings as a table for people, and as CSV and JSON for programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from smnas_optuna.verify.verdict import Neighbours, Verdict, Verified
 from smnas_optuna.verify.verification import Verification
 
 NARROWEST = 83
-"""Columns that the numbers and a folded architecture need."""
+"""Columns of text that the numbers and a folded architecture need."""
 CSV_COLUMNS = (
     *("arch", "latency_ms", "on_front", "baseline", "search_epochs", "search_ap"),
     *("epochs", "seeds", "failed", "ap_mean", "ap_deviation", "test_ap_mean", "test_ap_deviation"),
@@ -26,12 +26,12 @@ CSV_COLUMNS = (
 
 
 def print_verification(verification: Verification, console: Console) -> None:
-    """Print the table and what it says of the search."""
+    """Print the table, and the lines on what it says of the search."""
     print_tables([verification_table(verification)], verdict_lines(verification), console, narrowest=NARROWEST)
 
 
 def verification_table(verification: Verification) -> Table:
-    """One row an architecture, fastest first; AP is times 100 here and in the picture alone."""
+    """One row per architecture, fastest first. Only here and in the picture AP is times 100."""
     title = (
         f"AP (x100) of {verification.epochs} epochs, mean and standard deviation over seeds; latency on "
         f"{name_device(verification.about['device'])} (batch 1)"
@@ -40,7 +40,7 @@ def verification_table(verification: Verification) -> Table:
     headers = ["latency\n(ms)", f"search, {verification.search_epochs}\nepochs", "validation"]
     for header in (*headers, *(["test"] if verification.has_test else []), "seeds"):
         table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("is", no_wrap=True)
+    table.add_column("role", no_wrap=True)
     for each in verification.verdict.verified:
         test = [_percent(each.test_mean, each.test_deviation)] if verification.has_test else []
         table.add_row(
@@ -56,19 +56,19 @@ def verification_table(verification: Verification) -> Table:
 
 
 def verdict_lines(verification: Verification) -> list[str]:
-    """What the trainings say of the search, for people."""
+    """Lines for people on what the trainings say of the search."""
     verdict, lines = verification.verdict, []
     wanted = verification.seeds * len(verdict.verified)
     if len(verification.runs) < wanted:
-        lines.append(f"{len(verification.runs)} of {wanted} trainings are finished: the same command goes on")
+        lines.append(f"{len(verification.runs)} of {wanted} trainings are finished: run the same command to resume")
     return [*lines, *_order_lines(verdict), _tau_line(verification), *_spread_lines(verification)]
 
 
 def verification_csv(verification: Verification) -> str:
-    """One row an architecture, fastest first, with a header.
+    """One row per architecture, fastest first, with a header.
 
-    AP is in [0, 1]; ``search_ap`` and ``ap_*`` are on the validation images, ``seeds`` are the finished trainings that
-    they are of, ``on_front`` and ``baseline`` ``true`` or ``false``; what is not known is empty.
+    AP is in [0, 1]; ``search_ap`` and ``ap_*`` are on the validation images. ``seeds`` is the number of finished
+    trainings. ``on_front`` and ``baseline`` are ``true`` or ``false``. Unknown values are empty.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
@@ -111,14 +111,14 @@ def verification_json(verification: Verification) -> str:
 def _order_lines(verdict: Verdict) -> list[str]:
     pairs = verdict.neighbours
     if not pairs:
-        return ["order along the front: no two of its members are trained again, so there is none to hold"]
+        return ["order along the front: fewer than two of its members are retrained, so there is no order to compare"]
     held, turned = [pair for pair in pairs if pair.holds], [pair for pair in pairs if not pair.holds]
     lines = [
-        f"order along the front: {len(held)} of {len(pairs)} neighbouring pairs keep the search's"
+        f"order along the front: {len(held)} of {len(pairs)} neighbouring pairs keep the search's order"
         f"{_by_noise(held)}, {len(turned)} do not{_by_noise(turned)}"
     ]
     for pair in turned:
-        chance = "" if pair.chance is None else f", p = {pair.chance:.2g}"
+        chance = "" if pair.chance is None else f" (p = {pair.chance:.2g})"
         lines.append(
             f"  not kept: {pair.slower} has {100 * -pair.difference:.1f} AP (x100) less than {pair.faster}, which is "
             f"faster{chance}"
@@ -147,22 +147,18 @@ def _tau_line(verification: Verification) -> str:
     if verdict.tau_means_something:
         return f"{said} (1: the same order, 0: no better than chance)"
     chance = f"{100 * chance_of_same_order(count):.0f} % of cases"
-    return (
-        f"{said}, too few to mean anything: chance alone puts {count} into the same or the reversed order in {chance}"
-    )
+    return f"{said}, too few to tell: chance alone puts {count} into the same or the reversed order in {chance}"
 
 
 def _spread_lines(verification: Verification) -> list[str]:
     spread = verification.verdict.spread
     if spread is None:
-        return ["spread over seeds: not known before each architecture has two"]
+        return ["spread over seeds: unknown before an architecture has two finished trainings"]
     epochs = f"measured at {verification.epochs} epochs"
     if verification.epochs != verification.search_epochs:
-        epochs += (
-            f"; the search trains {verification.search_epochs}: --epochs {verification.search_epochs} measures those"
-        )
+        epochs += f"; --epochs {verification.search_epochs} measures it at the search's"
     return [
-        f"spread over seeds: a standard deviation of {100 * spread.deviation:.2f} AP (x100), pooled with "
+        f"spread over seeds: standard deviation {100 * spread.deviation:.2f} AP (x100), pooled, with "
         f"{spread.freedom} degrees of freedom",
         f"for study.toml: [search] ap_spread = {max(spread.deviation, 1e-4):.2g} ({epochs})",
     ]

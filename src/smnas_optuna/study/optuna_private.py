@@ -14,7 +14,7 @@ from optuna.samplers import NSGAIISampler
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.study import Study
-from optuna.study._frozen import FrozenStudy
+from optuna.study._frozen import FrozenStudy as FrozenStudy
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 OUTSIDE = -1

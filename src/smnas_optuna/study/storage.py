@@ -10,10 +10,11 @@ from pathlib import Path
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, NullPool, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLAlchemyError
 
 from smnas_optuna.errors import StudyError
+from smnas_optuna.study.optuna_private import FrozenStudy
 
 DATABASE = "study.db"
 URL_FILE = "storage.url"
@@ -89,8 +90,12 @@ def make_storage(study_dir: Path) -> None:
     partial.replace(study_dir / DATABASE)
 
 
-def open_storage(study_dir: Path) -> RDBStorage:
+def open_storage(study_dir: Path, *, read_only: bool = False) -> RDBStorage:
     """The database of ``study_dir``, which is there.
+
+    Args:
+        study_dir: Names it.
+        read_only: Make SQLite or PostgreSQL refuse every change, and list the studies of ``study_dir`` alone.
 
     Raises:
         StudyError: If it cannot be reached, is damaged, or was made by another version of Optuna.
@@ -98,6 +103,8 @@ def open_storage(study_dir: Path) -> RDBStorage:
     url = storage_url(study_dir)
     place = str(study_dir / DATABASE) if url is None else url
     try:
+        if read_only:
+            return _ReadOnlyStorage(study_dir)
         if url is None:
             arguments = {"connect_args": {"timeout": SQLITE_TIMEOUT_S}}
             return RDBStorage(_sqlite_url(study_dir / DATABASE), engine_kwargs=arguments)
@@ -145,6 +152,25 @@ def explained_disk_errors(study_dir: Path) -> Iterator[None]:
                 fix="end what else uses it, and give the same command again",
             ) from error
         raise _disk_error(study_dir, text) from error
+
+
+class _ReadOnlyStorage(RDBStorage):
+    """The studies of ``study_dir`` in a database that refuses changes: SQLite's file is opened without write access."""
+
+    def __init__(self, study_dir: Path) -> None:
+        url = storage_url(study_dir)
+        parsed = URL.create("sqlite", database=str(study_dir / DATABASE)) if url is None else _parse(url)
+        engine: dict[str, object] = {"pool_pre_ping": True, "execution_options": {"postgresql_readonly": True}}
+        if parsed.get_backend_name() == "sqlite":
+            uri = Path(str(parsed.database)).resolve().as_uri()  # quoted: "?" and "#" in a name would end it
+            parsed = URL.create("sqlite", database=uri, query={"mode": "ro", "uri": "true"})
+            engine = {"connect_args": {"timeout": SQLITE_TIMEOUT_S}, "poolclass": NullPool}
+        super().__init__(parsed.render_as_string(hide_password=False), engine_kwargs=engine, skip_table_creation=True)
+        self._prefix = study_name(study_dir, "")
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        """Those of the folder: others may share its database."""
+        return [study for study in super().get_all_studies() if study.study_name.startswith(self._prefix)]
 
 
 def _parse(url: str) -> URL:
