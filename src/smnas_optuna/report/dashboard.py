@@ -87,7 +87,7 @@ class _ReadOnlyDashboard:
 
     def _refusal(self, environ: WSGIEnvironment) -> tuple[HTTPStatus, str] | None:
         host = environ.get("HTTP_HOST", "").lower()
-        # A page of another name may have been made to resolve to 127.0.0.1 (DNS rebinding). Any port: a tunnel changes it.
+        # A page of another name may have been made to resolve to 127.0.0.1 (DNS rebinding); a tunnel changes the port.
         if host.partition(":")[0] not in HOSTS:
             return HTTPStatus.FORBIDDEN, f"host {host!r} is not served here: open {self._address}"
         if environ["REQUEST_METHOD"] not in READING:
