@@ -29,8 +29,8 @@ def test_places_of_a_level_are_its_stride_apart(
         centres = (anchors[::per_place, :2] + anchors[::per_place, 2:]) / 2
         rows, columns = -(-height // stride), -(-width // stride)
         assert len(anchors) == rows * columns * per_place
-        expected = [(x * stride, y * stride) for y in range(rows) for x in range(columns)]
-        assert centres.tolist() == [list(map(float, place)) for place in expected]
+        row_by_row = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+        assert torch.equal(centres, row_by_row.flip(1) * float(stride))
 
 
 def test_rpn_anchors_have_the_area_of_their_scale_and_three_ratios() -> None:

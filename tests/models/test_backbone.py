@@ -51,13 +51,14 @@ def test_the_trunk_of_classic_width_is_torchvisions(family: str) -> None:
     theirs = _torchvisions(family).train()  # an untrained network's running statistics let mobilenet's signal vanish
     last_layers = ("fc.", "classifier.", "features.18.")  # what comes after the last level that a detector uses
     weights = {name: value for name, value in theirs.state_dict().items() if not name.startswith(last_layers)}
-    ours = build_backbone(BackboneSpec(family=family, width=64), nn.BatchNorm2d).train()
+    with torch.device("meta"):  # its weights are replaced at once
+        ours = build_backbone(BackboneSpec(family=family, width=64), nn.BatchNorm2d).train()
     images = torch.randn(2, 3, 64, 96)
     top: list[torch.Tensor] = []
     last = theirs.get_submodule("features.17" if family == "mobilenet_v2" else "layer4")
     last.register_forward_hook(lambda _module, _inputs, output: top.append(output))
 
-    ours.load_state_dict(weights)  # strictly
+    ours.load_state_dict(copy.deepcopy(weights), assign=True)  # strictly
     with torch.no_grad():
         theirs(images)
         features = ours(images)

@@ -22,7 +22,7 @@ from smnas_optuna.arch.classics import CLASSICS
 from smnas_optuna.arch.constants import NORMS
 from smnas_optuna.arch.spec import BLOCKS, CASCADE_STAGES, EXTRA_LEVELS, MAX_LEVELS, MIN_LEVELS
 from smnas_optuna.engine.checkpoint import load_weights, save_weights
-from smnas_optuna.models import Detector, fold_for_inference
+from smnas_optuna.models import fold_for_inference
 from smnas_optuna.models.neck import FPN
 
 from .tiny_detectors import (
@@ -35,6 +35,8 @@ from .tiny_detectors import (
     build,
     kinds,
     make_batch,
+    ready,
+    shared,
     single,
     spread_predictions,
     targets,
@@ -51,12 +53,6 @@ ALL_SAMPLED = replace(CONSTANTS, rpn_samples=20_000, roi_samples=1_000, guided_r
 def _images(sizes: list[tuple[int, int]] = SIZES) -> list[Tensor]:
     generator = torch.Generator().manual_seed(2)
     return [torch.rand(3, *size, generator=generator) for size in sizes]
-
-
-def _ready(arch: str) -> Detector:
-    detector = build(arch).eval()
-    spread_predictions(detector)
-    return detector
 
 
 TIE = 1e-6
@@ -99,7 +95,7 @@ def test_every_kind_of_module_is_among_the_archs() -> None:
 @kinds
 @torch.inference_mode()
 def test_detections_keep_the_contract(arch: str) -> None:
-    found = _ready(arch)(_images())
+    found = ready(arch)(_images())
 
     assert len(found) == len(SIZES)
     assert sum(len(each["boxes"]) for each in found) > 0
@@ -120,7 +116,7 @@ def test_detections_keep_the_contract(arch: str) -> None:
 @kinds
 @torch.inference_mode()
 def test_images_are_detected_alike_in_company_and_alone(arch: str) -> None:
-    detector, images = _ready(arch), _images()
+    detector, images = ready(arch), _images()
 
     _assert_same(detector(images), [detector([image])[0] for image in images])
 
@@ -128,7 +124,7 @@ def test_images_are_detected_alike_in_company_and_alone(arch: str) -> None:
 @kinds
 @torch.inference_mode()
 def test_a_batch_is_detected_as_its_images_one_by_one(arch: str) -> None:
-    detector, batch = _ready(arch), make_batch()
+    detector, batch = ready(arch), make_batch()
 
     alone = [detector.detect(single(batch, image))[0] for image in range(len(batch))]
 
@@ -139,7 +135,7 @@ def test_a_batch_is_detected_as_its_images_one_by_one(arch: str) -> None:
 @torch.inference_mode()
 def test_the_list_contract_and_a_batch_of_the_same_pixels_agree(arch: str) -> None:
     # An input size without padding: a batch pads with whole numbers, the list contract with the exact mean.
-    detector = _ready(arch.replace("64x48", "96x64"))
+    detector = ready(arch.replace("64x48", "96x64"))
     pixels = torch.randint(0, 256, (3, 3, 64, 96), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
     sizes = torch.tensor([[64, 96]] * 3)
 
@@ -151,7 +147,7 @@ def test_the_list_contract_and_a_batch_of_the_same_pixels_agree(arch: str) -> No
 @kinds
 @torch.inference_mode()
 def test_boxes_are_given_in_pixels_of_the_original_image(arch: str) -> None:
-    detector, batch = _ready(arch), make_batch()
+    detector, batch = ready(arch), make_batch()
     larger = replace(batch, original_sizes=batch.sizes * torch.tensor([3, 5]))
     on_canvas = replace(batch, original_sizes=batch.sizes)
 
@@ -161,6 +157,7 @@ def test_boxes_are_given_in_pixels_of_the_original_image(arch: str) -> None:
     _assert_same(found, [{**each, "boxes": each["boxes"] * scale} for each in expected])
 
 
+@pytest.mark.slow  # test_layers.py has it in the fast tier, with drawn statistics
 @kinds
 @pytest.mark.parametrize("norm", NORMS)
 @torch.inference_mode()
@@ -182,7 +179,7 @@ def test_a_folded_detector_detects_the_same(arch: str, norm: str) -> None:
 @kinds
 @torch.inference_mode()
 def test_weights_survive_the_disk(arch: str, tmp_path: Path) -> None:
-    detector, other, batch = _ready(arch), build(arch, seed=1).eval(), make_batch()
+    detector, other, batch = ready(arch), build(arch, seed=1).eval(), make_batch()
 
     save_weights(tmp_path, detector, {"arch": arch})
     load_weights(tmp_path, other)
@@ -217,7 +214,7 @@ def test_gradients_reach_every_parameter(arch: str) -> None:
     ids=["no boxes", "one box in two images", "the whole image", "many tiny boxes", "one box"],
 )
 def test_losses_are_finite_scalars(arch: str, truth: tuple[dict[str, Tensor], ...]) -> None:
-    losses = build(arch).train().losses(make_batch(truth))
+    losses = shared(arch).train().losses(make_batch(truth))
 
     rpn, head = decode(arch).rpn, decode(arch).head
     names = {"loss_classifier", "loss_box_reg"}
@@ -237,7 +234,7 @@ def test_losses_are_finite_scalars(arch: str, truth: tuple[dict[str, Tensor], ..
 
 @kinds
 def test_losses_of_a_batch_without_boxes_are_those_of_padding_alone(arch: str) -> None:
-    detector, batch = build(arch, constants=ALL_SAMPLED).train(), make_batch(NO_BOXES)
+    detector, batch = shared(arch, ALL_SAMPLED).train(), make_batch(NO_BOXES)
     assert batch.boxes.shape[1] == 0
 
     _assert_same_losses(detector.losses(batch), detector.losses(with_padding(batch)))
@@ -256,7 +253,7 @@ CROWD = [[False, True], [False, False]]
 @kinds
 def test_crowd_regions_are_no_objects(arch: str) -> None:
     """They only take negatives away."""
-    detector = build(arch, constants=ALL_SAMPLED).train()
+    detector = shared(arch, ALL_SAMPLED).train()
     other_label = (targets([(4, 5, 30, 40), (20, 0, 64, 48)], [1, 2]), CROWDED[1])
     plain = make_batch((targets([(4, 5, 30, 40)], [1]), CROWDED[1]))
 
@@ -275,7 +272,7 @@ def test_crowd_regions_are_no_objects(arch: str) -> None:
 
 @kinds
 def test_a_crowd_region_that_no_candidate_lies_on_changes_nothing(arch: str) -> None:
-    detector = build(arch).train()
+    detector = shared(arch).train()
     # a part of a place, that no anchor lies on by half, and whose own box is no candidate
     crowded = (targets([(4, 5, 30, 40), (60.1, 44.1, 60.2, 44.2)], [1, 3]), CROWDED[1])
 
@@ -289,7 +286,7 @@ def test_a_crowd_region_that_no_candidate_lies_on_changes_nothing(arch: str) -> 
 @kinds
 @pytest.mark.parametrize("value", [0.0, 9.0])
 def test_padding_is_no_target(arch: str, value: float) -> None:
-    detector, batch = build(arch, constants=ALL_SAMPLED).train(), make_batch()
+    detector, batch = shared(arch, ALL_SAMPLED).train(), make_batch()
 
     _assert_same_losses(detector.losses(with_padding(batch, value=value)), detector.losses(batch))
 
@@ -316,7 +313,7 @@ def test_weights_that_are_no_numbers_give_losses_that_are_none_and_no_detection(
 
 @kinds
 def test_training_on_a_list_is_training_on_its_batch(arch: str) -> None:
-    detector = build(arch.replace("64x48", "96x64")).train()
+    detector = shared(arch.replace("64x48", "96x64")).train()
     images = _images([(32, 48), (32, 48)])
     truth = [targets([(2, 3, 20, 30)], [1]), targets([], [])]
 
@@ -364,7 +361,7 @@ def test_boxes_of_a_list_are_scaled_as_their_image_is() -> None:
 
 @kinds
 def test_landscape_and_portrait_train_together_and_leave_the_targets_alone(arch: str) -> None:
-    detector = build(arch).train()
+    detector = shared(arch).train()
     truth = [targets([(2, 3, 20, 30)], [1]), targets([(1, 1, 30, 60)], [2]), targets([], [])]
     before = copy.deepcopy(truth)
 
@@ -378,7 +375,7 @@ def test_landscape_and_portrait_train_together_and_leave_the_targets_alone(arch:
 @kinds
 def test_training_without_targets_is_refused(arch: str) -> None:
     with pytest.raises(ValueError, match="targets must be given in training mode, but got None"):
-        build(arch).train()(_images()[:1])
+        shared(arch).train()(_images()[:1])
 
 
 @kinds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -48,6 +49,22 @@ CONSTANTS = DetectorConstants(
 def build(arch: str, seed: int = 0, constants: DetectorConstants = CONSTANTS) -> Detector:
     torch.manual_seed(seed)
     return build_detector(decode(arch), NUM_CLASSES, constants)
+
+
+@cache
+def shared(arch: str, constants: DetectorConstants = CONSTANTS) -> Detector:
+    """A detector that is built once. A test may switch its mode, and leaves it unchanged otherwise."""
+    with torch.inference_mode(False):  # else a test in inference mode would leave weights that cannot be trained
+        return build(arch, constants=constants)
+
+
+@cache
+def ready(arch: str) -> Detector:
+    """A detector in evaluation mode with varied predictions; tests leave it unchanged."""
+    with torch.inference_mode(False):
+        detector = build(arch).eval()
+        spread_predictions(detector)
+    return detector
 
 
 def spread_predictions(detector: nn.Module, seed: int = 0) -> None:
