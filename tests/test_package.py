@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import smnas_optuna
-from smnas_optuna import arch, models
+from smnas_optuna import api, arch, models
 
 
 def _python(code: str) -> str:
@@ -34,6 +34,8 @@ def test_the_lazy_names_are_the_ones_of_their_homes() -> None:
     assert smnas_optuna.encode is arch.encode
     assert smnas_optuna.BASELINES is arch.BASELINES
     assert smnas_optuna.build_detector is models.build_detector
+    assert smnas_optuna.load_detector is api.load_detector
+    assert smnas_optuna.open_study is api.open_study
 
 
 @pytest.mark.parametrize("name", smnas_optuna.__all__)

@@ -6,10 +6,19 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from smnas_optuna.api import load_detector, open_study
     from smnas_optuna.arch import BASELINES, decode, encode
     from smnas_optuna.models import build_detector
 
-__all__ = ["BASELINES", "__version__", "build_detector", "decode", "encode"]
+__all__ = [
+    "BASELINES",
+    "__version__",
+    "build_detector",
+    "decode",
+    "encode",
+    "load_detector",
+    "open_study",
+]
 
 __version__ = "0.1.0"
 
@@ -18,6 +27,8 @@ _HOMES = {
     "build_detector": "smnas_optuna.models",
     "decode": "smnas_optuna.arch",
     "encode": "smnas_optuna.arch",
+    "load_detector": "smnas_optuna.api",
+    "open_study": "smnas_optuna.api",
 }
 
 

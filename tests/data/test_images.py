@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from smnas_optuna.data import ImageRecord, decode_image, index_content
+from smnas_optuna.data.images import decode_upright, rgb_of
 from smnas_optuna.errors import DataError
 
 HEIGHT, WIDTH = 6, 10
@@ -62,6 +63,9 @@ def test_every_kind_of_image_becomes_rgb(mode: str, suffix: str, tmp_path: Path)
 
     pixels = decode_image(path, HEIGHT, WIDTH)
 
+    np.testing.assert_array_equal(decode_upright(path), pixels)
+    with Image.open(path) as opened:
+        np.testing.assert_array_equal(rgb_of(opened), pixels)
     assert pixels.shape == (HEIGHT, WIDTH, 3)
     assert pixels.dtype == np.uint8
     assert pixels[:, : WIDTH // 2 - 1].max() <= 8  # JPEG is not exact
@@ -118,8 +122,57 @@ def test_exif_rotation_follows_the_stated_size(orientation: int, tmp_path: Path)
     }[orientation]
 
     np.testing.assert_array_equal(decode_image(path, *upright.shape[:2]), upright)
+    np.testing.assert_array_equal(decode_upright(path), upright)
     if orientation >= 5:
         np.testing.assert_array_equal(decode_image(path, HEIGHT, WIDTH), stored)
+
+
+def test_a_turned_tiff_is_upright(tmp_path: Path) -> None:  # Pillow turns it itself
+    stored = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    path = tmp_path / "image.tif"
+    Image.fromarray(stored).save(path, tiffinfo={0x0112: 6})
+
+    np.testing.assert_array_equal(decode_upright(path), np.rot90(stored, -1))
+
+
+def test_a_file_of_any_size_that_cannot_be_read_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "image.png"
+    with pytest.raises(DataError) as error:
+        decode_upright(path)
+    assert str(error.value) == f"{path}: there is no such image\n  fix: name an image file"
+
+    path.write_text("")
+    with pytest.raises(DataError) as error:
+        decode_upright(path)
+    assert str(error.value).startswith(f"{path}: the image cannot be read: cannot identify it as any of ")
+    assert str(error.value).endswith("\n  fix: name a whole image file")
+
+    _left_dark("L").save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH // 2 - 1)
+    with pytest.raises(DataError, match=r"Image size \(60 pixels\) exceeds limit of 58 pixels"):
+        decode_upright(path)
+
+
+def test_an_image_that_does_not_fit_into_memory_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "image.png"
+    image = _left_dark("L")
+    image.save(path)
+
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "convert", full)
+    reads: list[tuple[Callable[[], object], str]] = [
+        (lambda: decode_image(path, HEIGHT, WIDTH), f"{path}: the image, 10x6 pixels,"),
+        (lambda: decode_upright(path), f"{path}: the image"),
+        (lambda: rgb_of(image), "the PIL image of mode L, 10x6 pixels:"),
+    ]
+    for read, name in reads:
+        with pytest.raises(DataError) as error:
+            read()
+        assert str(error.value) == f"{name} does not fit into memory\n  fix: free memory, or make the image smaller"
 
 
 def test_another_size_than_stated_is_refused(tmp_path: Path) -> None:

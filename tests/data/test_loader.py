@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 import torch
 
 from smnas_optuna.batch import Batch, BatchSource
-from smnas_optuna.data import CocoDataset, DetectionLoader, ImageCache, load_coco
+from smnas_optuna.data import CocoDataset, DetectionLoader, ImageCache, decode_image, load_coco
 from smnas_optuna.data import loader as loader_module
+from smnas_optuna.data.loader import batch_of_one
 
 WriteCoco = Callable[..., Path]
 
@@ -234,3 +236,15 @@ def test_a_gpu_gets_the_same_batches(
         assert bool(gpu._on_device) == on_device
         for name in Batch.__slots__:
             np.testing.assert_allclose(getattr(other, name).cpu(), getattr(one, name), atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(30, 50), (50, 30), (40, 40), (200, 300), (9, 3)], ids=str)
+def test_one_image_is_the_batch_that_evaluation_sees(
+    size: tuple[int, int], write_coco: WriteCoco, tmp_path: Path
+) -> None:
+    dataset = load_coco(write_coco("val.json", [size], [[]]), tmp_path / "images")
+    (expected,) = DetectionLoader(dataset, long=60, short=30, batch_size=1, device=CPU, seed=0, train=False).epoch(0)
+
+    batch = batch_of_one(decode_image(dataset.images[0].path, *size), long=60, short=30)
+
+    assert _equal(batch, replace(expected, image_ids=torch.tensor([0])))

@@ -212,13 +212,17 @@ def render(image: ImageRecord, long: int, short: int) -> NDArray[np.uint8]:
     Raises:
         DataError: If the file cannot be decoded as stated.
     """
-    height, width = fit_inside(image.height, image.width, long, short)
-    pixels = Image.fromarray(decode_image(image.path, image.height, image.width))
-    canvas = np.empty((3, *canvas_size(long, short, portrait=image.portrait)), np.uint8)
+    return place(decode_image(image.path, image.height, image.width), long, short)
+
+
+def place(pixels: NDArray[np.uint8], long: int, short: int) -> NDArray[np.uint8]:
+    """An image (uint8 [height, width, 3]) resized and padded for ``long`` x ``short`` pixels, uint8 [3, H, W]."""
+    given_height, given_width = pixels.shape[:2]
+    height, width = fit_inside(given_height, given_width, long, short)
+    canvas = np.empty((3, *canvas_size(long, short, portrait=given_height > given_width)), np.uint8)
     canvas[:] = np.array(MEAN_COLOUR, np.uint8)[:, None, None]
-    canvas[:, :height, :width] = np.asarray(pixels.resize((width, height), Image.Resampling.BILINEAR)).transpose(
-        2, 0, 1
-    )
+    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+    canvas[:, :height, :width] = np.asarray(resized).transpose(2, 0, 1)
     return canvas
 
 

@@ -93,23 +93,13 @@ def decode_image(path: Path, height: int, width: int) -> NDArray[np.uint8]:
     Raises:
         DataError: If the file is missing, is not a complete image, or does not have the stated size.
     """
-    try:
-        pixels, stored = _read_pixels(path, height, width)
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{quote_path(path)}: there is no such image",
-            fix="add the file, or remove the image from the annotation file",
-        ) from error
-    except MemoryError as error:
-        raise DataError(
-            f"{quote_path(path)}: the image, {width}x{height} pixels, does not fit into memory",
-            fix="free memory, or make the image smaller",
-        ) from error
-    except _DAMAGE as error:
-        raise DataError(
-            f"{quote_path(path)}: the image cannot be read: {quote_error(error)}",
-            fix="replace the file, or remove the image from the annotation file",
-        ) from error
+    with _explained(
+        path,
+        f"the image, {width}x{height} pixels,",
+        missing="add the file, or remove the image from the annotation file",
+        broken="replace the file, or remove the image from the annotation file",
+    ):
+        pixels, stored = _read_pixels(path, (height, width))
     if pixels is None or pixels.shape[:2] != (height, width):
         is_size = f"{stored[1]}x{stored[0]}" if pixels is None else f"{pixels.shape[1]}x{pixels.shape[0]}"
         raise DataError(
@@ -117,6 +107,35 @@ def decode_image(path: Path, height: int, width: int) -> NDArray[np.uint8]:
             fix="correct width and height in the annotation file, or replace the image",
         )
     return pixels
+
+
+def decode_upright(path: Path) -> NDArray[np.uint8]:
+    """The pixels of an image file of any size as RGB, uint8 [height, width, 3], upright as its EXIF data says.
+
+    Modes, pages and broken EXIF data are as in :func:`decode_image`.
+
+    Raises:
+        DataError: If the file is missing, is not a whole image, or has more pixels than Pillow opens.
+    """
+    with _explained(path, "the image", missing="name an image file", broken="name a whole image file"):
+        pixels, _ = _read_pixels(path, None)
+    assert pixels is not None  # no size was stated
+    return pixels
+
+
+def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels of an image in memory as RGB, uint8 [height, width, 3], as it lies there: EXIF data turn nothing.
+
+    Raises:
+        DataError: If its file turns out to be damaged, or its values have no known scale.
+    """
+    name = f"the PIL image of mode {image.mode}, {image.width}x{image.height} pixels"
+    try:
+        return _to_rgb(image)
+    except MemoryError as error:
+        raise DataError(f"{name}: does not fit into memory", fix="free memory, or make the image smaller") from error
+    except _DAMAGE as error:
+        raise DataError(f"{name}: cannot be read: {quote_error(error)}", fix="give a whole image in RGB") from error
 
 
 @contextmanager
@@ -192,8 +211,26 @@ def decoding_bytes(records: Sequence[ImageRecord]) -> int:
     return DECODING_BYTES * max((record.height * record.width for record in records), default=0)
 
 
-def _read_pixels(path: Path, height: int, width: int) -> tuple[NDArray[np.uint8] | None, tuple[int, int]]:
-    """Return the upright pixels, or None if they would not have the stated size, and the stored (height, width)."""
+@contextmanager
+def _explained(path: Path, what: str, *, missing: str, broken: str) -> Iterator[None]:
+    """Turn what is raised for a file that cannot be read into a DataError; ``missing`` and ``broken`` say its cure."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"{quote_path(path)}: there is no such image", fix=missing) from error
+    except MemoryError as error:
+        raise DataError(
+            f"{quote_path(path)}: {what} does not fit into memory", fix="free memory, or make the image smaller"
+        ) from error
+    except _DAMAGE as error:
+        raise DataError(f"{quote_path(path)}: the image cannot be read: {quote_error(error)}", fix=broken) from error
+
+
+def _read_pixels(path: Path, stated: tuple[int, int] | None) -> tuple[NDArray[np.uint8] | None, tuple[int, int]]:
+    """The pixels, turned so that they have the stated (height, width), and that of the image as stored.
+
+    They are None if they have another size either way. Without a stated size they are upright.
+    """
     check_regular_file(path)
     if path.stat().st_size > _MAX_FILE:
         raise ValueError(f"the file has more than {_MAX_FILE} bytes")
@@ -205,12 +242,12 @@ def _read_pixels(path: Path, height: int, width: int) -> tuple[NDArray[np.uint8]
         raise ValueError(f"cannot identify it as any of {', '.join(formats)}") from error
     with image:
         stored = (image.height, image.width)
-        if (height, width) not in (stored, _upright(image)):
+        if stated not in (None, stored, _upright(image)):
             return None, stored
         if image.format in ("JPEG", "MPO") and _count_scans(path) > _MAX_SCANS:
             raise ValueError(f"more than {_MAX_SCANS} scans, which would take hours")
-        image.load()  # this makes a TIFF upright, but no other format
-        turn = _TURNS.get(_orientation(image)) if _upright(image) == (height, width) else None
+        image.load()  # a TIFF is upright after that, others are not
+        turn = _TURNS.get(_orientation(image)) if stated in (None, _upright(image)) else None
         return _to_rgb(image if turn is None else image.transpose(turn)), stored
 
 

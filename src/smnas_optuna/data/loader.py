@@ -12,7 +12,7 @@ from torch import Tensor
 
 from smnas_optuna.batch import Batch, fit_inside
 from smnas_optuna.data.augment import augment
-from smnas_optuna.data.cache import ImageCache
+from smnas_optuna.data.cache import ImageCache, place
 from smnas_optuna.data.coco import CocoDataset
 
 Rows = NDArray[np.int64]
@@ -134,6 +134,29 @@ class DetectionLoader:
         chosen = torch.empty((len(rows), *pixels[portrait].shape[1:]), dtype=torch.uint8, pin_memory=True)
         np.take(pixels[portrait], rows, axis=0, out=chosen.numpy(), mode="clip")  # without a copy in pageable memory
         return chosen.to(self._device, non_blocking=True)
+
+
+def batch_of_one(pixels: NDArray[np.uint8], *, long: int, short: int) -> Batch:
+    """One image (uint8 [height, width, 3] in RGB) as evaluation sees it, on the CPU; without boxes, its id is 0.
+
+    Args:
+        pixels: Of the image.
+        long: Long edge of the input size, pixels.
+        short: Short edge of the input size, pixels.
+    """
+    height, width = pixels.shape[:2]
+    labels, zero = torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    return Batch(
+        images=torch.from_numpy(place(pixels, long, short))[None],
+        boxes=torch.zeros(1, 1, 4),
+        labels=labels,
+        crowd=labels.bool(),
+        num_boxes=zero,
+        image_ids=zero,
+        sizes=torch.tensor([fit_inside(height, width, long, short)]),
+        original_sizes=torch.tensor([(height, width)]),
+        seeds=zero,
+    )
 
 
 def _targets(cache: ImageCache, *, portrait: bool) -> dict[str, Tensor]:

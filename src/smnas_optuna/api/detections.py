@@ -1,0 +1,35 @@
+"""The objects that a detector found in one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class Detections:
+    """``D`` objects of one image, highest score first.
+
+    Attributes:
+        boxes: float32 [D, 4], (x1, y1, x2, y2) in pixels of the image as it was given.
+        labels: int64 [D], 1..num_classes.
+        names: Names of the classes.
+        scores: float32 [D], in [0, 1].
+    """
+
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    names: list[str]
+    scores: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        shown = [f"{name} {score:.2f}" for name, score in zip(self.names, self.scores[:_SHOWN], strict=False)]
+        more = ["..."] if len(self) > _SHOWN else []
+        return f"Detections({len(self)}{': ' if shown else ''}{', '.join(shown + more)})"

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from smnas_optuna.api import Detections
+
+
+def _found(*names: str) -> Detections:
+    count = len(names)
+    return Detections(
+        boxes=np.zeros((count, 4), np.float32),
+        labels=np.ones(count, np.int64),
+        names=list(names),
+        scores=np.linspace(0.875, 0.5, count, dtype=np.float32),
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        ([], "Detections(0)"),
+        (["cat"], "Detections(1: cat 0.88)"),
+        (["cat", "dog", "cat"], "Detections(3: cat 0.88, dog 0.69, cat 0.50)"),
+        (["cat", "dog", "cat", "cat"], "Detections(4: cat 0.88, dog 0.75, cat 0.62, ...)"),
+    ],
+    ids=["none", "one", "three", "more"],
+)
+def test_what_is_shown_in_a_notebook_is_short(names: list[str], shown: str) -> None:
+    assert repr(_found(*names)) == shown
+    assert len(_found(*names)) == len(names)
