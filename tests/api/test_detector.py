@@ -216,7 +216,7 @@ def test_damaged_weights_are_refused(run_folder: Path) -> None:
 
     message = _refusal(run_folder)
 
-    assert message.startswith(f"{weights}: no weights, or only a part of them (")
+    assert message.startswith(f"{weights}: the weights are damaged or incomplete (")
     assert message.endswith("\n  fix: train the architecture again, or name the folder of one that is trained")
 
 
