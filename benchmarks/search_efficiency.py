@@ -36,8 +36,7 @@ from matplotlib.figure import Figure
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.study import Study
 from optuna.trial import TrialState, create_trial
-from search_table import RUNGS
-from search_table import read_table as read_rows
+from search_table_file import RUNGS, read_rows
 from sqlalchemy import create_engine
 
 from smnas_optuna.arch import DetectorSpec, decode, encode
