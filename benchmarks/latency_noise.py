@@ -1,27 +1,27 @@
-"""How far two measurements of one detector lie apart, and whether their intervals say so.
+"""Spread of a detector's latency over fresh processes, and the share of intervals that overlap.
 
     python benchmarks/latency_noise.py [--study studies/shapes] [--data DIR] [--processes 10] [--archs ARCH ...]
+        [--output benchmarks/latency_noise.json]
 
-Times some detectors, untrained, in fresh processes, one after the other. Writes ``benchmarks/latency_noise.json`` and
-prints the spread of the ratios to the reference detector beside that of the ratios of medians, from the same runs, and
-of the times themselves. ``[latency] noise`` of a study is for the first.
+Times some untrained detectors in fresh processes, one after the other. Prints the spread of the ratios to the reference
+detector, of the ratios of medians from the same runs, and of the times themselves. ``[latency] noise`` of a study is
+set by the first. A measurement takes at most the study's ``[latency] max_seconds``, 4 s in ``studies/shapes``.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fresh_process import measured_in_a_fresh_process
-from shapes_pay import load_bench
+from common import command_line, load_testbed, markdown_table, measured_on
 
 from smnas_optuna.arch import decode
-from smnas_optuna.engine.device import describe_device, library_versions
 from smnas_optuna.engine.durable import write_json
 from smnas_optuna.engine.latency import round_to_noise
 
@@ -31,11 +31,21 @@ ARCHS = (
     "128x96.resnet18-w16.fpn-p2-p5-c64.rpn.cascade3-w256",
     "128x96.resnet34-w16.fpn-p2-p5-c64.ga.fc-w256",
 )
+PERCENTS = {
+    "ratio_sd": "sd of the ratio",
+    "ratio_range": "farthest two",
+    "interval": "interval",
+    "intervals_meet": "intervals meet",
+    "medians_sd": "sd of the ratio of medians",
+    "time_sd": "sd of the time",
+    "time_range": "farthest two",
+}
+"""Columns of the table in percent, by their names in ``spread``."""
 
 
 def main() -> None:
-    """Start the processes and print the table; or be one of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Start the processes and print the table; with ``--once``, be one of them."""
+    parser = command_line(__doc__)
     parser.add_argument("--study", type=Path, default=Path("studies/shapes"))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--processes", type=int, default=10)
@@ -47,17 +57,15 @@ def main() -> None:
         print(json.dumps(time_once(arguments.study, arguments.data, arguments.archs)))
         return
     runs: list[dict[str, Any]] = []
-    options = ["--once", "--archs", *arguments.archs]
     for process in range(arguments.processes):
-        runs.append(measured_in_a_fresh_process(__file__, arguments.study, arguments.data, *options))
+        runs.append(time_in_a_fresh_process(arguments.study, arguments.data, arguments.archs))
         print(f"process {process + 1} of {arguments.processes} is done", flush=True)
-    testbed = load_bench(arguments.study, arguments.data)
+    testbed = load_testbed(arguments.study, arguments.data)
     found = {arch: spread([run[arch] for run in runs], testbed.settings.latency.noise) for arch in arguments.archs}
     write_json(
         arguments.output,
         {
-            "device": describe_device(testbed.device),
-            "versions": library_versions(),
+            **measured_on(testbed.device),
             "latency": testbed.settings.latency.model_dump(mode="json"),
             "reference": testbed.settings.reference,
             "runs": runs,
@@ -67,9 +75,18 @@ def main() -> None:
     print(table(found))
 
 
+def time_in_a_fresh_process(study: Path, data: Path | None, archs: Sequence[str]) -> dict[str, Any]:
+    """Run ``time_once`` in a process of its own, which prints the result as JSON in its last line."""
+    command = [sys.executable, __file__, "--study", str(study), "--once", "--archs", *archs]
+    command += [] if data is None else ["--data", str(data)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    times: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return times
+
+
 def time_once(study: Path, data: Path | None, archs: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Each detector's ratio with its interval, that of the medians, and its own time, ms."""
-    testbed, found = load_bench(study, data), {}
+    """Ratio of each detector with its interval, ratio of the medians, and its own time in ms."""
+    testbed, found = load_testbed(study, data), {}
     for arch in archs:
         spec = decode(arch)
         stats = testbed.measure_latency(testbed.build(spec, seed=0), spec.input_size, lambda: None)
@@ -85,7 +102,7 @@ def time_once(study: Path, data: Path | None, archs: Sequence[str]) -> dict[str,
 
 
 def spread(runs: Sequence[dict[str, float]], noise: float) -> dict[str, float]:
-    """Of one detector's measurements: standard deviations of the logarithms, and the farthest two, as parts of 1."""
+    """Standard deviations of the logarithms of one detector's measurements, and the farthest two, as parts of 1."""
     ratios, times = [run["ratio"] for run in runs], [run["median_ms"] for run in runs]
     pairs = [(a, b) for i, a in enumerate(runs) for b in runs[:i]]
     rounded = [round_to_noise(run["ratio"], noise) for run in runs]
@@ -103,23 +120,18 @@ def spread(runs: Sequence[dict[str, float]], noise: float) -> dict[str, float]:
 
 
 def table(found: dict[str, dict[str, float]]) -> str:
-    """One line a detector, all but the ratio in percent."""
-    lines = [
-        "| detector | ratio | sd of the ratio, % | farthest two, % | interval, % | intervals meet, % | "
-        "sd of the ratio of medians, % | sd of the time, % | farthest two, % |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    """A line for each detector, all but the ratio in percent, and the pooled deviations."""
+    heads = ("detector", "ratio", *(f"{head}, %" for head in PERCENTS.values()))
+    rows = [
+        (f"`{arch}`", f"{its['ratio']:.3f}", *(f"{100 * its[name]:.1f}" for name in PERCENTS))
+        for arch, its in found.items()
     ]
-    for arch, its in found.items():
-        names = ("ratio_sd", "ratio_range", "interval", "intervals_meet", "medians_sd", "time_sd", "time_range")
-        lines.append(
-            f"| `{arch}` | {its['ratio']:.3f} | " + " | ".join(f"{100 * its[name]:.1f}" for name in names) + " |"
-        )
     ratio, medians = (
         100 * math.sqrt(statistics.mean(its[name] ** 2 for its in found.values()))
         for name in ("ratio_sd", "medians_sd")
     )
     pooled = f"sd over processes, pooled: {ratio:.2f} % of the ratios, {medians:.2f} % of the ratios of medians"
-    return "\n".join([*lines, "", pooled])
+    return "\n".join([markdown_table(heads, rows), "", pooled])
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""RoIAlign over a pyramid, forwards and backwards: ours, one embedding_bag, beside torchvision's.
+"""Time of RoIAlign over a pyramid, forwards and backwards: ours, one embedding_bag, beside torchvision's.
 
-    python benchmarks/roi_align.py [--device auto] [--rounds 15] [--output FILE]
+    python benchmarks/roi_align.py [--device auto] [--rounds 15] [--output benchmarks/roi_align.json]
 
-Torchvision's in two forms: ``MultiScaleRoIAlign``, whose shapes depend on the data, and ``roi_align`` of all RoIs on
-each level, of which those that belong there are taken, whose shapes are fixed. On a CPU, where our gradient is not
-embedding_bag's own, that one, too. All in alternation, float32.
+Torchvision's is timed in two forms. ``MultiScaleRoIAlign`` has shapes that depend on the data. ``roi_align`` of all
+RoIs on each level, of which those that belong there are taken, has fixed shapes. On a CPU our gradient is not
+embedding_bag's own; there that one is timed, too. All run in alternation in float32. On one CPU core the small case,
+the only one of a CPU, takes about half a minute.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -18,11 +18,12 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from common import command_line, markdown_table, measured_on
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
-from smnas_optuna.engine.device import choose_device, describe_device, library_versions, synchronize
+from smnas_optuna.engine.device import choose_device, synchronize
 from smnas_optuna.engine.durable import write_json
 from smnas_optuna.models.roi_align import pyramid_roi_align, roi_levels
 
@@ -36,7 +37,7 @@ CASES = {
 
 def main() -> None:
     """Time all cases (on a CPU the small one), print the table and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/roi_align.json"))
@@ -44,16 +45,14 @@ def main() -> None:
     device = choose_device(arguments.device)
     names = list(CASES) if device.type == "cuda" else ["small"]
     results = {name: measure(CASES[name], device, arguments.rounds) for name in names}
-    about = {"device": describe_device(device), "versions": library_versions()}
-    write_json(arguments.output, {**about, "cases": CASES, "milliseconds": results})
-    forms = next(iter(results.values()))
-    print("| case | " + " | ".join(f"{form}, ms" for form in forms) + " |\n" + "| --- " * (len(forms) + 1) + "|")
-    for name, times in results.items():
-        print(f"| {name} | " + " | ".join(f"{statistics.median(each):.2f}" for each in times.values()) + " |")
+    write_json(arguments.output, {**measured_on(device), "cases": CASES, "milliseconds": results})
+    heads = ("case", *(f"{form}, ms" for form in next(iter(results.values()))))
+    rows = [(name, *(f"{statistics.median(each):.2f}" for each in times.values())) for name, times in results.items()]
+    print(markdown_table(heads, rows))
 
 
 def measure(case: dict[str, int], device: torch.device, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each form in each round, the first of them left out."""
+    """Milliseconds of each form in each round, after one round of warm-up."""
     generator = torch.Generator().manual_seed(0)
     height, width, rois = case["height"], case["width"], _rois(case, generator).to(device)
     maps = {

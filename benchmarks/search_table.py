@@ -1,15 +1,15 @@
 """Train every architecture of a small space on real data, once: a table that samplers can be replayed on.
 
-    OMP_NUM_THREADS=1 python benchmarks/search_table.py --data DIR [--study benchmarks/search_table]
+    OMP_NUM_THREADS=1 python benchmarks/search_table.py --data DIR [--study benchmarks/search_table] [--backwards]
 
-Writes ``table.csv`` into the study's folder, a row a training, and ``table.json``, what its numbers depend on. Goes on
-where it was stopped. The architectures come in random order, so that a part of the table is a fair sample of it; the
-first few are trained with two more seeds in the end, which says how far AP varies over seeds.
+Writes ``table.csv`` into the study's folder, a row for each training, and ``table.json``, the conditions that its
+numbers depend on. The architectures come in random order, so that a part of the table is a fair sample of it. The first
+few are trained with two more seeds in the end, which gives the spread of AP over seeds. The 348 trainings take 2.7
+hours of one CPU core. Resumes: rows of the table are not trained again.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import itertools
 import json
@@ -18,8 +18,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from resumable import stored_results
-from shapes_pay import load_bench
+from common import command_line, load_testbed, stored_results
+from search_table_file import COLUMNS, FOLDER, RUNGS, ap_column, complete_lines, read_rows
 
 from smnas_optuna.arch import decode, encode
 from smnas_optuna.config import StructuralSpace
@@ -31,24 +31,19 @@ from smnas_optuna.search_space.structural import express, gene_choices
 from smnas_optuna.session.prepare import fingerprint
 from smnas_optuna.session.testbed import Testbed
 
-RUNGS = (2, 4, 8)
-"""Epochs after which AP is measured; the last is the recipe's."""
-COLUMNS = (
-    *("arch", "seed", "gate_ratio", "latency_ratio", *(f"ap_epoch{epoch}" for epoch in RUNGS)),
-    *("num_params", "multiply_adds", "seconds"),
-)
 REPEATED, SEEDS = 12, 3
+"""The first so many architectures are trained with so many seeds."""
 
 
 def main() -> None:
     """Train what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--study", type=Path, default=Path("benchmarks/search_table"))
+    parser.add_argument("--study", type=Path, default=FOLDER)
     parser.add_argument("--backwards", action="store_true", help="from the end: a second process, beside the first")
     arguments = parser.parse_args()
     folder = arguments.study
-    testbed = load_bench(folder, arguments.data)
+    testbed = load_testbed(folder, arguments.data)
     settings = testbed.settings
     about = {
         **fingerprint(testbed),
@@ -59,8 +54,8 @@ def main() -> None:
     write_json(folder / "table.json", {**about, "results": {}})
     table = folder / "table.csv"
     if table.exists():
-        table.write_text(whole_lines(table))
-    done = {(row["arch"], int(row["seed"])) for row in read_table(table)}
+        table.write_text(complete_lines(table))
+    done = trained_already(table)
     jobs = list(trainings(settings.space.structural))
     if not done:
         table.write_text(",".join(COLUMNS) + "\n")
@@ -70,21 +65,13 @@ def main() -> None:
         row = measure(testbed, arch, seed)
         with table.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
-        done = {(row["arch"], int(row["seed"])) for row in read_table(table)}  # another process may fill it, too
+        done = trained_already(table)  # another process may fill it, too
         print(f"{len(done)} of {len(jobs)}: {json.dumps(row)}", flush=True)
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows that are there; one that was cut off as it was written is left out."""
-    if not path.exists():
-        return []
-    return list(csv.DictReader(whole_lines(path).splitlines()))
-
-
-def whole_lines(path: Path) -> str:
-    """The text of a file in the making, without a last line that was cut off as it was written."""
-    text = path.read_text()
-    return text[: text.rfind("\n") + 1]
+def trained_already(table: Path) -> set[tuple[str, int]]:
+    """(architecture, seed) of every row."""
+    return {(row["arch"], int(row["seed"])) for row in read_rows(table)}
 
 
 def architectures(space: StructuralSpace) -> list[str]:
@@ -103,7 +90,7 @@ def trainings(space: StructuralSpace) -> Iterator[tuple[str, int]]:
 
 
 def measure(testbed: Testbed, arch: str, seed: int) -> dict[str, object]:
-    """Train once; the row of the table, AP in [0, 1] and latencies as ratios to the reference detector."""
+    """Row of the table from one training: AP in [0, 1], latencies as ratios to the reference detector."""
     start, spec = time.perf_counter(), decode(arch)
     gate = testbed.measure_gate(spec, lambda: None)
     detector = testbed.build(spec, seed)
@@ -113,7 +100,7 @@ def measure(testbed: Testbed, arch: str, seed: int) -> dict[str, object]:
     def evaluate(report: EpochReport) -> None:
         if report.epoch in RUNGS:
             metrics = testbed.evaluate(detector, testbed.splits.val, testbed.val_batches(spec.input_size))
-            aps[f"ap_epoch{report.epoch}"] = round(metrics.ap, 5)
+            aps[ap_column(report.epoch)] = round(metrics.ap, 5)
 
     batches = testbed.train_batches(spec.input_size, seed)
     Training(detector, batches, testbed.settings.train, seed=seed).run(on_epoch=evaluate)

@@ -1,16 +1,15 @@
-"""Does stage 2 pay? The same extra trainings spent on stage 2, and on more of stage 1, over three seeds.
+"""Gain of the hypervolume by stage 2, and by the same number of further trainings of stage 1, over three seeds.
 
-    python benchmarks/stage2_pays.py [--study studies/shapes] [--data DIR] [--seeds 3] [--work DIR]
+    OMP_NUM_THREADS=1 python benchmarks/stage2_pays.py [--study studies/shapes] [--data DIR] [--seeds 3] [--work DIR]
+        [--output benchmarks/stage2_pays.json]
 
-For each seed the structural study is searched as the study file says. Then a copy of it goes on with ``smnas modular``,
-and another copy with as many more trainings of ``smnas structural``. The fronts of all three are timed in one run, and
-their hypervolumes have one reference point. The studies lie under ``--work`` and go on where they were stopped; the
-result is ``benchmarks/stage2_pays.json``.
+For each seed the structural study is searched as the study file says. One copy of it continues with ``smnas modular``,
+another with as many further trainings of ``smnas structural``. The fronts of all three are timed in one run, and their
+hypervolumes have one reference point. The studies lie under ``--work``. Resumes: searches continue from there.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import statistics
 import subprocess
@@ -18,10 +17,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from common import command_line, deviation, markdown_table, trained_under
+
 from smnas_optuna.arch import decode
 from smnas_optuna.config import STUDY_FILE, load_settings
 from smnas_optuna.engine.checkpoint import load_weights
-from smnas_optuna.engine.device import describe_device, library_versions
 from smnas_optuna.engine.durable import write_json
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import prepare
@@ -37,7 +37,7 @@ Point = tuple[float, float]
 
 def main() -> None:
     """Search what is missing, time the fronts of each seed, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--study", type=Path, default=Path("studies/shapes"))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
@@ -48,7 +48,6 @@ def main() -> None:
     budget, extra = settings.search.trials, settings.modular.trials
     data = [] if arguments.data is None else ["--data", str(arguments.data.resolve())]
     results: dict[str, dict[str, float]] = {}
-    about: Mapping[str, object] = {}
     for seed in range(arguments.seeds):
         first = arguments.work / f"seed{seed}-stage1"
         begin(arguments.study, first, seed)
@@ -69,10 +68,7 @@ def main() -> None:
         about = {
             "study": arguments.study.name,
             "trainings": {"stage 1": budget, "extra": extra},
-            "data": testbed.splits.content_hash,
-            "recipe": settings.train.model_dump(mode="json"),
-            "device": describe_device(testbed.device),
-            "versions": library_versions(),
+            **trained_under(testbed, settings.train),
         }
         write_json(arguments.output, {**about, "hypervolumes": results})
     print(table(results))
@@ -88,7 +84,7 @@ def begin(study: Path, folder: Path, seed: int) -> None:
 
 
 def copy(folder: Path, to: Path) -> None:
-    """Copy a study folder in one piece: whoever finds it finds a whole one."""
+    """Copy a study folder; ``to`` exists only once the copy is complete."""
     partial = to.with_name(f"{to.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(folder, partial)
@@ -96,7 +92,7 @@ def copy(folder: Path, to: Path) -> None:
 
 
 def smnas(command: str, folder: Path, *options: str) -> None:
-    """Run a command of the package as a user does."""
+    """Run a command of the package like a user."""
     subprocess.run([sys.executable, "-m", "smnas_optuna.cli", command, str(folder), *options], check=True)
 
 
@@ -106,7 +102,7 @@ def front_of(folder: Path) -> list[TrialRecord]:
 
 
 def time_front(testbed: Testbed, folder: Path) -> list[Point]:
-    """(Ratio to the reference detector, AP) of each member of a front, timed now."""
+    """(Ratio to the reference detector, AP) of each front member of a study folder, timed now."""
     points = []
     for record in front_of(folder):
         spec = decode(str(record.arch))
@@ -117,20 +113,19 @@ def time_front(testbed: Testbed, folder: Path) -> list[Point]:
 
 
 def hypervolumes(fronts: Mapping[str, Sequence[Point]]) -> dict[str, float]:
-    """Of each way, to the same reference point: a tenth slower than the slowest, AP 0."""
+    """Hypervolume of each way, to the same reference point: a tenth slower than the slowest, AP 0."""
     reference = reference_point(point for points in fronts.values() for point in points)
     return {way: hypervolume(points, reference) for way, points in fronts.items()}
 
 
 def table(results: Mapping[str, Mapping[str, float]]) -> str:
     """Gain of the hypervolume over stage 1 alone, percent: mean and standard deviation over the seeds."""
-    lines = ["| front of | hypervolume, % over stage 1 alone | sd | each seed |", "| --- | --- | --- | --- |"]
+    rows = []
     for way in WAYS[1:]:
         gains = [100 * (found[way] / found["stage 1"] - 1) for found in results.values()]
-        sd = statistics.stdev(gains) if len(gains) > 1 else float("nan")
         each = ", ".join(f"{gain:+.1f}" for gain in gains)
-        lines.append(f"| {way} | {statistics.mean(gains):+.1f} | {sd:.1f} | {each} |")
-    return "\n".join(lines)
+        rows.append((way, f"{statistics.mean(gains):+.1f}", f"{deviation(gains):.1f}", each))
+    return markdown_table(("front of", "hypervolume, % over stage 1 alone", "sd", "each seed"), rows)
 
 
 if __name__ == "__main__":

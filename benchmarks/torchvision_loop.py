@@ -1,4 +1,4 @@
-"""torchvision's way of training: its Faster R-CNN around our backbone and pyramid, its list contract, a DataLoader."""
+"""Torchvision's reference training: its Faster R-CNN around our backbone and pyramid, list contract, DataLoader."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Target = dict[str, Tensor]
 
 
 class Trunk(nn.Module):
-    """Our backbone and neck, as torchvision's detectors take them."""
+    """Our backbone and neck under the contract of torchvision's backbones."""
 
     def __init__(self, backbone: nn.Module, neck: nn.Module, channels: int) -> None:
         super().__init__()
@@ -38,9 +38,9 @@ class Trunk(nn.Module):
 def torchvision_detector(
     ours: Detector, spec: DetectorSpec, num_classes: int, constants: DetectorConstants
 ) -> FasterRCNN:
-    """Faster R-CNN as torchvision has it, with a copy of the backbone and neck of ``ours``: RPN and 2-FC head.
+    """Torchvision's Faster R-CNN with a copy of the backbone and neck of ``ours``: RPN and 2-FC head.
 
-    Heads of the same sizes, anchors, samples and thresholds.
+    Its heads have the sizes, anchors, samples and thresholds of ours.
     """
     neck, head = spec.neck, spec.head
     assert isinstance(neck, NeckSpec)
@@ -111,7 +111,7 @@ def listed_batches(dataset: CocoDataset, batch_size: int, flip: float, workers: 
 def torchvision_step(
     detector: FasterRCNN, batch: tuple[list[Tensor], list[Target]], optimizer: torch.optim.Optimizer, *, bf16: bool
 ) -> float:
-    """One step of torchvision's reference loop, with the clipping that ours has; the loss is read, as there."""
+    """Loss of one step of torchvision's reference loop, which reads it, too; with the clipping of our loop."""
     device = next(detector.parameters()).device
     images = [image.to(device, non_blocking=True) for image in batch[0]]
     targets = [{name: value.to(device, non_blocking=True) for name, value in each.items()} for each in batch[1]]

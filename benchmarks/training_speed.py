@@ -1,16 +1,17 @@
 """Training speed: ours and torchvision's reference loop side by side, in alternation, in one process.
 
-    python benchmarks/training_speed.py [--sizes small middle r50] [--alternations 7] [--output FILE]
+    python benchmarks/training_speed.py [--sizes small middle r50] [--alternations 7] [--steps 5] [--device auto]
+        [--output benchmarks/training_speed.json]
 
 Both train the same backbone and pyramid on the same drawn images with the same batch, optimizer and precision. A step
-is one of a batch that is there already; an epoch includes loading: ours from the decoded cache with augmentation in
-batches, torchvision's from files with its per-image transform and a DataLoader. On CUDA both are timed in bf16, too,
-ours also by CUDA graphs (which is how a study trains there) and with channels last, and ``r50`` is for CUDA only.
+uses a batch that is in memory already. An epoch includes loading: ours from the decoded cache with augmentation in
+batches, torchvision's from files with its per-image transform and a DataLoader. On CUDA both are timed in bf16, too.
+Ours is then also timed by CUDA graphs, which is how a study trains there, and with channels last. ``r50`` is for CUDA
+only. On 2 CPU cores ``--sizes small`` takes two minutes.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import itertools
 import os
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from common import command_line, markdown_table, measured_on
 from torch import nn
 from torchvision_loop import listed_batches, torchvision_detector, torchvision_step
 
@@ -33,7 +35,7 @@ from smnas_optuna.batch import Batch
 from smnas_optuna.config import ShapesSettings, TrainSettings
 from smnas_optuna.data import CocoDataset, DetectionLoader, load_coco
 from smnas_optuna.data.shapes import make_shapes
-from smnas_optuna.engine.device import choose_device, describe_device, library_versions, synchronize
+from smnas_optuna.engine.device import choose_device, synchronize
 from smnas_optuna.engine.durable import write_json
 from smnas_optuna.engine.graphs import WARM_UP_CALLS, GraphSteps
 from smnas_optuna.engine.train import build_optimizer, train_step
@@ -44,7 +46,7 @@ FLIP = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What is trained: architecture, images a step, drawn images, and what all detectors share."""
+    """Architecture, images in a step, drawn images, and the constants of both detectors."""
 
     arch: str
     batch_size: int
@@ -67,13 +69,13 @@ CASES = {
 }
 
 
-class Testbed:
-    """Both contestants on one case.
+class SideBySide:
+    """Our loop and torchvision's on one case.
 
     Args:
-        case: What is trained.
-        device: Where.
-        folder: Where images are drawn.
+        case: Architecture, batch and images.
+        device: Device of both.
+        folder: Folder that the images are drawn into.
     """
 
     def __init__(self, case: Case, device: torch.device, folder: Path) -> None:
@@ -109,7 +111,7 @@ class Testbed:
             self.last_optimizer = build_optimizer(self.channels_last, recipe)
 
     def _recorded_step(self) -> GraphSteps:
-        """Our step by a graph, recorded; keeps how long that took."""
+        """Our step by a CUDA graph, recorded now; ``record_seconds`` is the time of that."""
         detector = copy.deepcopy(self.ours)
         step = GraphSteps(detector, build_optimizer(detector, self.recipe), 10.0)
         for _ in range(WARM_UP_CALLS):
@@ -185,11 +187,11 @@ class Testbed:
 
 
 def main() -> None:
-    """Time what is asked for, print a table and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Time the cases, print a table of each and write the JSON."""
+    parser = command_line(__doc__)
     parser.add_argument("--sizes", nargs="+", choices=CASES, default=["small", "middle"])
     parser.add_argument("--alternations", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=5, help="steps of each contestant in an alternation")
+    parser.add_argument("--steps", type=int, default=5, help="steps of each loop in an alternation")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/training_speed.json"))
     arguments = parser.parse_args()
@@ -201,34 +203,33 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             results[name] = run_case(CASES[name], device, Path(folder), arguments.alternations, arguments.steps)
         print(table(name, results[name]), flush=True)
-        about = {"device": describe_device(device), "versions": library_versions()}
-        write_json(arguments.output, {**about, "results": results})
+        write_json(arguments.output, {**measured_on(device), "results": results})
 
 
 def run_case(case: Case, device: torch.device, folder: Path, alternations: int, steps: int) -> dict[str, Any]:
-    """Images/s of everybody in every alternation, and what belongs to it."""
-    testbed, numbers = Testbed(case, device, folder), itertools.count()
-    timed_detectors: dict[str, Callable[[], int]] = {
-        "step, ours": lambda: sum(testbed.our_step() for _ in range(steps)),
-        "step, torchvision": lambda: sum(testbed.their_step() for _ in range(steps)),
-        "epoch, ours": lambda: testbed.our_epoch(numbers),
-        "epoch, torchvision": testbed.their_epoch,
+    """Images/s of each timed run in every alternation, peak memory, phases of our step and time to record a graph."""
+    pair, numbers = SideBySide(case, device, folder), itertools.count()
+    timed_runs: dict[str, Callable[[], int]] = {
+        "step, ours": lambda: sum(pair.our_step() for _ in range(steps)),
+        "step, torchvision": lambda: sum(pair.their_step() for _ in range(steps)),
+        "epoch, ours": lambda: pair.our_epoch(numbers),
+        "epoch, torchvision": pair.their_epoch,
     }
     if device.type == "cuda":
-        timed_detectors["step, ours in bf16"] = lambda: sum(testbed.our_step(bf16=True) for _ in range(steps))
-        timed_detectors["step, torchvision in bf16"] = lambda: sum(testbed.their_step(bf16=True) for _ in range(steps))
-        timed_detectors["step, ours in bf16, channels last"] = lambda: sum(
-            testbed.our_channels_last_step() for _ in range(steps)
+        timed_runs["step, ours in bf16"] = lambda: sum(pair.our_step(bf16=True) for _ in range(steps))
+        timed_runs["step, torchvision in bf16"] = lambda: sum(pair.their_step(bf16=True) for _ in range(steps))
+        timed_runs["step, ours in bf16, channels last"] = lambda: sum(
+            pair.our_channels_last_step() for _ in range(steps)
         )
-        timed_detectors["step, ours in bf16, by graph"] = lambda: sum(testbed.our_graph_step() for _ in range(steps))
-        timed_detectors["epoch, ours in bf16"] = lambda: testbed.our_epoch(numbers, bf16=True)
-        timed_detectors["epoch, torchvision in bf16"] = lambda: testbed.their_epoch(bf16=True)
-        timed_detectors["epoch, ours in bf16, by graph"] = lambda: testbed.our_graph_epoch(numbers)
-    speeds: dict[str, list[float]] = {name: [] for name in timed_detectors}
+        timed_runs["step, ours in bf16, by graph"] = lambda: sum(pair.our_graph_step() for _ in range(steps))
+        timed_runs["epoch, ours in bf16"] = lambda: pair.our_epoch(numbers, bf16=True)
+        timed_runs["epoch, torchvision in bf16"] = lambda: pair.their_epoch(bf16=True)
+        timed_runs["epoch, ours in bf16, by graph"] = lambda: pair.our_graph_epoch(numbers)
+    speeds: dict[str, list[float]] = {name: [] for name in timed_runs}
     memory: dict[str, int] = {}
     for turn in range(alternations + 1):  # the first one is warm-up
         begin = time.perf_counter()
-        for name, run in timed_detectors.items():
+        for name, run in timed_runs.items():
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
             synchronize(device)
@@ -246,28 +247,26 @@ def run_case(case: Case, device: torch.device, folder: Path, alternations: int, 
         "batch_size": case.batch_size,
         "images_per_second": speeds,
         "peak_memory_mib": memory,
-        "phases_of_our_step": testbed.phases(steps),
-        "seconds_to_record": testbed.record_seconds,
+        "phases_of_our_step": pair.phases(steps),
+        "seconds_to_record": pair.record_seconds,
     }
 
 
 def table(name: str, result: dict[str, Any]) -> str:
-    """Medians, and the ratio to torchvision in the same precision of each alternation: median (lowest..highest)."""
+    """Median images/s, and the ratio to torchvision's in the same precision: median (lowest..highest) over turns."""
     speeds = result["images_per_second"]
-    lines = [
-        f"{name}: {result['arch']}, batch {result['batch_size']}",
-        "| what | images/s | times torchvision's | MiB |",
-        "| --- | --- | --- | --- |",
-    ]
+    rows = []
     for what, each in speeds.items():
         rival = f"{what.partition(',')[0]}, torchvision{' in bf16' if 'bf16' in what else ''}"
         ratios = sorted(mine / its for mine, its in zip(each, speeds[rival], strict=True))
         ratio = "" if what == rival else f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}..{ratios[-1]:.2f})"
         memory = result["peak_memory_mib"].get(what, "")
-        lines.append(f"| {what} | {statistics.median(each):.1f} | {ratio} | {memory} |")
+        rows.append((what, f"{statistics.median(each):.1f}", ratio, f"{memory}"))
     shares = ", ".join(f"{phase} {100 * share:.0f} %" for phase, share in result["phases_of_our_step"].items())
     recorded = f"; a graph is recorded in {result['seconds_to_record']:.2f} s" if result["seconds_to_record"] else ""
-    return "\n".join([*lines, f"our step: {shares}{recorded}"])
+    summary = f"{name}: {result['arch']}, batch {result['batch_size']}"
+    speeds_table = markdown_table(("what", "images/s", "times torchvision's", "MiB"), rows)
+    return "\n".join([summary, speeds_table, f"our step: {shares}{recorded}"])
 
 
 def _draw(folder: Path, images: int, width: int, height: int) -> CocoDataset:

@@ -8,7 +8,7 @@ import pytest
 
 from smnas_optuna.config import SearchSettings
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # no package: scripts that import one another
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # no package: scripts that share modules
 
 import early_stop
 from early_stop import (
@@ -73,7 +73,7 @@ def test_a_replay_stops_what_lags_behind_those_before_it(rows: list[Row]) -> Non
     assert seconds_saved(run, 0.25) == pytest.approx(1 - (10 * 8.5 + 20 * 2.25 + 30 * 4.5) / (60 * 8))
 
 
-def test_what_was_asked_for_first_has_nobody_to_lag_behind(rows: list[Row]) -> None:
+def test_what_was_asked_for_first_has_nothing_to_lag_behind(rows: list[Row]) -> None:
     run = replay(rows[::-1], (2, 4), margin=0.5, ap_spread=0.02)
 
     assert run.epochs == [8, 8, 8]
@@ -81,7 +81,7 @@ def test_what_was_asked_for_first_has_nobody_to_lag_behind(rows: list[Row]) -> N
     assert seconds_saved(run, 0.25) == pytest.approx(-0.5 / 8), "evaluations cost, and nothing is saved"
 
 
-def test_who_was_stopped_leads_nobody(rows: list[Row]) -> None:
+def test_what_was_stopped_leads_nothing(rows: list[Row]) -> None:
     fast, late, slow = rows
 
     assert replay([fast, late, slow], (4,), margin=0.4, ap_spread=0.0).epochs == [8, 4, 4]

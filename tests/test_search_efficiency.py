@@ -8,25 +8,12 @@ import pytest
 from smnas_optuna.config import StructuralSpace
 from smnas_optuna.search_space import StructuralSearchSpace
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # no package: scripts that import one another
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # no package: scripts that share modules
 
-from search_efficiency import (
-    METHODS,
-    Curves,
-    Proposal,
-    Row,
-    Run,
-    Table,
-    average,
-    check,
-    pooled_deviation,
-    prunable_of,
-    pruned_share,
-    read_table,
-    replay_ours,
-    shares_at,
-    what_lacks,
-)
+from efficiency.curves import Curves, average, check, shares_at
+from efficiency.pruning import prunable_of, pruned_share
+from efficiency.samplers import METHODS, Proposal, Run, replay_ours
+from efficiency.table import Row, Table, describe_missing, read_table, spread_over_seeds
 
 SIZES, WIDTHS = ("64x48", "96x72", "128x96"), (8, 12, 16, 24)
 STUDY = f"""
@@ -84,8 +71,9 @@ def grid() -> Table:
 
 
 def test_the_spread_is_that_within_groups_by_their_degrees_of_freedom() -> None:
-    assert pooled_deviation([[1.0, 3.0], [10.0, 10.0, 10.0]]) == pytest.approx((2 / 3) ** 0.5)
-    assert pooled_deviation([[1.0, 2.0, 3.0]]) == pytest.approx(1.0)
+    assert spread_over_seeds([[1.0, 3.0], [10.0, 10.0, 10.0]]) == pytest.approx((2 / 3) ** 0.5)
+    assert spread_over_seeds([[1.0, 2.0, 3.0]]) == pytest.approx(1.0)
+    assert spread_over_seeds([]) is None
 
 
 def test_shares_and_the_front_of_a_table() -> None:
@@ -161,7 +149,7 @@ def test_every_method_trains_as_much_as_it_is_given(grid: Table, name: str) -> N
     run = METHODS[name](grid, 0)
     trained = [proposal.arch for proposal in run if proposal.trained]
 
-    assert len(trained) == grid.evaluations(40)
+    assert len(trained) == grid.num_trainings(40)
     assert set(trained) <= grid.rows.keys()
     if name in ("ours", "ours without own children", "ours without partial-order pruning", "random"):
         assert len(set(trained)) == len(trained)
@@ -173,8 +161,8 @@ def test_what_the_table_lacks_costs_nothing(grid: Table) -> None:
     run = replay_ours(half, 0)
 
     assert {proposal.arch for proposal in run} <= half.rows.keys()
-    assert sum(proposal.trained for proposal in run) == half.evaluations(40)
-    assert what_lacks(half) == "8 of 12 architectures are not trained yet"
+    assert sum(proposal.trained for proposal in run) == half.num_trainings(40)
+    assert describe_missing(half) == "8 of 12 architectures are not trained yet"
 
 
 def test_a_table_is_read_while_it_is_written(tmp_path: Path) -> None:
@@ -195,4 +183,4 @@ def test_a_table_is_read_while_it_is_written(tmp_path: Path) -> None:
     }
     assert table.repeated == {arch_of("64x48", 8): [0.03, 0.05]}
     assert table.margin == table.ap_spread == pytest.approx(0.02 / 2**0.5)
-    assert (tmp_path / "table.csv").read_text().endswith(",3"), "whoever writes it is left alone"
+    assert (tmp_path / "table.csv").read_text().endswith(",3"), "the file is left as it is"

@@ -1,0 +1,1 @@
+"""Parts of ``search_efficiency.py``: table, compared samplers, statistics, and results for people."""
