@@ -165,7 +165,7 @@ def test_what_was_stopped_within_an_epoch_goes_on_from_there(study_dir: Path) ->
             time.sleep(0.1)
 
     assert records(study_dir)[1].arch == first.arch
-    goes_on = re.search(r"goes on after epoch 0, step (\d+) of the next", log.read_text())
+    goes_on = re.search(r"resumes after epoch 0, step (\d+) of the next", log.read_text())
     assert goes_on is not None, log.read_text()
     assert int(goes_on[1]) > 0
 

@@ -215,10 +215,12 @@ class SearchSettings(Settings):
             another only if it is higher by at least this. ``benchmarks/README.md`` has measured values.
         rungs: Epochs, ascending, after which the AP of a training is checked. The training is stopped early if a
             trained detector of the same latency or less was far ahead at that epoch. The default is a quarter of
-            ``[train] epochs``; with ``[]`` every training runs to the end.
+            ``[train] epochs``; with ``[]`` every training runs to the end. A second rung at half of the epochs cost
+            more evaluations than it saved epochs (``benchmarks/README.md``).
         rung_margin: Share of that detector's AP, in [0, 1], by which a training must lag behind to be stopped; it must
-            also lag by at least ``ap_spread``. With 1 no training is stopped. ``benchmarks/early_stop.py`` measures
-            savings and costs.
+            also lag by at least ``ap_spread``. With 1 no training is stopped. The default is the smallest measured
+            margin whose loss of hypervolume is below 0.5 % by two standard errors. ``benchmarks/early_stop.py``
+            measures savings and costs.
         keep_weights: Detectors whose weights stay on the disk: ``front`` or ``all``.
     """
 

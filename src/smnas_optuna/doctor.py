@@ -1,4 +1,4 @@
-"""What is wrong with a machine or a study, what to do about it, and doing that where nobody is at work."""
+"""Diagnosis of a machine and a study: findings, what to do about them, and repair where no worker is alive."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ from smnas_optuna.workers.recovery import owners, recover_dead_trials
 
 Level = Literal["fine", "warning", "fault", "mended"]
 LITTLE_DISK = 2**30
-"""Bytes; a search needs some hundred MiB for checkpoints and its images, more with large detectors."""
+"""Free space, in bytes, below which the doctor warns. A search needs some hundred MiB for checkpoints and its images,
+and more with large detectors."""
 LEFTOVERS = ("*.part", "*.set-aside", CHECKPOINT_FILE)
-"""What may be left in ``runs/<arch>`` by an attempt that is over."""
+"""Patterns of files that an attempt that is over may leave in ``runs/<arch>``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """Something that was looked at: how it is, and what to do about it if that is not fine."""
+    """The result of one check, with an action to take if it is not fine."""
 
     level: Level
     what: str
@@ -45,11 +46,11 @@ class Finding:
 
 
 def examine(study_dir: Path | None, *, fix: bool = False) -> Iterator[Finding]:
-    """Look at this machine, and at the study in ``study_dir`` if there is one named.
+    """Examine this machine, and the study in ``study_dir`` if one is named.
 
     Args:
-        study_dir: Holds ``study.toml``.
-        fix: Mend what can be mended without losing anything, where no worker is alive that it belongs to.
+        study_dir: Folder that contains ``study.toml``.
+        fix: Repair what can be repaired without losing anything, unless it belongs to a worker that is alive.
     """
     yield from _versions()
     yield from _device()
@@ -118,11 +119,11 @@ def _device() -> Iterator[Finding]:
 
 
 def nvml_finding(number: int, find: Callable[[], Gpu]) -> Finding:
-    """Load and throttling of the GPU with that number, as NVML tells them.
+    """Return load and throttling of the GPU with that number, as NVML reports them.
 
     Args:
-        number: Torch's.
-        find: The GPU; may raise NvmlError.
+        number: Torch's number of the GPU.
+        find: Returns the GPU; may raise NvmlError.
     """
     try:
         gpu = find()
@@ -157,7 +158,7 @@ def _disk(study_dir: Path) -> Iterator[Finding]:
 
 
 def _database(study_dir: Path) -> Iterator[Finding]:
-    """Of a study that is kept here; a server looks after its own."""
+    """Check a database file of a study folder; a database on a server is only named."""
     path, url = study_dir / DATABASE, storage_url(study_dir)
     if url is not None:
         yield Finding(level="fine", what=f"database: {url}")
@@ -180,17 +181,17 @@ def _database(study_dir: Path) -> Iterator[Finding]:
 
 
 def _workers(crews: Sequence[tuple[Study, Crew]], *, fix: bool) -> Iterator[Finding]:
-    """What the workers of all studies do, or have left."""
-    (_, anyone), *_ = crews
-    everybody = set(anyone.lock_files()).union(*(owners(read_records(study), crew) for study, crew in crews))
-    alive = {worker for worker in everybody if anyone.is_alive(worker)}
+    """Report the workers of all studies, and what dead ones left."""
+    (_, first_crew), *_ = crews
+    workers = set(first_crew.lock_files()).union(*(owners(read_records(study), crew) for study, crew in crews))
+    alive = {worker for worker in workers if first_crew.is_alive(worker)}
     yield Finding(level="fine", what=f"workers: {len(alive)} at work{': ' if alive else ''}{', '.join(sorted(alive))}")
     trials, claims = [], 0
     for study, crew in crews:
         running = [record for record in read_records(study) if record.state == "running"]
         trials += [f"{r.study} {r.number}" for r in running if (r.worker or "") not in alive]
         claims += sum(worker not in alive for worker in crew.claims().values())
-    locks = [worker for worker in anyone.lock_files() if worker not in alive]
+    locks = [worker for worker in first_crew.lock_files() if worker not in alive]
     if not (trials or claims or locks):
         return
     what = (
@@ -201,7 +202,7 @@ def _workers(crews: Sequence[tuple[Study, Crew]], *, fix: bool) -> Iterator[Find
         yield Finding(
             level="warning",
             what=what,
-            fix="the next search looks after trials and claims; locks as well: smnas doctor --fix",
+            fix="the next search cleans up trials and claims; smnas doctor --fix also cleans up locks",
         )
         return
     notes: list[str] = []
@@ -209,13 +210,13 @@ def _workers(crews: Sequence[tuple[Study, Crew]], *, fix: bool) -> Iterator[Find
         with crew.registered():
             recover_dead_trials(study, crew, notes.append)
     for worker in locks:
-        with anyone.clean_up_after(worker):  # takes the lock away
+        with first_crew.clean_up_after(worker):  # removes the lock file
             pass
     yield Finding(level="mended", what="; ".join([what, *notes]))
 
 
 def _leftovers(crews: Sequence[tuple[Study, Crew]], runs: Path, *, fix: bool) -> Iterator[Finding]:
-    """Files of attempts that are over: their architecture is settled, or no study knows it."""
+    """Report files of attempts that are over: their architecture is settled, or no study knows it."""
     claimed, open_archs = set[str](), set[str | None]()
     for study, crew in crews:
         records = read_records(study)
@@ -228,8 +229,8 @@ def _leftovers(crews: Sequence[tuple[Study, Crew]], runs: Path, *, fix: bool) ->
         for file in sorted(folder.glob(pattern))
         if folder.name not in claimed and (folder.name not in open_archs or pattern != CHECKPOINT_FILE)
     ]
-    strangers = [folder.name for folder in sorted(runs.glob("*")) if not _is_arch(folder.name)]
-    for name in strangers:
+    unknown = [folder.name for folder in sorted(runs.glob("*")) if not _is_arch(folder.name)]
+    for name in unknown:
         what = f"files: {runs / ascii(name)[1:-1]} belongs to no architecture"
         yield Finding(level="warning", what=what, fix="look at it, and move it away")
     if not found:

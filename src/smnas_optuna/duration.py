@@ -1,10 +1,10 @@
-"""Time as a person says it."""
+"""Durations in words."""
 
 from __future__ import annotations
 
 
 def format_seconds(seconds: float) -> str:
-    """``seconds`` in the two units that matter: ``0.4 s``, ``45 s``, ``12 min``, ``3 h 20 min``, ``2 d 3 h``."""
+    """Return ``seconds`` in one or two units: ``0.4 s``, ``45 s``, ``12 min``, ``3 h 20 min``, ``2 d 3 h``."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     if seconds < 99.5:
@@ -20,5 +20,5 @@ def format_seconds(seconds: float) -> str:
 
 
 def shared_by(workers: int) -> str:
-    """What follows a time that several workers share; nothing if there is one."""
+    """Return the addition to a time that several workers share; empty for one worker."""
     return f", shared by {workers} workers" if workers > 1 else ""

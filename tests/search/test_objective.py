@@ -66,7 +66,7 @@ def test_an_interrupted_training_is_kept_and_the_next_trial_goes_on_with_it(
 
     evaluation = make_objective(session, listener)(decode(LARGE), second)
 
-    assert listener.notes == [f"{LARGE}: goes on after epoch 1, step 1 of the next"]
+    assert listener.notes == [f"{LARGE}: resumes after epoch 1, step 1 of the next"]
     attrs = [record.attrs for record in read_records(study)]
     assert [(each["epochs_before"], each["epochs_done"]) for each in attrs] == [(0, 1), (1, 2)]
     log = (checkpoint.parent / "train.log").read_text()

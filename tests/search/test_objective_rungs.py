@@ -95,7 +95,7 @@ def test_a_training_that_lags_far_behind_is_stopped_at_the_rung(study: optuna.St
     add_leader(study)
     ears = Ears()
 
-    with pytest.raises(optuna.TrialPruned, match=f"stopped after epoch 1: AP 0.*, and {LEADER}, as fast at least"):
+    with pytest.raises(optuna.TrialPruned, match=f"stopped after epoch 1: AP 0.*; {LEADER}, which is at least as fast"):
         attempt(study, session, ears)
 
     record = read_records(study)[-1]

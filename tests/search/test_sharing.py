@@ -73,7 +73,7 @@ def test_while_one_trains_the_other_takes_what_comes_next(study: optuna.Study, t
     assert {record.worker for record in records} == {one.crew.me, other.crew.me}
     trained = [record.arch for record in records if record.trained]
     assert len(trained) == len(set(trained)) == 6
-    assert outcomes[0].reason == "what is left to do is in the hands of others: 1 being trained"
+    assert outcomes[0].reason == "other workers have the rest of the work: 1 being trained"
     assert outcomes[1].reason == "budget reached: 6 of 6 architectures are trained"
     assert one.crew.claims() == {}
 

@@ -147,7 +147,7 @@ def test_force_goes_on_with_all_but_another_space(tmp_path: Path) -> None:
         "recipe.train.epochs was 3, is not there",
         "recipe.train.scale_jitter was [0.8, 1.2], is not there",
     ]
-    with pytest.raises(StudyError, match="--force goes on and marks the trials"):
+    with pytest.raises(StudyError, match="--force continues and marks the trials"):
         check_fingerprint(study, other_recipe, StudyFolder(tmp_path).place)
     with pytest.raises(StudyError) as caught:
         check_fingerprint(study, other_space, StudyFolder(tmp_path).place, force=True)

@@ -216,7 +216,7 @@ def test_what_was_stopped_goes_on_to_the_same_numbers(searched: Path, tmp_path: 
     assert collect(asked(searched, LARGE, epochs=2), candidates(searched, LARGE)) is None
     assert [path.name for path in checkpoints(searched)] == [f"{LARGE}.seed1.epochs2.safetensors"]
     resumed = run(searched, LARGE, epochs=2, listener=goes_on)
-    assert f"{LARGE}: goes on after epoch 1, step 2 of the next" in goes_on.notes
+    assert f"{LARGE}: resumes after epoch 1, step 2 of the next" in goes_on.notes
     assert resumed.runs[0].metrics == whole.runs[0].metrics
     assert checkpoints(searched) == []
 

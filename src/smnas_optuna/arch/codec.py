@@ -1,5 +1,6 @@
 """Encoding and decoding of canonical architecture strings: five modules separated by dots.
 
+Names like ``mobilenet_v2`` need no escape, as only dots and hyphens separate.
 A string is safe in a shell and as a folder name. ``128x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256`` is an input of
 128 x 96 px, ResNet-18 of base width 16, an FPN over p2..p5 with 64 channels, an RPN and a 2-FC head of width 256.
 Other modules:

@@ -13,6 +13,7 @@ NORMS = ("gn", "bn")
 class DetectorConstants:
     """Anchor sizes, numbers of samples, thresholds and the norm. The defaults are the paper's.
 
+    They are part of a study's recipe, and not of an architecture's identity.
     Small inputs on a CPU need smaller anchors and fewer RoIs; a study sets them in its ``[detector]`` table.
 
     Attributes:

@@ -78,6 +78,8 @@ class EncodedBackboneSpec:
         stages: Four strings, for strides 4, 8, 16 and 32, with a ``1`` for each block that keeps the planes and a ``2``
             for each that doubles them. There are 3 doublings, and 5 to 35 blocks.
         stem: One of ``STEMS``: the paper's two 3x3 convolutions of stride 2, or ResNet's 7x7 convolution and max-pool.
+            At small base widths the paper's stem, whose first convolution has half of the base channels, learns far
+            less (``docs/search.md``).
     """
 
     block: str

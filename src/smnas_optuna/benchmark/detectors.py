@@ -1,4 +1,4 @@
-"""The detectors of a benchmark: ours by name or string, with a study's weights if there are some, and torchvision's."""
+"""The detectors of a benchmark: ours by name or string, with a study's weights if it has any, and torchvision's."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.seeds import derive_seed
 
 UNTRAINED_THRESHOLD = 0.0
-"""Score threshold of detectors with random weights: every candidate passes, as what they detect is chance."""
+"""Score threshold of detectors with random weights: every candidate passes, as they detect by chance."""
 TORCHVISION_SIZE = InputSize(long=1333, short=800)
-"""That torchvision's detectors have been trained and measured at, as most on COCO."""
+"""Input size at which torchvision's detectors were trained and measured, like most detectors on COCO."""
 
 Weights = Literal["trained", "random"]
 
@@ -32,13 +32,13 @@ class TimedDetector:
     """A detector to be timed.
 
     Attributes:
-        name: As it was given; torchvision's have their input size before it. Different from all others'.
-        arch: Its string; None for torchvision's.
-        input_size: That it is timed at.
-        weights: Where its weights come from.
+        name: Name as given, unique among all detectors; the names of torchvision's begin with their input size.
+        arch: Architecture string; None for torchvision's.
+        input_size: Input size at which it is timed.
+        weights: Kind of its weights.
         score_threshold: Detections below this score are dropped.
-        build: Makes it on the device, the same one each time; changes torch's global random numbers.
-        runtime: How it is run.
+        build: Builds it on the device, the same one each time; changes torch's global random numbers.
+        runtime: Execution by kernels or by CUDA graphs.
     """
 
     name: str
@@ -51,16 +51,16 @@ class TimedDetector:
 
 
 def by_graphs(timed: TimedDetector, *, renamed: bool) -> TimedDetector:
-    """The same detector run by CUDA graphs, under a name of its own if ``renamed``."""
+    """Return the same detector run by CUDA graphs, under a name of its own if ``renamed``."""
     name = f"{timed.name} (graph)" if renamed else timed.name
     return replace(timed, name=name, runtime="graph")
 
 
 def our_detector(name: str, num_classes: int, device: torch.device) -> TimedDetector:
-    """The detector that ``name`` names, with the paper's constants and random weights.
+    """Return the detector ``name``, with the paper's constants and random weights.
 
     Raises:
-        ArchError: If there is none.
+        ArchError: If there is no such detector.
     """
     spec = find_spec(name)
     constants = replace(DetectorConstants(), score_threshold=UNTRAINED_THRESHOLD)
@@ -80,11 +80,11 @@ def our_detector(name: str, num_classes: int, device: torch.device) -> TimedDete
 
 
 def studied_detector(name: str, testbed: Testbed, folder: StudyFolder) -> TimedDetector:
-    """The detector that ``name`` names, with a study's constants, and its weights if the study has kept some.
+    """Return the detector ``name``, with a study's constants, and its weights if the study has kept some.
 
     Raises:
-        ArchError: If there is none.
-        CheckpointError: From ``build``, if its weights are damaged.
+        ArchError: If there is no such detector.
+        CheckpointError: If its weights are damaged; ``build`` raises it.
     """
     spec = find_spec(name)
     run = folder.run(encode(spec))
@@ -108,12 +108,12 @@ def studied_detector(name: str, testbed: Testbed, folder: StudyFolder) -> TimedD
 
 
 def torchvision_detectors(sizes: Sequence[InputSize], num_classes: int, device: torch.device) -> list[TimedDetector]:
-    """All of torchvision's detectors at each of ``sizes``, with random weights."""
+    """Return all of torchvision's detectors at each of ``sizes``, with random weights."""
     return [_torchvision_detector(name, size, num_classes, device) for size in sizes for name in REFERENCE_DETECTORS]
 
 
 def parse_sizes(text: str) -> list[InputSize]:
-    """The input sizes written as ``512x512,800x600``, each once.
+    """Return the input sizes written as ``512x512,800x600``, each once.
 
     Raises:
         ArchError: If one of them cannot be read, or is out of range.

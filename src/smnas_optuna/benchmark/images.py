@@ -1,4 +1,4 @@
-"""The images that a benchmark times detectors on: a study's, a data folder's, or drawn ones."""
+"""The images of a benchmark: a study's, a data folder's, or drawn ones."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from smnas_optuna.errors import DataError
 from smnas_optuna.session.timing import spread_evenly
 
 NUM_IMAGES = 32
-"""Images that a benchmark cycles through; post-processing and the shapes of proposals differ from image to image."""
+"""Number of images that a benchmark cycles through. Post-processing and the shapes of proposals differ from image to
+image."""
 VAL_FILE = "instances_val.json"
 SMALLEST_SCENE = 64
-"""Pixels; a smaller input size sees scenes of twice the size."""
+"""Smallest short edge of a drawn scene, in pixels; a smaller input size gets scenes of twice its size."""
 
 Step = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchmarkImages:
-    """What detectors are timed on.
+    """Images that detectors are timed on.
 
     Attributes:
-        at: Gives batches of one image at an input size, on the device; the same ones each time.
-        num_classes: Foreground classes of the data.
-        source: In words, for people.
+        at: Returns batches of one image at an input size, on the device; the same ones each time.
+        num_classes: Number of foreground classes of the data.
+        source: Origin of the images in words, for people.
     """
 
     at: Callable[[InputSize], list[Batch]]
@@ -44,7 +45,7 @@ class BenchmarkImages:
 
 
 def images_of_folder(root: Path, device: torch.device) -> BenchmarkImages:
-    """Validation images of the data folder ``root``, spread evenly over them; training images if it has no others.
+    """Return validation images of the data folder ``root``, spread evenly; training images if it has no others.
 
     Raises:
         DataError: If there is no such folder, or its data cannot be used.
@@ -69,12 +70,12 @@ def images_of_folder(root: Path, device: torch.device) -> BenchmarkImages:
 
 @contextmanager
 def drawn_images(num_classes: int, device: torch.device, step: Step) -> Iterator[BenchmarkImages]:
-    """Scenes of the embedded data set, drawn at each input size.
+    """Draw scenes of the embedded data set at each input size; they exist while the body runs.
 
     Args:
-        num_classes: That the detectors have; the scenes do not matter to it.
-        device: Where the images lie.
-        step: Told about images that are drawn; may raise to stop.
+        num_classes: Number of classes of the detectors, which does not depend on the scenes.
+        device: Device of the images.
+        step: Called with (images drawn, all images); may raise to stop.
     """
     with TemporaryDirectory(prefix="smnas-benchmark-") as folder:
 

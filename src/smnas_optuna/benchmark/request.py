@@ -1,4 +1,4 @@
-"""The request of a benchmark, and whether its parts fit together."""
+"""The request of a benchmark, and the check that its parts fit together."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from smnas_optuna.engine.graphs import Runtime
 from smnas_optuna.errors import ConfigError
 
 RUNTIMES: Mapping[str, Sequence[Runtime]] = {"eager": ["eager"], "graph": ["graph"], "both": ["eager", "graph"]}
-"""The ways that each of our detectors is run, by what can be asked for; torchvision's are eager in any case."""
+"""Runtimes of each of our detectors, by the requested runtime; torchvision's are always eager."""
 DEFAULT_LATENCY = LatencySettings(images=NUM_IMAGES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchmarkRequest:
-    """What a user asks to be timed.
+    """A user's request for a benchmark.
 
     Attributes:
-        archs: Names of known detectors, and strings.
-        baselines: Whether torchvision's detectors are timed, too.
+        archs: Names of known detectors, and architecture strings.
+        baselines: True if torchvision's detectors are timed, too.
         sizes: Their input sizes, written ``512x512,800x600``; by default those of ``archs``, or else 1333x800.
         study_dir: Its settings, data and weights are used.
         data_dir: Images that detectors are timed on; by default the study's, or drawn ones.
         device: Where it is measured.
-        runtime: How ours are run: ``eager``, ``graph``, or ``both``, each of them then having two rows.
-        latency: How it is measured, where no study tells.
+        runtime: Runtime of our detectors: ``eager``, ``graph``, or ``both``, each of them then having two rows.
+        latency: Settings of the measurement, unless a study has its own.
     """
 
     archs: Sequence[str] = ()
@@ -45,7 +45,7 @@ class BenchmarkRequest:
 
 
 def check_request(request: BenchmarkRequest) -> None:
-    """Refuse what does not fit together, before anything is loaded.
+    """Refuse options that do not fit together, before anything is loaded.
 
     Raises:
         ArchError: If an architecture or a size cannot be read.

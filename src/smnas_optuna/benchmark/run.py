@@ -42,7 +42,7 @@ from smnas_optuna.workers.measurement_lock import MeasurementLock
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchmarkRow:
-    """A detector and what was measured of it."""
+    """A detector and its measurements."""
 
     timed: TimedDetector
     complexity: Complexity
@@ -51,16 +51,16 @@ class BenchmarkRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Benchmark:
-    """What came out of one run.
+    """Results of one benchmark run.
 
     Attributes:
         rows: In the order in which they were asked for. All ratios are to the first one. Its own ratio is that of the
             detector to itself, and says how far the machine can be trusted.
         source: The images, in words.
-        num_classes: Foreground classes of all detectors.
-        settings: Of the measurement.
-        device: As :func:`smnas_optuna.engine.device.describe_device` says.
-        versions: Of the libraries.
+        num_classes: Number of foreground classes of all detectors.
+        settings: Settings of the measurement.
+        device: Description from :func:`smnas_optuna.engine.device.describe_device`.
+        versions: Versions of the libraries.
     """
 
     rows: Sequence[BenchmarkRow]
@@ -77,11 +77,11 @@ class Benchmark:
 
     @property
     def weights(self) -> set[str]:
-        """The kinds of weights that there are among the rows."""
+        """Kinds of weights among the rows."""
         return {row.timed.weights for row in self.rows}
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as JSON values, but for floats that are no numbers."""
+        """Return everything as JSON values, apart from floats that are no numbers (NaN)."""
         return {
             "reference": self.reference,
             "rows": [_entry(row) for row in self.rows],
@@ -101,9 +101,9 @@ def run_benchmark(request: BenchmarkRequest, *, listener: Listener, stop: StopRe
     """Time every detector that ``request`` asks for, one after the other, in alternation with the first.
 
     Args:
-        request: What is asked for.
-        listener: Told of each detector when it is measured, so that what stops a later one loses none of the earlier.
-        stop: Asked after each run of a detector.
+        request: The user's request.
+        listener: Receives each detector when it is measured, so that a later failure loses none of the earlier ones.
+        stop: Checked after each run of a detector.
 
     Raises:
         SmnasError: If something in ``request`` is not there, cannot be used, or does not fit into memory.
@@ -167,13 +167,13 @@ def _measure(
 
 
 def _shipped(timed: TimedDetector, detector: nn.Module) -> nn.Module:
-    """As it would ship: ours folded, by graphs if asked for; torchvision's as they come."""
+    """Return the detector as it would ship: ours folded, and run by graphs if requested; torchvision's unchanged."""
     return as_shipped(detector, timed.runtime) if isinstance(detector, Detector) else detector
 
 
 @contextmanager
 def _explained(timed: TimedDetector) -> Iterator[None]:
-    """Say whose memory it was that did not suffice."""
+    """Name the detector in errors about too little memory."""
     try:
         with explained_out_of_memory():
             yield

@@ -1,4 +1,4 @@
-"""The images that a benchmark times detectors on, and how the detectors are built."""
+"""The setup of a benchmark: its images, and how its detectors are built."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from smnas_optuna.study.storage import explained_disk_errors
 from smnas_optuna.workers.interrupt import StopRequest
 
 COCO_CLASSES = 80
-"""Foreground classes of detectors that are timed without data."""
+"""Number of foreground classes of detectors that are timed without data."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchmarkSetup:
-    """What a benchmark stands on.
+    """Images, detectors and settings of a benchmark.
 
     Attributes:
-        images: That detectors are timed on.
-        timed: Makes one of a name.
-        settings: Of the measurement.
+        images: Images that detectors are timed on.
+        timed: Returns the detector of a name.
+        settings: Settings of the measurement.
     """
 
     images: BenchmarkImages
@@ -45,7 +45,7 @@ class BenchmarkSetup:
 def prepared(
     request: BenchmarkRequest, device: torch.device, listener: Listener, stop: StopRequest
 ) -> Iterator[BenchmarkSetup]:
-    """What a benchmark stands on, while the body runs.
+    """Prepare the setup of a benchmark; its images exist while the body runs.
 
     Raises:
         SmnasError: If the settings or the data cannot be used.

@@ -16,7 +16,8 @@ from smnas_optuna.batch import Batch
 from smnas_optuna.models.boxes import box_areas, gather_rows, intersections, pairwise_iou
 
 CROWD_SHARE = 0.5
-"""A background candidate is ignored if more than this share of it lies on a crowd region; it may contain objects."""
+"""A background candidate is ignored if more than this share of it lies on a crowd region; it may contain objects.
+Torchvision has no crowds: it trains on their objects as background."""
 
 RandomKeys = Callable[[Tensor, "Purpose", int], Tensor]
 """Function of int64 seeds Tensor[B], purpose and N that returns random numbers in [0, 1), Tensor[B, N]."""
@@ -168,7 +169,11 @@ def sample(positive: Tensor, negative: Tensor, count: int, positive_share: float
 
 
 def mean_over_images(values: Tensor, counts: Tensor) -> Tensor:
-    """Sum the ``values`` of each image, Tensor[B, ...], divide by its ``counts``, Tensor[B], and average the images."""
+    """Sum the ``values`` of each image, Tensor[B, ...], divide by its ``counts``, Tensor[B], and average the images.
+
+    Torchvision divides by the samples of the whole batch, which is the same if all images have as many. The mean over
+    images keeps the loss of a batch that is cut in two.
+    """
     return (values.flatten(1).sum(dim=1) / counts.clamp(min=1)).mean()
 
 

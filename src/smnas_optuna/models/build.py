@@ -178,7 +178,11 @@ def _behind_pyramid(neck: NeckSpec) -> _View:
 
 
 def _without_pyramid(backbone: Backbone) -> _View:
-    """C4 (Ren et al. 2015; He et al. 2016): move the last stage of ``backbone`` behind the RoIs, as their trunk."""
+    """C4 (Ren et al. 2015; He et al. 2016): move the last stage of ``backbone`` behind the RoIs, as their trunk.
+
+    All stages of a cascade share it: one for each stage would be as many copies of the largest part of the network.
+    Heads have no width of their own.
+    """
     level = range(SINGLE_LEVEL, SINGLE_LEVEL + 1)
     *_, channels, top_channels = backbone.out_channels
     return _View(

@@ -1,8 +1,8 @@
 """Deformable convolution (Dai et al. 2017) without torchvision's kernels.
 
 Every kernel tap samples the map at its offset, by bilinear interpolation: one ``grid_sample`` for all taps, followed by
-a matrix product. On a CPU torchvision's backward pass is single-threaded and runs sample by sample;
-``benchmarks/deformable_conv.py`` measures the gain. On a GPU torchvision's kernels cannot be part of a CUDA graph: they
+a matrix product. On a CPU torchvision's backward pass is single-threaded and runs sample by sample
+(``benchmarks/README.md`` has the gain). On a GPU torchvision's kernels cannot be part of a CUDA graph: they
 are launched on the default stream, whatever the current one is (its csrc/ops/cuda/deform_conv2d_kernel.cu names none).
 A recording of them trained to values that were not finite or out of bounds (torchvision 0.26).
 """

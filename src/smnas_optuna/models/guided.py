@@ -157,7 +157,10 @@ class GuidedRpn(nn.Module):
         return torch.cat(centres, dim=1), torch.cat(looked_at, dim=1)
 
     def _location_loss(self, maps: Sequence[Tensor], locations: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Focal loss over all locations that are not ignored, divided by the number of centres, as in RetinaNet."""
+        """Focal loss over all locations that are not ignored, divided by the number of centres, as in RetinaNet.
+
+        The paper's code weighs the background by a constant instead.
+        """
         centre, looked_at = self.location_targets(maps, batch)
         losses = focal_losses(torch.cat(list(locations), dim=1), centre) * looked_at
         return mean_over_images(losses, centre.sum(dim=1))

@@ -117,7 +117,11 @@ class RoiHead(nn.Module):
         self.keys = keys
 
     def losses(self, features: dict[str, Tensor], proposals: Proposals, batch: Batch) -> dict[str, Tensor]:
-        """Return losses by name, each Tensor[]; stages after the first have their number in the name."""
+        """Return losses by name, each Tensor[]; stages after the first have their number in the name.
+
+        RoIs are sampled once; later stages relabel the refined boxes at their own threshold. So nothing is sampled from
+        boxes that were just refined towards the ground truth, and a pass is saved.
+        """
         boxes, used, matches = self._sampled(proposals, batch)
         losses = {}
         for number, (stage, recipe) in enumerate(zip(self.stages, self.recipes, strict=True), start=1):

@@ -1,1 +1,1 @@
-"""The two searches, structural and modular: where Optuna meets PyTorch."""
+"""The two searches, structural and modular; here Optuna meets PyTorch."""

@@ -1,4 +1,4 @@
-"""One attempt at an architecture: its seed, its folder, its log, and the seconds that each phase took."""
+"""One attempt at an architecture: its seed, its folder, its log, and the seconds of each phase."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Attempt:
         spec: The architecture.
         arch: Its canonical string.
         trial: Its trial.
-        seed: Of weights, order and augmentation, from the study's seed and the architecture.
-        folder: Holds the log, the checkpoint and the weights.
+        seed: Seed of weights, order and augmentation, from the study's seed and the architecture.
+        folder: Folder of the log, the checkpoint and the weights.
         key: Everything that a checkpoint must have been made with to be resumed.
     """
 
     def __init__(self, session: Session, spec: DetectorSpec, trial: optuna.Trial) -> None:
         self._start = time.perf_counter()
         self._seconds: dict[str, float] = {}
-        self._tell: Callable[[str], None] = session.listener.note
+        self._report: Callable[[str], None] = session.listener.note
         self.spec, self.arch, self.trial = spec, encode(spec), trial
         testbed, settings = session.testbed, session.settings
         self.seed = derive_seed(settings.search.seed, self.arch)
@@ -60,22 +60,22 @@ class Attempt:
 
     @property
     def checkpoint(self) -> Path:
-        """File of the checkpoint, there while the training is not over."""
+        """File of the checkpoint, which exists while the training is not over."""
         return self.folder / CHECKPOINT_FILE
 
     def write(self, line: str) -> None:
-        """Add a line with the time to the log, which is kept when the architecture is tried again."""
+        """Add a line with the time to the log; the log is kept when the architecture is tried again."""
         with (self.folder / LOG_FILE).open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {line}\n")
 
     def note(self, line: str) -> None:
-        """Write a line to the log and to the listener."""
+        """Write a line to the log, and report it to the listener."""
         self.write(line)
-        self._tell(line)
+        self._report(line)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the seconds of the body as those of a phase, without those of phases inside it."""
+        """Add the seconds of the body to those of a phase, without those of phases inside it."""
         start, counted = time.perf_counter(), sum(self._seconds.values())
         try:
             yield
@@ -86,7 +86,7 @@ class Attempt:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Store the seconds of the phases and of all between them, and log the exception that leaves the body."""
+        """Store the seconds of the phases and of the time between them, and log the exception that leaves the body."""
         try:
             yield
         except BaseException as error:

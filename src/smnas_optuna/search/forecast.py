@@ -1,4 +1,4 @@
-"""What a run is going to do and need, told before it starts."""
+"""Forecast of a run: its work, its time and its memory, reported before it starts."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from smnas_optuna.session.testbed import Testbed
 
 MIB = 2**20
 LATENCY_SHARE = 0.5
-"""A latency measurement seldom takes its whole time limit."""
+"""Assumed share of its time limit that a latency measurement takes; it seldom takes all of it."""
 SLOW_STEP_S = 5.0
-"""A first step that takes this long is taken as it is, without a second one that would be free of warm-up."""
+"""Time from which the first step counts as it is, without a second step that would be free of warm-up."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
-    """What one timed step of a baseline says: seconds and MiB that a trial of it would take.
+    """Forecast of one trial from a timed step: its seconds, and the MiB of its weights.
 
-    ``seconds`` is None if the baseline does not fit into memory; its trial would fail, and the search go on.
+    ``seconds`` is None if the detector does not fit into memory. Its trial would fail, and the search would continue.
     """
 
     arch: str
@@ -78,15 +78,15 @@ def describe_run(
     workers: int,
     check: Callable[[], None],
 ) -> list[str]:
-    """What will be trained, on which data and device, and what it is likely to take; a line a fact.
+    """Return the work, the data, the device, and the likely time and memory; one fact a line.
 
     Args:
         testbed: Data, device and settings.
         probed: Architectures that are timed.
-        spaces: What is searched in each study of the stage.
-        budget: Unique architectures to train in all.
-        trained: Of these, trained already.
-        workers: That share the work.
+        spaces: Space of each study of the stage.
+        budget: Number of unique architectures to train in all.
+        trained: Number of them that are trained already.
+        workers: Number of workers that share the work.
         check: Called between the timed steps; may raise to stop.
     """
     settings, splits = testbed.settings, testbed.splits
@@ -142,7 +142,7 @@ def _memory_lines(testbed: Testbed, probes: Sequence[Probe], input_sizes: Sequen
 
 
 def _seconds(action: Callable[[], None], device: torch.device, check: Callable[[], None]) -> float:
-    """The time of ``action`` once it is warm, or of the first time if that was slow."""
+    """Return the time of ``action`` after a warm-up, or of the first call if that was slow."""
     elapsed = 0.0
     for _ in range(2):
         start = time.perf_counter()

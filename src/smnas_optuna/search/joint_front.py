@@ -23,11 +23,11 @@ from smnas_optuna.workers.interrupt import StopRequest
 def time_fronts(request: Request, *, listener: Listener, stop: StopRequest) -> None:
     """Time the members of both stages' fronts, one after the other, each in alternation with the reference detector.
 
-    Their latencies are kept with the structural study; nothing is done if those of all members are there already.
+    Their latencies are stored with the structural study. Nothing is done if those of all members are stored already.
 
     Raises:
         SmnasError: If the settings, the data, the study or the device cannot be used.
-        Interrupted: If asked to stop; nothing is kept then.
+        Interrupted: If asked to stop; nothing is stored then.
     """
     folder = StudyFolder(request.study_dir)
     with explained_disk_errors(folder.path):

@@ -1,4 +1,4 @@
-"""The search loop: ask for an architecture, answer it from the cache or train it, store the result, repeat."""
+"""The search loop: ask for an architecture, answer from the cache or train it, store the result, repeat."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from smnas_optuna.workers.interrupt import StopRequest
 from smnas_optuna.workers.recovery import recover_dead_trials
 
 ASKED_PER_BUDGET = 20
-"""A search ends after this many times its budget of trials, most of them repeats."""
+"""A search ends after this many times its budget of trials; most of them are repeats."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """What was found out about an architecture: both objectives, and JSON values to store with the trial."""
+    """Result of an architecture: both objectives, and JSON values to store with the trial."""
 
     latency_ms: float
     ap: float
@@ -49,14 +49,15 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
-    """What is searched, and what is tried before the sampler is asked.
+    """The space of one study, and the architectures that are tried before the sampler is asked.
 
     Attributes:
-        space: The architectures.
-        baselines: Tried first, in this order.
-        first: Tried next, in this order, until ``population`` architectures are trained.
-        population: Individuals of a generation.
-        other_trials: Gives trials of other studies; an architecture that one of them knows is answered from there.
+        space: Space of architectures.
+        baselines: Architectures that are tried first, in this order.
+        first: Architectures that are tried next, in this order, until ``population`` architectures are trained.
+        population: Number of individuals in a generation.
+        other_trials: Returns trials of other studies. An architecture that one of them knows is answered from there:
+            the spaces of two parents may overlap.
     """
 
     space: SearchSpace
@@ -68,13 +69,13 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """Why a search ended.
+    """End of a search.
 
     Attributes:
-        reason: For people.
-        failed: Whether that is a failure.
-        trained: Unique architectures that are trained by now.
-        waits_for_others: Whether other workers are at all that is left.
+        reason: Reason in words, for people.
+        failed: True if the end is a failure.
+        trained: Number of unique architectures that are trained by now.
+        waits_for_others: True if other workers are at work on all that is left.
     """
 
     reason: str
@@ -95,22 +96,23 @@ def search(
     limits: Limits | None = None,
     after_trial: Callable[[list[TrialRecord]], None] = lambda _: None,
 ) -> Outcome:
-    """Search until the budget is reached, the space exhausted, too much asked, or too many trials failed in a row.
+    """Search until the budget is reached, the space exhausted, too much asked, or too many trials in a row have failed.
 
-    Other workers may search the same study at the same time. One ends early when those that are at work reach the
-    budget without it.
+    Other workers may search the same study at the same time. This worker ends early if the others that are at work
+    reach the budget without it.
 
     Args:
-        study: With an NSGA-II sampler.
-        stage: What is searched.
-        evaluate: Trains an architecture. TrialPruned prunes it, with its text as the reason; a DivergenceError,
-            OutOfMemoryError or RuntimeError is a failure; a DeviceFault is a failure, too, and ends the search; any
+        study: Study with an NSGA-II sampler.
+        stage: Space and first architectures.
+        evaluate: Trains an architecture. A TrialPruned prunes it, with its text as the reason. A DivergenceError,
+            OutOfMemoryError or RuntimeError is a failure. A DeviceFault is a failure, too, and ends the search. Any
             other exception ends the search and leaves the architecture to be tried again.
-        budget: Unique architectures to train in all, earlier runs included.
+        budget: Number of unique architectures to train in all, including earlier runs.
         crew: This worker and the others; the caller is registered.
-        listener: Told what happens.
-        stop: Asked between trials.
-        limits: What ``evaluate`` prunes by; what was pruned by others, and would not be by these, may be asked again.
+        listener: Receives reports.
+        stop: Checked between trials.
+        limits: Limits that ``evaluate`` prunes by. An architecture that other limits pruned, and these would not, may
+            be asked for again.
         after_trial: Called with all records whenever a trial has ended.
 
     Raises:
@@ -135,7 +137,7 @@ def search(
         listener.trial_started(trial.number, encode(spec), why=why, done=done, budget=budget)
         start = time.perf_counter()
         try:
-            _train(study, trial, spec, evaluate)
+            _run_trial(study, trial, spec, evaluate)
         finally:
             crew.release(encode(spec))
         records = read_records(study)
@@ -156,7 +158,7 @@ def search(
 def stop_reason(
     records: Sequence[TrialRecord], settled: Mapping[str, TrialRecord], size: int, budget: int, failures: int
 ) -> Outcome | None:
-    """Why a search of a space of ``size`` ends here, after ``failures`` in a row, or None if it goes on."""
+    """Return how a search of a space of ``size`` ends, after ``failures`` in a row, or None if it continues."""
     trained = num_trained(records)
     running = {record.arch for record in records if record.state == "running"} - settled.keys()
     if trained >= budget:
@@ -168,7 +170,7 @@ def stop_reason(
     if failures >= FAILURES_IN_A_ROW:
         last = next(record.reason for record in reversed(records) if record.state == "failed")
         return Outcome(reason=f"{failures} trials in a row failed; the last one: {last}", failed=True, trained=trained)
-    # What was pruned by a smaller limit than the one now in force does not count, nor do answers from it.
+    # Trials that a smaller limit than the present one pruned do not count, nor do answers from them.
     asked = sum(r.reason != INTERRUPTED and (r.state != "pruned" or r.arch in settled) for r in records)
     if asked >= ASKED_PER_BUDGET * budget:
         pruned = sum(record.state == "pruned" for record in settled.values())
@@ -179,7 +181,7 @@ def stop_reason(
             trained=trained,
         )
     if running and (trained + len(running) >= budget or len(settled) + len(running) >= size):
-        reason = f"what is left to do is in the hands of others: {len(running)} being trained"
+        reason = f"other workers have the rest of the work: {len(running)} being trained"
         return Outcome(reason=reason, failed=False, trained=trained, waits_for_others=True)
     return None
 
@@ -194,9 +196,10 @@ def _next_trial(
     budget: int,
     limits: Limits,
 ) -> tuple[optuna.Trial, DetectorSpec, str] | None:
-    """A new trial, its architecture, which this worker has claimed, and why it is asked for.
+    """Return a new trial, its architecture, which this worker has claimed, and the reason for it.
 
-    None if the answer is known, or others are at it or at the rest of the budget: the trial is stored as that.
+    Return None if the answer is known, or if others are training it or the rest of the budget. The trial is then stored
+    as such.
     """
     known = {**known_results(stage.other_trials(), limits), **settled}
     wanted, why = next(
@@ -218,7 +221,7 @@ def _next_trial(
     if wanted is None and not crew.claim(arch):
         skip(study, trial, ELSEWHERE)
         return None
-    # Only now: before the claim, other workers may just have finished it, or claimed the rest of the budget.
+    # Looked up only now: before the claim, others may just have finished it, or claimed the rest of the budget.
     records = read_records(study)
     settled = known_results(records, limits)
     known = {**known_results(stage.other_trials(), limits), **settled}
@@ -233,7 +236,10 @@ def _next_trial(
 
 
 def _claimed_before(crew: Crew, arch: str, settled: Container[str]) -> int:
-    """Architectures that are being trained and were claimed before ``arch``."""
+    """Return the number of architectures that are being trained and were claimed before ``arch``.
+
+    The oldest claims have the rest of the budget: else each worker could begin the last architecture.
+    """
     claims = list(crew.claims())
     return sum(other not in settled for other in claims[: claims.index(arch)])
 
@@ -241,7 +247,10 @@ def _claimed_before(crew: Crew, arch: str, settled: Container[str]) -> int:
 def queued_first(
     stage: Stage, records: Sequence[TrialRecord], settled: Container[str]
 ) -> Iterator[tuple[DetectorSpec, str]]:
-    """What is tried before the sampler is asked, and why: what was interrupted, the latest first; then baselines."""
+    """Yield what is tried before the sampler is asked, with the reason.
+
+    Interrupted architectures come first, the latest before the others. Then come the baselines, then ``stage.first``.
+    """
     interrupted = [record.arch for record in records if record.reason == INTERRUPTED and record.arch is not None]
     for arch in dict.fromkeys(reversed(interrupted)):
         if arch not in settled:
@@ -263,7 +272,7 @@ def skip(study: Study, trial: optuna.Trial, reason: str) -> None:
 
 
 def _answer_from(known: TrialRecord, study: Study, trial: optuna.Trial, arch: str) -> None:
-    """End ``trial`` with what is known; it takes no place in the population."""
+    """End ``trial`` with the known result; it takes no place in the population."""
     trial.set_user_attr("cached_from", known.number)
     where = f"trial {known.number}"
     if known.study != stage_name(study):
@@ -278,13 +287,13 @@ def _answer_from(known: TrialRecord, study: Study, trial: optuna.Trial, arch: st
     study.tell(trial, [known.latency_ms, known.ap])
 
 
-def _train(
+def _run_trial(
     study: Study,
     trial: optuna.Trial,
     spec: DetectorSpec,
     evaluate: Callable[[DetectorSpec, optuna.Trial], Evaluation],
 ) -> None:
-    """Evaluate ``spec``, and store what came out, a failure too."""
+    """Evaluate ``spec``, and store the result or the failure."""
     try:
         evaluation = evaluate(spec, trial)
         store_attrs(trial, evaluation.attrs)
@@ -299,7 +308,7 @@ def _train(
     except RuntimeError as error:
         _fail(study, trial, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
     except BaseException:
-        # Whatever ended the run, the architecture is not at fault.
+        # The architecture is not at fault, whatever ended the run.
         _fail(study, trial, INTERRUPTED)
         raise
 

@@ -1,4 +1,4 @@
-"""The objective: an architecture, trained from scratch and measured, becomes (latency, AP)."""
+"""The objective: train an architecture from scratch and measure it; the result is (latency, AP)."""
 
 from __future__ import annotations
 
@@ -36,19 +36,20 @@ from smnas_optuna.study.settled import trained_share
 from smnas_optuna.workers.crew import Crew
 
 _PATIENCE = 50
-"""Times that a worker waits a tenth of a second for another one's first measurement of the reference detector."""
+"""Number of times that a worker waits 0.1 s for another worker's first measurement of the reference detector."""
 
 
 class Objective:
     """Trains, evaluates and times the detector of a trial.
 
     Args:
-        session: Data, device and settings; its listener is told about every step.
+        session: Data, device and settings; its listener receives every step.
         crew: The workers of the study.
-        limits: Those in force.
-        never_pruned: Trained to the end whatever partial-order pruning and rungs say, as a standard of comparison.
-        other_trials: Gives trials of the folder's other studies, which partial-order pruning looks at, too.
-        forced: Differences to the study's fingerprint that ``--force`` allowed; stored with each trial.
+        limits: Limits in force.
+        never_pruned: Architectures that are trained to the end whatever partial-order pruning and rungs say, as a
+            standard of comparison.
+        other_trials: Returns trials of the folder's other studies, which the pruning rules consider, too.
+        forced: Differences from the study's fingerprint that ``--force`` allowed; stored with each trial.
     """
 
     def __init__(
@@ -74,10 +75,10 @@ class Objective:
         Raises:
             DivergenceError: If training diverged.
             OutOfMemoryError: If the detector does not fit into memory.
-            TrialPruned: If it exceeds a limit, as far as can be told before or at the beginning of its training, is
-                sure not to come onto the front, or lags far behind at a rung.
-            DeviceFault: If the GPU failed, and this process can use it no more.
-            Interrupted: If asked to stop; what was trained is kept, and resumed.
+            TrialPruned: If it is over budget, cannot reach the front, or lags far behind at a rung. The budget is
+                checked as far as is known before and at the beginning of its training.
+            DeviceFault: If the GPU failed, and this process cannot use it any more.
+            Interrupted: If asked to stop; the training is stored, and resumed later.
         """
         testbed = self.session.testbed
         attempt = Attempt(self.session, spec, trial)
@@ -133,7 +134,7 @@ class Objective:
     def _train(
         self, attempt: Attempt, detector: Detector, batches: DetectionLoader, evaluate: Callable[[], CocoMetrics]
     ) -> int:
-        """Begin, or resume what an earlier attempt has stored; return the number of skipped steps."""
+        """Train from the start, or from where an earlier attempt stopped; return the number of skipped steps."""
         resumable = begin_training(
             self.session.testbed,
             attempt.spec,
@@ -159,18 +160,19 @@ class Objective:
         return resumable.run(on_step=on_step, on_epoch=on_epoch, on_begin=pass_rung)
 
     def _set_constraints(self, trial: optuna.Trial, latency_ms: float, num_params: int) -> None:
-        """Tell Optuna by how much the finished detector exceeds each limit, a part of the limit; below 0 it does not.
+        """Report to Optuna the excess of the finished detector over each limit, as a share of the limit.
 
-        Only now: Optuna keeps the first value for good, and looks at those of finished trials alone.
+        An excess of 0 or less keeps the limit. It is set only now, because Optuna keeps the first value for good, and
+        reads the values of finished trials alone.
         """
         for name, excess in self.limits.excesses(latency_ms=latency_ms, num_params=num_params).items():
             trial.set_constraint(name, excess)
             store_attrs(trial, {f"violation_{name}": excess})
 
     def tidy(self, records: list[TrialRecord]) -> None:
-        """Remove what ended trials need no more: checkpoints, and weights unless they are on the front.
+        """Remove files that ended trials do not need any more: checkpoints, and weights unless on the front.
 
-        Once dominated, a trial stays so. ``[search] keep_weights = "all"`` keeps the weights of all.
+        A dominated trial stays dominated. ``[search] keep_weights = "all"`` keeps the weights of all.
         """
         front = {record.arch for record in pareto_front(records)}
         for record in records:
@@ -182,7 +184,7 @@ class Objective:
                 remove_weights(folder)
 
     def _pass_gate(self, trial: optuna.Trial, spec: DetectorSpec) -> float:
-        """Prune ``spec`` if what its gate latency tells is enough; return the reference detector's latency, ms."""
+        """Prune ``spec`` if its gate latency is reason enough; return the reference detector's latency, in ms."""
         gate = self.session.testbed.measure_gate(spec, self.session.stop.check)
         reference_ms = agree_on_reference_ms(trial.study, self.crew, gate.reference_p10_ms)
         known = [*read_records(trial.study), *self.other_trials()]
@@ -195,10 +197,10 @@ class Objective:
         return reference_ms
 
     def _pass_rung(self, attempt: Attempt, training: Training, evaluate: Callable[[], CocoMetrics]) -> None:
-        """Keep the AP of a training that stands at a rung, and prune it if it lags far behind.
+        """Store the AP of a training that is at a rung, and prune it if it lags far behind.
 
-        What earlier attempts measured is in the training's state, of which the next checkpoint keeps the rest: one that
-        dies before is measured again, to the same AP.
+        The training's state has the APs that earlier attempts measured, and the next checkpoint stores the new one. If
+        the process dies before that, it is measured again, with the same result.
         """
         epoch, settings = training.epochs_done, self.session.settings
         if not self.limits.pruning:
@@ -219,7 +221,7 @@ class Objective:
             )
 
     def _on_training_step(self, trial: optuna.Trial) -> Callable[[int, int], None]:
-        """What training calls after each step; begins to measure time as it is made."""
+        """Return the function that training calls after each step; time runs from now on."""
         step = self.session.step("train")
         limit = self.limits.max_seconds
         if limit is None:
@@ -242,7 +244,7 @@ class Objective:
         self.session.listener.epoch(report)
 
     def _description(self, arch: str, latency_ms: float, results: Mapping[str, Any]) -> dict[str, Any]:
-        """What stands beside the weights, so that they can be used without the study."""
+        """Return the description that is stored beside the weights, so that they can be used without the study."""
         val, constants = self.session.testbed.splits.val, self.session.settings.detector.constants()
         return {
             "arch": arch,
@@ -257,13 +259,13 @@ class Objective:
 
 
 def agree_on_reference_ms(study: optuna.Study, crew: Crew, measured_ms: float) -> float:
-    """The reference detector's time in the study's first measurement, ms; ``measured_ms`` if this is the first.
+    """Return the reference detector's time in the study's first measurement, in ms; ``measured_ms`` if this is it.
 
     It turns ratios into ms for the whole study. Other work on the machine only ever makes a run longer, and the first
-    measurement is short: on two CPU cores that were full its median was ten times what it is on free ones, its 10th
-    percentile the same. So ``measured_ms`` should be that percentile.
+    measurement is short. On two busy CPU cores its median was ten times that on free ones; its 10th percentile was the
+    same. So ``measured_ms`` should be that percentile.
 
-    Of several workers whose first measurements end together, a claim lets one say it.
+    If the first measurements of several workers end together, a claim lets one of them set the value.
     """
     for _ in range(_PATIENCE):
         if REFERENCE_MS in study.user_attrs:
@@ -274,6 +276,6 @@ def agree_on_reference_ms(study: optuna.Study, crew: Crew, measured_ms: float) -
             crew.release(REFERENCE_MS)
         else:
             time.sleep(0.1)
-    else:  # whoever had the claim died with it, and is not recovered yet
+    else:  # the worker with the claim died, and is not recovered yet
         study.set_user_attr(REFERENCE_MS, measured_ms)
     return float(study.user_attrs[REFERENCE_MS])

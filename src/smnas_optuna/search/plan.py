@@ -1,4 +1,4 @@
-"""The plan of a stage: which studies it consists of, whether they fit, and which of them is searched next."""
+"""The plan of a stage: its studies, the check that they fit, and the choice of the one that is searched next."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, read_records, stage_name
 
 Progress = Literal["new", "open", "busy", "exhausted", "foreign"]
-"""What a worker knows of one study of a stage: not looked into yet, searched further, left to the workers that are at
-all of it, its space exhausted, or around a parent that this search does not include."""
+"""Progress of one study of a stage, as a worker knows it. ``new``: not looked into yet. ``open``: searched further.
+``busy``: left to the workers that are at work on all of it. ``exhausted``: its space is exhausted. ``foreign``: around
+a parent that this search does not include."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,11 +37,11 @@ class StudyPlan:
     """One study of a stage.
 
     Attributes:
-        name: Of the study.
-        space: The architectures that it searches.
-        space_json: The same, as JSON values.
-        baselines: Tried first.
-        first: Tried next, as the first generation.
+        name: Name of the study.
+        space: Space that it searches.
+        space_json: The space as JSON values.
+        baselines: Architectures that are tried first.
+        first: Architectures that are tried next, as the first generation.
     """
 
     name: str
@@ -51,17 +52,17 @@ class StudyPlan:
 
     @property
     def never_pruned(self) -> list[DetectorSpec]:
-        """The architectures that are trained whatever partial-order pruning says: baselines, and the parent."""
+        """Architectures that are trained whatever partial-order pruning says: baselines, and the parent."""
         return [*self.baselines, *self.first[:1]]
 
 
 def plan_stage(session: Session, request: Request, *, chosen: bool = False) -> list[StudyPlan]:
-    """The studies of the stage that ``request`` names.
+    """Return the studies of the stage that ``request`` names.
 
     Args:
         session: The process at work.
-        request: What the user asks for.
-        chosen: Whether the studies of stage 2 are there, so that no parents are to be chosen.
+        request: The user's request.
+        chosen: True if the studies of stage 2 exist, so that no parents are to be chosen.
 
     Raises:
         ConfigError: If a baseline is not in the space.
@@ -81,10 +82,10 @@ def plan_stage(session: Session, request: Request, *, chosen: bool = False) -> l
 
 
 def check_studies(session: Session, plans: Sequence[StudyPlan], *, force: bool) -> list[str]:
-    """Return the differences between this run and the studies that are there, if ``force`` allows them.
+    """Return the differences between this run and the existing studies, if ``force`` allows them.
 
     Raises:
-        StudyError: If something differs that is not allowed to.
+        StudyError: If there is a difference that is not allowed.
     """
     forced, versions = dict[str, None](), dict[str, None]()
     for name, space in {STRUCTURAL: None, **{plan.name: plan.space_json for plan in plans}}.items():
@@ -100,7 +101,7 @@ def check_studies(session: Session, plans: Sequence[StudyPlan], *, force: bool) 
 
 
 def begin_study(session: Session, plan: StudyPlan, limits: Limits) -> Study:
-    """The study of ``plan``, created if it is not there, with its fingerprint and the limits of this run."""
+    """Return the study of ``plan``, created if it does not exist, with its fingerprint and the limits of this run."""
     study = session.folder.create(plan.name, optuna.samplers.NSGAIISampler())
     fingerprint = {**session.depends_on, "space": plan.space_json}
     for key, value in ((FINGERPRINT, fingerprint), (VERSIONS, library_versions())):
@@ -108,28 +109,28 @@ def begin_study(session: Session, plan: StudyPlan, limits: Limits) -> Study:
             study.set_user_attr(key, value)
     study.set_user_attr(LIMITS, limits.as_json())
     if plan.name != STRUCTURAL and REFERENCE_MS not in study.user_attrs:
-        # Stages compare only in the same unit.
+        # Latencies of both stages compare only in the same unit.
         study.set_user_attr(REFERENCE_MS, session.folder.load(STRUCTURAL).user_attrs[REFERENCE_MS])
     return study
 
 
 def remember_data(session: Session, study: Study) -> None:
-    """Store the place of the data; a study folder that is moved takes its own data with it."""
+    """Store the data folder; relative if it is inside the study folder, so that both can be moved together."""
     root, home = session.data_root.resolve(), session.folder.path.resolve()
     study.set_user_attr(DATA_ROOT, str(root.relative_to(home) if root.is_relative_to(home) else root))
 
 
 def next_study(trained: Sequence[int], progress: Sequence[Progress], budget: int) -> tuple[int, Sequence[int]] | None:
-    """The place of the study to search next, and the budget of each; None if there is nothing left to do.
+    """Return the place of the study to search next, and the budget of each; None if there is nothing left to do.
 
-    The studies of a stage have equal shares of the budget. The share that one of them cannot use, as its space is
-    exhausted, goes to the others. Studies around parents that are not searched now keep what they have, and count.
+    The studies of a stage have equal shares of the budget. If the space of one of them is exhausted, the share that it
+    cannot use goes to the others. Studies around parents that are not searched now keep what they have, and count.
     Each study is looked into once, whatever it has: a dead worker may have left a trial there.
 
     Args:
-        trained: Architectures that each study has trained.
-        progress: What is known of each study.
-        budget: Of all studies together.
+        trained: Number of architectures that each study has trained.
+        progress: Progress of each study.
+        budget: Budget of all studies together.
     """
     closed = {place for place, known in enumerate(progress) if known in ("exhausted", "foreign")}
     budgets = share_out(budget, trained, closed)
@@ -140,14 +141,14 @@ def next_study(trained: Sequence[int], progress: Sequence[Progress], budget: int
 
 
 def _check_study(session: Session, study: Study, space: Mapping[str, Any] | None, *, force: bool) -> list[str]:
-    """The differences that are allowed; ``space`` None leaves the space out."""
+    """Return the differences that are allowed; ``space`` None leaves the space out."""
     stored = study.user_attrs.get(FINGERPRINT, {})
     depends_on = {**session.depends_on, "space": stored.get("space") if space is None else space}
     return check_fingerprint(study, depends_on, session.folder.place, force=force)
 
 
 def _parents(session: Session, request: Request, *, chosen: bool) -> list[str]:
-    """The structures whose modules are searched; those of earlier runs stay."""
+    """Return the structures whose modules are searched; those of earlier runs stay."""
     folder = session.folder
     before = [stage_name(study).removeprefix(MODULAR_PREFIX) for study in folder.modular]
     study = folder.structural
@@ -184,10 +185,10 @@ def _modular_plan(session: Session, parent: str) -> StudyPlan:
 
 
 def _cheapest_first(settings: StudySettings, num_classes: int) -> list[DetectorSpec]:
-    """The study's baselines by their multiply-adds.
+    """Return the study's baselines in the order of their multiply-adds, fewest first.
 
     Raises:
-        ConfigError: If the space does not hold one of them.
+        ConfigError: If one of them is not in the space.
     """
 
     def work(spec: DetectorSpec) -> int:

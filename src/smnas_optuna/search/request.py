@@ -15,18 +15,18 @@ from smnas_optuna.study.record import StageName
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """Everything that a user asks of a search, the same in each of its workers.
+    """A user's request for a search, the same in each of its workers.
 
     Attributes:
-        study_dir: Holds ``study.toml``, and gets the results.
+        study_dir: Folder that contains ``study.toml``, and gets the results.
         stage: The stage to search.
-        data_dir: The data; by default that of the last run, or ``study_dir/data``.
-        trials: Budget, instead of the study file's, or of the search that is joined.
-        num_parents: Of stage 2: structures whose modules are searched, instead of the study file's number.
-        parents: Of stage 2: these structures, instead of chosen ones.
+        data_dir: The data folder; by default that of the last run, or ``study_dir/data``.
+        trials: Budget; by default that of the study file, or of the search that is joined.
+        num_parents: Stage 2: number of structures whose modules are searched; by default that of the study file.
+        parents: Stage 2: these structures, instead of chosen ones.
         device: The device to train and measure on.
-        pruning: Whether partial-order pruning and early stops are on.
-        force: Continue although data, recipe or device changed, and mark the trials.
+        pruning: True if partial-order pruning and early stops are on.
+        force: True to continue although data, recipe or device changed; trials are then marked.
     """
 
     study_dir: Path
@@ -40,20 +40,20 @@ class Request:
     force: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """JSON values by name; see :meth:`from_json`."""
+        """Return JSON values by name; see :meth:`from_json`."""
         data_dir = None if self.data_dir is None else str(self.data_dir)
         return {**dataclasses.asdict(self), "study_dir": str(self.study_dir), "data_dir": data_dir}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Request:
-        """The request that :meth:`as_json` wrote."""
+        """Return the request that :meth:`as_json` wrote."""
         data_dir = None if values["data_dir"] is None else Path(values["data_dir"])
         paths = {"study_dir": Path(values["study_dir"]), "data_dir": data_dir}
         return cls(**{**values, **paths, "parents": tuple(values["parents"])})
 
 
 def search_progress(study_dir: Path) -> int:
-    """A number that grows whenever a trial of any of the folder's studies advances."""
+    """Return a number that grows whenever a trial of any of the folder's studies advances."""
     records = StudyFolder(study_dir).records()
     ended = sum(record.state in ("complete", "pruned") for record in records)
     return ended + sum(record.epochs_done - record.epochs_before for record in records)

@@ -38,7 +38,7 @@ from smnas_optuna.workers.interrupt import StopRequest
 def describe_search(
     request: Request, *, listener: Listener, stop: StopRequest, workers: int = 1, threads: int | None = None
 ) -> None:
-    """Tell ``listener`` what a search would do and need, and change nothing in the study; see :func:`run_search`.
+    """Report what a search would do and need, and change nothing in the study; see :func:`run_search`.
 
     Raises:
         SmnasError: If the settings, the data, the study or the device cannot be used.
@@ -62,17 +62,17 @@ def run_search(
     threads: int | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Search a stage of a study as one of its workers; resumes what is there.
+    """Search a stage of a study as one of its workers; resume what exists.
 
     Args:
-        request: What the user asks for.
-        listener: Told what happens.
-        stop: Asked at every step.
+        request: The user's request.
+        listener: Receives reports.
+        stop: Checked at every step.
         worker: Number of this worker among those that start together, from 0.
-        workers: That start together.
-        lead: Whether it creates the studies if there are none, and reports what will be done.
-        threads: Of a CPU, to work with; see :func:`smnas_optuna.session.threads.adopt_threads`.
-        on_ready: Called once the studies are there and fit ``request``: other workers may start.
+        workers: Number of workers that start together.
+        lead: True if it creates missing studies, and reports what will be done.
+        threads: CPU threads to work with; see :func:`smnas_optuna.session.threads.adopt_threads`.
+        on_ready: Called once the studies exist and fit ``request``: other workers may start.
 
     Raises:
         SmnasError: If the settings, the data, the study or the device cannot be used.
@@ -108,9 +108,9 @@ class _Turns:
 
     Args:
         session: The process at work.
-        limits: Those in force.
+        limits: Limits in force.
         worker: Number of this worker among those that start together.
-        forced: Differences to the study's fingerprint that ``--force`` allowed.
+        forced: Differences from the study's fingerprint that ``--force`` allowed.
     """
 
     def __init__(self, session: Session, limits: Limits, worker: int, forced: Sequence[str]) -> None:
@@ -122,18 +122,18 @@ class _Turns:
     def search_all(self, plans: Sequence[StudyPlan], studies: Sequence[Study], budget: int) -> Outcome:
         """Search ``studies``; see :func:`smnas_optuna.search.plan.next_study` for their order and shares."""
         structural = plans[0].name == STRUCTURAL
-        everyone = list(studies) if structural else self._session.folder.modular
-        mine = {plan.name: (plan, study) for plan, study in zip(plans, studies, strict=True)}
-        names = [stage_name(study) for study in everyone]
-        progress: list[Progress] = ["new" if name in mine else "foreign" for name in names]
+        all_studies = list(studies) if structural else self._session.folder.modular
+        planned = {plan.name: (plan, study) for plan, study in zip(plans, studies, strict=True)}
+        names = [stage_name(study) for study in all_studies]
+        progress: list[Progress] = ["new" if name in planned else "foreign" for name in names]
         outcome: Outcome | None = None
         while True:
-            trained = [num_trained(read_records(study)) for study in everyone]
+            trained = [num_trained(read_records(study)) for study in all_studies]
             turn = next_study(trained, progress, budget)
             if turn is None:
                 break
             place, budgets = turn
-            plan, study = mine[names[place]]
+            plan, study = planned[names[place]]
             listener = PartOfAStage(self._session.listener, sum(trained) - trained[place], budget - budgets[place])
             if not structural and trained[place] < budgets[place]:
                 parent = plan.name.removeprefix(MODULAR_PREFIX)
@@ -142,10 +142,10 @@ class _Turns:
             if outcome.failed:
                 return outcome
             progress[place] = _progress_after(outcome, budgets[place])
-        if outcome is not None and len(everyone) == 1:
+        if outcome is not None and len(all_studies) == 1:
             return outcome
         if sum(trained) >= budget or outcome is None:
-            around = "" if structural else f", around {len(everyone)} structures"
+            around = "" if structural else f", around {len(all_studies)} structures"
             reason = f"budget reached: {sum(trained)} of {budget} architectures are trained{around}"
             return Outcome(reason=reason, failed=False, trained=sum(trained))
         return outcome
@@ -208,7 +208,7 @@ def _begin_session(request: Request, listener: Listener, stop: StopRequest, thre
 
 
 def _limits(settings: StudySettings, request: Request) -> Limits:
-    """Those of this run."""
+    """Return the limits of this run."""
     search = settings.search
     return Limits(
         max_seconds=search.max_seconds_per_trial,
@@ -219,7 +219,7 @@ def _limits(settings: StudySettings, request: Request) -> Limits:
 
 
 def _keep_limits(folder: StudyFolder, limits: Limits) -> None:
-    """Judge all studies of the folder by the limits of this run: their fronts are compared."""
+    """Judge all studies of the folder by the limits of this run, because their fronts are compared."""
     for study in folder.studies:
         study.set_user_attr(LIMITS, limits.as_json())
 
@@ -247,7 +247,7 @@ def _describe(session: Session, plans: Sequence[StudyPlan], budget: int, workers
 
 
 def _probed(plans: Sequence[StudyPlan], budget: int) -> list[DetectorSpec]:
-    """The architectures that are timed for the forecast: the first and the last that are sure to be trained."""
+    """Return the architectures that are timed for the forecast: the first and the last that are sure to be trained."""
     sure = [spec for plan in plans for spec in plan.never_pruned][:budget]
     return list(dict.fromkeys((sure[0], sure[-1]))) if sure else []
 

@@ -43,7 +43,8 @@ def encoded(spec: DetectorSpec) -> DetectorSpec:
 class ModularSearchSpace(SearchSpace):
     """Space around ``parent``: its kinds of block, pyramid, RPN and head are fixed, and its blocks and widths vary.
 
-    The parent's own stem, depth and widths are always in the space, whatever ``settings`` say.
+    The parent's own stem, depth and widths are always in the space, whatever ``settings`` say. A parent outside of its
+    own space could not begin the search.
 
     Args:
         settings: Choices.

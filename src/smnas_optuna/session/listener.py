@@ -1,4 +1,4 @@
-"""What a search tells while it runs; the command line shows it, tests listen to it."""
+"""Reports of a search while it runs; the command line shows them, and tests listen to them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def step_of(
     phase: str, listener: Listener, stop: StopRequest, measurement_lock: MeasurementLock | None = None
 ) -> Callable[[int, int], None]:
-    """What long work calls with (steps done, all steps): asks whether to stop, and tells ``listener``.
+    """Return a function that long work calls with (steps done, all steps). It checks ``stop`` and calls ``listener``.
 
     With ``measurement_lock`` it then pauses while another process on this machine measures a latency.
     """
@@ -31,64 +31,64 @@ def step_of(
 
 
 class Listener:
-    """Hears what a search does, and does nothing with it: override what is of interest.
+    """Receives the reports of a search, and does nothing with them: override what is of interest.
 
     Every method may raise :class:`smnas_optuna.workers.interrupt.Interrupted`, which ends the search cleanly.
     """
 
     def note(self, text: str) -> None:
-        """Something a person should know, in one line."""
+        """Report something that a person should know, in one line."""
 
     def trial_started(self, number: int, arch: str, *, why: str, done: int, budget: int) -> None:
-        """A new architecture is about to be trained; ``done`` of ``budget`` were before it.
+        """Report that a new architecture is about to be trained; ``done`` of ``budget`` were trained before it.
 
         Args:
-            number: Of the trial.
-            arch: Of the trial.
+            number: Number of the trial.
+            arch: Architecture of the trial.
             why: ``baseline``, ``interrupted before`` or ``generation <n>``.
             done: Unique architectures trained so far.
             budget: Unique architectures to train in all.
         """
 
     def step(self, phase: str, done: int, total: int) -> None:
-        """One step of a phase (``load``, ``train``, ``evaluate``, ``latency``) of the running trial is done."""
+        """Report a finished step of a phase (``load``, ``train``, ``evaluate``, ``latency``) of the running trial."""
 
     def epoch(self, report: EpochReport) -> None:
-        """One epoch of the running trial is done."""
+        """Report a finished epoch of the running trial."""
 
     def trial_ended(self, record: TrialRecord, *, on_front: bool, seconds: float, done: int, budget: int) -> None:
-        """A trial is complete, pruned or failed, after ``seconds``; answers from the cache are not told."""
+        """Report that a trial is complete, pruned or failed, after ``seconds``. Cached trials are not reported."""
 
 
 class PartOfAStage(Listener):
-    """Tells ``listener`` what one of a stage's studies does, counted among all of them.
+    """Passes the reports of one of a stage's studies on to ``listener``, with the counts of all its studies.
 
     Args:
-        listener: Hears it.
+        listener: Receives the reports.
         done: Unique architectures that the stage's other studies have trained.
-        budget: Unique architectures that they are to train, those included.
+        budget: Unique architectures that the other studies are to train in all.
     """
 
     def __init__(self, listener: Listener, done: int, budget: int) -> None:
         self._listener, self._done, self._budget = listener, done, budget
 
     def note(self, text: str) -> None:
-        """As :meth:`Listener.note`."""
+        """See :meth:`Listener.note`."""
         self._listener.note(text)
 
     def step(self, phase: str, done: int, total: int) -> None:
-        """As :meth:`Listener.step`."""
+        """See :meth:`Listener.step`."""
         self._listener.step(phase, done, total)
 
     def epoch(self, report: EpochReport) -> None:
-        """As :meth:`Listener.epoch`."""
+        """See :meth:`Listener.epoch`."""
         self._listener.epoch(report)
 
     def trial_started(self, number: int, arch: str, *, why: str, done: int, budget: int) -> None:
-        """As :meth:`Listener.trial_started`, of the stage."""
+        """See :meth:`Listener.trial_started`; the counts are the stage's."""
         self._listener.trial_started(number, arch, why=why, done=self._done + done, budget=self._budget + budget)
 
     def trial_ended(self, record: TrialRecord, *, on_front: bool, seconds: float, done: int, budget: int) -> None:
-        """As :meth:`Listener.trial_ended`, of the stage."""
+        """See :meth:`Listener.trial_ended`; the counts are the stage's."""
         done, budget = self._done + done, self._budget + budget
         self._listener.trial_ended(record, on_front=on_front, seconds=seconds, done=done, budget=budget)

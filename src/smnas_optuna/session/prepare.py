@@ -1,4 +1,4 @@
-"""A session: one process at work on a study folder, with everything that it checked before it began."""
+"""A session: one process at work on a study folder, with everything that it checked before it started."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Session:
         testbed: Data, device and settings.
         depends_on: The fingerprint of this run, without the search space.
         data_root: The data folder.
-        listener: Told what happens.
-        stop: Asked at every step.
+        listener: Receives reports.
+        stop: Checked at every step.
     """
 
     folder: StudyFolder
@@ -47,11 +47,11 @@ class Session:
 
     @property
     def settings(self) -> StudySettings:
-        """The study file's."""
+        """Settings of the study file."""
         return self.testbed.settings
 
     def step(self, phase: str) -> Callable[[int, int], None]:
-        """The function that long work calls with (steps done, all steps); see :func:`step_of`."""
+        """Return the function that long work calls with (steps done, all steps); see :func:`step_of`."""
         return step_of(phase, self.listener, self.stop, self.testbed.measurement_lock)
 
 
@@ -68,11 +68,11 @@ def prepare(
 
     Args:
         folder: The study folder.
-        listener: Told what happens.
-        stop: Asked at every step.
+        listener: Receives reports.
+        stop: Checked at every step.
         data_dir: The data folder; by default that of the last run, or ``data`` in the study folder.
         device: The device to train and measure on.
-        threads: Of a CPU, to work with; see :func:`smnas_optuna.session.threads.adopt_threads`.
+        threads: CPU threads to work with; see :func:`smnas_optuna.session.threads.adopt_threads`.
 
     Raises:
         SmnasError: If the settings, the data or the device cannot be used.
@@ -107,7 +107,7 @@ def prepare(
 
 
 def other_versions(study: Study) -> list[str]:
-    """The libraries whose versions changed since ``study`` began, a line each."""
+    """Return the libraries whose versions changed since ``study`` began, one line each."""
     was, now = study.user_attrs.get(VERSIONS, {}), library_versions()
     return [
         f"the study began with {name} {was[name]}; this is {now[name]}"
@@ -119,13 +119,13 @@ def other_versions(study: Study) -> list[str]:
 def load_data(
     folder: StudyFolder, data_dir: Path | None, settings: StudySettings, step: Callable[[int, int], None]
 ) -> tuple[Path, Splits]:
-    """Return the data folder of a study and its checked data; draws the embedded data if the study asks for it.
+    """Return the data folder of a study and its checked data; draw the embedded data if the study asks for it.
 
     Args:
         folder: The study folder.
         data_dir: The data folder, if one is named.
-        settings: The study's.
-        step: Told about images that are drawn and decoded; may raise to stop.
+        settings: Settings of the study.
+        step: Called with (images drawn or decoded, all images); may raise to stop.
 
     Raises:
         DataError: If there is no such folder, or the data cannot be used.
@@ -141,7 +141,7 @@ def load_data(
 
 
 def fingerprint(testbed: Testbed) -> dict[str, Any]:
-    """Everything that a study's numbers depend on beside its space, as JSON values."""
+    """Return everything that a study's numbers depend on beside its space, as JSON values."""
     settings, splits = testbed.settings, testbed.splits
     recipe = {
         "train": settings.train.model_dump(mode="json"),

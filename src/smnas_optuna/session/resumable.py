@@ -1,4 +1,4 @@
-"""One training that survives: stored after each epoch and when it is asked to stop, resumed from there."""
+"""Resumable training: stored after each epoch and when it is asked to stop, and resumed from there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ResumableTraining:
     """A training and the checkpoint that keeps it.
 
     Attributes:
-        training: The training itself; what an earlier attempt stored is restored already.
+        training: The training, with the state that an earlier attempt stored.
         checkpoint: File of the checkpoint.
         key: Everything that a checkpoint must have been made with to be resumed.
     """
@@ -49,7 +49,7 @@ class ResumableTraining:
 
         Raises:
             DivergenceError: If training diverged.
-            Interrupted: If asked to stop; the step that it stands at is stored.
+            Interrupted: If asked to stop; the state at the current step is stored.
         """
 
         def store_and_report(report: EpochReport) -> None:
@@ -76,18 +76,18 @@ def begin_training(
     key: Mapping[str, Any],
     note: Callable[[str], None],
 ) -> ResumableTraining:
-    """A training of ``detector`` from the start, or from the checkpoint of an earlier attempt.
+    """Return a training of ``detector`` from the start, or from the checkpoint of an earlier attempt.
 
     Args:
         testbed: Data and device.
         spec: Architecture of the detector.
-        detector: Freshly initialised with ``seed``.
+        detector: Detector, freshly initialised with ``seed``.
         batches: Training images.
         recipe: Epochs, optimizer and the rest.
-        seed: Of order and augmentation.
+        seed: Seed of order and augmentation.
         checkpoint: File of the checkpoint.
         key: See :class:`ResumableTraining`; a checkpoint with another key is set aside.
-        note: Gets lines for people.
+        note: Receives lines for people.
 
     Raises:
         OutOfMemoryError: If main memory has no room for a single image.
@@ -95,17 +95,18 @@ def begin_training(
     micro_batch = fitting_images(testbed, detector, spec)
     training = Training(detector, batches, recipe, seed=seed, micro_batch=micro_batch, note=note)
     if resume(checkpoint, training, key, note):
-        note(f"{encode(spec)}: goes on after epoch {training.epochs_done}, step {training.step} of the next")
+        note(f"{encode(spec)}: resumes after epoch {training.epochs_done}, step {training.step} of the next")
     return ResumableTraining(training=training, checkpoint=checkpoint, key=key)
 
 
 def fitting_images(testbed: Testbed, detector: Detector, spec: DetectorSpec) -> int | None:
-    """Images that are trained on at a time so that main memory suffices; None on a GPU, where a failure tells.
+    """Return the number of images to train on at a time so that main memory suffices; None on a GPU.
 
-    Linux kills where CUDA raises, so that on a CPU the first guess comes from an estimate.
+    A GPU that is too small raises an error. Linux kills the process where CUDA raises, so the first guess on a CPU is
+    an estimate.
 
     Raises:
-        OutOfMemoryError: If there is no room for a single one.
+        OutOfMemoryError: If there is no room for a single image.
     """
     if testbed.device.type != "cpu":
         return None

@@ -1,4 +1,4 @@
-"""Everything that all trials of one run share: data at every input size, the device, and the reference detector."""
+"""The testbed that all trials of one run share: data at every input size, the device, and the reference detector."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ GATE_PRECISION, GATE_SHARE = 0.03, 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Testbed:
-    """Where candidates are trained and measured.
+    """Data, device and settings with which candidates are trained and measured.
 
     Attributes:
-        settings: The study's.
+        settings: Settings of the study.
         splits: Training and validation data.
         caches: Decoded images by input size.
-        device: Where all of it happens.
-        measurement_lock: What else computes on this machine, which pauses while a latency is measured.
-        watch: On the GPU, if the device is one; sees what does not pause.
-        threads: Of a CPU while a latency is measured, as the other workers pause; torch's own number by default.
+        device: Device of all training and measuring.
+        measurement_lock: Makes other work on this machine pause while a latency is measured.
+        watch: Watch on the GPU, if the device is one; it sees what does not pause.
+        threads: CPU threads while a latency is measured, as the other workers pause; torch's own number by default.
     """
 
     settings: StudySettings
@@ -50,7 +50,7 @@ class Testbed:
     threads: int | None = None
 
     def build(self, spec: DetectorSpec, seed: int, *, score_threshold: float | None = None) -> Detector:
-        """A new detector on the device; torch's global random numbers, here and in training, follow from ``seed``.
+        """Build a new detector on the device; ``seed`` determines torch's global random numbers, here and in training.
 
         ``score_threshold`` takes the place of the study's.
         """
@@ -61,7 +61,7 @@ class Testbed:
         return build_detector(spec, self.splits.train.num_classes, constants).to(self.device)
 
     def train_batches(self, size: InputSize, seed: int) -> DetectionLoader:
-        """Shuffled and augmented batches of the training images."""
+        """Return shuffled and augmented batches of the training images."""
         train = self.settings.train
         return DetectionLoader(
             self.splits.train,
@@ -77,16 +77,16 @@ class Testbed:
         )
 
     def val_batches(self, size: InputSize) -> DetectionLoader:
-        """The validation images, each once."""
+        """Return batches of the validation images, each image once."""
         return self._in_order(self.splits.val, size, self.settings.train.batch_size)
 
     def test_batches(self, size: InputSize) -> DetectionLoader:
-        """The test images, each once; the data must have some."""
+        """Return batches of the test images, each image once; the data must have some."""
         assert self.splits.test is not None
         return self._in_order(self.splits.test, size, self.settings.train.batch_size)
 
     def timed_images(self, size: InputSize) -> list[Batch]:
-        """Validation images one by one on the device, always the same ones, spread evenly over the data set."""
+        """Return validation images one by one on the device: always the same ones, spread evenly over the data set."""
         return list(self._in_order(self._timed, size, 1).epoch(0))
 
     def evaluate(
@@ -97,7 +97,7 @@ class Testbed:
         on_step: Callable[[int, int], None] = lambda *_: None,
         note: Callable[[str], None] = lambda _: None,
     ) -> CocoMetrics:
-        """COCO's metrics of ``detector`` on ``dataset``, whose images ``batches`` has; is put into evaluation mode."""
+        """Return COCO's metrics of ``detector`` on ``dataset``; ``batches`` has its images. Sets evaluation mode."""
         found = detect(detector, batches, dataset.category_ids, on_step=on_step, note=note)
         return coco_metrics(dataset.ground_truth(), found)
 
@@ -108,8 +108,8 @@ class Testbed:
     def measure_gate(self, spec: DetectorSpec, on_step: Callable[[], None]) -> LatencyStats:
         """Time a detector before it is trained: random weights, and every candidate passes the score threshold.
 
-        What an untrained network detects is chance, so that post-processing does as much as it ever can. Such a latency
-        only compares with its like: a trained network's is another one. Changes torch's global random numbers.
+        An untrained network detects by chance, so post-processing does as much as it ever can. Gate latencies compare
+        only with one another: a trained network's latency is different. Changes torch's global random numbers.
         """
         detector = self.build(spec, derive_seed("gate"), score_threshold=0.0)
         settings = self.settings.latency
@@ -132,19 +132,19 @@ class Testbed:
 
     @property
     def device_description(self) -> dict[str, str | int]:
-        """What latencies depend on; see :func:`smnas_optuna.engine.device.describe_device`."""
+        """Device properties that latencies depend on; see :func:`smnas_optuna.engine.device.describe_device`."""
         return describe_device(self.device, self.threads)
 
     @property
     def runtime(self) -> Runtime:
-        """How detectors are run while they are timed."""
+        """Runtime of detectors while they are timed."""
         return choose_runtime(self.settings.latency.runtime, self.device)
 
     @cached_property
     def reference(self) -> tuple[nn.Module, list[Batch]]:
         """The detector that every candidate is timed against, with its images.
 
-        It is not trained, but always has the same weights and sees the same images: its work is the same each time.
+        It is not trained. It always has the same weights and sees the same images, so its work is the same each time.
         """
         spec = decode(self.settings.reference)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):

@@ -12,13 +12,15 @@ THREADS = "OMP_NUM_THREADS"
 
 
 def adopt_threads(share: int | None, measuring: int | None, environment: Mapping[str, str]) -> int:
-    """Let torch use this worker's threads of the CPU; return those to measure latencies with, while the others pause.
+    """Make torch use this worker's CPU threads; return the number for measurements, during which the others pause.
+
+    A latency must not depend on how many workers there are, so it is measured with all threads.
 
     Args:
         share: Threads to work with; None for as many as to measure with.
-        measuring: Threads that the study has measured with so far, on which its numbers depend; None for torch's
-            default, as are more than there are cores.
-        environment: If it names a number of threads, that stays, for both.
+        measuring: Threads that the study has measured with so far, on which its numbers depend. None, or more than
+            there are cores, means torch's default.
+        environment: Environment variables. If they name a number of threads, that stays, for both.
     """
     if THREADS in environment:
         return torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""How a detector is timed: as it would ship, alone on the machine, on images spread evenly over the data."""
+"""Timing of a detector: as it would ship, alone on the machine, on images spread evenly over the data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from smnas_optuna.workers.measurement_lock import MeasurementLock
 
 
 def as_shipped(detector: Detector, runtime: Runtime) -> nn.Module:
-    """A copy of ``detector`` as it would be used: folded, and run as ``runtime`` says."""
+    """Return a copy of ``detector`` as it would ship: folded, and run as ``runtime`` says."""
     folded = fold_for_inference(detector)
     return GraphDetector(folded) if runtime == "graph" else folded
 
@@ -35,13 +35,13 @@ def measure_alone(
     *,
     on_step: Callable[[], None],
 ) -> LatencyStats:
-    """As :func:`smnas_optuna.engine.latency.measure_latency`, while the other processes of ``measurement_lock`` pause.
+    """Call :func:`smnas_optuna.engine.latency.measure_latency` while other processes of ``measurement_lock`` pause.
 
-    What else happens on the GPU of ``watch`` is waited for, but for no longer than it says, and kept with the result.
+    Other activity on the GPU of ``watch`` is waited for, but no longer than ``watch`` says, and stored with the result.
     """
     with measurement_lock.exclusive(on_step) as alone:
         synchronize(images[0].images.device)
-        observation = watch.begin(on_step, wait=alone)  # who did not pause in time has been waited for
+        observation = watch.begin(on_step, wait=alone)  # work that did not pause in time has been waited for
 
         def look() -> None:
             on_step()
@@ -53,7 +53,7 @@ def measure_alone(
 
 
 def spread_evenly(dataset: CocoDataset, count: int) -> CocoDataset:
-    """``count`` images of ``dataset``, or all, always the same ones, spread evenly over it."""
+    """Return ``count`` images of ``dataset``, or all if it has fewer: always the same ones, spread evenly over it."""
     ids = sorted(image.image_id for image in dataset.images)
     places = np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)
     return dataset.subset({ids[place] for place in places})

@@ -1,1 +1,1 @@
-"""A study on disk: its trials as plain records, what is known, the front. Optuna, no torch."""
+"""An Optuna study on disk: its trials as plain records, known results, the front. No torch."""

@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 FINGERPRINT = "fingerprint"
 """Study: everything that its numbers depend on (data, space, recipe, device), as JSON values."""
 VERSIONS = "versions"
-"""Study: the libraries that it began with. Trial: those that it was trained with."""
+"""Study: versions of the libraries that it began with. Trial: versions that it was trained with."""
 DATA_ROOT = "data_root"
-"""Structural study: the data folder of the last run, so that the next one need not name it; relative if it is inside
-the study folder."""
+"""Structural study: data folder of the last run, the default of the next run. The path is relative if it is inside the
+study folder."""
 REFERENCE_MS = "reference_ms"
-"""Study: the unit of all latencies; see :func:`smnas_optuna.search.objective.agree_on_reference_ms`."""
+"""Study: unit of all latencies, in ms; see :func:`smnas_optuna.search.objective.agree_on_reference_ms`."""
 LIMITS = "limits"
-"""Study: the limits of the last run."""
+"""Study: limits of the last run."""
 BUDGET = "budget"
-"""First study of a stage: architectures that the last search was asked to train; the aim of every worker that joins."""
+"""First study of a stage: budget of the last search, in unique architectures. Workers that join take it over."""
 ENDED = "ended"
 """First study of a stage: ``reason`` and ``failed`` of the last search that ended."""
 FOLDER = "folder"
-"""Structural study: content of the folder's identity file, which shows the workers of a study where they meet."""
+"""Structural study: content of the identity file of the folder in which all its workers keep their locks."""
 TIMED_TOGETHER = "timed_together"
 """Structural study: arch -> latency in ms of the members of both stages' fronts, timed in one run."""
 
@@ -40,7 +40,7 @@ def store_attrs(trial: optuna.Trial, attrs: Mapping[str, Any]) -> None:
 
 
 def json_values(stats: DataclassInstance) -> dict[str, Any]:
-    """The fields of ``stats`` by name. JSON has no NaN: a number that could not be measured is null."""
+    """Return the fields of ``stats`` by name. JSON has no NaN: a number that could not be measured is null."""
     return {
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in dataclasses.asdict(stats).items()

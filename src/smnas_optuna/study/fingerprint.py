@@ -1,4 +1,4 @@
-"""The fingerprint of a study: everything that its numbers depend on. Numbers only compare where it is the same."""
+"""The fingerprint of a study: everything that its numbers depend on. Numbers compare only under one fingerprint."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from smnas_optuna.errors import StudyError, shortened
 from smnas_optuna.study.attributes import FINGERPRINT
 
 LONGEST_VALUE = 200
-"""Characters of a value that a message shows."""
+"""Maximum number of characters of a value in a message."""
 NEVER_FORCED = "space"
 """The part of a fingerprint that must not differ: Optuna cannot change the choices of a gene."""
 
 
 def check_fingerprint(study: Study, fingerprint: Mapping[str, Any], place: object, *, force: bool = False) -> list[str]:
-    """Return the differences between the study's fingerprint and ``fingerprint``, a line each: ``key was .., is ..``.
+    """Return the differences between the study's fingerprint and ``fingerprint``, one line each: ``key was .., is ..``.
 
     Args:
         study: The study.
         fingerprint: JSON values by name: data, space, recipe and device.
         place: The study's database, for the message.
-        force: Whether differences are allowed, other than of the space.
+        force: True if differences are allowed, except those of the space. They are the user's risk: trials are marked
+            (``forced``).
 
     Raises:
-        StudyError: If something differs that is not allowed to; names each difference with both of its values.
+        StudyError: If there is a difference that is not allowed; names each difference with both values.
     """
     stored = study.user_attrs.get(FINGERPRINT)
     if stored is None:
@@ -37,7 +38,7 @@ def check_fingerprint(study: Study, fingerprint: Mapping[str, Any], place: objec
     if differing and not allowed:
         fix = "go back to what it was, or copy study.toml into a new folder and start a new study there"
         if NEVER_FORCED not in _kinds(differing):
-            fix += "; --force goes on and marks the trials"
+            fix += "; --force continues and marks the trials"
         refuse_differences(differing, f"{place}: the study was made with other", verb="its numbers", fix=fix)
     return list(differing.values())
 
@@ -46,13 +47,13 @@ def refuse_differences(differing: Mapping[str, str], what: str, *, verb: str = "
     """Check that nothing differs that numbers depend on.
 
     Args:
-        differing: From :func:`differences`.
-        what: The object that was made with something else: the beginning of the message.
-        verb: The numbers that do not compare.
-        fix: The way out.
+        differing: Differences, from :func:`differences`.
+        what: Beginning of the message: the object that was made with something else.
+        verb: Subject of "do not compare" in the message.
+        fix: Action that solves the problem.
 
     Raises:
-        StudyError: If something differs; names each difference with both of its values.
+        StudyError: If there is a difference; names each difference with both values.
     """
     if differing:
         raise StudyError(
@@ -63,11 +64,11 @@ def refuse_differences(differing: Mapping[str, str], what: str, *, verb: str = "
 
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """Everything that changed: ``key.of.the.value`` -> ``key.of.the.value was .., is ..``, in the order of the keys.
+    """Return all changes: ``key.of.the.value`` -> ``key.of.the.value was .., is ..``, in the order of the keys.
 
     Args:
-        was: JSON values by name, of any depth.
-        now: The same.
+        was: JSON values by name, nested to any depth.
+        now: Present values, in the same form.
     """
     before, after = _flatten(was), _flatten(json.loads(json.dumps(now)))
     differing = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))

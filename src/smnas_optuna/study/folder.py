@@ -22,23 +22,23 @@ from smnas_optuna.study.storage import DATABASE, has_storage, make_storage, open
 
 METRIC_NAMES = ["latency_ms", "mAP"]
 CHECKPOINT_FILE = "checkpoint.safetensors"
-"""Of an unfinished training, in the folder of its architecture."""
+"""File of an unfinished training, in the folder of its architecture."""
 
 
 class StudyFolder:
-    """The folder of a study, opened once: its database is opened at the first look-up that finds one.
+    """The folder of a study. Its database is opened once, at the first look-up that finds it.
 
     Args:
-        path: Holds ``study.toml``; everything that a search writes lies below it.
+        path: Folder that contains ``study.toml``. A search writes everything below it.
 
     Attributes:
-        path: The same.
-        runs: Has a folder for each architecture; see :meth:`run`.
-        report: Has the files that people look at.
-        workers: Has a lock file for each worker that is alive or died.
-        cache: Has hashes of the images, and decoded images that do not fit in memory.
-        verify: Has the results of ``smnas verify``, and a checkpoint of each of its unfinished trainings.
-        lock: Held by the only supervisor of the folder.
+        path: The study folder.
+        runs: Folder with a subfolder for each architecture; see :meth:`run`.
+        report: Folder of the files that people look at.
+        workers: Folder with a lock file for each worker that is alive or died.
+        cache: Folder of image hashes, and of decoded images that do not fit in memory.
+        verify: Folder of the results of ``smnas verify``, with a checkpoint of each of its unfinished trainings.
+        lock: Lock file of the only supervisor of the folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,15 +54,15 @@ class StudyFolder:
 
     @property
     def place(self) -> str:
-        """The database that the studies are kept in, for messages: a path or a URL."""
+        """Database of the studies, for messages: a path or a URL."""
         return storage_url(self.path) or str(self.path / DATABASE)
 
     @property
     def structural(self) -> Study | None:
-        """The study of stage 1, or None if it was not begun.
+        """The study of stage 1, or None if it has not been started.
 
         Raises:
-            StudyError: If the database is none, or cannot be reached.
+            StudyError: If the file is no study database, or the database cannot be reached.
         """
         return self.find(STRUCTURAL)
 
@@ -71,7 +71,7 @@ class StudyFolder:
         """The studies of stage 2, one for each parent, in the order in which they were created.
 
         Raises:
-            StudyError: If the database is none, or cannot be reached.
+            StudyError: If the file is no study database, or the database cannot be reached.
         """
         if not has_storage(self.path):
             return []
@@ -81,17 +81,17 @@ class StudyFolder:
 
     @property
     def studies(self) -> list[Study]:
-        """All studies, the structural one first; none if it was not begun.
+        """All studies, the structural one first; empty if it has not been started.
 
         Raises:
-            StudyError: If the database is none, or cannot be reached.
+            StudyError: If the file is no study database, or the database cannot be reached.
         """
         structural = self.structural
         return [*([] if structural is None else [structural]), *self.modular]
 
     def create(self, name: str, sampler: BaseSampler) -> Study:
-        """Return the study ``name``, created if it is not there: minimise latency, maximise mAP."""
-        optuna.logging.set_verbosity(optuna.logging.WARNING)  # the listener reports, and better
+        """Return the study ``name``; create it if it does not exist. It minimises latency and maximises mAP."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # the listener reports instead
         make_storage(self.path)
         study = optuna.create_study(
             storage=self._open(),
@@ -107,23 +107,23 @@ class StudyFolder:
         return study
 
     def find(self, name: str) -> Study | None:
-        """Return the study ``name``, or None if there is none yet.
+        """Return the study ``name``, or None if it does not exist yet.
 
         Raises:
-            StudyError: If the database is none, or cannot be reached.
+            StudyError: If the file is no study database, or the database cannot be reached.
         """
         if not has_storage(self.path):
             return None
         try:
             return self._load(study_name(self.path, name))
-        except KeyError:  # the database was made, but the process died before the study was
+        except KeyError:  # the process died between creating the database and creating the study
             return None
 
     def load(self, name: str) -> Study:
         """Return the study ``name``.
 
         Raises:
-            StudyError: If there is none yet, or the database cannot be used.
+            StudyError: If it does not exist yet, or the database cannot be used.
         """
         study = self.find(name)
         if study is None:
@@ -131,7 +131,7 @@ class StudyFolder:
         return study
 
     def of_stage(self, stage: StageName | None) -> list[Study]:
-        """The studies of ``stage``; None means all that are there, the structural one first.
+        """Return the studies of ``stage``; None means all existing ones, the structural one first.
 
         Raises:
             StudyError: If there is none yet, or the database cannot be used.
@@ -143,23 +143,23 @@ class StudyFolder:
         return [*structural, *modular]
 
     def records(self) -> list[TrialRecord]:
-        """The trials of all studies, those of the structural one first.
+        """Return the trials of all studies, those of the structural one first.
 
         Raises:
-            StudyError: If the database is none, or cannot be reached.
+            StudyError: If the file is no study database, or the database cannot be reached.
         """
         return [record for study in self.studies for record in read_records(study)]
 
     def ended(self, stage: StageName) -> Mapping[str, Any]:
-        """``reason`` and ``failed`` of the last search of ``stage`` that ended."""
-        how: Mapping[str, Any] = self.of_stage(stage)[0].user_attrs[ENDED]
-        return how
+        """Return ``reason`` and ``failed`` of the last search of ``stage`` that ended."""
+        end: Mapping[str, Any] = self.of_stage(stage)[0].user_attrs[ENDED]
+        return end
 
     def run(self, arch: str) -> Path:
-        """The folder of an architecture: its log, its checkpoint and its weights.
+        """Return the folder of an architecture: its log, its checkpoint and its weights.
 
         Raises:
-            ArchError: If ``arch`` names no architecture: a name from a database must not lead out of the folder.
+            ArchError: If ``arch`` names no architecture. A name from a database must not lead out of the folder.
         """
         return self.runs / encode(decode(arch))
 

@@ -1,7 +1,7 @@
-"""Everything that relies on Optuna's private parts, in one place, each part with a test.
+"""Functions that rely on Optuna's private parts, in one place, each with a test.
 
-Optuna 5 has no public way to say whose trial it is in the moment that it is made, to take a trial out of the population
-of NSGA-II, or to keep a table beside its own in the same database.
+Optuna 5 has no public way to store a trial's worker at the moment of its creation, to take a trial out of the
+population of NSGA-II, or to keep a table beside its own in the same database.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ OUTSIDE = -1
 
 
 def storage_of(study: Study) -> BaseStorage:
-    """The storage that ``study`` is kept in."""
+    """Return the storage of ``study``."""
     return study._storage
 
 
 def engine_of(study: Study) -> Any:
-    """SQLAlchemy's engine of the database that ``study`` is in, for tables of our own beside Optuna's."""
+    """Return SQLAlchemy's engine of the database of ``study``, for tables of our own beside Optuna's."""
     storage = study._storage
     return (storage._backend if isinstance(storage, _CachedStorage) else cast("RDBStorage", storage)).engine
 
 
 def study_id(study: Study | FrozenStudy) -> int:
-    """Optuna's number of ``study`` in its database; studies that were created later have higher ones."""
+    """Return Optuna's number of ``study`` in its database; studies that were created later have higher numbers."""
     return study._study_id
 
 
 def begin_trial(study: Study, worker: str, params: Mapping[str, Any] | None = None) -> optuna.Trial:
-    """Return a new running trial of ``worker``, whose parameters are ``params`` or will be sampled.
+    """Return a new running trial of ``worker``. Its parameters are ``params``; without them they will be sampled.
 
-    Like ``Study.ask``, which cannot store the worker in the same transaction. If the process died in between, the trial
-    would belong to no worker, and none of several could recover it.
+    ``Study.ask`` cannot store the worker in the same transaction. If the process died in between, the trial would
+    belong to no worker, and none of several workers could recover it.
     """
     system_attrs = {} if params is None else {"fixed_params": dict(params)}
     template = create_trial(state=TrialState.RUNNING, user_attrs={"worker": worker}, system_attrs=system_attrs)
@@ -55,5 +55,5 @@ def leave_population(trial: optuna.Trial) -> None:
 
 
 def store_attr_of_stored(study: Study, trial: FrozenTrial, name: str, value: Any) -> None:
-    """Store a user attribute with a running trial of another process, of which there is no ``optuna.Trial`` here."""
+    """Store a user attribute with a running trial of another process, for which there is no ``optuna.Trial`` here."""
     study._storage.set_trial_user_attr(trial._trial_id, name, value)

@@ -11,9 +11,10 @@ REFERENCE_SLACK = 1.1
 
 
 def pareto_front(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """The trained records within the limits that no other one dominates, fastest first; of equal ones the first alone.
+    """Return the trained records within the limits that no other record dominates, fastest first.
 
-    One record dominates another if it is no worse in both objectives and better in one.
+    One record dominates another if it is no worse in both objectives and better in one. Of records with equal
+    objectives only the first is a member.
     """
     front: list[TrialRecord] = []
     best = -math.inf
@@ -26,11 +27,11 @@ def pareto_front(records: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
-    """Area that ``points`` dominate, bounded by ``reference``; larger is better.
+    """Return the area that ``points`` dominate, bounded by ``reference``; larger is better.
 
     Args:
-        points: (latency in ms, AP) each; dominated ones and those beyond the reference add nothing.
-        reference: A latency and an AP that are just not worth anything, such as the slowest latency and 0.
+        points: (latency in ms, AP) of each point. Dominated points and points beyond the reference add nothing.
+        reference: Latency in ms and AP that are just worthless, such as the slowest latency and 0.
     """
     slowest, worst = reference
     area, best = 0.0, worst
@@ -42,7 +43,7 @@ def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, f
 
 
 def points_of(records: Iterable[TrialRecord]) -> list[tuple[float, float]]:
-    """(latency in ms, AP) of each trained record within the limits."""
+    """Return (latency in ms, AP) of each trained record within the limits."""
     return [(r.latency_ms or 0.0, r.ap or 0.0) for r in _competing(records)]
 
 
@@ -51,18 +52,18 @@ def _competing(records: Iterable[TrialRecord]) -> Iterable[TrialRecord]:
 
 
 def reference_point(points: Iterable[tuple[float, float]]) -> tuple[float, float]:
-    """What fronts of ``points`` (latency, AP) are bounded by: a tenth slower than the slowest, and an AP of 0."""
+    """Return the reference point for fronts of ``points`` (latency, AP): a tenth slower than the slowest, and AP 0."""
     return REFERENCE_SLACK * max((latency for latency, _ in points), default=0.0), 0.0
 
 
 def hypervolume_curve(records: Iterable[TrialRecord], reference: tuple[float, float]) -> list[float]:
-    """The hypervolume after each training of ``records``, in their order; those beyond the limits add nothing."""
+    """Return the hypervolume after each training of ``records``, in their order. Those over budget add nothing."""
     trained = [record for record in records if record.trained]
     return [hypervolume(points_of(trained[:count]), reference) for count in range(1, len(trained) + 1)]
 
 
 def contributions(front: Sequence[TrialRecord], reference: tuple[float, float]) -> list[float]:
-    """What the hypervolume would lose without each member of ``front``, in its order."""
+    """Return the hypervolume contribution of each member of ``front``, in its order: the loss without that member."""
     whole = hypervolume(points_of(front), reference)
     without = [[other for other in front if other is not member] for member in front]
     # Rounding may make a difference of nothing a negative one.

@@ -21,11 +21,11 @@ MODULAR_PREFIX = "modular/"
 """Names of the studies in a study folder: one of stage 1, and ``modular/<arch>`` for each parent of stage 2."""
 
 INTERRUPTED = "interrupted"
-"""Reason of a trial that was stopped from outside: no fault of its architecture, which is tried again."""
+"""Reason of a trial that was stopped from outside. Its architecture is not at fault, and is tried again."""
 KILLED_TWICE = "killed twice"
-"""Reason of a trial whose architecture is not tried again: two processes died with it before they finished an epoch."""
+"""Reason of a trial whose architecture is not tried again: two processes died with it before finishing an epoch."""
 ELSEWHERE = "another worker trains it"
-"""Reason of a trial that asked for what is being trained already; nothing is known by it."""
+"""Reason of a trial whose architecture another worker is training. The trial says nothing about the architecture."""
 
 _STATES: dict[TrialState, State] = {
     TrialState.RUNNING: "running",
@@ -37,19 +37,20 @@ _STATES: dict[TrialState, State] = {
 
 
 _FINISHED: WeakKeyDictionary[Study, tuple[Limits, dict[int, TrialRecord]]] = WeakKeyDictionary()
-"""Records that cannot change any more, and the limits that judged them: a search reads all of them each time."""
+"""Records of finished trials, which cannot change any more, and the limits that judged them. The records are cached
+because a search reads all of them each time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pruned:
-    """The reason that a trial was pruned for, as numbers; a rule that did not apply has left its attributes empty.
+    """The reason that a trial was pruned for, as numbers. Attributes of a rule that did not apply are empty.
 
     Attributes:
-        estimated_seconds: Time that its training would take, if that is too long.
-        over_budget: The limits that it exceeds.
-        dominated_by: The two trained architectures, ``big`` and ``fast``, of partial-order pruning.
-        stopped_at_epoch: The rung that its training was stopped at.
-        stopped_by: The trained architecture that it lagged behind.
+        estimated_seconds: Estimated time of its training in seconds, if that is too long.
+        over_budget: Limits that it exceeds.
+        dominated_by: Two trained architectures, ``big`` and ``fast``, of partial-order pruning.
+        stopped_at_epoch: Rung at which its training was stopped.
+        stopped_by: Trained architecture that it lagged behind.
     """
 
     estimated_seconds: float | None = None
@@ -66,26 +67,26 @@ class TrialRecord:
     Attributes:
         number: Optuna's number of the trial, from 0.
         study: Name of its study in the study folder: ``structural``, or ``modular/<arch>``.
-        state: Its state.
+        state: State of the trial.
         arch: Canonical string of the architecture; None if the process died before it was known.
         latency_ms: Objective, lower is better; None unless complete.
         ap: COCO AP on the validation images, in [0, 1], higher is better; None unless complete.
         generation: NSGA-II generation that it was asked in, from 0; answers from the cache take no place in it.
-        baseline: Whether it is one of the study's baselines.
-        cached_from: Number of the trial that this one's answer was taken from; it was not trained itself.
-        reason: The reason that it failed or was pruned for, in words.
-        pruned: The same of a pruned one, as numbers.
-        feasible: Whether it keeps to the limits that are in force, as far as is known.
-        worker: The worker that trains it, or did; see :class:`smnas_optuna.workers.crew.Crew`.
-        killed: Whether its process died (rather than was asked to stop) while it ran.
-        ended: When it ended; None while it runs.
+        baseline: True if it is one of the study's baselines.
+        cached_from: Number of the trial that this trial's answer was taken from; it was not trained itself.
+        reason: Reason that it failed or was pruned for, in words.
+        pruned: Reason of a pruned trial, as numbers.
+        feasible: True if it is within the limits in force, as far as is known.
+        worker: Worker that trains it, or did; see :class:`smnas_optuna.workers.crew.Crew`.
+        killed: True if its process died (and was not asked to stop) while it ran.
+        ended: Time at which it ended; None while it runs.
         epochs_before: Epochs that earlier attempts had finished when it began.
-        epochs_done: Epochs that its training finished, those before included.
-        ap_by_epoch: AP after the epochs of its training that were rungs, in [0, 1].
-        gate_ratio: Its latency before training, as a ratio to the reference detector; compares with its like only.
-        gate_ms: The same in ms.
-        num_params: Parameters of the detector.
-        attrs: Everything that is stored with the trial, these values included; see ``docs/storage.md``.
+        epochs_done: Epochs that its training has finished, including those of earlier attempts.
+        ap_by_epoch: AP after each epoch of its training that was a rung, in [0, 1].
+        gate_ratio: Gate latency as a ratio to the reference detector; compares only with other gate latencies.
+        gate_ms: Gate latency in ms.
+        num_params: Number of parameters of the detector.
+        attrs: Everything that is stored with the trial, including these values; see ``docs/storage.md``.
     """
 
     number: int
@@ -113,17 +114,17 @@ class TrialRecord:
 
     @property
     def multiply_adds(self) -> int | None:
-        """Multiply-adds an image; see :class:`smnas_optuna.engine.complexity.Complexity`."""
+        """Multiply-adds per image; see :class:`smnas_optuna.engine.complexity.Complexity`."""
         return self.attrs.get("multiply_adds")
 
     @property
     def weights(self) -> str | None:
-        """Folder relative to the study folder where the weights lie while the trial is on the front."""
+        """Folder of the weights, relative to the study folder; they lie there while the trial is on the front."""
         return self.attrs.get("weights")
 
     @property
     def settles(self) -> bool:
-        """Whether something is known of its architecture by it: it was trained, pruned, or failed."""
+        """True if it says something about its architecture: it was trained, pruned, or failed."""
         return (
             self.arch is not None
             and self.cached_from is None
@@ -133,12 +134,12 @@ class TrialRecord:
 
     @property
     def fruitless(self) -> bool:
-        """Whether its process died before this attempt had finished an epoch."""
+        """True if its process died before this attempt had finished an epoch."""
         return self.killed and self.state == "failed" and self.epochs_done <= self.epochs_before
 
     @property
     def trained(self) -> bool:
-        """Whether it is a finished training of its own: it counts towards the budget, and may be on the front."""
+        """True if it is a finished training of its own: it counts towards the budget, and may be on the front."""
         return self.state == "complete" and self.cached_from is None
 
 
@@ -159,7 +160,7 @@ def read_records(study: Study) -> list[TrialRecord]:
 
 
 def stage_name(study: Study) -> str:
-    """The name of ``study`` in its folder; a database that serves many folders has the folder's name before it."""
+    """Return the name of ``study`` in its folder. In a database of many folders the folder's name comes before it."""
     *_, before, last = "", *study.study_name.split("/")
     return f"{MODULAR_PREFIX}{last}" if before == MODULAR_PREFIX.rstrip("/") and last != STRUCTURAL else last
 

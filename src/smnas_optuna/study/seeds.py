@@ -1,4 +1,4 @@
-"""Seeds that depend on what they are for and on nothing else."""
+"""Seeds that depend on their purpose and on nothing else."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from hashlib import blake2b
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed in 0 .. 2**32 - 1 from ``parts``: equal parts give equal seeds, in every process and on every machine."""
+    """Return a seed in 0 .. 2**32 - 1. Equal ``parts`` give equal seeds, in every process and on every machine."""
     return int.from_bytes(blake2b(repr(parts).encode(), digest_size=4).digest())

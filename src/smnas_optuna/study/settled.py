@@ -1,4 +1,4 @@
-"""What is known of an architecture: which of its trials settled it, and whether other limits reopen the question."""
+"""Known results: the trial that settled an architecture, and whether other limits reopen it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ UNKNOWN_SHARE = 0.5
 FAILURES_IN_A_ROW = 5
 """A search ends when this many trials in a row have failed."""
 OWN_FAULTS = (DivergenceError.__name__, OutOfMemoryError.__name__, KILLED_TWICE)
-"""Beginnings of the reasons for failures that are the architecture's own fault, whatever else fails beside it."""
+"""Beginnings of the reasons for failures that are the architecture's own fault, whatever else fails beside it. A full
+disk, a broken GPU or a bug says nothing about a detector."""
 
 
 def num_trained(records: Iterable[TrialRecord]) -> int:
-    """The number of unique trained architectures."""
+    """Return the number of unique trained architectures."""
     return sum(record.trained for record in records)
 
 
 def known_results(records: Sequence[TrialRecord], limits: Limits) -> dict[str, TrialRecord]:
-    """The trial that settled each known architecture: trained, pruned, or failed through a fault of its own.
+    """Return the trial that settled each known architecture: trained, pruned, or failed through its own fault.
 
-    An architecture that was pruned by other limits is open again if ``limits``, those in force now, allow it.
-    So are the members of a row of failures long enough to end a search: there the machine may have been at fault.
+    An architecture that was pruned under other limits is open again if ``limits``, those now in force, allow it.
+    The members of a row of failures long enough to end a search are open again, too: the machine may be at fault.
     """
     settled: dict[str, TrialRecord] = {}
     share = trained_share(records)
@@ -35,7 +36,7 @@ def known_results(records: Sequence[TrialRecord], limits: Limits) -> dict[str, T
             continue
         settled[str(record.arch)] = record
         if record.state == "pruned":
-            continue  # it says little about the machine: a row of failures goes on after it
+            continue  # says little about the machine: a row of failures continues after it
         row = [*row, record] if record.state == "failed" else []
         if len(row) == FAILURES_IN_A_ROW:
             for failed in row:
@@ -46,11 +47,11 @@ def known_results(records: Sequence[TrialRecord], limits: Limits) -> dict[str, T
 
 
 def reopened(record: TrialRecord, limits: Limits, share: float = 1.0) -> bool:
-    """Whether ``record`` was pruned by other limits, or by an estimate that is lower now, and ``limits`` allow it.
+    """Return whether ``record`` was pruned by other limits, or by an estimate that is lower now, and is now allowed.
 
     Args:
         record: Any trial.
-        limits: Those in force now.
+        limits: Limits now in force.
         share: Ratio of trained to gate latency that borderline detectors are judged by; see :func:`trained_share`.
     """
     why = record.pruned
@@ -67,7 +68,7 @@ def reopened(record: TrialRecord, limits: Limits, share: float = 1.0) -> bool:
 
 
 def trained_share(records: Iterable[TrialRecord]) -> float:
-    """The smallest ratio of trained to gate latency measured so far, at most 1; ``UNKNOWN_SHARE`` if there is none.
+    """Return the smallest ratio of trained to gate latency measured so far, at most 1; ``UNKNOWN_SHARE`` without one.
 
     A gate latency is mostly too high. Borderline detectors are trained, and judged by their measured latency.
     """

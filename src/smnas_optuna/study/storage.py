@@ -1,4 +1,4 @@
-"""Where the studies of a folder are kept: ``study.db`` in it, or the database that ``storage.url`` names."""
+"""The database of a study folder: ``study.db`` in it, or the one that ``storage.url`` names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from smnas_optuna.study.optuna_private import FrozenStudy
 
 DATABASE = "study.db"
 URL_FILE = "storage.url"
-"""Names the database of a folder that does not use :data:`DATABASE`, for all commands and workers."""
+"""File that names the database of a folder that does not use :data:`DATABASE`, for all commands and workers."""
 SQLITE_MAGIC = b"SQLite format 3\x00"
 SQLITE_TIMEOUT_S = 60
 DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
@@ -29,11 +29,11 @@ def use_storage(study_dir: Path, url: str) -> None:
     """Keep the studies of ``study_dir`` in the database at ``url``, from now on and in every command.
 
     Args:
-        study_dir: Gets ``storage.url``.
-        url: As SQLAlchemy writes it, without a password.
+        study_dir: Study folder; the URL is written to its ``storage.url``.
+        url: URL of SQLAlchemy, without a password.
 
     Raises:
-        StudyError: If ``url`` is none or holds a password, or the folder has its studies elsewhere already.
+        StudyError: If ``url`` is no URL or holds a password, or if the studies are in another database already.
     """
     parsed = _parse(url)
     if parsed.password is not None:
@@ -45,18 +45,18 @@ def use_storage(study_dir: Path, url: str) -> None:
     if before is not None and before != url:
         raise StudyError(
             f"{file}: the studies of this folder are kept in {before}, not in {url}",
-            fix="leave --storage out to go on with them, or start a new study in another folder",
+            fix="leave --storage out to continue with them, or start a new study in another folder",
         )
     if before is None and _is_database(study_dir / DATABASE):
         raise StudyError(
             f"{study_dir / DATABASE}: the studies of this folder are kept here, not in {url}",
-            fix="leave --storage out to go on with them, or start a new study in another folder",
+            fix="leave --storage out to continue with them, or start a new study in another folder",
         )
     file.write_text(url + "\n", encoding="utf-8")
 
 
 def storage_url(study_dir: Path) -> str | None:
-    """The URL of the database that ``study_dir`` names, or None if its studies lie in it."""
+    """Return the URL of the database that ``study_dir`` names, or None if its studies lie in the folder itself."""
     try:
         return (study_dir / URL_FILE).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
@@ -64,23 +64,23 @@ def storage_url(study_dir: Path) -> str | None:
 
 
 def study_name(study_dir: Path, stage: str) -> str:
-    """The name of a stage's study: a database that serves many folders needs theirs in it."""
+    """Return the name of a stage's study. In a database that serves many folders it contains the folder's name."""
     return stage if storage_url(study_dir) is None else f"{study_dir.resolve().name}/{stage}"
 
 
 def has_storage(study_dir: Path) -> bool:
-    """Whether there is a database with the tables of a study; looking changes nothing in the folder.
+    """Return whether there is a database with the tables of a study; change nothing in the folder.
 
     Raises:
-        StudyError: If there is something else under the name of the study's database.
+        StudyError: If something else has the name of the study's database.
     """
     return storage_url(study_dir) is not None or _is_database(study_dir / DATABASE)
 
 
 def make_storage(study_dir: Path) -> None:
-    """Make the database of ``study_dir`` if it is not there.
+    """Create the database of ``study_dir`` if it does not exist.
 
-    SQLite's tables are made under another name first: who looks at the study meanwhile sees none, or a whole one.
+    SQLite's tables are created under another name first: a reader meanwhile sees no database, or a complete one.
     """
     if has_storage(study_dir):
         return
@@ -120,7 +120,7 @@ def open_storage(study_dir: Path, *, read_only: bool = False) -> RDBStorage:
         if url is not None:
             raise _unreachable(url, error) from error
         raise
-    except RuntimeError as error:  # Optuna's word for a database of another version of it
+    except RuntimeError as error:  # Optuna raises it for a database of another version of Optuna
         raise StudyError(
             f"{place}: was made by another version of Optuna: {str(error).splitlines()[0]}",
             fix=f"install the Optuna that made it, or move it: optuna storage upgrade --storage "
@@ -130,7 +130,7 @@ def open_storage(study_dir: Path, *, read_only: bool = False) -> RDBStorage:
 
 @contextmanager
 def explained_disk_errors(study_dir: Path) -> Iterator[None]:
-    """Turn the errors of a full or read-only disk, or of a lost database, into a :class:`StudyError` with a cure."""
+    """Turn errors of a full or read-only disk, or of a lost database, into a :class:`StudyError` with a fix."""
     try:
         yield
     except OSError as error:
@@ -209,7 +209,7 @@ def _is_database(path: Path) -> bool:
         raise _no_database(path, "it is no file")
     with path.open("rb") as file:
         magic = file.read(len(SQLITE_MAGIC))
-    if not magic:  # a process died as it made the file
+    if not magic:  # a process died while it created the file
         return False
     if magic != SQLITE_MAGIC:
         raise _no_database(path, "it does not begin like an SQLite file")

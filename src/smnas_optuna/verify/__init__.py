@@ -1,1 +1,1 @@
-"""``smnas verify``: front members and baselines, retrained with new seeds and for longer."""
+"""``smnas verify``: front members and baselines, retrained with new seeds for more epochs."""

@@ -14,19 +14,19 @@ from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.verify.results import Key
 
 LONGER = 2
-"""Times the study's epochs that are trained by default."""
+"""Default number of epochs, as a multiple of the study's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VerifyRequest:
-    """Everything that a user asks of a verification, the same in each of its workers.
+    """A user's request for a verification, the same in each of its workers.
 
     Attributes:
-        study_dir: Holds a study that has trained something, and gets the results.
+        study_dir: Folder of a study that has trained something; gets the results.
         archs: Architectures to retrain, in this order.
-        seeds: Trainings of each architecture, at least 1.
-        epochs: Of each training; ``LONGER`` times the study's by default.
-        data_dir: The data; by default that of the last search, or ``study_dir/data``.
+        seeds: Number of trainings of each architecture, at least 1.
+        epochs: Epochs of each training; ``LONGER`` times the study's by default.
+        data_dir: The data folder; by default that of the last search, or ``study_dir/data``.
         device: The device to train on.
     """
 
@@ -39,29 +39,32 @@ class VerifyRequest:
 
     @property
     def folder(self) -> Path:
-        """The folder that everything is kept in."""
+        """Folder of results and checkpoints."""
         return StudyFolder(self.study_dir).verify
 
     def wanted(self, study_epochs: int) -> list[Key]:
-        """The trainings that are asked for: all get their first seed before any gets its second."""
+        """Return the requested trainings.
+
+        All architectures get their first seed before any gets its second, so that stopping early still compares them.
+        """
         epochs = self.epochs or LONGER * study_epochs
         return [(arch, number, epochs) for number in range(1, self.seeds + 1) for arch in self.archs]
 
     def as_json(self) -> dict[str, Any]:
-        """JSON values by name; see :meth:`from_json`."""
+        """Return JSON values by name; see :meth:`from_json`."""
         data_dir = None if self.data_dir is None else str(self.data_dir)
         paths = {"study_dir": str(self.study_dir), "data_dir": data_dir}
         return {**dataclasses.asdict(self), **paths, "archs": list(self.archs)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> VerifyRequest:
-        """The request that :meth:`as_json` wrote."""
+        """Return the request that :meth:`as_json` wrote."""
         data_dir = None if values["data_dir"] is None else Path(values["data_dir"])
         return cls(**{**values, "study_dir": Path(values["study_dir"]), "data_dir": data_dir})
 
 
 def verify_progress(folder: Path) -> int:
-    """A number that grows whenever a training in ``folder``, that of a verification, stores something."""
+    """Return a number that grows whenever a training in ``folder``, that of a verification, stores something."""
     times = [0]
     for file in folder.iterdir():
         if file.suffix in (".json", ".safetensors"):

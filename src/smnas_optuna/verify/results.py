@@ -1,4 +1,4 @@
-"""Finished trainings of detectors with several seeds, in one file."""
+"""Results of a verification: finished trainings of detectors with several seeds, in one file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from smnas_optuna.study.fingerprint import differences, refuse_differences
 Metrics = Mapping[str, float | None]
 """COCO's metrics by name, in [0, 1]; null where there is nothing to measure."""
 Key = tuple[str, int, int]
-"""What a training is the only one of: architecture, number of the seed, epochs."""
+"""Identity of a training: architecture, number of the seed, epochs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,14 +27,14 @@ class SeedRun:
 
     Attributes:
         arch: Canonical string of the architecture.
-        number: Which of its seeds, from 1.
-        seed: Of weights, order and augmentation.
-        epochs: Of the training.
-        metrics: On the validation images; None if it diverged.
-        test_metrics: The same on the test images; None if the data has none, too.
-        failed: Why it has no metrics.
-        seconds: It took, its earlier attempts not counted.
-        versions: Of the libraries.
+        number: Number of the seed among those of the architecture, from 1.
+        seed: Seed of weights, order and augmentation.
+        epochs: Epochs of the training.
+        metrics: Metrics on the validation images; None if it diverged.
+        test_metrics: Metrics on the test images; None if it diverged, or if the data has none.
+        failed: Reason that it has no metrics; None if it has some.
+        seconds: Time of the training, without its earlier attempts.
+        versions: Versions of the libraries.
     """
 
     arch: str
@@ -49,7 +49,7 @@ class SeedRun:
 
     @property
     def key(self) -> Key:
-        """What it is the only one of."""
+        """Identity of the training."""
         return self.arch, self.number, self.epochs
 
     @property
@@ -60,12 +60,12 @@ class SeedRun:
 
 @dataclass(kw_only=True, slots=True)
 class Results:
-    """The finished trainings of a study, whatever was asked for, in one file that several workers add to.
+    """The finished trainings of a study, from all requests, in one file that several workers add to.
 
     Attributes:
-        file: Where they are kept; written in one piece after each training.
-        about: What they depend on, JSON values.
-        runs: Those that are finished, as far as is known here, by their key.
+        file: File of the results, replaced as a whole after each training.
+        about: Everything that the results depend on, as JSON values.
+        runs: Finished trainings, as far as this process knows, by their key.
     """
 
     file: Path
@@ -74,10 +74,10 @@ class Results:
 
     @classmethod
     def load(cls, file: Path, about: Mapping[str, Any]) -> Results:
-        """Those in ``file``, or none if it is not there.
+        """Return the results in ``file``, or none if it does not exist.
 
         Raises:
-            StudyError: If it holds something else, or results that depend on something else.
+            StudyError: If the file holds something else, or results that depend on something else.
         """
         results = read_results(file)
         if results is None:
@@ -90,11 +90,11 @@ class Results:
         return results
 
     def refresh(self) -> None:
-        """Learn what other workers have finished."""
+        """Read the trainings that other workers have finished."""
         self.runs = Results.load(self.file, self.about).runs
 
     def add(self, run: SeedRun) -> None:
-        """Keep ``run``, at once, beside what other workers have added meanwhile."""
+        """Store ``run`` at once, beside the trainings that other workers have added meanwhile."""
         with FileLock(self.file.with_suffix(".lock")):
             self.refresh()
             self.runs[run.key] = run
@@ -103,10 +103,10 @@ class Results:
 
 
 def read_results(file: Path) -> Results | None:
-    """What ``file`` holds, whatever it depends on; None if it is not there.
+    """Return the results in ``file``, whatever they depend on; None if it does not exist.
 
     Raises:
-        StudyError: If it holds something else.
+        StudyError: If the file holds something else.
     """
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
-"""Front members and baselines, retrained with new seeds, for longer, and evaluated on test images too.
+"""Front members and baselines, retrained with new seeds for more epochs, and evaluated on test images too.
 
-A search trains each detector once, for few epochs, and picks the best of many: some of its picks were lucky. The
-detectors that are trained here were picked before.
+A search trains each detector once, for few epochs, and picks the best of many, so some of its picks were lucky. The
+detectors that are retrained here were picked before.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from smnas_optuna.workers.interrupt import StopRequest
 from smnas_optuna.workers.locks import acquire
 
 RECIPE = ("train", "detector")
-"""The parts of a study's recipe that AP depends on."""
+"""Parts of a study's recipe that AP depends on."""
 POLL_S = 0.5
-"""A worker that has nothing to do looks this often whether another one dropped something."""
+"""Interval at which a worker without work looks whether another worker has given up a training."""
 
 
 def retrain(
@@ -49,14 +49,14 @@ def retrain(
     lead: bool = True,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train everything that is asked for and neither finished nor in another worker's hands; finished runs are kept.
+    """Run all requested trainings that are not finished and that no other worker is running; finished ones are kept.
 
     Args:
-        request: What the user asks for; its architectures are trained ones of the study.
-        listener: Told what happens; a training is told as a trial.
-        stop: Asked at every step.
-        threads: Of a CPU, to work with; see :func:`smnas_optuna.session.threads.adopt_threads`.
-        lead: Whether it reports what concerns the study as a whole.
+        request: The user's request; its architectures are trained ones of the study.
+        listener: Receives reports; a training is reported as a trial.
+        stop: Checked at every step.
+        threads: CPU threads to work with; see :func:`smnas_optuna.session.threads.adopt_threads`.
+        lead: True if it reports what concerns the study as a whole.
         on_ready: Called once data, device and results fit the study: other workers may start.
 
     Raises:
@@ -83,7 +83,7 @@ def retrain(
 
 
 def seed_of(arch: str, number: int, searched: int | None) -> int:
-    """The seed of an architecture's training ``number``, from 1; never ``searched``, that of the search."""
+    """Return the seed of an architecture's training ``number``, from 1; never ``searched``, that of the search."""
     seed = derive_seed("verify", number, arch)
     return seed if seed != searched else derive_seed("verify", number, arch, "another")
 
@@ -103,14 +103,14 @@ def _train_all(session: Session, results: Results, request: VerifyRequest) -> No
                     idle = False
                     _train_one(session, results, wanted, key, record_of[key[0]])
                     given_up |= {key} - results.runs.keys()
-        if idle:  # others are at all of it; if they die or run out of memory, another one has to finish it
+        if idle:  # other workers have all of it; if they die or run out of memory, this one has to finish it
             session.stop.check()
             time.sleep(POLL_S)
         results.refresh()
 
 
 def _train_one(session: Session, results: Results, wanted: Sequence[Key], key: Key, record: TrialRecord) -> None:
-    """Train ``key`` unless another worker has finished it."""
+    """Run the training ``key`` unless another worker has finished it."""
     results.refresh()
     if key in results.runs:
         return
@@ -118,16 +118,16 @@ def _train_one(session: Session, results: Results, wanted: Sequence[Key], key: K
     done, why = sum(each in results.runs for each in wanted), f"seed {key[1]} of {wanted[-1][1]}"
     session.listener.trial_started(number, key[0], why=why, done=done, budget=budget)
     begin = time.perf_counter()
-    ended = replace(_keep(session, results, key, record), number=number)
+    ended = replace(_train_and_store(session, results, key, record), number=number)
     seconds, done = time.perf_counter() - begin, sum(each in results.runs for each in wanted)
     session.listener.trial_ended(ended, on_front=False, seconds=seconds, done=done, budget=budget)
 
 
-def _keep(session: Session, results: Results, key: Key, record: TrialRecord) -> TrialRecord:
-    """Train ``key`` and keep the result; return the search's ``record`` of its architecture with that."""
+def _train_and_store(session: Session, results: Results, key: Key, record: TrialRecord) -> TrialRecord:
+    """Run the training ``key`` and store its result; return the search's ``record`` with that result."""
     try:
         run = _seed_run(session, key, record.attrs.get("seed"))
-    except OutOfMemoryError as error:  # there may be more of it next time
+    except OutOfMemoryError as error:  # there may be more memory next time
         return replace(record, state="failed", reason=error.message, latency_ms=None)
     results.add(run)
     remove_checkpoint(_checkpoint(session, key))
@@ -137,12 +137,12 @@ def _keep(session: Session, results: Results, key: Key, record: TrialRecord) -> 
 
 
 def _seed_run(session: Session, key: Key, searched: int | None) -> SeedRun:
-    """A finished training, or one that diverged; its seed is not that of the search.
+    """Return a finished training, or one that diverged; its seed is not that of the search.
 
     Raises:
         OutOfMemoryError: If memory does not suffice.
-        DeviceFault: If the GPU failed, and this process can use it no more.
-        Interrupted: If asked to stop; what was trained is kept, and resumed.
+        DeviceFault: If the GPU failed, and this process cannot use it any more.
+        Interrupted: If asked to stop; the training is stored, and resumed later.
     """
     arch, number, epochs = key
     seed = seed_of(arch, number, searched)
@@ -171,7 +171,7 @@ def _seed_run(session: Session, key: Key, searched: int | None) -> SeedRun:
 
 
 def _train_and_evaluate(session: Session, key: Key, seed: int) -> tuple[Metrics, Metrics | None]:
-    """COCO's metrics on the validation and the test images; resumes what an earlier attempt has stored."""
+    """Return COCO's metrics on the validation and the test images; resume what an earlier attempt has stored."""
     testbed, spec = session.testbed, decode(key[0])
     detector = testbed.build(spec, seed)
     training = begin_training(
@@ -205,7 +205,7 @@ def _checkpoint(session: Session, key: Key) -> Path:
 
 
 def _conditions(session: Session) -> dict[str, Any]:
-    """Everything that AP depends on, beside architecture, seed and epochs: the fingerprint without the latencies'."""
+    """Return what AP depends on beside architecture, seed and epochs: the fingerprint without that of latencies."""
     depends_on, splits = session.depends_on, session.testbed.splits
     images = [] if splits.test is None else splits.test.images
     test = {"content": splits.test_hash, "images": len(images), "boxes": sum(len(image.boxes) for image in images)}
@@ -217,7 +217,7 @@ def _conditions(session: Session) -> dict[str, Any]:
 
 
 def _check_studies(session: Session, about: Mapping[str, Any]) -> list[str]:
-    """Check that the search's numbers and those to come depend on the same; return the libraries that changed."""
+    """Check that the search's numbers and the new ones depend on the same; return the libraries that changed."""
     versions = dict[str, None]()
     now = {**about, "data": {name: value for name, value in about["data"].items() if name != "test"}}
     for study in session.folder.studies:
@@ -236,10 +236,11 @@ def _check_studies(session: Session, about: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def _claimed(checkpoint: Path) -> Iterator[bool]:
-    """Be the only worker at the training of ``checkpoint`` while the body runs, or learn that another one is.
+    """Claim the training of ``checkpoint`` while the body runs; yield False if another worker has claimed it.
 
-    The operating system frees a claim when its process dies. A worker that has one looks into the results before it
-    trains: the file may be removed, and a new one be claimed, while another worker waits for the old one.
+    No sampler is involved, so no database is needed: one lock file for each training is enough. The operating system
+    frees a claim when its process dies. A worker with a claim reads the results before it trains: the file may be
+    removed, and a new one be claimed, while another worker waits for the old one.
     """
     file = checkpoint.with_suffix(".lock")
     lock = acquire(file)

@@ -1,4 +1,4 @@
-"""What numbers that chance has a part in can tell: spread over repetitions, differences, agreement of two orders."""
+"""Statistics over repeated trainings: pooled spread, differences (Student's t), agreement of orders (Kendall's tau)."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 SIGNIFICANCE = 0.05
-"""A result that chance alone gives more rarely than this is beyond the noise."""
+"""Significance level: a result that chance alone gives more rarely than this is beyond the noise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spread:
-    """A standard deviation, and the degrees of freedom that it was estimated with."""
+    """A standard deviation, and the degrees of freedom of its estimate."""
 
     deviation: float
     freedom: int
 
 
 def pooled_spread(groups: Iterable[Sequence[float]]) -> Spread | None:
-    """The standard deviation within ``groups``, pooled by their degrees of freedom; None if no group has two values.
+    """Return the pooled spread: the standard deviation within ``groups``, pooled by their degrees of freedom.
 
-    The groups may differ in their means, but are taken to spread alike.
+    None if no group has two values. The groups may differ in their means, but are assumed to spread alike.
     """
     repeated = [group for group in groups if len(group) > 1]
     freedom = sum(len(group) - 1 for group in repeated)
@@ -34,12 +34,12 @@ def pooled_spread(groups: Iterable[Sequence[float]]) -> Spread | None:
 
 
 def chance_of_difference(first: Sequence[float], second: Sequence[float], spread: Spread) -> float:
-    """How often chance alone makes the means of two groups differ by as much, in [0, 1]: Student's t, two-sided.
+    """Return the probability that chance alone makes the means of two groups differ as much: Student's t, two-sided.
 
     Args:
         first: Values of one group, at least one.
-        second: Of the other.
-        spread: Of both, as of all others that it is pooled over.
+        second: Values of the other group, at least one.
+        spread: Spread of both groups, as of all others that it is pooled over.
     """
     difference = abs(statistics.fmean(first) - statistics.fmean(second))
     error = spread.deviation * math.sqrt(1 / len(first) + 1 / len(second))
@@ -49,14 +49,14 @@ def chance_of_difference(first: Sequence[float], second: Sequence[float], spread
 
 
 def two_sided_p(t: float, freedom: int) -> float:
-    """The probability that Student's t with ``freedom`` degrees of freedom is at least ``t`` >= 0 away from 0.
+    """Return the probability that Student's t with ``freedom`` degrees of freedom is at least ``t`` >= 0 away from 0.
 
     For integers a finite sum: Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.7.3 and 26.7.4.
     """
     angle = math.atan(t / math.sqrt(freedom))
     sine, cosine = math.sin(angle), math.cos(angle)
     odd = freedom % 2
-    # term k of the series is the one before it times (2k - 1)/2k, or 2k/(2k + 1), and cos**2
+    # Term k of the series is the term before it times (2k - 1)/2k, or 2k/(2k + 1), and cos**2.
     term, total = (cosine if odd else 1.0), 0.0
     for k in range(1, freedom // 2 + 1):
         total += term
@@ -66,7 +66,7 @@ def two_sided_p(t: float, freedom: int) -> float:
 
 
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Agreement of two orders, -1 (reversed) to 1 (the same): Kendall's tau-b, which allows for ties.
+    """Return the agreement of two orders, -1 (reversed) to 1 (the same): Kendall's tau-b, which allows for ties.
 
     (concordant - discordant) / sqrt((pairs - ties in first) (pairs - ties in second)); Kendall, The treatment of ties
     in ranking problems, Biometrika 33 (1945). None where one of the two has no order: fewer than two different values.
@@ -87,7 +87,7 @@ def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None
 
 
 def chance_of_same_order(count: int) -> float:
-    """How often ``count`` items without ties are in the same or the reversed order by chance: 2 of all orders."""
+    """Return the probability that chance gives ``count`` items without ties the same or the reversed order."""
     return min(1.0, 2 / math.factorial(count))
 
 

@@ -1,4 +1,4 @@
-"""What further trainings of a study's detectors say about its search; pure, no torch."""
+"""Verdict on a search from retrainings of its detectors; pure functions, no torch."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from smnas_optuna.verify.statistics import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """An architecture to be trained again.
+    """An architecture to be retrained.
 
     Attributes:
         record: Its training in the search, with the latency that the front shows.
-        on_front: Whether it is a member of the front.
-        baseline: Whether the study names it as a baseline.
+        on_front: True if it is a front member.
+        baseline: True if the study names it as a baseline.
     """
 
     record: TrialRecord
@@ -40,24 +40,24 @@ class Candidate:
 
     @property
     def latency_ms(self) -> float:
-        """Of an image, ms."""
+        """Latency of one image, in ms."""
         return self.record.latency_ms or 0.0
 
     @property
     def search_ap(self) -> float:
-        """What its one training in the search came to, on the validation images, in [0, 1]."""
+        """AP of its one training in the search, on the validation images, in [0, 1]."""
         return self.record.ap or 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verified:
-    """A candidate, and what its further trainings came to.
+    """A candidate and the results of its retrainings.
 
     Attributes:
         candidate: The architecture.
         aps: AP on the validation images of each finished training, in the order of the seeds, in [0, 1].
-        test_aps: The same on the test images; empty if the data has none.
-        failed: Trainings that diverged.
+        test_aps: AP on the test images, likewise; empty if the data has none.
+        failed: Number of trainings that diverged.
     """
 
     candidate: Candidate
@@ -77,12 +77,12 @@ class Verified:
 
     @property
     def test_mean(self) -> float | None:
-        """As ``mean``, on the test images."""
+        """Mean AP on the test images; None without any."""
         return _mean(self.test_aps)
 
     @property
     def test_deviation(self) -> float | None:
-        """As ``deviation``, on the test images."""
+        """Standard deviation of AP over the seeds, on the test images; None with fewer than two."""
         return _deviation(self.test_aps)
 
 
@@ -91,10 +91,10 @@ class Neighbours:
     """Two neighbours along the front: in the search the slower one had the higher AP.
 
     Attributes:
-        faster: Architecture.
-        slower: Architecture.
-        difference: Mean AP of the slower one, less that of the faster.
-        chance: How often chance alone makes as large a difference, in [0, 1]; None if no spread is known.
+        faster: Architecture of the faster one.
+        slower: Architecture of the slower one.
+        difference: Mean AP of the slower one minus mean AP of the faster one.
+        chance: Probability that chance alone makes as large a difference, in [0, 1]; None if no spread is known.
     """
 
     faster: str
@@ -104,27 +104,27 @@ class Neighbours:
 
     @property
     def holds(self) -> bool:
-        """Whether the order of the means is the search's."""
+        """True if the order of the means is the search's."""
         return self.difference > 0
 
     @property
     def beyond_noise(self) -> bool | None:
-        """Whether the means differ, whichever way, by more than chance explains; None if that cannot be told."""
+        """True if the means differ, in either direction, by more than chance explains; None if that is not known."""
         return None if self.chance is None else self.chance < SIGNIFICANCE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What the further trainings say.
+    """Verdict on a search.
 
     Attributes:
         verified: The candidates, fastest first.
-        neighbours: Pairs along the front, of its members that were trained again, fastest first.
-        tau: Agreement of the search's AP with the mean of the further trainings, over all that have one: Kendall's
-            tau-b, in [-1, 1]; None if there is no order to agree on.
-        spread: Standard deviation of AP over seeds, on the validation images, pooled over the architectures; None
-            before all of them have two seeds, as weak ones spread less.
-        test_spread: The same on the test images.
+        neighbours: Pairs along the front of the retrained front members, fastest first.
+        tau: Agreement of the search's AP with the mean AP of the retrainings, over all architectures that have one:
+            Kendall's tau-b, in [-1, 1]; None if there is no order to agree on.
+        spread: Pooled spread on the validation images: standard deviation of AP over seeds, pooled over the
+            architectures. None before all of them have two seeds, because weak ones spread less.
+        test_spread: Pooled spread on the test images.
     """
 
     verified: list[Verified]
@@ -135,12 +135,12 @@ class Verdict:
 
     @property
     def num_compared(self) -> int:
-        """Architectures that ``tau`` is of."""
+        """Number of architectures that ``tau`` compares."""
         return len(_trained(self.verified))
 
     @property
     def tau_means_something(self) -> bool:
-        """Whether chance gives the same order of that many more rarely than one calls noise: from 5 on."""
+        """True if chance gives the same order of that many more rarely than ``SIGNIFICANCE``: from 5 on."""
         return chance_of_same_order(self.num_compared) < SIGNIFICANCE
 
 
@@ -151,14 +151,14 @@ def choose_candidates(
     reference: tuple[float, float],
     top: int,
 ) -> list[Candidate]:
-    """The members of the front that its hypervolume would miss most, and the baselines, fastest first; each once.
+    """Return the front members with the largest hypervolume contributions, and the baselines, fastest first; each once.
 
     Args:
-        front: Its members, fastest first.
+        front: Front members, fastest first.
         records: All trials; a baseline that was not trained is left out.
-        baselines: Architectures.
+        baselines: Architectures of the baselines.
         reference: (latency in ms, AP) that bounds the hypervolume.
-        top: Members of the front, at most.
+        top: Maximum number of front members.
     """
     ranked = sorted(zip(contributions(front, reference), front, strict=True), key=lambda pair: -pair[0])
     on_front = {record.arch for record in front}
@@ -174,12 +174,12 @@ def choose_candidates(
 
 
 def judge(verified: Sequence[Verified]) -> Verdict:
-    """What the trainings say; ``verified`` is in the order of latency, fastest first."""
+    """Return the verdict of the trainings; ``verified`` is in the order of latency, fastest first."""
     trained = _trained(verified)
     # The first to have two seeds are the fastest, and as a rule the weakest: their spread is no measure for the others.
     repeated = [each for each in trained if len(each.aps) > 1]
-    told = repeated if all(each in repeated or each.failed for each in trained) else []
-    spread = pooled_spread(each.aps for each in told)
+    comparable = repeated if all(each in repeated or each.failed for each in trained) else []
+    spread = pooled_spread(each.aps for each in comparable)
     members = [each for each in trained if each.candidate.on_front]
     return Verdict(
         verified=list(verified),
@@ -188,7 +188,7 @@ def judge(verified: Sequence[Verified]) -> Verdict:
             [each.candidate.search_ap for each in trained], [statistics.fmean(each.aps) for each in trained]
         ),
         spread=spread,
-        test_spread=pooled_spread(each.test_aps for each in told),
+        test_spread=pooled_spread(each.test_aps for each in comparable),
     )
 
 

@@ -1,4 +1,4 @@
-"""What is trained again of a study, and what came out: as the process sees it that supervises the trainings."""
+"""A verification as its supervisor sees it: the architectures to retrain, the work left, and the results so far."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ RESULTS_FILE, LOCK_FILE = "results.json", "verify.lock"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verification:
-    """What is known when all is trained, or when it was stopped.
+    """Results of a verification when all is trained, or when it was stopped.
 
     Attributes:
-        verdict: What it says.
-        runs: The finished trainings of the candidates, with the seeds and epochs that were asked for, at least one.
-        seeds: Trainings of each architecture that were asked for.
-        epochs: Of each of them.
-        search_epochs: Of a training in the search.
-        about: What the results depend on, as JSON values: data, recipe, device.
+        verdict: Verdict on the search.
+        runs: Finished trainings of the candidates, with the requested seeds and epochs, at least one.
+        seeds: Requested number of trainings of each architecture.
+        epochs: Requested epochs of each training.
+        search_epochs: Epochs of a training in the search.
+        about: Everything that the results depend on, as JSON values: data, recipe, device.
     """
 
     verdict: Verdict
@@ -42,7 +42,7 @@ class Verification:
 
     @property
     def has_test(self) -> bool:
-        """Whether the data has test images."""
+        """True if the data has test images."""
         return self.about["data"]["test"]["content"] is not None
 
 
@@ -53,10 +53,10 @@ def candidates_of(
     reference: tuple[float, float],
     top: int,
 ) -> list[Candidate]:
-    """What is trained again of a study: see :func:`smnas_optuna.verify.verdict.choose_candidates`.
+    """Return the architectures to retrain: see :func:`smnas_optuna.verify.verdict.choose_candidates`.
 
     Raises:
-        SmnasError: If the settings cannot be read, or there is nothing yet.
+        SmnasError: If the settings cannot be read, or there is no such architecture yet.
     """
     candidates = choose_candidates(front, records, load_settings(study_dir).search.baselines, reference, top)
     if not candidates:
@@ -69,12 +69,12 @@ def candidates_of(
 
 
 def describe_work(request: VerifyRequest, candidates: Sequence[Candidate], workers: int) -> str:
-    """How many trainings are left of those of ``candidates``, and what they are likely to take, in words.
+    """Return in words how many trainings of ``candidates`` are left, and their likely time.
 
     Args:
-        request: What is asked for.
-        candidates: Its architectures, with their trainings in the search, which tell how long one takes.
-        workers: That share the work.
+        request: The user's request.
+        candidates: Its architectures, with their trainings in the search, whose times the forecast uses.
+        workers: Number of workers that share the work.
 
     Raises:
         SmnasError: If the settings or earlier results cannot be read.
@@ -93,13 +93,13 @@ def describe_work(request: VerifyRequest, candidates: Sequence[Candidate], worke
 
 
 def _epoch_seconds(record: TrialRecord) -> float | None:
-    """What an epoch of its training in the search took; None where that is not known."""
+    """Return the time of an epoch of its training in the search, in seconds; None if it is not known."""
     epochs, seconds = record.epochs_done - record.epochs_before, record.attrs.get("seconds", {}).get("train")
     return seconds / epochs if epochs > 0 and seconds is not None else None
 
 
 def collect(request: VerifyRequest, candidates: Sequence[Candidate]) -> Verification | None:
-    """What is known by now of ``candidates``, those of ``request``; None before the first training is finished.
+    """Return the results so far of ``candidates``, those of ``request``; None before the first training is finished.
 
     Raises:
         SmnasError: If the settings or the results cannot be read.
@@ -122,18 +122,18 @@ def collect(request: VerifyRequest, candidates: Sequence[Candidate]) -> Verifica
 
 
 def _verified(candidate: Candidate, runs: Sequence[SeedRun]) -> Verified:
-    mine = [run for run in runs if run.arch == candidate.arch]
+    own_runs = [run for run in runs if run.arch == candidate.arch]
     return Verified(
         candidate=candidate,
-        aps=tuple(run.ap for run in mine if run.ap is not None),
-        test_aps=tuple(each for run in mine if run.test_metrics and (each := run.test_metrics["ap"]) is not None),
-        failed=sum(run.failed is not None for run in mine),
+        aps=tuple(run.ap for run in own_runs if run.ap is not None),
+        test_aps=tuple(ap for run in own_runs if run.test_metrics and (ap := run.test_metrics["ap"]) is not None),
+        failed=sum(run.failed is not None for run in own_runs),
     )
 
 
 @contextmanager
 def verifying(request: VerifyRequest) -> Iterator[None]:
-    """Be the only one who has the study verified; the operating system frees it when the process dies.
+    """Be the only process that has the study verified; the operating system frees the study when the process dies.
 
     Raises:
         StudyError: If there is another one.
@@ -142,7 +142,7 @@ def verifying(request: VerifyRequest) -> Iterator[None]:
     lock = acquire(request.folder / LOCK_FILE)
     if lock is None:
         raise StudyError(
-            f"{request.study_dir}: another process verifies this study", fix="wait for it, or stop it and go on here"
+            f"{request.study_dir}: another process verifies this study", fix="wait for it, or stop it and resume here"
         )
     try:
         yield

@@ -1,1 +1,1 @@
-"""Processes that share a study: started, replaced, claimed for, cleaned up after. No torch."""
+"""Processes that share a study: start, replacement, claims and recovery. No torch."""

@@ -18,15 +18,15 @@ Task = Literal["search", "verify"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
-    """Everything that a worker must know to start.
+    """The task, request and place of one worker: all that it needs to start.
 
     Attributes:
-        task: The kind of work.
-        request: What the user asked for, as JSON values; the same in each worker.
+        task: Kind of work.
+        request: The user's request, as JSON values; the same in each worker.
         slot: Number of this worker among those that start together, from 0.
-        workers: That start together, and write to one terminal.
-        lead: Whether it starts alone: it creates what is missing, and reports for all.
-        threads: Of a CPU, its share; None for torch's default.
+        workers: Number of workers that start together and write to one terminal.
+        lead: True if it starts alone: it creates what is missing, and reports for all.
+        threads: Its share of the CPU threads; None for torch's default.
     """
 
     task: Task
@@ -37,21 +37,21 @@ class Assignment:
     threads: int | None = None
 
     def command(self) -> list[str]:
-        """The command line of its process."""
+        """Return the command line of the worker's process."""
         return [sys.executable, "-m", "smnas_optuna.cli", "work", self.to_json()]
 
     def to_json(self) -> str:
-        """The assignment as text; see :meth:`from_json`."""
+        """Return the assignment as text; see :meth:`from_json`."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Assignment:
-        """The assignment that :meth:`to_json` wrote."""
+        """Return the assignment that :meth:`to_json` wrote."""
         return cls(**json.loads(text))
 
 
 def launcher(task: Task, request: Mapping[str, Any], placement: Placement) -> Callable[[int, bool], Launch]:
-    """How the supervisor starts each worker, by its slot and whether it leads."""
+    """Return the function with which the supervisor starts each worker, given its slot and whether it leads."""
 
     def launch(slot: int, lead: bool) -> Launch:
         assignment = Assignment(

@@ -1,7 +1,8 @@
-"""The workers of one study: who is alive, who trains what, and what the dead have left.
+"""The workers of one study: which are alive, their claims, and the remains of dead ones.
 
-A worker is alive as long as it holds the lock on its own file in ``workers/``; the operating system frees it when the
-process dies, however it does. A worker that ends in order takes its file away. Nothing is told by a clock.
+A worker is alive as long as it holds the lock on its own file in ``workers/``. The operating system frees the lock when
+the process dies, however it dies. A worker that ends in order removes its file. No clock is asked: a heartbeat is wrong
+wherever a step is slow or a clock stands, and Optuna's acts only when another trial starts.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from smnas_optuna.workers.locks import acquire
 FOLDER_FILE = "folder.id"
 """File in ``workers/`` with the identity of the study folder."""
 Death = Literal["died", "left"]
-"""Whether a worker died, or ended in order and left behind what it could not store, as on a full disk."""
+"""End of a worker: it died, or it ended in order and left behind what it could not store, as on a full disk."""
 
 _METADATA = MetaData()
 _CLAIMS = Table(
@@ -47,13 +48,13 @@ class Crew:
     """The workers of a study, as one of them sees the others.
 
     Args:
-        folder: Where the workers' locks lie; all workers must see the same one.
-        engine: Of the study's database, which keeps the claims: of two workers that claim an architecture at once, a
-            constraint lets one have it.
+        folder: Folder of the workers' locks; all workers must see the same one.
+        engine: Engine of the study's database, which keeps the claims. If two workers claim an architecture at once, a
+            unique constraint lets one have it.
         study_id: Optuna's number of the study in that database.
 
     Attributes:
-        me: Name of this worker, which no other one has or had.
+        me: Name of this worker; no other worker has or had it.
     """
 
     def __init__(self, folder: Path, engine: Engine, study_id: int) -> None:
@@ -68,7 +69,7 @@ class Crew:
 
     @contextmanager
     def registered(self) -> Iterator[None]:
-        """Be alive, to the other workers, while the body runs."""
+        """Be alive in the eyes of the other workers while the body runs."""
         self._folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._lock_file(self.me), timeout=0)
         lock.acquire()
@@ -80,10 +81,12 @@ class Crew:
 
     @contextmanager
     def clean_up_after(self, worker: str) -> Iterator[Death | None]:
-        """Look after what ``worker`` has left, alone, while the body runs; it has left nothing in other studies.
+        """Be the only process that cleans up after ``worker`` while the body runs; then remove its lock file.
+
+        The worker must have left nothing in other studies.
 
         Yields:
-            How it ended; None if it is alive, or somebody else is looking after it.
+            End of the worker; None if it is alive, or another process is cleaning up after it.
         """
         file = self._lock_file(worker)
         if not file.exists():
@@ -100,7 +103,7 @@ class Crew:
             lock.release()
 
     def is_alive(self, worker: str) -> bool:
-        """Whether ``worker`` is at work now."""
+        """Return whether ``worker`` is alive."""
         if worker == self.me:
             return True
         file = self._lock_file(worker)
@@ -112,7 +115,10 @@ class Crew:
         return lock is None
 
     def claim(self, arch: str) -> bool:
-        """Whether ``arch`` is this worker's from now on, and nobody else's."""
+        """Claim ``arch`` for this worker alone; return whether that succeeded.
+
+        Optuna's attributes cannot be compared and set in one step; a row under a unique constraint can.
+        """
         try:
             with self._engine.begin() as connection:
                 connection.execute(insert(_CLAIMS).values(study_id=self._study_id, arch=arch, worker=self.me))
@@ -129,14 +135,14 @@ class Crew:
         self._delete(_CLAIMS.c.worker == worker)
 
     def claims(self) -> dict[str, str]:
-        """Who has each architecture that is claimed, the oldest claim first: arch -> worker."""
+        """Return the worker of each claimed architecture, the oldest claim first: arch -> worker."""
         query = select(_CLAIMS.c.arch, _CLAIMS.c.worker).where(_CLAIMS.c.study_id == self._study_id)
         query = query.order_by(_CLAIMS.c.number)
         with self._engine.connect() as connection:
             return {row.arch: row.worker for row in connection.execute(query)}
 
     def lock_files(self) -> dict[str, Path]:
-        """The lock file of every worker that is alive or died, by its name."""
+        """Return the lock file of every worker that is alive or died, by the worker's name."""
         return {file.stem: file for file in sorted(self._folder.glob("*.lock"))}
 
     def _delete(self, *conditions: object) -> None:
@@ -149,15 +155,15 @@ class Crew:
 
 
 def open_crew(study: Study, folder: StudyFolder) -> Crew:
-    """The workers of ``study``, seen by a new one."""
+    """Return the workers of ``study`` as a new one of them sees the others."""
     return Crew(folder.workers, engine_of(study), study_id(study))
 
 
 def check_folder(study: Study, folder: StudyFolder) -> None:
-    """Check that the workers of ``study`` keep their locks in ``folder``, where they see who is alive.
+    """Check that the workers of ``study`` keep their locks in ``folder``, where each sees which others are alive.
 
     Raises:
-        StudyError: If the study is kept in a database elsewhere, and its workers meet in another folder.
+        StudyError: If the study is kept in a database elsewhere, and its workers keep their locks in another folder.
     """
     file, url = folder.workers / FOLDER_FILE, storage_url(folder.path)
     here = file.read_text(encoding="utf-8") if file.exists() else None

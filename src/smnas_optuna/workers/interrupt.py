@@ -1,4 +1,4 @@
-"""Stopping a run from outside: a signal asks, the run stops at its next step."""
+"""Stop requests from outside: a signal asks, and the run stops at its next step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Interrupted(Exception):  # noqa: N818  # an event, not an error
     """The run was asked to stop.
 
     Args:
-        signal_number: Of the signal that asked.
+        signal_number: Number of the signal that asked.
     """
 
     def __init__(self, signal_number: int) -> None:
@@ -21,26 +21,27 @@ class Interrupted(Exception):  # noqa: N818  # an event, not an error
 
 
 class StopRequest:
-    """Whether someone asked the run to stop; long work calls :meth:`check` at every step."""
+    """A possible request to stop the run. Long work calls :meth:`check` at every step."""
 
     def __init__(self) -> None:
         self._signal: int | None = None
 
     def check(self) -> None:
-        """Raise :class:`Interrupted` if a signal has come."""
+        """Raise :class:`Interrupted` if a signal has arrived."""
         if self._signal is not None:
             raise Interrupted(self._signal)
 
     def ask(self, signal_number: int) -> None:
-        """Ask the run to stop, as if by that signal."""
+        """Ask the run to stop, as if that signal had arrived."""
         self._signal = signal_number
 
     @contextmanager
     def listening(self, *, supervised: bool = False) -> Iterator[None]:
-        """Take SIGINT (Ctrl-C) and SIGTERM while the body runs: the first asks, a second one stops at once.
+        """Handle SIGINT (Ctrl-C) and SIGTERM while the body runs: the first asks, a second one stops at once.
 
         Args:
-            supervised: A terminal sends Ctrl-C to all its processes; one whose supervisor hands it on ignores it.
+            supervised: True if a supervisor hands Ctrl-C on. A terminal sends Ctrl-C to all its processes, and this
+                process then ignores it.
         """
         before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         if supervised:

@@ -1,4 +1,4 @@
-"""Files that one process at a time holds; the operating system frees them when it dies, however it does."""
+"""Locks on files, each held by one process. The operating system frees them when the process dies, however it dies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 
 def acquire(file: Path) -> BaseFileLock | None:
-    """The lock on ``file``, held from now on; None if somebody else holds it."""
+    """Return the lock on ``file``, held from now on; None if another process holds it."""
     lock = FileLock(file, timeout=0)
     try:
         lock.acquire()

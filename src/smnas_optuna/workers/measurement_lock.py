@@ -1,8 +1,9 @@
-"""Measuring alone: while one process on this machine times a detector, the others pause between two steps.
+"""Undisturbed measurements: while one process on this machine times a detector, the others pause between two steps.
 
-At batch 1 even a GPU waits for the CPU, so that work on another GPU disturbs a measurement, too. Two files with
-operating-system locks, which end with the process that holds them, however it ends: who works shares the *room*; who
-measures takes the *turn* first, so that nobody comes into the room again, and then the room for itself.
+At batch 1 even a GPU waits for the CPU, so work on another GPU disturbs a measurement, too. There are two files with
+operating-system locks, which end with the process that holds them, however it ends. A process at work shares the
+*room*. A process that measures first takes the *turn*, so that no process enters the room again. Then it takes the room
+for itself.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PATIENCE_SECONDS = 60.0
-"""Who measures waits so long for the others to pause, which they do between two steps, and then measures anyway."""
+"""Time that a measurement waits for the others to pause, which they do between two steps. Then it begins anyway."""
 TURNS = 10
-"""For others that measure it waits so many times longer: there may be one on each of the machine's devices."""
+"""A measurement waits this many times longer for other measurements: each device of the machine may have one."""
 _INTERVAL_SECONDS = 0.02
 
 
 class MeasurementLock:
-    """A process among those that work and measure on this machine.
+    """One process among those that work and measure on this machine.
 
     Args:
-        folder: Where the locks lie; the same for all processes that disturb one another.
-        patience_seconds: How long a measurement waits for the others.
+        folder: Folder of the locks; the same for all processes that disturb one another.
+        patience_seconds: Time that a measurement waits for the others.
     """
 
     def __init__(self, folder: Path | None = None, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
@@ -40,10 +41,10 @@ class MeasurementLock:
 
     @contextmanager
     def running(self, check: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Compute while the body runs, which calls :meth:`pause` between its steps.
+        """Be at work while the body runs; the body calls :meth:`pause` between its steps.
 
         Args:
-            check: Called while it waits for somebody who measures; may raise to stop.
+            check: Called while it waits for a process that measures; may raise to stop.
         """
         self._enter(check)
         self._at_work = True
@@ -54,24 +55,24 @@ class MeasurementLock:
             self._leave()
 
     def pause(self, check: Callable[[], None] = lambda: None) -> None:
-        """Pause while another process measures; does nothing outside :meth:`running` and in :meth:`exclusive`.
+        """Pause while another process measures; do nothing outside :meth:`running` and in :meth:`exclusive`.
 
         Args:
             check: Called while it waits; may raise to stop.
         """
-        if self._at_work and not self._measures and not self._nobody_measures():
+        if self._at_work and not self._measures and not self._turn_is_free():
             self._leave()
             self._enter(check)
 
     @contextmanager
     def exclusive(self, check: Callable[[], None] = lambda: None) -> Iterator[bool]:
-        """Let the others pause while the body runs.
+        """Make the others pause while the body runs.
 
         Args:
             check: Called while it waits for them; may raise to stop.
 
         Yields:
-            Whether they do; False if they did not in time.
+            True if they pause; False if they did not in time.
         """
         self._leave()
         self._measures = True
@@ -85,10 +86,10 @@ class MeasurementLock:
                 self._enter(lambda: None)
 
     def _enter(self, check: Callable[[], None]) -> None:
-        """Share the room as soon as nobody measures."""
+        """Share the room as soon as no process measures."""
         while True:
             check()
-            if self._nobody_measures() and _try(self._room_file(), fcntl.LOCK_SH):
+            if self._turn_is_free() and _try(self._room_file(), fcntl.LOCK_SH):
                 return
             time.sleep(_INTERVAL_SECONDS)
 
@@ -96,14 +97,14 @@ class MeasurementLock:
         if self._room is not None:
             fcntl.flock(self._room, fcntl.LOCK_UN)
 
-    def _nobody_measures(self) -> bool:
+    def _turn_is_free(self) -> bool:
         free = _try(self._turn_file(), fcntl.LOCK_SH)
         if free:
             fcntl.flock(self._turn_file(), fcntl.LOCK_UN)
         return free
 
     def _wait(self, file: int, times: int, check: Callable[[], None]) -> bool:
-        """Take a lock for itself, and return whether that came to be in ``times`` the patience."""
+        """Take a lock exclusively; return whether that succeeded within ``times`` the patience."""
         deadline = time.monotonic() + times * self._patience_seconds
         while not _try(file, fcntl.LOCK_EX):
             check()
@@ -123,7 +124,7 @@ class MeasurementLock:
         return self._room
 
     def _open(self, name: str) -> int:
-        """A file that every user of this machine can lock."""
+        """Open a file that every user of this machine can lock."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{name}.lock"
         try:
@@ -134,7 +135,7 @@ class MeasurementLock:
 
 
 def _try(file: int, how: int) -> bool:
-    """Whether a lock was to be had, which is held from now on."""
+    """Take a lock if it is free, without waiting; return whether it is held now."""
     try:
         fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Recovery of what dead workers left: their running trials are stored as failed, their claims released."""
+"""Recovery from dead workers: their running trials are stored as failed, and their claims are released."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from smnas_optuna.study.record import INTERRUPTED, KILLED_TWICE, TrialRecord, re
 from smnas_optuna.workers.crew import Crew
 
 KILLS_WITHOUT_PROGRESS = 2
-"""An architecture is given up after this many processes died with it before they finished an epoch. A killed attempt
-that stored an epoch does not count: a large network on a machine that is restarted every night gets there."""
+"""An architecture is given up after this many processes died with it before they finished an epoch. An attempt that
+stored an epoch does not count: a large network on a machine that restarts every night finishes in the end."""
 
 
 def recover_dead_trials(study: Study, crew: Crew, note: Callable[[str], None]) -> None:
-    """Store the running trials of dead workers as interrupted, or as killed twice if that is what they are.
+    """Store the running trials of dead workers as interrupted, or as killed twice if this is the second time.
 
-    A worker that ended in order, but could not store that, as on a full disk, is no architecture's fault.
+    If a worker ended in order but could not store that, as on a full disk, its architecture is not at fault.
 
     Args:
         study: The study.
         crew: Its workers, as one of them sees the others.
-        note: Gets a line for each trial that was recovered.
+        note: Receives a line for each trial that was recovered.
     """
     for worker in sorted(owners(read_records(study), crew) - {crew.me}):
         with crew.clean_up_after(worker) as death:
@@ -38,7 +38,7 @@ def recover_dead_trials(study: Study, crew: Crew, note: Callable[[str], None]) -
 
 
 def owners(records: Sequence[TrialRecord], crew: Crew) -> set[str]:
-    """The workers, alive or not, that have a running trial or a claim; "" has the trials that name none."""
+    """Return the workers, alive or not, that have a running trial or a claim; "" has the trials that name none."""
     return {record.worker or "" for record in records if record.state == "running"} | set(crew.claims().values())
 
 

@@ -1,7 +1,8 @@
-"""One process that trains nothing and therefore does not die: it starts workers, and replaces those that die.
+"""The supervisor: a process that starts workers and replaces those that die. It trains nothing, so it survives.
 
-Each worker has one end of a socket as its standard input: through it the first worker says that the others may start,
-and its end tells a worker that the supervisor is gone.
+A CUDA fault poisons its process, and memory leaks end with it; so trainings run in processes that can be replaced. Each
+worker has one end of a socket as its standard input. Through it the first worker reports that the others may start. Its
+end of file shows a worker that the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -27,20 +28,20 @@ HOLDER = "study.lock.json"
 RESTART = 75
 """Exit status of a worker that a new process should replace; EX_TEMPFAIL of BSD's sysexits.h."""
 DEATHS_IN_A_ROW = 10
-"""Workers are given up when so many died in a row without any progress of the study."""
+"""The supervisor gives up when this many workers died in a row without any progress of the study."""
 GRACE_S = 4.0
-"""A worker whose supervisor is gone has this long to finish its step and store it."""
+"""Time that a worker has to finish its step and store it once its supervisor is gone."""
 INSISTING_S = 2.0
-"""One that is told to stop at once has this long to store what it is at."""
+"""Time that workers have to store their work after the signal to stop at once."""
 STOPPED_BY = {signal.SIGINT, signal.SIGTERM}
-"""Signals at which a worker stores what it is at, and ends with 128 + their number."""
+"""Signals at which a worker stores its work, and ends with 128 + their number."""
 _POLL_S = 0.1
 _READY = b"r"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Launch:
-    """How a worker is started: its command line and its environment."""
+    """Command line and environment that a worker is started with."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
@@ -49,15 +50,16 @@ class Launch:
 class Supervisor:
     """Runs workers until all have ended.
 
-    The first one starts alone, and the others once it says that it is ready (see :func:`say_ready`). One that is
-    stopped by a signal, or ends with the status ``RESTART``, is replaced; one that fails otherwise ends them all.
+    The first worker starts alone, and the others once it reports that it is ready (see :func:`say_ready`). A worker
+    that is stopped by a signal, or ends with the status ``RESTART``, is replaced. A worker that fails otherwise ends
+    them all.
 
     Args:
-        launch: How the worker of that number (from 0) is started; whether it leads, as it is alone yet.
-        count: Workers, at least 1.
-        progress: A number that grows as the study does: whether anything came of a worker that died.
-        note: Told when a worker is replaced, and why.
-        stop: Asked all the time; a signal that it got is handed on to the workers.
+        launch: Returns how to start a worker, given its number (from 0) and whether it leads, as it is still alone.
+        count: Number of workers, at least 1.
+        progress: Returns a number that grows with the study; it shows whether a worker that died achieved anything.
+        note: Receives a line when a worker is replaced, with the reason.
+        stop: Checked all the time; a signal that it got is handed on to the workers.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class Supervisor:
         self._workers[slot] = _Worker(process=process, leash=ours)
 
     def _look_after_all(self) -> int | None:
-        """The exit status, or None as long as somebody works."""
+        """Return the exit status, or None as long as a worker runs."""
         if not self._ready and self._workers[0].says_ready():
             self._ready = True
             for slot in range(1, self._count):
@@ -139,25 +141,25 @@ class Supervisor:
         self._start(slot)
 
     def _end_all(self) -> None:
-        """Ask all to stop, and wait; at a second signal insist, and wait no longer."""
+        """Ask all workers to stop, and wait. At a second signal ask again, wait ``INSISTING_S`` at most, then kill."""
         try:
-            self._tell_all(signal.SIGTERM)
+            self._signal_all(signal.SIGTERM)
             for worker in self._workers.values():
                 worker.process.wait()
         except KeyboardInterrupt:
-            self._tell_all(signal.SIGTERM)
+            self._signal_all(signal.SIGTERM)
             deadline = time.monotonic() + INSISTING_S
             while time.monotonic() < deadline and any(w.process.poll() is None for w in self._workers.values()):
                 time.sleep(_POLL_S)
-            self._tell_all(signal.SIGKILL)
+            self._signal_all(signal.SIGKILL)
             raise
         finally:
             for worker in self._workers.values():
                 worker.leash.close()
 
-    def _tell_all(self, number: signal.Signals) -> None:
+    def _signal_all(self, number: signal.Signals) -> None:
         for worker in self._workers.values():
-            worker.process.send_signal(number)  # does nothing to one that has ended
+            worker.process.send_signal(number)  # does nothing to a worker that has ended
 
 
 @dataclass(kw_only=True, slots=True)
@@ -173,7 +175,7 @@ class _Worker:
 
 
 def _temporary_end(code: int) -> str | None:
-    """How a worker with that exit status ended, if another one should take its place."""
+    """Return in words how a worker with that exit status ended, if another one should take its place."""
     if code == RESTART:
         return "gave its device up"
     number = -code if code < 0 else code - 128
@@ -181,13 +183,13 @@ def _temporary_end(code: int) -> str | None:
 
 
 def say_ready() -> None:
-    """Tell the supervisor that the other workers may start: the study is there, and fits what is asked of it."""
-    with suppress(OSError):  # it is gone, or this is not the first time
+    """Report to the supervisor that the other workers may start: the study exists and fits the request."""
+    with suppress(OSError):  # the supervisor is gone, or this is not the first report
         os.write(0, _READY)
 
 
 def end_with_supervisor(stop: StopRequest) -> None:
-    """Make this worker stop when its supervisor is gone: in order if that takes ``GRACE_S``, else at once."""
+    """Make this worker stop when its supervisor is gone: in order within ``GRACE_S``, otherwise at once."""
 
     def watch() -> None:
         with suppress(OSError):
@@ -202,10 +204,12 @@ def end_with_supervisor(stop: StopRequest) -> None:
 
 @contextmanager
 def supervising(study_dir: Path) -> Iterator[None]:
-    """Be the only supervisor of the study folder; the operating system frees it when the process dies.
+    """Be the only supervisor of the study folder while the body runs.
+
+    The operating system frees the folder when the process dies.
 
     Raises:
-        StudyError: If there is another one; names its process.
+        StudyError: If there is another supervisor; names its process.
     """
     holder = study_dir / HOLDER
     lock = acquire(study_dir / LOCK)

@@ -150,8 +150,8 @@ def test_who_is_stopped_is_told_by_whom() -> None:
         prune_behind(trial, 2, 0.0625, 1.25, [FAST], margin=0.75, ap_spread=0.02)
 
     assert str(pruned.value) == (
-        "stopped after epoch 2: AP 0.0625, and fast, as fast at least (gate latency 0.5000 against 1.2500), "
-        "had 0.4000 by then; more by over 0.3000"
+        "stopped after epoch 2: AP 0.0625; fast, which is at least as fast (gate latency 0.5000 against 1.2500), "
+        "had 0.4000 then, ahead by more than 0.3000"
     )
     assert trial.user_attrs == {"stopped_at_epoch": 2, "stopped_by": "fast"}
 

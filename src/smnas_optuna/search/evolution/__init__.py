@@ -1,1 +1,1 @@
-"""NSGA-II: its sampler, its population, its children, and the parents of stage 2."""
+"""NSGA-II: sampler, population, children, and the parents of stage 2."""

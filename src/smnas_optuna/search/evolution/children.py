@@ -1,7 +1,7 @@
-"""How children are made: parents from the current front, crossover, a step or two of mutation, and nothing twice.
+"""Children of NSGA-II: parents from the current front, crossover, a step or two of mutation, and no repeats.
 
-Optuna's own generation mutates a gene to any of its values and repeats known architectures in 10-39 % of its trials;
-here a mutation moves to a neighbouring value, as choices are listed in order, and a child is one that nobody has tried.
+Optuna's own generation mutates a gene to any of its values, and repeats known architectures in 10-39 % of its trials.
+Here a mutation moves to a neighbouring value, as choices are listed in order, and a child is an untried architecture.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from smnas_optuna.study.settled import reopened, trained_share
 FRESH = 0.2
 """Share of children that are fresh random individuals, as in the paper."""
 TRIES = 100
-"""Children that are made before one that is known already is given up to the cache."""
+"""Maximum number of children that are made to find an unknown one; after that a known one goes to the cache."""
 
 
 class ChildGeneration:
     """Makes the next genome for Optuna's NSGA-II, from generation 1 on.
 
     Args:
-        space: How genomes are read, drawn and mutated.
-        population: Parents that are chosen from, the best of all trained trials.
-        seed: Of the random numbers.
-        limits: Those in force; what was pruned by others and would not be by them counts as untried.
-        other_trials: Gives trials of other studies whose architectures are known, too.
+        space: Space in which genomes are read, drawn and mutated.
+        population: Number of parents to choose from, the best of all trained trials.
+        seed: Seed of the random numbers.
+        limits: Limits in force. An architecture that other limits pruned, and these would not, counts as untried.
+        other_trials: Returns trials of other studies, whose architectures are known, too.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class ChildGeneration:
     ) -> dict[str, Any]:
         """Return a value for each parameter of ``search_space``.
 
-        ``_parent_population``, those that Optuna froze when the generation began, is not looked at: the parents
-        are taken from all trials that are trained by now, so that none comes too late.
+        ``_parent_population``, which Optuna froze when the generation began, is ignored. The parents are taken from all
+        trials that are trained by now, so none comes too late.
         """
         records = read_records(study)
         share = trained_share(records)
@@ -81,12 +81,12 @@ class ChildGeneration:
         return {name: _checked(name, child[name], distribution) for name, distribution in search_space.items()}
 
     def _cross(self, mother: Genome, father: Genome) -> Genome:
-        """Uniform crossover."""
+        """Return a uniform crossover of both."""
         return {name: (mother if self._random.random() < 0.5 else father)[name] for name in mother}
 
 
 def _checked(name: str, value: Any, distribution: BaseDistribution) -> Any:
-    """``value``; Optuna would silently replace one that is not among the choices by a random one."""
+    """Return ``value``. Optuna would silently replace a value that is not among the choices by a random one."""
     if not isinstance(distribution, CategoricalDistribution) or value not in distribution.choices:
         raise RuntimeError(f"{name}: a child has {value!r}, which is not in {distribution}")
     return value
@@ -100,7 +100,7 @@ class _Parents:
         self._fitness: list[tuple[int, float]] = []
         left, rank = [record for record in records if record.trained], 0
         while left and len(self._genomes) < size:
-            # What exceeds the limits comes after all that does not, fastest first.
+            # Detectors over budget come after all others, fastest first.
             front = pareto_front(left) or [min(left, key=lambda record: record.latency_ms or 0.0)]
             for record, distance in zip(front, crowding_distances(front), strict=True):
                 self._genomes.append(genomes[record.number])
@@ -109,16 +109,18 @@ class _Parents:
             left, rank = [record for record in left if record.number not in chosen], rank + 1
 
     def pick(self, random: np.random.Generator) -> Genome:
-        """The winner of two that are drawn at random."""
+        """Return the winner of two that are drawn at random."""
         first, second = (int(place) for place in random.integers(len(self._genomes), size=2))
         return self._genomes[first if self._fitness[first] <= self._fitness[second] else second]
 
 
 def crowding_distances(front: Sequence[TrialRecord]) -> list[float]:
-    """How alone each member of a front is: sides of the box between its neighbours, in shares of the front's extent.
+    """Return the crowding distance of each front member (Deb et al. 2002); infinite at both ends.
+
+    It is the sum of the sides of the box between both neighbours, in shares of the front's extent.
 
     Args:
-        front: Fastest first, at least one. The two ends are infinitely alone.
+        front: Front members, fastest first, at least one.
     """
     points = [(float(record.latency_ms or 0.0), float(record.ap or 0.0)) for record in front]
     width, height = (abs(points[-1][axis] - points[0][axis]) or 1.0 for axis in (0, 1))

@@ -1,4 +1,4 @@
-"""From stage 1 to stage 2: which structures are parents, what their searches begin with, and how they share trials."""
+"""The handover from stage 1 to stage 2: parents, the first generation of their searches, and shares of the budget."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from smnas_optuna.study.record import TrialRecord
 from smnas_optuna.study.seeds import derive_seed
 
 FIRST_PER_PLACE = 3
-"""Mutations of a parent that are at hand for each place in the first generation: pruned ones take none."""
+"""Mutations of a parent that are prepared for each place in the first generation: pruned ones take no place."""
 
 
 def choose_parents(front: Sequence[TrialRecord], count: int, chosen: Sequence[str] = ()) -> list[str]:
     """Return ``count`` structures along ``front``, ``chosen`` ones first; fewer if the front has fewer.
 
-    The front is cut into ``count`` bands of latency, each as wide as the others on a logarithmic scale. Each band gives
-    the member that the hypervolume would miss most. Bands without a member, or without one whose structure is new, are
-    made up for by those that it would miss most among all that are left. Members that differ only in what stage 2
-    searches anyway are the same structure, and are taken twice only if there is nothing else.
+    The front is cut into ``count`` bands of latency, equally wide on a logarithmic scale. Each band gives the member
+    with the largest hypervolume contribution. A band without a member, or without one whose structure is new, is
+    replaced by the member with the largest contribution among all that are left. Members that differ only in what
+    stage 2 searches anyway are the same structure. A structure is taken twice only if there is nothing else. So the
+    parents lie along the whole front, and no two searches have the same space.
 
     Args:
-        front: Of the structural study, fastest first.
-        count: Parents in all.
+        front: Front of the structural study, fastest first.
+        count: Number of parents in all.
         chosen: Architectures that are parents already.
     """
-    missed = dict(
+    contribution = dict(
         zip(
             (str(record.arch) for record in front), contributions(front, reference_point(points_of(front))), strict=True
         )
@@ -43,7 +44,7 @@ def choose_parents(front: Sequence[TrialRecord], count: int, chosen: Sequence[st
     def take_best(archs: Collection[str]) -> None:
         new = [arch for arch in archs if structure_of(arch) not in taken]
         if new and len(parents) < count:
-            best = max(new, key=lambda arch: missed[arch])
+            best = max(new, key=lambda arch: contribution[arch])
             parents.append(best)
             taken.add(structure_of(best))
 
@@ -52,18 +53,18 @@ def choose_parents(front: Sequence[TrialRecord], count: int, chosen: Sequence[st
             take_best(band)
     for _ in range(count - len(parents)):
         take_best(latencies)
-    left = sorted((arch for arch in latencies if arch not in parents), key=lambda arch: -missed[arch])
+    left = sorted((arch for arch in latencies if arch not in parents), key=lambda arch: -contribution[arch])
     return [*parents, *left[: max(0, count - len(parents))]]
 
 
 def structure_of(arch: str) -> tuple[object, ...]:
-    """What stage 2 keeps of a structure: input size, kind of block, levels of the pyramid, RPN and head."""
+    """Return what stage 2 keeps of a structure: input size, kind of block, levels of the pyramid, RPN and head."""
     spec = decode(arch)
     return spec.input_size, *kinds_of(spec)
 
 
 def first_generation(space: SearchSpace, parent: DetectorSpec, population: int, seed: int) -> list[DetectorSpec]:
-    """``parent`` itself, written out block by block, and mutations of it, each another architecture."""
+    """Return ``parent`` itself, written out block by block, and mutations of it, each a different architecture."""
     random = np.random.default_rng(derive_seed(seed, "first generation", encode(parent)))
     specs = [encoded(parent)]
     genome = space.genome(specs[0])
@@ -78,11 +79,11 @@ def first_generation(space: SearchSpace, parent: DetectorSpec, population: int, 
 
 
 def share_out(total: int, trained: Sequence[int], closed: Collection[int] = ()) -> list[int]:
-    """The budget of each study so that all together have ``total``, as equal as can be; the first ones get the rest.
+    """Return the budget of each study: together ``total``, as equal as possible; the first ones get the rest.
 
     Args:
-        total: Trained architectures in all.
-        trained: What each study has trained already; none gets less.
+        total: Number of architectures to train in all.
+        trained: Architectures that each study has trained already; none gets less.
         closed: Places of studies that get no more.
     """
     budgets = list(trained)
@@ -94,7 +95,7 @@ def share_out(total: int, trained: Sequence[int], closed: Collection[int] = ()) 
 
 
 def _bands(latencies: dict[str, float], count: int) -> list[list[str]]:
-    """The architectures by band of latency, the fastest band first; bands are equally wide in its logarithm."""
+    """Return the architectures by band of latency, the fastest band first; bands are equally wide in its logarithm."""
     fastest, slowest = (math.log(end(latencies.values(), default=1.0)) for end in (min, max))
     bands: list[list[str]] = [[] for _ in range(count)]
     for arch, latency in latencies.items():

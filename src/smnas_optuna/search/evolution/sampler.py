@@ -1,4 +1,4 @@
-"""NSGA-II as this project uses it: Optuna's sampler with our children."""
+"""The sampler of this project: Optuna's NSGA-II with our children."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ def build_sampler(
     limits: Limits | None = None,
     other_trials: Callable[[], Iterable[TrialRecord]] = list,
 ) -> NSGAIISampler:
-    """NSGA-II with our children, whose random numbers depend on the study's seed, the trials so far and the worker.
+    """Build NSGA-II with our children. Its random numbers depend on the study's seed, the trials so far and the worker.
 
     Args:
         settings: Population and seed.
-        space: What is searched.
-        num_trials: Trials of the study by now, so that a restart does not replay the first run's random numbers.
-        worker: Number of the worker, so that those that start together do not ask for the same.
-        limits: Those in force.
-        other_trials: Gives trials of other studies whose architectures are known, too.
+        space: The search space.
+        num_trials: Number of trials of the study by now, so that a restart does not replay the first run's random
+            numbers.
+        worker: Number of the worker, so that workers that start together do not ask for the same.
+        limits: Limits in force.
+        other_trials: Returns trials of other studies, whose architectures are known, too.
     """
     parts = ("first generation", "children")
     first, later = (derive_seed(settings.seed, part, num_trials, worker) for part in parts)
@@ -41,5 +42,5 @@ def build_sampler(
         space, population=settings.population, seed=later, limits=limits, other_trials=other_trials
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # the hook is; a test holds it to what is used here
+        warnings.simplefilter("ignore", ExperimentalWarning)  # the hook is experimental; a test checks our use of it
         return NSGAIISampler(population_size=settings.population, seed=first, child_generation_strategy=children)

@@ -1,4 +1,4 @@
-"""Detectors over budget are skipped: too many parameters, or too slow."""
+"""Pruning of detectors over budget: too many parameters, or too slow."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from smnas_optuna.study.limits import Limits
 def prune_over_budget(
     trial: optuna.Trial, limits: Limits, *, num_params: int | None = None, latency_ms: float | None = None
 ) -> None:
-    """Raise if a detector exceeds a limit, by what is known of it so far.
+    """Raise if a detector exceeds a limit, as far as is known so far.
 
     Args:
-        trial: Gets by how much.
-        limits: Those in force.
-        num_params: Of the detector.
-        latency_ms: What is expected of it.
+        trial: Gets the excess over each exceeded limit.
+        limits: Limits in force.
+        num_params: Number of parameters of the detector; None if not known yet.
+        latency_ms: Expected latency of the detector, in ms; None if not known yet.
 
     Raises:
-        TrialPruned: With the limits that it exceeds.
+        TrialPruned: If it exceeds a limit; names the limits.
     """
     violations = limits.violations(latency_ms=latency_ms, num_params=num_params)
     if not violations:

@@ -1,7 +1,7 @@
-"""Partial-order pruning (Li et al., CVPR 2019): a detector that known ones already beat is not trained.
+"""Partial-order pruning (Li et al., CVPR 2019): a detector that known ones already beat is skipped.
 
-It goes by *gate latencies*, measured on an untrained network whose post-processing does as much as it ever can; see
-:meth:`smnas_optuna.session.testbed.Testbed.measure_gate`. Only gate latencies are compared with one another.
+It uses *gate latencies*, measured on an untrained network whose post-processing does as much as it ever can; see
+:meth:`smnas_optuna.session.testbed.Testbed.measure_gate`. Gate latencies are compared only with one another.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ processes against a reference, gave ratios with a standard deviation of 1 % to 7
 def prune_dominated(
     trial: optuna.Trial, spec: DetectorSpec, gate_ratio: float, known: Iterable[TrialRecord], ap_spread: float
 ) -> None:
-    """Raise if ``spec`` cannot come onto the front; see :func:`find_witnesses`.
+    """Raise if ``spec`` cannot reach the front; see :func:`find_witnesses`.
 
     Raises:
-        TrialPruned: With the two trained architectures that tell; ``trial`` gets them, too.
+        TrialPruned: If it cannot; names the two trained architectures that show it, and ``trial`` gets them.
     """
     witnesses = find_witnesses(spec, gate_ratio, known, ap_spread)
     if witnesses is not None:
@@ -42,16 +42,16 @@ def prune_dominated(
 def find_witnesses(
     spec: DetectorSpec, gate_ratio: float, known: Iterable[TrialRecord], ap_spread: float
 ) -> tuple[TrialRecord, TrialRecord] | None:
-    """The two trained detectors that tell that ``spec`` cannot come onto the front, or None (Li et al., CVPR 2019).
+    """Return two trained detectors that show that ``spec`` cannot reach the front, or None (Li et al., CVPR 2019).
 
     ``big`` contains it, and is assumed to be at least as accurate. ``fast`` is faster than it, beyond the noise, and
-    more accurate than ``big`` by ``ap_spread`` or more, so than ``spec``, too.
+    more accurate than ``big`` by ``ap_spread`` or more. So ``fast`` is more accurate than ``spec``, too.
 
     Args:
         spec: The architecture.
         gate_ratio: Its gate latency, as a ratio to the reference detector's.
-        known: Trials; of the trained ones, those without a gate latency are called faster than nothing.
-        ap_spread: In [0, 1].
+        known: Trials to compare with. A trained one without a gate latency counts as faster than nothing.
+        ap_spread: Standard deviation of AP over seeds, in [0, 1].
     """
     trained = [record for record in known if record.trained]
     faster = [r for r in trained if r.gate_ratio is not None and r.gate_ratio < gate_ratio * (1 - NOISE)]

@@ -1,4 +1,4 @@
-"""A limit on the time of a training, judged by its first steps."""
+"""Pruning of trainings that would take too long, judged by their first steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from smnas_optuna.engine.device import synchronize
 from smnas_optuna.study.attributes import store_attrs
 
 JUDGED_STEPS = 3
-"""Steps after the warm-up that must all say that a training takes too long."""
+"""Number of steps after the warm-up that must all predict that the training takes too long."""
 
 
 def prune_slow(
@@ -25,22 +25,23 @@ def prune_slow(
     *,
     warm_up: int = 1,
 ) -> Callable[[int, int], None]:
-    """Return what a training calls with (steps done, all steps) after each step; time runs from now on.
+    """Return the function that a training calls with (steps done, all steps) after each step; time runs from now on.
 
-    The first steps warm up, and are judged only if they alone took longer than ``max_seconds``. The next one tells what
-    all the others would take; if that is too long, another process may have disturbed it, so that the fastest of
+    The first steps warm up, and are judged only if they alone took longer than ``max_seconds``. The next step predicts
+    the time of all the others. If that is too long, another process may have disturbed the step, so the fastest of
     ``JUDGED_STEPS`` decides. Later steps are not timed, so that the host never waits for the device in them. A training
     that is over by then is not judged.
 
     Args:
-        trial: Gets ``estimated_seconds`` if it is pruned: what the training would take, or of the first step, at least.
-        max_seconds: Time that the whole training may take.
-        device: Where it runs.
-        clock: Seconds.
-        warm_up: Steps that say nothing about those after them.
+        trial: Gets ``estimated_seconds`` if it is pruned: the predicted time of the training, or, if the first steps
+            alone took too long, their time.
+        max_seconds: Maximum time of the whole training.
+        device: Device of the training.
+        clock: Returns the time in seconds.
+        warm_up: Number of first steps that say nothing about the later ones.
 
     Raises:
-        TrialPruned: By what is returned, if the training would take longer.
+        TrialPruned: If the training would take longer; the returned function raises it.
     """
     times, allowed = [clock()], False
 
