@@ -23,7 +23,7 @@ def freed_memory_kept() -> Iterator[None]:
     By default glibc returns freed memory to the system and gets it back page by page, until its thresholds have adapted
     to the program, which takes a random time. In six processes the first measurement of a detector had 9,000 to 110,000
     page faults and ratios to the reference of 2.22 to 2.36; with freed memory kept, 9,000 and 2.18 to 2.25
-    (``benchmarks/page_faults.py``). Afterwards the memory is returned, and the thresholds are set to the upper limits
+    (``benchmarks/page_faults.json``). Afterwards the memory is returned, and the thresholds are set to the upper limits
     of glibc's adaptation.
 
     Does nothing without glibc.
