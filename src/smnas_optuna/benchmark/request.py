@@ -27,9 +27,9 @@ class BenchmarkRequest:
         archs: Names of known detectors, and architecture strings.
         baselines: True if torchvision's detectors are timed, too.
         sizes: Their input sizes, written ``512x512,800x600``; by default those of ``archs``, or else 1333x800.
-        study_dir: Its settings, data and weights are used.
+        study_dir: Study folder whose settings, data and weights are used.
         data_dir: Images that detectors are timed on; by default the study's, or drawn ones.
-        device: Where it is measured.
+        device: The device to measure on.
         runtime: Runtime of our detectors: ``eager``, ``graph``, or ``both``, each of them then having two rows.
         latency: Settings of the measurement, unless a study has its own.
     """

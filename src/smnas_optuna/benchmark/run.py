@@ -54,9 +54,9 @@ class Benchmark:
     """Results of one benchmark run.
 
     Attributes:
-        rows: In the order in which they were asked for. All ratios are to the first one. Its own ratio is that of the
-            detector to itself, and says how far the machine can be trusted.
-        source: The images, in words.
+        rows: Rows in the requested order. All ratios are to the first one. Its own ratio is that of the detector to
+            itself, and shows how far the machine can be trusted.
+        source: Origin of the images in words.
         num_classes: Number of foreground classes of all detectors.
         settings: Settings of the measurement.
         device: Description from :func:`smnas_optuna.engine.device.describe_device`.

@@ -116,13 +116,11 @@ def measure_latency(
         on_step: Called after each run; may raise to stop.
     """
     device = images[0].images.device
-    contestants = [(detector.eval(), images), (reference.eval(), reference_images)]
-    _record_graphs(contestants)
-    warm_ups = [
-        _warm_up(*contestant, settings.max_seconds * WARM_UP_SHARE / 2, device, on_step) for contestant in contestants
-    ]
+    detectors = [(detector.eval(), images), (reference.eval(), reference_images)]
+    _record_graphs(detectors)
+    warm_ups = [_warm_up(*each, settings.max_seconds * WARM_UP_SHARE / 2, device, on_step) for each in detectors]
     length = _block_length(sum(ms for ms, _ in warm_ups), len(images), settings)
-    blocks = _take_turns(contestants, length, settings, device, on_step)
+    blocks = _take_turns(detectors, length, settings, device, on_step)
     low, ratio, high = estimate_ratio(blocks)
     runs, reference_runs = _runs(blocks)
     return LatencyStats(
@@ -144,7 +142,7 @@ def measure_latency(
 
 
 def _take_turns(
-    contestants: Sequence[tuple[nn.Module, Sequence[Batch]]],
+    detectors: Sequence[tuple[nn.Module, Sequence[Batch]]],
     length: int,
     settings: LatencySettings,
     device: torch.device,
@@ -152,12 +150,12 @@ def _take_turns(
 ) -> list[Pair]:
     """Return pairs of blocks of ``length`` runs, ms, timed until the ratio is precise enough or the time limit."""
     deadline = time.perf_counter() + settings.max_seconds
-    turns, num_images = [cycle(images) for _, images in contestants], len(contestants[0][1])
+    turns, num_images = [cycle(images) for _, images in detectors], len(detectors[0][1])
     blocks, known = list[Pair](), False
     while len(blocks) < MIN_PAIRS or not (known or time.perf_counter() > deadline):
         mine, its = (
             [_time_ms(module, batch, device, on_step) for batch in islice(turn, length)]
-            for (module, _), turn in zip(contestants, turns, strict=True)
+            for (module, _), turn in zip(detectors, turns, strict=True)
         )
         blocks.append((mine, its))
         if len(blocks) % MIN_PAIRS == 0 and length * len(blocks) >= num_images:  # seldom: it takes time
@@ -166,9 +164,9 @@ def _take_turns(
     return blocks
 
 
-def _record_graphs(contestants: Sequence[tuple[nn.Module, Sequence[Batch]]]) -> None:
+def _record_graphs(detectors: Sequence[tuple[nn.Module, Sequence[Batch]]]) -> None:
     """Record the graphs for all shapes now, not during a timed run."""
-    for module, batches in contestants:
+    for module, batches in detectors:
         if isinstance(module, GraphDetector):
             for batch in {each.images.shape: each for each in batches}.values():
                 module.detect(batch)

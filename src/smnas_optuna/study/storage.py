@@ -91,10 +91,10 @@ def make_storage(study_dir: Path) -> None:
 
 
 def open_storage(study_dir: Path, *, read_only: bool = False) -> RDBStorage:
-    """The database of ``study_dir``, which is there.
+    """Return the database of ``study_dir``, which must exist.
 
     Args:
-        study_dir: Names it.
+        study_dir: Study folder.
         read_only: Make SQLite or PostgreSQL refuse every change, and list the studies of ``study_dir`` alone.
 
     Raises:
@@ -169,7 +169,7 @@ class _ReadOnlyStorage(RDBStorage):
         self._prefix = study_name(study_dir, "")
 
     def get_all_studies(self) -> list[FrozenStudy]:
-        """Those of the folder: others may share its database."""
+        """Return the studies of the folder; other folders may share its database."""
         return [study for study in super().get_all_studies() if study.study_name.startswith(self._prefix)]
 
 
