@@ -40,7 +40,7 @@ def print_report(
     from smnas_optuna.search.study import studies_of
 
     with explained_disk_errors(study_dir):
-        summary = summarize(*studies_of(study_dir, STAGE_OF[stage]))
+        summary = summarize(*studies_of(study_dir, STAGE_OF[stage]), name=study_dir.resolve().name)
         if format is Format.table:
             print_front(summary, console)
         else:

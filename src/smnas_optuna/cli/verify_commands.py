@@ -39,7 +39,7 @@ def verify(
 
     console, stop, interrupted = make_console(), StopRequest(), None
     with stop.listening(), explained_disk_errors(study_dir):
-        summary = summarize(*studies_of(study_dir, None))
+        summary = summarize(*studies_of(study_dir, None), name=study_dir.resolve().name)
         candidates = candidates_of(study_dir, summary.front, summary.records, summary.reference, top)
         request = VerifyRequest(
             study_dir=study_dir,
