@@ -139,20 +139,22 @@ def counted(axes: Axes, words: str, points: Points) -> str:
 
 
 def pruned_before_training(records: Sequence[TrialRecord]) -> list[float]:
-    """Expected latencies in ms of what was pruned before training; without what was not even timed."""
+    """Return the expected latencies in ms of detectors pruned before training, as far as they were timed."""
     share = _median_share(records)
-    return [share * r.gate_ms for r in records if _is_pruned(r) and r.gate_ms and r.stopped_at_epoch is None]
+    return [share * r.gate_ms for r in records if _is_pruned(r) and r.gate_ms and _rung(r) is None]
 
 
 def stopped_early(records: Sequence[TrialRecord]) -> Points:
-    """Expected latencies in ms and APs x100 of trainings that were stopped at a rung."""
+    """Return the expected latencies in ms and the APs x100 of trainings that were stopped at a rung."""
     share = _median_share(records)
-    stopped = [
-        (share * r.gate_ms, 100 * r.ap_by_epoch[r.stopped_at_epoch])
-        for r in records
-        if _is_pruned(r) and r.gate_ms and r.stopped_at_epoch is not None and r.stopped_at_epoch in r.ap_by_epoch
-    ]
+    at_rung = [(r, r.ap_by_epoch.get(_rung(r) or 0)) for r in records if _is_pruned(r)]
+    stopped = [(share * r.gate_ms, 100 * ap) for r, ap in at_rung if r.gate_ms and ap is not None]
     return [latency for latency, _ in stopped], [ap for _, ap in stopped]
+
+
+def _rung(record: TrialRecord) -> int | None:
+    """Epoch that the training of a pruned detector was stopped at."""
+    return record.stopped_at_epoch
 
 
 def _is_pruned(record: TrialRecord) -> bool:
