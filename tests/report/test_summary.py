@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from smnas_optuna.report.summary import COUNTED, stage_of, summarize
+from smnas_optuna.report.summary import COUNTED, describe_data, stage_of, summarize
 from smnas_optuna.study.record import ELSEWHERE, TrialRecord
 
 from .report_studies import (
@@ -194,3 +194,73 @@ def test_device_name(device: dict[str, Any], name: str) -> None:
     study.set_user_attr("fingerprint", {"device": device})
 
     assert summarize(study).device_name == name
+
+
+def test_baselines_have_a_front_and_a_hypervolume_of_their_own() -> None:
+    studies = both_stages()
+    add_trial(studies[0], (20.0, 0.1), TrialState.COMPLETE, arch=POOR, baseline=True)
+    add_trial(studies[0], (100.0, 0.4), TrialState.COMPLETE, arch=SLIM, baseline=True)
+    add_trial(studies[0], (12.25, 0.2), TrialState.COMPLETE, arch=MIDDLE, baseline=True, cached_from=0)
+    summary = summarize(*studies)
+
+    assert [record.arch for record in summary.baselines] == [MIDDLE, POOR, SLIM]
+    assert latencies(summary.baseline_front) == {MIDDLE: 12.25, SLIM: 100.0}
+    assert summary.baseline_hypervolume == pytest.approx(152.75 * 0.2 + 65.0 * 0.2)  # to the 165 ms of all
+
+
+def test_without_a_baseline_their_hypervolume_is_nothing() -> None:
+    summary = summarize(*both_stages()[1:])
+
+    assert (summary.baselines, summary.baseline_front, summary.baseline_hypervolume) == ([], [], 0.0)
+
+
+def test_a_baseline_beyond_the_limits_gains_nothing() -> None:
+    study = full_study()
+    study.set_user_attr("limits", {"max_latency_ms": 10.0})
+    summary = summarize(study)
+
+    assert [record.arch for record in summary.baselines] == [MIDDLE]
+    assert (summary.baseline_front, summary.baseline_hypervolume) == ([], 0.0)
+
+
+def test_the_latency_limits_are_those_of_all_stages_once_each() -> None:
+    studies = both_stages()
+    for study, limit in zip(studies, (30.0, 20.0, 30.0), strict=True):
+        study.set_user_attr("limits", {"max_latency_ms": limit})
+
+    assert summarize(*studies).max_latencies_ms == (20.0, 30.0)
+    assert summarize(full_study()).max_latencies_ms == ()
+
+
+CLASSES_80 = [f"class {number}" for number in range(80)]
+
+
+@pytest.mark.parametrize(
+    ("data", "data_root", "text"),
+    [
+        (
+            {"train": {"images": 118_287}, "val": {"images": 5000}, "classes": CLASSES_80},
+            "/data/coco",
+            "coco, 118,287 training and 5,000 validation images, 80 classes",
+        ),
+        (
+            {"train": {"images": 400}, "val": {"images": 120}, "classes": ["circle"]},
+            "data",  # inside the study folder
+            "400 training and 120 validation images, 1 class (circle)",
+        ),
+        ({"train": {"images": 400}}, "/data/mine/", "mine, 400 training images"),
+        ("0f", None, ""),  # an older fingerprint
+        (None, None, ""),
+    ],
+)
+def test_the_data_is_described_as_far_as_the_study_knows_it(data: object, data_root: str | None, text: str) -> None:
+    study = new_study()
+    study.set_user_attr("fingerprint", {} if data is None else {"data": data})
+    if data_root is not None:
+        study.set_user_attr("data_root", data_root)
+
+    assert describe_data(summarize(study)) == text
+
+
+def test_a_summary_has_the_name_of_its_folder_if_it_is_told() -> None:
+    assert (summarize(new_study(), name="mine").name, summarize(new_study()).name) == ("mine", "")

@@ -73,4 +73,4 @@ class OpenStudy:
 
     def _summary(self) -> Summary:
         with explained_disk_errors(self.path):
-            return summarize(*self._folder.of_stage(None))
+            return summarize(*self._folder.of_stage(None), name=self._folder.path.resolve().name)

@@ -41,7 +41,7 @@ def print_report(
     from smnas_optuna.study.storage import explained_disk_errors
 
     with explained_disk_errors(study_dir):
-        summary = summarize(*StudyFolder(study_dir).of_stage(STAGE_OF[stage]))
+        summary = summarize(*StudyFolder(study_dir).of_stage(STAGE_OF[stage]), name=study_dir.resolve().name)
         if format is Format.table:
             print_front(summary, console)
         else:

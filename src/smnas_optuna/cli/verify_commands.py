@@ -41,7 +41,7 @@ def verify(
 
     console, stop, interrupted = make_console(), StopRequest(), None
     with stop.listening(), explained_disk_errors(study_dir):
-        summary = summarize(*StudyFolder(study_dir).of_stage(None))
+        summary = summarize(*StudyFolder(study_dir).of_stage(None), name=study_dir.resolve().name)
         candidates = candidates_of(study_dir, summary.front, summary.records, summary.reference, top)
         request = VerifyRequest(
             study_dir=study_dir,

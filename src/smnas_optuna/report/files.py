@@ -1,4 +1,4 @@
-"""The front, and what further trainings say of it, as files in the study folder."""
+"""Reports of a study as files in its folder: the front and its verification."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from smnas_optuna.errors import StudyError
-from smnas_optuna.report.figure import save_front_png, save_hypervolume_png
+from smnas_optuna.report.figures.front_figure import save_front_png
+from smnas_optuna.report.figures.hypervolume_figure import save_hypervolume_png
+from smnas_optuna.report.figures.verify_figure import save_verification_png
 from smnas_optuna.report.summary import Summary
 from smnas_optuna.report.tables import front_csv, front_json
-from smnas_optuna.report.verify_figure import save_verification_png
 from smnas_optuna.report.verify_table import verification_csv, verification_json
 from smnas_optuna.verify.verification import Verification
 
@@ -18,7 +19,7 @@ from smnas_optuna.verify.verification import Verification
 def write_front(summary: Summary, folder: Path) -> list[Path]:
     """Write ``front.csv``, ``front.json``, ``front.png`` and ``hypervolume.png`` into ``folder``, made if needed.
 
-    Returns their paths. Readers see the old file or the new one, never half of one, also with several writers.
+    Returns their paths. Each file is replaced as a whole, also by several writers at once.
 
     Raises:
         StudyError: If they cannot be written; the earlier files stay as they were.
@@ -35,7 +36,7 @@ def write_front(summary: Summary, folder: Path) -> list[Path]:
 def write_verification(verification: Verification, summary: Summary, folder: Path) -> list[Path]:
     """Write ``verify.csv``, ``verify.json`` and ``verify.png`` into ``folder``; otherwise as :func:`write_front`.
 
-    ``summary`` gives the front that the picture compares with.
+    The picture shows the front of ``summary`` beside the retrained detectors.
     """
     writers: dict[str, Callable[[Path], object]] = {
         "verify.csv": lambda path: path.write_text(verification_csv(verification), encoding="utf-8", newline=""),
@@ -57,7 +58,7 @@ def _write_all(folder: Path, writers: Mapping[str, Callable[[Path], object]], wh
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> Path:
-    # By the process's number: a front may be shown in several at once. What can be made again needs no fsync.
+    # Named after the process, as several may write at once. Without fsync: the file can be made again.
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         write(partial)

@@ -9,12 +9,11 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from smnas_optuna.report.figure import short_name
-from smnas_optuna.report.verify_figure import draw_verification, save_verification_png
+from smnas_optuna.report.figures.verify_figure import draw_verification, save_verification_png
 
-from .report_studies import FAST, MIDDLE, POOR, STRONG
-from .test_figure import edges, key, legend, numbers, texts
-from .verifications import APS, summary, verification
+from ..report_studies import FAST, MIDDLE, POOR, STRONG
+from ..verifications import APS, summary, verification
+from .pictures import around, assert_legible, edges, key, labelled, labels, legend, lines, texts
 
 
 def means(figure: Figure) -> list[list[list[float]]]:
@@ -33,15 +32,15 @@ def means(figure: Figure) -> list[list[list[float]]]:
 def test_means_have_bars_of_one_deviation_and_stand_beside_the_front_of_the_search() -> None:
     figure = draw_verification(verification(), summary())
     axes = figure.axes[0]
-    lines = {str(line.get_label()): np.asarray(line.get_xydata()).tolist() for line in axes.lines}
+    drawn = lines(figure)
 
     val, test = means(figure)
     assert val[0] == pytest.approx([3.5, 6.0, 5.0, 7.0])
     assert val[3] == pytest.approx([140.0, 30.0, 29.0, 31.0])
     assert test[0] == pytest.approx([3.5, 5.0, 4.0, 6.0])
-    assert lines["front of the search"] == [[3.5, 6.25], [12.25, 20.0], [140.0, 50.0], [axes.get_xlim()[1], 50.0]]
-    assert lines["in the search: 8 epochs, one seed, validation"][2] == [30.0, 15.0]
-    assert lines["baseline"] == [[12.25, pytest.approx(32.0)], [30.0, pytest.approx(11.0)]]
+    assert drawn["front of the search"] == [[3.5, 6.25], [12.25, 20.0], [140.0, 50.0], [axes.get_xlim()[1], 50.0]]
+    assert drawn["in the search: 8 epochs, one seed, validation"][2] == [30.0, 15.0]
+    assert drawn["baseline"] == [[12.25, pytest.approx(32.0)], [30.0, pytest.approx(11.0)]]
     assert axes.get_xlabel() == "latency on Intel Xeon CPU @ 2.20GHz, 2 threads (ms, batch 1)"
     assert legend(figure) == [
         "front of the search",
@@ -52,25 +51,23 @@ def test_means_have_bars_of_one_deviation_and_stand_beside_the_front_of_the_sear
     ]
 
 
-def test_the_key_names_every_numbered_point() -> None:
+def test_the_key_has_the_exact_architecture_of_every_labelled_point() -> None:
     figure = draw_verification(verification(), summary())
-    lines = key(figure)
+    rows = key(figure)
 
-    assert lines[0].split() == ["ms", "search", "validation", "test", "architecture"]
-    assert lines[2].split(maxsplit=9) == [
-        "2",
-        "12.2",
-        "20.0",
-        "32.0",
-        "±",
-        "2.6",
-        "30.0",
-        "±",
-        "2.6",
-        short_name(MIDDLE),
-    ]
-    assert [line.endswith(short_name(arch)) for line, arch in zip(lines[1:], (FAST, MIDDLE, POOR, STRONG), strict=True)]
-    assert [point[0] for point in numbers(figure)] == [3.5, 12.25, 30.0, 140.0]
+    assert around(figure)[0] == "Verification, stage 1 (structural)"
+    assert rows[0].split() == ["ms", "search", "validation", "test", "architecture"]
+    assert rows[2].split() == ["2", "12.2", "20.0", "32.0", "±", "2.6", "30.0", "±", "2.6", MIDDLE]
+    assert [row.split()[-1] for row in rows[1:]] == [FAST, MIDDLE, POOR, STRONG]
+    assert [point[0] for point in labelled(figure).values()] == [3.5, 12.25, 30.0, 140.0]
+    assert list(labelled(figure)) == ["1", "2", "3", "4"]
+
+
+def test_every_mean_has_a_label() -> None:
+    figure = draw_verification(verification(), summary())
+
+    assert labels(figure)[1].get_text() == "2  AP 32.0 ± 2.6 at 12.2 ms\n128x96 resnet18-w16 fc-w256"
+    assert_legible(figure)
 
 
 def test_bars_are_inside_the_axes() -> None:

@@ -1,0 +1,1 @@
+"""Pictures of a study: its front, its hypervolume, and its verification."""
