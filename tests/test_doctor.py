@@ -130,9 +130,10 @@ def test_what_dead_workers_left_is_found_and_mended_when_asked(study_dir: Path, 
 
 def test_what_a_living_worker_has_is_left_alone(study_dir: Path, study: optuna.Study) -> None:
     code = (
-        "import sys; from pathlib import Path; from smnas_optuna.study.studies import *\n"
-        "crew = open_crew(StudyFolder(Path(sys.argv[1])).load(STRUCTURAL), StudyFolder(Path(sys.argv[1])))\n"
-        f"with crew.on_duty():\n    crew.claim({ARCH!r}); print(crew.me, flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from smnas_optuna.study.folder import StudyFolder\n"
+        "from smnas_optuna.workers.crew import open_crew\n"
+        f"folder = StudyFolder(Path(sys.argv[1])); crew = open_crew(folder.load({STRUCTURAL!r}), folder)\n"
+        f"with crew.registered():\n    crew.claim({ARCH!r}); print(crew.me, flush=True); sys.stdin.read()"
     )
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", code, str(study_dir)], stdin=pipe, stdout=pipe, text=True) as process:

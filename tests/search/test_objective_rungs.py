@@ -106,7 +106,7 @@ def test_a_training_that_lags_far_behind_is_stopped_at_the_rung(study: optuna.St
     assert 0 <= record.ap_by_epoch[1] < 1
 
 
-@pytest.mark.parametrize("spared", [(), (ARCH,)], ids=["nobody ahead", "spared"])
+@pytest.mark.parametrize("never_pruned", [(), (ARCH,)], ids=["nobody ahead", "never pruned"])
 def test_otherwise_it_is_trained_to_the_end_with_its_ap_at_the_rung(
     study: optuna.Study, session: Session, never_pruned: Sequence[str]
 ) -> None:

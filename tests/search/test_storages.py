@@ -34,6 +34,9 @@ from smnas_optuna.search.evolution.sampler import build_sampler
 from smnas_optuna.workers.interrupt import StopRequest
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.search.loop import search
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.record import STRUCTURAL
+from smnas_optuna.workers.crew import open_crew
 from tests.search.conftest import closed_form, make_stage
 
 study_dir, slot, budget = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -46,7 +49,7 @@ def evaluate(spec, trial):
     return closed_form(spec, trial)
 
 crew = open_crew(study, StudyFolder(study_dir))
-with crew.on_duty():
+with crew.registered():
     search(study, stage, evaluate, budget=budget, crew=crew, listener=Listener(), stop=StopRequest())
 """
 

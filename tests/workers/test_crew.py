@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import create_engine
 from smnas_optuna.workers.crew import Crew
 crew = Crew(Path(sys.argv[1]), create_engine(sys.argv[2]), 0)
-duty = crew.on_duty()
+duty = crew.registered()
 duty.__enter__()
 assert crew.claim("a")
 print(crew.me, flush=True)

@@ -124,7 +124,7 @@ import sys
 from pathlib import Path
 from smnas_optuna.workers.interrupt import Interrupted
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-from tests.search.test_supervisor import READY, Run
+from tests.workers.test_supervisor import READY, Run
 run = Run(Path({str(folder)!r}), READY + {code!r}, 2)
 with run.stop.listening():
     try:
