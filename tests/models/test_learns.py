@@ -1,4 +1,7 @@
-"""Every allowed combination of stages, RPN, head and neck learns eight drawn images by heart, from scratch."""
+"""Every allowed combination of stages, RPN, head and neck learns eight drawn images by heart, from scratch.
+
+One of one stage and one of two are in the slow tier, the others in the nightly one.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,6 @@ from smnas_optuna.data.scenes import CLASSES, annotate, draw_scene
 from smnas_optuna.engine.evaluate import coco_metrics, detect
 from smnas_optuna.engine.train import train
 from smnas_optuna.models import build_detector
-
-pytestmark = pytest.mark.slow
 
 EDGE = 96
 STEPS = 200
@@ -49,6 +50,11 @@ COMBINATIONS = {
         for head in ("fc", "cascade3")
     },
 }
+SLOW = ("one-stage, FPN", "rpn, fc, FPN")
+CASES = [
+    pytest.param(modules, id=name, marks=pytest.mark.slow if name in SLOW else pytest.mark.nightly)
+    for name, modules in COMBINATIONS.items()
+]
 RATES = {"c4.ga.fc": (3e-3, 2e-3, 1.5e-3), "c4.ga.cascade3": (2e-3, 1.5e-3, 3e-3)}
 """Without a pyramid, Guided Anchoring is touchy about the rate, and which one it takes differs between machines."""
 
@@ -92,7 +98,7 @@ def draw_images(folder: Path) -> CocoDataset:
     return load_coco(file, folder)
 
 
-@pytest.mark.parametrize("modules", COMBINATIONS.values(), ids=COMBINATIONS)
+@pytest.mark.parametrize("modules", CASES)
 def test_it_learns_eight_images_by_heart(modules: str, drawn: tuple[CocoDataset, _OneBatch]) -> None:
     dataset, batches = drawn
     spec = decode(f"{EDGE}x{EDGE}.resnet18-w8.{modules}")
