@@ -15,6 +15,8 @@ from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import STRUCTURAL, TrialRecord, read_records
 
 SMNAS = [sys.executable, "-m", "smnas_optuna.cli"]
+PROGRAMS = ("smnas_optuna.cli", "closed_form_worker")
+"""Parts of the command lines of processes that work on a study."""
 PATIENCE = 180
 
 
@@ -64,8 +66,13 @@ def make_slow(study_dir: Path) -> None:
 
 def records(study_dir: Path, stage: str = STRUCTURAL) -> list[TrialRecord]:
     """The trials of a stage, study by study."""
-    structural = StudyFolder(study_dir).structural if stage == STRUCTURAL else None
-    studies = StudyFolder(study_dir).modular if stage != STRUCTURAL else [] if structural is None else [structural]
+    return records_in(StudyFolder(study_dir), stage)
+
+
+def records_in(folder: StudyFolder, stage: str = STRUCTURAL) -> list[TrialRecord]:
+    """The same, of a folder that stays open: opening it takes longer than to read a few trials."""
+    structural = folder.structural if stage == STRUCTURAL else None
+    studies = folder.modular if stage != STRUCTURAL else [] if structural is None else [structural]
     return [record for study in studies for record in read_records(study)]
 
 
@@ -73,10 +80,10 @@ def wait_for_trial(
     study_dir: Path, process: subprocess.Popen[str], number: int, stage: str = STRUCTURAL, *, training: bool = False
 ) -> None:
     """Return while trial ``number`` of a stage runs; with ``training``, once its gate and its images are behind it."""
-    deadline = time.monotonic() + PATIENCE
+    folder, deadline = StudyFolder(study_dir), time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         assert process.poll() is None, process.stdout and process.stdout.read()
-        found = records(study_dir, stage)
+        found = records_in(folder, stage)
         begun = [each for each in found[number : number + 1] if each.state == "running" and each.arch is not None]
         if any(not training or "epochs_before" in each.attrs for each in begun):
             return
@@ -90,6 +97,6 @@ def processes_of(study_dir: Path) -> dict[int, str]:
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if str(study_dir) in command and "smnas_optuna" in command:
+            if str(study_dir) in command and any(program in command for program in PROGRAMS):
                 found[int(folder.name)] = command
     return found

@@ -12,6 +12,12 @@ import pytest
 import torch
 from hypothesis import settings
 
+from smnas_optuna.session import resumable
+from smnas_optuna.session.listener import Listener
+from smnas_optuna.session.prepare import prepare
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.workers.interrupt import StopRequest
+
 from .commands import smnas
 
 # In CI a commit passes or fails, and not now and then; at home every run looks at other examples.
@@ -89,6 +95,31 @@ def study_dir(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "study.toml").write_text(TINY_STUDY)
     return folder
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study folder whose images are drawn and checked, made once; for :func:`drawn_dir`."""
+    folder = tmp_path_factory.mktemp("drawn") / "study"
+    folder.mkdir()
+    (folder / "study.toml").write_text(TINY_STUDY)
+    prepare(StudyFolder(folder), listener=Listener(), stop=StopRequest(), device="cpu")
+    return folder
+
+
+@pytest.fixture
+def drawn_dir(drawn: Path, study_dir: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(drawn, study_dir, dirs_exist_ok=True))
+
+
+@pytest.fixture
+def enough_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is known to fit into main memory: to estimate that takes longer than to train a detector this small.
+
+    test_resumable.py has the estimate, and the trainings of the slow tier that run in processes of their own do.
+    """
+    monkeypatch.setattr(resumable, "fitting_images", lambda testbed, *_: testbed.settings.train.batch_size)
 
 
 @pytest.fixture(scope="session")

@@ -130,7 +130,7 @@ def test_what_a_living_worker_has_is_left_alone(study_dir: Path, study: optuna.S
     code = (
         "import sys; from pathlib import Path; from smnas_optuna.study.folder import StudyFolder\n"
         "from smnas_optuna.workers.crew import open_crew\n"
-        "crew = open_crew(StudyFolder(Path(sys.argv[1])).structural, StudyFolder(Path(sys.argv[1])))\n"
+        f"folder = StudyFolder(Path(sys.argv[1])); crew = open_crew(folder.load({STRUCTURAL!r}), folder)\n"
         f"with crew.registered():\n    crew.claim({ARCH!r}); print(crew.me, flush=True); sys.stdin.read()"
     )
     pipe = subprocess.PIPE

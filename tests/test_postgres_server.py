@@ -18,6 +18,7 @@ import sqlalchemy
 
 from tests.postgres_server import PostgresServer, postgres_server
 
+pytestmark = pytest.mark.nightly
 PROCESSES, TRIALS = 4, 25
 
 

@@ -1,4 +1,7 @@
-"""Searches that are killed again and again, share their work, and run out of disk: nothing is lost or doubled."""
+"""Searches that are killed again and again, share their work, and run out of disk: nothing is lost or doubled.
+
+They train detectors; tests/workers/test_survival.py kills many more workers, which train in closed form.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ from smnas_optuna.study.record import ELSEWHERE, KILLED_TWICE, STRUCTURAL
 
 from .commands import PATIENCE, processes_of, records, searching, smnas, wait_for_trial
 
-pytestmark = pytest.mark.slow
-KILLS = int(os.environ.get("SMNAS_KILLS", "7"))
+KILLS = max(7, int(os.environ.get("SMNAS_KILLS", "300")) // 10)
+"""Each takes ten times as long as where nothing is trained."""
 
 
 Finished = dict[tuple[str, int], tuple[str, str | None, float | None, float | None]]
@@ -52,6 +55,7 @@ def wait_until_nobody_works(study_dir: Path) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("stage", "folder", "most"),
     [(STRUCTURAL, "study_dir", KILLS), ("modular", "trained_dir", max(3, KILLS // 3))],
@@ -109,6 +113,7 @@ def test_killed_again_and_again_nothing_is_lost_and_nothing_is_doubled(
     wait_until_nobody_works(study_dir)
 
 
+@pytest.mark.nightly
 def test_workers_share_a_search_and_one_more_joins_it(study_dir: Path) -> None:
     with searching(study_dir, "--workers", "2", "--trials", "8") as process:
         wait_for_trial(study_dir, process, 1)
@@ -136,6 +141,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_is_said_and_after_room_is_made_it_goes_on(trained_dir: Path, small_disk: Path) -> None:
     home = small_disk / "study"
     shutil.copytree(trained_dir, home)

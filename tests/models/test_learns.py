@@ -1,4 +1,7 @@
-"""Every allowed combination of stages, RPN, head and neck learns eight drawn images by heart, from scratch."""
+"""Every allowed combination of stages, RPN, head and neck learns eight drawn images by heart, from scratch.
+
+One of one stage and one of two are in the slow tier, the others in the nightly one.
+"""
 
 from __future__ import annotations
 

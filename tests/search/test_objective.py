@@ -20,6 +20,7 @@ from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 
 from .conftest import registered
 
+pytestmark = pytest.mark.usefixtures("enough_memory")
 SMALL, LARGE = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina", "64x64.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32"
 
 
@@ -39,8 +40,8 @@ class StopAfter(Listener):
 
 
 @pytest.fixture
-def session(study_dir: Path) -> Session:
-    return prepare(StudyFolder(study_dir), listener=Listener(), stop=StopRequest(), device="cpu")
+def session(drawn_dir: Path) -> Session:
+    return prepare(StudyFolder(drawn_dir), listener=Listener(), stop=StopRequest(), device="cpu")
 
 
 def make_objective(

@@ -30,6 +30,7 @@ from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 
 from .conftest import registered
 
+pytestmark = pytest.mark.usefixtures("enough_memory")
 ARCH, LEADER = "64x64.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32", "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina"
 
 
@@ -52,10 +53,10 @@ class Ears(Listener):
 
 
 @pytest.fixture
-def session(study_dir: Path) -> Session:
-    text = (study_dir / "study.toml").read_text()
-    (study_dir / "study.toml").write_text(text.replace("[search]\n", "[search]\nrungs = [1]\n"))
-    return prepare(StudyFolder(study_dir), listener=Listener(), stop=StopRequest(), device="cpu")
+def session(drawn_dir: Path) -> Session:
+    text = (drawn_dir / "study.toml").read_text()
+    (drawn_dir / "study.toml").write_text(text.replace("[search]\n", "[search]\nrungs = [1]\n"))
+    return prepare(StudyFolder(drawn_dir), listener=Listener(), stop=StopRequest(), device="cpu")
 
 
 @pytest.fixture

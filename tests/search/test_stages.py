@@ -25,7 +25,7 @@ from smnas_optuna.workers.interrupt import StopRequest
 
 from ..conftest import TINY_STUDY
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("enough_memory")]
 OTHER, DEEP = "32x32.resnet18-w4.c4.rpn.fc", "32x32.resnet18-w8.fpn-p2-p5-c8.rpn.cascade2-w16"
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,9 @@ def test_main_memory_decides_how_many_images_are_trained_at_once(
     testbed = prepare(StudyFolder(study_dir), listener=Listener(), stop=StopRequest(), device="cpu").testbed
     spec = decode(ARCH)
     detector = testbed.build(spec, seed=0)
-    memory = estimate_training(detector, 64, 64, max_boxes=testbed.splits.train.max_boxes)
+    estimate = cache(estimate_training)  # it takes a second
+    memory = estimate(detector, 64, 64, max_boxes=testbed.splits.train.max_boxes)
+    monkeypatch.setattr(resumable_module, "estimate_training", estimate)
 
     for images in (8, 2, 1):
         free = memory.fixed_bytes + images * memory.bytes_per_image

@@ -30,6 +30,7 @@ from smnas_optuna.verify.verification import (
 )
 from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 
+pytestmark = pytest.mark.usefixtures("enough_memory")
 SMALL, LARGE = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina", "32x32.resnet18-w4.fpn-p2-p5-c8.rpn.fc-w16"
 
 
@@ -60,14 +61,14 @@ class Hears(Listener):
 
 
 @pytest.fixture
-def searched(study_dir: Path) -> Path:
+def searched(drawn_dir: Path) -> Path:
     """A study whose search has found SMALL, LARGE, and nothing else."""
-    study = StudyFolder(study_dir).create("structural", optuna.samplers.RandomSampler())
+    study = StudyFolder(drawn_dir).create("structural", optuna.samplers.RandomSampler())
     for arch, values in ((SMALL, (1.0, 0.1)), (LARGE, (2.0, 0.2))):
         attrs = {"arch": arch, "seed": derive_seed(0, arch), "baseline": True}
         trial = optuna.trial.create_trial(values=values, user_attrs=attrs)
         study.add_trial(trial)
-    return study_dir
+    return drawn_dir
 
 
 def candidates(study_dir: Path, *archs: str) -> list[Candidate]:

@@ -80,8 +80,11 @@ def test_a_training_within_the_limit_or_over_is_not_pruned_and_its_later_steps_a
 SMALLER = {
     "input_sizes": '["32x32"]',
     "backbone_widths": "[4]",
+    "necks": '["fpn"]',
     "neck_min_levels": "[3]",
     "neck_channels": "[8]",
+    "rpns": '["rpn"]',
+    "heads": '["retina", "fc"]',
     "head_widths": "[16]",
     "baselines": '["32x32.resnet18-w4.fpn-p3-p5-c8.none.retina"]',
 }
@@ -99,6 +102,7 @@ def search(study_dir: Path, limit: str) -> list[TrialRecord]:
     return read_records(StudyFolder(study_dir).load(STRUCTURAL))
 
 
+@pytest.mark.usefixtures("enough_memory")
 def test_a_study_prunes_by_its_limit_and_goes_on_without_one(study_dir: Path) -> None:
     pruned = [record for record in search(study_dir, "max_seconds_per_trial = 0.001") if record.cached_from is None]
 
