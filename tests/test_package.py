@@ -29,6 +29,28 @@ def test_what_needs_no_torch_loads_none(statement: str) -> None:
     assert loaded == ""
 
 
+WITHOUT_TORCH = """
+import importlib, pkgutil, sys
+sys.modules["torch"] = sys.modules["torchvision"] = None  # an import of them fails from now on
+for name in sys.argv[1:]:
+    module = importlib.import_module(f"smnas_optuna.{name}")
+    for each in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{module.__name__}."):
+        importlib.import_module(each.name)
+        print(each.name)
+"""
+
+
+def test_studies_workers_and_the_loop_are_there_without_torch() -> None:
+    names = ["arch", "config", "search_space", "study", "workers", "search.loop", "search.request", "verify.request"]
+    command = [sys.executable, "-c", WITHOUT_TORCH, *names]
+
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (run.returncode, run.stderr) == (0, "")
+    imported = {name.removeprefix("smnas_optuna.") for name in run.stdout.split()}
+    assert {"arch.codec", "search_space.modular", "study.settled", "workers.supervisor"} <= imported
+
+
 def test_the_lazy_names_are_the_ones_of_their_homes() -> None:
     assert smnas_optuna.decode is arch.decode
     assert smnas_optuna.encode is arch.encode

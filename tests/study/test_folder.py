@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from contextlib import closing
 from functools import partial
@@ -11,14 +10,9 @@ import pytest
 from optuna.samplers import RandomSampler
 
 from smnas_optuna.errors import ArchError, StudyError
-from smnas_optuna.study.attributes import FINGERPRINT, FOLDER
-from smnas_optuna.study.fingerprint import check_fingerprint
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import STRUCTURAL, stage_name
 from smnas_optuna.study.storage import DATABASE, use_storage
-from smnas_optuna.workers.crew import FOLDER_FILE, check_folder
-
-DEPENDS_ON = {"data": {"content": "abc"}, "recipe": {"train": {"epochs": 3, "scale_jitter": (0.8, 1.2)}}}
 
 
 def make(folder: Path) -> optuna.Study:
@@ -97,89 +91,6 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     make(folder).ask()
 
     assert len(StudyFolder(folder).load(STRUCTURAL).trials) == 1
-
-
-def test_a_fingerprint_that_fits_passes(tmp_path: Path) -> None:
-    study = make(tmp_path)
-    check_fingerprint(study, DEPENDS_ON, StudyFolder(tmp_path).place)  # a new study has none yet
-    study.set_user_attr(FINGERPRINT, DEPENDS_ON)
-
-    check_fingerprint(StudyFolder(tmp_path).load(STRUCTURAL), DEPENDS_ON, StudyFolder(tmp_path).place)
-
-
-def test_every_difference_of_a_fingerprint_is_named(tmp_path: Path) -> None:
-    study = make(tmp_path)
-    study.set_user_attr(FINGERPRINT, DEPENDS_ON)
-    now = {"data": {"content": "abd"}, "recipe": {"train": {"epochs": 3, "scale_jitter": (0.8, 1.2), "flip": 0.5}}}
-
-    with pytest.raises(StudyError) as caught:
-        check_fingerprint(study, now, StudyFolder(tmp_path).place)
-
-    message = str(caught.value)
-    assert f"{tmp_path / DATABASE}: the study was made with other data and recipe" in message
-    assert "data.content was abc, is abd" in message
-    assert "recipe.train.flip was not there, is 0.5" in message
-    assert "scale_jitter" not in message
-    assert "fix: " in message
-
-
-def test_a_long_value_is_shortened(tmp_path: Path) -> None:
-    study = make(tmp_path)
-    study.set_user_attr(FINGERPRINT, {"data": {"classes": ["cat"] * 10_000}})
-
-    with pytest.raises(StudyError) as caught:
-        check_fingerprint(study, {"data": {"classes": ["dog"]}}, StudyFolder(tmp_path).place)
-
-    assert len(str(caught.value)) < 1000
-    assert "data.classes was ['cat', 'cat'," in str(caught.value)
-    assert "'cat'], is ['dog']" in str(caught.value)
-
-
-def test_force_goes_on_with_all_but_another_space(tmp_path: Path) -> None:
-    study = make(tmp_path)
-    study.set_user_attr(FINGERPRINT, {**DEPENDS_ON, "space": {"heads": ["fc"]}})
-    other_recipe = {**DEPENDS_ON, "recipe": {}, "space": {"heads": ["fc"]}}
-    other_space = {**DEPENDS_ON, "space": {"heads": ["retina"]}}
-
-    forced = check_fingerprint(study, other_recipe, StudyFolder(tmp_path).place, force=True)
-
-    assert forced == [
-        "recipe.train.epochs was 3, is not there",
-        "recipe.train.scale_jitter was [0.8, 1.2], is not there",
-    ]
-    with pytest.raises(StudyError, match="--force continues and marks the trials"):
-        check_fingerprint(study, other_recipe, StudyFolder(tmp_path).place)
-    with pytest.raises(StudyError) as caught:
-        check_fingerprint(study, other_space, StudyFolder(tmp_path).place, force=True)
-    assert "space.heads was ['fc'], is ['retina']" in str(caught.value)
-    assert "--force" not in str(caught.value)
-
-
-def test_a_folder_that_was_moved_or_copied_stays_the_studys(tmp_path: Path) -> None:
-    folder, copy = tmp_path / "one", tmp_path / "two"
-    folder.mkdir()
-    check_folder(make(folder), StudyFolder(folder))
-    shutil.copytree(folder, copy)
-    shutil.rmtree(copy / "workers")
-
-    for each in (folder, copy):
-        check_folder(StudyFolder(each).load(STRUCTURAL), StudyFolder(each))
-        assert (each / "workers" / FOLDER_FILE).read_text() == StudyFolder(each).load(STRUCTURAL).user_attrs[FOLDER]
-
-
-def test_a_study_on_a_server_belongs_to_one_folder(tmp_path: Path) -> None:
-    folder, namesake = tmp_path / "here" / "cells", tmp_path / "there" / "cells"
-    for each in (folder, namesake):
-        each.mkdir(parents=True)
-        use_storage(each, f"sqlite:///{tmp_path / 'server.db'}")
-    check_folder(make(folder), StudyFolder(folder))
-
-    with pytest.raises(StudyError) as caught:
-        check_folder(make(namesake), StudyFolder(namesake))
-
-    assert f"{namesake}: the study cells/structural of sqlite:///{tmp_path / 'server.db'} belongs to another" in str(
-        caught.value
-    )
 
 
 A, B = "64x48.resnet18-w8.c4.rpn.fc", "96x72.resnet18-w8.c4.rpn.fc"

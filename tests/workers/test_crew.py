@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.samplers import RandomSampler
 from sqlalchemy import Engine, create_engine
 
-from smnas_optuna.workers.crew import Crew
+from smnas_optuna.errors import StudyError
+from smnas_optuna.study.attributes import FOLDER
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.record import STRUCTURAL
+from smnas_optuna.study.storage import use_storage
+from smnas_optuna.workers.crew import FOLDER_FILE, Crew, check_folder
 
 HOLD_AND_DIE = """
 import os, sys
@@ -128,3 +136,34 @@ def test_the_name_of_a_worker_does_not_lead_out_of_the_folder(tmp_path: Path, en
 
     assert outside.exists()
     assert list(folder.iterdir()) == []
+
+
+def make(folder: Path) -> optuna.Study:
+    return StudyFolder(folder).create(STRUCTURAL, RandomSampler())
+
+
+def test_a_folder_that_was_moved_or_copied_stays_the_studys(tmp_path: Path) -> None:
+    folder, copy = tmp_path / "one", tmp_path / "two"
+    folder.mkdir()
+    check_folder(make(folder), StudyFolder(folder))
+    shutil.copytree(folder, copy)
+    shutil.rmtree(copy / "workers")
+
+    for each in (folder, copy):
+        check_folder(StudyFolder(each).load(STRUCTURAL), StudyFolder(each))
+        assert (each / "workers" / FOLDER_FILE).read_text() == StudyFolder(each).load(STRUCTURAL).user_attrs[FOLDER]
+
+
+def test_a_study_on_a_server_belongs_to_one_folder(tmp_path: Path) -> None:
+    folder, namesake = tmp_path / "here" / "cells", tmp_path / "there" / "cells"
+    for each in (folder, namesake):
+        each.mkdir(parents=True)
+        use_storage(each, f"sqlite:///{tmp_path / 'server.db'}")
+    check_folder(make(folder), StudyFolder(folder))
+
+    with pytest.raises(StudyError) as caught:
+        check_folder(make(namesake), StudyFolder(namesake))
+
+    assert f"{namesake}: the study cells/structural of sqlite:///{tmp_path / 'server.db'} belongs to another" in str(
+        caught.value
+    )

@@ -1,0 +1,137 @@
+"""Each fails if the part of Optuna that it is about is gone, or has another meaning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import sqlalchemy
+from optuna.samplers import NSGAIISampler, RandomSampler
+from optuna.trial import TrialState
+
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.optuna_private import (
+    OUTSIDE,
+    begin_trial,
+    engine_of,
+    leave_population,
+    storage_of,
+    store_attr_of_stored,
+    study_id,
+)
+from smnas_optuna.study.record import STRUCTURAL
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path) -> optuna.Study:
+    return StudyFolder(tmp_path).create(STRUCTURAL, RandomSampler())
+
+
+def in_memory(population: int = 2) -> optuna.Study:
+    sampler = NSGAIISampler(population_size=population, seed=0)
+    return optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
+
+
+def test_the_storage_of_a_study_has_its_trials(in_folder: optuna.Study) -> None:
+    for study in (in_folder, in_memory()):
+        study.ask()
+
+        again = optuna.load_study(study_name=study.study_name, storage=storage_of(study))
+
+        assert [trial.number for trial in again.trials] == [0]
+
+
+def test_the_engine_of_a_study_is_that_of_its_database(in_folder: optuna.Study, tmp_path: Path) -> None:
+    in_folder.ask()
+    engine = engine_of(in_folder)
+
+    assert engine.url.database == str(tmp_path / "study.db")
+    with engine.begin() as connection:
+        assert connection.execute(sqlalchemy.text("SELECT COUNT(*) FROM trials")).scalar_one() == 1
+        connection.execute(sqlalchemy.text("CREATE TABLE beside (number INTEGER)"))
+    again = StudyFolder(tmp_path).load(STRUCTURAL)
+    assert "beside" in sqlalchemy.inspect(engine_of(again)).get_table_names()
+
+
+def test_studies_have_the_numbers_of_their_rows_later_ones_higher_ones(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    studies = [folder.create(name, RandomSampler()) for name in ("z", "a", "m")]
+
+    with engine_of(studies[0]).connect() as connection:
+        rows = connection.execute(sqlalchemy.text("SELECT study_name, study_id FROM studies")).all()
+    assert {study.study_name: study_id(study) for study in studies} == {str(row[0]): int(row[1]) for row in rows}
+    assert [study_id(study) for study in studies] == sorted(study_id(study) for study in studies)
+    frozen = storage_of(studies[0]).get_all_studies()
+    assert {each.study_name: study_id(each) for each in frozen} == {each.study_name: study_id(each) for each in studies}
+
+
+def test_a_trial_that_is_begun_has_its_worker_and_parameters_from_the_first_moment(
+    in_folder: optuna.Study, tmp_path: Path
+) -> None:
+    trial = begin_trial(in_folder, "me", {"x": "b"})
+
+    (stored,) = StudyFolder(tmp_path).load(STRUCTURAL).get_trials()  # as another process sees it
+    assert (stored.number, stored.state, stored.user_attrs) == (0, TrialState.RUNNING, {"worker": "me"})
+    assert stored.datetime_start is not None
+    assert trial.suggest_categorical("x", ["a", "b"]) == "b"
+    assert trial.suggest_categorical("y", ["only"]) == "only", "what is not fixed is sampled"
+    in_folder.tell(trial, [1.0, 0.5])
+    assert in_folder.trials[0].values == [1.0, 0.5]
+
+
+def test_a_trial_without_parameters_is_sampled_and_makes_a_new_one_each_time() -> None:
+    study = in_memory()
+
+    trials = [begin_trial(study, "me") for _ in range(2)]
+
+    assert [trial.number for trial in trials] == [0, 1]
+    assert {trial.suggest_categorical("x", ["a", "b"]) for trial in trials} <= {"a", "b"}
+
+
+def test_a_sampler_sees_the_trials_of_others_that_were_begun_since_its_last_one() -> None:
+    study, seen = in_memory(), list[int]()
+    colleague = optuna.load_study(study_name=study.study_name, storage=storage_of(study))
+
+    class Counting(RandomSampler):
+        def sample_independent(self, study: optuna.Study, *arguments: Any) -> Any:
+            seen.append(len(study._get_trials(deepcopy=False, use_cache=True)))  # as Optuna's own samplers do
+            return super().sample_independent(study, *arguments)
+
+    study.sampler = Counting()
+    for _ in range(3):
+        begin_trial(study, "me").suggest_categorical("x", [0, 1])
+        begin_trial(colleague, "a colleague")
+
+    assert seen == [1, 3, 5]
+
+
+@pytest.mark.parametrize(("leaves", "generation"), [(False, 1), (True, 0)])
+def test_a_trial_that_leaves_the_population_fills_no_place_in_it(leaves: bool, generation: int) -> None:
+    study = in_memory(population=2)
+    sampler = study.sampler
+    assert isinstance(sampler, NSGAIISampler)
+    for place in range(2):
+        trial = begin_trial(study, "me", {"x": 0})
+        trial.suggest_categorical("x", [0, 1])
+        sampler.get_trial_generation(study, study.trials[place])
+        if leaves and place == 1:
+            leave_population(trial)
+        study.tell(trial, [1.0 + place, 0.5 + place])
+
+    members = [each.number for each in sampler.get_population(study, 0)]
+    begin_trial(study, "me")
+    assert members == ([0] if leaves else [0, 1])
+    assert sampler.get_trial_generation(study, study.trials[2]) == generation
+    if leaves:
+        assert sampler.get_trial_generation(study, study.trials[1]) == OUTSIDE
+
+
+def test_an_attribute_is_stored_with_the_trial_of_another_process(in_folder: optuna.Study, tmp_path: Path) -> None:
+    begin_trial(in_folder, "me")
+    elsewhere = StudyFolder(tmp_path).load(STRUCTURAL)
+
+    store_attr_of_stored(elsewhere, elsewhere.trials[0], "reason", "interrupted")
+
+    assert in_folder.trials[0].user_attrs == {"worker": "me", "reason": "interrupted"}
