@@ -15,11 +15,11 @@ PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS)) --device $(DEVICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help structural modular front verify dashboard test test-slow check clean
+.PHONY: help structural modular front verify dashboard test test-slow test-nightly check clean
 
 help:  ## show this help
 	@echo "make TARGET [STUDY=$(STUDY)] [DATA=folder] [TRIALS=n] [WORKERS=n] [DEVICE=auto|cpu|cuda]"
-	@echo "make test|test-slow|check [JOBS=$(JOBS)]"
+	@echo "make test|test-slow|test-nightly|check [JOBS=$(JOBS)]"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 structural: .venv/ready  ## search the structures of STUDY; the same command goes on after anything
@@ -37,13 +37,16 @@ verify: .venv/ready  ## train members of the front again with other seeds, for l
 dashboard: .venv/ready  ## browse STUDY on http://127.0.0.1:PORT, also while a search runs
 	$(SMNAS) dashboard "$(STUDY)" --port $(PORT)
 
-test: .venv/ready-dev  ## run the tests that take seconds
+test: .venv/ready-dev  ## run the tests that take seconds; under two minutes on two cores
 	$(PYTEST)
 
-test-slow: .venv/ready-dev  ## run the tests that train detectors
+test-slow: .venv/ready-dev  ## run the tests that train detectors, and kill workers by the dozen; about eight minutes
 	$(PYTEST) -m slow
 
-check: .venv/ready-dev  ## run what CI runs first: lint, format, types, import contracts and tests
+test-nightly: .venv/ready-dev  ## run the tests that take longer, once before a release; SMNAS_KILLS=n kills n times
+	$(PYTEST) -m nightly
+
+check: .venv/ready-dev  ## run what CI runs first: lint, format, types, import contracts and quick tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

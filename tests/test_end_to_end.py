@@ -1,4 +1,7 @@
-"""The command as a user gives it, in processes of its own, on a study that takes seconds a trial."""
+"""The command as a user gives it, in processes of its own, on a study that takes seconds a trial.
+
+tests/workers/test_survival.py has more of kills and signals, with workers that train nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,27 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from smnas_optuna.report.summary import COUNTED
+from smnas_optuna.search.request import Request
+from smnas_optuna.search.stages import run_search
+from smnas_optuna.session.listener import Listener
+from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import INTERRUPTED, KILLED_TWICE
+from smnas_optuna.workers.interrupt import StopRequest
 
-from .commands import PATIENCE, make_slow, records, searching, smnas, wait_for_trial
+from .commands import PATIENCE, make_slow, records, records_in, searching, smnas, wait_for_trial
 
-pytestmark = pytest.mark.slow
+slow, nightly = pytest.mark.slow, pytest.mark.nightly
 
 
 def front(study_dir: Path) -> dict[str, Any]:
@@ -27,6 +38,7 @@ def front(study_dir: Path) -> dict[str, Any]:
     return values
 
 
+@slow
 def test_a_search_from_its_first_command_to_its_front(study_dir: Path) -> None:
     run = smnas("structural", study_dir, "--device", "cpu")
 
@@ -61,12 +73,14 @@ def test_a_search_from_its_first_command_to_its_front(study_dir: Path) -> None:
     assert "ended: budget reached: 6 of 6" in further.stdout
 
 
+@slow
 def test_stage_2_wants_the_structures_first(study_dir: Path) -> None:
     refused = smnas("modular", study_dir, "--device", "cpu", check=False)
     assert refused.returncode == 1
     assert f"fix: search the structures first: smnas structural {study_dir} [--data DIR]" in refused.stderr
 
 
+@slow
 def test_both_stages_to_the_joint_front(trained_dir: Path) -> None:
     parents = ["32x32.resnet18-w4.c4.rpn.fc", "64x64.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32"]
     chosen = [option for parent in parents for option in ("--parent", parent)]
@@ -97,6 +111,7 @@ def test_both_stages_to_the_joint_front(trained_dir: Path) -> None:
     assert "fault" not in smnas("doctor", trained_dir).stdout
 
 
+@nightly
 def test_killed_in_the_middle_of_stage_2_the_same_command_goes_on(trained_dir: Path) -> None:
     options = ("--trials", "4", "--parent", "64x64.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32")
     with searching(trained_dir, *options, stage="modular") as process:
@@ -114,23 +129,50 @@ def test_killed_in_the_middle_of_stage_2_the_same_command_goes_on(trained_dir: P
     assert len(archs) == len(set(archs)) == 4
 
 
-def test_killed_in_the_middle_the_same_command_goes_on(study_dir: Path) -> None:
-    with searching(study_dir) as process:
-        wait_for_trial(study_dir, process, 2)
+def weights_of(study_dir: Path, arch: str) -> dict[str, torch.Tensor]:
+    return load_file(study_dir / "runs" / arch / "weights.safetensors")
+
+
+@slow
+def test_killed_in_an_epoch_it_resumes_from_the_last_one_to_the_same_weights(study_dir: Path, tmp_path: Path) -> None:
+    file, options = study_dir / "study.toml", ("--trials", "2")
+    text = file.read_text().replace("train_images = 24", "train_images = 48").replace("epochs = 2", "epochs = 6")
+    file.write_text(text.replace("[search]\n", '[search]\nkeep_weights = "all"\n'))
+    undisturbed = Path(shutil.copytree(study_dir, tmp_path / "undisturbed"))
+    with searching(study_dir, *options) as process:
+        wait_for_trial(study_dir, process, 1)
+        folder, deadline = StudyFolder(study_dir), time.monotonic() + PATIENCE
+        while not records_in(folder)[1].epochs_done:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
     before = records(study_dir)
 
-    smnas("structural", study_dir, "--device", "cpu", "--workers", "1")
+    run = smnas("structural", study_dir, "--device", "cpu", "--workers", "1", *options)
 
-    after = records(study_dir)
-    assert [record for record in after[:2] if record.trained] == [record for record in before if record.trained]
-    assert (after[2].state, after[2].reason, after[2].killed) == ("failed", INTERRUPTED, True)
-    assert after[3].arch == after[2].arch
-    assert after[3].trained
-    archs = [record.arch for record in after if record.trained]
-    assert len(archs) == len(set(archs)) == 5
+    assert "ended: budget reached: 2 of 2" in run.stdout
+    first, killed, resumed = records(study_dir)
+    assert [record for record in before if record.trained] == [first]
+    assert (killed.state, killed.reason, killed.killed) == ("failed", INTERRUPTED, True)
+    assert resumed.arch == killed.arch != first.arch
+    assert resumed.trained
+    assert 0 < killed.epochs_done <= resumed.epochs_before < resumed.epochs_done == 6
+    log = (study_dir / "runs" / str(resumed.arch) / "train.log").read_text()
+    told = re.findall(r" epoch (\d)/6", log)
+    assert told == sorted(set(told)), "no epoch is trained twice"
+
+    request = Request(study_dir=undisturbed, trials=2, device="cpu")
+    run_search(request, listener=Listener(), stop=StopRequest())
+    for here, there in zip((first, resumed), records(undisturbed), strict=True):
+        assert (here.arch, here.ap) == (there.arch, there.ap)
+        one, other = weights_of(study_dir, str(here.arch)), weights_of(undisturbed, str(here.arch))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=nightly), pytest.param(signal.SIGTERM, marks=slow)]
+)
 def test_a_signal_ends_it_cleanly(study_dir: Path, number: signal.Signals) -> None:
     make_slow(study_dir)
     with searching(study_dir) as process:
@@ -148,6 +190,7 @@ def test_a_signal_ends_it_cleanly(study_dir: Path, number: signal.Signals) -> No
     assert (last.state, last.reason, last.killed) == ("failed", INTERRUPTED, False)
 
 
+@slow
 def test_what_was_stopped_within_an_epoch_goes_on_from_there(study_dir: Path) -> None:
     make_slow(study_dir)
     with searching(study_dir) as process:
@@ -170,6 +213,7 @@ def test_what_was_stopped_within_an_epoch_goes_on_from_there(study_dir: Path) ->
     assert int(goes_on[1]) > 0
 
 
+@nightly
 def test_an_architecture_that_kills_its_process_twice_is_given_up(study_dir: Path) -> None:
     make_slow(study_dir)
     for number in range(2):
@@ -183,6 +227,7 @@ def test_an_architecture_that_kills_its_process_twice_is_given_up(study_dir: Pat
     assert (first.reason, second.reason) == (INTERRUPTED, KILLED_TWICE)
 
 
+@slow
 def test_other_data_settings_or_space_are_refused_and_named(trained_dir: Path) -> None:
     text = (trained_dir / "study.toml").read_text()
     other = text.replace("epochs = 2", "epochs = 3").replace("[train]", "[train]\nflip = 0.1")
@@ -205,6 +250,7 @@ def test_other_data_settings_or_space_are_refused_and_named(trained_dir: Path) -
     assert "data.content was" in refused.stderr
 
 
+@slow
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_is_refused(study_dir: Path) -> None:
     study_dir.chmod(0o555)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,38 +17,12 @@ from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.optuna_private import engine_of
 from smnas_optuna.study.record import INTERRUPTED, KILLED_TWICE, STRUCTURAL, TrialRecord, read_records
 from smnas_optuna.study.storage import use_storage
-from smnas_optuna.workers.crew import open_crew
+from smnas_optuna.workers.crew import check_folder, open_crew
 
 from ..postgres_server import PostgresServer, postgres_server
+from ..workers.closed_form_worker import Plan, program_environment
 
-pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
-BUDGET = 40
-WORKER = """
-import sys, time
-from pathlib import Path
-from smnas_optuna.config import SearchSettings
-from smnas_optuna.search.evolution.sampler import build_sampler
-from smnas_optuna.workers.interrupt import StopRequest
-from smnas_optuna.session.listener import Listener
-from smnas_optuna.search.loop import search
-from smnas_optuna.study.folder import StudyFolder
-from smnas_optuna.workers.crew import open_crew
-from tests.search.conftest import closed_form, make_stage
-
-study_dir, slot, budget = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-settings, stage = SearchSettings(population=6), make_stage()
-study = StudyFolder(study_dir).load("structural")
-study.sampler = build_sampler(settings, stage.space, num_trials=len(study.trials), worker=slot)
-
-def evaluate(spec, trial):
-    time.sleep(0.5)
-    return closed_form(spec, trial)
-
-crew = open_crew(study, StudyFolder(study_dir))
-with crew.registered():
-    search(study, stage, evaluate, budget=budget, crew=crew, listener=Listener(), stop=StopRequest())
-"""
+BUDGET = 24
 
 
 @pytest.fixture(scope="module")
@@ -59,22 +31,24 @@ def server() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def study_folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose study is begun."""
+    """A folder whose study is begun, on the kind of storage that is asked for."""
     if request.param == "postgresql":
         url = make_url(request.getfixturevalue("server").new_database())
         monkeypatch.setenv("PGPASSWORD", str(url.password))
         use_storage(tmp_path, url._replace(password=None).render_as_string())
-    study = StudyFolder(tmp_path).create(STRUCTURAL, RandomSampler())
-    open_crew(study, StudyFolder(tmp_path))
+    folder = StudyFolder(tmp_path)
+    study = folder.create(STRUCTURAL, RandomSampler())
+    check_folder(study, folder)
+    open_crew(study, folder)
     engine_of(study).dispose()
     return tmp_path
 
 
 def start(folder: Path, slot: int) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    return subprocess.Popen([sys.executable, "-c", WORKER, str(folder), str(slot), str(BUDGET)], env=environment)
+    plan = Plan(folder=str(folder), budget=BUDGET, epochs=1, steps=1, step_seconds=0.5)
+    return subprocess.Popen(plan.command("join", slot), env=program_environment())
 
 
 def stored(folder: Path) -> tuple[list[TrialRecord], dict[str, str]]:
@@ -86,7 +60,8 @@ def stored(folder: Path) -> tuple[list[TrialRecord], dict[str, str]]:
 
 
 def is_training(folder: Path, pid: int) -> bool:
-    return any(r.state == "running" and f"-{pid}-" in str(r.worker) and r.arch for r in stored(folder)[0])
+    running = [record for record in stored(folder)[0] if record.state == "running"]
+    return any(f"-{pid}-" in str(record.worker) and "epochs_before" in record.attrs for record in running)
 
 
 def check_whole(folder: Path) -> list[TrialRecord]:
@@ -101,6 +76,8 @@ def check_whole(folder: Path) -> list[TrialRecord]:
     return records
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("study_folder", ["sqlite", "postgresql"], indirect=True)
 def test_four_workers_lose_nothing_and_do_nothing_twice(study_folder: Path) -> None:
     workers = [start(study_folder, slot) for slot in range(4)]
 
@@ -111,6 +88,14 @@ def test_four_workers_lose_nothing_and_do_nothing_twice(study_folder: Path) -> N
     assert max(record.generation or 0 for record in records) >= 2
 
 
+@pytest.mark.parametrize(
+    "study_folder",
+    [
+        pytest.param("sqlite", marks=pytest.mark.slow),
+        pytest.param("postgresql", marks=pytest.mark.nightly),
+    ],
+    indirect=True,
+)
 def test_what_killed_workers_left_is_taken_over_by_the_others(study_folder: Path) -> None:
     workers = [start(study_folder, slot) for slot in range(4)]
     for worker in workers[:2]:
@@ -123,6 +108,7 @@ def test_what_killed_workers_left_is_taken_over_by_the_others(study_folder: Path
     records = check_whole(study_folder)
     killed = [record for record in records if record.killed]
     assert 1 <= len(killed) <= 2
-    twice = len({record.arch for record in killed}) < len(killed)  # the second one had taken over from the first
+    same = len({record.arch for record in killed}) < len(killed)  # the second one had taken over from the first
+    twice = same and all(record.fruitless for record in killed)
     reasons = [INTERRUPTED, KILLED_TWICE if twice else INTERRUPTED][: len(killed)]
     assert [(record.state, record.reason) for record in killed] == [("failed", reason) for reason in reasons]

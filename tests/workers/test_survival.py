@@ -233,7 +233,13 @@ def check_reasons(plan: Plan, may_have_died: set[int]) -> None:
     assert len(given_up) < plan.studies * plan.budget / 2
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(KILLS, marks=pytest.mark.nightly, id="hundreds")])
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param(12, marks=pytest.mark.slow, id="a dozen"),
+        pytest.param(KILLS, marks=pytest.mark.nightly, id="hundreds"),
+    ],
+)
 @pytest.mark.parametrize("studies", [1, 2], ids=["one study", "two studies"])
 def test_killed_again_and_again_nothing_is_lost_and_nothing_is_doubled(
     study_dir: Path, studies: int, kills: int
@@ -337,7 +343,15 @@ def test_killed_in_the_middle_the_next_process_goes_on_after_the_last_epoch(stud
     check_whole(plan)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        signal.SIGTERM,
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+    ids=lambda number: number.name,
+)
 def test_what_a_worker_is_at_is_stored_when_its_supervisor_ends(study_dir: Path, number: signal.Signals) -> None:
     plan = Plan(folder=str(study_dir), budget=2, workers=1, epochs=1000)
     with searching(plan) as process:
