@@ -213,6 +213,7 @@ def test_no_data_folder(own_data_study: Path, tmp_path: Path, capsys: pytest.Cap
     assert f"error: {tmp_path}/nowhere: there is no such folder\n  fix: " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_a_worker_refuses_is_said_once_and_ends_the_search(
     study_dir: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -273,6 +274,7 @@ def test_test_images_are_checked_too(own_data_study: Path, tmp_path: Path, capsy
     assert "test: 1 images, 1 boxes, 1 classes" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_dry_run_says_what_it_takes_and_begins_nothing(study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert smnas("structural", study_dir, "--device", "cpu", "--dry-run") == 0
 
@@ -284,6 +286,7 @@ def test_dry_run_says_what_it_takes_and_begins_nothing(study_dir: Path, capsys: 
     assert not (study_dir / "study.db").exists()
 
 
+@pytest.mark.slow
 def test_a_benchmark_is_a_table_or_json(study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arch = "64x48.resnet18-w4.fpn-p4-p5-c4.none.retina"
     command = ["benchmark", arch, "--study", str(study_dir), "--device", "cpu"]

@@ -67,6 +67,7 @@ def _evaluated(detector: TrainedDetector, dataset: CocoDataset, batch_size: int)
     return {image_id: np.array(rows).reshape(-1, 6) for image_id, rows in found.items()}
 
 
+@pytest.mark.slow
 @kinds
 def test_finds_what_evaluation_finds(arch: str, dataset: CocoDataset, tmp_path: Path) -> None:
     detector = load_detector(keep_detector(tmp_path, arch), device="cpu")

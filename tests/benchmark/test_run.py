@@ -49,6 +49,7 @@ def run(listener: Listener | None = None, **asked: object) -> Benchmark:
     return run_benchmark(request, listener=listener or Listener(), stop=StopRequest())
 
 
+@pytest.mark.slow
 def test_every_detector_is_a_row_and_the_first_is_the_reference() -> None:
     notes = Notes()
 
@@ -69,6 +70,7 @@ def test_every_detector_is_a_row_and_the_first_is_the_reference() -> None:
     assert (benchmark.num_classes, benchmark.source) == (80, "32 drawn scenes at each input size")
 
 
+@pytest.mark.slow
 def test_a_faster_detector_than_the_reference_has_a_ratio_below_one() -> None:
     large = "128x96.resnet50-w16.fpn-p2-p5-c32.rpn.fc-w64"
 
@@ -79,6 +81,7 @@ def test_a_faster_detector_than_the_reference_has_a_ratio_below_one() -> None:
     assert benchmark.rows[1].latency.median_ms < benchmark.rows[1].latency.reference_median_ms
 
 
+@pytest.mark.slow
 def test_its_json_has_all_numbers_and_how_they_came_about() -> None:
     values = json.loads(json.dumps(strict(run(archs=(ONE_STAGE,)).as_json()), allow_nan=False))
 
@@ -100,6 +103,7 @@ def test_its_json_has_all_numbers_and_how_they_came_about() -> None:
     assert values["versions"] == library_versions()
 
 
+@pytest.mark.slow
 def test_a_study_brings_its_data_settings_and_weights(study_dir: Path) -> None:
     torch.manual_seed(0)
     save_weights(StudyFolder(study_dir).run(TWO_STAGE), our_detector(TWO_STAGE, 10, torch.device("cpu")).build(), {})
@@ -115,6 +119,7 @@ def test_a_study_brings_its_data_settings_and_weights(study_dir: Path) -> None:
     assert not (study_dir / "study.db").exists()
 
 
+@pytest.mark.slow
 def test_a_data_folder_brings_images_and_classes(study_dir: Path, tmp_path: Path) -> None:
     run(archs=(ONE_STAGE,), study_dir=study_dir)  # draws them
     data = shutil.move(study_dir / "data", tmp_path / "data")
@@ -200,6 +205,7 @@ def test_a_detector_that_does_not_fit_is_named() -> None:
             assert str(refusal.value).endswith("fix: leave it out, or take a smaller size")
 
 
+@pytest.mark.slow
 def test_it_stops_when_asked_and_has_told_what_was_measured() -> None:
     stop = StopRequest()
 

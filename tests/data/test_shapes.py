@@ -228,6 +228,7 @@ def test_interrupted_making_leaves_nothing_and_is_made_again(tmp_path: Path) -> 
     assert read_bytes(tmp_path / "set") == read_bytes(tmp_path / "reference")
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_no_half_made_set(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys; from pathlib import Path\n"

@@ -33,6 +33,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "checkpoint.safetensors"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "norm", "optimizer"),
     [

@@ -253,6 +253,7 @@ def _detections(most: int, notes: list[str]) -> tuple[list[dict[str, Any]], Smal
     return detect(detector, batches, [11, 3, 5], note=notes.append), detector
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_detected_in_parts_and_so_are_all_after_it() -> None:
     notes: list[str] = []
     expected, _ = _detections(5, notes)
@@ -272,6 +273,7 @@ def test_a_batch_that_does_not_fit_is_detected_in_parts_and_so_are_all_after_it(
         assert one["bbox"] == pytest.approx(other["bbox"], abs=1e-2)
 
 
+@pytest.mark.slow
 def test_where_not_even_one_image_can_be_detected_it_is_told() -> None:
     notes: list[str] = []
 

@@ -33,6 +33,7 @@ print(*((bytes - found[0]) / (2 * MMAP_THRESHOLD) for bytes in found))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is about glibc")
 def test_freed_memory_is_kept_in_the_body_and_given_back_after_it() -> None:
     # In a process of its own: where much was freed before, there is room for more without the system's help.

@@ -47,6 +47,7 @@ def test_the_memory_of_two_layers_is_that_counted_by_hand() -> None:
     assert memory.bytes_per_image == batch + activations
 
 
+@pytest.mark.slow
 @some
 def test_estimating_leaves_the_detector_as_it_is(arch: str) -> None:
     detector = build(arch).eval()
@@ -62,6 +63,7 @@ def test_estimating_leaves_the_detector_as_it_is(arch: str) -> None:
     assert memory.fixed_bytes == 4 * weights + sum(buffer.nbytes for buffer in detector.buffers())
 
 
+@pytest.mark.slow
 @some
 def test_an_image_of_four_times_the_size_and_more_boxes_take_more(arch: str) -> None:
     detector = build(arch)
@@ -105,6 +107,7 @@ print((peak() - before) / (memory.fixed_bytes + 2 * memory.bytes_per_image))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the peak")
 @pytest.mark.parametrize("rest", ["fpn-p3-p6-c64.none.retina", "fpn-p2-p6-c64.rpn.fc-w64"])
 def test_a_step_takes_about_as_much_as_is_estimated(rest: str) -> None:

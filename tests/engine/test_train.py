@@ -217,6 +217,7 @@ def _exact(arch: str, most: int, notes: list[str], micro_batch: int | None = Non
     return Training(detector, batches, settings, seed=0, micro_batch=micro_batch, note=notes.append), detector
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", [ARCHS[name] for name in STEADY], ids=STEADY)
 def test_a_training_short_of_memory_ends_with_the_same_weights(arch: str) -> None:
     notes: list[str] = []
@@ -250,6 +251,7 @@ def test_a_given_number_of_images_at_once_is_kept() -> None:
     assert training.micro_batch == 2
 
 
+@pytest.mark.slow
 def test_where_not_even_one_image_fits_it_is_told_how_much_was_asked_for() -> None:
     notes: list[str] = []
     training, detector = _exact(TWO_STAGE, 0, notes)

@@ -50,6 +50,7 @@ def test_an_interrupted_training_ends_as_one_that_is_not(optimizer: str, norm: s
     assert rest._batches.made == list(range(at, EPOCHS * STEPS)), "batches that are done are not made again"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", [ARCHS[name] for name in STEADY], ids=STEADY)
 def test_it_may_be_interrupted_again_and_again_within_and_between_epochs(arch: str) -> None:
     training = training_of(arch)

@@ -39,6 +39,7 @@ def fake(request: pytest.FixtureRequest) -> _FakeGpu:
         return _FakeGpu(mode=mode, detector=build(request.param), batch=batch.to(CUDA))
 
 
+@pytest.mark.slow
 def test_losses_do(fake: _FakeGpu) -> None:  # a backward pass on a fake GPU wants a real one
     with fake.mode:
         losses = fake.detector.train().losses(fake.batch)

@@ -150,6 +150,7 @@ def test_the_backbone_sees_the_canvas_of_the_input_size(
     assert images[:, :, height:].abs().sum() == images[:, :, :, width:].abs().sum() == 0
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_at_a_threshold_of_0_post_processing_is_at_its_caps(name: str) -> None:
     """As in a trained detector there are more than enough proposals, in a deep backbone, too."""
@@ -167,6 +168,7 @@ def test_at_a_threshold_of_0_post_processing_is_at_its_caps(name: str) -> None:
     assert len(found["boxes"]) == (300 if name.startswith("retina") else 100)
 
 
+@pytest.mark.slow
 def test_it_is_timed_beside_ours(detector: ReferenceDetector) -> None:
     batch = single(make_batch(), 0)
     ours = build_detector(decode("64x48.resnet18-w4.fpn-p4-p5-c4.none.retina"), NUM_CLASSES)
@@ -177,6 +179,7 @@ def test_it_is_timed_beside_ours(detector: ReferenceDetector) -> None:
     assert 0 < stats.ratio < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arch"),
     [

@@ -173,6 +173,7 @@ def test_every_writing_request_is_refused(tmp_path: Path, study: Study) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["study.db"]
 
 
+@pytest.mark.slow
 def test_the_database_refuses_what_gets_past_that(tmp_path: Path, study: Study) -> None:
     study._storage.set_study_system_attr(study._study_id, "preference:is_preferential", True)
     study._storage.set_study_system_attr(study._study_id, "preference:history0", '{"preferences": [[0, 1]]}')
@@ -268,6 +269,7 @@ def test_a_killed_process_leaves_a_write_ahead_log(tmp_path: Path, study: Study)
         assert num_trials(url) == 9
 
 
+@pytest.mark.slow
 def test_a_study_in_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     with ExitStack() as server:

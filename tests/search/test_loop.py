@@ -454,6 +454,7 @@ def test_whether_a_trial_is_on_the_front_is_told_as_it_ends(study: optuna.Study)
     assert on_front == (last.number in [record.number for record in pareto_front(read_records(study))])
 
 
+@pytest.mark.slow
 def test_it_beats_random_search_at_the_same_number_of_unique_evaluations() -> None:
     budget, seeds = 80, 20
     stage, reference = make_stage(baselines=()), (60.0, 0.0)

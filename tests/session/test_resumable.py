@@ -154,6 +154,7 @@ def test_the_checkpoint_of_another_key_is_set_aside(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.safetensors.set-aside"]
 
 
+@pytest.mark.slow
 def test_main_memory_decides_how_many_images_are_trained_at_once(
     study_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

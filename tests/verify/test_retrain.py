@@ -30,7 +30,7 @@ from smnas_optuna.verify.verification import (
 )
 from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 
-pytestmark = pytest.mark.usefixtures("enough_memory")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("enough_memory")]  # trains detectors
 SMALL, LARGE = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina", "32x32.resnet18-w4.fpn-p2-p5-c8.rpn.fc-w16"
 
 

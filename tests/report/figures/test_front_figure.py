@@ -194,7 +194,7 @@ def test_no_trial_says_so_in_the_picture() -> None:
     assert texts(draw_front(summarize(study))) == "no trained architecture yet\n(1 failed)"
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, 60])
+@pytest.mark.parametrize("count", [0, 1, 3, pytest.param(60, marks=pytest.mark.slow)])
 def test_every_number_of_points_draws_inside_the_picture(count: int, tmp_path: Path) -> None:
     for save in (save_front_png, save_hypervolume_png):
         save(many(count), tmp_path / "front.part")
@@ -368,6 +368,7 @@ def test_nothing_within_the_limits_still_draws(stages: int, tmp_path: Path) -> N
         assert edges(tmp_path / "picture") == [(255, 255)] * 4
 
 
+@pytest.mark.slow
 def test_two_stages_draw_inside_the_picture_also_with_the_longest_names(tmp_path: Path) -> None:
     studies = both_stages()
     for number in range(40):
