@@ -66,10 +66,10 @@ def test_a_search_from_its_first_command_to_its_front(study_dir: Path) -> None:
     with (study_dir / "report" / "front.csv").open() as file:
         assert [row["arch"] for row in csv.DictReader(file)] == [member["arch"] for member in found["front"]]
     assert (study_dir / "report" / "front.png").stat().st_size > 10_000
-    again = smnas("structural", study_dir, "--device", "cpu")
+    again = smnas("structural", study_dir, "--device", "cpu", "--workers", "1")
     assert "ended: budget reached: 5 of 5" in again.stdout
     assert len(records(study_dir)) == len(trained) + found["trials"]["cached"]
-    further = smnas("structural", study_dir, "--device", "cpu", "--trials", "6")
+    further = smnas("structural", study_dir, "--device", "cpu", "--workers", "1", "--trials", "6")
     assert "ended: budget reached: 6 of 6" in further.stdout
 
 

@@ -46,8 +46,9 @@ def study_folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: py
     return tmp_path
 
 
-def start(folder: Path, slot: int) -> subprocess.Popen[bytes]:
-    plan = Plan(folder=str(folder), budget=BUDGET, epochs=1, steps=1, step_seconds=0.5)
+def start(folder: Path, slot: int, seconds: float = 0.25) -> subprocess.Popen[bytes]:
+    """A worker whose trainings take so long."""
+    plan = Plan(folder=str(folder), budget=BUDGET, epochs=1, steps=1, step_seconds=seconds)
     return subprocess.Popen(plan.command("join", slot), env=program_environment())
 
 
@@ -97,7 +98,7 @@ def test_four_workers_lose_nothing_and_do_nothing_twice(study_folder: Path) -> N
     indirect=True,
 )
 def test_what_killed_workers_left_is_taken_over_by_the_others(study_folder: Path) -> None:
-    workers = [start(study_folder, slot) for slot in range(4)]
+    workers = [start(study_folder, slot, seconds=1.0) for slot in range(4)]
     for worker in workers[:2]:
         while not is_training(study_folder, worker.pid):
             time.sleep(0.05)

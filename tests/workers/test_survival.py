@@ -244,7 +244,8 @@ def check_reasons(plan: Plan, may_have_died: set[int]) -> None:
 def test_killed_again_and_again_nothing_is_lost_and_nothing_is_doubled(
     study_dir: Path, studies: int, kills: int
 ) -> None:
-    plan, chance, count = Plan(folder=str(study_dir), budget=6, studies=studies), random.Random(kills), 0
+    plan = Plan(folder=str(study_dir), budget=6, studies=studies, epochs=4, steps=4)
+    chance, count = random.Random(kills), 0
     havoc, before = Havoc(study_dir, chance), Finished()
     while count < kills:
         with searching(plan) as process:
@@ -290,6 +291,7 @@ def run_here(plan: Plan, meanwhile: Callable[[], object] = lambda: None) -> tupl
         return status.result(timeout=PATIENCE), notes
 
 
+@pytest.mark.slow
 def test_workers_share_a_search_and_one_more_joins_it(study_dir: Path) -> None:
     plan, said = Plan(folder=str(study_dir), budget=8, step_seconds=0.1), list[str]()
 
@@ -380,7 +382,8 @@ def test_a_frozen_worker_is_alive_and_keeps_what_it_trains(study_dir: Path) -> N
                 said, _ = other.communicate(timeout=PATIENCE)
         finally:
             frozen.send_signal(signal.SIGCONT)
-        assert said == "ended: what is left to do is in the hands of others: 1 being trained\n"
+        assert said.startswith("ended: ")
+        assert said.endswith(": 1 being trained\n")
         assert trials(plan)[0].state == "running"
         said, _ = frozen.communicate(timeout=PATIENCE)
 

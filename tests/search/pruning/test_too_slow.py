@@ -102,6 +102,7 @@ def search(study_dir: Path, limit: str) -> list[TrialRecord]:
     return read_records(StudyFolder(study_dir).load(STRUCTURAL))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("enough_memory")
 def test_a_study_prunes_by_its_limit_and_goes_on_without_one(study_dir: Path) -> None:
     pruned = [record for record in search(study_dir, "max_seconds_per_trial = 0.001") if record.cached_from is None]
