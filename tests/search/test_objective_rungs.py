@@ -31,7 +31,7 @@ from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 from .conftest import registered
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("enough_memory")]  # trains detectors
-ARCH, LEADER = "64x64.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32", "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina"
+ARCH, LEADER = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina", "32x32.resnet18-w8.fpn-p3-p5-c8.none.retina"
 
 
 class Ears(Listener):
