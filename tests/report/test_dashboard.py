@@ -235,6 +235,7 @@ def test_a_database_that_cannot_be_read_for_a_while_is_told_once(tmp_path: Path,
     assert answers == [(503, said[0])] * 3
 
 
+@pytest.mark.slow
 def test_a_killed_search_leaves_a_journal(tmp_path: Path, study: Study) -> None:
     said: list[str] = []
     kill_while_writing(tmp_path / "study.db")

@@ -311,6 +311,7 @@ def test_workers_share_a_search_and_one_more_joins_it(study_dir: Path) -> None:
     check_whole(plan)
 
 
+@pytest.mark.slow
 def test_an_architecture_that_kills_its_process_twice_is_given_up(study_dir: Path) -> None:
     plan = Plan(folder=str(study_dir), budget=3, workers=1, deadly=BASELINES[:1])
 
@@ -324,6 +325,7 @@ def test_an_architecture_that_kills_its_process_twice_is_given_up(study_dir: Pat
     check_reasons(plan, {pid_of(first), pid_of(second)})
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_the_next_process_goes_on_after_the_last_epoch(study_dir: Path) -> None:
     plan = Plan(folder=str(study_dir), budget=5, epochs=20, step_seconds=0.01)
     with start(plan, "join", lead=True) as worker:
