@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,8 +10,15 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
 from smnas_optuna.study.limits import Limits
-from smnas_optuna.study.record import TrialRecord, read_record
-from smnas_optuna.study.settled import UNKNOWN_SHARE, reopened, trained_share
+from smnas_optuna.study.record import ELSEWHERE, INTERRUPTED, KILLED_TWICE, TrialRecord, read_record
+from smnas_optuna.study.settled import (
+    FAILURES_IN_A_ROW,
+    UNKNOWN_SHARE,
+    known_results,
+    num_trained,
+    reopened,
+    trained_share,
+)
 
 LARGE, SMALL = Limits(max_latency_ms=20.0, max_params=2_000), Limits(max_latency_ms=8.0, max_params=400)
 
@@ -139,3 +148,67 @@ def test_what_was_not_pruned_is_not_opened_again(state: TrialState) -> None:
     values = (1.0, 0.5) if state == TrialState.COMPLETE else None
 
     assert not reopened(read_record(create_trial(state=state, values=values, user_attrs=attrs)), Limits(pruning=False))
+
+
+def ended(number: int, arch: str, state: TrialState, **attrs: Any) -> TrialRecord:
+    values = (1.0, 0.5) if state == TrialState.COMPLETE else None
+    return replace(
+        read_record(create_trial(state=state, values=values, user_attrs={"arch": arch, **attrs})), number=number
+    )
+
+
+def known(records: Sequence[TrialRecord], limits: Limits | None = None) -> dict[str, int]:
+    """The numbers of the trials that settle the known architectures."""
+    return {arch: record.number for arch, record in known_results(records, limits or Limits()).items()}
+
+
+def test_an_architecture_is_known_by_its_training_its_own_failure_or_a_limit() -> None:
+    records = [
+        ended(0, "trained", TrialState.COMPLETE),
+        ended(1, "failed", TrialState.FAIL, reason="DivergenceError: it diverged"),
+        ended(2, "killer", TrialState.FAIL, reason=KILLED_TWICE),
+        ended(3, "large", TrialState.PRUNED, reason="r", over_budget=["max_params"], num_params=500),
+    ]
+
+    assert known(records, Limits(max_params=499)) == {"trained": 0, "failed": 1, "killer": 2, "large": 3}
+    assert known(records, Limits(max_params=500)) == {"trained": 0, "failed": 1, "killer": 2}
+    assert num_trained(records) == 1
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        ended(0, "a", TrialState.RUNNING),
+        ended(0, "a", TrialState.FAIL, reason=INTERRUPTED),
+        ended(0, "a", TrialState.PRUNED, reason=ELSEWHERE),
+        ended(0, "a", TrialState.COMPLETE, cached_from=7),
+        replace(ended(0, "a", TrialState.FAIL, reason="x"), arch=None),
+    ],
+    ids=["running", "interrupted", "of another worker", "an answer", "no architecture"],
+)
+def test_by_other_trials_nothing_is_known(record: TrialRecord) -> None:
+    assert known([record]) == {}
+    assert num_trained([record]) == 0
+
+
+BROKEN = [ended(number, f"a{number}", TrialState.FAIL, reason="RuntimeError: the GPU") for number in range(6)]
+FINE = ended(8, "fine", TrialState.COMPLETE)
+OWN = ended(9, "own", TrialState.FAIL, reason="OutOfMemoryError: 12 MiB are missing")
+LIMITED = ended(9, "own", TrialState.PRUNED, reason="r", dominated_by=["big", "fast"])
+
+
+@pytest.mark.parametrize(
+    ("records", "archs"),
+    [
+        (BROKEN[:4], {"a0", "a1", "a2", "a3"}),
+        (BROKEN[:5], set()),
+        (BROKEN[:6], {"a5"}),
+        ([*BROKEN[:2], FINE, *BROKEN[2:5]], {"a0", "a1", "fine", "a2", "a3", "a4"}),
+        ([*BROKEN[:2], LIMITED, *BROKEN[2:5]], {"own"}),
+        ([*BROKEN[:2], OWN, *BROKEN[2:4]], {"own"}),
+    ],
+    ids=["too few", "a row", "a row and one", "interrupted by a training", "not by a pruned one", "one own fault"],
+)
+def test_failures_in_a_row_blame_the_machine(records: list[TrialRecord], archs: set[str]) -> None:
+    assert FAILURES_IN_A_ROW == 5
+    assert known(records).keys() == archs

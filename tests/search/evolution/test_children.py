@@ -4,8 +4,6 @@ import math
 
 import optuna
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from optuna.trial import create_trial
 
 from smnas_optuna.arch import encode
@@ -14,7 +12,6 @@ from smnas_optuna.search_space import StructuralSearchSpace
 from smnas_optuna.search_space.structural import express, gene_choices
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.record import TrialRecord, read_records
-from smnas_optuna.study.seeds import derive_seed
 from tests.search.conftest import SPACE, limited, make_stage, make_study
 from tests.search.test_loop import TINY, run
 
@@ -79,13 +76,3 @@ def test_after_the_first_generation_nothing_is_asked_twice_while_there_is_someth
     records = read_records(study)
     repeated = [record for record in records if record.cached_from is not None]
     assert all((record.generation or 0) == 0 for record in repeated)
-
-
-@given(st.lists(st.one_of(st.integers(), st.text()), min_size=1, max_size=4))
-def test_seeds_depend_on_every_part_and_on_nothing_else(parts: list[int | str]) -> None:
-    seed = derive_seed(*parts)
-
-    assert 0 <= seed < 2**32
-    assert seed == derive_seed(*parts)
-    assert seed != derive_seed(*parts, "more")
-    assert derive_seed(1, "1") != derive_seed("1", 1)
