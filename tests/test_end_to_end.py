@@ -195,7 +195,7 @@ def test_what_was_stopped_within_an_epoch_goes_on_from_there(study_dir: Path) ->
     make_slow(study_dir)
     with searching(study_dir) as process:
         wait_for_trial(study_dir, process, 0, training=True)
-        time.sleep(5)  # some steps of the 400 of its first epoch
+        time.sleep(2)  # some steps of the 400 of an epoch
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
     (first,) = records(study_dir)
@@ -208,7 +208,7 @@ def test_what_was_stopped_within_an_epoch_goes_on_from_there(study_dir: Path) ->
             time.sleep(0.1)
 
     assert records(study_dir)[1].arch == first.arch
-    goes_on = re.search(r"resumes after epoch 0, step (\d+) of the next", log.read_text())
+    goes_on = re.search(r"resumes after epoch \d, step (\d+) of the next", log.read_text())
     assert goes_on is not None, log.read_text()
     assert int(goes_on[1]) > 0
 

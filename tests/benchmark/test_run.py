@@ -129,7 +129,7 @@ def test_a_data_folder_brings_images_and_classes(study_dir: Path, tmp_path: Path
     assert (benchmark.num_classes, benchmark.source) == (10, f"12 images of {data}/instances_val.json")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_torchvisions_detectors_are_timed_beside_ours() -> None:
     benchmark = run(archs=(ONE_STAGE,), baselines=True, sizes="64x64")
 
