@@ -207,6 +207,7 @@ def test_more_pixels_than_pillow_likes_are_no_warning(
     assert told == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [b"zTXt", b"iCCP", b"iTXt"])
 def test_a_text_that_unpacks_to_a_gigabyte_is_not_unpacked(chunk: bytes, tmp_path: Path) -> None:
     path = tmp_path / "image.png"

@@ -57,7 +57,7 @@ BOMBS = {
     "lists in lists, deeply": "[" * 500 + "]" * 500,
     "objects in objects, deeply": '{"":' * 500 + "{}" + "}" * 500,
 }
-FILES = {name: "[" + ",".join([part] * (300_000 // len(part))) + "]" for name, part in BOMBS.items()}
+FILES = {name: "[" + ",".join([part] * (100_000 // len(part))) + "]" for name, part in BOMBS.items()}
 FILES["an object whose table has just doubled"] = "{" + ",".join(f'"{key:x}":0' for key in range(21_846)) + "}"
 
 

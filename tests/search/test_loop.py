@@ -143,6 +143,7 @@ def test_it_ends_when_the_space_is_exhausted() -> None:
     assert outcome == Outcome(reason="space exhausted: all 12 architectures are known", failed=False, trained=12)
 
 
+@pytest.mark.slow
 def test_it_ends_when_it_has_asked_too_often() -> None:
     study = make_study(space=TINY)
     # a space that says it is larger than it is never gives what is missing

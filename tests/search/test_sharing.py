@@ -164,6 +164,7 @@ class _Busy:
         return self._crew.clean_up_after(self._crew.me)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("comes", [True, False], ids=["the other says it", "the other died with its claim"])
 def test_workers_agree_on_the_unit_of_latency(study: optuna.Study, tmp_path: Path, engine: Engine, comes: bool) -> None:
     me, other = Crew(tmp_path, engine, 0), Crew(tmp_path, engine, 0)

@@ -110,6 +110,7 @@ def test_a_claim_is_one_workers_in_one_study_until_it_gives_it_back(tmp_path: Pa
     assert other.claim("a")
 
 
+@pytest.mark.slow
 def test_of_four_processes_each_claim_is_won_by_exactly_one(tmp_path: Path, engine: Engine) -> None:
     Crew(tmp_path, engine, 0)
     processes = [start(CLAIM_ALL, tmp_path, engine) for _ in range(4)]

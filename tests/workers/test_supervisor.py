@@ -170,6 +170,7 @@ def test_a_signal_is_handed_on_and_waited_for(tmp_path: Path, number: signal.Sig
     assert len(list(tmp_path.glob("stored-*"))) == 2
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_workers_that_do_not_listen(tmp_path: Path) -> None:
     process = run_in_process(tmp_path, "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + TELL + "time.sleep(60)")
     workers = pids(tmp_path)
@@ -183,6 +184,7 @@ def test_a_second_signal_ends_workers_that_do_not_listen(tmp_path: Path) -> None
     assert not any(map(is_running, workers))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("busy", [False, True], ids=["it stops when asked", "it never asks"])
 def test_a_worker_ends_when_its_supervisor_is_gone(tmp_path: Path, busy: bool) -> None:
     asks = "" if busy else "stop.check(); "

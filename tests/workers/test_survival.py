@@ -374,6 +374,7 @@ def test_what_a_worker_is_at_is_stored_when_its_supervisor_ends(study_dir: Path,
     assert [file.name for file in (study_dir / "workers").iterdir()] == ["folder.id"]
 
 
+@pytest.mark.slow
 def test_a_frozen_worker_is_alive_and_keeps_what_it_trains(study_dir: Path) -> None:
     plan = Plan(folder=str(study_dir), budget=2)
     with start(replace(plan, epochs=20), "join", lead=True) as frozen:
