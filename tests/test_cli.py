@@ -8,11 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 import torch
 from PIL import Image
 
 from smnas_optuna.cli import main
+from smnas_optuna.study.folder import StudyFolder
+
+from .report.report_studies import fill
 
 
 def smnas(*arguments: str | Path) -> int:
@@ -171,6 +175,20 @@ def test_bad_data_is_refused_with_where_what_and_fix(
     assert not (own_data_study / "study.db").exists(), "nothing is begun with bad data"
 
 
+def test_the_front_says_that_the_limits_have_changed(study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(StudyFolder(study_dir).create("structural", optuna.samplers.NSGAIISampler()))
+    text = (study_dir / "study.toml").read_text()
+    (study_dir / "study.toml").write_text(text.replace("[search]", "[search]\nmax_latency_ms = 12"))
+
+    assert smnas("front", study_dir, "--format", "csv") == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("arch,latency_ms,")
+    assert captured.err == (
+        "note: study.toml has other limits than this front: max_latency_ms is 12, was none; "
+        "the next search applies them\n"
+    )
+
+
 def test_good_data_passes_the_check(own_data_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = make_data(tmp_path / "data")
 
@@ -179,6 +197,7 @@ def test_good_data_passes_the_check(own_data_study: Path, tmp_path: Path, capsys
     assert "train: 2 images, 2 boxes, 1 classes" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", [("structural", "--device", "cpu", "--dry-run"), ("data", "check")], ids=" ".join)
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -186,17 +205,22 @@ def test_good_data_passes_the_check(own_data_study: Path, tmp_path: Path, capsys
         ("epochs = 2", "epochs = 0", "train.epochs: Input should be greater than 0, but got 0"),
         ("trials = 5", 'trials = "many"', "search.trials: "),
         ("resnet18-w8.", "resnet19-w8.", "'resnet19' is not known"),
-        ("resnet18-w8.", "resnet18-w16.", "backbone.width 16 is none of its choices"),
+        (
+            "resnet18-w8.",
+            "resnet18-w16.",
+            "error: study.toml: [search] baselines: 64x64.resnet18-w16.fpn-p2-p5-c16.rpn.fc-w32 is not in "
+            "[space.structural]: backbone.width 16 is none of its choices\n  fix: add it to the space",
+        ),
         ("[train]", "[train", "is not TOML"),
     ],
 )
 def test_bad_settings_are_refused(
-    old: str, new: str, message: str, study_dir: Path, capsys: pytest.CaptureFixture[str]
+    command: tuple[str, ...], old: str, new: str, message: str, study_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = study_dir / "study.toml"
     path.write_text(path.read_text().replace(old, new))
 
-    assert smnas("structural", study_dir, "--device", "cpu", "--dry-run") == 1
+    assert smnas(*command, study_dir) == 1
 
     error = capsys.readouterr().err
     assert message in error

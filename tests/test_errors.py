@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from smnas_optuna.errors import DataError
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smnas_optuna.errors import DataError, SmnasError, quote
 
 
 def test_an_error_says_where_what_and_how_to_fix_it() -> None:
@@ -14,3 +18,43 @@ def test_no_control_code_reaches_the_terminal() -> None:
     error = DataError("a\x1b[2J.json: b\xad\u202e\x9b", first="c\r", fix="größer, 図, 🙂")
 
     assert str(error) == "a\\x1b[2J.json: b\\xad\\u202e\\x9b\n  first: c\\r\n  fix: größer, 図, 🙂"
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, "\n" * 100_000, "\x1b" * 100_000, "図" * 100_000, "\udcff" * 100_000])
+def test_a_message_is_short_whatever_it_holds(text: str) -> None:
+    error = DataError(f"a.json: {text} is wrong", first=f"{text} is the first", fix=f"mend {text} there")
+
+    assert len(str(error)) < 2000
+    assert str(error).startswith("a.json: ")
+    assert str(error).endswith(" there")
+    assert error.message.endswith(" is wrong")
+
+
+@given(st.text(), st.text() | st.none(), st.text())
+def test_every_message_is_short_and_can_be_encoded(message: str, first: str | None, fix: str) -> None:
+    text = str(SmnasError(message * 50, first=None if first is None else first * 50, fix=fix * 50))
+
+    assert len(text) < 2000
+    assert all(character.isprintable() or character == "\n" for character in text)
+    assert text.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("value", "quoted"),
+    [
+        ("x", "'x'"),
+        (1.5, "1.5"),
+        ([1, 2, 3, 4, 5, 6, 7], "[1, 2, 3, 4, 5, 6, ...]"),
+        (16**9000, "a number of thousands of digits"),
+        ([[16**9000]], "a number of thousands of digits"),
+        ("\n\x1b", "'\\n\\x1b'"),
+    ],
+    ids=["text", "number", "list", "huge", "huge inside", "control codes"],
+)
+def test_a_value_is_quoted_on_a_short_line(value: object, quoted: str) -> None:
+    assert quote(value) == quoted
+
+
+def test_a_long_value_is_cut() -> None:
+    assert len(quote("x" * 100_000)) <= 200
+    assert len(quote({"x" * 1000: "y" * 1000})) <= 203

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from reprlib import Repr
+
+LONGEST_MESSAGE, LONGEST_FIRST, LONGEST_FIX = 500, 800, 500
+"""Maximum number of characters of each part of an error. A longer one, which repeats user data, loses its middle."""
+_LONGEST_QUOTE = 200
+_REPR = Repr()
+_REPR.maxlevel = 3
+_REPR.maxstring = _REPR.maxother = 80
+
 
 class SmnasError(Exception):
     """Base of every error that a user can cause. The command line prints it without a traceback.
+
+    It has less than 2,000 characters, whatever the arguments hold.
 
     Args:
         message: Place and problem, with a count if there are several cases: ``"train.json: 2 boxes without area"``.
@@ -13,8 +24,8 @@ class SmnasError(Exception):
     """
 
     def __init__(self, message: str, *, first: str | None = None, fix: str) -> None:
-        self.message, self.fix = _printable(message), _printable(fix)
-        self.first = None if first is None else _printable(first)
+        self.message, self.fix = _readable(message, LONGEST_MESSAGE), _readable(fix, LONGEST_FIX)
+        self.first = None if first is None else _readable(first, LONGEST_FIRST)
         lines = [self.message]
         if self.first is not None:
             lines.append(f"  first: {self.first}")
@@ -27,9 +38,26 @@ def shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest // 2]}...{text[-(longest // 2) :]}"
 
 
-def _printable(text: str) -> str:
-    """Escape the control codes in ``text``: a path or a file may hold some, and a terminal obeys them."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+def quote(value: object) -> str:
+    """Return the ``repr`` of ``value``, cut to 200 characters.
+
+    ``repr`` escapes everything that is not printable: control codes, line breaks, characters that change the writing
+    direction, and unpaired surrogates, which no encoding can write.
+    """
+    try:
+        return shortened(_REPR.repr(value), _LONGEST_QUOTE)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number of thousands of digits"
+
+
+def _readable(text: str, longest: int) -> str:
+    """Shorten ``text``, and escape its control codes: a path or a file may hold some, and a terminal obeys them."""
+    part = shortened(text, longest)
+    return shortened("".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in part), longest)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 class ArchError(SmnasError):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,13 @@ def test_a_file_that_holds_something_else_is_refused(content: str, tmp_path: Pat
 
     assert caught.value.message.startswith(f"{file}: holds no results of smnas verify (")
     assert caught.value.fix == "move it away; what it held is then trained again"
+
+
+def test_a_pipe_in_the_files_place_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "results.json")
+
+    with pytest.raises(StudyError, match="it is a pipe or a device, not a regular file"):
+        Results.load(tmp_path / "results.json", ABOUT)
 
 
 def test_the_file_is_json_for_others_to_read(tmp_path: Path) -> None:

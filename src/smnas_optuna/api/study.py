@@ -46,7 +46,8 @@ class OpenStudy:
     def front(self) -> list[Trial]:
         """The Pareto front of all stages, fastest first, as ``smnas front`` shows it.
 
-        Its members are the trained architectures within the limits that no other one beats in latency and AP.
+        Its members are the trained architectures within the limits that no other one beats in latency and AP. These
+        limits are those of the last search, whatever ``study.toml`` says by now.
 
         Raises:
             StudyError: If the database cannot be used any more.

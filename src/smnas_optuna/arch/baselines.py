@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from smnas_optuna.arch.codec import EXAMPLE, decode
 from smnas_optuna.arch.spec import DetectorSpec
-from smnas_optuna.errors import ArchError
+from smnas_optuna.errors import ArchError, quote
 
 _E2 = "basicblock-w56-12-11111-211-1112"
 _E3 = "bottleneck-w56-211-111111111-2111111-11112111"
@@ -49,7 +49,7 @@ def find_spec(arch: str) -> DetectorSpec:
         return BASELINES[arch]
     if "." not in arch:
         raise ArchError(
-            f"architecture {arch!r}: no detector has this name",
+            f"architecture {quote(arch)}: no detector has this name",
             fix=f"take one of {', '.join(BASELINES)}, or a canonical string such as {EXAMPLE}",
         )
     return decode(arch)

@@ -37,13 +37,15 @@ from smnas_optuna.arch.spec import (
     RetinaHeadSpec,
     RpnSpec,
 )
-from smnas_optuna.errors import ArchError
+from smnas_optuna.errors import ArchError, shortened
 
 EXAMPLE = "128x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256"
 
 NO_PYRAMID = "c4"
 EXTRA_SUFFIXES = {"pool": "", "conv_c5": "-convc5", "conv_p5": "-convp5"}
 EXTRA_WORDS = {"pool": "max-pooled", "conv_c5": "convolved from c5", "conv_p5": "convolved from p5"}
+_LONGEST_QUOTE = 200
+"""Characters of a string in a message; the longest canonical one has 114."""
 RPNS: dict[str, AnyRpnSpec | None] = {"none": None, "rpn": RpnSpec(), "ga": GuidedRpnSpec()}
 
 
@@ -68,7 +70,7 @@ def decode(arch: str) -> DetectorSpec:
     modules = arch.split(".")
     if len(modules) != 5:
         raise ArchError(
-            f"architecture {arch!r}: {len(modules)} modules instead of 5",
+            f"architecture {_quote(arch)}: {len(modules):,} modules instead of 5",
             fix=f"write input size, backbone, neck, RPN and head between dots, such as {EXAMPLE}",
         )
     size, backbone, neck, rpn, head = modules
@@ -81,9 +83,9 @@ def decode(arch: str) -> DetectorSpec:
             head=_parse_head(head),
         )
     except ArchError as error:
-        raise ArchError(f"architecture {arch!r}: {error.message}", fix=error.fix) from None
+        raise ArchError(f"architecture {_quote(arch)}: {error.message}", fix=error.fix) from None
     if encode(spec) != arch:
-        raise ArchError(f"architecture {arch!r} is not written canonically", fix=f"write {encode(spec)}")
+        raise ArchError(f"architecture {_quote(arch)} is not written canonically", fix=f"write {encode(spec)}")
     return spec
 
 
@@ -222,5 +224,9 @@ def _match(pattern: str, text: str, what: str, example: str) -> tuple[str, ...]:
     # re.ASCII: \d must not accept the digits of other scripts, because int() would read them.
     match = re.fullmatch(pattern, text, re.ASCII)
     if match is None:
-        raise ArchError(f"{what} {text!r} cannot be read", fix=f"write it like {example}")
+        raise ArchError(f"{what} {_quote(text)} cannot be read", fix=f"write it like {example}")
     return match.groups()
+
+
+def _quote(text: str) -> str:
+    return shortened(repr(text), _LONGEST_QUOTE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smnas_optuna.errors import ArchError
+from smnas_optuna.errors import ArchError, quote
 
 NORMS = ("gn", "bn")
 
@@ -49,4 +49,4 @@ class DetectorConstants:
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
-            raise ArchError(f"norm: {self.norm!r} is not known", fix=f"take one of {', '.join(NORMS)}")
+            raise ArchError(f"norm: {quote(self.norm)} is not known", fix=f"take one of {', '.join(NORMS)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smnas_optuna.errors import ArchError
+from smnas_optuna.errors import ArchError, quote
 
 BACKBONE_FAMILIES = (
     *("resnet18", "resnet34", "resnet50", "resnet101"),
@@ -100,7 +100,7 @@ class EncodedBackboneSpec:
             and MIN_BLOCKS <= len(blocks) <= MAX_BLOCKS
         ):
             raise ArchError(
-                f"backbone: {'-'.join(self.stages)!r} is not a valid string of stages",
+                f"backbone: {quote('-'.join(self.stages))} is not a valid string of stages",
                 fix=f"write {NUM_STAGES} stages between hyphens, a 1 for each block and a 2 for each that doubles the "
                 f"planes, with {NUM_DOUBLINGS} doublings and {MIN_BLOCKS} to {MAX_BLOCKS} blocks, such as 11-21-21-21",
             )
@@ -245,13 +245,13 @@ class DetectorSpec:
 
 def _check_choice(what: str, value: object, choices: tuple[object, ...]) -> None:
     if value not in choices:
-        raise ArchError(f"{what}: {value!r} is not known", fix=f"take one of {', '.join(map(str, choices))}")
+        raise ArchError(f"{what}: {quote(value)} is not known", fix=f"take one of {', '.join(map(str, choices))}")
 
 
 def _check_width(what: str, value: int, lowest: int) -> None:
     if not lowest <= value <= MAX_WIDTH:
         raise ArchError(
-            f"{what}: a width of {value} channels is not possible", fix=f"take {lowest} .. {MAX_WIDTH} channels"
+            f"{what}: a width of {quote(value)} channels is not possible", fix=f"take {lowest} .. {MAX_WIDTH} channels"
         )
 
 

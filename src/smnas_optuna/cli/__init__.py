@@ -12,11 +12,12 @@ import typer
 
 from smnas_optuna import __version__
 from smnas_optuna.cli.data_commands import check_data
+from smnas_optuna.cli.ending import exit_status, refuse_long_arguments
+from smnas_optuna.cli.process import prepare_process
 from smnas_optuna.cli.result_commands import benchmark, dashboard, doctor, front
 from smnas_optuna.cli.search_commands import modular, structural, worker
 from smnas_optuna.cli.verify_commands import verify
 from smnas_optuna.cli.worker_commands import work
-from smnas_optuna.errors import SmnasError
 
 app = typer.Typer(
     help="Search for object detectors that are fast on your device and accurate on your data (SM-NAS on Optuna).",
@@ -45,8 +46,13 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: Without the program's name; those of the process by default.
     """
-    try:
-        app(arguments, prog_name="smnas")
-    except SmnasError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
+    given = sys.argv[1:] if arguments is None else arguments
+
+    def run() -> None:
+        if arguments is None:
+            prepare_process()
+        if given[:1] != [work.__name__]:  # the supervisor's own, with as many architectures as there are
+            refuse_long_arguments(given)
+        app(given, prog_name="smnas")
+
+    sys.exit(exit_status(run))

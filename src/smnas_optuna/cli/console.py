@@ -35,13 +35,15 @@ def print_report(
 ) -> None:
     """Print the front of ``stage``, and write its files to ``report/``."""
     from smnas_optuna.report.files import write_front
+    from smnas_optuna.report.limits_note import limits_note
     from smnas_optuna.report.summary import summarize
     from smnas_optuna.report.tables import front_csv, front_json, print_front
     from smnas_optuna.study.folder import StudyFolder
     from smnas_optuna.study.storage import explained_disk_errors
 
     with explained_disk_errors(study_dir):
-        summary = summarize(*StudyFolder(study_dir).of_stage(STAGE_OF[stage]), name=study_dir.resolve().name)
+        folder = StudyFolder(study_dir)
+        summary, note = summarize(*folder.of_stage(STAGE_OF[stage]), name=study_dir.resolve().name), limits_note(folder)
         if format is Format.table:
             print_front(summary, console)
         else:
@@ -50,6 +52,8 @@ def print_report(
         for path in write_front(summary, study_dir / "report"):
             if format is Format.table:
                 console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+        if note is not None:
+            typer.echo(note, err=format is not Format.table)
 
 
 def run_shown(work: Callable[..., None], request: Request, console: Console, stop: StopRequest) -> None:

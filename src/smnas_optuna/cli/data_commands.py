@@ -9,16 +9,18 @@ from smnas_optuna.cli.options import DataDir, StudyDir
 
 
 def check_data(study_dir: StudyDir, data: DataDir = None) -> None:
-    """Check the data of a study, every image included."""
+    """Check the settings and the data of a study, every image included."""
     from smnas_optuna.config import load_settings
     from smnas_optuna.report.progress import ConsoleListener
+    from smnas_optuna.search_space import baselines_of
     from smnas_optuna.session.prepare import load_data
     from smnas_optuna.study.folder import StudyFolder
     from smnas_optuna.study.storage import explained_disk_errors
 
-    console = make_console()
+    console, settings = make_console(), load_settings(study_dir)
+    baselines_of(settings)  # a search would refuse them
     with ConsoleListener(console) as listener, explained_disk_errors(study_dir):
-        root, splits = load_data(StudyFolder(study_dir), data, load_settings(study_dir), partial(listener.step, "load"))
+        root, splits = load_data(StudyFolder(study_dir), data, settings, partial(listener.step, "load"))
     for role, split in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
         if split is None:
             continue

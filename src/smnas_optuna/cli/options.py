@@ -58,7 +58,16 @@ class Format(StrEnum):
     json = "json"
 
 
-StudyDir = Annotated[Path, typer.Argument(metavar="STUDY_DIR", help="Study folder, which holds study.toml.")]
+def _checked(study_dir: Path) -> Path:
+    from smnas_optuna.config import check_study_dir
+
+    check_study_dir(study_dir)
+    return study_dir
+
+
+StudyDir = Annotated[
+    Path, typer.Argument(metavar="STUDY_DIR", help="Study folder, which holds study.toml.", callback=_checked)
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(

@@ -29,7 +29,14 @@ def dashboard(
 ) -> None:
     """Browse the study in optuna-dashboard, read-only; works while a search runs."""
     from smnas_optuna.report.dashboard import serve_dashboard
+    from smnas_optuna.report.limits_note import limits_note
+    from smnas_optuna.study.folder import StudyFolder
+    from smnas_optuna.study.storage import explained_disk_errors
 
+    with explained_disk_errors(study_dir):
+        note = limits_note(StudyFolder(study_dir))
+    if note is not None:
+        typer.echo(note)
     serve_dashboard(study_dir, port=port, say=typer.echo)
 
 

@@ -16,8 +16,8 @@ from smnas_optuna.data.coco_box import XYXY, Fault, clip_box
 from smnas_optuna.data.limits import refuse_crowding, refuse_excess
 from smnas_optuna.data.memory import free_memory
 from smnas_optuna.data.quote import printable_name, quote, quote_error, quote_path
-from smnas_optuna.data.regular_file import check_regular_file
 from smnas_optuna.errors import DataError
+from smnas_optuna.regular_file import check_regular_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -22,8 +22,8 @@ from smnas_optuna.data.coco import ImageRecord
 from smnas_optuna.data.json_file import read_json
 from smnas_optuna.data.parallel import map_in_threads
 from smnas_optuna.data.quote import quote_error, quote_path
-from smnas_optuna.data.regular_file import check_regular_file
 from smnas_optuna.errors import DataError
+from smnas_optuna.regular_file import check_regular_file
 
 MEAN_COLOUR = (124, 116, 104)
 """ImageNet's mean colour, RGB, 0..255; it pads canvases, and normalisation maps it to about 0."""

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 from pathlib import Path
-from reprlib import Repr
 
-from smnas_optuna.errors import shortened
+from smnas_optuna.errors import quote, shortened
+
+__all__ = ["printable_name", "quote", "quote_error", "quote_path"]
 
 _LONGEST = 200
 _LONGEST_PATH = 400
-_REPR = Repr()
-_REPR.maxlevel = 3
-_REPR.maxstring = _REPR.maxother = 80
-
-
-def quote(value: object) -> str:
-    """Return the ``repr`` of ``value``, cut to 200 characters.
-
-    ``repr`` escapes everything that is not printable: control codes, line breaks, characters that change the writing
-    direction, and unpaired surrogates, which no encoding can write.
-    """
-    return shortened(_REPR.repr(value), _LONGEST)
 
 
 def quote_path(path: Path) -> str:

@@ -22,6 +22,7 @@ from smnas_optuna.engine.durable import part_of, write_durably, write_json
 from smnas_optuna.engine.state import TrainingState, misfit
 from smnas_optuna.engine.train import Training
 from smnas_optuna.errors import CheckpointError
+from smnas_optuna.regular_file import check_regular_file
 
 WEIGHTS_FILE = "weights.safetensors"
 DETECTOR_FILE = "detector.json"
@@ -136,8 +137,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors and metadata of a safetensors file.
 
     Raises:
+        OSError: If it is no regular file, or is not accessible.
         SafetensorError: If it is not a safetensors file.
     """
+    check_regular_file(path)
     with safe_open(path, "pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118  # no dict
 

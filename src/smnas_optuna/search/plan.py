@@ -18,7 +18,7 @@ from smnas_optuna.errors import StudyError
 from smnas_optuna.models import build_detector
 from smnas_optuna.search.evolution.handover import choose_parents, first_generation, share_out
 from smnas_optuna.search.request import Request
-from smnas_optuna.search_space import ModularSearchSpace, SearchSpace, StructuralSearchSpace
+from smnas_optuna.search_space import ModularSearchSpace, SearchSpace, StructuralSearchSpace, baselines_of
 from smnas_optuna.session.prepare import Session, other_versions
 from smnas_optuna.study.attributes import DATA_ROOT, FINGERPRINT, LIMITS, REFERENCE_MS, VERSIONS
 from smnas_optuna.study.fingerprint import check_fingerprint
@@ -197,8 +197,4 @@ def _cheapest_first(settings: StudySettings, num_classes: int) -> list[DetectorS
             detector = build_detector(spec, num_classes, settings.detector.constants())
         return count_complexity(detector, long=size.long, short=size.short).multiply_adds
 
-    baselines = [decode(arch) for arch in settings.search.baselines]
-    space = StructuralSearchSpace(settings.space.structural)
-    for spec in baselines:
-        space.genome(spec)
-    return sorted(baselines, key=work)
+    return sorted(baselines_of(settings), key=work)

@@ -2,6 +2,6 @@
 
 from smnas_optuna.search_space.modular import ModularSearchSpace, encoded
 from smnas_optuna.search_space.space import Gene, Genome, SearchSpace
-from smnas_optuna.search_space.structural import StructuralSearchSpace
+from smnas_optuna.search_space.structural import StructuralSearchSpace, baselines_of
 
-__all__ = ["Gene", "Genome", "ModularSearchSpace", "SearchSpace", "StructuralSearchSpace", "encoded"]
+__all__ = ["Gene", "Genome", "ModularSearchSpace", "SearchSpace", "StructuralSearchSpace", "baselines_of", "encoded"]

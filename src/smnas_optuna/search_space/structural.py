@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from smnas_optuna.arch import BackboneSpec, DetectorSpec, EncodedBackboneSpec, NeckSpec, RetinaHeadSpec, encode
+from smnas_optuna.arch import BackboneSpec, DetectorSpec, EncodedBackboneSpec, NeckSpec, RetinaHeadSpec, decode, encode
 from smnas_optuna.arch.codec import NO_PYRAMID, RPNS, build_head, head_kind, parse_input_size, rpn_kind
 from smnas_optuna.arch.spec import BACKBONE_TOP
-from smnas_optuna.config import StructuralSpace
+from smnas_optuna.config import STUDY_FILE, StructuralSpace, StudySettings
 from smnas_optuna.errors import ConfigError
 from smnas_optuna.search_space.space import Gene, Genome, SearchSpace, listed
 
@@ -61,6 +61,22 @@ class StructuralSearchSpace(SearchSpace):
         for name in random.choice(mutable, count, replace=False):
             genome = self.step(genome, name, random)
         return genome
+
+
+def baselines_of(settings: StudySettings) -> list[DetectorSpec]:
+    """Return the baselines of a study file, in its order.
+
+    Raises:
+        ConfigError: If one of them is not in the space.
+    """
+    space = StructuralSearchSpace(settings.space.structural)
+    baselines = [decode(arch) for arch in settings.search.baselines]
+    for spec in baselines:
+        try:
+            space.genome(spec)
+        except ConfigError as error:
+            raise ConfigError(f"{STUDY_FILE}: [search] baselines: {error.message}", fix=error.fix) from None
+    return baselines
 
 
 def count_architectures(space: StructuralSpace) -> int:

@@ -13,7 +13,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy import URL, NullPool, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLAlchemyError
 
-from smnas_optuna.errors import StudyError
+from smnas_optuna.errors import StudyError, shortened
 from smnas_optuna.study.optuna_private import FrozenStudy
 
 DATABASE = "study.db"
@@ -21,6 +21,7 @@ URL_FILE = "storage.url"
 """File that names the database of a folder that does not use :data:`DATABASE`, for all commands and workers."""
 SQLITE_MAGIC = b"SQLite format 3\x00"
 SQLITE_TIMEOUT_S = 60
+MAX_PORT = 65_535
 DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
 """No space, read-only, no permission, not permitted, quota."""
 
@@ -175,11 +176,15 @@ class _ReadOnlyStorage(RDBStorage):
 
 def _parse(url: str) -> URL:
     try:
-        return make_url(url)
-    except ArgumentError:
+        parsed = make_url(url)
+        if (parsed.port or 0) > MAX_PORT or parsed.drivername.count("+") > 1:
+            raise ValueError(url)
+    except (ArgumentError, ValueError):  # make_url raises ValueError for a port that is no number
         raise StudyError(
-            f"--storage {url}: is no database URL", fix="write it as in postgresql+psycopg://user@host/database"
+            f"--storage {shortened(url, 200)}: is no database URL",
+            fix="write it as in postgresql+psycopg://user@host/database, or with a port, as in @host:5432/database",
         ) from None
+    return parsed
 
 
 def _disk_error(study_dir: Path, cause: str) -> StudyError:
@@ -199,7 +204,10 @@ def _unreachable(url: str, error: BaseException) -> StudyError:
 
 
 def _sqlite_url(path: Path) -> str:
-    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+    url = URL.create("sqlite", database=str(path))
+    if any("\udc80" <= character <= "\udcff" for character in str(path)):  # bytes of a name that is not UTF-8
+        url = URL.create("sqlite", database=path.resolve().as_uri(), query={"uri": "true"})
+    return url.render_as_string(hide_password=False)
 
 
 def _is_database(path: Path) -> bool:

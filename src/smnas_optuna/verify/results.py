@@ -12,9 +12,12 @@ from typing import Any
 from filelock import FileLock
 
 from smnas_optuna.engine.durable import write_json
-from smnas_optuna.errors import StudyError
+from smnas_optuna.errors import StudyError, shortened
+from smnas_optuna.regular_file import read_text
 from smnas_optuna.study.fingerprint import differences, refuse_differences
 
+LONGEST = 2**28
+"""Bytes of the largest file of results; a training takes about 1,500."""
 Metrics = Mapping[str, float | None]
 """COCO's metrics by name, in [0, 1]; null where there is nothing to measure."""
 Key = tuple[str, int, int]
@@ -109,13 +112,13 @@ def read_results(file: Path) -> Results | None:
         StudyError: If the file holds something else.
     """
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = json.loads(read_text(file, LONGEST))
         about, runs = dict(stored["about"]), [SeedRun(**run) for run in stored["runs"]]
     except FileNotFoundError:
         return None
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise StudyError(
-            f"{file}: holds no results of smnas verify ({type(error).__name__}: {error})",
+            f"{file}: holds no results of smnas verify ({type(error).__name__}: {shortened(str(error), 200)})",
             fix="move it away; what it held is then trained again",
         ) from None
     return Results(file=file, about=about, runs={run.key: run for run in runs})

@@ -21,6 +21,7 @@ from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, UniqueC
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from smnas_optuna.errors import StudyError
+from smnas_optuna.regular_file import read_text
 from smnas_optuna.study.attributes import FOLDER
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.optuna_private import engine_of, study_id
@@ -166,7 +167,7 @@ def check_folder(study: Study, folder: StudyFolder) -> None:
         StudyError: If the study is kept in a database elsewhere, and its workers keep their locks in another folder.
     """
     file, url = folder.workers / FOLDER_FILE, storage_url(folder.path)
-    here = file.read_text(encoding="utf-8") if file.exists() else None
+    here = read_text(file) if file.exists() else None
     there = study.user_attrs.get(FOLDER)
     if url is not None and there is not None and here != there:
         raise StudyError(

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smnas_optuna.errors import StudyError
+from smnas_optuna.regular_file import read_text
 from smnas_optuna.workers.interrupt import StopRequest
 from smnas_optuna.workers.locks import acquire
 
@@ -220,6 +221,7 @@ def supervising(study_dir: Path) -> Iterator[None]:
             f"`smnas worker {study_dir}` joins it",
         )
     try:
+        holder.unlink(missing_ok=True)  # what else has this name, such as a pipe, is not written to
         holder.write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
         yield
     finally:
@@ -229,6 +231,6 @@ def supervising(study_dir: Path) -> Iterator[None]:
 
 def _holder_name(holder: Path) -> str:
     try:
-        return f"process {json.loads(holder.read_text(encoding='utf-8'))['pid']}"
+        return f"process {json.loads(read_text(holder))['pid']}"
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return "its process is just starting or ending"

@@ -1,29 +1,36 @@
-"""Settings of a study, read from its ``study.toml``. They are frozen, and unknown keys are errors."""
+"""Settings of a study. They are frozen, and unknown keys are errors.
+
+Every number has bounds. They are far beyond what anybody needs, and keep out what no arithmetic survives: a batch of
+1e20 images, or a step of 1e-320.
+"""
 
 from __future__ import annotations
 
-import difflib
-import tomllib
+from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from smnas_optuna.arch import BackboneSpec, DetectorConstants, FcHeadSpec, NeckSpec, decode
 from smnas_optuna.arch.codec import parse_input_size
-from smnas_optuna.arch.spec import BACKBONE_FAMILIES, BACKBONE_TOP, MAX_BLOCKS, MIN_BLOCKS
-from smnas_optuna.errors import ArchError, ConfigError
-
-STUDY_FILE = "study.toml"
+from smnas_optuna.arch.spec import BACKBONE_FAMILIES, BACKBONE_TOP, MAX_BLOCKS, MAX_EDGE, MIN_BLOCKS
+from smnas_optuna.errors import ArchError
 
 _DETECTOR = DetectorConstants()
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 """Requested device; ``auto`` is CUDA where it is available, and otherwise the CPU."""
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-PositiveInt = Annotated[int, Field(gt=0)]
+Number = Annotated[int, Field(gt=0, le=1_000_000)]
+"""Images or trainings; a million trainings of a minute each take two years."""
+Samples = Annotated[int, Field(gt=0, le=100_000)]
+"""Boxes of one image; the largest input has 1.6 million anchors on its lowest level."""
+Scale = Annotated[float, Field(ge=0.01, le=100)]
+"""Factor that an image is scaled by; at a hundredth or a hundredfold no object is left to see."""
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+MIN_NOISE = 1e-6
+"""Smallest step of the grid of latencies; clocks are no finer. 0 is no grid."""
 Blocks = Annotated[int, Field(ge=MIN_BLOCKS, le=MAX_BLOCKS)]
 
 
@@ -54,7 +61,7 @@ Width = Annotated[int, _checked(lambda width: FcHeadSpec(width=width))]
 Head = Literal["retina", "fc", "cascade2", "cascade3", "cascade4"]
 
 Choice = TypeVar("Choice")
-Choices = Annotated[tuple[Choice, ...], Field(min_length=1, strict=False)]  # a TOML array is a list
+Choices = Annotated[tuple[Choice, ...], Field(min_length=1, max_length=1000, strict=False)]  # a TOML array is a list
 
 
 class Settings(BaseModel):
@@ -66,11 +73,11 @@ class Settings(BaseModel):
 class ShapesSettings(Settings):
     """``[data.shapes]``: draw the embedded data set into the data folder if it does not exist yet."""
 
-    train_images: PositiveInt
-    val_images: PositiveInt
-    width: Annotated[int, Field(ge=64)] = 256
-    height: Annotated[int, Field(ge=64)] = 192
-    seed: Annotated[int, Field(ge=0)] = 0
+    train_images: Number
+    val_images: Number
+    width: Annotated[int, Field(ge=64, le=MAX_EDGE)] = 256
+    height: Annotated[int, Field(ge=64, le=MAX_EDGE)] = 192
+    seed: Seed = 0
 
 
 class DataSettings(Settings):
@@ -102,7 +109,7 @@ class DataSettings(Settings):
 
 
 def _without_repeats(choices: tuple[object, ...]) -> tuple[object, ...]:
-    twice = [choice for choice in choices if choices.count(choice) > 1]
+    twice = [choice for choice, count in Counter(choices).items() if count > 1]
     if twice:
         raise ValueError(f"{twice[0]!r} is listed twice")
     return choices
@@ -224,15 +231,15 @@ class SearchSettings(Settings):
         keep_weights: Detectors whose weights stay on the disk: ``front`` or ``all``.
     """
 
-    trials: PositiveInt = 60
-    population: Annotated[int, Field(ge=2)] = 10
-    seed: Annotated[int, Field(ge=0)] = 0
-    baselines: Annotated[tuple[Arch, ...], Field(strict=False)] = ()
-    max_seconds_per_trial: Positive | None = None
-    max_latency_ms: Positive | None = None
-    max_params: PositiveInt | None = None
+    trials: Number = 60
+    population: Annotated[int, Field(ge=2, le=10_000)] = 10
+    seed: Seed = 0
+    baselines: Annotated[tuple[Arch, ...], Field(max_length=1000, strict=False)] = ()
+    max_seconds_per_trial: Annotated[float, Field(ge=1e-3, le=1e9)] | None = None
+    max_latency_ms: Annotated[float, Field(ge=1e-3, le=1e9)] | None = None
+    max_params: Annotated[int, Field(gt=0, le=10**12)] | None = None
     ap_spread: Annotated[float, Field(ge=0, le=1)] = 0.02
-    rungs: Annotated[tuple[PositiveInt, ...], Field(strict=False)] | None = None
+    rungs: Annotated[tuple[Number, ...], Field(strict=False)] | None = None
     rung_margin: Annotated[float, Field(ge=0, le=1)] = 0.9
     keep_weights: Literal["front", "all"] = "front"
 
@@ -252,23 +259,23 @@ class ModularSettings(Settings):
         trials: Budget: number of unique architectures to train, over all parents and earlier runs.
     """
 
-    parents: PositiveInt = 3
-    trials: PositiveInt = 60
+    parents: Annotated[int, Field(gt=0, le=1000)] = 3
+    trials: Number = 60
 
 
 class DetectorSettings(Settings):
     """``[detector]``: constants that all candidates share; see :class:`smnas_optuna.arch.DetectorConstants`."""
 
-    anchor_scale: Annotated[float, Field(ge=1)] = _DETECTOR.anchor_scale
-    train_proposals: PositiveInt = _DETECTOR.train_proposals
-    test_proposals: PositiveInt = _DETECTOR.test_proposals
-    guided_proposals: PositiveInt = _DETECTOR.guided_proposals
-    rpn_samples: PositiveInt = _DETECTOR.rpn_samples
-    roi_samples: PositiveInt = _DETECTOR.roi_samples
-    guided_roi_samples: PositiveInt = _DETECTOR.guided_roi_samples
+    anchor_scale: Annotated[float, Field(ge=1, le=MAX_EDGE)] = _DETECTOR.anchor_scale
+    train_proposals: Samples = _DETECTOR.train_proposals
+    test_proposals: Samples = _DETECTOR.test_proposals
+    guided_proposals: Samples = _DETECTOR.guided_proposals
+    rpn_samples: Samples = _DETECTOR.rpn_samples
+    roi_samples: Samples = _DETECTOR.roi_samples
+    guided_roi_samples: Samples = _DETECTOR.guided_roi_samples
     score_threshold: Annotated[float, Field(ge=0, lt=1)] = _DETECTOR.score_threshold
     nms_iou: Fraction = _DETECTOR.nms_iou
-    max_detections: PositiveInt = _DETECTOR.max_detections
+    max_detections: Samples = _DETECTOR.max_detections
     norm: Literal["gn", "bn"] = "gn"
 
     def constants(self) -> DetectorConstants:
@@ -291,15 +298,15 @@ class TrainSettings(Settings):
         scale_jitter: Range (low, high) of the random scale factor of an image.
     """
 
-    epochs: PositiveInt = 12
-    batch_size: PositiveInt = 16
+    epochs: Annotated[int, Field(gt=0, le=100_000)] = 12
+    batch_size: Annotated[int, Field(gt=0, le=65_536)] = 16
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: Positive = 2e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    learning_rate: Annotated[float, Field(ge=1e-12, le=1000)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0, le=1000)] = 0.05
     warmup: Fraction = 0.1
-    clip_norm: Positive = 10.0
+    clip_norm: Annotated[float, Field(ge=1e-6, le=1e12)] = 10.0
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
-    scale_jitter: Annotated[tuple[Positive, Positive], Field(strict=False)] = (0.8, 1.25)
+    scale_jitter: Annotated[tuple[Scale, Scale], Field(strict=False)] = (0.8, 1.25)
 
     @field_validator("scale_jitter")
     @classmethod
@@ -326,11 +333,18 @@ class LatencySettings(Settings):
     """
 
     reference: Arch | None = None
-    images: PositiveInt = 32
-    precision: Fraction = 0.01
-    max_seconds: Positive = 20.0
+    images: Number = 32
+    precision: Annotated[float, Field(ge=1e-6, lt=1)] = 0.01
+    max_seconds: Annotated[float, Field(ge=1e-3, le=86_400)] = 20.0
     noise: Annotated[float, Field(ge=0, lt=1)] = 0.01
     runtime: Literal["auto", "eager", "graph"] = "auto"
+
+    @field_validator("noise")
+    @classmethod
+    def _none_or_a_step(cls, noise: float) -> float:
+        if 0 < noise < MIN_NOISE:
+            raise ValueError(f"it must be 0 or at least {MIN_NOISE:g}")
+        return noise
 
 
 class StudySettings(Settings):
@@ -371,53 +385,3 @@ class StudySettings(Settings):
     def reference(self) -> str:
         """Architecture of the reference detector that latencies are measured against."""
         return self.latency.reference or self.search.baselines[0]
-
-
-def load_settings(study_dir: Path) -> StudySettings:
-    """Return the settings in ``study_dir/study.toml``.
-
-    Raises:
-        ConfigError: If the file is missing or is not TOML, has an unknown key, or has an impossible value.
-    """
-    path = study_dir / STUDY_FILE
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: there is no such file",
-            fix="name a folder that holds a study.toml, such as studies/shapes, or copy one from there",
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})", fix="make it a readable text file") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not TOML: {error}", fix="correct that line; see https://toml.io") from None
-    try:
-        return StudySettings.model_validate(values)
-    except ValidationError as error:
-        raise _config_error(path, error) from None
-
-
-def _config_error(path: Path, error: ValidationError) -> ConfigError:
-    """Turn pydantic's first error into a message in terms of the study file."""
-    problems = error.errors()
-    # An unknown key explains a missing one, so it comes first.
-    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    where = ".".join(str(part) for part in problem["loc"])
-    count = f" ({len(problems)} problems in all)" if len(problems) > 1 else ""
-    if problem["type"] == "extra_forbidden":
-        key, known = str(problem["loc"][-1]), _known_keys(problem["loc"][:-1])
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0)
-        fix = f"did you mean `{near[0]}`? known here: {', '.join(known)}" if near else "remove it"
-        return ConfigError(f"{path}: unknown key `{where}`{count}", fix=fix)
-    cause = problem["msg"].removeprefix("Value error, ")
-    got = "" if isinstance(problem["input"], dict) else f", but got {problem['input']!r}"
-    return ConfigError(f"{path}: {where or 'the study'}: {cause}{got}{count}", fix="correct that value")
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = StudySettings
-    for part in location:
-        annotation = model.model_fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
-    return list(model.model_fields)
