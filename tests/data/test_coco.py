@@ -154,15 +154,10 @@ BAD_ROWS: dict[str, tuple[Callable[[Document], None], str, str]] = {
         "1 of 2 annotations are not as in COCO's format",
         "annotations[1] has no 'category_id'",
     ),
-    "box missing": (
-        _remove("annotations", 1, "bbox"),
-        "1 of 2 annotations are not as in COCO's format",
-        "annotations[1] has no 'bbox'",
-    ),
     "text for a number": (
-        _set("images", 1, height="40"),
+        _set("images", 1, height="forty"),
         "1 of 2 images are not as in COCO's format",
-        "images[1] 'height' is '40'",
+        "images[1] 'height' is 'forty'",
     ),
     "size of nothing": (
         _set("images", 0, width=0),
@@ -185,11 +180,6 @@ BAD_ROWS: dict[str, tuple[Callable[[Document], None], str, str]] = {
         _set("images", 1, id=7),
         "1 of 2 images repeat the id of another",
         "images[1] has id 7, as images[0] has",
-    ),
-    "double annotation": (
-        _set("annotations", 1, id=86),
-        "1 of 2 annotations repeat the id of another",
-        "annotations[1] has id 86, as annotations[0] has",
     ),
     "double category": (
         _set("categories", 1, id=11),
@@ -217,6 +207,11 @@ BAD_ROWS: dict[str, tuple[Callable[[Document], None], str, str]] = {
         "1 of 2 images lie outside the image folder",
         "image 9, file_name '../images/b.png'",
     ),
+    "image twice": (
+        _set("images", 1, file_name="./a.png"),
+        "1 of 2 image rows name a file that another row names",
+        "image 9, file_name './a.png', is image 7 too; 2 rows name that file",
+    ),
     "image absolute": (
         _set("images", 1, file_name="/b.png"),
         "1 of 2 images lie outside the image folder",
@@ -240,17 +235,16 @@ def test_refuses_rows_that_are_wrong(
 
 
 BAD_BOXES = {
-    "no width": ([10.0, 20.0, 0.0, 35.0], "without area"),
-    "negative": ([10, 20, 5, -1], "without area"),
-    "a sliver": ([10, 20, 1e-30, 5], "without area"),
-    "outside": ([60, 0, 5, 5], "wholly outside its image"),
-    "above": ([0, -9, 5, 9], "wholly outside its image"),
-    "NaN": ([math.nan, 0, 5, 5], "that is not four finite numbers"),
-    "infinite": ([0, 0, math.inf, 5], "that is not four finite numbers"),
-    "huge": ([0, 0, 10**400, 5], "that is not four finite numbers"),
-    "text": (["0", 0, 5, 5], "that is not four finite numbers"),
-    "three": ([0, 0, 5], "that is not four numbers"),
-    "empty": ([], "that is not four numbers"),
+    "no width": ([10.0, 20.0, 0.0, 35.0], "a box without area"),
+    "negative": ([10, 20, 5, -1], "a box without area"),
+    "a sliver": ([10, 20, 1e-30, 5], "a box without area"),
+    "outside": ([60, 0, 5, 5], "a box wholly outside its image"),
+    "above": ([0, -9, 5, 9], "a box wholly outside its image"),
+    "NaN": ([math.nan, 0, 5, 5], "a box that is not four finite numbers"),
+    "infinite": ([0, 0, math.inf, 5], "a box that is not four finite numbers"),
+    "huge": ([0, 0, 10**400, 5], "a box that is not four finite numbers"),
+    "text": (["left", 0, 5, 5], "a box that is not four finite numbers"),
+    "three": ([0, 0, 5], "a box that is not four numbers"),
 }
 
 
@@ -264,16 +258,37 @@ def test_refuses_a_bad_box_or_leaves_it_out(bbox: list[object], fault: str, docu
 
     first = f"annotation 87 of image 7, bbox {quote(json.loads(json.dumps(bbox)))} (x, y, width, height in pixels)"
     assert str(error.value).splitlines() == [
-        f"{tmp_path / 'train.json'}: 1 of 2 annotations have a box {fault}",
+        f"{tmp_path / 'train.json'}: 1 of 2 annotations have {fault}",
         f"  first: {first}",
         "  fix: remove them from the file, or set drop_empty_boxes = true in study.toml",
     ]
-    assert dataset.notes == (f"1 annotations with a box {fault}: left out",)
+    assert dataset.notes == (f"1 annotations with {fault}: left out",)
     assert [row["id"] for row in dataset.annotations] == [86]
     assert len(dataset.images[0].boxes) == 1
 
 
-@pytest.mark.parametrize("area", [None, math.nan, math.inf, -1, 1e11, 10**400, "7", True, [7]])
+@pytest.mark.parametrize("missing", ["key", None, []], ids=["no key", "null", "empty"])
+def test_a_missing_box_is_treated_alike_however_it_is_written(
+    missing: object, document: Document, tmp_path: Path
+) -> None:
+    document["annotations"][1] |= {"bbox": missing, "segmentation": {"counts": "abc", "size": [40, 60]}}
+    if missing == "key":
+        del document["annotations"][1]["bbox"]
+
+    with pytest.raises(DataError) as error:
+        _load(document, tmp_path)
+    dataset = _load(document, tmp_path, drop_empty_boxes=True)
+
+    assert str(error.value).splitlines() == [
+        f"{tmp_path / 'train.json'}: 1 of 2 annotations have neither a box nor an outline of polygons",
+        "  first: annotation 87 of image 7, bbox None (x, y, width, height in pixels)",
+        "  fix: write bbox (pycocotools' mask.toBbox gives that of a mask), or remove them from the file, or set "
+        "drop_empty_boxes = true in study.toml",
+    ]
+    assert dataset.notes == ("1 annotations with neither a box nor an outline of polygons: left out",)
+
+
+@pytest.mark.parametrize("area", [None, math.nan, math.inf, -1, 1e11, 10**400, "?", True, [7]])
 def test_an_area_that_is_none_is_that_of_the_box(area: object, document: Document, tmp_path: Path) -> None:
     document["annotations"][0]["area"] = area
 

@@ -34,7 +34,7 @@ def test_a_usable_box_is_clipped_to_its_image(bbox: object, xyxy: XYXY, clipped:
 @pytest.mark.parametrize(
     ("bbox", "fault"),
     [
-        (None, Fault.NOT_FOUR_NUMBERS),
+        (None, Fault.MISSING),
         ("1234", Fault.NOT_FOUR_NUMBERS),
         ({"x": 1}, Fault.NOT_FOUR_NUMBERS),
         ([], Fault.NOT_FOUR_NUMBERS),

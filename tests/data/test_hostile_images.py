@@ -317,15 +317,11 @@ NAMES = {
     "terminal code": ("\x1b[2J\x9b.png", r"\x1b[2J\x9b.png': No such file or directory"),
     "override of direction": ("\u202egnp.a", r"\u202egnp.a': No such file or directory"),
     "separators of Windows": (r"sub\a.bmp", r"sub\a.bmp: No such file or directory"),
-    "other case": ("A.BMP", "A.BMP: No such file or directory"),
 }
 
 
 @pytest.mark.parametrize(("name", "shown"), NAMES.values(), ids=NAMES)
 def test_a_name_without_an_image_is_told_on_one_line(name: str, shown: str, tmp_path: Path) -> None:
-    if name == "A.BMP" and _folds_case(tmp_path):
-        pytest.skip("this file system takes A.BMP for a.bmp")
-
     with pytest.raises(DataError) as error:
         _load(tmp_path, name, save_as="a.bmp")
 
@@ -333,11 +329,6 @@ def test_a_name_without_an_image_is_told_on_one_line(name: str, shown: str, tmp_
     assert error.value.message == f"{tmp_path / 'train.json'}: 1 of 1 images are missing or not regular files"
     assert str(error.value.first).startswith("image 1, ")
     assert str(error.value.first).endswith(shown)
-
-
-def _folds_case(folder: Path) -> bool:
-    (folder / "case").touch()
-    return (folder / "CASE").exists()
 
 
 def test_a_pipe_in_the_image_folder_is_no_image(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
-import os
 import re
+import struct
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +12,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from smnas_optuna.data import ImageRecord, decode_image, index_content
-from smnas_optuna.data.images import decode_upright, rgb_of
+from smnas_optuna.data import decode_image
+from smnas_optuna.data.images import decode, decode_upright, rgb_of
 from smnas_optuna.errors import DataError
 
+from .records import make_record
+
 HEIGHT, WIDTH = 6, 10
-
-
-def _record(path: Path, height: int = HEIGHT, width: int = WIDTH) -> ImageRecord:
-    boxes, labels, crowd = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_)
-    return ImageRecord(image_id=1, path=path, height=height, width=width, boxes=boxes, labels=labels, crowd=crowd)
 
 
 def _left_dark(mode: str) -> Image.Image:
@@ -209,84 +208,75 @@ def test_a_file_that_is_no_image_or_not_there_is_refused(tmp_path: Path) -> None
         decode_image(path, HEIGHT, WIDTH)
 
 
-def _write_noise(folder: Path, count: int) -> list[ImageRecord]:
-    for number in range(count):
-        noise = np.random.default_rng(number).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-        Image.fromarray(noise).save(folder / f"{number}.png")
-    return [_record(folder / f"{number}.png") for number in range(count)]
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def test_content_is_told_by_pixels_not_by_name_or_format(tmp_path: Path) -> None:
-    one, other = _write_noise(tmp_path, 2)
-    with Image.open(one.path) as image:
-        image.save(tmp_path / "same.bmp")
-
-    hashes = index_content([one, other, _record(tmp_path / "same.bmp")], None)
-
-    assert hashes[one.path] == hashes[tmp_path / "same.bmp"]
-    assert hashes[one.path] != hashes[other.path]
+def _with_chunk(path: Path, chunk: bytes, *, last: bool) -> None:
+    """Put ``chunk`` into a PNG after its header, or before its end."""
+    whole = path.read_bytes()
+    place = len(whole) - 12 if last else 33
+    path.write_bytes(whole[:place] + chunk + whole[place:])
 
 
-def test_the_second_start_decodes_nothing_and_a_changed_image_again(tmp_path: Path) -> None:
-    records = _write_noise(tmp_path, 3)
-    index_file = tmp_path / "cache" / "index.json"
-    progress: list[tuple[int, int]] = []
-
-    hashes = index_content(records, index_file, lambda done, total: progress.append((done, total)))
-    assert progress == [(1, 3), (2, 3), (3, 3)]
-    progress.clear()
-    assert index_content(records, index_file, lambda done, total: progress.append((done, total))) == hashes
-    assert progress == []
-
-    records[1].path.write_bytes(records[0].path.read_bytes())
-    os.utime(records[1].path, ns=(1, 1))
-    assert index_content(records, index_file, lambda done, total: progress.append((done, total))) == {
-        **hashes,
-        records[1].path: hashes[records[0].path],
-    }
-    assert progress == [(1, 1)]
-
-
-DAMAGE: dict[str, Callable[[str], str]] = {
-    "empty": lambda _: "",
-    "cut": lambda whole: whole[:9],
-    "a list": lambda _: "[1]",
-    "numbers": lambda whole: re.sub(r': "[^"]*"', ": 1", whole),
-    "no hashes": lambda whole: re.sub(r': "[^"]*"', ': "zz"', whole),
-    "long hashes": lambda whole: re.sub(r': "[^"]*"', f': "{"0" * 10**6}"', whole),
-    "nested": lambda _: "[" * 200_000,
-    "lists": lambda whole: re.sub(r': "[^"]*"', ": [[[]]]", whole),
+LARGE = np.random.default_rng(0).integers(0, 4, 3 * 2**20, dtype=np.uint8).tobytes()  # 3 MiB, compresses well
+SIDE_DATA = {
+    "a large profile": _chunk(b"iCCP", b"name\0\0" + zlib.compress(LARGE)),
+    "large compressed text": _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(LARGE)),
+    "large international text": _chunk(b"iTXt", b"XML\0\1\0\0\0" + zlib.compress(LARGE)),
+    "much text": 70 * _chunk(b"tEXt", b"Comment\0" + b"x" * 2**20),
+    "text that cannot be unpacked": _chunk(b"zTXt", b"Comment\0\7x"),
+    "a damaged text": _chunk(b"tEXt", b"Comment\0x")[:-1] + b"?",
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_index_is_made_anew(damage: Callable[[str], str], tmp_path: Path) -> None:
-    records = _write_noise(tmp_path, 2)
-    index_file = tmp_path / "index.json"
-    hashes = index_content(records, index_file)
-    whole = index_file.read_text()
-    index_file.write_text(damage(whole))
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+@pytest.mark.parametrize("chunk", SIDE_DATA.values(), ids=SIDE_DATA)
+def test_side_data_of_a_png_do_not_cost_its_pixels(chunk: bytes, last: bool, tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    _left_dark("P").save(path, transparency=b"\x00\x80")
+    expected = decode_image(path, HEIGHT, WIDTH)
+    _with_chunk(path, chunk, last=last)
 
-    assert index_content(records, index_file) == hashes
-    assert index_file.read_text() == whole
-    assert list(tmp_path.glob("*.tmp")) == []
-
-
-def test_all_images_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
-    records = _write_noise(tmp_path, 4)
-    records[1].path.write_bytes(b"")
-    records[3].path.write_bytes(b"")
-
-    with pytest.raises(DataError) as error:
-        index_content(records, None)
-
-    assert str(error.value).splitlines()[0] == "2 of 4 images cannot be used"
-    assert str(error.value).splitlines()[1].startswith(f"  first: {records[1].path}: the image cannot be read")
+    np.testing.assert_array_equal(decode_image(path, HEIGHT, WIDTH), expected)
+    np.testing.assert_array_equal(decode_upright(path), expected)
 
 
-def test_an_index_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    records = _write_noise(tmp_path, 1)
-    (tmp_path / "file").write_text("not a folder")
+def test_damaged_pixels_are_refused_beside_large_side_data(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    _left_dark("L").save(path)
+    path.write_bytes(path.read_bytes()[:-30])
+    _with_chunk(path, SIDE_DATA["a large profile"], last=False)
 
-    with pytest.raises(DataError, match=r"index\.json: the index of the images cannot be written: "):
-        index_content(records, tmp_path / "file" / "index.json")
+    with pytest.raises(DataError, match="the image cannot be read: Decompressed data too large"):
+        decode_image(path, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(("bits", "value", "read"), [(8, 200, 200), (10, 1000, 250), (12, 4080, 255), (12, 5000, 255)])
+def test_deep_grey_is_read_with_as_many_bits_as_it_has(bits: int, value: int, read: int, tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    image = Image.fromarray(np.full((HEIGHT, WIDTH), value, np.uint16))
+    image.save(path)
+    record = replace(make_record(path, HEIGHT, WIDTH), grey_bits=bits)
+
+    decoded = decode(record)
+
+    assert np.unique(decoded.pixels).tolist() == [read]
+    assert (decoded.low, decoded.high, decoded.deep) == (value, value, True)
+    np.testing.assert_array_equal(decode_upright(path, grey_bits=bits), decoded.pixels)
+    np.testing.assert_array_equal(rgb_of(image, grey_bits=bits), decoded.pixels)
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 4])
+def test_a_turn_that_the_size_does_not_tell_is_left_out_if_asked(orientation: int, tmp_path: Path) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "image.png"
+    Image.fromarray(stored).save(path, exif=exif)
+
+    decoded = decode(replace(make_record(path, HEIGHT, WIDTH), turned=False))
+
+    np.testing.assert_array_equal(decoded.pixels, stored)
+    assert (decoded.orientation, decoded.turned) == (orientation, False)
+    assert decode(make_record(path, HEIGHT, WIDTH)).turned

@@ -76,7 +76,8 @@ def test_a_long_name_is_refused_and_not_printed(document: Document, tmp_path: Pa
 
 def test_more_boxes_than_a_batch_can_hold_are_refused(document: Document, tmp_path: Path) -> None:
     document["annotations"] += [
-        {"id": 100 + number, "image_id": 9, "category_id": 3, "bbox": [1, 1, 5, 5]} for number in range(MAX_BOXES + 1)
+        {"id": 100 + number, "image_id": 9, "category_id": 3, "bbox": [1, 1, 5, 5 + number / MAX_BOXES]}
+        for number in range(MAX_BOXES + 1)
     ]
 
     assert _refusal(document, tmp_path) == [

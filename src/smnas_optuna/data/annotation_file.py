@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 from smnas_optuna.data.json_file import read_json
 from smnas_optuna.data.memory import free_memory
+from smnas_optuna.data.outline import box_of_outline
 from smnas_optuna.data.quote import quote, quote_error
 from smnas_optuna.errors import DataError
 
@@ -20,6 +22,17 @@ _MAX_ID = 2**63 - 1  # ids travel in int64 tensors
 MAX_AREA = 1e10
 """Square pixels; pycocotools ignores a larger object, and no image is that large."""
 _FORMAT_FIX = "write the file in COCO's format: https://cocodataset.org/#format-data"
+_FIXES = {
+    "id": "give each row a whole number as its id, and name images and categories by it in the annotations",
+    "image_id": "write the id of an image, a whole number, into each annotation",
+    "category_id": "write the id of a category, a whole number, into each annotation",
+    "iscrowd": "write 1 for a region with a crowd of objects, and 0 for any other, or leave iscrowd out",
+    "file_name": "write the path of each image, relative to the image folder, as file_name",
+    "height": "write the size of each image as width and height, whole numbers of pixels",
+    "width": "write the size of each image as width and height, whole numbers of pixels",
+    "name": "give each category a name",
+}
+_NUMBER = re.compile(r"-?[0-9]{1,19}(\.[0-9]{1,30})?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,14 +41,24 @@ class AnnotationFile:
 
     Attributes:
         images: ``id``, ``file_name``, ``height`` and ``width`` (pixels, at least 1).
-        annotations: ``id``, ``image_id``, ``category_id``, ``bbox`` (as written, not checked yet), ``area`` (square
-            pixels, at most ``MAX_AREA``; NaN if none is stated) and ``iscrowd`` (0 or 1).
+        annotations: ``id`` (no two are equal), ``image_id``, ``category_id``, ``bbox`` (not checked yet; as written,
+            or that of the outline if there is none, or None), ``area`` (square pixels, at most ``MAX_AREA``; NaN if
+            none is stated) and ``iscrowd`` (0 or 1).
         categories: ``id`` and ``name``, ids ascending.
+        renumbered: True if the ids of the annotations are their places in the file, from 1, as the file has no ids of
+            its own that could name them.
+        notes: What was read otherwise than it is written, with counts, as messages for the user.
     """
 
     images: list[Row]
     annotations: list[Row]
     categories: list[Row]
+    renumbered: bool = False
+    notes: tuple[str, ...] = ()
+
+    def name_of(self, annotation: Row) -> str:
+        """Return words that a user finds ``annotation`` by: its id, or its place in the list."""
+        return f"annotations[{annotation['id'] - 1}]" if self.renumbered else f"annotation {annotation['id']}"
 
 
 def read_annotation_file(path: Path, *, free_bytes: Callable[[], int] = free_memory) -> AnnotationFile:
@@ -47,22 +70,26 @@ def read_annotation_file(path: Path, *, free_bytes: Callable[[], int] = free_mem
 
     Raises:
         DataError: If the file cannot be read, is not JSON, does not fit into memory, or is not COCO: a list, a field,
-            an image or a category is missing, a field has the wrong type, an id is used twice, or there are no images
-            or no categories.
+            an image or a category is missing, a field has the wrong type, the id of an image or of a category is used
+            twice, or there are no images or no categories.
     """
-    document = _read_document(path, free_bytes)
-    categories = _read_table(document, "categories", path)
-    images = _read_table(document, "images", path)
-    annotations = _read_table(document, "annotations", path)
+    document, notes = _read_document(path, free_bytes), list[str]()
+    categories, images, annotations = (
+        _read_table(document, name, path, notes) for name in ("categories", "images", "annotations")
+    )
     for name, rows in (("categories", categories), ("images", images)):
         if not rows:
             raise DataError(f"{path}: there are no {name}: the list is empty", fix=_FORMAT_FIX)
-    for name, rows in (("categories", categories), ("images", images), ("annotations", annotations)):
         _refuse_double_ids(rows, name, path)
-    _refuse_unknown(annotations, "image_id", {row["id"] for row in images}, path)
-    _refuse_unknown(annotations, "category_id", {row["id"] for row in categories}, path)
+    notes += [*_note_boxes_of_outlines(annotations), *_note_names(categories)]
+    renumbered = _number(annotations, notes)
     categories.sort(key=lambda row: int(row["id"]))
-    return AnnotationFile(images=images, annotations=annotations, categories=categories)
+    file = AnnotationFile(
+        images=images, annotations=annotations, categories=categories, renumbered=renumbered, notes=tuple(notes)
+    )
+    _refuse_unknown(file, "image_id", {row["id"] for row in images}, path)
+    _refuse_unknown(file, "category_id", {row["id"] for row in categories}, path)
+    return file
 
 
 def refuse(
@@ -106,11 +133,19 @@ def _read_document(path: Path, free_bytes: Callable[[], int]) -> Row:
 
 
 def _whole_number(value: object) -> int | None:
+    value = _number_in_text(value)
     if isinstance(value, float) and value.is_integer():  # some tools write every number with a point
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         return None
     return value if abs(value) <= _MAX_ID else None
+
+
+def _number_in_text(value: object) -> object:
+    """Return the number that ``value`` is the text of: converters from XML write all numbers as text."""
+    if not isinstance(value, str) or not _NUMBER.fullmatch(value):
+        return value
+    return float(value) if "." in value else int(value)
 
 
 def _edge(value: object) -> int | None:
@@ -122,37 +157,38 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def _name(value: object) -> object:
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MAX_ID else _text(value)
+
+
 def _area(value: object) -> float:
     # NaN instead of an error: an annotation with an unusable box often has no area either, and the box is reported
+    value = _number_in_text(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
     return float(value) if 0 <= value <= MAX_AREA else math.nan
 
 
 def _crowd(value: object) -> int | None:
+    value = _number_in_text(value)
     return int(value or 0) if value in (None, 0, 1) else None
-
-
-def _as_written(value: object) -> object:
-    return value
 
 
 # Each reader returns None for a value that its field cannot have; a missing field is read as None.
 _FIELDS: dict[str, dict[str, Callable[[object], object]]] = {
     "images": {"id": _whole_number, "file_name": _text, "height": _edge, "width": _edge},
     "annotations": {
-        "id": _whole_number,
         "image_id": _whole_number,
         "category_id": _whole_number,
-        "bbox": _as_written,
         "area": _area,
         "iscrowd": _crowd,
     },
-    "categories": {"id": _whole_number, "name": _text},
+    "categories": {"id": _whole_number, "name": _name},
 }
+_TEXTS = ("file_name", "name")
 
 
-def _read_table(document: Row, name: str, path: Path) -> list[Row]:
+def _read_table(document: Row, name: str, path: Path, notes: list[str]) -> list[Row]:
     rows = document.get(name)
     if not isinstance(rows, list):
         what = f"'{name}' is not a list" if name in document else f"there is no '{name}'"
@@ -160,22 +196,100 @@ def _read_table(document: Row, name: str, path: Path) -> list[Row]:
     fields = _FIELDS[name]
     table: list[Row] = []
     offenders: list[int] = []
+    in_text: list[int] = []
     for position, row in enumerate(rows):
         values = {field: read(row.get(field)) for field, read in fields.items()} if isinstance(row, dict) else {}
-        if values and None not in values.values():
-            table.append(values)
-        else:
+        if not values or None in values.values():
             offenders.append(position)
+            continue
+        if name == "annotations":
+            values |= _read_id_and_box(row)
+        if _has_numbers_in_text(row, fields):
+            in_text.append(position)
+        table.append(values)
 
-    def describe(position: int) -> str:
+    def wrong(position: int) -> str | None:
         row = rows[position]
         if not isinstance(row, dict):
-            return f"{name}[{position}] is {quote(row)}"
-        wrong = next(field for field, read in fields.items() if read(row.get(field)) is None)
-        return f"{name}[{position}] " + (f"'{wrong}' is {quote(row[wrong])}" if wrong in row else f"has no '{wrong}'")
+            return None
+        return next(field for field, read in fields.items() if read(row.get(field)) is None)
 
-    refuse(path, offenders, describe, f"{name} are not as in COCO's format", total=len(rows), fix=_FORMAT_FIX)
+    def describe(position: int) -> str:
+        row, field = rows[position], wrong(position)
+        if field is None:
+            return f"{name}[{position}] is {quote(row)}"
+        return f"{name}[{position}] " + (f"'{field}' is {quote(row[field])}" if field in row else f"has no '{field}'")
+
+    fix = _FIXES.get(wrong(offenders[0]) or "", _FORMAT_FIX) if offenders else ""
+    refuse(path, offenders, describe, f"{name} are not as in COCO's format", total=len(rows), fix=fix)
+    if in_text:
+        which = f"{len(in_text)} of {len(rows)} {name}, first {name}[{in_text[0]}]"
+        notes.append(f"{which}, have numbers that are written as text: read as numbers")
     return table
+
+
+def _read_id_and_box(row: Row) -> Row:
+    """Return ``id`` (None if there is none: nothing refers to it), ``bbox``, and whether that is the outline's."""
+    row_id, bbox = _whole_number(row.get("id")), row.get("bbox")
+    if bbox in (None, []):
+        bbox = box_of_outline(row.get("segmentation"))
+        return {"id": row_id, "bbox": bbox, "outlined": bbox is not None}
+    if isinstance(bbox, list):
+        bbox = [_number_in_text(number) for number in bbox]
+    return {"id": row_id, "bbox": bbox, "outlined": False}
+
+
+def _has_numbers_in_text(row: Row, fields: Collection[str]) -> bool:
+    values = [row.get(field) for field in ("id", *fields) if field not in _TEXTS]
+    if isinstance(bbox := row.get("bbox"), list):
+        values += bbox[:4]
+    return any(isinstance(value, str) and _NUMBER.fullmatch(value) for value in values)
+
+
+def _note_boxes_of_outlines(annotations: Sequence[Row]) -> list[str]:
+    places = [position for position, row in enumerate(annotations) if row.pop("outlined")]
+    if not places:
+        return []
+    which = f"{len(places)} of {len(annotations)} annotations, first annotations[{places[0]}]"
+    return [f"{which}, have no box: taken from their outlines"]
+
+
+def _note_names(categories: Sequence[Row]) -> list[str]:
+    """Turn names that are numbers into text, and return notes on names that two categories share."""
+    notes, numbers = [], [row["id"] for row in categories if isinstance(row["name"], int)]
+    first_of: dict[str, Row] = {}
+    doubles: list[Row] = []
+    for row in categories:
+        row["name"] = str(row["name"])
+        if first_of.setdefault(" ".join(row["name"].casefold().split()), row) is not row:
+            doubles.append(row)
+    if numbers:
+        which = f"{len(numbers)} of {len(categories)} categories, first that with id {numbers[0]}"
+        notes.append(f"{which}, have a number for a name: read as text")
+    if doubles:
+        row = doubles[0]
+        other = first_of[" ".join(row["name"].casefold().split())]
+        notes.append(
+            f"{len(doubles)} of {len(categories)} categories have the name of another: they stay different classes; "
+            f"first: ids {other['id']} and {row['id']}, {quote(other['name'])} and {quote(row['name'])}"
+        )
+    return notes
+
+
+def _number(annotations: Sequence[Row], notes: list[str]) -> bool:
+    """Number the annotations anew, with a note, if their ids are missing or repeat; return whether that was so."""
+    seen: dict[int, int] = {}
+    ids = [row["id"] for row in annotations]
+    bad = [place for place, row_id in enumerate(ids) if row_id is None or seen.setdefault(row_id, place) != place]
+    if not bad:
+        return False
+    row_id = ids[bad[0]]
+    what = "has none" if row_id is None else f"has {row_id}, as annotations[{seen[row_id]}] has"
+    which = f"{len(bad)} of {len(ids)} annotations have no id or that of another"
+    notes.append(f"{which}, first: annotations[{bad[0]}] {what}: all are numbered anew")
+    for place, row in enumerate(annotations, start=1):
+        row["id"] = place
+    return True
 
 
 def _refuse_double_ids(rows: Sequence[Row], name: str, path: Path) -> None:
@@ -190,12 +304,12 @@ def _refuse_double_ids(rows: Sequence[Row], name: str, path: Path) -> None:
     refuse(path, offenders, describe, f"{name} repeat the id of another", total=len(rows), fix=fix)
 
 
-def _refuse_unknown(annotations: Sequence[Row], field: str, known: Collection[int], path: Path) -> None:
-    offenders = [row for row in annotations if row[field] not in known]
+def _refuse_unknown(file: AnnotationFile, field: str, known: Collection[int], path: Path) -> None:
+    offenders = [row for row in file.annotations if row[field] not in known]
     rule = f"annotations belong to {'an image' if field == 'image_id' else 'a category'} that is not in the file"
     fix = "remove these annotations, or add what they belong to"
 
     def describe(row: Row) -> str:
-        return f"annotation {row['id']} has {field} {row[field]}"
+        return f"{file.name_of(row)} has {field} {row[field]}"
 
-    refuse(path, offenders, describe, rule, total=len(annotations), fix=fix)
+    refuse(path, offenders, describe, rule, total=len(file.annotations), fix=fix)

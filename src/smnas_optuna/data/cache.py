@@ -16,7 +16,8 @@ from PIL import Image
 
 from smnas_optuna.batch import canvas_size, fit_inside
 from smnas_optuna.data.coco import CocoDataset, ImageRecord
-from smnas_optuna.data.images import MEAN_COLOUR, Progress, decode_image, decoding_bytes, file_identity, quiet_pillow
+from smnas_optuna.data.content import file_identity
+from smnas_optuna.data.images import MEAN_COLOUR, Progress, decode, decoding_bytes, quiet_pillow
 from smnas_optuna.data.memory import free_memory
 from smnas_optuna.data.parallel import map_in_threads
 from smnas_optuna.data.quote import quote_error
@@ -212,7 +213,7 @@ def render(image: ImageRecord, long: int, short: int) -> NDArray[np.uint8]:
     Raises:
         DataError: If the file cannot be decoded as stated.
     """
-    return place(decode_image(image.path, image.height, image.width), long, short)
+    return place(decode(image).pixels, long, short)
 
 
 def place(pixels: NDArray[np.uint8], long: int, short: int) -> NDArray[np.uint8]:

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smnas_optuna.data.annotation_file import MAX_AREA, Row, read_annotation_file, refuse
-from smnas_optuna.data.coco_box import XYXY, Fault, clip_box
+from smnas_optuna.data.annotation_file import MAX_AREA, Row, read_annotation_file
+from smnas_optuna.data.box_check import check_boxes
+from smnas_optuna.data.coco_box import XYXY
+from smnas_optuna.data.image_paths import find_images
 from smnas_optuna.data.limits import refuse_crowding, refuse_excess
 from smnas_optuna.data.memory import free_memory
-from smnas_optuna.data.quote import printable_name, quote, quote_error, quote_path
-from smnas_optuna.errors import DataError
-from smnas_optuna.regular_file import check_regular_file
+from smnas_optuna.data.quote import printable_name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -32,6 +32,8 @@ class ImageRecord:
         boxes: float32 [N, 4], (x1, y1, x2, y2) in pixels of the original image, clipped to it; x1 < x2, y1 < y2.
         labels: int64 [N], 1..num_classes.
         crowd: bool [N], whether a box is a COCO crowd region.
+        grey_bits: Bits of the values of grey images with more than 8 bits, 8..16: the upper 8 of these are kept.
+        turned: True if the image is turned as its EXIF data say where the stated size does not tell.
     """
 
     image_id: int
@@ -41,6 +43,8 @@ class ImageRecord:
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     crowd: NDArray[np.bool_]
+    grey_bits: int = 16
+    turned: bool = True
 
     @property
     def portrait(self) -> bool:
@@ -113,17 +117,19 @@ def load_coco(
     Args:
         annotations: A COCO annotation file.
         images: The folder that ``file_name`` is relative to.
-        drop_empty_boxes: Drop annotations whose box has no area, lies outside its image or is not four numbers.
+        drop_empty_boxes: Drop annotations whose box has no area, lies outside its image, is not four numbers or is
+            missing without an outline to take it from.
         free_bytes: Returns the free memory in bytes.
 
     Raises:
         DataError: If the annotation file cannot be used or exceeds a limit (see :mod:`smnas_optuna.data.limits`), an
-            image is missing or lies outside ``images``, or a box cannot be used and ``drop_empty_boxes`` is false.
+            image is missing, is named twice or lies outside ``images``, a box cannot be used and ``drop_empty_boxes``
+            is false, or the boxes are not in pixels or not in COCO's layout.
     """
     file = read_annotation_file(annotations, free_bytes=free_bytes)
     refuse_excess(file, annotations)
-    paths = _image_paths(file.images, annotations, images)
-    boxes, notes = _check_boxes(file.annotations, file.images, annotations, drop=drop_empty_boxes)
+    paths, path_notes = find_images(file.images, annotations, images)
+    boxes, notes = check_boxes(file, annotations, drop=drop_empty_boxes)
     kept = [row for row in file.annotations if row["id"] in boxes]
     refuse_crowding(Counter(row["image_id"] for row in kept), len(file.images), annotations, free_bytes)
     names, name_notes = _category_names(file.categories)
@@ -138,42 +144,8 @@ def load_coco(
         category_ids=category_ids,
         category_names=names,
         annotations=tuple(_with_area(row) for row in kept),
-        notes=(*name_notes, *notes),
+        notes=(*file.notes, *name_notes, *path_notes, *notes),
     )
-
-
-def _image_paths(rows: Sequence[Row], source: Path, folder: Path) -> dict[int, Path]:
-    """Return the image files by image id; all of them exist.
-
-    An annotation file may be untrusted, so no ``file_name`` may lead out of ``folder``. Symbolic links may: only a user
-    of this machine can make them, and images are often kept on another disk.
-    """
-    outside: list[Row] = []
-    missing: list[tuple[Row, OSError]] = []
-    paths: dict[int, Path] = {}
-    for row in rows:
-        name = Path(row["file_name"])
-        paths[row["id"]] = folder / name
-        if name.is_absolute() or ".." in name.parts:
-            outside.append(row)
-            continue
-        try:
-            check_regular_file(folder / name)
-        except OSError as error:
-            missing.append((row, error))
-
-    def describe_outside(row: Row) -> str:
-        return f"image {row['id']}, file_name {quote(row['file_name'])}"
-
-    def describe_missing(item: tuple[Row, OSError]) -> str:
-        row, error = item
-        return f"image {row['id']}, {quote_path(paths[row['id']])}: {quote_error(error)}"
-
-    fix = f"give file_name relative to {folder}, without '..'"
-    refuse(source, outside, describe_outside, "images lie outside the image folder", total=len(rows), fix=fix)
-    fix = "put the files there, or set images (or val_images, test_images) in [data] of study.toml to their folder"
-    refuse(source, missing, describe_missing, "images are missing or not regular files", total=len(rows), fix=fix)
-    return paths
 
 
 def _category_names(rows: Sequence[Row]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -184,36 +156,6 @@ def _category_names(rows: Sequence[Row]) -> tuple[tuple[str, ...], tuple[str, ..
         return names, ()
     which = f"{len(mended)} of {len(rows)} categories, first that with id {mended[0]}"
     return names, (f"{which}, have control characters in their names: replaced by \N{REPLACEMENT CHARACTER}",)
-
-
-def _check_boxes(
-    annotations: Sequence[Row], images: Sequence[Row], source: Path, *, drop: bool
-) -> tuple[dict[int, XYXY], tuple[str, ...]]:
-    """Return clipped corners by annotation id, and notes on clipped and dropped boxes."""
-    sizes = {row["id"]: (row["height"], row["width"]) for row in images}
-    boxes: dict[int, XYXY] = {}
-    faults: Counter[Fault] = Counter()
-    first = ""
-    num_clipped = 0
-    for row in annotations:
-        box = clip_box(row["bbox"], *sizes[row["image_id"]])
-        if isinstance(box, Fault):
-            faults[box] += 1
-            first = first or (
-                f"annotation {row['id']} of image {row['image_id']}, "
-                f"bbox {quote(row['bbox'])} (x, y, width, height in pixels)"
-            )
-        else:
-            boxes[row["id"]] = box.xyxy
-            num_clipped += box.clipped
-    if faults and not drop:
-        what = ", ".join(f"{n} of {len(annotations)} annotations have a box {fault}" for fault, n in faults.items())
-        fix = "remove them from the file, or set drop_empty_boxes = true in study.toml"
-        raise DataError(f"{source}: {what}", first=first, fix=fix)
-    notes = [f"{number} annotations with a box {fault}: left out" for fault, number in faults.items()]
-    if num_clipped:
-        notes.append(f"{num_clipped} boxes reach over the border of their image: clipped")
-    return boxes, tuple(notes)
 
 
 def _record(image: Row, path: Path, rows: Sequence[Row], boxes: dict[int, XYXY], labels: dict[int, int]) -> ImageRecord:

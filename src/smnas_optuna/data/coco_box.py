@@ -17,12 +17,13 @@ XYXY = tuple[float, float, float, float]
 
 
 class Fault(StrEnum):
-    """The reason why a box cannot be used; the text continues "a box ..."."""
+    """The reason why a box cannot be used; the text continues "annotations have ..."."""
 
-    NOT_FOUR_NUMBERS = "that is not four numbers"
-    NOT_FINITE = "that is not four finite numbers"
-    NO_AREA = "without area"
-    OUTSIDE = "wholly outside its image"
+    MISSING = "neither a box nor an outline of polygons"
+    NOT_FOUR_NUMBERS = "a box that is not four numbers"
+    NOT_FINITE = "a box that is not four finite numbers"
+    NO_AREA = "a box without area"
+    OUTSIDE = "a box wholly outside its image"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,13 +43,15 @@ def clip_box(bbox: object, height: int, width: int) -> Corners | Fault:
     """Return the corners of a COCO box inside its image, or its fault.
 
     Args:
-        bbox: Any JSON value; a usable one is (x, y, width, height) in pixels.
+        bbox: Any JSON value; a usable one is (x, y, width, height) in pixels; None if there is none.
         height: Of the image, pixels.
         width: Of the image, pixels.
     """
+    if bbox is None:
+        return Fault.MISSING
     if not isinstance(bbox, list | tuple) or len(bbox) != 4:
         return Fault.NOT_FOUR_NUMBERS
-    if not all(_is_coordinate(number) for number in bbox):
+    if not all(is_coordinate(number) for number in bbox):
         return Fault.NOT_FINITE
     x, y, box_width, box_height = bbox
     if min(box_width, box_height) <= 0:
@@ -63,7 +66,8 @@ def clip_box(bbox: object, height: int, width: int) -> Corners | Fault:
     return Corners(xyxy=(left, top, right, bottom), clipped=overhang > ROUNDING)
 
 
-def _is_coordinate(value: object) -> bool:
+def is_coordinate(value: object) -> bool:
+    """Return whether ``value`` is a finite number that may be a coordinate."""
     # the comparison is false for NaN, infinity and integers that no float can hold
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_COORDINATE
 

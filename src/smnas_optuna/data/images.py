@@ -1,26 +1,24 @@
-"""Image files -> RGB pixels, and an index of their content hashes."""
+"""Image files -> RGB pixels."""
 
 from __future__ import annotations
 
-import json
+import io
 import logging
-import os
-import re
 import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from hashlib import blake2b
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from smnas_optuna.data.coco import ImageRecord
-from smnas_optuna.data.json_file import read_json
-from smnas_optuna.data.parallel import map_in_threads
+from smnas_optuna.data.png_file import without_side_data
 from smnas_optuna.data.quote import quote_error, quote_path
 from smnas_optuna.errors import DataError
 from smnas_optuna.regular_file import check_regular_file
@@ -38,7 +36,6 @@ _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEB
 _MAX_FILE = 2**31  # bytes; the largest image (MAX_PIXELS) at 8 uncompressed bytes a pixel has 1.4e9
 _MAX_SCANS = 500  # of a JPEG; encoders write about ten. Even a scan of a few bytes costs a pass over all pixels
 
-_HASH_BYTES = 16
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -48,8 +45,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # the transpose that makes an image upright, by EXIF orientation
-
-_HASH = re.compile(f"[0-9a-f]{{{2 * _HASH_BYTES}}}")
 
 # Errors that Pillow raises on damaged files, depending on the format and the place of the damage.
 _DAMAGE = (
@@ -73,65 +68,103 @@ Progress = Callable[[int, int], None]
 """Called with (images done, total number of images)."""
 
 
-def decode_image(path: Path, height: int, width: int) -> NDArray[np.uint8]:
-    """Return the pixels of an image file as RGB, uint8 [height, width, 3].
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Decoded:
+    """A decoded image.
 
-    Every mode is converted to RGB: transparency is ignored, 16-bit grey keeps its upper 8 bits. Of an animation or a
-    file with several pages, the first one is used. The EXIF rotation is applied if the rotated image has the stated
-    size, and ignored if only the stored image has it: annotation tools do either. Unreadable EXIF data is ignored.
+    Attributes:
+        pixels: RGB, uint8 [height, width, 3].
+        low: Smallest value of the file: of grey with more than 8 bits as it is stored, otherwise that of ``pixels``.
+        high: Largest value, likewise.
+        deep: True if it is grey with more than 8 bits.
+        orientation: EXIF orientation, 1..8; 1 is upright.
+        turned: True if the pixels are turned as the orientation says.
+    """
+
+    pixels: NDArray[np.uint8]
+    low: int
+    high: int
+    deep: bool
+    orientation: int
+    turned: bool
+
+
+def decode_image(path: Path, height: int, width: int) -> NDArray[np.uint8]:
+    """Return the pixels of an image file as RGB, uint8 [height, width, 3]; 16-bit grey keeps its upper 8 bits.
+
+    See :func:`decode`.
+    """
+    boxes, labels, crowd = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    record = ImageRecord(image_id=0, path=path, height=height, width=width, boxes=boxes, labels=labels, crowd=crowd)
+    return decode(record).pixels
+
+
+def decode(record: ImageRecord) -> Decoded:
+    """Decode the image file of ``record``.
+
+    Every mode is converted to RGB: transparency is ignored, grey with more than 8 bits keeps the upper 8 of
+    ``record.grey_bits``. Of an animation or a file with several pages, the first one is used. The EXIF rotation is
+    applied if the rotated image has the stated size, and ignored if only the stored image has it: annotation tools do
+    either. Where both have it, ``record.turned`` decides. Unreadable EXIF data is ignored, and so are text and colour
+    profile of a PNG that Pillow refuses for them.
 
     The size is compared before any pixel is decoded, so that a small file cannot allocate more memory than its stated
     size needs; the stated size is limited by :data:`smnas_optuna.data.limits.MAX_PIXELS`.
 
     Pillow may warn about the file: see :func:`quiet_pillow`.
 
-    Args:
-        path: The image file.
-        height: As stated in the annotation file.
-        width: As stated in the annotation file.
-
     Raises:
         DataError: If the file is missing, is not a complete image, or does not have the stated size.
     """
+    path, height, width = record.path, record.height, record.width
     with _explained(
         path,
         f"the image, {width}x{height} pixels,",
         missing="add the file, or remove the image from the annotation file",
         broken="replace the file, or remove the image from the annotation file",
     ):
-        pixels, stored = _read_pixels(path, (height, width))
-    if pixels is None or pixels.shape[:2] != (height, width):
-        is_size = f"{stored[1]}x{stored[0]}" if pixels is None else f"{pixels.shape[1]}x{pixels.shape[0]}"
+        decoded, stored = _read(path, (height, width), grey_bits=record.grey_bits, turn=record.turned)
+    size = stored if decoded is None else decoded.pixels.shape[:2]
+    if decoded is None or size != (height, width):
         raise DataError(
-            f"{quote_path(path)}: the image is {is_size} pixels (width x height), its annotation says {width}x{height}",
+            f"{quote_path(path)}: the image is {size[1]}x{size[0]} pixels (width x height), its annotation says "
+            f"{width}x{height}",
             fix="correct width and height in the annotation file, or replace the image",
         )
-    return pixels
+    return decoded
 
 
-def decode_upright(path: Path) -> NDArray[np.uint8]:
+def decode_upright(path: Path, *, grey_bits: int = 16) -> NDArray[np.uint8]:
     """The pixels of an image file of any size as RGB, uint8 [height, width, 3], upright as its EXIF data says.
 
-    Modes, pages and broken EXIF data are as in :func:`decode_image`.
+    Modes, pages and broken EXIF data are as in :func:`decode`.
+
+    Args:
+        path: The image file.
+        grey_bits: Bits of the values of grey images with more than 8 bits, 8..16: the upper 8 of these are kept.
 
     Raises:
         DataError: If the file is missing, is not a whole image, or has more pixels than Pillow opens.
     """
     with _explained(path, "the image", missing="name an image file", broken="name a whole image file"):
-        pixels, _ = _read_pixels(path, None)
-    assert pixels is not None  # no size was stated
-    return pixels
+        decoded, _ = _read(path, None, grey_bits=grey_bits, turn=True)
+    assert decoded is not None  # no size was stated
+    return decoded.pixels
 
 
-def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
+def rgb_of(image: Image.Image, *, grey_bits: int = 16) -> NDArray[np.uint8]:
     """The pixels of an image in memory as RGB, uint8 [height, width, 3], as it lies there: EXIF data turn nothing.
+
+    Args:
+        image: The image.
+        grey_bits: Bits of the values of a grey image with more than 8 bits, 8..16: the upper 8 of these are kept.
 
     Raises:
         DataError: If its file turns out to be damaged, or its values have no known scale.
     """
     name = f"the PIL image of mode {image.mode}, {image.width}x{image.height} pixels"
     try:
-        return _to_rgb(image)
+        return _to_rgb(image, grey_bits)
     except MemoryError as error:
         raise DataError(f"{name}: does not fit into memory", fix="free memory, or make the image smaller") from error
     except _DAMAGE as error:
@@ -148,62 +181,6 @@ def quiet_pillow() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         yield
-
-
-def index_content(
-    records: Sequence[ImageRecord], index_file: Path | None, on_progress: Progress | None = None
-) -> dict[Path, str]:
-    """Return a hash of the decoded pixels of every image, by path; every image is decoded once.
-
-    Args:
-        records: The images.
-        index_file: File that stores the hashes. An image is not decoded again while its path, file size, modification
-            time and stated size stay the same. A damaged index is built again.
-        on_progress: Called after each decoded image.
-
-    Raises:
-        DataError: If an image cannot be decoded as stated, or the index cannot be written.
-    """
-    known = _read_index(index_file)
-    keys = [file_identity(record) for record in records]
-    new = [(key, record) for key, record in zip(keys, records, strict=True) if key not in known]
-    failures: list[DataError] = []
-    results = map_in_threads(_hash_or_error, [record for _, record in new], bytes_each=decoding_bytes(records))
-    try:
-        with quiet_pillow():
-            for done, ((key, _), result) in enumerate(zip(new, results, strict=True), start=1):
-                if isinstance(result, DataError):
-                    failures.append(result)
-                else:
-                    known[key] = result
-                if on_progress:
-                    on_progress(done, len(new))
-    finally:  # when interrupted, keep the hashes computed so far
-        if index_file is not None and new:
-            _write_index(index_file, {key: known[key] for key in keys if key in known})
-    if len(failures) > 1:
-        message = f"{len(failures)} of {len(records)} images cannot be used"
-        fix = "replace these files, or remove the images from the annotation file"
-        raise DataError(message, first=str(failures[0]).splitlines()[0], fix=fix) from failures[0]
-    if failures:
-        raise failures[0]
-    return {record.path: known[key] for key, record in zip(keys, records, strict=True)}
-
-
-def file_identity(record: ImageRecord) -> str:
-    """Return a text that changes when the image file or its stated size changes.
-
-    Raises:
-        DataError: If the file no longer exists.
-    """
-    try:
-        stat = record.path.stat()
-    except OSError as error:
-        raise DataError(
-            f"{quote_path(record.path)}: the image cannot be read: {quote_error(error)}",
-            fix="add the file, or remove the image from the annotation file",
-        ) from error
-    return f"{record.path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{record.width}x{record.height}"
 
 
 def decoding_bytes(records: Sequence[ImageRecord]) -> int:
@@ -226,29 +203,61 @@ def _explained(path: Path, what: str, *, missing: str, broken: str) -> Iterator[
         raise DataError(f"{quote_path(path)}: the image cannot be read: {quote_error(error)}", fix=broken) from error
 
 
-def _read_pixels(path: Path, stated: tuple[int, int] | None) -> tuple[NDArray[np.uint8] | None, tuple[int, int]]:
-    """The pixels, turned so that they have the stated (height, width), and that of the image as stored.
+def _read(
+    path: Path, stated: tuple[int, int] | None, *, grey_bits: int, turn: bool
+) -> tuple[Decoded | None, tuple[int, int]]:
+    """The image, turned so that it has the stated (height, width), and its size as stored.
 
-    They are None if they have another size either way. Without a stated size they are upright.
+    It is None if it has another size either way. Without a stated size it is upright. If both have the stated size,
+    ``turn`` decides.
     """
     check_regular_file(path)
     if path.stat().st_size > _MAX_FILE:
         raise ValueError(f"the file has more than {_MAX_FILE} bytes")
+    try:
+        return _read_pixels(path, path, stated, grey_bits=grey_bits, turn=turn)
+    except _DAMAGE as error:
+        plain = without_side_data(path)
+        if plain is None:
+            raise
+        try:
+            return _read_pixels(io.BytesIO(plain), path, stated, grey_bits=grey_bits, turn=turn)
+        except _DAMAGE:
+            raise error from None
+
+
+def _read_pixels(
+    file: Path | BinaryIO, path: Path, stated: tuple[int, int] | None, *, grey_bits: int, turn: bool
+) -> tuple[Decoded | None, tuple[int, int]]:
+    """As :func:`_read`, from ``file``, which is ``path`` or has its content."""
     Image.init()
     formats = [name for name in _FORMATS if name in Image.OPEN]  # older versions of Pillow lack some
     try:
-        image = Image.open(path, formats=formats)
+        image = Image.open(file, formats=formats)
     except UnidentifiedImageError as error:
         raise ValueError(f"cannot identify it as any of {', '.join(formats)}") from error
     with image:
-        stored = (image.height, image.width)
-        if stated not in (None, stored, _upright(image)):
+        stored, upright, orientation = (image.height, image.width), _upright(image), _orientation(image)
+        if stated not in (None, stored, upright):
             return None, stored
         if image.format in ("JPEG", "MPO") and _count_scans(path) > _MAX_SCANS:
             raise ValueError(f"more than {_MAX_SCANS} scans, which would take hours")
         image.load()  # a TIFF is upright after that, others are not
-        turn = _TURNS.get(_orientation(image)) if stated in (None, _upright(image)) else None
-        return _to_rgb(image if turn is None else image.transpose(turn)), stored
+        left = _orientation(image)
+        turned = stated in (None, upright) and (turn or stored != upright)
+        whole = image.transpose(_TURNS[left]) if turned and left != 1 else image
+        pixels = _to_rgb(whole, grey_bits)
+        deep = image.mode.startswith("I")
+        values = np.asarray(image) if deep else pixels
+        decoded = Decoded(
+            pixels=pixels,
+            low=int(values.min()),
+            high=int(values.max()),
+            deep=deep,
+            orientation=orientation,
+            turned=orientation != 1 and (turned or left == 1),
+        )
+        return decoded, stored
 
 
 def _orientation(image: Image.Image) -> int:
@@ -275,11 +284,11 @@ def _count_scans(path: Path) -> int:
     return count
 
 
-def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+def _to_rgb(image: Image.Image, grey_bits: int) -> NDArray[np.uint8]:
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, whose scale is unknown")
     if image.mode.startswith("I"):
-        return _deep_grey_to_rgb(np.asarray(image))
+        return _deep_grey_to_rgb(np.asarray(image), grey_bits)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns about a direct conversion
     if image.mode == "La":
@@ -287,45 +296,8 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _deep_grey_to_rgb(grey: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Return 16-bit grey values, in any of Pillow's types, as RGB, on the same scale for every image."""
+def _deep_grey_to_rgb(grey: NDArray[np.integer], grey_bits: int) -> NDArray[np.uint8]:
+    """Return grey values of ``grey_bits`` bits, in any of Pillow's types, as RGB; larger ones are white."""
     if grey.min() < 0 or grey.max() >= 2**16:
         raise ValueError("grey values outside 0..65535")
-    return np.repeat((grey >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
-
-
-def _hash_or_error(record: ImageRecord) -> str | DataError:
-    try:
-        pixels = decode_image(record.path, record.height, record.width)
-    except DataError as error:
-        return error
-    digest = blake2b(repr(pixels.shape).encode(), digest_size=_HASH_BYTES)
-    digest.update(np.ascontiguousarray(pixels).data)
-    return digest.hexdigest()
-
-
-def _read_index(index_file: Path | None) -> dict[str, str]:
-    if index_file is None:
-        return {}
-    try:
-        index = read_json(index_file)
-    except (OSError, ValueError, MemoryError):  # missing or damaged: decode again
-        return {}
-    if not isinstance(index, dict):
-        return {}
-    return {key: value for key, value in index.items() if isinstance(value, str) and _HASH.fullmatch(value)}
-
-
-def _write_index(index_file: Path, index: dict[str, str]) -> None:
-    temporary = index_file.with_name(f"{index_file.name}.{os.getpid()}.tmp")
-    try:
-        index_file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(index, indent=0), encoding="utf-8")
-        temporary.replace(index_file)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise DataError(
-            f"{index_file}: the index of the images cannot be written: {quote_error(error)}",
-            fix="free space on the disk, or make the folder writable",
-        ) from error
+    return np.repeat(np.minimum(grey >> (grey_bits - 8), 255).astype(np.uint8)[:, :, None], 3, axis=2)

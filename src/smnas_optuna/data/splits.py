@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
 from smnas_optuna.config import DataSettings
 from smnas_optuna.data.coco import CocoDataset, load_coco
-from smnas_optuna.data.images import Progress, index_content
+from smnas_optuna.data.content import ContentIndex
+from smnas_optuna.data.images import Progress
 from smnas_optuna.data.quote import quote, quote_path
+from smnas_optuna.data.reading import read_images
 from smnas_optuna.errors import DataError
 
 
@@ -25,6 +27,7 @@ class Splits:
         content_hash: Hash of the annotations and pixels of ``train`` and ``val``, independent of paths and order.
         test: As ``train``, used by :mod:`smnas_optuna.verify.retrain` only; None if the study names none.
         test_hash: Hash of ``test`` as in ``content_hash``; no search depends on it.
+        grey_bits: Bits of the values of grey images with more than 8 bits, 8..16; 16 if there are none.
     """
 
     train: CocoDataset
@@ -32,6 +35,7 @@ class Splits:
     content_hash: str
     test: CocoDataset | None = None
     test_hash: str | None = None
+    grey_bits: int = 16
 
 
 def load_splits(
@@ -49,28 +53,35 @@ def load_splits(
         DataError: If a file or an image cannot be used, a split has no images or no objects, or two of them disagree on
             the categories or share images.
     """
-    first = _load(root, settings.train, None, settings)
-    test = None if settings.test is None else _load(root, settings.test, settings.test_images, settings)
-    held_out = () if test is None else test.images
+    loaded = {"train": _load(root, settings.train, None, settings)}
+    if settings.val is not None:
+        loaded["val"] = _load(root, settings.val, settings.val_images, settings)
+        _refuse_other_categories(loaded["train"], loaded["val"])
+    if settings.test is not None:
+        loaded["test"] = _load(root, settings.test, settings.test_images, settings)
+        _refuse_other_categories(loaded["train"], loaded["test"])
+    index = ContentIndex(file=index_file, on_progress=on_progress)
+    loaded, contents, grey_bits = read_images(loaded, index)
+    hashes = {
+        image.path: content.digest
+        for role, dataset in loaded.items()
+        for image, content in zip(dataset.images, contents[role], strict=True)
+    }
+    train, test = loaded["train"], loaded.get("test")
     if settings.val is None:
-        hashes = index_content((*first.images, *held_out), index_file, on_progress)
-        train, val = _split(first, hashes, settings.val_fraction)
+        train, val = _split(train, hashes, settings.val_fraction)
     else:
-        train, val = first, _load(root, settings.val, settings.val_images, settings)
-        _refuse_other_categories(train, val)
-        hashes = index_content((*train.images, *val.images, *held_out), index_file, on_progress)
+        val = loaded["val"]
         _refuse_shared_images(train, val, hashes, fix=_OR_SPLIT)
     _refuse_empty(train, "training")
     _refuse_empty(val, "validation")
-    content_hash = _content_hash((train, val), hashes)
+    splits = Splits(train=train, val=val, content_hash=_content_hash((train, val), hashes), grey_bits=grey_bits)
     if test is None:
-        return Splits(train=train, val=val, content_hash=content_hash)
-    _refuse_other_categories(train, test)
+        return splits
     _refuse_shared_images(train, test, hashes, roles=("training", "test"))
     _refuse_shared_images(val, test, hashes, roles=("validation", "test"))
     _refuse_empty(test, "test")
-    test_hash = _content_hash((test,), hashes)
-    return Splits(train=train, val=val, content_hash=content_hash, test=test, test_hash=test_hash)
+    return replace(splits, test=test, test_hash=_content_hash((test,), hashes))
 
 
 def _load(root: Path, name: str, images: str | None, settings: DataSettings) -> CocoDataset:
@@ -80,7 +91,10 @@ def _load(root: Path, name: str, images: str | None, settings: DataSettings) -> 
 
 
 def _split(dataset: CocoDataset, hashes: Mapping[Path, str], fraction: float) -> tuple[CocoDataset, CocoDataset]:
-    """Return (train, val): an image is for validation if its hash, as a number in [0, 1), is below ``fraction``."""
+    """Return (train, val), all notes with the former.
+
+    An image is for validation if its hash, as a number in [0, 1), is below ``fraction``.
+    """
     contents = sorted(set(hashes.values()))
     if len(contents) < 2:
         raise DataError(
@@ -91,7 +105,7 @@ def _split(dataset: CocoDataset, hashes: Mapping[Path, str], fraction: float) ->
     aside = set(contents[: min(max(num_val, 1), len(contents) - 1)])
     val_ids = {image.image_id for image in dataset.images if hashes[image.path] in aside}
     train_ids = {image.image_id for image in dataset.images} - val_ids
-    return dataset.subset(train_ids), dataset.subset(val_ids)
+    return dataset.subset(train_ids), replace(dataset.subset(val_ids), notes=())  # notes are those of the file
 
 
 def _refuse_empty(dataset: CocoDataset, role: str) -> None:

@@ -1,0 +1,184 @@
+"""Content of image files: a hash of the pixels and what decoding tells besides, kept in an index file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from smnas_optuna.data.coco import ImageRecord
+from smnas_optuna.data.images import Progress, decode, decoding_bytes, quiet_pillow
+from smnas_optuna.data.json_file import read_json
+from smnas_optuna.data.parallel import map_in_threads
+from smnas_optuna.data.quote import quote_error, quote_path
+from smnas_optuna.errors import DataError
+
+_HASH_BYTES = 16
+_ENTRY = re.compile(f"([0-9a-f]{{{2 * _HASH_BYTES}}}) ([0-9]{{1,5}}) ([0-9]{{1,5}}) ([01]) ([1-8]) ([01])")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Content:
+    """Content of an image file; see :class:`smnas_optuna.data.images.Decoded`.
+
+    Attributes:
+        digest: Hash of the RGB pixels, hexadecimal.
+        low: Smallest value.
+        high: Largest value.
+        deep: True if it is grey with more than 8 bits.
+        orientation: EXIF orientation, 1..8; 1 is upright.
+        turned: True if the pixels are turned as the orientation says.
+    """
+
+    digest: str
+    low: int
+    high: int
+    deep: bool
+    orientation: int
+    turned: bool
+
+    def as_text(self) -> str:
+        """Return the entry of an index file."""
+        return f"{self.digest} {self.low} {self.high} {self.deep:d} {self.orientation} {self.turned:d}"
+
+    @classmethod
+    def from_text(cls, text: object) -> Content | None:
+        """Return the content that ``text`` is the entry of; None if it is none, as in the index of an older version."""
+        found = _ENTRY.fullmatch(text) if isinstance(text, str) else None
+        if found is None:
+            return None
+        digest, low, high, deep, orientation, turned = found.groups()
+        return cls(
+            digest=digest,
+            low=int(low),
+            high=int(high),
+            deep=deep == "1",
+            orientation=int(orientation),
+            turned=turned == "1",
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class ContentIndex:
+    """Contents of image files, each decoded once; a file keeps them for the next start.
+
+    Attributes:
+        file: The index file. An image is not decoded again while its path, file size, modification time and stated
+            size stay the same. A damaged index is built again. None keeps nothing.
+        on_progress: Called after each decoded image.
+    """
+
+    file: Path | None = None
+    on_progress: Progress | None = None
+    _known: dict[str, Content] | None = None
+    _used: dict[str, Content] = field(default_factory=dict)
+
+    def read(self, records: Sequence[ImageRecord]) -> list[Content]:
+        """Return the contents of ``records``; what is not known is decoded.
+
+        Raises:
+            DataError: If an image cannot be decoded as stated, or the index cannot be written.
+        """
+        if self._known is None:
+            self._known = _read_index(self.file)
+        known, keys = self._known, [file_identity(record) for record in records]
+        new = [(key, record) for key, record in zip(keys, records, strict=True) if key not in known]
+        failures: list[DataError] = []
+        results = map_in_threads(_content_or_error, [record for _, record in new], bytes_each=decoding_bytes(records))
+        try:
+            with quiet_pillow():
+                for done, ((key, _), result) in enumerate(zip(new, results, strict=True), start=1):
+                    if isinstance(result, DataError):
+                        failures.append(result)
+                    else:
+                        known[key] = result
+                    if self.on_progress:
+                        self.on_progress(done, len(new))
+        finally:  # when interrupted, keep the contents read so far
+            self._used |= {key: known[key] for key in keys if key in known}
+            if self.file is not None and new:
+                _write_index(self.file, self._used)
+        if len(failures) > 1:
+            message = f"{len(failures)} of {len(records)} images cannot be used"
+            fix = "replace these files, or remove the images from the annotation file"
+            raise DataError(message, first=str(failures[0]).splitlines()[0], fix=fix) from failures[0]
+        if failures:
+            raise failures[0]
+        return [known[key] for key in keys]
+
+
+def index_content(
+    records: Sequence[ImageRecord], index_file: Path | None, on_progress: Progress | None = None
+) -> dict[Path, str]:
+    """Return a hash of the decoded pixels of every image, by path; see :class:`ContentIndex`."""
+    contents = ContentIndex(file=index_file, on_progress=on_progress).read(records)
+    return {record.path: content.digest for record, content in zip(records, contents, strict=True)}
+
+
+def file_identity(record: ImageRecord) -> str:
+    """Return a text that changes when the image file, its stated size or the way in which it is decoded changes.
+
+    Raises:
+        DataError: If the file no longer exists.
+    """
+    try:
+        stat = record.path.stat()
+    except OSError as error:
+        raise DataError(
+            f"{quote_path(record.path)}: the image cannot be read: {quote_error(error)}",
+            fix="add the file, or remove the image from the annotation file",
+        ) from error
+    way = ("" if record.grey_bits == 16 else f"|{record.grey_bits} bits") + ("" if record.turned else "|not turned")
+    return f"{record.path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{record.width}x{record.height}{way}"
+
+
+def _content_or_error(record: ImageRecord) -> Content | DataError:
+    try:
+        decoded = decode(record)
+    except DataError as error:
+        return error
+    digest = blake2b(repr(decoded.pixels.shape).encode(), digest_size=_HASH_BYTES)
+    digest.update(np.ascontiguousarray(decoded.pixels).data)
+    return Content(
+        digest=digest.hexdigest(),
+        low=decoded.low,
+        high=decoded.high,
+        deep=decoded.deep,
+        orientation=decoded.orientation,
+        turned=decoded.turned,
+    )
+
+
+def _read_index(index_file: Path | None) -> dict[str, Content]:
+    if index_file is None:
+        return {}
+    try:
+        index = read_json(index_file)
+    except (OSError, ValueError, MemoryError):  # missing or damaged: decode again
+        return {}
+    if not isinstance(index, dict):
+        return {}
+    return {key: content for key, text in index.items() if (content := Content.from_text(text)) is not None}
+
+
+def _write_index(index_file: Path, index: dict[str, Content]) -> None:
+    temporary = index_file.with_name(f"{index_file.name}.{os.getpid()}.tmp")
+    try:
+        index_file.parent.mkdir(parents=True, exist_ok=True)
+        entries = {key: content.as_text() for key, content in index.items()}
+        temporary.write_text(json.dumps(entries, indent=0), encoding="utf-8")
+        temporary.replace(index_file)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise DataError(
+            f"{index_file}: the index of the images cannot be written: {quote_error(error)}",
+            fix="free space on the disk, or make the folder writable",
+        ) from error

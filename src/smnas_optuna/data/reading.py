@@ -1,0 +1,153 @@
+"""How the images of a study are read: one scale for deep grey, and one convention for turned images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from smnas_optuna.data.coco import CocoDataset, ImageRecord
+from smnas_optuna.data.content import Content, ContentIndex
+from smnas_optuna.data.quote import quote_path
+from smnas_optuna.errors import DataError
+
+FULL_BITS = 16
+QUARTER_TURNS = 5
+"""EXIF orientations from this one on turn an image by a quarter; 2, 3 and 4 keep its size."""
+DARK = 32
+"""Images whose largest value is below this, of 255, are nearly black."""
+
+Contents = Sequence[Content]
+
+
+def read_images(
+    datasets: Mapping[str, CocoDataset], index: ContentIndex
+) -> tuple[dict[str, CocoDataset], dict[str, Contents], int]:
+    """Decode all images, and return the data sets as their images are to be read, with notes, and the contents.
+
+    - Grey with more than 8 bits is scaled by the largest value of all images but those of ``test``: sensors write 10,
+      12 or 14 bits into files of 16.
+    - Images whose stated size does not tell whether EXIF has turned them are turned, unless the same annotation file
+      has quarter turns, and states the size before the turn for all of them.
+
+    Args:
+        datasets: Data sets by role; ``test`` decides nothing.
+        index: Contents that are known already.
+
+    Returns:
+        The data sets, the contents of their images in order, and the bits of deep grey (16 without deep grey).
+
+    Raises:
+        DataError: If an image cannot be decoded as stated, or all pixels of all images have one value.
+    """
+    contents = _read(datasets, index)
+    deep = [each.high for role, some in contents.items() if role != "test" for each in some if each.deep]
+    grey_bits = max(8, max(deep).bit_length()) if deep else FULL_BITS
+    read = {role: _as_read(dataset, contents[role], grey_bits) for role, dataset in datasets.items()}
+    if any(read[role] is not datasets[role] for role in datasets):
+        contents = _read(read, index)
+    _refuse_one_value([dataset for role, dataset in read.items() if role != "test"], contents)
+    noted = {
+        role: replace(dataset, notes=(*dataset.notes, *_notes(dataset, contents[role], grey_bits)))
+        for role, dataset in read.items()
+    }
+    return noted, contents, grey_bits
+
+
+def _read(datasets: Mapping[str, CocoDataset], index: ContentIndex) -> dict[str, Contents]:
+    contents = iter(index.read([image for dataset in datasets.values() for image in dataset.images]))
+    return {role: [next(contents) for _ in dataset.images] for role, dataset in datasets.items()}
+
+
+def _as_read(dataset: CocoDataset, contents: Contents, grey_bits: int) -> CocoDataset:
+    """Return ``dataset`` with its images as they are to be read; itself if that is how they were read."""
+    never_turned = _quarter_turns(dataset, contents) == {False}
+    images = tuple(
+        _image_as_read(image, content, grey_bits, never_turned)
+        for image, content in zip(dataset.images, contents, strict=True)
+    )
+    same = all(image is other for image, other in zip(images, dataset.images, strict=True))
+    return dataset if same else replace(dataset, images=images)
+
+
+def _image_as_read(image: ImageRecord, content: Content, grey_bits: int, never_turned: bool) -> ImageRecord:
+    bits = grey_bits if content.deep else FULL_BITS
+    turned = not (never_turned and _is_unclear(image, content))
+    return image if (bits, turned) == (FULL_BITS, True) else replace(image, grey_bits=bits, turned=turned)
+
+
+def _is_unclear(image: ImageRecord, content: Content) -> bool:
+    """Return whether EXIF says to turn ``image``, and its stated size does not tell whether its boxes are turned."""
+    return content.orientation != 1 and (content.orientation < QUARTER_TURNS or image.height == image.width)
+
+
+def _quarter_turns(dataset: CocoDataset, contents: Contents) -> set[bool]:
+    """Return whether images that EXIF turns by a quarter are turned, by their stated size: each answer there is."""
+    return {
+        content.turned
+        for image, content in zip(dataset.images, contents, strict=True)
+        if content.orientation != 1 and not _is_unclear(image, content)
+    }
+
+
+def _refuse_one_value(datasets: Sequence[CocoDataset], contents: Mapping[str, Contents]) -> None:
+    every = [content for role, some in contents.items() if role != "test" for content in some]
+    if every and min(each.low for each in every) == max(each.high for each in every):
+        raise DataError(
+            f"{datasets[0].source}: all pixels of all {len(every)} images have the value {every[0].low}: there is "
+            "nothing to see",
+            fix="look at the image files, and write them anew, with values that fill the range of their format",
+        )
+
+
+def _notes(dataset: CocoDataset, contents: Contents, grey_bits: int) -> list[str]:
+    return [*_note_values(contents, grey_bits), *_note_turns(dataset, contents), *_note_copies(dataset, contents)]
+
+
+def _note_values(contents: Contents, grey_bits: int) -> list[str]:
+    deep, total = [content for content in contents if content.deep], len(contents)
+    if deep and grey_bits < FULL_BITS:
+        above = sum(content.high >= 2**grey_bits for content in deep)
+        more = f"; larger values, in {above} images, are white" if above else ""
+        return [
+            f"{len(deep)} of {total} images are grey with more than 8 bits, with values up to "
+            f"{max(content.high for content in deep)}: read as {grey_bits} bits, 0..{2**grey_bits - 1}{more}"
+        ]
+    brightest = max((content.high for content in contents), default=255)
+    if deep or brightest >= DARK:
+        return []
+    return [
+        f"the largest value of all {total} images is {brightest} of 255: they are nearly black; if their values have "
+        "fewer bits than the files, write them anew, with values that fill the range"
+    ]
+
+
+def _note_turns(dataset: CocoDataset, contents: Contents) -> list[str]:
+    pairs = zip(dataset.images, contents, strict=True)
+    unclear = [(image, content) for image, content in pairs if _is_unclear(image, content)]
+    quarters = _quarter_turns(dataset, contents)
+    if not unclear or quarters == {True}:
+        return []
+    image, content = unclear[0]
+    which = (
+        f"{len(unclear)} of {len(contents)} images, first {quote_path(image.path)} (orientation {content.orientation}),"
+    )
+    if quarters == {False}:
+        return [f"{which} are not turned as EXIF says: the sizes of those with a quarter turn are stated as stored"]
+    return [
+        f"{which} are turned as EXIF says, and their size does not tell whether their boxes are; if the boxes belong "
+        "to the pixels as stored, remove the orientation from the files"
+    ]
+
+
+def _note_copies(dataset: CocoDataset, contents: Contents) -> list[str]:
+    first: dict[str, ImageRecord] = {}
+    copies = [
+        (image, other)
+        for image, content in zip(dataset.images, contents, strict=True)
+        if (other := first.setdefault(content.digest, image)) is not image
+    ]
+    if not copies:
+        return []
+    image, other = copies[0]
+    which = f"{quote_path(image.path)} as {quote_path(other.path)}"
+    return [f"{len(copies)} of {len(contents)} images hold the same pixels as another (first {which})"]

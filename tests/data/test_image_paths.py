@@ -1,0 +1,177 @@
+"""File names that are not quite those of the files: read if there is no doubt, otherwise told with what is there."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from smnas_optuna.data.image_paths import find_images
+from smnas_optuna.errors import DataError
+
+from .hostile import check_message
+
+SOURCE = Path("train.json")
+
+
+def _find(folder: Path, *names: str) -> tuple[list[str], list[str]]:
+    """The files that are found, relative to ``folder``, and the notes."""
+    rows = [{"id": number, "file_name": name} for number, name in enumerate(names, start=1)]
+    paths, notes = find_images(rows, SOURCE, folder)
+    return [str(path.relative_to(folder)) for path in paths.values()], notes
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    images = tmp_path / "images"
+    _write(images, "a.jpg", "sub/b.JPG", "with space.png", unicodedata.normalize("NFD", "Kätzchen.png"))
+    return images
+
+
+def _write(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def _folds_case(folder: Path) -> bool:
+    return (folder / "A.JPG").exists()
+
+
+OTHERWISE = {
+    "separators of Windows": (r"sub\b.JPG", "sub/b.JPG", "the separators of Windows"),
+    "and the folder": (r".\sub\b.JPG", "sub/b.JPG", "the separators of Windows"),
+    "and another case": (r"SUB\b.jpg", "sub/b.JPG", "the separators of Windows"),
+    "percent-encoded": ("with%20space.png", "with space.png", "percent-encoded characters"),
+    "and with separators": (r"sub%5Cb.JPG", None, ""),
+    "case of the suffix": ("sub/b.jpg", "sub/b.JPG", "another spelling"),
+    "case of the folder": ("SUB/b.JPG", "sub/b.JPG", "another spelling"),
+    "composed accents": (
+        unicodedata.normalize("NFC", "Kätzchen.png"),
+        unicodedata.normalize("NFD", "Kätzchen.png"),
+        "another spelling",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "file", "way"), OTHERWISE.values(), ids=OTHERWISE)
+def test_a_name_that_is_written_otherwise_is_read_with_a_note(
+    name: str, file: str | None, way: str, folder: Path
+) -> None:
+    if _folds_case(folder):
+        pytest.skip("this file system takes A.JPG for a.jpg")
+    if file is None:
+        with pytest.raises(DataError):
+            _find(folder, "a.jpg", name)
+        return
+
+    found, notes = _find(folder, "a.jpg", name)
+
+    assert found == ["a.jpg", file]
+    assert notes == [f"1 of 2 images, first image 2, have {way} in file_name: {name!r} is read as {file}"]
+
+
+def test_a_name_that_a_file_has_is_not_read_otherwise(folder: Path) -> None:
+    _write(folder, r"sub\b.JPG", "with%20space.png")
+
+    names = [r"sub\b.JPG", "with%20space.png"]
+    assert _find(folder, *names) == (names, [])
+
+
+def test_a_name_that_two_files_could_have_is_refused(folder: Path) -> None:
+    if _folds_case(folder):
+        pytest.skip("this file system takes A.JPG for a.jpg")
+    _write(folder, "A.jpg")
+
+    assert _find(folder, "a.jpg", "A.jpg")[0] == ["a.jpg", "A.jpg"]
+    with pytest.raises(DataError, match="1 of 1 images are missing"):
+        _find(folder, "a.JPG")
+
+
+OUT = [
+    "..\\a.jpg",
+    "..\\..\\media\\a.jpg",
+    "C:\\data\\a.jpg",
+    "\\\\host\\a.jpg",
+    "\\a.jpg",
+    "%2e%2e/a.jpg",
+    "c:\\a.jpg",
+]
+
+
+@pytest.mark.parametrize("name", OUT)
+def test_a_name_that_would_lead_out_of_the_folder_elsewhere_is_refused(name: str, folder: Path) -> None:
+    _write(folder.parent, "a.jpg")
+
+    with pytest.raises(DataError) as error:
+        _find(folder, "a.jpg", name)
+
+    assert str(error.value).splitlines() == [
+        "train.json: 1 of 2 images lie outside the image folder",
+        f"  first: image 2, file_name {name!r}",
+        f"  fix: give file_name relative to {folder}, without '..'",
+    ]
+
+
+@pytest.mark.parametrize("name", ["https://host/a.jpg", "s3://bucket/a.jpg", "file:///a.jpg"])
+def test_a_url_is_told_as_it_is_written(name: str, folder: Path) -> None:
+    with pytest.raises(DataError) as error:
+        _find(folder, name)
+
+    assert str(error.value).splitlines() == [
+        "train.json: 1 of 1 images have a URL as file_name",
+        f"  first: image 1, file_name {name!r}",
+        f"  fix: put the files into {folder}, and write their paths relative to it as file_name",
+    ]
+
+
+HINTS = {
+    "the folder is named twice": ("images/none.jpg", "; file_name is relative to {folder}, not to {parent}"),
+    "folders that are not there": ("train/a.jpg", "; {folder}/a.jpg is there: leave the folders out of file_name"),
+    "another suffix": ("a.png", "; the nearest name there is 'a.jpg'"),
+    "a slip": ("with_space.png", "; the nearest name there is 'with space.png'"),
+    "nothing like it": ("0123456789", ""),
+}
+
+
+@pytest.mark.parametrize(("name", "hint"), HINTS.values(), ids=HINTS)
+def test_a_missing_image_is_told_with_what_is_there(name: str, hint: str, folder: Path) -> None:
+    with pytest.raises(DataError) as error:
+        _find(folder, name)
+
+    fix = "put the files there, or set images (or val_images, test_images) in [data] of study.toml to their folder"
+    assert error.value.fix == fix + hint.format(folder=folder, parent=folder.parent)
+    assert error.value.first == f"image 1, {folder / name}: No such file or directory"
+
+
+def test_a_folder_without_files_is_told(tmp_path: Path) -> None:
+    for name, what in (("empty", "an empty folder"), ("none", "no folder")):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(DataError) as error:
+            _find(tmp_path / name, "a.jpg")
+        assert error.value.fix.endswith(f"; {tmp_path / name} is {what}")
+
+
+@pytest.mark.parametrize(
+    "names", [("a.jpg", "a.jpg", "a.jpg"), ("a.jpg", "./a.jpg", r".\a.jpg")], ids=["same", "other"]
+)
+def test_rows_of_one_file_are_refused(names: Sequence[str], folder: Path) -> None:
+    with pytest.raises(DataError) as error:
+        _find(folder, "with space.png", *names)
+
+    assert str(error.value).splitlines() == [
+        "train.json: 2 of 4 image rows name a file that another row names",
+        f"  first: image 3, file_name {names[1]!r}, is image 2 too; 3 rows name that file",
+        "  fix: write one row for each file, with all its boxes; files of one name in several folders need their "
+        "folders",
+    ]
+
+
+@pytest.mark.parametrize("name", ["\0", "%00", "\ud800", "x" * 10**6, "a/" * 3_000, "\x1b[31m\\b", "%", "\\", "%zz\\"])
+def test_messages_of_hostile_names_stay_short(name: str, folder: Path) -> None:
+    with pytest.raises(DataError) as error:
+        _find(folder, name)
+
+    check_message(error.value)
