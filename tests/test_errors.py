@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smnas_optuna.errors import DataError, SmnasError, quote
+from smnas_optuna.errors import NEXT_LINE, DataError, SmnasError, quote
 
 
 def test_an_error_says_where_what_and_how_to_fix_it() -> None:
@@ -18,6 +18,18 @@ def test_no_control_code_reaches_the_terminal() -> None:
     error = DataError("a\x1b[2J.json: b\xad\u202e\x9b", first="c\r", fix="größer, 図, 🙂")
 
     assert str(error) == "a\\x1b[2J.json: b\\xad\\u202e\\x9b\n  first: c\\r\n  fix: größer, 図, 🙂"
+
+
+def test_no_text_imitates_a_line_of_the_message() -> None:
+    error = DataError("a\n  fix: b.json: wrong", first="c\n  fix: d", fix="e\n  fix: f")
+
+    assert str(error).split("\n") == ["a\\n  fix: b.json: wrong", "  first: c\\n  fix: d", "  fix: e\\n  fix: f"]
+
+
+def test_several_offenders_have_a_line_each() -> None:
+    error = DataError("wrong", first=f"one{NEXT_LINE}two\x1b", fix="mend them")
+
+    assert str(error) == "wrong\n  first: one\n         two\\x1b\n  fix: mend them"
 
 
 @pytest.mark.parametrize("text", ["x" * 100_000, "\n" * 100_000, "\x1b" * 100_000, "図" * 100_000, "\udcff" * 100_000])
@@ -35,7 +47,7 @@ def test_every_message_is_short_and_can_be_encoded(message: str, first: str | No
     text = str(SmnasError(message * 50, first=None if first is None else first * 50, fix=fix * 50))
 
     assert len(text) < 2000
-    assert all(character.isprintable() or character == "\n" for character in text)
+    assert all(line.isprintable() for line in text.split("\n"))
     assert text.encode("utf-8")
 
 

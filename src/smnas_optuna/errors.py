@@ -6,6 +6,7 @@ from reprlib import Repr
 
 LONGEST_MESSAGE, LONGEST_FIRST, LONGEST_FIX = 500, 800, 500
 """Maximum number of characters of each part of an error. A longer one, which repeats user data, loses its middle."""
+NEXT_LINE = "\n         "
 _LONGEST_QUOTE = 200
 _REPR = Repr()
 _REPR.maxlevel = 3
@@ -19,13 +20,13 @@ class SmnasError(Exception):
 
     Args:
         message: Place and problem, with a count if there are several cases: ``"train.json: 2 boxes without area"``.
-        first: First offender, if there are several.
+        first: First offender, if there are several; or several, with :data:`NEXT_LINE` between them.
         fix: Action that solves the problem.
     """
 
     def __init__(self, message: str, *, first: str | None = None, fix: str) -> None:
         self.message, self.fix = _readable(message, LONGEST_MESSAGE), _readable(fix, LONGEST_FIX)
-        self.first = None if first is None else _readable(first, LONGEST_FIRST)
+        self.first = None if first is None else _readable(first, LONGEST_FIRST, NEXT_LINE)
         lines = [self.message]
         if self.first is not None:
             lines.append(f"  first: {self.first}")
@@ -50,14 +51,18 @@ def quote(value: object) -> str:
         return "a number of thousands of digits"
 
 
-def _readable(text: str, longest: int) -> str:
-    """Shorten ``text``, and escape its control codes: a path or a file may hold some, and a terminal obeys them."""
+def _readable(text: str, longest: int, line_break: str = "") -> str:
+    """Shorten ``text`` and escape its control codes, but for ``line_break``.
+
+    A path or a file may hold some: a terminal obeys them, and a line break begins what looks like another message.
+    """
     part = shortened(text, longest)
-    return shortened("".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in part), longest)
+    lines = part.split(line_break) if line_break else [part]
+    return shortened(line_break.join("".join(map(_printable, line)) for line in lines), longest)
 
 
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 class ArchError(SmnasError):

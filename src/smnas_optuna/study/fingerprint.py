@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna.study import Study
 
-from smnas_optuna.errors import StudyError, shortened
+from smnas_optuna.errors import NEXT_LINE, StudyError, shortened
 from smnas_optuna.study.attributes import FINGERPRINT
 
 LONGEST_VALUE = 200
@@ -58,7 +58,7 @@ def refuse_differences(differing: Mapping[str, str], what: str, *, verb: str = "
     if differing:
         raise StudyError(
             f"{what} {' and '.join(_kinds(differing))}; {verb} do not compare",
-            first="\n         ".join(differing.values()),
+            first=NEXT_LINE.join(differing.values()),
             fix=fix,
         )
 
