@@ -12,13 +12,15 @@ def check_data(study_dir: StudyDir, data: DataDir = None) -> None:
     """Check the data of a study, every image included."""
     from smnas_optuna.config import load_settings
     from smnas_optuna.report.progress import ConsoleListener
+    from smnas_optuna.session.advice import advice_on
     from smnas_optuna.session.prepare import load_data
     from smnas_optuna.study.folder import StudyFolder
     from smnas_optuna.study.storage import explained_disk_errors
 
     console = make_console()
     with ConsoleListener(console) as listener, explained_disk_errors(study_dir):
-        root, splits = load_data(StudyFolder(study_dir), data, load_settings(study_dir), partial(listener.step, "load"))
+        settings = load_settings(study_dir)
+        root, splits = load_data(StudyFolder(study_dir), data, settings, partial(listener.step, "load"))
     for role, split in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
         if split is None:
             continue
@@ -26,5 +28,10 @@ def check_data(study_dir: StudyDir, data: DataDir = None) -> None:
         counts = f"{len(split.images)} images, {boxes} boxes, {split.num_classes} classes"
         console.print(f"{role}: {counts}", highlight=False)
         for note in split.notes:
-            console.print(f"  {note}", soft_wrap=True, highlight=False)
-    console.print(f"{root}: fine", soft_wrap=True, highlight=False)
+            console.print(f"  note: {note}", soft_wrap=True, highlight=False)
+    advice = advice_on(splits, settings.detector.max_detections)
+    for note in advice:
+        console.print(f"note: {note}", soft_wrap=True, highlight=False)
+    noted = bool(advice) or any(split.notes for split in (splits.train, splits.val, splits.test) if split is not None)
+    verdict = "fine, but read the notes above" if noted else "fine"
+    console.print(f"{root}: {verdict}", soft_wrap=True, highlight=False)
