@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from smnas_optuna import load_detector
+
 from .commands import PATIENCE, processes_of, smnas, start
 
 OPTIONS = ("--device", "cpu", "--workers", "1", "--top", "2", "--seeds", "2", "--epochs", "3")
@@ -54,7 +56,13 @@ def test_killed_and_stopped_the_same_command_goes_on_to_the_whole_report(trained
         assert said in run.stdout
     assert list((trained_dir / "verify").glob("*.safetensors")) == []
     report = json.loads((trained_dir / "report" / "verify.json").read_text())
-    assert [(each["epochs"], len(each["metrics"])) for each in report["runs"]] == [(3, 12)] * 4
+    assert [(each["epochs"], len(each["metrics"])) for each in report["runs"]] == [(3, 14)] * 4
+    for each in report["architectures"]:
+        best = max((ap, number) for arch, number, ap in finished(trained_dir) if arch == each["arch"])
+        assert (each["weights"]["ap"], each["weights"]["number"]) == best
+        assert f"weights of its best training: {each['weights']['folder']} (AP (x100) " in run.stdout
+        assert load_detector(trained_dir / each["weights"]["folder"], device="cpu").arch == each["arch"]
+    assert len(list((trained_dir / "verify" / "weights").iterdir())) == 2
     with (trained_dir / "report" / "verify.csv").open() as file:
         assert [row["seeds"] for row in csv.DictReader(file)] == ["2", "2"]
     assert (trained_dir / "report" / "verify.png").stat().st_size > 10_000

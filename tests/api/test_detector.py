@@ -103,6 +103,28 @@ def test_every_form_of_an_image_gives_the_same(dataset: CocoDataset, run_folder:
         np.testing.assert_array_equal(found.scores, expected.scores)
 
 
+def test_deep_grey_is_read_with_the_bits_of_its_training(run_folder: Path, tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (48, 64)).astype(np.uint16)
+    for name, factor in (("full.png", 257), ("few.png", 16)):
+        Image.fromarray(grey * factor).save(tmp_path / name)
+    expected = load_detector(run_folder, device="cpu").predict(tmp_path / "full.png")
+    (run_folder / "detector.json").write_text(json.dumps({**description_of(TWO_STAGE), "grey_bits": 12}))
+
+    found = load_detector(run_folder, device="cpu").predict(tmp_path / "few.png")
+
+    assert len(found) > 0
+    np.testing.assert_array_equal(found.boxes, expected.boxes)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+@pytest.mark.parametrize("grey_bits", [7, 17, 12.5, "12"])
+def test_bits_that_no_grey_has_are_refused(grey_bits: object, run_folder: Path) -> None:
+    (run_folder / "detector.json").write_text(json.dumps({**description_of(TWO_STAGE), "grey_bits": grey_bits}))
+
+    with pytest.raises(CheckpointError, match=r"detector\.json: grey_bits: "):
+        load_detector(run_folder, device="cpu")
+
+
 def test_what_is_found_is_sorted_named_and_inside_the_image(dataset: CocoDataset, run_folder: Path) -> None:
     found = load_detector(run_folder).predict(dataset.images[3].path)
 

@@ -19,6 +19,7 @@ from smnas_optuna.errors import OutOfMemoryError
 
 from ..models.tiny_detectors import TWO_STAGE, build, spread_predictions
 from .engine_fakes import Small, Source, exact_batch, make_batch
+from .test_ap_interval import drawn
 
 REFERENCE = os.environ.get("SMNAS_COCO_REFERENCE")
 PUBLISHED = {
@@ -76,6 +77,7 @@ def test_perfect_detections_have_an_ap_of_one() -> None:
 
     # one detection an image finds one box of two, and the one of the other image
     assert metrics.pop("ar1") == pytest.approx(2 / 3)
+    assert [metrics.pop(name) for name in ("ap_low", "ap_high")] == pytest.approx([1, 1])
     assert metrics == pytest.approx(dict.fromkeys(metrics, 1.0))
 
 
@@ -200,11 +202,24 @@ def test_cocos_own_example_has_the_published_results() -> None:
     truth = json.loads((folder / "instances_val2014_100.json").read_text())
     found = json.loads((folder / "instances_val2014_fakebbox100_results.json").read_text())
 
-    assert asdict(coco_metrics(truth, found)) == pytest.approx(PUBLISHED, abs=1e-6)
+    metrics = asdict(coco_metrics(truth, found))
+    assert {name: metrics[name] for name in PUBLISHED} == pytest.approx(PUBLISHED, abs=1e-6)
 
 
 def test_the_numbers_are_in_pycocotools_order() -> None:
-    assert [field.name for field in fields(CocoMetrics)] == list(PUBLISHED)
+    assert [field.name for field in fields(CocoMetrics)] == [*PUBLISHED, "ap_low", "ap_high"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_interval_changes_no_bit_of_the_metrics(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, found = drawn(9, seed, crowd=True)
+    with_interval = asdict(coco_metrics(truth, found))
+    monkeypatch.setattr("smnas_optuna.engine.evaluate.is_uncertain", lambda *_: False)
+    alone = asdict(coco_metrics(truth, found))
+
+    assert not math.isnan(with_interval["ap_low"])
+    assert math.isnan(alone["ap_low"])
+    assert {name: repr(with_interval[name]) for name in PUBLISHED} == {name: repr(alone[name]) for name in PUBLISHED}
 
 
 class _Fixed(nn.Module):

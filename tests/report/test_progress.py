@@ -61,6 +61,15 @@ def test_plain_lines_one_an_epoch_and_two_a_trial_with_the_time_left() -> None:
     ]
 
 
+def test_an_ap_of_few_images_has_its_interval() -> None:
+    plain = console(terminal=False)
+    metrics = {"ap": 0.25, "ap_low": 0.1, "ap_high": 0.48}
+
+    ConsoleListener(plain).trial_ended(record(metrics=metrics), on_front=False, seconds=75, done=1, budget=1)
+
+    assert written(plain) == "trial 0: 12.50 ms, AP (x100) 25.0 (10-48), took 75 s; 1 of 1 done\n"
+
+
 def test_other_words_than_trial_and_search() -> None:
     plain = console(terminal=False)
     with ConsoleListener(plain, each="training", all="all") as listener:

@@ -63,6 +63,28 @@ def test_a_narrow_terminal_folds_an_architecture_and_cuts_nothing_off(width: int
     assert all(len(line) <= max(width, 73) for line in text.splitlines()[:-2])
 
 
+def few_images() -> Study:
+    study = full_study()
+    study.set_user_attr("fingerprint", {"data": {"val": {"images": 4, "boxes": 73}}, "device": DEVICE})
+    metrics = {"ap": 0.6, "ap_low": 0.0, "ap_high": 0.96}
+    add_trial(study, (150.0, 0.6), TrialState.COMPLETE, arch=DEEP, metrics=metrics)
+    return study
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_an_ap_of_few_images_has_its_interval(terminal: bool) -> None:
+    text = printed(80, few_images(), terminal=terminal)
+
+    assert "60.0 (0-96)" in text
+    assert "…" not in text
+    assert text.splitlines()[-3] == (
+        "in brackets: 95 % interval of AP (x100) for other images, as there are 4 validation images; detectors that "
+        "are compared on the same images differ more surely"
+    )
+    (member,) = [each for each in json.loads(front_json(summarize(few_images())))["front"] if each["arch"] == DEEP]
+    assert (member["metrics"]["ap_low"], member["metrics"]["ap_high"]) == (0.0, 0.96)
+
+
 def test_the_table_says_what_the_numbers_are() -> None:
     text = printed(80, terminal=False)
 

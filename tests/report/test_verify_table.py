@@ -3,11 +3,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from smnas_optuna.report.verify_table import print_verification, verdict_lines, verification_csv, verification_json
+from smnas_optuna.verify.verdict import Kept
 from smnas_optuna.verify.verification import Verification
 
 from .report_studies import FAST, MIDDLE, POOR, STRONG
@@ -93,6 +95,58 @@ def test_a_narrow_terminal_folds_the_architectures_and_cuts_nothing_off() -> Non
     assert "…" not in text
     assert all(len(line) <= 83 for line in rows)
     assert "".join(line.split()[0] for line in rows[-6:-1]) == STRONG
+
+
+def uncertain() -> Verification:
+    """Of few images, and with the weights of MIDDLE's best training."""
+    whole = verification()
+    kept = Kept(folder=f"verify/weights/{MIDDLE}.seed3.epochs16", number=3, epochs=16, ap=0.35)
+    verified = [
+        replace(
+            each,
+            interval=(0.123, 0.456),
+            test_interval=(0.0, 1.0),
+            weights=kept if each.candidate.arch == MIDDLE else None,
+        )
+        for each in whole.verdict.verified
+    ]
+    about = {**whole.about, "data": {**whole.about["data"], "val": {"images": 4}}}
+    return replace(whole, verdict=replace(whole.verdict, verified=verified), about=about)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_an_ap_of_few_images_has_its_interval_and_kept_weights_are_named(terminal: bool) -> None:
+    text = printed(uncertain(), terminal=terminal)
+
+    assert "32.0 ± 2.6 (12-46)" in text
+    assert "30.0 ± 2.6 (0-100)" in text
+    assert "…" not in text
+    lines = text.splitlines()
+    for images, role in (("4", "validation"), ("few", "test")):
+        assert (
+            f"in brackets: 95 % interval of AP (x100) for other images, as there are {images} {role} images; detectors "
+            "that are compared on the same images differ more surely"
+        ) in lines
+    assert lines[-1] == (
+        f"weights of its best training: verify/weights/{MIDDLE}.seed3.epochs16 (AP (x100) 35.0, seed 3, 16 epochs)"
+    )
+
+
+def test_files_have_the_interval_and_the_weights() -> None:
+    rows = list(csv.DictReader(io.StringIO(verification_csv(uncertain()))))
+    values = json.loads(verification_json(uncertain()))
+
+    assert [row["weights"] for row in rows] == ["", f"verify/weights/{MIDDLE}.seed3.epochs16", "", ""]
+    for each in (rows[0], values["architectures"][0]):
+        ends = [float(each[name]) for name in ("ap_low", "ap_high", "test_ap_low", "test_ap_high")]
+        assert ends == [0.123, 0.456, 0, 1]
+    assert values["architectures"][1]["weights"] == {
+        "folder": f"verify/weights/{MIDDLE}.seed3.epochs16",
+        "number": 3,
+        "epochs": 16,
+        "ap": 0.35,
+    }
+    assert json.loads(verification_json(verification()))["architectures"][0]["ap_low"] is None
 
 
 def test_csv_has_numbers_for_programs() -> None:

@@ -5,14 +5,20 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from filelock import FileLock
 
+from smnas_optuna import load_detector
+from smnas_optuna.arch import decode
 from smnas_optuna.errors import OutOfMemoryError, StudyError
+from smnas_optuna.models import Detector
 from smnas_optuna.session import resumable as resumable_module
 from smnas_optuna.session.listener import Listener
+from smnas_optuna.session.prepare import prepare
+from smnas_optuna.study.attributes import json_values
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import TrialRecord, read_records
@@ -205,6 +211,70 @@ def test_other_epochs_are_other_trainings_and_all_are_kept(searched: Path) -> No
 
     assert [list(aps(each)) for each in (short, long)] == [[(SMALL, 1, 1)], [(SMALL, 1, 2)]]
     assert run(searched, SMALL, epochs=1).runs == short.runs
+
+
+def weights(study_dir: Path) -> list[str]:
+    return sorted(folder.name for folder in (study_dir / "verify" / "weights").iterdir())
+
+
+def test_the_weights_of_the_best_training_are_kept_and_can_be_loaded(searched: Path) -> None:
+    verification = run(searched, seeds=3)
+
+    assert len(weights(searched)) == 2
+    for each in verification.verdict.verified:
+        best = max(
+            (seed for seed in verification.runs if seed.arch == each.candidate.arch), key=lambda seed: seed.ap or 0
+        )
+        assert each.weights is not None
+        assert (each.weights.number, each.weights.epochs, each.weights.ap) == (best.number, 1, best.ap)
+        detector = load_detector(searched / each.weights.folder, device="cpu")
+        assert detector.arch == each.candidate.arch
+        assert detector.description["metrics"] == best.metrics
+        assert (detector.description["seed"], detector.description["latency_ms"]) == (
+            best.seed,
+            each.candidate.latency_ms,
+        )
+        assert _evaluated(searched, detector.module, best.arch) == pytest.approx(best.metrics)
+
+
+def _evaluated(study_dir: Path, detector: Detector, arch: str) -> dict[str, Any]:
+    """COCO's metrics of ``detector`` on the validation images, as JSON values."""
+    testbed = prepare(StudyFolder(study_dir), listener=Listener(), stop=StopRequest(), device="cpu").testbed
+    return json_values(testbed.evaluate(detector, testbed.splits.val, testbed.val_batches(decode(arch).input_size)))
+
+
+def test_killed_before_the_result_is_stored_it_has_the_same_weights_the_next_time(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(searched, tmp_path / "other")
+    whole = run(tmp_path / "other", SMALL)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Results, "add", die)
+    with pytest.raises(KeyboardInterrupt):
+        run(searched, SMALL)
+    monkeypatch.undo()
+    assert len(weights(searched)) == len(checkpoints(searched)) == 1
+    resumed, goes_on = Hears(), run(searched, SMALL)
+
+    assert goes_on.runs[0].metrics == whole.runs[0].metrics
+    assert weights(searched) == weights(tmp_path / "other") == [f"{SMALL}.seed1.epochs1"]
+    assert checkpoints(searched) == []
+    assert run(searched, SMALL, listener=resumed).runs == goes_on.runs
+    assert resumed.started == []
+
+
+def test_weights_that_another_training_surpasses_are_removed_by_the_next_run(searched: Path) -> None:
+    run(searched, SMALL, seeds=2)
+    (best,) = weights(searched)
+    other = best.replace("seed1", "seed3").replace("seed2", "seed1").replace("seed3", "seed2")
+    shutil.copytree(searched / "verify" / "weights" / best, searched / "verify" / "weights" / other)
+
+    run(searched, SMALL, seeds=2)
+
+    assert weights(searched) == [best]
 
 
 def test_what_was_stopped_goes_on_to_the_same_numbers(searched: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from smnas_optuna.config import Arch, DetectorSettings, DeviceChoice
 from smnas_optuna.data.json_file import read_json
 from smnas_optuna.data.loader import batch_of_one
 from smnas_optuna.data.quote import printable_name, quote, quote_error
+from smnas_optuna.data.reading import FULL_BITS
 from smnas_optuna.engine.checkpoint import DETECTOR_FILE, WEIGHTS_FILE, load_weights
 from smnas_optuna.engine.device import choose_device
 from smnas_optuna.errors import CheckpointError, DeviceError
@@ -55,7 +56,8 @@ class TrainedDetector:
         Raises:
             DataError: If the image cannot be read, or is none of these.
         """
-        batch = batch_of_one(pixels_of(image), long=self.module.long, short=self.module.short)
+        pixels = pixels_of(image, grey_bits=self.description.get("grey_bits", FULL_BITS))
+        batch = batch_of_one(pixels, long=self.module.long, short=self.module.short)
         (found,) = self.module.detect(batch.to(self.device))
         boxes, labels, scores = (found[name].cpu().numpy() for name in ("boxes", "labels", "scores"))
         names = [self.classes[label - 1] for label in labels]
@@ -73,6 +75,7 @@ class _Built(BaseModel):
     arch: Arch
     classes: Annotated[list[str], Field(min_length=1)]
     constants: DetectorSettings
+    grey_bits: Annotated[int, Field(ge=8, le=FULL_BITS)] = FULL_BITS
 
 
 def read_detector(folder: Path, device: DeviceChoice) -> TrainedDetector:

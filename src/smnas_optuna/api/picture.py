@@ -18,7 +18,7 @@ Picture = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | Tensor
 """What :func:`pixels_of` takes."""
 
 
-def pixels_of(picture: Picture) -> NDArray[np.uint8]:
+def pixels_of(picture: Picture, *, grey_bits: int = 16) -> NDArray[np.uint8]:
     """The pixels of an image as RGB, uint8 [H, W, 3].
 
     Args:
@@ -28,6 +28,8 @@ def pixels_of(picture: Picture) -> NDArray[np.uint8]:
             - PIL image of any mode; transparency is ignored
             - numpy array, uint8: [H, W, 3] in RGB, [H, W, 4] with transparency, or [H, W] in grey
             - torch tensor [3, H, W] in RGB, on any device: uint8, or floating point in [0, 1]
+        grey_bits: Bits of the values of a file or a PIL image in grey with more than 8 bits, 8..16: the upper 8 of
+            these are kept.
 
     Raises:
         DataError: If the file is missing or damaged, or the type, shape or range is another one.
@@ -38,9 +40,9 @@ def pixels_of(picture: Picture) -> NDArray[np.uint8]:
         return _pixels_of_array(picture)
     with quiet_pillow():
         if isinstance(picture, Image.Image):
-            pixels = rgb_of(picture)
+            pixels = rgb_of(picture, grey_bits=grey_bits)
         elif isinstance(picture, str | os.PathLike):
-            pixels = decode_upright(Path(picture).expanduser())
+            pixels = decode_upright(Path(picture).expanduser(), grey_bits=grey_bits)
         else:
             raise DataError(
                 f"an image cannot be a {type(picture).__name__}",

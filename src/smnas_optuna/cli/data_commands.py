@@ -13,6 +13,7 @@ def check_data(study_dir: StudyDir, data: DataDir = None) -> None:
     from smnas_optuna.config import load_settings
     from smnas_optuna.report.progress import ConsoleListener
     from smnas_optuna.search_space import baselines_of
+    from smnas_optuna.session.advice import advice_on
     from smnas_optuna.session.prepare import load_data
     from smnas_optuna.study.folder import StudyFolder
     from smnas_optuna.study.storage import explained_disk_errors
@@ -28,5 +29,10 @@ def check_data(study_dir: StudyDir, data: DataDir = None) -> None:
         counts = f"{len(split.images)} images, {boxes} boxes, {split.num_classes} classes"
         console.print(f"{role}: {counts}", highlight=False)
         for note in split.notes:
-            console.print(f"  {note}", soft_wrap=True, highlight=False)
-    console.print(f"{root}: fine", soft_wrap=True, highlight=False)
+            console.print(f"  note: {note}", soft_wrap=True, highlight=False)
+    advice = advice_on(splits, settings.detector.max_detections)
+    for note in advice:
+        console.print(f"note: {note}", soft_wrap=True, highlight=False)
+    noted = bool(advice) or any(split.notes for split in (splits.train, splits.val, splits.test) if split is not None)
+    verdict = "fine, but read the notes above" if noted else "fine"
+    console.print(f"{root}: {verdict}", soft_wrap=True, highlight=False)

@@ -17,15 +17,20 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 
 from smnas_optuna.batch import Batch, BatchSource
+from smnas_optuna.engine.ap_interval import ap_interval, is_uncertain
 from smnas_optuna.engine.memory import ImagesAtOnce
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CocoMetrics:
-    """The 12 metrics of the COCO detection challenge, in [0, 1]; higher is better.
+    """The 12 metrics of the COCO detection challenge, in [0, 1]; higher is better. Then the uncertainty of the first.
 
     A metric is NaN if the ground truth has no objects for it, such as ``ap_large`` without large objects.
     Sizes are areas in the original image: small < 32**2 <= medium < 96**2 <= large. The order is pycocotools'.
+    ``ap_low`` and ``ap_high`` are a 95 % interval of ``ap``, see :mod:`smnas_optuna.engine.ap_interval`; NaN for many
+    images.
+
+    COCO's metrics count the best 100 detections of an image and category: with more objects none of them reaches 1.
     """
 
     ap: float
@@ -40,6 +45,8 @@ class CocoMetrics:
     ar_small: float
     ar_medium: float
     ar_large: float
+    ap_low: float = math.nan
+    ap_high: float = math.nan
 
 
 @torch.inference_mode()
@@ -105,8 +112,12 @@ def coco_metrics(ground_truth: Mapping[str, Any], detections: Sequence[dict[str,
         evaluation.accumulate()
         evaluation.summarize()
     # pycocotools returns -1 for a metric without ground truth
-    values = (math.nan if value < 0 else float(value) for value in evaluation.stats)
-    return CocoMetrics(**dict(zip((field.name for field in fields(CocoMetrics)), values, strict=True)))
+    values = [math.nan if value < 0 else float(value) for value in evaluation.stats]
+    objects = sum(not row.get("iscrowd") for row in ground_truth["annotations"])
+    uncertain = is_uncertain(len(ground_truth["images"]), objects) and not math.isnan(values[0])
+    interval = ap_interval(evaluation, values[0]) if uncertain else (math.nan, math.nan)
+    names = (field.name for field in fields(CocoMetrics))
+    return CocoMetrics(**dict(zip(names, (*values, *interval), strict=True)))
 
 
 def _coco(dataset: Mapping[str, Any]) -> COCO:

@@ -16,6 +16,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from smnas_optuna.report.summary import Summary, stage_of
+from smnas_optuna.report.uncertainty import WIDEST_BRACKETS, in_brackets, interval_of, uncertainty_line
 from smnas_optuna.study.pareto import hypervolume_curve
 from smnas_optuna.study.record import StageName, TrialRecord
 
@@ -33,9 +34,10 @@ CSV_COLUMNS = (
 def print_front(summary: Summary, console: Console) -> None:
     """Print the front, the folders of its weights, its hypervolume and the trial counts; see :func:`print_tables`."""
     tables = (front_table(summary), weights_table(summary)) if summary.front else ()
-    lines = [hypervolume_line(summary)] if summary.front else []
+    uncertain = uncertainty_lines(summary)
+    lines = [*uncertain, *([hypervolume_line(summary)] if summary.front else [])]
     lines += [timing_line(summary)] if summary.compares_stages else []
-    narrowest = NARROWEST + (STAGE if len(summary.fronts) > 1 else 0)
+    narrowest = NARROWEST + (STAGE if len(summary.fronts) > 1 else 0) + (WIDEST_BRACKETS if uncertain else 0)
     print_tables(tables, [*lines, counts_line(summary)], console, narrowest=narrowest)
 
 
@@ -75,7 +77,7 @@ def front_table(summary: Summary) -> Table:
         table.add_row(
             record.arch or UNKNOWN,
             short(record.latency_ms),
-            _percent(record.ap),
+            _percent(record.ap) + in_brackets(interval_of(metrics)),
             _percent(metrics.get("ap50")),
             short(record.num_params, 1e6),
             short(record.multiply_adds, 1e9),
@@ -96,6 +98,13 @@ def weights_table(summary: Summary) -> Table:
     for record in summary.front:
         table.add_row(str(record.number), *_stages(summary, record), record.weights or "not kept")
     return table
+
+
+def uncertainty_lines(summary: Summary) -> list[str]:
+    """Line for people on the intervals of AP; none if no member of the front has one."""
+    if all(interval_of(_mapping(record, "metrics")) is None for record in summary.front):
+        return []
+    return [uncertainty_line(summary.data.get("val", {}).get("images"))]
 
 
 def hypervolume_line(summary: Summary) -> str:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from smnas_optuna.report.summary import name_device
 from smnas_optuna.report.tables import UNKNOWN, new_table, print_tables, short, strict
+from smnas_optuna.report.uncertainty import WIDEST_BRACKETS, in_brackets, uncertainty_line
 from smnas_optuna.verify.statistics import Spread, chance_of_same_order
 from smnas_optuna.verify.verdict import Neighbours, Verdict, Verified
 from smnas_optuna.verify.verification import Verification
@@ -22,12 +23,16 @@ NARROWEST = 83
 CSV_COLUMNS = (
     *("arch", "latency_ms", "on_front", "baseline", "search_epochs", "search_ap"),
     *("epochs", "seeds", "failed", "ap_mean", "ap_deviation", "test_ap_mean", "test_ap_deviation"),
+    *("ap_low", "ap_high", "test_ap_low", "test_ap_high", "weights"),
 )
 
 
 def print_verification(verification: Verification, console: Console) -> None:
     """Print the table, and the lines on what it says of the search."""
-    print_tables([verification_table(verification)], verdict_lines(verification), console, narrowest=NARROWEST)
+    lines = [*_uncertainty_lines(verification), *verdict_lines(verification), *_weights_lines(verification)]
+    brackets = sum(any(each) for each in zip(*map(_intervals, verification.verdict.verified), strict=True))
+    narrowest = NARROWEST + brackets * WIDEST_BRACKETS
+    print_tables([verification_table(verification)], lines, console, narrowest=narrowest)
 
 
 def verification_table(verification: Verification) -> Table:
@@ -42,12 +47,13 @@ def verification_table(verification: Verification) -> Table:
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("role", no_wrap=True)
     for each in verification.verdict.verified:
-        test = [_percent(each.test_mean, each.test_deviation)] if verification.has_test else []
+        test_cell = _percent(each.test_mean, each.test_deviation) + in_brackets(each.test_interval)
+        test = [test_cell] if verification.has_test else []
         table.add_row(
             each.candidate.arch,
             short(each.candidate.latency_ms),
             _percent(each.candidate.search_ap),
-            _percent(each.mean, each.deviation),
+            _percent(each.mean, each.deviation) + in_brackets(each.interval),
             *test,
             f"{len(each.aps)}{f' ({each.failed} diverged)' if each.failed else ''}",
             _role(each),
@@ -64,11 +70,35 @@ def verdict_lines(verification: Verification) -> list[str]:
     return [*lines, *_order_lines(verdict), _tau_line(verification), *_spread_lines(verification)]
 
 
+def _intervals(verified: Verified) -> tuple[tuple[float, float] | None, ...]:
+    return verified.interval, verified.test_interval
+
+
+def _uncertainty_lines(verification: Verification) -> list[str]:
+    lines = []
+    for place, (split, role) in enumerate((("val", "validation"), ("test", "test"))):
+        if any(_intervals(each)[place] for each in verification.verdict.verified):
+            images = verification.about["data"].get(split, {}).get("images")
+            lines.append(uncertainty_line(images, role=role))
+    return lines
+
+
+def _weights_lines(verification: Verification) -> list[str]:
+    """Where the weights of the best trainings are, in the study folder."""
+    kept = [each.weights for each in verification.verdict.verified if each.weights is not None]
+    return [
+        f"weights of its best training: {each.folder} (AP (x100) {100 * each.ap:.1f}, seed {each.number}, "
+        f"{each.epochs} epochs)"
+        for each in kept
+    ]
+
+
 def verification_csv(verification: Verification) -> str:
     """One row per architecture, fastest first, with a header.
 
-    AP is in [0, 1]; ``search_ap`` and ``ap_*`` are on the validation images. ``seeds`` is the number of finished
-    trainings. ``on_front`` and ``baseline`` are ``true`` or ``false``. Unknown values are empty.
+    AP is in [0, 1]; ``search_ap`` and ``ap_*`` are on the validation images. ``ap_low`` and ``ap_high`` are a 95 %
+    interval for other images, if these are few. ``seeds`` is the number of finished trainings. ``on_front`` and
+    ``baseline`` are ``true`` or ``false``. ``weights`` is a folder inside the study folder. Unknown values are empty.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
@@ -76,6 +106,7 @@ def verification_csv(verification: Verification) -> str:
     for each in verification.verdict.verified:
         entry = _entry(each)
         row = {name: entry[name] for name in CSV_COLUMNS if name in entry}
+        row["weights"] = "" if each.weights is None else each.weights.folder
         row |= {name: "true" if entry[name] else "false" for name in ("on_front", "baseline")}
         writer.writerow(row | {"search_epochs": verification.search_epochs, "epochs": verification.epochs})
     return text.getvalue()
@@ -179,7 +210,15 @@ def _entry(verified: Verified) -> dict[str, Any]:
         "ap_deviation": verified.deviation,
         "test_ap_mean": verified.test_mean,
         "test_ap_deviation": verified.test_deviation,
+        **_ends("ap", verified.interval),
+        **_ends("test_ap", verified.test_interval),
+        "weights": None if verified.weights is None else dataclasses.asdict(verified.weights),
     }
+
+
+def _ends(name: str, interval: tuple[float, float] | None) -> dict[str, float | None]:
+    low, high = (None, None) if interval is None else interval
+    return {f"{name}_low": low, f"{name}_high": high}
 
 
 def _spread_entry(spread: Spread | None) -> dict[str, float] | None:

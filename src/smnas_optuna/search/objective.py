@@ -13,7 +13,7 @@ from smnas_optuna.arch import DetectorSpec
 from smnas_optuna.data import DetectionLoader
 from smnas_optuna.engine.checkpoint import remove_checkpoint, remove_weights, save_weights
 from smnas_optuna.engine.complexity import count_complexity
-from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory, library_versions
+from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory
 from smnas_optuna.engine.evaluate import CocoMetrics
 from smnas_optuna.engine.graphs import WARM_UP_CALLS as RECORDED_AFTER
 from smnas_optuna.engine.latency import round_to_noise
@@ -25,6 +25,7 @@ from smnas_optuna.search.pruning.early_stop import prune_behind
 from smnas_optuna.search.pruning.over_budget import prune_over_budget
 from smnas_optuna.search.pruning.partial_order import prune_dominated
 from smnas_optuna.search.pruning.too_slow import prune_slow
+from smnas_optuna.session.description import describe_detector
 from smnas_optuna.session.prepare import Session
 from smnas_optuna.session.resumable import begin_training
 from smnas_optuna.study.attributes import REFERENCE_MS, json_values, store_attrs
@@ -245,17 +246,7 @@ class Objective:
 
     def _description(self, arch: str, latency_ms: float, results: Mapping[str, Any]) -> dict[str, Any]:
         """Return the description that is stored beside the weights, so that they can be used without the study."""
-        val, constants = self.session.testbed.splits.val, self.session.settings.detector.constants()
-        return {
-            "arch": arch,
-            "classes": list(val.category_names),  # label 1 is the first
-            "category_ids": list(val.category_ids),
-            "constants": dataclasses.asdict(constants),
-            "latency_ms": latency_ms,
-            "device": self.session.testbed.device_description,
-            "versions": library_versions(),
-            **results,
-        }
+        return describe_detector(self.session.testbed, arch, latency_ms, results)
 
 
 def agree_on_reference_ms(study: optuna.Study, crew: Crew, measured_ms: float) -> float:

@@ -15,10 +15,11 @@ from typing import Any
 
 from smnas_optuna.arch import decode, encode
 from smnas_optuna.data import CocoDataset, DetectionLoader
-from smnas_optuna.engine.checkpoint import remove_checkpoint
+from smnas_optuna.engine.checkpoint import remove_checkpoint, save_weights
 from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory, library_versions
 from smnas_optuna.errors import DivergenceError, OutOfMemoryError
 from smnas_optuna.models import Detector
+from smnas_optuna.session.description import describe_detector
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session, other_versions, prepare
 from smnas_optuna.session.resumable import begin_training
@@ -31,6 +32,7 @@ from smnas_optuna.study.storage import explained_disk_errors
 from smnas_optuna.verify.request import VerifyRequest
 from smnas_optuna.verify.results import Key, Metrics, Results, SeedRun
 from smnas_optuna.verify.verification import RESULTS_FILE
+from smnas_optuna.verify.weights import is_best, remove_all_but_best, weights_folder
 from smnas_optuna.workers.interrupt import StopRequest
 from smnas_optuna.workers.locks import acquire
 
@@ -94,6 +96,7 @@ def _train_all(session: Session, results: Results, request: VerifyRequest) -> No
     for key in wanted:
         if key in results.runs:
             remove_checkpoint(_checkpoint(session, key))  # of a process that died before it could
+    remove_all_but_best(session.folder.verify, results.runs)
     given_up = set[Key]()
     while left := [key for key in wanted if key not in results.runs and key not in given_up]:
         idle = True
@@ -124,20 +127,35 @@ def _train_one(session: Session, results: Results, wanted: Sequence[Key], key: K
 
 
 def _train_and_store(session: Session, results: Results, key: Key, record: TrialRecord) -> TrialRecord:
-    """Run the training ``key`` and store its result; return the search's ``record`` with that result."""
+    """Run the training ``key`` and store its result; return the search's ``record`` with that result.
+
+    The weights of the best training of each architecture are kept. They are stored before the result: a process that
+    dies in between evaluates the training again, from its last checkpoint, and stores both.
+    """
     try:
-        run = _seed_run(session, key, record.attrs.get("seed"))
+        run, detector = _seed_run(session, key, record.attrs.get("seed"))
     except OutOfMemoryError as error:  # there may be more memory next time
         return replace(record, state="failed", reason=error.message, latency_ms=None)
+    verify = session.folder.verify
+    results.refresh()
+    if detector is not None and is_best(verify, key, run.ap or 0.0, results.runs):
+        save_weights(weights_folder(verify, key), detector, _description(session, run, record))
     results.add(run)
     remove_checkpoint(_checkpoint(session, key))
-    if run.failed is not None:
-        return replace(record, ap=run.ap, state="failed", reason=run.failed)
-    return replace(record, ap=run.ap)
+    remove_all_but_best(verify, results.runs)
+    record = replace(record, ap=run.ap, attrs={**record.attrs, "metrics": run.metrics})
+    return record if run.failed is None else replace(record, state="failed", reason=run.failed)
 
 
-def _seed_run(session: Session, key: Key, searched: int | None) -> SeedRun:
-    """Return a finished training, or one that diverged; its seed is not that of the search.
+def _description(session: Session, run: SeedRun, record: TrialRecord) -> dict[str, Any]:
+    """Return the description of a trained detector, with the latency that the search measured."""
+    results = {name: getattr(run, name) for name in ("number", "seed", "epochs", "metrics", "test_metrics")}
+    latency = record.attrs.get("latency")
+    return describe_detector(session.testbed, run.arch, record.latency_ms, {**results, "latency": latency})
+
+
+def _seed_run(session: Session, key: Key, searched: int | None) -> tuple[SeedRun, Detector | None]:
+    """Return a finished training and its detector, or one that diverged; its seed is not that of the search.
 
     Raises:
         OutOfMemoryError: If memory does not suffice.
@@ -147,17 +165,17 @@ def _seed_run(session: Session, key: Key, searched: int | None) -> SeedRun:
     arch, number, epochs = key
     seed = seed_of(arch, number, searched)
     testbed, begin = session.testbed, time.perf_counter()
-    metrics = test_metrics = failed = None
+    detector = metrics = test_metrics = failed = None
     try:
         with (
             testbed.measurement_lock.running(session.stop.check),
             explained_device_faults(testbed.device),
             explained_out_of_memory(),
         ):
-            metrics, test_metrics = _train_and_evaluate(session, key, seed)
+            detector, metrics, test_metrics = _train_and_evaluate(session, key, seed)
     except DivergenceError as error:
         failed = error.message
-    return SeedRun(
+    run = SeedRun(
         arch=arch,
         number=number,
         seed=seed,
@@ -168,10 +186,14 @@ def _seed_run(session: Session, key: Key, searched: int | None) -> SeedRun:
         seconds=round(time.perf_counter() - begin, 3),
         versions=library_versions(),
     )
+    return run, detector
 
 
-def _train_and_evaluate(session: Session, key: Key, seed: int) -> tuple[Metrics, Metrics | None]:
-    """Return COCO's metrics on the validation and the test images; resume what an earlier attempt has stored."""
+def _train_and_evaluate(session: Session, key: Key, seed: int) -> tuple[Detector, Metrics, Metrics | None]:
+    """Return a trained detector and COCO's metrics on the validation and the test images.
+
+    What an earlier attempt has stored is resumed.
+    """
     testbed, spec = session.testbed, decode(key[0])
     detector = testbed.build(spec, seed)
     training = begin_training(
@@ -189,8 +211,8 @@ def _train_and_evaluate(session: Session, key: Key, seed: int) -> tuple[Metrics,
     metrics = _evaluate(session, detector, testbed.splits.val, testbed.val_batches(spec.input_size))
     test = testbed.splits.test
     if test is None:
-        return metrics, None
-    return metrics, _evaluate(session, detector, test, testbed.test_batches(spec.input_size))
+        return detector, metrics, None
+    return detector, metrics, _evaluate(session, detector, test, testbed.test_batches(spec.input_size))
 
 
 def _evaluate(session: Session, detector: Detector, images: CocoDataset, batches: DetectionLoader) -> Metrics:

@@ -50,6 +50,23 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Kept:
+    """A training whose weights are kept.
+
+    Attributes:
+        folder: Folder of the weights, relative to the study folder.
+        number: Number of the seed.
+        epochs: Epochs of the training.
+        ap: AP on the validation images, in [0, 1].
+    """
+
+    folder: str
+    number: int
+    epochs: int
+    ap: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Verified:
     """A candidate and the results of its retrainings.
 
@@ -58,12 +75,18 @@ class Verified:
         aps: AP on the validation images of each finished training, in the order of the seeds, in [0, 1].
         test_aps: AP on the test images, likewise; empty if the data has none.
         failed: Number of trainings that diverged.
+        interval: Ends of a 95 % interval of the mean for other validation images, in [0, 1]; None for many images.
+        test_interval: That of the mean on the test images.
+        weights: The training whose weights are kept: the best one on the validation images; None if none is.
     """
 
     candidate: Candidate
     aps: tuple[float, ...]
     test_aps: tuple[float, ...]
     failed: int
+    interval: tuple[float, float] | None = None
+    test_interval: tuple[float, float] | None = None
+    weights: Kept | None = None
 
     @property
     def mean(self) -> float | None:

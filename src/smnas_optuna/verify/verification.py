@@ -6,15 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from smnas_optuna.config import load_settings
 from smnas_optuna.duration import format_seconds, shared_by
 from smnas_optuna.errors import StudyError
+from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import TrialRecord
 from smnas_optuna.verify.request import VerifyRequest
-from smnas_optuna.verify.results import SeedRun, read_results
-from smnas_optuna.verify.verdict import Candidate, Verdict, Verified, choose_candidates, judge
+from smnas_optuna.verify.results import Metrics, SeedRun, read_results
+from smnas_optuna.verify.verdict import Candidate, Kept, Verdict, Verified, choose_candidates, judge
+from smnas_optuna.verify.weights import kept_weights
 from smnas_optuna.workers.locks import acquire
 
 RESULTS_FILE, LOCK_FILE = "results.json", "verify.lock"
@@ -111,8 +114,9 @@ def collect(request: VerifyRequest, candidates: Sequence[Candidate]) -> Verifica
     runs = [results.runs[key] for key in wanted if key in results.runs]
     if not runs:
         return None
+    kept = kept_weights(StudyFolder(request.study_dir), results.runs.values())
     return Verification(
-        verdict=judge([_verified(candidate, runs) for candidate in candidates]),
+        verdict=judge([_verified(candidate, runs, kept.get(candidate.arch)) for candidate in candidates]),
         runs=runs,
         seeds=request.seeds,
         epochs=wanted[0][-1],
@@ -121,14 +125,24 @@ def collect(request: VerifyRequest, candidates: Sequence[Candidate]) -> Verifica
     )
 
 
-def _verified(candidate: Candidate, runs: Sequence[SeedRun]) -> Verified:
+def _verified(candidate: Candidate, runs: Sequence[SeedRun], kept: Kept | None) -> Verified:
     own_runs = [run for run in runs if run.arch == candidate.arch]
     return Verified(
         candidate=candidate,
         aps=tuple(run.ap for run in own_runs if run.ap is not None),
         test_aps=tuple(ap for run in own_runs if run.test_metrics and (ap := run.test_metrics["ap"]) is not None),
         failed=sum(run.failed is not None for run in own_runs),
+        interval=_interval([run.metrics for run in own_runs]),
+        test_interval=_interval([run.test_metrics for run in own_runs]),
+        weights=kept,
     )
+
+
+def _interval(metrics: Sequence[Metrics | None]) -> tuple[float, float] | None:
+    """Return the mean of the ends of all intervals: seeds share their images, so that their mean is as uncertain."""
+    ends = [(each.get("ap_low"), each.get("ap_high")) for each in metrics if each is not None]
+    known = [(low, high) for low, high in ends if low is not None and high is not None]
+    return (fmean(low for low, _ in known), fmean(high for _, high in known)) if known else None
 
 
 @contextmanager
