@@ -20,7 +20,7 @@ from smnas_optuna.benchmark.setup import BenchmarkSetup
 from smnas_optuna.config import LatencySettings, load_settings
 from smnas_optuna.engine.checkpoint import save_weights
 from smnas_optuna.engine.device import describe_device, library_versions
-from smnas_optuna.errors import ArchError, ConfigError, DataError, DeviceError, OutOfMemoryError, SmnasError
+from smnas_optuna.errors import ArchError, ConfigError, DataError, DeviceError, OutOfMemoryError, SmnasError, StudyError
 from smnas_optuna.models import REFERENCE_DETECTORS
 from smnas_optuna.report.tables import strict
 from smnas_optuna.session.listener import Listener
@@ -176,8 +176,8 @@ def test_without_sizes_torchvisions_detectors_have_those_of_ours() -> None:
         ),
         (
             {"archs": (ONE_STAGE,), "study_dir": Path("nowhere")},
-            ConfigError,
-            "nowhere/study.toml: there is no such file\n  fix: ",
+            StudyError,
+            "nowhere: there is no such folder\n  fix: name a folder that holds a study.toml",
         ),
     ],
     ids=lambda value: None if isinstance(value, dict | type) else value.split("\n")[0],

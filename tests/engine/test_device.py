@@ -15,7 +15,7 @@ from smnas_optuna.engine.device import (
     library_versions,
     synchronize,
 )
-from smnas_optuna.errors import DeviceError, DeviceFault, OutOfMemoryError
+from smnas_optuna.errors import LONGEST_MESSAGE, DeviceError, DeviceFault, OutOfMemoryError, shortened
 
 from .engine_fakes import CUDA_OUT_OF_MEMORY
 
@@ -108,7 +108,8 @@ def test_a_lack_of_memory_is_explained_with_the_mib_that_were_asked_for(error: E
     with pytest.raises(OutOfMemoryError) as failure, explained_out_of_memory():
         raise error
 
-    assert failure.value.message == f"out of memory{asked} ({str(error).splitlines()[0]})"
+    message = f"out of memory{asked} ({str(error).splitlines()[0]})"
+    assert failure.value.message == shortened(message, LONGEST_MESSAGE)
     assert failure.value.fix == "use smaller values in the search space, or free memory on the device"
     assert failure.value.__cause__ is error
 
