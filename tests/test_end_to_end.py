@@ -58,7 +58,7 @@ def test_a_search_from_its_first_command_to_its_front(study_dir: Path) -> None:
         assert (folder / "train.log").read_text().count(" epoch ") == 2
         assert not (folder / "checkpoint.safetensors").exists()
         assert set(record.attrs["seconds"]) == {"gate", "load", "train", "evaluate", "latency", "bookkeeping"}
-        assert len(record.attrs["metrics"]) == 12
+        assert len(record.attrs["metrics"]) == 14, "COCO's, and the interval of AP"
         assert record.attrs["flops"] == 2 * (record.multiply_adds or 0) > 0
     assert [record.baseline for record in trained[:2]] == [True, True]
     assert max(record.generation or 0 for record in trained) >= 1

@@ -230,18 +230,18 @@ def test_weights_that_are_gone_are_told(folder: Path) -> None:
 
 
 def test_limits_prune_before_training_and_are_judged_anew(folder: Path) -> None:
-    change(folder, ("[search]\n", "[search]\nmax_latency_ms = 0.0009765625\n"))
+    change(folder, ("[search]\n", "[search]\nmax_latency_ms = 0.001953125\n"))
     search(folder, trials=1, parents=(OTHER,))
 
     (study,) = StudyFolder(folder).modular
     first = read_records(study)[0]
     assert (first.state, first.pruned, first.epochs_done) == ("pruned", Pruned(over_budget=("max_latency_ms",)), 0)
     assert str(first.reason).startswith("over budget: about ")
-    assert str(first.reason).endswith(" ms, more than [search] max_latency_ms = 0.0009765625")
+    assert str(first.reason).endswith(" ms, more than [search] max_latency_ms = 0.001953125")
     assert first.attrs["violation_max_latency_ms"] > 0
     assert not any(record.trained for record in read_records(study))
 
-    change(folder, ("max_latency_ms = 0.0009765625", "max_latency_ms = 1e9"))
+    change(folder, ("max_latency_ms = 0.001953125", "max_latency_ms = 1e9"))
     assert search(folder, trials=1, parents=(OTHER,)).trained == 1
     last = read_records(study)[-1]
     assert last.arch == first.arch
