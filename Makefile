@@ -37,7 +37,7 @@ verify: .venv/ready  ## train members of the front again with other seeds, for l
 dashboard: .venv/ready  ## browse STUDY on http://127.0.0.1:PORT, also while a search runs
 	$(SMNAS) dashboard "$(STUDY)" --port $(PORT)
 
-test: .venv/ready-dev  ## run the tests that take seconds; under two minutes on two cores
+test: .venv/ready-dev  ## run the tests that take seconds; about three minutes on two cores
 	$(PYTEST)
 
 test-slow: .venv/ready-dev  ## run the tests that train detectors, and kill workers by the dozen; about eight minutes
