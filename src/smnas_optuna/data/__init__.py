@@ -1,11 +1,11 @@
 """Annotations and images -> batches on the device."""
 
+from smnas_optuna.allowance import free_memory
 from smnas_optuna.data.augment import augment
 from smnas_optuna.data.cache import CachePool, ImageCache
 from smnas_optuna.data.coco import CocoDataset, ImageRecord, load_coco
 from smnas_optuna.data.images import decode_image, index_content
 from smnas_optuna.data.loader import DetectionLoader
-from smnas_optuna.data.memory import free_memory
 from smnas_optuna.data.splits import Splits, load_splits
 
 __all__ = [

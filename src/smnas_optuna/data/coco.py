@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smnas_optuna.allowance import free_memory
 from smnas_optuna.data.annotation_file import MAX_AREA, Row, read_annotation_file, refuse
 from smnas_optuna.data.coco_box import XYXY, Fault, clip_box
 from smnas_optuna.data.limits import refuse_crowding, refuse_excess
-from smnas_optuna.data.memory import free_memory
 from smnas_optuna.data.quote import printable_name, quote, quote_error, quote_path
 from smnas_optuna.data.regular_file import check_regular_file
 from smnas_optuna.errors import DataError
