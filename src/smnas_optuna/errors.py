@@ -13,8 +13,8 @@ class SmnasError(Exception):
     """
 
     def __init__(self, message: str, *, first: str | None = None, fix: str) -> None:
-        self.message, self.fix = _printable(message), _printable(fix)
-        self.first = None if first is None else _printable(first)
+        self.message, self.fix = printable(message), printable(fix)
+        self.first = None if first is None else printable(first)
         lines = [self.message]
         if self.first is not None:
             lines.append(f"  first: {self.first}")
@@ -27,7 +27,7 @@ def shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest // 2]}...{text[-(longest // 2) :]}"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Escape the control codes in ``text``: a path or a file may hold some, and a terminal obeys them."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 

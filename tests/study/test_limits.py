@@ -13,6 +13,7 @@ from smnas_optuna.study.attributes import LIMITS
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.record import TrialRecord, read_record, read_records
 from smnas_optuna.study.settled import UNKNOWN_SHARE, reopened, trained_share
+from tests.arch.named import named
 
 LARGE, SMALL = Limits(max_latency_ms=20.0, max_params=2_000), Limits(max_latency_ms=8.0, max_params=400)
 
@@ -26,11 +27,11 @@ any_limits = st.builds(
 
 
 def trained(latency_ms: float, gate_ms: float) -> TrialRecord:
-    return read_record(create_trial(values=(latency_ms, 0.5), user_attrs={"arch": "a", "gate_ms": gate_ms}))
+    return read_record(create_trial(values=(latency_ms, 0.5), user_attrs={"arch": named("a"), "gate_ms": gate_ms}))
 
 
 def pruned(**attrs: Any) -> TrialRecord:
-    return read_record(create_trial(state=TrialState.PRUNED, user_attrs={"arch": "a", "reason": "r", **attrs}))
+    return read_record(create_trial(state=TrialState.PRUNED, user_attrs={"arch": named("a"), "reason": "r", **attrs}))
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ def test_records_are_judged_by_the_limits_of_the_last_run() -> None:
 
 def test_other_limits_judge_finished_trials_anew() -> None:
     study = optuna.create_study(directions=["minimize", "maximize"])
-    study.add_trial(create_trial(values=(10.0, 0.5), user_attrs={"arch": "a", "num_params": 500}))
+    study.add_trial(create_trial(values=(10.0, 0.5), user_attrs={"arch": named("a"), "num_params": 500}))
     judged = []
     for limits in (Limits(), Limits(max_latency_ms=9.0), Limits(max_latency_ms=10.0)):
         study.set_user_attr(LIMITS, limits.as_json())

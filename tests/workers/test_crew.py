@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, inspect
 
+from smnas_optuna.errors import StudyError
 from smnas_optuna.workers.crew import Crew
 
 HOLD_AND_DIE = """
@@ -128,3 +129,41 @@ def test_the_name_of_a_worker_does_not_lead_out_of_the_folder(tmp_path: Path, en
 
     assert outside.exists()
     assert list(folder.iterdir()) == []
+
+
+def test_whoever_only_looks_changes_nothing(engine: Engine, tmp_path: Path) -> None:
+    crew = Crew(tmp_path / "locks", engine, 0)
+
+    assert crew.claims() == crew.lock_files() == {}
+    assert not crew.is_alive("somebody")
+    crew.release("a")
+    crew.release_all_of("somebody")
+
+    assert inspect(engine).get_table_names() == []
+    assert list(tmp_path.glob("locks")) == []
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/../../b", "x" * 1_000, "a\0b", "\ud800", "\n", "ü" * 150])
+def test_a_name_from_a_database_leads_to_no_file_outside(engine: Engine, tmp_path: Path, name: str) -> None:
+    crew = Crew(tmp_path / "locks", engine, 0)
+    (tmp_path / "b.lock").touch()
+    (tmp_path / "locks").mkdir()
+
+    assert not crew.is_alive(name)
+    with crew.clean_up_after(name) as death:
+        assert death == "left"
+
+    assert [each.name for each in tmp_path.glob("*.lock")] == ["b.lock"]
+    assert list((tmp_path / "locks").iterdir()) == []
+
+
+def test_a_linked_lock_is_nobodys_and_is_left(engine: Engine, tmp_path: Path) -> None:
+    crew = Crew(tmp_path / "locks", engine, 0)
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "theirs").touch()
+    (tmp_path / "locks" / "worker.lock").symlink_to(tmp_path / "theirs")
+
+    assert crew.lock_files() == {}
+    with pytest.raises(StudyError, match=r"worker\.lock: is no regular file"), crew.clean_up_after("worker"):
+        pass
+    assert (tmp_path / "theirs").exists()

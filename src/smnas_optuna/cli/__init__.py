@@ -16,7 +16,7 @@ from smnas_optuna.cli.result_commands import benchmark, dashboard, doctor, front
 from smnas_optuna.cli.search_commands import modular, structural, worker
 from smnas_optuna.cli.verify_commands import verify
 from smnas_optuna.cli.worker_commands import work
-from smnas_optuna.errors import SmnasError
+from smnas_optuna.errors import SmnasError, StudyError
 
 app = typer.Typer(
     help="Search for object detectors that are fast on your device and accurate on your data (SM-NAS on Optuna).",
@@ -39,6 +39,18 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
+def check_platform(platform: str) -> None:
+    """Check that this package works on ``platform``.
+
+    Raises:
+        StudyError: If it is Windows, whose locks and signals are others.
+    """
+    if platform == "win32":
+        raise StudyError(
+            "smnas does not run on Windows", fix="use Linux, for example in WSL 2, with the study inside it"
+        )
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; a user's error is one message on standard error and exit status 1.
 
@@ -46,6 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: Without the program's name; those of the process by default.
     """
     try:
+        check_platform(sys.platform)
         app(arguments, prog_name="smnas")
     except SmnasError as error:
         typer.echo(f"error: {error}", err=True)

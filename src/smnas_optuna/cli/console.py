@@ -33,7 +33,11 @@ def make_console(*, interactive: bool = True, stderr: bool = False) -> Console:
 def print_report(
     study_dir: Path, console: Console, stage: FrontOf = FrontOf.all, format: Format = Format.table
 ) -> None:
-    """Print the front of ``stage``, and write its files to ``report/``."""
+    """Print the front of ``stage``, and write its files to ``report/``.
+
+    CSV and JSON are the result, so files that cannot be written are a note: whoever may only read a study gets both.
+    """
+    from smnas_optuna.errors import StudyError
     from smnas_optuna.report.files import write_front
     from smnas_optuna.report.summary import summarize
     from smnas_optuna.report.tables import front_csv, front_json, print_front
@@ -47,8 +51,15 @@ def print_report(
         else:
             sys.stdout.write(front_csv(summary) if format is Format.csv else front_json(summary))
             sys.stdout.flush()
-        for path in write_front(summary, study_dir / "report"):
+        try:
+            written = write_front(summary, study_dir / "report")
+        except StudyError as error:
             if format is Format.table:
+                raise
+            typer.echo(f"note: {error}", err=True)
+            return
+        if format is Format.table:
+            for path in written:
                 console.print(f"wrote {path}", soft_wrap=True, highlight=False)
 
 

@@ -24,6 +24,7 @@ from smnas_optuna.data.parallel import map_in_threads
 from smnas_optuna.data.quote import quote_error, quote_path
 from smnas_optuna.data.regular_file import check_regular_file
 from smnas_optuna.errors import DataError
+from smnas_optuna.real_files import write_anew
 
 MEAN_COLOUR = (124, 116, 104)
 """ImageNet's mean colour, RGB, 0..255; it pads canvases, and normalisation maps it to about 0."""
@@ -320,7 +321,7 @@ def _write_index(index_file: Path, index: dict[str, str]) -> None:
     temporary = index_file.with_name(f"{index_file.name}.{os.getpid()}.tmp")
     try:
         index_file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(index, indent=0), encoding="utf-8")
+        write_anew(temporary, json.dumps(index, indent=0).encode())
         temporary.replace(index_file)
     except OSError as error:
         with suppress(OSError):

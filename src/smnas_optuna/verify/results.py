@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from smnas_optuna.engine.durable import write_json
 from smnas_optuna.errors import StudyError
+from smnas_optuna.real_files import read_text
 from smnas_optuna.study.fingerprint import differences, refuse_differences
 
 Metrics = Mapping[str, float | None]
@@ -109,7 +110,7 @@ def read_results(file: Path) -> Results | None:
         StudyError: If the file holds something else.
     """
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = json.loads(read_text(file))
         about, runs = dict(stored["about"]), [SeedRun(**run) for run in stored["runs"]]
     except FileNotFoundError:
         return None

@@ -11,11 +11,12 @@ from typing import Any
 from smnas_optuna.config import load_settings
 from smnas_optuna.duration import format_seconds, shared_by
 from smnas_optuna.errors import StudyError
+from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import TrialRecord
 from smnas_optuna.verify.request import VerifyRequest
 from smnas_optuna.verify.results import SeedRun, read_results
 from smnas_optuna.verify.verdict import Candidate, Verdict, Verified, choose_candidates, judge
-from smnas_optuna.workers.locks import acquire
+from smnas_optuna.workers.locks import acquire, check_locks
 
 RESULTS_FILE, LOCK_FILE = "results.json", "verify.lock"
 
@@ -136,9 +137,11 @@ def verifying(request: VerifyRequest) -> Iterator[None]:
     """Be the only process that has the study verified; the operating system frees the study when the process dies.
 
     Raises:
-        StudyError: If there is another one.
+        StudyError: If there is another one, or files of the study folder are not its own.
     """
+    StudyFolder(request.study_dir).check_own()
     request.folder.mkdir(exist_ok=True)
+    check_locks(request.study_dir)
     lock = acquire(request.folder / LOCK_FILE)
     if lock is None:
         raise StudyError(

@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smnas_optuna.errors import StudyError
+from smnas_optuna.real_files import read_text, write_anew
+from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.workers.interrupt import StopRequest
-from smnas_optuna.workers.locks import acquire
+from smnas_optuna.workers.locks import acquire, check_locks
 
 LOCK = "study.lock"
 HOLDER = "study.lock.json"
@@ -209,8 +211,10 @@ def supervising(study_dir: Path) -> Iterator[None]:
     The operating system frees the folder when the process dies.
 
     Raises:
-        StudyError: If there is another supervisor; names its process.
+        StudyError: If there is another supervisor (names its process), or files of the folder are not its own.
     """
+    StudyFolder(study_dir).check_own()
+    check_locks(study_dir)
     holder = study_dir / HOLDER
     lock = acquire(study_dir / LOCK)
     if lock is None:
@@ -220,7 +224,7 @@ def supervising(study_dir: Path) -> Iterator[None]:
             f"`smnas worker {study_dir}` joins it",
         )
     try:
-        holder.write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
+        write_anew(holder, json.dumps({"pid": os.getpid()}).encode())
         yield
     finally:
         holder.unlink(missing_ok=True)
@@ -229,6 +233,6 @@ def supervising(study_dir: Path) -> Iterator[None]:
 
 def _holder_name(holder: Path) -> str:
     try:
-        return f"process {json.loads(holder.read_text(encoding='utf-8'))['pid']}"
+        return f"process {json.loads(read_text(holder))['pid']}"
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return "its process is just starting or ending"
