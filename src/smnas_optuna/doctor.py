@@ -21,7 +21,7 @@ from smnas_optuna.engine.nvml import Gpu, NvmlError, open_gpu
 from smnas_optuna.errors import ArchError, SmnasError
 from smnas_optuna.study.folder import CHECKPOINT_FILE, StudyFolder
 from smnas_optuna.study.limits import Limits
-from smnas_optuna.study.record import read_records
+from smnas_optuna.study.record import folder_scale, read_records
 from smnas_optuna.study.settled import known_results
 from smnas_optuna.study.storage import DATABASE, SQLITE_TIMEOUT_S, explained_disk_errors, storage_url
 from smnas_optuna.workers.crew import Crew, open_crew
@@ -75,6 +75,7 @@ def examine(study_dir: Path | None, *, fix: bool = False) -> Iterator[Finding]:
         yield Finding(level="fine", what="study: not begun yet")
         return
     crews = [(study, open_crew(study, folder)) for study in studies]
+    yield _unit(studies[0], study_dir)
     yield from _workers(crews, fix=fix)
     yield from _leftovers(crews, folder.runs, fix=fix)
 
@@ -178,6 +179,21 @@ def _database(study_dir: Path) -> Iterator[Finding]:
             what=f"database: {path} is damaged: {faults[0]}",
             fix=f"bring a copy back, or save what can be read: sqlite3 {path} .recover | sqlite3 whole.db",
         )
+
+
+def _unit(study: Study, study_dir: Path) -> Finding:
+    """Return what is known of the unit of all latencies of the folder."""
+    unit = folder_scale(study).unit
+    if unit is None:
+        return Finding(level="fine", what="latency: nothing is measured yet")
+    what = f"latency: the reference detector takes {unit.ms:.3g} ms undisturbed, the unit of all latencies"
+    if unit.doubt is None:
+        return Finding(level="fine", what=f"{what}; the lowest of {unit.num_measurements} measurements agree")
+    return Finding(
+        level="warning",
+        what=f"{what}; doubtful: {unit.doubt}",
+        fix=f"on a machine that does nothing else: smnas retime {study_dir}",
+    )
 
 
 def _workers(crews: Sequence[tuple[Study, Crew]], *, fix: bool) -> Iterator[Finding]:

@@ -10,7 +10,6 @@ import pytest
 from smnas_optuna.arch import decode, encode
 from smnas_optuna.errors import StudyError
 from smnas_optuna.report.summary import summarize
-from smnas_optuna.search.joint_front import time_fronts
 from smnas_optuna.search.loop import Outcome
 from smnas_optuna.search.pruning.partial_order import find_witnesses
 from smnas_optuna.search.request import Request

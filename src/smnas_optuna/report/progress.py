@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from smnas_optuna.duration import format_seconds
 from smnas_optuna.engine.train import EpochReport
+from smnas_optuna.report.tables import latency_text
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.record import TrialRecord
 
@@ -196,7 +197,7 @@ class _Bars:
 def _outcome(record: TrialRecord, on_front: bool) -> str:
     if record.latency_ms is None or record.ap is None:
         return record.state + (f" ({record.reason})" if record.reason else "")
-    return f"{record.latency_ms:.2f} ms, AP (x100) {100 * record.ap:.1f}" + (", on the front" if on_front else "")
+    return f"{latency_text(record)} ms, AP (x100) {100 * record.ap:.1f}" + (", on the front" if on_front else "")
 
 
 def _left(seconds: float | None) -> str:

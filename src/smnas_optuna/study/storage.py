@@ -10,11 +10,13 @@ from pathlib import Path
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial
 from sqlalchemy import URL, NullPool, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLAlchemyError
 
 from smnas_optuna.errors import StudyError
-from smnas_optuna.study.optuna_private import FrozenStudy
+from smnas_optuna.study.optuna_private import FrozenStudy, ShownStorage
+from smnas_optuna.study.record import read_folder, trials_on_scale
 
 DATABASE = "study.db"
 URL_FILE = "storage.url"
@@ -154,7 +156,7 @@ def explained_disk_errors(study_dir: Path) -> Iterator[None]:
         raise _disk_error(study_dir, text) from error
 
 
-class _ReadOnlyStorage(RDBStorage):
+class _ReadOnlyStorage(ShownStorage):
     """The studies of ``study_dir`` in a database that refuses changes: SQLite's file is opened without write access."""
 
     def __init__(self, study_dir: Path) -> None:
@@ -171,6 +173,11 @@ class _ReadOnlyStorage(RDBStorage):
     def get_all_studies(self) -> list[FrozenStudy]:
         """Return the studies of the folder; other folders may share its database."""
         return [study for study in super().get_all_studies() if study.study_name.startswith(self._prefix)]
+
+    def shown(self, study_id: int, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Return ``trials`` with the latencies that every command shows; Optuna's own are in another unit."""
+        name, studies = self.get_study_name_from_id(study_id), self.get_all_studies()
+        return trials_on_scale(trials, name, read_folder(name, studies, self.stored_trials))
 
 
 def _parse(url: str) -> URL:
