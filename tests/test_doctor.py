@@ -50,7 +50,7 @@ def test_a_machine_and_a_new_study_are_fine(study_dir: Path, study: optuna.Study
 
     said = dict.fromkeys(finding.what.partition(":")[0] for finding in findings)
     per_gpu = ["nvml"] if torch.cuda.is_available() else []
-    assert list(said) == ["versions", "device", *per_gpu, "disk", "settings", "database", "workers", "files"]
+    assert list(said) == ["versions", "device", *per_gpu, "disk", "settings", "database", "latency", "workers", "files"]
     rest = [finding.level for finding in worst(findings) if not finding.what.startswith("nvml")]
     assert rest in ([], ["warning"]), "a warning if the disk is small"
     here = dict.fromkeys(finding.what.partition(":")[0] for finding in examine(None))
