@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
-from smnas_optuna.study.attributes import REFERENCE_MS, RETIMED, TIMED_TOGETHER
+from smnas_optuna.study.attributes import KINDS, REFERENCE_MS, RETIMED, TIMED_TOGETHER
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import contenders, pareto_front
-from smnas_optuna.study.record import TrialRecord, folder_scale, read_records
+from smnas_optuna.study.record import TrialRecord, folder_scale, read_record, read_records
 from smnas_optuna.study.scale import ACCEPTABLE_WIDTH, FEW, PART, Latency, Unit, estimate_unit
 from smnas_optuna.study.settled import UNKNOWN_SHARE, trained_share
 from smnas_optuna.study.storage import make_storage, open_storage
@@ -225,6 +225,25 @@ def test_attributes_that_make_no_sense_count_for_nothing(value: object) -> None:
 
     assert folder_scale(study).unit == Unit(ms=10.0, num_measurements=2, spread=0.0)
     assert (record.latency_ms, record.gate_ms, record.gate_ratio, other.latency_ms) == (10.0, None, None, 10.0)
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=repr)
+def test_a_trial_of_senseless_attributes_can_be_read(value: object) -> None:
+    for state, values in ((TrialState.COMPLETE, [10.0, 0.5]), (TrialState.PRUNED, None), (TrialState.FAIL, None)):
+        attrs = {**dict.fromkeys(KINDS, value), "ap_by_epoch": {"2": 0.25, "x": 0.5, "4": value}, "other": 1}
+
+        record = read_record(create_trial(state=state, values=values, user_attrs=attrs))
+
+        assert record.attrs["other"] == 1
+        assert record.ap_by_epoch[2] == 0.25
+        assert (record.arch, record.reason) in ((None, None), (value, value))
+        assert record.latency_ms == (10.0 if values else None)
+
+
+def test_a_trial_of_another_number_of_objectives_is_not_trained() -> None:
+    record = read_record(create_trial(value=1.0, user_attrs={"arch": FAST}))
+
+    assert (record.trained, record.latency_ms, record.ap) == (False, None, None)
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=repr)

@@ -138,12 +138,15 @@ def _stage_named(study: str) -> StageName:
 
 def summarize(*studies: Study, name: str = "") -> Summary:
     """Summarize ``studies`` of a folder called ``name``, the structural one first; a search may be writing to them."""
-    records = [record for study in studies for record in read_records(study)]
+    scale = folder_scale(studies[0])
+    records = [record for study in studies for record in read_records(study, scale)]
     stages = list(dict.fromkeys(stage_of(record) for record in records))
     fronts = {stage: pareto_front(record for record in records if stage_of(record) == stage) for stage in stages}
     runs = {record.retimed for front in fronts.values() for record in front}
     front = pareto_front(record for front in fronts.values() for record in front)
-    reference = reference_point(points_of(records))
+    # The upper end of an imprecise latency, however far it is, must not stretch all hypervolumes.
+    precise = [record for record in records if record.latency is not None and record.latency.precise]
+    reference = reference_point(points_of(precise) or points_of(records))
     pooled: list[tuple[str, list[TrialRecord]]] = [*fronts.items(), ("all", front)]
     found = Counter(map(_outcome, records))
     attrs = studies[0].user_attrs
@@ -159,7 +162,7 @@ def summarize(*studies: Study, name: str = "") -> Summary:
         hypervolumes={name: hypervolume(points_of(each), reference) for name, each in pooled},
         counts={name: found[name] for name in COUNTED},
         timed_together=len(runs) == 1 and None not in runs,
-        unit=folder_scale(studies[0]).unit,
+        unit=scale.unit,
         max_latencies_ms=tuple(sorted(limit for limit in limits_ms if limit is not None)),
         data=data if isinstance(data, Mapping) else {},
         data_name=_data_name(attrs.get("data_root", "")),

@@ -29,7 +29,7 @@ from smnas_optuna.study.record import (
     read_records,
     stage_name,
 )
-from smnas_optuna.study.settled import FAILURES_IN_A_ROW, known_results, num_trained, trained_share
+from smnas_optuna.study.settled import FAILURES_IN_A_ROW, known_results, num_trained, reopened, trained_share
 from smnas_optuna.workers.crew import Crew
 from smnas_optuna.workers.interrupt import StopRequest
 from smnas_optuna.workers.recovery import recover_dead_trials
@@ -142,6 +142,8 @@ def search(
             crew.release(encode(spec))
         records = read_records(study)
         record = records[trial.number]
+        if record.gate is None:  # else the others' measurements may have changed what is expected of it meanwhile
+            assert not reopened(record, limits), "pruned by another limit, it is asked for ever"
         # As in known_results: a pruned trial neither lengthens nor ends a row of failures.
         failures = {"failed": failures + 1, "pruned": failures}.get(record.state, 0)
         listener.trial_ended(

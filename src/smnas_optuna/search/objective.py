@@ -126,7 +126,7 @@ class Objective:
         on_scale = folder_scale(study).of_study(study.user_attrs).latency(stored_ms, results)
         attempt.write(f"AP {metrics.ap:.4f}, {on_scale.ms:.3f} ms ({on_scale.low_ms:.3f} to {on_scale.high_ms:.3f})")
         self._set_constraints(attempt.trial, on_scale.safe_ms, num_params)
-        save_weights(attempt.folder, detector, self._description(attempt.arch, on_scale.safe_ms, results))
+        save_weights(attempt.folder, detector, self._description(attempt.arch, results))
         weights = str(attempt.folder.relative_to(self.session.folder.path))
         return Evaluation(latency_ms=stored_ms, ap=metrics.ap, attrs={**results, "weights": weights})
 
@@ -250,15 +250,17 @@ class Objective:
         )
         self.session.listener.epoch(report)
 
-    def _description(self, arch: str, latency_ms: float, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the description that is stored beside the weights, so that they can be used without the study."""
+    def _description(self, arch: str, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the description that is stored beside the weights, so that they can be used without the study.
+
+        It has no latency in ms, which would go out of date: the unit grows more exact.
+        """
         val, constants = self.session.testbed.splits.val, self.session.settings.detector.constants()
         return {
             "arch": arch,
             "classes": list(val.category_names),  # label 1 is the first
             "category_ids": list(val.category_ids),
             "constants": dataclasses.asdict(constants),
-            "latency_ms": latency_ms,
             "device": self.session.testbed.device_description,
             "versions": library_versions(),
             **results,

@@ -36,6 +36,27 @@ TIMED_TOGETHER = "timed_together"
 """Structural study up to commit 3dbf8fb, in the place of ``RETIMED``: arch -> latency in ms of ``REFERENCE_MS``."""
 
 
+KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("arch", "reason", "worker", "weights", "stopped_by"), str),
+    **dict.fromkeys(("baseline", "killed"), bool),
+    **dict.fromkeys(("generation", "cached_from", "epochs_before", "epochs_done", "stopped_at_epoch"), int),
+    **dict.fromkeys(("num_params", "multiply_adds", "estimated_seconds"), (int, float)),
+    **dict.fromkeys(("gate", "latency", "metrics", "seconds", "ap_by_epoch"), dict),
+    **dict.fromkeys(("over_budget", "dominated_by"), list),
+}
+"""Trial: types of the attributes that are read."""
+
+
+def sound_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a trial without those of another type than ours: anybody can write to a database."""
+    return {
+        name: value
+        for name, value in attrs.items()
+        if name not in KINDS
+        or (isinstance(value, KINDS[name]) and (KINDS[name] is bool or not isinstance(value, bool)))
+    }
+
+
 def store_attrs(trial: optuna.Trial, attrs: Mapping[str, Any]) -> None:
     """Store JSON values with ``trial``, under the names that :class:`smnas_optuna.study.record.TrialRecord` reads."""
     for name, value in attrs.items():

@@ -17,7 +17,7 @@ from smnas_optuna.arch import decode, encode
 from smnas_optuna.errors import StudyError
 from smnas_optuna.study.attributes import ENDED
 from smnas_optuna.study.optuna_private import study_id
-from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, StageName, TrialRecord, read_records
+from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, StageName, TrialRecord, folder_scale, read_records
 from smnas_optuna.study.storage import DATABASE, has_storage, make_storage, open_storage, storage_url, study_name
 
 METRIC_NAMES = ["latency_ms", "mAP"]
@@ -148,7 +148,9 @@ class StudyFolder:
         Raises:
             StudyError: If the file is no study database, or the database cannot be reached.
         """
-        return [record for study in self.studies for record in read_records(study)]
+        studies = self.studies
+        scale = folder_scale(studies[0]) if studies else None
+        return [record for study in studies for record in read_records(study, scale)]
 
     def ended(self, stage: StageName) -> Mapping[str, Any]:
         """Return ``reason`` and ``failed`` of the last search of ``stage`` that ended."""

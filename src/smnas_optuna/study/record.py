@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from smnas_optuna.study.attributes import sound_attrs
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.optuna_private import FrozenStudy, storage_of, study_id
 from smnas_optuna.study.scale import Latency, Scale, StudyScale, ratio_of, scale_of
@@ -158,21 +159,20 @@ class TrialRecord:
     @property
     def trained(self) -> bool:
         """True if it is a finished training of its own: it counts towards the budget, and may be on the front."""
-        return self.state == "complete" and self.cached_from is None
+        return self.state == "complete" and self.cached_from is None and self.latency is not None
 
 
 FolderTrials = Mapping[str, tuple[Mapping[str, Any], Sequence[FrozenTrial]]]
 """Attributes and trials of each study of a folder by its name in the database, the structural one first."""
 
 
-def read_records(study: Study) -> list[TrialRecord]:
+def read_records(study: Study, scale: Scale | None = None) -> list[TrialRecord]:
     """Return all trials of ``study`` in the order of their numbers, judged by the limits of its last run.
 
-    Their latencies are on the scale of all studies of the folder.
+    Their latencies are on ``scale``; by default that of the folder now, which grows more exact while a search runs.
     """
-    folder = _folder_of(study)
-    attrs, trials = folder[study.study_name]
-    read_with = Limits.stored(attrs), scale_of(folder.values()).of_study(attrs)
+    attrs, trials = study.user_attrs, study.get_trials(deepcopy=False)
+    read_with = Limits.stored(attrs), (scale or folder_scale(study)).of_study(attrs)
     before, finished = _FINISHED.get(study, (read_with, {}))
     if before != read_with:
         finished = {}
@@ -188,12 +188,9 @@ def read_records(study: Study) -> list[TrialRecord]:
 
 def folder_scale(study: Study) -> Scale:
     """Return the present scale of all studies in the folder of ``study``."""
-    return scale_of(_folder_of(study).values())
-
-
-def _folder_of(study: Study) -> FolderTrials:
     storage = storage_of(study)
-    return read_folder(study.study_name, storage.get_all_studies(), partial(storage.get_all_trials, deepcopy=False))
+    trials_of = partial(storage.get_all_trials, deepcopy=False)
+    return scale_of(read_folder(study.study_name, storage.get_all_studies(), trials_of).values())
 
 
 def trials_on_scale(trials: Iterable[FrozenTrial], name: str, folder: FolderTrials) -> list[FrozenTrial]:
@@ -242,7 +239,7 @@ def read_record(
 ) -> TrialRecord:
     """Return one stored trial of ``study`` as a record; without ``scale`` its latencies stay as they are stored."""
     scale = scale or StudyScale()
-    attrs = scale.attrs(trial.user_attrs)
+    attrs = scale.attrs(sound_attrs(trial.user_attrs))
     values = trial.values if trial.state == TrialState.COMPLETE and trial.values else (None, None)
     stored_ms, ap = values if len(values) == 2 else (None, None)  # a foreign study may have other objectives
     latency = None if stored_ms is None else scale.latency(stored_ms, trial.user_attrs)
@@ -271,7 +268,11 @@ def read_record(
         ended=trial.datetime_complete,
         epochs_before=attrs.get("epochs_before", 0),
         epochs_done=attrs.get("epochs_done", 0),
-        ap_by_epoch={int(epoch): ap for epoch, ap in attrs.get("ap_by_epoch", {}).items()},
+        ap_by_epoch={
+            int(epoch): ap
+            for epoch, ap in attrs.get("ap_by_epoch", {}).items()
+            if str(epoch).isdecimal() and isinstance(ap, int | float)
+        },
         gate_ratio=None if gate_ratio is None else gate_ratio.safe_ms,
         gate=scale.gate(trial.user_attrs),
         num_params=num_params,
