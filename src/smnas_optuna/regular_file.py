@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 LONGEST_TEXT = 2**20
-"""Bytes of the largest text that a person has written; they have some thousand."""
+"""Bytes that a small file may have, such as one that a person has written."""
 
 
 def check_regular_file(path: Path) -> None:
@@ -37,7 +37,7 @@ def read_text(path: Path, longest: int = LONGEST_TEXT) -> str:
     with path.open("rb") as file:
         content = file.read(longest + 1)
     if len(content) > longest:
-        raise OSError(errno.EFBIG, f"it is larger than {longest / 2**20:g} MiB", str(path))
+        raise OSError(errno.EFBIG, f"it is larger than {longest / 2**10:,.0f} KiB", str(path))
     marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         return content.decode("utf-16" if marked else "utf-8-sig")
