@@ -22,7 +22,7 @@ from smnas_optuna.engine.nvml import Gpu, NvmlError, open_gpu
 from smnas_optuna.errors import SmnasError, StudyError, shortened
 from smnas_optuna.real_files import files_in, is_real_folder, remove_file
 from smnas_optuna.study.database import database_of, sqlite_uri
-from smnas_optuna.study.faults import LockedError, damaged, database_error, unwritable
+from smnas_optuna.study.faults import LockedError, damaged, database_error, may_write, unwritable
 from smnas_optuna.study.folder import CHECKPOINT_FILE, StudyFolder
 from smnas_optuna.study.identity import read_identity
 from smnas_optuna.study.limits import Limits
@@ -85,7 +85,7 @@ def _study(folder: StudyFolder, *, fix: bool) -> Iterator[Finding]:
     yield from _database(folder)
     try:
         folder.check_own()
-        if os.access(folder.path, os.W_OK):
+        if may_write(folder.path):
             check_locks(folder.path)
     except StudyError as error:  # nothing is repaired behind a link, or beside a worker that is not seen
         yield _fault(error)

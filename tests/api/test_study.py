@@ -112,6 +112,7 @@ def test_limits_that_are_in_force_count(tmp_path: Path) -> None:
 
 def test_a_trial_has_all_that_is_known_of_it(tmp_path: Path) -> None:
     study = new_study()
+    study.set_user_attr("fingerprint", {})
     add_trial(
         study,
         (12.25, 0.2),

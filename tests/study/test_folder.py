@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -318,16 +319,21 @@ def test_an_empty_database_of_a_study_that_was_begun_is_not_made_anew(tmp_path: 
 
 def test_the_end_of_a_search_is_told_or_that_there_was_none(tmp_path: Path) -> None:
     study = make(tmp_path)
-    assert StudyFolder(tmp_path).ended(STRUCTURAL) == {"reason": "no search has ended here yet", "failed": False}
+    assert StudyFolder(tmp_path).ended("structural") == {"reason": "no search has ended here yet", "failed": False}
     study.set_user_attr("ended", {"reason": ["x"]})
-    assert StudyFolder(tmp_path).ended(STRUCTURAL) == {"reason": "no search has ended here yet", "failed": False}
+    assert StudyFolder(tmp_path).ended("structural") == {"reason": "no search has ended here yet", "failed": False}
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "bytes"])
 def test_an_identity_that_cannot_be_read_is_named(tmp_path: Path, kind: str) -> None:
     study, file = make(tmp_path), tmp_path / FOLDER_FILE
     file.parent.mkdir()
-    {"pipe": os.mkfifo, "folder": Path.mkdir, "bytes": lambda path: path.write_bytes(b"\xff")}[kind](file)
+    makers: dict[str, Callable[[Path], object]] = {
+        "pipe": os.mkfifo,
+        "folder": Path.mkdir,
+        "bytes": lambda path: path.write_bytes(b"\xff"),
+    }
+    makers[kind](file)
 
     with pytest.raises(StudyError, match=r"the identity of the study folder cannot be read: .*\n  fix: move it away"):
         check_folder(study, StudyFolder(tmp_path))

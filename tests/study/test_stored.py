@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sqlite3
 from contextlib import closing
@@ -10,7 +11,7 @@ from typing import Any
 
 import optuna
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState, create_trial
@@ -126,6 +127,7 @@ json_values = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first text of a process takes seconds
 @given(
     st.dictionaries(st.sampled_from(sorted(TRIAL_FORMS)), json_values, max_size=4),
     st.dictionaries(st.sampled_from(sorted(STUDY_FORMS)), json_values, max_size=4),
@@ -156,7 +158,7 @@ def test_a_foreign_trial_is_counted_apart() -> None:
     study = optuna.create_study(study_name=STRUCTURAL, directions=["minimize", "maximize"])
     for attrs in (OWN, {**OWN, "cached_from": "x"}):
         study.add_trial(create_trial(values=(2.0, 0.5), user_attrs=attrs))
-    console = Console(width=200, record=True, quiet=True)
+    console = Console(width=200, record=True, file=io.StringIO())
 
     summary = summarize(study)
     print_front(summary, console)

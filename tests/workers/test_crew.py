@@ -134,7 +134,7 @@ def test_the_name_of_a_worker_does_not_lead_out_of_the_folder(tmp_path: Path, en
 def test_whoever_only_looks_changes_nothing(engine: Engine, tmp_path: Path) -> None:
     crew = Crew(tmp_path / "locks", engine, 0)
 
-    assert crew.claims() == crew.lock_files() == {}
+    assert (crew.claims(), crew.lock_files()) == ({}, {})
     assert not crew.is_alive("somebody")
     crew.release("a")
     crew.release_all_of("somebody")

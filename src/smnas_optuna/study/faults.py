@@ -128,7 +128,7 @@ def not_a_database(file: Path, cause: str) -> StudyError:
 def unwritable(file: Path) -> StudyError | None:
     """Return why this user cannot write to the database ``file``, or None if it can be written."""
     journal = next(iter(left_beside(file)), None)
-    closed = next((each for each in (file, file.parent) if not os.access(each, os.W_OK)), None)
+    closed = next((each for each in (file, file.parent) if not may_write(each)), None)
     if closed is None:
         return None
     why = (
@@ -146,6 +146,11 @@ def unwritable(file: Path) -> StudyError | None:
         f"{file}: can only be read: {why}",
         fix="search in a copy of the folder that is yours, or ask for write access; smnas front shows what is there",
     )
+
+
+def may_write(path: Path) -> bool:
+    """Return whether this process may write to ``path``; it may have another user's rights than its starter."""
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def left_beside(file: Path) -> list[Path]:
