@@ -9,17 +9,25 @@ import pytest
 import torch
 from optuna.samplers import RandomSampler
 
-from smnas_optuna.doctor import Finding, examine, nvml_finding
+from smnas_optuna.allowance import MIB, cores_in_words, usable_cores
+from smnas_optuna.doctor import Finding, allowance, cpu_finding, examine, meeting_place_finding, nvml_finding
 from smnas_optuna.engine.nvml import Gpu, NvmlError
 from smnas_optuna.study.attributes import store_attrs
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.optuna_private import begin_trial
 from smnas_optuna.study.record import INTERRUPTED, STRUCTURAL, read_records
 from smnas_optuna.workers.crew import open_crew
+from smnas_optuna.workers.measurement_lock import MeasurementLock
+from smnas_optuna.workers.meeting_place import FOLDER
+from smnas_optuna.workers.placement import WORKER_MIB
 from tests.engine.nvml_fakes import FakeNvml
+from tests.machines import UNIFIED, make_machine
+from tests.workers.lock_processes import MEASURES, WORKS, holding
 
 ARCH = "64x64.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32"
 OTHER = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina"
+MACHINE = ("disk", "nvml", "cores", "memory")
+"""Beginnings of findings that depend on the machine of the tests."""
 
 
 @pytest.fixture
@@ -50,11 +58,12 @@ def test_a_machine_and_a_new_study_are_fine(study_dir: Path, study: optuna.Study
 
     said = dict.fromkeys(finding.what.partition(":")[0] for finding in findings)
     per_gpu = ["nvml"] if torch.cuda.is_available() else []
-    assert list(said) == ["versions", "device", *per_gpu, "disk", "settings", "database", "workers", "files"]
-    rest = [finding.level for finding in worst(findings) if not finding.what.startswith("nvml")]
+    machine = ["versions", "device", *per_gpu, "cores", "memory", "measurements"]
+    assert list(said) == [*machine, "disk", "settings", "database", "workers", "files"]
+    rest = [finding.level for finding in worst(findings) if not finding.what.startswith(MACHINE[1:])]
     assert rest in ([], ["warning"]), "a warning if the disk is small"
     here = dict.fromkeys(finding.what.partition(":")[0] for finding in examine(None))
-    assert list(here) == ["versions", "device", *per_gpu]
+    assert list(here) == machine
 
 
 @pytest.mark.parametrize(
@@ -98,6 +107,99 @@ def test_a_gpu_that_nvml_does_not_see_is_a_warning() -> None:
     )
 
 
+def test_a_container_is_named_with_what_it_allows(tmp_path: Path) -> None:
+    files = {"cpu.max": "50000 100000", "memory.max": 700 * MIB, "memory.current": 300 * MIB}
+
+    cores, memory = allowance(make_machine(tmp_path, "0::/", UNIFIED, files))
+
+    assert cores == Finding(
+        level="warning",
+        what=f"cores: this process may use {cores_in_words(tmp_path)}: it stands still for a part of each period, in "
+        "measurements of latency, too",
+        fix="give its container or batch job a whole core",
+    )
+    assert "a CPU quota of 0.5" in cores.what
+    assert memory == Finding(
+        level="warning",
+        what="memory: this process may use 700 of 8,000 MiB (a limit of its control group); 400 MiB are free",
+        fix=f"a worker takes about {WORKER_MIB} MiB: end what else uses memory, or raise the limit",
+    )
+
+
+def test_a_container_with_whole_cores_and_enough_memory_is_fine(tmp_path: Path) -> None:
+    files = {"cpu.max": "100000 100000", "memory.max": 7000 * MIB, "memory.current": 300 * MIB}
+
+    cores, memory = allowance(make_machine(tmp_path, "0::/", UNIFIED, files))
+
+    assert (cores.level, memory.level) == ("fine", "fine")
+    assert cores.what == f"cores: this process may use {cores_in_words(tmp_path)}"
+    assert memory.what.endswith("7,000 of 8,000 MiB (a limit of its control group); 4,000 MiB are free")
+
+
+@pytest.mark.parametrize(
+    ("threads", "environment", "said", "level"),
+    [
+        (1, {}, "1 threads for torch", "fine"),
+        (10**6, {}, f"{usable_cores()} threads for torch", "fine"),
+        (1, {"OMP_NUM_THREADS": "1"}, "1 threads for torch", "fine"),
+        (
+            10**6,
+            {"OMP_NUM_THREADS": "1000000"},
+            f"1000000 threads for torch (OMP_NUM_THREADS), and this process may use {cores_in_words()}",
+            "warning",
+        ),
+    ],
+    ids=["fewer", "more than cores", "the user's", "more than cores as the user wishes"],
+)
+def test_the_threads_are_those_that_a_search_takes(
+    threads: int, environment: dict[str, str], said: str, level: str
+) -> None:
+    finding = cpu_finding(threads, environment)
+
+    assert (finding.what, finding.level) == (f"device: no GPU; the CPU has {said}", level)
+    assert (finding.fix is None) == (level == "fine")
+
+
+def test_who_measures_and_works_on_the_machine_is_said(tmp_path: Path) -> None:
+    assert meeting_place_finding([tmp_path]).what == ("measurements: nobody has measured a latency on this machine yet")
+    assert list(tmp_path.iterdir()) == [], "looking changes nothing"
+
+    with MeasurementLock(tmp_path).running(), holding(WORKS, tmp_path):
+        at_work = meeting_place_finding([tmp_path])
+    with holding(MEASURES, tmp_path) as process:
+        measuring = meeting_place_finding([tmp_path])
+
+    assert at_work == Finding(level="fine", what="measurements: nobody measures; 2 processes at work on this machine")
+    assert measuring.level == "fine"
+    assert measuring.what.startswith(f"measurements: process {process.pid} of ")
+    assert measuring.what.endswith(f"which holds {tmp_path / FOLDER}/turn.lock on this machine")
+
+
+@pytest.mark.parametrize(("code", "file"), [(MEASURES, "turn.lock"), (WORKS, "room.lock")], ids=["measures", "works"])
+def test_a_stopped_process_that_others_wait_for_is_named(tmp_path: Path, code: str, file: str) -> None:
+    with holding(code, tmp_path, stopped=True) as process:
+        finding = meeting_place_finding([tmp_path])
+
+    assert finding.level == "warning"
+    assert finding.what.startswith(f"measurements: process {process.pid} of ")
+    assert finding.what.endswith(
+        f"which is stopped and holds {tmp_path / FOLDER / file}; searches wait 60 s for it, and then mark what they "
+        "measure (alone = false)"
+    )
+    assert finding.fix == f"ask its user to let it go on (kill -CONT {process.pid}) or to end it"
+
+
+def test_a_meeting_place_that_cannot_be_used_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).symlink_to("nowhere")
+
+    assert meeting_place_finding([tmp_path]) == Finding(
+        level="warning",
+        what=f"measurements: {tmp_path / FOLDER} cannot be used (Not a directory): latencies are measured beside the "
+        "work of other users",
+        fix=f"its owner or root removes it while no search runs (rm -r {tmp_path / FOLDER}); the next search makes it",
+    )
+
+
 def test_what_dead_workers_left_is_found_and_mended_when_asked(study_dir: Path, study: optuna.Study) -> None:
     leave(study, study_dir, ARCH)
 
@@ -123,7 +225,7 @@ def test_what_dead_workers_left_is_found_and_mended_when_asked(study_dir: Path, 
     assert list((study_dir / "workers").iterdir()) == []
     left = [file.name for file in (study_dir / "runs" / ARCH).iterdir()]
     assert left == ["checkpoint.safetensors"], "the architecture will be gone on with"
-    assert worst([f for f in examine(study_dir) if not f.what.startswith(("disk", "nvml"))]) == []
+    assert worst([f for f in examine(study_dir) if not f.what.startswith(MACHINE)]) == []
 
 
 def test_what_a_living_worker_has_is_left_alone(study_dir: Path, study: optuna.Study) -> None:
@@ -182,14 +284,14 @@ def test_a_damaged_database_and_settings_are_faults_with_a_cure(study_dir: Path,
     content[5000:9000] = b"\xff" * 4000
     (study_dir / "study.db").write_bytes(content)
 
-    (fault, *_) = worst([finding for finding in examine(study_dir) if not finding.what.startswith(("disk", "nvml"))])
+    (fault, *_) = worst([finding for finding in examine(study_dir) if not finding.what.startswith(MACHINE)])
 
     assert fault.level == "fault"
     assert f"database: {study_dir / 'study.db'} is damaged" in fault.what
     assert ".recover" in str(fault.fix)
 
     (study_dir / "study.toml").write_text("[serach]")
-    (fault,) = worst([finding for finding in examine(study_dir) if not finding.what.startswith(("disk", "nvml"))])
+    (fault,) = worst([finding for finding in examine(study_dir) if not finding.what.startswith(MACHINE)])
     assert "unknown key `serach`" in fault.what
     assert "did you mean `search`" in str(fault.fix)
 

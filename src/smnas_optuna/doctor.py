@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,15 @@ from typing import Literal
 
 from optuna.study import Study
 
+from smnas_optuna.allowance import (
+    MIB,
+    ROOT,
+    cores_in_words,
+    cpu_quota,
+    free_memory,
+    memory_in_words,
+    usable_cores,
+)
 from smnas_optuna.arch import decode, encode
 from smnas_optuna.config import load_settings
 from smnas_optuna.engine.nvml import Gpu, NvmlError, open_gpu
@@ -25,7 +35,10 @@ from smnas_optuna.study.record import read_records
 from smnas_optuna.study.settled import known_results
 from smnas_optuna.study.storage import DATABASE, SQLITE_TIMEOUT_S, explained_disk_errors, storage_url
 from smnas_optuna.workers.crew import Crew, open_crew
-from smnas_optuna.workers.placement import DRIVERS
+from smnas_optuna.workers.lock_holders import named
+from smnas_optuna.workers.measurement_lock import PATIENCE_SECONDS
+from smnas_optuna.workers.meeting_place import FOLDER, open_shared, temporary_folders
+from smnas_optuna.workers.placement import DRIVERS, WORKER_MIB
 from smnas_optuna.workers.recovery import owners, recover_dead_trials
 
 Level = Literal["fine", "warning", "fault", "mended"]
@@ -54,6 +67,8 @@ def examine(study_dir: Path | None, *, fix: bool = False) -> Iterator[Finding]:
     """
     yield from _versions()
     yield from _device()
+    yield from allowance()
+    yield meeting_place_finding(temporary_folders(os.environ))
     if study_dir is None:
         return
     folder = StudyFolder(study_dir)
@@ -109,13 +124,86 @@ def _device() -> Iterator[Finding]:
         return
     driver = next((path for path in DRIVERS if Path(path).exists()), None)
     if driver is None:
-        yield Finding(level="fine", what=f"device: no GPU; the CPU has {torch.get_num_threads()} threads for torch")
+        yield cpu_finding(torch.get_num_threads(), os.environ)
     else:
         yield Finding(
             level="warning",
             what=f"device: there is a GPU driver ({driver}), but torch {torch.__version__} cannot use it",
             fix="check `nvidia-smi`, CUDA_VISIBLE_DEVICES, and that torch was built for the driver's CUDA",
         )
+
+
+def cpu_finding(threads: int, environment: Mapping[str, str]) -> Finding:
+    """Return the number of threads for torch, which is ``threads`` unless fewer cores can be used.
+
+    A number that the user's environment names stays.
+    """
+    usable, named_by_user = usable_cores(), "OMP_NUM_THREADS" in environment
+    what = f"device: no GPU; the CPU has {threads if named_by_user else min(threads, usable)} threads for torch"
+    if not named_by_user or threads <= usable:
+        return Finding(level="fine", what=what)
+    return Finding(
+        level="warning",
+        what=f"{what} (OMP_NUM_THREADS), and this process may use {cores_in_words()}",
+        fix=f"unset OMP_NUM_THREADS, or set it to {usable}",
+    )
+
+
+def allowance(root: Path = ROOT) -> Iterator[Finding]:
+    """Return the cores and the memory that this process may use, and what limits them.
+
+    Args:
+        root: Folder in which ``proc`` and ``sys`` are.
+    """
+    quota, what = cpu_quota(root), f"cores: this process may use {cores_in_words(root)}"
+    if quota is not None and quota < 1:
+        yield Finding(
+            level="warning",
+            what=f"{what}: it stands still for a part of each period, in measurements of latency, too",
+            fix="give its container or batch job a whole core",
+        )
+    else:
+        yield Finding(level="fine", what=what)
+    free = free_memory(root) // MIB
+    what = f"memory: this process may use {memory_in_words(root)}; {free:,} MiB are free"
+    if free < WORKER_MIB:
+        fix = f"a worker takes about {WORKER_MIB} MiB: end what else uses memory, or raise the limit"
+        yield Finding(level="warning", what=what, fix=fix)
+    else:
+        yield Finding(level="fine", what=what)
+
+
+def meeting_place_finding(folders: Sequence[Path]) -> Finding:
+    """Return who works and measures on this machine, and whether all users' searches wait for one another there.
+
+    Args:
+        folders: Folders for temporary files.
+    """
+    if not any(os.path.lexists(folder / FOLDER) for folder in folders):
+        return Finding(level="fine", what="measurements: nobody has measured a latency on this machine yet")
+    try:
+        place = open_shared(folders)
+    except OSError as error:
+        return Finding(
+            level="warning",
+            what=f"measurements: {error.filename} cannot be used ({error.strerror}): latencies are measured beside the "
+            "work of other users",
+            fix=f"its owner or root removes it while no search runs (rm -r {error.filename}); the next search makes it",
+        )
+    try:
+        measuring, working = place.turn.look(), place.room.look()
+    finally:
+        place.close()
+    if stopped := {holder for holder in measuring | working if holder.stopped}:
+        path = place.turn.path if min(stopped) in measuring else place.room.path
+        return Finding(
+            level="warning",
+            what=f"measurements: {named(stopped, path)}; searches wait {PATIENCE_SECONDS:.0f} s for it, and then mark "
+            "what they measure (alone = false)",
+            fix=f"ask its user to let it go on (kill -CONT {min(stopped).pid}) or to end it",
+        )
+    what = named(measuring, place.turn.path) if measuring else f"nobody measures; {len(working)} processes at work"
+    return Finding(level="fine", what=f"measurements: {what} on this machine")
 
 
 def nvml_finding(number: int, find: Callable[[], Gpu]) -> Finding:

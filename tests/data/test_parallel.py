@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import os
 import threading
 import time
 
 import pytest
 
+from smnas_optuna.allowance import usable_cores
 from smnas_optuna.data.parallel import map_in_threads
 
 
@@ -14,7 +14,7 @@ def test_results_come_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bytes_each", "most"), [(0, os.cpu_count()), (50, 1), (51, 1), (10**9, 1), (1, os.cpu_count())]
+    ("bytes_each", "most"), [(0, usable_cores()), (50, 1), (51, 1), (10**9, 1), (1, usable_cores())]
 )
 def test_no_more_threads_than_memory_is_free_for(bytes_each: int, most: int) -> None:
     lock, running, peak = threading.Lock(), 0, 0
@@ -28,6 +28,6 @@ def test_no_more_threads_than_memory_is_free_for(bytes_each: int, most: int) -> 
         with lock:
             running -= 1
 
-    list(map_in_threads(work, range(20), bytes_each=bytes_each, free_bytes=lambda: 100 + 4 * (os.cpu_count() or 1)))
+    list(map_in_threads(work, range(20), bytes_each=bytes_each, free_bytes=lambda: 100 + 4 * usable_cores()))
 
     assert peak <= most

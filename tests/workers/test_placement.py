@@ -3,14 +3,25 @@ from __future__ import annotations
 import pytest
 import torch
 
+from smnas_optuna.allowance import MIB, cores_in_words, usable_cores
 from smnas_optuna.workers import placement as placement_module
 from smnas_optuna.workers.placement import (
     CPU_WORKERS,
+    WORKER_MIB,
+    WORKERS_PER_CORE,
+    WORKERS_PER_GPU,
     Placement,
+    most_workers,
     place_workers,
-    usable_cores,
     visible_gpus,
 )
+
+PLENTY = 2**50
+
+
+@pytest.fixture(autouse=True)
+def plenty_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement_module, "free_memory", lambda: PLENTY)
 
 
 def test_workers_take_turns_with_the_gpus_and_keep_the_rest_of_the_environment() -> None:
@@ -38,7 +49,39 @@ def test_by_default_there_is_a_worker_for_each_core_up_to_a_few(
     monkeypatch.setattr(placement_module, "usable_cores", lambda: cores)
 
     assert place_workers(None, "cpu", {}) == Placement(workers=workers, gpus=[])
-    assert place_workers(7, "cpu", {}) == Placement(workers=7, gpus=[])
+    assert place_workers(2, "cpu", {}) == Placement(workers=2, gpus=[])
+
+
+@pytest.mark.parametrize(
+    ("cores", "free_bytes", "gpus", "most", "why"),
+    [
+        (3, PLENTY, 0, 3 * WORKERS_PER_CORE, f"2 for each core, and this process may use {cores_in_words()}"),
+        (64, 5 * WORKER_MIB * MIB - 1, 0, 4, f"each takes about {WORKER_MIB} MiB, and {5 * WORKER_MIB - 1:,} MiB are"),
+        (64, 5 * WORKER_MIB * MIB, 2, 5, f"each takes about {WORKER_MIB} MiB, and {5 * WORKER_MIB:,} MiB are free"),
+        (64, 7 * MIB, 0, 1, "and 7 MiB are free"),
+        (64, PLENTY, 2, 2 * WORKERS_PER_GPU, "4 for each GPU, and 2 can be seen"),
+        (1, PLENTY, 8, WORKERS_PER_CORE, "2 for each core"),
+    ],
+    ids=["cores", "memory", "memory beside GPUs", "hardly any memory", "GPUs", "cores beside GPUs"],
+)
+def test_cores_memory_and_gpus_bound_the_workers(cores: int, free_bytes: int, gpus: int, most: int, why: str) -> None:
+    number, reason = most_workers(cores, free_bytes, gpus)
+
+    assert number == most
+    assert why in reason
+
+
+@pytest.mark.parametrize("asked", [1000, 10**30])
+def test_who_asks_for_too_many_workers_is_told_how_many_start_and_why(
+    monkeypatch: pytest.MonkeyPatch, asked: int
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(placement_module, "free_memory", lambda: 1000 * MIB)
+
+    assert place_workers(asked, "cpu", {}, notes.append).workers == 1
+    assert notes == [f"of {asked:,} workers 1 is started: each takes about {WORKER_MIB} MiB, and 1,000 MiB are free"]
+    assert place_workers(1, "cpu", {}, notes.append).workers == 1
+    assert len(notes) == 1
 
 
 def test_by_default_there_is_a_worker_for_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,16 @@ import pytest
 
 from smnas_optuna.errors import StudyError
 from smnas_optuna.workers.interrupt import Interrupted, StopRequest
-from smnas_optuna.workers.supervisor import DEATHS_IN_A_ROW, GRACE_S, RESTART, Launch, Supervisor, supervising
+from smnas_optuna.workers.supervisor import (
+    DEATHS_IN_A_ROW,
+    GRACE_S,
+    HOLDER,
+    LOCK,
+    RESTART,
+    Launch,
+    Supervisor,
+    supervising,
+)
 
 PRELUDE = """
 import os, signal, sys, time
@@ -37,7 +47,12 @@ class Run:
             command = [sys.executable, "-c", PRELUDE + code, str(slot), str(lead), str(folder)]
             return Launch(command=command, environment=os.environ)
 
-        self.supervisor = Supervisor(launch, count, progress=progress, note=self.notes.append, stop=self.stop)
+        self.supervisor = Supervisor(launch, count, progress=progress, note=self.tell, stop=self.stop)
+
+    def tell(self, line: str) -> None:
+        self.notes.append(line)
+        with (self.folder / "notes").open("a") as file:
+            file.write(f"{line}\n")
 
     @property
     def starts(self) -> list[str]:
@@ -184,6 +199,26 @@ def test_a_second_signal_ends_workers_that_do_not_listen(tmp_path: Path) -> None
     assert not any(map(is_running, workers))
 
 
+def test_a_stopped_worker_is_told_of_and_ends_with_its_search(tmp_path: Path) -> None:
+    stored = "signal.signal(signal.SIGTERM, lambda *_: ((folder / f'stored-{slot}').touch(), sys.exit(143)))\n"
+    process = run_in_process(tmp_path, stored + TELL + "time.sleep(60)")
+    workers = pids(tmp_path)
+    try:
+        os.kill(workers[1], signal.SIGSTOP)
+        wait_for(lambda: (tmp_path / "notes").exists())
+
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(timeout=20) == 128 + signal.SIGTERM
+    finally:
+        for pid in filter(is_running, workers):
+            os.kill(pid, signal.SIGKILL)
+    assert len(list(tmp_path.glob("stored-*"))) == 2
+    assert (tmp_path / "notes").read_text() == (
+        f"worker 1 is stopped, and keeps its detector; kill -CONT {workers[1]} lets it go on\n"
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("busy", [False, True], ids=["it stops when asked", "it never asks"])
 def test_a_worker_ends_when_its_supervisor_is_gone(tmp_path: Path, busy: bool) -> None:
@@ -209,6 +244,31 @@ def test_there_is_one_supervisor_at_a_time(tmp_path: Path) -> None:
     assert f"`smnas worker {tmp_path}` joins it" in str(caught.value)
     with supervising(tmp_path):
         pass
+
+
+def test_what_is_linked_to_from_the_names_of_its_files_is_left(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / HOLDER).symlink_to("mine")
+    with supervising(tmp_path):
+        assert json.loads((tmp_path / HOLDER).read_text()) == {"pid": os.getpid()}
+    (tmp_path / LOCK).unlink()
+    (tmp_path / LOCK).symlink_to("mine")
+    with pytest.raises(OSError, match="it is no regular file"), supervising(tmp_path):
+        pass
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"pid": "7"}', '{"pid": 1' + "0" * 5000 + "}", "[" * 10_000])
+def test_a_holder_file_is_no_more_than_a_hint(tmp_path: Path, content: str | None) -> None:
+    with supervising(tmp_path):
+        (tmp_path / HOLDER).unlink()
+        if content is None:
+            os.mkfifo(tmp_path / HOLDER)
+        else:
+            (tmp_path / HOLDER).write_text(content)
+        with pytest.raises(StudyError) as caught, supervising(tmp_path):
+            pass
+    assert "another search is running here (its process is just starting or ending)" in str(caught.value)
 
 
 def test_a_stop_before_the_start_is_heard(tmp_path: Path) -> None:

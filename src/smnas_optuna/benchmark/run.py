@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -35,6 +36,7 @@ from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.models import Detector
 from smnas_optuna.session.listener import Listener
+from smnas_optuna.session.threads import adopt_threads
 from smnas_optuna.session.timing import as_shipped, measure_alone
 from smnas_optuna.workers.interrupt import StopRequest
 from smnas_optuna.workers.measurement_lock import MeasurementLock
@@ -111,6 +113,7 @@ def run_benchmark(request: BenchmarkRequest, *, listener: Listener, stop: StopRe
     """
     check_request(request)
     device = choose_device(request.device)
+    adopt_threads(None, None, os.environ)
     runtimes: Sequence[Runtime] = [choose_runtime(choice, device) for choice in RUNTIMES[request.runtime]]
     with prepared(request, device, listener, stop) as setup, explained_device_faults(device):
         timed_detectors = [
@@ -140,7 +143,7 @@ def _measure_all(
     reference = timed_detectors[0]
     with _explained(reference):
         its = (_shipped(reference, reference.build()), setup.images.at(reference.input_size))
-    measurement_lock, rows = MeasurementLock(), []
+    measurement_lock, rows = MeasurementLock(note=listener.note), []
     watch = watch_gpu(its[1][0].images.device, note=listener.note)
     for number, timed in enumerate(timed_detectors):
         listener.step("latency", number, len(timed_detectors))

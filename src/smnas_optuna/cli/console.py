@@ -30,6 +30,11 @@ def make_console(*, interactive: bool = True, stderr: bool = False) -> Console:
     return Console(markup=False, force_interactive=None if interactive else False, stderr=stderr)
 
 
+def say(console: Console, line: str) -> None:
+    """Print a line for people, as it is: a path in it can be copied."""
+    console.print(line, soft_wrap=True, highlight=False)
+
+
 def print_report(
     study_dir: Path, console: Console, stage: FrontOf = FrontOf.all, format: Format = Format.table
 ) -> None:
@@ -77,8 +82,8 @@ def run_workers(
     from smnas_optuna.workers.assignment import launcher
     from smnas_optuna.workers.supervisor import Supervisor
 
-    say, launch = partial(console.print, soft_wrap=True, highlight=False), launcher(task, request, placement)
-    return Supervisor(launch, placement.workers, progress=progress, note=say, stop=stop).run()
+    launch = launcher(task, request, placement)
+    return Supervisor(launch, placement.workers, progress=progress, note=partial(say, console), stop=stop).run()
 
 
 @contextmanager

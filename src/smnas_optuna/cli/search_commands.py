@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smnas_optuna.cli.console import make_console, print_report, run_shown, run_workers, working
+from smnas_optuna.cli.console import make_console, print_report, run_shown, run_workers, say, working
 from smnas_optuna.cli.options import (
     DataDir,
     Device,
@@ -138,7 +138,7 @@ def _search(request: Request, workers: int | None, *, storage: str | None = None
     console, stop, study_dir = make_console(), StopRequest(), request.study_dir
     with stop.listening():
         try:
-            placement = place_workers(workers, request.device, os.environ)
+            placement = place_workers(workers, request.device, os.environ, partial(say, console))
             if dry_run:
                 _plan(request, placement, console, stop)
                 return

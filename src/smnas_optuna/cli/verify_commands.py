@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from smnas_optuna.cli.console import make_console, run_workers
+from smnas_optuna.cli.console import make_console, run_workers, say
 from smnas_optuna.cli.options import DataDir, Device, DeviceOption, StudyDir, Workers
 
 Seeds = Annotated[int, typer.Option(min=1, help="Trainings per architecture, none with the search's seed.")]
@@ -51,7 +51,7 @@ def verify(
             data_dir=data,
             device=device.value,
         )
-        placement = place_workers(workers, request.device, os.environ)
+        placement = place_workers(workers, request.device, os.environ, partial(say, console))
         try:
             with verifying(request):
                 console.print(describe_work(request, candidates, placement.workers), soft_wrap=True, highlight=False)

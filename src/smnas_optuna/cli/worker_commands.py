@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smnas_optuna.cli.console import make_console, working
+from smnas_optuna.cli.console import make_console, say, working
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +47,9 @@ def search_as_worker(request: Request, console: Console, stop: StopRequest, *, n
     from smnas_optuna.workers.measurement_lock import MeasurementLock
     from smnas_optuna.workers.supervisor import say_ready
 
-    with MeasurementLock().running(stop.check):  # these take seconds of a core: nothing is measured meanwhile
+    with MeasurementLock(note=partial(say, console)).running(
+        stop.check
+    ):  # these take seconds of a core: nothing is measured meanwhile
         from smnas_optuna.report.progress import ConsoleListener
         from smnas_optuna.search.stages import run_search
     with ConsoleListener(console, workers=job.workers) as listener:
@@ -72,7 +75,7 @@ def _verify(job: Assignment, console: Console, stop: StopRequest) -> None:
     from smnas_optuna.workers.measurement_lock import MeasurementLock
     from smnas_optuna.workers.supervisor import say_ready
 
-    with MeasurementLock().running(stop.check):  # as above
+    with MeasurementLock(note=partial(say, console)).running(stop.check):  # as above
         from smnas_optuna.report.progress import ConsoleListener
         from smnas_optuna.verify.request import VerifyRequest
         from smnas_optuna.verify.retrain import retrain

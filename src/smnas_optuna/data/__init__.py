@@ -6,7 +6,6 @@ from smnas_optuna.data.coco import CocoDataset, ImageRecord, load_coco
 from smnas_optuna.data.content import index_content
 from smnas_optuna.data.images import decode_image
 from smnas_optuna.data.loader import DetectionLoader
-from smnas_optuna.data.memory import free_memory
 from smnas_optuna.data.splits import Splits, load_splits
 
 __all__ = [
@@ -18,7 +17,6 @@ __all__ = [
     "Splits",
     "augment",
     "decode_image",
-    "free_memory",
     "index_content",
     "load_coco",
     "load_splits",

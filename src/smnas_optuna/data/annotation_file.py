@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from smnas_optuna.allowance import free_memory
 from smnas_optuna.data.json_file import read_json
-from smnas_optuna.data.memory import free_memory
 from smnas_optuna.data.outline import box_of_outline
 from smnas_optuna.data.quote import quote, quote_error
 from smnas_optuna.errors import DataError

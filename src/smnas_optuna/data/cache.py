@@ -14,11 +14,11 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
+from smnas_optuna.allowance import free_memory
 from smnas_optuna.batch import canvas_size, fit_inside
 from smnas_optuna.data.coco import CocoDataset, ImageRecord
 from smnas_optuna.data.content import file_identity
 from smnas_optuna.data.images import MEAN_COLOUR, Progress, decode, decoding_bytes, quiet_pillow
-from smnas_optuna.data.memory import free_memory
 from smnas_optuna.data.parallel import map_in_threads
 from smnas_optuna.data.quote import quote_error
 from smnas_optuna.errors import DataError

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smnas_optuna.allowance import free_memory
 from smnas_optuna.data.annotation_file import MAX_AREA, Row, read_annotation_file
 from smnas_optuna.data.box_check import check_boxes
 from smnas_optuna.data.coco_box import XYXY
 from smnas_optuna.data.image_paths import find_images
 from smnas_optuna.data.limits import refuse_crowding, refuse_excess
-from smnas_optuna.data.memory import free_memory
 from smnas_optuna.data.quote import printable_name
 
 

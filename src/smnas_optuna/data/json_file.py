@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from smnas_optuna.data.memory import free_memory
+from smnas_optuna.allowance import free_memory
 from smnas_optuna.data.quote import quote_error
 from smnas_optuna.regular_file import check_regular_file
 

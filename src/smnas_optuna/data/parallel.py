@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from smnas_optuna.data.memory import free_memory
+from smnas_optuna.allowance import free_memory, usable_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,7 +22,7 @@ def map_in_threads(
     bytes_each: int,
     free_bytes: Callable[[], int] = free_memory,
 ) -> Iterator[Result]:
-    """Yield ``function`` of every item, in order, with one thread per processor, or fewer if memory is short.
+    """Yield ``function`` of every item, in order, with one thread per usable core, or fewer if memory is short.
 
     Args:
         function: Called from several threads.
@@ -35,7 +34,7 @@ def map_in_threads(
     Raises:
         Exception: Any error of ``function``, raised in the place of its result.
     """
-    num_threads = max(1, min(os.cpu_count() or 1, free_bytes() // 2 // max(bytes_each, 1)))
+    num_threads = max(1, min(usable_cores(), free_bytes() // 2 // max(bytes_each, 1)))
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(num_threads) as pool:
         for item in items:

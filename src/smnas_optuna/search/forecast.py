@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from smnas_optuna.allowance import ROOT, cores_in_words, cpu_quota, free_memory, memory_in_words, memory_limit
 from smnas_optuna.arch import DetectorSpec, encode
 from smnas_optuna.arch.codec import parse_input_size
-from smnas_optuna.data import free_memory
 from smnas_optuna.data.cache import cache_bytes
 from smnas_optuna.duration import format_seconds, shared_by
 from smnas_optuna.engine.device import explained_out_of_memory, synchronize
@@ -96,6 +97,7 @@ def describe_run(
         f"{splits.train.num_classes} classes",
         *(f"data: {note}" for split in (splits.train, splits.val) for note in split.notes),
         f"device: {', '.join(f'{key} {value}' for key, value in testbed.device_description.items())}",
+        *allowance_lines(),
         *(f"space: {space.size:,} architectures {space.in_words()}" for space in spaces),
         f"budget: {budget} of them trained from scratch, {settings.train.epochs} epochs each; "
         f"{trained} are trained already",
@@ -105,6 +107,16 @@ def describe_run(
     probes = [probe(testbed, spec, check) for spec in probed]
     sizes = dict.fromkeys(str(size) for space in spaces for size in space.choices["input_size"])
     return [*lines, *_time_lines(probes, left, workers), *_memory_lines(testbed, probes, list(sizes), left)]
+
+
+def allowance_lines(root: Path = ROOT) -> list[str]:
+    """Name the limits of the container or batch job that this process runs in; none if there are none.
+
+    Args:
+        root: Folder in which ``proc`` and ``sys`` are.
+    """
+    lines = [] if cpu_quota(root) is None else [f"device: this process may use {cores_in_words(root)}"]
+    return lines if memory_limit(root) is None else [*lines, f"memory: this process may use {memory_in_words(root)}"]
 
 
 def _time_lines(probes: Sequence[Probe], left: int, workers: int) -> list[str]:

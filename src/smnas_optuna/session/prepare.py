@@ -82,8 +82,10 @@ def prepare(
     if chosen.type == "cpu":
         study = folder.structural
         stored = {} if study is None else study.user_attrs.get(FINGERPRINT, {}).get("device", {})
-        measuring = adopt_threads(threads, stored.get("threads"), os.environ)
-    measurement_lock = MeasurementLock()
+        measuring = adopt_threads(threads, stored.get("threads"), os.environ, listener.note)
+    else:
+        adopt_threads(None, None, os.environ)
+    measurement_lock = MeasurementLock(note=listener.note)
     step = step_of("load", listener, stop, measurement_lock)
     with measurement_lock.running(stop.check):
         root, splits = load_data(folder, data_dir, settings, step)

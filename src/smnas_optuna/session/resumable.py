@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smnas_optuna.allowance import free_memory
 from smnas_optuna.arch import DetectorSpec, encode
 from smnas_optuna.config import TrainSettings
-from smnas_optuna.data import DetectionLoader, free_memory
+from smnas_optuna.data import DetectionLoader
 from smnas_optuna.engine.checkpoint import resume, save_checkpoint
 from smnas_optuna.engine.memory import estimate_training, fitting_micro_batch
 from smnas_optuna.engine.train import EpochReport, Training

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from smnas_optuna.allowance import MIB, cores_in_words, free_memory, usable_cores
 from smnas_optuna.config import DeviceChoice
 
 CPU_WORKERS = 4
 """Maximum number of workers on a CPU by default. One for each core trains small detectors faster, but each takes
 memory."""
+WORKERS_PER_CORE, WORKERS_PER_GPU = 2, 4
+"""Maximum numbers of workers, also of those that are asked for. More of them only wait for one another."""
+WORKER_MIB = 770
+"""Main memory of a worker that has loaded its libraries and trained a small detector."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Device files by which Linux shows a GPU that torch can use: NVIDIA's, that of Windows around it (WSL), AMD's."""
@@ -52,15 +56,40 @@ class Placement:
         return {**environment, VISIBLE: self.gpus[slot % len(self.gpus)]} if self.gpus else dict(environment)
 
 
-def place_workers(workers: int | None, device: DeviceChoice, environment: Mapping[str, str]) -> Placement:
+def place_workers(
+    workers: int | None,
+    device: DeviceChoice,
+    environment: Mapping[str, str],
+    note: Callable[[str], None] = lambda _: None,
+) -> Placement:
     """Place ``workers`` workers; by default one for each visible GPU, or one for each CPU core up to ``CPU_WORKERS``.
 
     Workers on one GPU slow one another, and pause for one another's measurements (``benchmarks/README.md``).
+
+    Args:
+        workers: Number that is asked for, at least 1.
+        device: Kind of device.
+        environment: Environment variables.
+        note: Receives a line if this machine bears fewer.
     """
     gpus = [] if device == "cpu" else visible_gpus(environment)
-    return Placement(workers=workers or len(gpus) or min(usable_cores(), CPU_WORKERS), gpus=gpus)
+    asked = workers or len(gpus) or min(usable_cores(), CPU_WORKERS)
+    borne, why = most_workers(usable_cores(), free_memory(), len(gpus))
+    if asked > borne:
+        note(f"of {asked:,} workers {borne} {'is' if borne == 1 else 'are'} started: {why}")
+    return Placement(workers=min(asked, borne), gpus=gpus)
 
 
-def usable_cores() -> int:
-    """Return the number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def most_workers(cores: int, free_bytes: int, gpus: int) -> tuple[int, str]:
+    """Return the largest number of workers, at least 1, that cores, free memory and GPUs bear, and the reason."""
+    bounds = [
+        (WORKERS_PER_CORE * cores, f"{WORKERS_PER_CORE} for each core, and this process may use {cores_in_words()}"),
+        (
+            free_bytes // (WORKER_MIB * MIB),
+            f"each takes about {WORKER_MIB} MiB, and {free_bytes // MIB:,} MiB are free",
+        ),
+    ]
+    if gpus:
+        bounds.append((WORKERS_PER_GPU * gpus, f"{WORKERS_PER_GPU} for each GPU, and {gpus} can be seen"))
+    most, why = min(bounds)
+    return max(1, most), why

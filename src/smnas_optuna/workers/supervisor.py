@@ -119,6 +119,7 @@ class Supervisor:
         for slot, worker in list(self._workers.items()):
             code = worker.process.poll()
             if code is None:
+                self._tell_if_stopped(slot, worker.process.pid)
                 continue
             if code == 0:
                 self._ended.add(slot)
@@ -127,6 +128,12 @@ class Supervisor:
             else:
                 return code
         return 0 if len(self._ended) == len(self._workers) else None
+
+    def _tell_if_stopped(self, slot: int, pid: int) -> None:
+        """Say once that a worker stands still: nobody takes its detector from it, as it may go on."""
+        with suppress(ChildProcessError):
+            if os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG) is not None:
+                self._note(f"worker {slot} is stopped, and keeps its detector; kill -CONT {pid} lets it go on")
 
     def _replace(self, slot: int, end: str) -> None:
         reached = self._progress()
@@ -161,6 +168,7 @@ class Supervisor:
     def _signal_all(self, number: signal.Signals) -> None:
         for worker in self._workers.values():
             worker.process.send_signal(number)  # does nothing to a worker that has ended
+            worker.process.send_signal(signal.SIGCONT)  # a stopped one hears no other signal until it goes on
 
 
 @dataclass(kw_only=True, slots=True)
@@ -221,8 +229,9 @@ def supervising(study_dir: Path) -> Iterator[None]:
             f"`smnas worker {study_dir}` joins it",
         )
     try:
-        holder.unlink(missing_ok=True)  # what else has this name, such as a pipe, is not written to
-        holder.write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
+        holder.unlink(missing_ok=True)  # a link: its target is nothing of ours
+        with holder.open("x", encoding="utf-8") as file:
+            json.dump({"pid": os.getpid()}, file)
         yield
     finally:
         holder.unlink(missing_ok=True)
@@ -230,7 +239,8 @@ def supervising(study_dir: Path) -> Iterator[None]:
 
 
 def _holder_name(holder: Path) -> str:
-    try:
-        return f"process {json.loads(read_text(holder))['pid']}"
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return "its process is just starting or ending"
+    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+        pid = json.loads(read_text(holder))["pid"]
+        if isinstance(pid, int) and 0 < pid < 2**31:
+            return f"process {pid}"
+    return "its process is just starting or ending"
