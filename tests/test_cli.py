@@ -11,18 +11,27 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from optuna.samplers import RandomSampler
 from PIL import Image
 
-from smnas_optuna.cli import main
+from smnas_optuna.cli import check_platform, main
+from smnas_optuna.errors import StudyError
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.record import STRUCTURAL
 
-from .report.report_studies import fill
+from .report.report_studies import FAST, fill
 
 
 def smnas(*arguments: str | Path) -> int:
     with pytest.raises(SystemExit) as caught:
         main([str(argument) for argument in arguments])
     return int(caught.value.code or 0)
+
+
+def test_windows_is_refused_in_a_sentence() -> None:
+    check_platform("linux")
+    with pytest.raises(StudyError, match="smnas does not run on Windows\n  fix: use Linux, for example in WSL 2"):
+        check_platform("win32")
 
 
 def test_the_command_line_needs_no_torch_to_say_what_it_can_do() -> None:
@@ -271,6 +280,23 @@ def test_front_before_there_is_a_study(study_dir: Path, capsys: pytest.CaptureFi
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "fix: start one: smnas structural" in captured.err
+
+
+@pytest.mark.parametrize("format", ["table", "csv", "json"])
+def test_a_front_whose_files_cannot_be_written_is_printed(
+    study_dir: Path, format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(StudyFolder(study_dir).create(STRUCTURAL, RandomSampler()))
+    (study_dir / "report").write_text("in the way")
+
+    assert smnas("front", study_dir, "--format", format) == (1 if format == "table" else 0)
+
+    captured = capsys.readouterr()
+    assert FAST in captured.out
+    word = "error" if format == "table" else "note"
+    assert captured.err.startswith(f"{word}: {study_dir}/report: the front cannot be written (")
+    if format == "json":
+        assert len(json.loads(captured.out)["front"]) == 3
 
 
 def test_verify_before_there_is_a_study(study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import os
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -14,12 +18,14 @@ from smnas_optuna.doctor import Finding, allowance, cpu_finding, examine, meetin
 from smnas_optuna.engine.nvml import Gpu, NvmlError
 from smnas_optuna.study.attributes import store_attrs
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.identity import make_identity
 from smnas_optuna.study.optuna_private import begin_trial
 from smnas_optuna.study.record import INTERRUPTED, STRUCTURAL, read_records
 from smnas_optuna.workers.crew import open_crew
 from smnas_optuna.workers.measurement_lock import MeasurementLock
 from smnas_optuna.workers.meeting_place import FOLDER
 from smnas_optuna.workers.placement import WORKER_MIB
+from tests.as_nobody import as_nobody
 from tests.engine.nvml_fakes import FakeNvml
 from tests.machines import UNIFIED, make_machine
 from tests.workers.lock_processes import MEASURES, WORKS, holding
@@ -272,9 +278,10 @@ def test_checkpoints_that_nobody_will_go_on_with_are_leftovers(study_dir: Path, 
 def test_files_of_no_architecture_are_named_harmlessly_and_left(study_dir: Path, study: optuna.Study) -> None:
     (study_dir / "runs" / "evil\x1b[2J").mkdir(parents=True)
 
-    (finding,) = [finding for finding in examine(study_dir, fix=True) if "belongs to no" in finding.what]
+    (finding,) = [finding for finding in examine(study_dir, fix=True) if "belong to no" in finding.what]
 
-    assert finding.what == f"files: {study_dir / 'runs'}/evil\\x1b[2J belongs to no architecture"
+    runs = study_dir / "runs"
+    assert finding.what == f"files: 1 in {runs} belong to no architecture, or are links: evil\\x1b[2J"
     assert (study_dir / "runs" / "evil\x1b[2J").exists()
 
 
@@ -287,7 +294,7 @@ def test_a_damaged_database_and_settings_are_faults_with_a_cure(study_dir: Path,
     (fault, *_) = worst([finding for finding in examine(study_dir) if not finding.what.startswith(MACHINE)])
 
     assert fault.level == "fault"
-    assert f"database: {study_dir / 'study.db'} is damaged" in fault.what
+    assert f"{study_dir / 'study.db'}: is damaged: " in fault.what
     assert ".recover" in str(fault.fix)
 
     (study_dir / "study.toml").write_text("[serach]")
@@ -298,3 +305,152 @@ def test_a_damaged_database_and_settings_are_faults_with_a_cure(study_dir: Path,
 
 def test_a_study_that_is_not_begun_is_fine(study_dir: Path) -> None:
     assert Finding(level="fine", what="study: not begun yet") in list(examine(study_dir))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def leavings(run: Path) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    for name in ("a.part", "b.set-aside", "checkpoint.safetensors", "weights.safetensors", "train.log"):
+        (run / name).write_text("theirs")
+
+
+@pytest.mark.parametrize("what", ["runs", "run", "workers", "study.db", "files"])
+def test_nothing_behind_a_link_is_repaired(tmp_path: Path, study_dir: Path, study: optuna.Study, what: str) -> None:
+    theirs, runs = tmp_path / "theirs", study_dir / "runs"
+    leavings(theirs / ARCH)
+    (theirs / "dead.lock").touch()
+    study._storage.remove_session()
+    if what == "runs":
+        runs.symlink_to(theirs)
+    elif what == "workers":
+        (study_dir / "workers").symlink_to(theirs)
+    elif what == "study.db":
+        (study_dir / "study.db").rename(theirs / "study.db")
+        (study_dir / "study.db").symlink_to(theirs / "study.db")
+    elif what == "run":
+        runs.mkdir()
+        (runs / ARCH).symlink_to(theirs / ARCH)
+    else:
+        (runs / ARCH).mkdir(parents=True)
+        for name in ("a.part", "b.set-aside", "checkpoint.safetensors"):
+            (runs / ARCH / name).symlink_to(theirs / ARCH / name)
+        os.mkfifo(runs / ARCH / "pipe.part")
+        (runs / ARCH / "folder.part").mkdir()
+    before = tree(theirs)
+
+    findings = list(examine(study_dir, fix=True))
+
+    assert tree(theirs) == before
+    assert [finding for finding in findings if finding.level == "mended"] == []
+    said = [finding.what for finding in worst(findings) if not finding.what.startswith(("disk", "nvml"))]
+    if what == "files":
+        assert said == []
+        assert len(list((runs / ARCH).iterdir())) == 5
+    elif what == "run":
+        assert said == [f"files: 1 in {runs} belong to no architecture, or are links: {ARCH}"]
+    else:
+        assert f"(first: {study_dir / what} is a link to {theirs}" in said[0]
+
+
+def test_a_second_name_of_a_file_is_removed_and_the_file_stays(
+    tmp_path: Path, study_dir: Path, study: optuna.Study
+) -> None:
+    (tmp_path / "theirs").write_text("theirs")
+    run = StudyFolder(study_dir).make_run(ARCH)
+    (run / "a.part").hardlink_to(tmp_path / "theirs")
+
+    assert [finding.level for finding in examine(study_dir, fix=True) if "leftovers" in finding.what] == ["mended"]
+    assert list(run.iterdir()) == []
+    assert (tmp_path / "theirs").read_text() == "theirs"
+
+
+def test_folders_that_name_no_architecture_keep_their_files_and_are_counted(
+    study_dir: Path, study: optuna.Study
+) -> None:
+    for number in range(20):
+        leavings(study_dir / "runs" / f"photos of {number:02d}")
+
+    (finding,) = [finding for finding in examine(study_dir, fix=True) if "belong to no" in finding.what]
+
+    assert finding.what.endswith("links: photos of 00, photos of 01, photos of 02 and 17 more")
+    assert len(list((study_dir / "runs").rglob("*.part"))) == 20
+
+
+def test_a_database_that_another_program_holds_is_a_warning(
+    study_dir: Path, study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smnas_optuna.study.storage.SQLITE_TIMEOUT_S", 0.1)
+    with closing(sqlite3.connect(study_dir / "study.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+
+        findings = [finding for finding in examine(study_dir) if "study.db" in finding.what]
+
+    assert findings == [
+        Finding(
+            level="warning",
+            what=f"{study_dir / 'study.db'}: another process has held it for a minute",
+            fix="end what else uses it, and give the same command again",
+        )
+    ]
+
+
+def test_a_study_that_can_only_be_read_is_not_called_fine(study_dir: Path, study: optuna.Study) -> None:
+    list(examine(study_dir))  # what is imported late
+
+    said = as_nobody(lambda: "\n".join(f"{f.level}: {f.what}; {f.fix}" for f in examine(study_dir)), study_dir)
+
+    database = study_dir / "study.db"
+    assert f"warning: database: whole, but no search can go on: {database}: can only be read: you may not wr" in said
+    assert "; search in a copy of the folder that is yours, or ask for write access" in said
+    assert "fault" not in said
+
+
+@pytest.mark.parametrize(
+    ("happen", "level", "what"),
+    [
+        (lambda file: file.unlink(), "fault", "is gone: it was deleted or moved away"),
+        (lambda file: file.write_bytes(b""), "fault", "is empty: something has removed its content"),
+        (lambda file: os.truncate(file, 30_000), "fault", "is damaged: database disk image is malformed"),
+    ],
+    ids=["deleted", "emptied", "cut off"],
+)
+def test_what_happened_to_the_database_is_told_apart(
+    study_dir: Path, study: optuna.Study, happen: Callable[[Path], object], level: str, what: str
+) -> None:
+    make_identity(study_dir)
+    study._storage.remove_session()
+    happen(study_dir / "study.db")
+
+    (finding,) = [f for f in worst(list(examine(study_dir))) if not f.what.startswith(("disk", "nvml"))]
+
+    assert (finding.level, finding.what) == (level, f"{study_dir / 'study.db'}: {what}")
+
+
+def test_trials_of_another_form_are_a_warning(study_dir: Path, study: optuna.Study) -> None:
+    for attrs in ({"arch": ARCH}, {"arch": "../.."}, {"arch": ARCH, "worker": ["x"]}):
+        study.add_trial(optuna.trial.create_trial(values=(1.0, 0.5), user_attrs=attrs))
+
+    (finding,) = [finding for finding in examine(study_dir) if finding.what.startswith("trials")]
+
+    assert finding.level == "warning"
+    assert finding.what == (
+        "trials: 2 are not as smnas stores them, and count for nothing; the first is structural 1: not a trial of "
+        "smnas: arch is not as it stores it"
+    )
+
+
+def test_the_study_of_another_program_is_a_fault_and_stays_as_it_is(study_dir: Path) -> None:
+    other = optuna.create_study(
+        study_name=STRUCTURAL, storage=f"sqlite:///{study_dir}/study.db", directions=["minimize", "maximize"]
+    )
+    other.add_trial(optuna.trial.create_trial(values=(1.0, 0.5)))
+    before = (study_dir / "study.db").read_bytes()
+
+    (finding,) = [f for f in worst(list(examine(study_dir, fix=True))) if not f.what.startswith(("disk", "nvml"))]
+
+    assert finding.level == "fault"
+    assert "the study structural was made by another program: it has 1 trials and no fingerprint" in finding.what
+    assert (study_dir / "study.db").read_bytes() == before

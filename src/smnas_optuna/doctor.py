@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -25,17 +26,22 @@ from smnas_optuna.allowance import (
     memory_in_words,
     usable_cores,
 )
-from smnas_optuna.arch import decode, encode
 from smnas_optuna.config import load_settings
 from smnas_optuna.engine.nvml import Gpu, NvmlError, open_gpu
-from smnas_optuna.errors import ArchError, SmnasError
+from smnas_optuna.errors import SmnasError, StudyError, shortened
+from smnas_optuna.real_files import files_in, is_real_folder, remove_file
+from smnas_optuna.study.database import database_of, sqlite_uri
+from smnas_optuna.study.faults import LockedError, damaged, database_error, may_write, unwritable
 from smnas_optuna.study.folder import CHECKPOINT_FILE, StudyFolder
+from smnas_optuna.study.identity import read_identity
 from smnas_optuna.study.limits import Limits
-from smnas_optuna.study.record import read_records
+from smnas_optuna.study.record import STRUCTURAL, read_records
 from smnas_optuna.study.settled import known_results
-from smnas_optuna.study.storage import DATABASE, SQLITE_TIMEOUT_S, explained_disk_errors, storage_url
+from smnas_optuna.study.storage import SQLITE_TIMEOUT_S, explained_disk_errors, has_storage
+from smnas_optuna.study.stored import is_arch
 from smnas_optuna.workers.crew import Crew, open_crew
 from smnas_optuna.workers.lock_holders import named
+from smnas_optuna.workers.locks import check_locks
 from smnas_optuna.workers.measurement_lock import PATIENCE_SECONDS
 from smnas_optuna.workers.meeting_place import FOLDER, open_shared, temporary_folders
 from smnas_optuna.workers.placement import DRIVERS, WORKER_MIB
@@ -47,6 +53,8 @@ LITTLE_DISK = 2**30
 and more with large detectors."""
 LEFTOVERS = ("*.part", "*.set-aside", CHECKPOINT_FILE)
 """Patterns of files that an attempt that is over may leave in ``runs/<arch>``."""
+SHOWN, LONGEST = 3, 80
+"""Maximum number of names in a finding, and of the characters of one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,22 +84,53 @@ def examine(study_dir: Path | None, *, fix: bool = False) -> Iterator[Finding]:
     try:
         load_settings(study_dir)
         yield Finding(level="fine", what=f"settings: {study_dir / 'study.toml'} can be read")
-        database = list(_database(study_dir))
-        yield from database
-        if any(finding.level == "fault" for finding in database):
-            return
         with explained_disk_errors(study_dir):
-            studies = folder.studies
+            yield from _study(folder, fix=fix)
     except SmnasError as error:
-        first = "" if error.first is None else f" ({error.first})"
-        yield Finding(level="fault", what=error.message + first, fix=error.fix)
-        return
+        yield _fault(error)
+
+
+def _study(folder: StudyFolder, *, fix: bool) -> Iterator[Finding]:
+    """Examine the files of a study folder.
+
+    Raises:
+        SmnasError: If they cannot be used; nothing more can be said then.
+    """
+    yield from _database(folder)
+    try:
+        folder.check_own()
+        if may_write(folder.path):
+            check_locks(folder.path)
+    except StudyError as error:  # nothing is repaired behind a link, or beside a worker that is not seen
+        yield _fault(error)
+        fix = False
+    studies = folder.studies
     if not studies:
-        yield Finding(level="fine", what="study: not begun yet")
+        begun = read_identity(folder.path) is not None
+        yield _fault(folder.not_begun(STRUCTURAL)) if begun else Finding(level="fine", what="study: not begun yet")
         return
+    yield from _trials(studies)
     crews = [(study, open_crew(study, folder)) for study in studies]
     yield from _workers(crews, fix=fix)
     yield from _leftovers(crews, folder.runs, fix=fix)
+
+
+def _fault(error: SmnasError) -> Finding:
+    first = "" if error.first is None else f" (first: {error.first})"
+    level: Level = "warning" if isinstance(error, LockedError) else "fault"
+    return Finding(level=level, what=error.message + first, fix=error.fix)
+
+
+def _trials(studies: Sequence[Study]) -> Iterator[Finding]:
+    """Report trials that are not as this package stores them."""
+    foreign = [record for study in studies for record in read_records(study) if record.foreign is not None]
+    if foreign:
+        yield Finding(
+            level="warning",
+            what=f"trials: {len(foreign)} are not as smnas stores them, and count for nothing; the first is "
+            f"{foreign[0].study} {foreign[0].number}: {foreign[0].reason}",
+            fix="none is needed: the search goes on without them; a copy of the database may still have them whole",
+        )
 
 
 def _versions() -> Iterator[Finding]:
@@ -245,26 +284,32 @@ def _disk(study_dir: Path) -> Iterator[Finding]:
         yield Finding(level="fine", what=what)
 
 
-def _database(study_dir: Path) -> Iterator[Finding]:
-    """Check a database file of a study folder; a database on a server is only named."""
-    path, url = study_dir / DATABASE, storage_url(study_dir)
-    if url is not None:
-        yield Finding(level="fine", what=f"database: {url}")
-        return
-    if not path.exists():
+def _database(folder: StudyFolder) -> Iterator[Finding]:
+    """Check a database file of a study folder; a database on a server is only named.
+
+    Raises:
+        StudyError: If it is not this folder's, or empty, or no database.
+    """
+    database = database_of(folder.path)
+    if database.file is None or not has_storage(folder.path):
+        if database.url is not None:
+            yield Finding(level="fine", what=f"database: {database}")
         return
     try:
-        with closing(sqlite3.connect(path, timeout=SQLITE_TIMEOUT_S)) as database:
-            faults = [row[0] for row in database.execute("PRAGMA integrity_check")]
+        with closing(
+            sqlite3.connect(sqlite_uri(database.file, "rw"), uri=True, timeout=SQLITE_TIMEOUT_S)
+        ) as connection:
+            faults = [str(row[0]) for row in connection.execute("PRAGMA integrity_check")]
     except sqlite3.DatabaseError as error:
-        faults = [str(error)]
-    if faults == ["ok"]:
-        yield Finding(level="fine", what=f"database: {path} is whole")
+        raise database_error(database.file, error) from error
+    if faults != ["ok"]:
+        raise damaged(database.file, faults[0])
+    closed = unwritable(database.file)
+    if closed is None:
+        yield Finding(level="fine", what=f"database: {database} is whole")
     else:
         yield Finding(
-            level="fault",
-            what=f"database: {path} is damaged: {faults[0]}",
-            fix=f"bring a copy back, or save what can be read: sqlite3 {path} .recover | sqlite3 whole.db",
+            level="warning", what=f"database: whole, but no search can go on: {closed.message}", fix=closed.fix
         )
 
 
@@ -273,7 +318,7 @@ def _workers(crews: Sequence[tuple[Study, Crew]], *, fix: bool) -> Iterator[Find
     (_, first_crew), *_ = crews
     workers = set(first_crew.lock_files()).union(*(owners(read_records(study), crew) for study, crew in crews))
     alive = {worker for worker in workers if first_crew.is_alive(worker)}
-    yield Finding(level="fine", what=f"workers: {len(alive)} at work{': ' if alive else ''}{', '.join(sorted(alive))}")
+    yield Finding(level="fine", what=f"workers: {len(alive)} at work{': ' if alive else ''}{_some(sorted(alive))}")
     trials, claims = [], 0
     for study, crew in crews:
         running = [record for record in read_records(study) if record.state == "running"]
@@ -283,7 +328,7 @@ def _workers(crews: Sequence[tuple[Study, Crew]], *, fix: bool) -> Iterator[Find
     if not (trials or claims or locks):
         return
     what = (
-        f"workers: {len(trials)} trials ({', '.join(trials) or 'none'}), {claims} claims "
+        f"workers: {len(trials)} trials ({_some(trials) or 'none'}), {claims} claims "
         f"and {len(locks)} locks of workers that are gone"
     )
     if not fix:
@@ -300,7 +345,7 @@ def _workers(crews: Sequence[tuple[Study, Crew]], *, fix: bool) -> Iterator[Find
     for worker in locks:
         with first_crew.clean_up_after(worker):  # removes the lock file
             pass
-    yield Finding(level="mended", what="; ".join([what, *notes]))
+    yield Finding(level="mended", what="; ".join([what, *notes[:SHOWN]]))
 
 
 def _leftovers(crews: Sequence[tuple[Study, Crew]], runs: Path, *, fix: bool) -> Iterator[Finding]:
@@ -310,17 +355,21 @@ def _leftovers(crews: Sequence[tuple[Study, Crew]], runs: Path, *, fix: bool) ->
         records = read_records(study)
         claimed |= crew.claims().keys()
         open_archs |= {record.arch for record in records} - known_results(records, Limits()).keys()
+    if os.path.lexists(runs) and not is_real_folder(runs):
+        return  # said already
+    entries = sorted(runs.iterdir()) if runs.exists() else []
+    folders = [each for each in entries if is_real_folder(each) and is_arch(each.name)]
     found = [
         file
-        for folder in sorted(runs.glob("*"))
-        for pattern in LEFTOVERS
-        for file in sorted(folder.glob(pattern))
-        if folder.name not in claimed and (folder.name not in open_archs or pattern != CHECKPOINT_FILE)
+        for folder in folders
+        if folder.name not in claimed
+        for file in files_in(folder)
+        if _is_leftover(file.name, unfinished=folder.name in open_archs)
     ]
-    unknown = [folder.name for folder in sorted(runs.glob("*")) if not _is_arch(folder.name)]
-    for name in unknown:
-        what = f"files: {runs / ascii(name)[1:-1]} belongs to no architecture"
-        yield Finding(level="warning", what=what, fix="look at it, and move it away")
+    others = [ascii(each.name)[1:-1] for each in entries if each not in folders]
+    if others:
+        what = f"files: {len(others)} in {runs} belong to no architecture, or are links: {_some(others)}"
+        yield Finding(level="warning", what=what, fix="look at them, and move them away; they are left as they are")
     if not found:
         yield Finding(level="fine", what=f"files: no leftovers in {runs}")
         return
@@ -328,14 +377,18 @@ def _leftovers(crews: Sequence[tuple[Study, Crew]], runs: Path, *, fix: bool) ->
     what = f"files: {len(found)} leftovers in {runs}, {mib:,.1f} MiB; the first is {found[0].relative_to(runs)}"
     if fix:
         for file in found:
-            file.unlink(missing_ok=True)
+            remove_file(file)
         yield Finding(level="mended", what=f"{what}: removed")
     else:
         yield Finding(level="warning", what=what, fix="remove them: smnas doctor --fix")
 
 
-def _is_arch(name: str) -> bool:
-    try:
-        return encode(decode(name)) == name
-    except ArchError:
-        return False
+def _is_leftover(name: str, *, unfinished: bool) -> bool:
+    """Return whether an attempt that is over may have left a file of that name; a checkpoint is used again."""
+    return any(fnmatch(name, pattern) for pattern in LEFTOVERS) and not (unfinished and name == CHECKPOINT_FILE)
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    shown = [shortened(name, LONGEST) for name in names[:SHOWN]]
+    return ", ".join(shown) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

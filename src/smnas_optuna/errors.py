@@ -39,6 +39,11 @@ def shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest // 2]}...{text[-(longest // 2) :]}"
 
 
+def printable(text: str) -> str:
+    """Escape the control codes in ``text``, but for line breaks: a terminal obeys them."""
+    return "\n".join("".join(map(_printable, line)) for line in text.split("\n"))
+
+
 def quote(value: object) -> str:
     """Return the ``repr`` of ``value``, cut to 200 characters.
 

@@ -112,6 +112,7 @@ def test_limits_that_are_in_force_count(tmp_path: Path) -> None:
 
 def test_a_trial_has_all_that_is_known_of_it(tmp_path: Path) -> None:
     study = new_study()
+    study.set_user_attr("fingerprint", {})
     add_trial(
         study,
         (12.25, 0.2),
@@ -299,7 +300,7 @@ def test_a_damaged_database_is_refused(study_dir: Path) -> None:
     content = (study_dir / "study.db").read_bytes()
     (study_dir / "study.db").write_bytes(content[:4096].ljust(len(content), b"\xff"))
 
-    assert re.search(r"study\.db: is no study database: .*malformed.*\n  fix: move it away", _refusal(study_dir))
+    assert re.search(r"study\.db: is damaged: .*malformed\n  fix: bring a copy back, or save what", _refusal(study_dir))
 
 
 def test_a_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
@@ -311,11 +312,13 @@ def test_a_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
     assert "\n  fix: start the server" in message
 
 
-def test_an_architecture_that_is_none_is_shown_and_leads_nowhere(study_dir: Path) -> None:
+def test_a_trial_of_no_architecture_is_shown_and_counts_for_nothing(study_dir: Path) -> None:
     study = StudyFolder(study_dir).structural
     assert study is not None
     add_trial(study, (1.0, 0.75), TrialState.COMPLETE, arch="../../elsewhere")
 
-    (trial,) = open_study(study_dir).front()
+    *_, trial = open_study(study_dir).trials()
 
-    assert (trial.arch, trial.run_folder) == ("../../elsewhere", None)
+    assert (trial.arch, trial.run_folder, trial.on_front) == (None, None, False)
+    assert trial.reason == "not a trial of smnas: arch is not as it stores it"
+    assert trial not in open_study(study_dir).front()

@@ -244,6 +244,50 @@ def test_what_is_set_aside_replaces_what_was_and_stays_when_the_checkpoint_is_re
     assert [each.name for each in path.parent.iterdir()] == [aside.name]
 
 
+@pytest.mark.usefixtures("state")
+def test_nothing_is_written_or_removed_through_a_link_or_a_second_name(path: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_bytes(b"theirs")
+    part = path.with_name(path.name + ".part")
+    for make in (part.symlink_to, part.hardlink_to, path.symlink_to, path.hardlink_to):
+        for each in (path, part):
+            each.unlink(missing_ok=True)
+        make(theirs)
+
+        save_checkpoint(path, _small().state(), KEY)
+
+        assert theirs.read_bytes() == b"theirs"
+        assert load_checkpoint(path, KEY, pytest.fail) is not None
+    path.unlink()
+    path.symlink_to(theirs)
+    part.mkdir()
+    remove_checkpoint(path)
+    assert (path.is_symlink(), part.is_dir(), theirs.read_bytes()) == (True, True, b"theirs")
+
+
+def test_a_pipe_in_the_place_of_a_checkpoint_is_set_aside_without_waiting(path: Path) -> None:
+    os.mkfifo(path)
+    notes: list[str] = []
+
+    assert load_checkpoint(path, KEY, notes.append) is None
+
+    assert notes == [
+        f"{path}: not a checkpoint, or an incomplete one (it is a folder, a pipe or a device); it is set aside as "
+        "checkpoint.safetensors.set-aside, and the training starts again"
+    ]
+
+
+def test_folders_that_were_removed_meanwhile_are_made_again_and_no_more_than_two(tmp_path: Path) -> None:
+    path = tmp_path / "study" / "runs" / "arch" / "checkpoint.safetensors"
+    with pytest.raises(FileNotFoundError):
+        save_checkpoint(path, _small().state(), KEY)
+    (tmp_path / "study").mkdir()
+
+    save_checkpoint(path, _small().state(), KEY)
+
+    assert load_checkpoint(path, KEY, pytest.fail) is not None
+
+
 def test_saving_again_replaces_the_checkpoint_and_half_of_one(state: TrainingState, path: Path) -> None:
     path.with_name(path.name + ".part").write_bytes(b"half")
     later = interrupted(_small(), 9)

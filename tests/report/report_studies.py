@@ -14,8 +14,8 @@ FAST = "128x96.resnet18-w8.fpn-p3-p5-c32.none.retina"
 MIDDLE = "128x96.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256"
 STRONG = "1333x800.resnet50-w64.fpn-p2-p6-c256.rpn.fc-w1024"
 POOR = "160x128.resnet34-w16.fpn-p2-p5-c64.rpn.fc-w256"
-SLIM = "128x96.basicblock-w16-1-12-21-1.fpn-p2-p5-c64.rpn.fc-w256"
-DEEP = "1333x800.bottleneck-w64-12-11-121-111.fpn-p2-p6-c256.rpn.fc-w1024"
+SLIM = "128x96.basicblock-w16-1-12-21-2.fpn-p2-p5-c64.rpn.fc-w256"
+DEEP = "1333x800.bottleneck-w64-12-11-121-211.fpn-p2-p6-c256.rpn.fc-w1024"
 DEVICE = {"kind": "cpu", "model": "Intel(R) Xeon(R) CPU @ 2.20GHz", "threads": 2}
 BEGIN = datetime(2025, 1, 1)
 
@@ -75,6 +75,8 @@ def full_study() -> Study:
 def both_stages() -> list[Study]:
     """The full study, and two of stage 2: SLIM takes MIDDLE's place on the front of both, DEEP joins STRONG on it."""
     slim, deep = (new_study(name=f"modular/{parent}") for parent in (MIDDLE, STRONG))
+    for study in (slim, deep):
+        study.set_user_attr("fingerprint", {"device": DEVICE})
     add_trial(slim, (10.0, 0.25), TrialState.COMPLETE, arch=SLIM, weights=f"runs/{SLIM}")
     add_trial(slim, None, TrialState.FAIL, arch=SLIM, reason="interrupted")
     add_trial(deep, (150.0, 0.625), TrialState.COMPLETE, arch=DEEP)

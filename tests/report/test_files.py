@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,30 @@ def test_a_verification_is_written_beside_the_front_and_nothing_else(tmp_path: P
     assert paths[0].read_text() == verification_csv(verification())
     assert paths[1].read_text() == verification_json(verification())
     assert paths[2].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_linked_folder_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "report").symlink_to(tmp_path / "theirs")
+
+    with pytest.raises(StudyError) as caught:
+        write_front(summarize(full_study()), tmp_path / "report")
+
+    assert str(caught.value) == (
+        f"{tmp_path}/report: the front cannot be written: this is a link to {tmp_path}/theirs\n"
+        "  fix: remove the link: files are written into the study folder alone"
+    )
+    assert list((tmp_path / "theirs").iterdir()) == []
+
+
+def test_a_link_in_the_place_of_a_file_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "report").mkdir()
+    for name in ("front.csv", "front.png", f"front.json.{os.getpid()}.part"):
+        (tmp_path / "report" / name).symlink_to(tmp_path / "theirs")
+
+    paths = write_front(summarize(full_study()), tmp_path / "report")
+
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    assert sorted((tmp_path / "report").iterdir()) == paths
+    assert not any(path.is_symlink() for path in paths)

@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 from smnas_optuna.report.summary import COUNTED, describe_data, stage_of, summarize
 from smnas_optuna.study.record import ELSEWHERE, TrialRecord
 
+from ..arch.named import named
 from .report_studies import (
     DEEP,
     DEVICE,
@@ -162,11 +163,11 @@ def test_trained_records_are_in_the_order_in_which_they_ended_those_of_stage_1_f
     structural, *modular = new_study(), new_study(name=f"modular/{MIDDLE}"), new_study(name=f"modular/{STRONG}")
     for study, minutes in ((structural, (20, 10, 70)), (modular[0], (50, 30)), (modular[1], (40,))):
         for minute in minutes:
-            add_trial(study, (1.0, 0.5), TrialState.COMPLETE, minute=minute, arch=str(minute))
+            add_trial(study, (1.0, 0.5), TrialState.COMPLETE, minute=minute, arch=named(str(minute)))
     add_trial(structural, None, TrialState.FAIL, minute=5, arch=FAST)
 
     in_order = summarize(structural, *modular).in_order
-    assert [record.arch for record in in_order] == ["10", "20", "70", "30", "40", "50"]
+    assert [record.arch for record in in_order] == [named(minute) for minute in ("10", "20", "70", "30", "40", "50")]
 
 
 def test_an_architecture_beyond_the_limits_is_counted_and_on_no_front() -> None:

@@ -8,10 +8,10 @@ from optuna.samplers import RandomSampler
 
 from smnas_optuna.errors import StudyError
 from smnas_optuna.study.attributes import FINGERPRINT
+from smnas_optuna.study.database import DATABASE
 from smnas_optuna.study.fingerprint import check_fingerprint
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import STRUCTURAL
-from smnas_optuna.study.storage import DATABASE
 
 DEPENDS_ON = {"data": {"content": "abc"}, "recipe": {"train": {"epochs": 3, "scale_jitter": (0.8, 1.2)}}}
 

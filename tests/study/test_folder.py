@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -10,9 +13,12 @@ import pytest
 from optuna.samplers import RandomSampler
 
 from smnas_optuna.errors import ArchError, StudyError
+from smnas_optuna.study.database import DATABASE
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.identity import FOLDER_FILE
 from smnas_optuna.study.record import STRUCTURAL, stage_name
-from smnas_optuna.study.storage import DATABASE, use_storage
+from smnas_optuna.study.storage import use_storage
+from smnas_optuna.workers.crew import check_folder
 
 
 def make(folder: Path) -> optuna.Study:
@@ -138,3 +144,109 @@ def test_a_name_that_is_no_architecture_has_no_folder(tmp_path: Path, name: str)
     with pytest.raises(ArchError):
         StudyFolder(tmp_path).run(name)
     assert StudyFolder(tmp_path).run(A) == tmp_path / "runs" / A
+
+
+PARTS = ("runs", "report", "workers", "cache", "verify", "study.db", "study.db-journal", "study.db-wal", "study.lock")
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe"])
+def test_a_part_of_the_folder_that_lies_elsewhere_or_is_something_else_is_named(
+    tmp_path: Path, part: str, kind: str
+) -> None:
+    folder, there = tmp_path / "study", tmp_path / "there"
+    folder.mkdir()
+    StudyFolder(folder).check_own()
+    if kind == "pipe":
+        os.mkfifo(folder / part)
+    else:
+        (folder / part).symlink_to(there)
+    if kind == "link":
+        there.mkdir()
+
+    with pytest.raises(StudyError) as caught:
+        StudyFolder(folder).check_own()
+
+    what = "a pipe or a device" if kind == "pipe" else f"a link to {there}"
+    assert str(caught.value) == (
+        f"{folder}: a search writes in this folder alone, and 1 of its parts are something else\n"
+        f"  first: {folder / part} is {what}\n"
+        "  fix: put real files and folders in their place; to keep a study on another disk, link the whole folder"
+    )
+
+
+def test_a_study_folder_that_is_a_link_itself_is_the_users_wish(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "study").symlink_to(tmp_path / "disk")
+    make(tmp_path / "study")
+    StudyFolder(tmp_path / "study").make_run(A)
+
+    StudyFolder(tmp_path / "study").check_own()
+
+
+def test_a_database_with_a_second_name_is_not_written(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "backup.db").hardlink_to(tmp_path / "study.db")
+
+    with pytest.raises(StudyError, match=r"first: .*study\.db is a file that has a second name"):
+        StudyFolder(tmp_path).check_own()
+
+
+def test_the_folder_of_an_architecture_is_made_again_and_never_behind_a_link(tmp_path: Path) -> None:
+    folder, theirs = StudyFolder(tmp_path / "study"), tmp_path / "theirs"
+    theirs.mkdir()
+    with pytest.raises(FileNotFoundError):
+        folder.make_run(A)  # the study folder itself is gone
+    folder.path.mkdir()
+    for _ in range(2):
+        assert folder.make_run(A).is_dir()
+        shutil.rmtree(folder.runs)
+    folder.make_run(A)
+    folder.run(B).symlink_to(theirs)
+
+    with pytest.raises(StudyError, match=f"{B}: is a link to {theirs} instead of a folder"):
+        folder.make_run(B)
+    assert not folder.holds(folder.run(B) / "checkpoint.safetensors")
+    assert folder.holds(folder.run(A) / "checkpoint.safetensors")
+    folder.run(B).unlink()
+    folder.run(B).write_text("a file")
+    with pytest.raises(StudyError, match="is a file instead of a folder"):
+        folder.make_run(B)
+    shutil.rmtree(folder.runs)
+    folder.runs.symlink_to(theirs)
+    with pytest.raises(StudyError, match="runs: is a link to"):
+        folder.make_run(A)
+    assert not folder.holds(folder.run(A))
+    assert list(theirs.iterdir()) == []
+
+
+def test_an_empty_database_of_a_study_that_was_begun_is_not_made_anew(tmp_path: Path) -> None:
+    check_folder(make(tmp_path), StudyFolder(tmp_path))
+    (tmp_path / DATABASE).write_bytes(b"")
+
+    for look in (partial(StudyFolder(tmp_path).find, STRUCTURAL), partial(make, tmp_path)):
+        with pytest.raises(StudyError, match="is empty: something has removed its content"):
+            look()
+    assert (tmp_path / DATABASE).read_bytes() == b""
+
+
+def test_the_end_of_a_search_is_told_or_that_there_was_none(tmp_path: Path) -> None:
+    study = make(tmp_path)
+    assert StudyFolder(tmp_path).ended("structural") == {"reason": "no search has ended here yet", "failed": False}
+    study.set_user_attr("ended", {"reason": ["x"]})
+    assert StudyFolder(tmp_path).ended("structural") == {"reason": "no search has ended here yet", "failed": False}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "bytes"])
+def test_an_identity_that_cannot_be_read_is_named(tmp_path: Path, kind: str) -> None:
+    study, file = make(tmp_path), tmp_path / FOLDER_FILE
+    file.parent.mkdir()
+    makers: dict[str, Callable[[Path], object]] = {
+        "pipe": os.mkfifo,
+        "folder": Path.mkdir,
+        "bytes": lambda path: path.write_bytes(b"\xff"),
+    }
+    makers[kind](file)
+
+    with pytest.raises(StudyError, match=r"the identity of the study folder cannot be read: .*\n  fix: move it away"):
+        check_folder(study, StudyFolder(tmp_path))

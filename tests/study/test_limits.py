@@ -11,6 +11,7 @@ from optuna.trial import TrialState, create_trial
 from smnas_optuna.study.attributes import LIMITS
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.record import read_records
+from tests.arch.named import named
 
 LARGE, SMALL = Limits(max_latency_ms=20.0, max_params=2_000), Limits(max_latency_ms=8.0, max_params=400)
 
@@ -89,7 +90,7 @@ def test_records_are_judged_by_the_limits_of_the_last_run() -> None:
 
 def test_other_limits_judge_finished_trials_anew() -> None:
     study = optuna.create_study(directions=["minimize", "maximize"])
-    study.add_trial(create_trial(values=(10.0, 0.5), user_attrs={"arch": "a", "num_params": 500}))
+    study.add_trial(create_trial(values=(10.0, 0.5), user_attrs={"arch": named("a"), "num_params": 500}))
     judged = []
     for limits in (Limits(), Limits(max_latency_ms=9.0), Limits(max_latency_ms=10.0)):
         study.set_user_attr(LIMITS, limits.as_json())

@@ -19,6 +19,7 @@ from smnas_optuna.study.pareto import (
     reference_point,
 )
 from smnas_optuna.study.record import TrialRecord, read_records
+from tests.arch.named import named
 
 Point = tuple[float, float]
 # few different values, so that ties and duplicates happen
@@ -33,9 +34,11 @@ def records_of(
     study = optuna.create_study(directions=["minimize", "maximize"])
     study.set_user_attr("limits", limits)
     for number, value in enumerate(values):
-        attrs = {"arch": f"a{number}", "num_params": num_params} | ({"cached_from": 0} if number in cached else {})
+        attrs = {"arch": named(f"a{number}"), "num_params": num_params} | (
+            {"cached_from": 0} if number in cached else {}
+        )
         study.add_trial(create_trial(values=value, user_attrs=attrs))
-    study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={"arch": "failed"}))
+    study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={"arch": named("failed")}))
     return read_records(study)
 
 

@@ -19,16 +19,17 @@ from smnas_optuna.study.settled import (
     reopened,
     trained_share,
 )
+from tests.arch.named import named
 
 LARGE, SMALL = Limits(max_latency_ms=20.0, max_params=2_000), Limits(max_latency_ms=8.0, max_params=400)
 
 
 def trained(latency_ms: float, gate_ms: float) -> TrialRecord:
-    return read_record(create_trial(values=(latency_ms, 0.5), user_attrs={"arch": "a", "gate_ms": gate_ms}))
+    return read_record(create_trial(values=(latency_ms, 0.5), user_attrs={"arch": named("a"), "gate_ms": gate_ms}))
 
 
 def pruned(**attrs: Any) -> TrialRecord:
-    return read_record(create_trial(state=TrialState.PRUNED, user_attrs={"arch": "a", "reason": "r", **attrs}))
+    return read_record(create_trial(state=TrialState.PRUNED, user_attrs={"arch": named("a"), "reason": "r", **attrs}))
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,18 @@
 from __future__ import annotations
 
-import errno
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.samplers import RandomSampler
-from sqlalchemy.exc import OperationalError
 
 from smnas_optuna.errors import StudyError
+from smnas_optuna.study.database import URL_FILE, storage_url
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import STRUCTURAL
-from smnas_optuna.study.storage import (
-    URL_FILE,
-    explained_disk_errors,
-    has_storage,
-    open_storage,
-    storage_url,
-    study_name,
-    use_storage,
-)
+from smnas_optuna.study.storage import has_storage, open_storage, study_name, use_storage
 
 
 def test_a_folder_keeps_its_studies_where_it_was_told_to(tmp_path: Path) -> None:
@@ -30,7 +24,7 @@ def test_a_folder_keeps_its_studies_where_it_was_told_to(tmp_path: Path) -> None
     use_storage(folder, url)  # the same command again
     StudyFolder(folder).create(STRUCTURAL, RandomSampler()).ask()
 
-    assert [file.name for file in folder.iterdir()] == [URL_FILE]
+    assert sorted(file.name for file in folder.iterdir()) == [URL_FILE, "workers"]
     study = StudyFolder(folder).structural
     assert study is not None
     assert (study.study_name, len(study.trials)) == ("cells/structural", 1)
@@ -41,25 +35,23 @@ def test_a_folder_does_not_change_its_database(tmp_path: Path) -> None:
     for each in (here, there):
         each.mkdir()
     StudyFolder(here).create(STRUCTURAL, RandomSampler())
-    use_storage(there, "sqlite:////tmp/one.db")
+    one, other = (f"sqlite:///{tmp_path}/{name}.db" for name in ("one", "other"))
+    use_storage(there, one)
 
     with pytest.raises(StudyError) as caught:
-        use_storage(here, "sqlite:////tmp/other.db")
-    assert f"{here / 'study.db'}: the studies of this folder are kept here, not in sqlite:////tmp/other.db" in str(
-        caught.value
-    )
+        use_storage(here, other)
+    assert f"{here / 'study.db'}: the studies of this folder are kept here, not in {other}" in str(caught.value)
     with pytest.raises(StudyError) as caught:
-        use_storage(there, "sqlite:////tmp/other.db")
-    assert "are kept in sqlite:////tmp/one.db, not in sqlite:////tmp/other.db\n  fix: leave --storage out" in str(
-        caught.value
-    )
+        use_storage(there, other)
+    assert f"are kept in {one}, not in {other}\n  fix: leave --storage out" in str(caught.value)
+    assert not (tmp_path / "other.db").exists()
 
 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
         ("postgresql+psycopg://me:secret@host/db", "holds a password, which would lie open in the study folder"),
-        ("study.db", "--storage study.db: is no database URL\n  fix: write it as in postgresql+psycopg://"),
+        ("study.db", "--storage: study.db: is no database URL\n  fix: write it as in postgresql+psycopg://"),
     ],
     ids=["password", "no url"],
 )
@@ -88,21 +80,45 @@ def test_a_database_that_cannot_be_reached(tmp_path: Path, url: str, message: st
 
 
 @pytest.mark.parametrize(
-    ("error", "cause"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
-        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
-        (OperationalError("INSERT", {}, Exception("database or disk is full")), "database or disk is full"),
-        (PermissionError(errno.EACCES, "Permission denied", "/a/file"), "/a/file: Permission denied"),
-    ],
-    ids=["full", "read-only", "sqlite full", "a file of another"],
+    "name", ["{x}", "{", "50% off? #1 & more", "a%20b", "\udcff", "file:x", "n\nl", "a:b@c", "b\\s"]
 )
-def test_disk_errors_say_what_to_do(tmp_path: Path, error: Exception, cause: str) -> None:
-    with pytest.raises(StudyError) as caught, explained_disk_errors(tmp_path):
-        raise error
-    assert str(caught.value).startswith(f"{tmp_path}: the study's files cannot be written: {cause}\n  fix: free space")
+def test_a_folder_of_any_name_keeps_its_database_inside(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    StudyFolder(folder).create(STRUCTURAL, RandomSampler()).ask()
+
+    assert [file.name for file in folder.iterdir()] == ["study.db"]
+    for read_only in (False, True):
+        assert len(open_storage(folder, read_only=read_only).get_all_studies()) == 1
+    assert [each.name for each in tmp_path.iterdir()] == [name]
 
 
-def test_other_errors_pass_as_they_are(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), explained_disk_errors(tmp_path):
-        (tmp_path / "nothing").read_text()
+def test_a_database_of_another_version_of_optuna_stays_as_it_is(tmp_path: Path) -> None:
+    StudyFolder(tmp_path).create(STRUCTURAL, RandomSampler())
+    with closing(sqlite3.connect(tmp_path / "study.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'v3.0.0.d'")
+    before = (tmp_path / "study.db").read_bytes()
+
+    with pytest.raises(StudyError) as caught:
+        StudyFolder(tmp_path).load(STRUCTURAL)
+
+    assert f"{tmp_path / 'study.db'}: was made by another version of Optuna: " in str(caught.value)
+    assert f"optuna storage upgrade --storage sqlite:///{tmp_path / 'study.db'}" in str(caught.value)
+    assert (tmp_path / "study.db").read_bytes() == before
+
+
+def test_a_linked_database_can_be_read_and_not_written(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for each in (here, there):
+        each.mkdir()
+    StudyFolder(there).create(STRUCTURAL, RandomSampler()).ask()
+    (here / "study.db").symlink_to(there / "study.db")
+    before = (there / "study.db").read_bytes()
+
+    study = StudyFolder(here).load(STRUCTURAL)
+    assert len(study.trials) == 1
+    with pytest.raises(StorageInternalError):
+        study.ask()
+
+    assert (there / "study.db").read_bytes() == before
+    assert [file.name for file in there.iterdir()] == ["study.db"]

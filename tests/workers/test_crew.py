@@ -9,14 +9,15 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.samplers import RandomSampler
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, inspect
 
 from smnas_optuna.errors import StudyError
 from smnas_optuna.study.attributes import FOLDER
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.identity import FOLDER_FILE
 from smnas_optuna.study.record import STRUCTURAL
 from smnas_optuna.study.storage import use_storage
-from smnas_optuna.workers.crew import FOLDER_FILE, Crew, check_folder
+from smnas_optuna.workers.crew import Crew, check_folder
 
 HOLD_AND_DIE = """
 import os, sys
@@ -152,7 +153,7 @@ def test_a_folder_that_was_moved_or_copied_stays_the_studys(tmp_path: Path) -> N
 
     for each in (folder, copy):
         check_folder(StudyFolder(each).load(STRUCTURAL), StudyFolder(each))
-        assert (each / "workers" / FOLDER_FILE).read_text() == StudyFolder(each).load(STRUCTURAL).user_attrs[FOLDER]
+        assert (each / FOLDER_FILE).read_text() == StudyFolder(each).load(STRUCTURAL).user_attrs[FOLDER]
 
 
 def test_a_study_on_a_server_belongs_to_one_folder(tmp_path: Path) -> None:
@@ -168,3 +169,41 @@ def test_a_study_on_a_server_belongs_to_one_folder(tmp_path: Path) -> None:
     assert f"{namesake}: the study cells/structural of sqlite:///{tmp_path / 'server.db'} belongs to another" in str(
         caught.value
     )
+
+
+def test_whoever_only_looks_changes_nothing(engine: Engine, tmp_path: Path) -> None:
+    crew = Crew(tmp_path / "locks", engine, 0)
+
+    assert (crew.claims(), crew.lock_files()) == ({}, {})
+    assert not crew.is_alive("somebody")
+    crew.release("a")
+    crew.release_all_of("somebody")
+
+    assert inspect(engine).get_table_names() == []
+    assert list(tmp_path.glob("locks")) == []
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/../../b", "x" * 1_000, "a\0b", "\ud800", "\n", "ü" * 150])
+def test_a_name_from_a_database_leads_to_no_file_outside(engine: Engine, tmp_path: Path, name: str) -> None:
+    crew = Crew(tmp_path / "locks", engine, 0)
+    (tmp_path / "b.lock").touch()
+    (tmp_path / "locks").mkdir()
+
+    assert not crew.is_alive(name)
+    with crew.clean_up_after(name) as death:
+        assert death == "left"
+
+    assert [each.name for each in tmp_path.glob("*.lock")] == ["b.lock"]
+    assert list((tmp_path / "locks").iterdir()) == []
+
+
+def test_a_linked_lock_is_nobodys_and_is_left(engine: Engine, tmp_path: Path) -> None:
+    crew = Crew(tmp_path / "locks", engine, 0)
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "theirs").touch()
+    (tmp_path / "locks" / "worker.lock").symlink_to(tmp_path / "theirs")
+
+    assert crew.lock_files() == {}
+    with pytest.raises(StudyError, match=r"worker\.lock: is no regular file"), crew.clean_up_after("worker"):
+        pass
+    assert (tmp_path / "theirs").exists()

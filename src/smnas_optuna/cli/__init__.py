@@ -13,11 +13,11 @@ import typer
 from smnas_optuna import __version__
 from smnas_optuna.cli.data_commands import check_data
 from smnas_optuna.cli.ending import exit_status, refuse_long_arguments
-from smnas_optuna.cli.process import prepare_process
 from smnas_optuna.cli.result_commands import benchmark, dashboard, doctor, front
 from smnas_optuna.cli.search_commands import modular, structural, worker
 from smnas_optuna.cli.verify_commands import verify
 from smnas_optuna.cli.worker_commands import work
+from smnas_optuna.errors import StudyError
 
 app = typer.Typer(
     help="Search for object detectors that are fast on your device and accurate on your data (SM-NAS on Optuna).",
@@ -40,19 +40,34 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
+def check_platform(platform: str) -> None:
+    """Check that this package works on ``platform``.
+
+    Raises:
+        StudyError: If it is Windows, whose locks and signals are others.
+    """
+    if platform == "win32":
+        raise StudyError(
+            "smnas does not run on Windows", fix="use Linux, for example in WSL 2, with the study inside it"
+        )
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; a user's error is one message on standard error and exit status 1.
 
     Args:
         arguments: Without the program's name; those of the process by default.
     """
-    given = sys.argv[1:] if arguments is None else arguments
 
     def run() -> None:
+        check_platform(sys.platform)
+        from smnas_optuna.cli.process import prepare_process  # its limits of files are Unix's
+
         if arguments is None:
             prepare_process()
         if given[:1] != [work.__name__]:  # the supervisor's own, with as many architectures as there are
             refuse_long_arguments(given)
         app(given, prog_name="smnas")
 
+    given = sys.argv[1:] if arguments is None else arguments
     sys.exit(exit_status(run))

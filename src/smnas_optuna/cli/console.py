@@ -38,7 +38,11 @@ def say(console: Console, line: str) -> None:
 def print_report(
     study_dir: Path, console: Console, stage: FrontOf = FrontOf.all, format: Format = Format.table
 ) -> None:
-    """Print the front of ``stage``, and write its files to ``report/``."""
+    """Print the front of ``stage``, and write its files to ``report/``.
+
+    CSV and JSON are the result, so files that cannot be written are a note: whoever may only read a study gets both.
+    """
+    from smnas_optuna.errors import StudyError
     from smnas_optuna.report.files import write_front
     from smnas_optuna.report.limits_note import limits_note
     from smnas_optuna.report.summary import summarize
@@ -54,8 +58,15 @@ def print_report(
         else:
             sys.stdout.write(front_csv(summary) if format is Format.csv else front_json(summary))
             sys.stdout.flush()
-        for path in write_front(summary, study_dir / "report"):
+        try:
+            written = write_front(summary, study_dir / "report")
+        except StudyError as error:
             if format is Format.table:
+                raise
+            typer.echo(f"note: {error}", err=True)
+            return
+        if format is Format.table:
+            for path in written:
                 console.print(f"wrote {path}", soft_wrap=True, highlight=False)
         if note is not None:
             typer.echo(note, err=format is not Format.table)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from smnas_optuna.config.settings import StudySettings
 from smnas_optuna.errors import ConfigError, StudyError, quote, shortened
-from smnas_optuna.regular_file import read_text
+from smnas_optuna.real_files import read_text
 
 STUDY_FILE = "study.toml"
 MAX_DOTS = 1000

@@ -132,7 +132,8 @@ class ImageCache:
     def _write(self, file: Path) -> None:
         temporary = file.with_name(f"{file.name}.tmp")
         try:
-            with temporary.open("wb") as stream:  # not mapped, so that a full disk is an error instead of a signal
+            temporary.unlink(missing_ok=True)  # it may be a link to elsewhere
+            with temporary.open("xb") as stream:  # not mapped, so that a full disk is an error instead of a signal
                 for canvas in self._render():
                     stream.write(canvas.tobytes())
                 stream.flush()

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from smnas_optuna.data.annotation_file import Row, refuse
 from smnas_optuna.data.quote import quote, quote_error, quote_path
-from smnas_optuna.regular_file import check_regular_file
+from smnas_optuna.real_files import check_regular_file
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _DRIVE = re.compile(r"[A-Za-z]:")

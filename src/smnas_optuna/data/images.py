@@ -21,7 +21,7 @@ from smnas_optuna.data.coco import ImageRecord
 from smnas_optuna.data.png_file import without_side_data
 from smnas_optuna.data.quote import quote_error, quote_path
 from smnas_optuna.errors import DataError
-from smnas_optuna.regular_file import check_regular_file
+from smnas_optuna.real_files import check_regular_file
 
 MEAN_COLOUR = (124, 116, 104)
 """ImageNet's mean colour, RGB, 0..255; it pads canvases, and normalisation maps it to about 0."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from smnas_optuna.allowance import free_memory
 from smnas_optuna.data.quote import quote_error
-from smnas_optuna.regular_file import check_regular_file
+from smnas_optuna.real_files import check_regular_file
 
 ASCII_LETTER_BYTES, LETTER_BYTES = 3, 9
 """Memory for each byte of a file, at most: the byte itself, 1 in the decoded text and 1 in the string it belongs to; 4

@@ -22,7 +22,7 @@ from smnas_optuna.engine.durable import part_of, write_durably, write_json
 from smnas_optuna.engine.state import TrainingState, misfit
 from smnas_optuna.engine.train import Training
 from smnas_optuna.errors import CheckpointError
-from smnas_optuna.regular_file import check_regular_file
+from smnas_optuna.real_files import check_regular_file, remove_file
 
 WEIGHTS_FILE = "weights.safetensors"
 DETECTOR_FILE = "detector.json"
@@ -34,11 +34,10 @@ def save_weights(folder: Path, detector: nn.Module, description: Mapping[str, An
     """Save the weights and their description in ``folder``, each atomically, and return the path of the weights.
 
     Args:
-        folder: Created if it does not exist.
+        folder: Created if it does not exist, with the folder around it.
         detector: Its state dict is stored.
         description: JSON values: architecture, classes, metrics, ...
     """
-    folder.mkdir(parents=True, exist_ok=True)
     weights = folder / WEIGHTS_FILE
     # Not save_file: it does not raise OSError, and only the owner can read its files.
     write_durably(weights, save({name: tensor.contiguous() for name, tensor in detector.state_dict().items()}))
@@ -67,16 +66,16 @@ def load_weights(folder: Path, detector: nn.Module) -> None:
 
 
 def remove_weights(folder: Path) -> None:
-    """Remove the weights in ``folder``, if any; the log stays."""
+    """Remove the weights in ``folder``, if any; the log stays, and so does a link in their place."""
     for name in (WEIGHTS_FILE, DETECTOR_FILE):
-        (folder / name).unlink(missing_ok=True)
+        remove_file(folder / name)
 
 
 def save_checkpoint(path: Path, state: TrainingState, key: Mapping[str, Any]) -> None:
     """Save ``state`` in one file, atomically: after a kill the file holds the previous state or this one.
 
     Args:
-        path: Its folder must exist.
+        path: Its folder is made if it does not exist, with the folder around it.
         state: From :meth:`smnas_optuna.engine.train.Training.state`.
         key: JSON values that the training depends on (architecture, data, recipe, device); only a training with the
             same key can resume from it.
@@ -128,9 +127,9 @@ def resume(path: Path, training: Training, key: Mapping[str, Any], note: Callabl
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Remove the checkpoint in ``path``, if any; files set aside stay."""
+    """Remove the checkpoint in ``path``, if any; files set aside stay, and so does a link in its place."""
     for each in (path, part_of(path)):
-        each.unlink(missing_ok=True)
+        remove_file(each)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

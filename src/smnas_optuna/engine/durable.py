@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from smnas_optuna.real_files import write_anew
+
 
 def write_json(path: Path, values: Any) -> None:
     """Write ``values`` as JSON atomically: readers see the old file or the new one."""
@@ -17,11 +19,18 @@ def write_durably(path: Path, content: bytes) -> None:
     """Write a file atomically, and return once it is on the disk; a full disk leaves no partial file."""
     part = part_of(path)
     try:
-        part.write_bytes(content)
+        make_folder(path.parent)
+        write_anew(part, content)
         _replace(part, path)
     except OSError:
         part.unlink(missing_ok=True)
         raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and the one around it, should somebody have removed them; what lies above must exist."""
+    for each in (folder.parent, folder):
+        each.mkdir(exist_ok=True)
 
 
 def part_of(path: Path) -> Path:

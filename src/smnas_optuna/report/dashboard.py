@@ -16,10 +16,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from smnas_optuna.errors import StudyError
+from smnas_optuna.study.database import database_of
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.optuna_private import engine_of
 from smnas_optuna.study.record import STRUCTURAL
-from smnas_optuna.study.storage import DATABASE, explained_disk_errors, open_storage, storage_url
+from smnas_optuna.study.storage import explained_disk_errors, open_storage
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -69,7 +70,7 @@ class _ReadOnlyDashboard:
 
     def __init__(self, study_dir: Path, storage: RDBStorage, port: int, say: Callable[[str], None]) -> None:
         self._app, self._storage, self._say = wsgi(storage), storage, say
-        self._study_dir, self._place = study_dir, storage_url(study_dir) or study_dir / DATABASE
+        self._study_dir, self._place = study_dir, database_of(study_dir)
         self._address = f"http://{HOST}:{port}/"
         self._failing = False
 

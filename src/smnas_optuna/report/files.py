@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from smnas_optuna.errors import StudyError
+from smnas_optuna.real_files import write_anew
 from smnas_optuna.report.figures.front_figure import save_front_png
 from smnas_optuna.report.figures.hypervolume_figure import save_hypervolume_png
 from smnas_optuna.report.figures.verify_figure import save_verification_png
@@ -47,6 +48,11 @@ def write_verification(verification: Verification, summary: Summary, folder: Pat
 
 
 def _write_all(folder: Path, writers: Mapping[str, Callable[[Path], object]], what: str) -> list[Path]:
+    if folder.is_symlink():
+        raise StudyError(
+            f"{folder}: the {what} cannot be written: this is a link to {folder.readlink()}",
+            fix="remove the link: files are written into the study folder alone",
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [_write(folder / name, write) for name, write in writers.items()]
@@ -61,6 +67,7 @@ def _write(path: Path, write: Callable[[Path], object]) -> Path:
     # Named after the process, as several may write at once. Without fsync: the file can be made again.
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
+        write_anew(partial, b"")
         write(partial)
         partial.replace(path)
     finally:

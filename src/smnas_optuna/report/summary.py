@@ -23,8 +23,10 @@ from smnas_optuna.study.record import (
     read_records,
     stage_name,
 )
+from smnas_optuna.study.stored import study_attrs
 
 COUNTED = ("complete", "cached", "pruned", "failed", "interrupted", "running")
+FOREIGN = "foreign"
 LONGEST_CLASSES = 40
 """Letters of the class names above which only their number is told."""
 SPLITS = {"train": "training", "val": "validation"}
@@ -46,7 +48,8 @@ class Summary:
         reference: (latency in ms, AP) that bounds all hypervolumes.
         hypervolumes: Hypervolume of each of ``fronts``, and with the key ``all`` that of ``front``; in ms.
         counts: Trials by outcome, each trial once: ``complete`` (trained), ``cached`` (answered from an earlier trial,
-            whatever its state), ``pruned``, ``failed``, ``interrupted`` (stopped from outside) and ``running``. Waiting
+            whatever its state), ``pruned``, ``failed``, ``interrupted`` (stopped from outside) and ``running``; and
+            ``foreign``, if there are any (see :class:`smnas_optuna.study.record.TrialRecord`). Waiting
             trials, and those that asked for an architecture in training elsewhere, are left out.
         timed_together: True if the latencies of all members of the fronts were measured in one run, so that stages
             compare; otherwise they are those of the trials.
@@ -141,7 +144,7 @@ def summarize(*studies: Study, name: str = "") -> Summary:
     stages = list(dict.fromkeys(stage_of(record) for record in records))
     fronts = _fronts(records, stages)
     members = [record for front in fronts.values() for record in front]
-    together: Mapping[str, float] = studies[0].user_attrs.get(TIMED_TOGETHER, {}) if len(stages) > 1 else {}
+    together: Mapping[str, float] = study_attrs(studies[0]).get(TIMED_TOGETHER, {}) if len(stages) > 1 else {}
     timed = bool(together) and all(record.arch in together for record in members)
     if timed:
         retimed = {(r.study, r.number): replace(r, latency_ms=together[str(r.arch)]) for r in members}
@@ -152,9 +155,9 @@ def summarize(*studies: Study, name: str = "") -> Summary:
     reference = reference_point(points_of(records))
     pooled: list[tuple[str, list[TrialRecord]]] = [*fronts.items(), ("all", front)]
     found = Counter(map(_outcome, records))
-    attrs = studies[0].user_attrs
+    attrs = study_attrs(studies[0])
     data = attrs.get("fingerprint", {}).get("data", {})
-    limits_ms = {Limits.stored(study.user_attrs).max_latency_ms for study in studies}
+    limits_ms = {Limits.stored(study_attrs(study)).max_latency_ms for study in studies}
     return Summary(
         name=name,
         study=" and ".join(dict.fromkeys(_stage_named(stage_name(study)) for study in studies)),
@@ -163,7 +166,7 @@ def summarize(*studies: Study, name: str = "") -> Summary:
         records=records,
         reference=reference,
         hypervolumes={name: hypervolume(points_of(each), reference) for name, each in pooled},
-        counts={name: found[name] for name in COUNTED},
+        counts={name: found[name] for name in COUNTED} | ({FOREIGN: found[FOREIGN]} if found[FOREIGN] else {}),
         timed_together=timed,
         max_latencies_ms=tuple(sorted(limit for limit in limits_ms if limit is not None)),
         data=data if isinstance(data, Mapping) else {},
@@ -180,6 +183,8 @@ def _data_name(data_root: str) -> str:
 
 def _outcome(record: TrialRecord) -> str:
     """One of ``COUNTED``, or another word if the trial is not counted."""
+    if record.foreign is not None:
+        return FOREIGN
     if record.cached_from is not None:
         return "cached"
     return record.reason if record.reason in (INTERRUPTED, ELSEWHERE) else record.state

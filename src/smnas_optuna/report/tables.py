@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from smnas_optuna.report.summary import Summary, stage_of
+from smnas_optuna.report.summary import FOREIGN, Summary, stage_of
 from smnas_optuna.report.uncertainty import WIDEST_BRACKETS, in_brackets, interval_of, uncertainty_line
 from smnas_optuna.study.pareto import hypervolume_curve
 from smnas_optuna.study.record import StageName, TrialRecord
@@ -130,7 +130,7 @@ def counts_line(summary: Summary) -> str:
     """The trial counts, in one line for people, without those that are 0."""
     counts = dict(summary.counts)
     trained = f"{counts.pop('complete')} trained ({len(summary.front)} on the front)"
-    names = {"cached": "answered from an earlier trial"}
+    names = {"cached": "answered from an earlier trial", FOREIGN: "not as smnas stores them"}
     others = (f"{count} {names.get(name, name)}" for name, count in counts.items() if count)
     return f"{summary.study}: {', '.join([trained, *others])}"
 

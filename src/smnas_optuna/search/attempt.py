@@ -12,6 +12,7 @@ import optuna
 
 from smnas_optuna.arch import DetectorSpec, encode
 from smnas_optuna.engine.device import library_versions
+from smnas_optuna.real_files import append_line
 from smnas_optuna.session.prepare import Session
 from smnas_optuna.study.attributes import store_attrs
 from smnas_optuna.study.folder import CHECKPOINT_FILE
@@ -44,8 +45,8 @@ class Attempt:
         self.spec, self.arch, self.trial = spec, encode(spec), trial
         testbed, settings = session.testbed, session.settings
         self.seed = derive_seed(settings.search.seed, self.arch)
-        self.folder = session.folder.run(self.arch)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._study_folder = session.folder
+        self.folder = session.folder.make_run(self.arch)
         device = testbed.device_description
         self.key = {
             "arch": self.arch,
@@ -65,8 +66,8 @@ class Attempt:
 
     def write(self, line: str) -> None:
         """Add a line with the time to the log; the log is kept when the architecture is tried again."""
-        with (self.folder / LOG_FILE).open("a", encoding="utf-8") as file:
-            file.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {line}\n")
+        time = datetime.now().astimezone().isoformat(timespec="seconds")
+        append_line(self._study_folder.make_run(self.arch) / LOG_FILE, f"{time} {line}")
 
     def note(self, line: str) -> None:
         """Write a line to the log, and report it to the listener."""

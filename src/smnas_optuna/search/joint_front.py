@@ -17,6 +17,7 @@ from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import STRUCTURAL, read_records
 from smnas_optuna.study.storage import explained_disk_errors
+from smnas_optuna.study.stored import study_attrs
 from smnas_optuna.workers.interrupt import StopRequest
 
 
@@ -35,7 +36,7 @@ def time_fronts(request: Request, *, listener: Listener, stop: StopRequest) -> N
         modular = [record for study in folder.modular for record in read_records(study)]
         members = [*pareto_front(read_records(structural)), *pareto_front(modular)]
         archs = [str(record.arch) for record in members]
-        if not modular or set(archs) <= set(structural.user_attrs.get(TIMED_TOGETHER, {})):
+        if not modular or set(archs) <= set(study_attrs(structural).get(TIMED_TOGETHER, {})):
             return
         listener.note(f"timing the fronts of both stages again, in one run: {len(archs)} detectors")
         session = prepare(folder, listener=listener, stop=stop, data_dir=request.data_dir, device=request.device)

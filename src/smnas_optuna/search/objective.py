@@ -180,6 +180,8 @@ class Objective:
             if not record.settles:
                 continue
             folder = self.session.folder.run(str(record.arch))
+            if not self.session.folder.holds(folder):
+                continue
             remove_checkpoint(folder / CHECKPOINT_FILE)
             if record.trained and record.arch not in front and self.session.settings.search.keep_weights == "front":
                 remove_weights(folder)

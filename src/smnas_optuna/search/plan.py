@@ -25,6 +25,7 @@ from smnas_optuna.study.fingerprint import check_fingerprint
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, read_records, stage_name
+from smnas_optuna.study.stored import study_attrs
 
 Progress = Literal["new", "open", "busy", "exhausted", "foreign"]
 """Progress of one study of a stage, as a worker knows it. ``new``: not looked into yet. ``open``: searched further.
@@ -105,7 +106,7 @@ def begin_study(session: Session, plan: StudyPlan, limits: Limits) -> Study:
     study = session.folder.create(plan.name, optuna.samplers.NSGAIISampler())
     fingerprint = {**session.depends_on, "space": plan.space_json}
     for key, value in ((FINGERPRINT, fingerprint), (VERSIONS, library_versions())):
-        if key not in study.user_attrs:
+        if key not in study_attrs(study):
             study.set_user_attr(key, value)
     study.set_user_attr(LIMITS, limits.as_json())
     if plan.name != STRUCTURAL and REFERENCE_MS not in study.user_attrs:
@@ -142,7 +143,7 @@ def next_study(trained: Sequence[int], progress: Sequence[Progress], budget: int
 
 def _check_study(session: Session, study: Study, space: Mapping[str, Any] | None, *, force: bool) -> list[str]:
     """Return the differences that are allowed; ``space`` None leaves the space out."""
-    stored = study.user_attrs.get(FINGERPRINT, {})
+    stored = study_attrs(study).get(FINGERPRINT, {})
     depends_on = {**session.depends_on, "space": stored.get("space") if space is None else space}
     return check_fingerprint(study, depends_on, session.folder.place, force=force)
 

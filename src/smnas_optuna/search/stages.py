@@ -31,6 +31,7 @@ from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, TrialRecord, read_records, stage_name
 from smnas_optuna.study.settled import num_trained
 from smnas_optuna.study.storage import explained_disk_errors
+from smnas_optuna.study.stored import study_attrs
 from smnas_optuna.workers.crew import check_folder, open_crew
 from smnas_optuna.workers.interrupt import StopRequest
 
@@ -94,7 +95,7 @@ def run_search(
             remember_data(session, folder.load(STRUCTURAL))
         else:
             studies = [folder.load(plan.name) for plan in plans]
-            budget = request.trials or folder.of_stage(request.stage)[0].user_attrs.get(BUDGET, budget)
+            budget = request.trials or study_attrs(folder.of_stage(request.stage)[0]).get(BUDGET, budget)
         check_folder(folder.load(STRUCTURAL), folder)
         on_ready()
         turns = _Turns(session, limits, worker, forced)

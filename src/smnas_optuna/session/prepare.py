@@ -21,6 +21,7 @@ from smnas_optuna.session.testbed import Testbed
 from smnas_optuna.session.threads import adopt_threads
 from smnas_optuna.study.attributes import DATA_ROOT, FINGERPRINT, VERSIONS
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.stored import study_attrs
 from smnas_optuna.workers.interrupt import StopRequest
 from smnas_optuna.workers.measurement_lock import MeasurementLock
 
@@ -81,7 +82,7 @@ def prepare(
     chosen, measuring = choose_device(device), None
     if chosen.type == "cpu":
         study = folder.structural
-        stored = {} if study is None else study.user_attrs.get(FINGERPRINT, {}).get("device", {})
+        stored = {} if study is None else study_attrs(study).get(FINGERPRINT, {}).get("device", {})
         measuring = adopt_threads(threads, stored.get("threads"), os.environ, listener.note)
     else:
         adopt_threads(None, None, os.environ)
@@ -110,7 +111,7 @@ def prepare(
 
 def other_versions(study: Study) -> list[str]:
     """Return the libraries whose versions changed since ``study`` began, one line each."""
-    was, now = study.user_attrs.get(VERSIONS, {}), library_versions()
+    was, now = study_attrs(study).get(VERSIONS, {}), library_versions()
     return [
         f"the study began with {name} {was[name]}; this is {now[name]}"
         for name in sorted(was.keys() & now.keys())
@@ -131,9 +132,16 @@ def load_data(
 
     Raises:
         DataError: If there is no such folder, or the data cannot be used.
+        StudyError: If something would be written outside of the study folder.
     """
+    folder.check_own()
     root = data_dir or folder.path / "data"
     if data_dir is None and settings.data.shapes is not None:
+        if root.is_symlink():
+            raise DataError(
+                f"{root}: is a link to {root.readlink()}, and images are drawn in the study folder alone",
+                fix="remove the link, or name the data folder: --data DIR",
+            )
         make_shapes(root, settings.data.shapes, on_progress=step)
     elif data_dir is None:
         root = _last_data_root(folder) or root
@@ -162,5 +170,5 @@ def fingerprint(testbed: Testbed) -> dict[str, Any]:
 
 def _last_data_root(folder: StudyFolder) -> Path | None:
     study = folder.structural
-    stored = None if study is None else study.user_attrs.get(DATA_ROOT)
+    stored = None if study is None else study_attrs(study).get(DATA_ROOT)
     return None if stored is None else folder.path / stored  # an absolute one stays what it is

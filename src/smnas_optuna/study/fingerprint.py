@@ -4,17 +4,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from optuna.study import Study
 
 from smnas_optuna.errors import NEXT_LINE, StudyError, shortened
 from smnas_optuna.study.attributes import FINGERPRINT
+from smnas_optuna.study.stored import stored_trials, study_attrs
 
 LONGEST_VALUE = 200
 """Maximum number of characters of a value in a message."""
+DIRECTIONS: list[Literal["minimize", "maximize"]] = ["minimize", "maximize"]
+METRIC_NAMES = ["latency_ms", "mAP"]
 NEVER_FORCED = "space"
 """The part of a fingerprint that must not differ: Optuna cannot change the choices of a gene."""
+
+
+def check_ours(study: Study, place: object) -> None:
+    """Check that this package made ``study``: another program may have stored one of the same name.
+
+    A study gets its metric names as it is made, and its fingerprint before its first trial.
+
+    Args:
+        study: The study, with its trials.
+        place: The study's database, for the message.
+
+    Raises:
+        StudyError: If it has other objectives, or trials without names of the metrics and fingerprint.
+    """
+    directions = [each.name.lower() for each in study.directions]
+    if directions != DIRECTIONS:
+        raise _foreign(study, place, f"its objectives are {' and '.join(directions)}, not {' and '.join(DIRECTIONS)}")
+    if study.metric_names != METRIC_NAMES and FINGERPRINT not in study_attrs(study):
+        _check_no_trials(study, place)
 
 
 def check_fingerprint(study: Study, fingerprint: Mapping[str, Any], place: object, *, force: bool = False) -> list[str]:
@@ -30,8 +52,9 @@ def check_fingerprint(study: Study, fingerprint: Mapping[str, Any], place: objec
     Raises:
         StudyError: If there is a difference that is not allowed; names each difference with both values.
     """
-    stored = study.user_attrs.get(FINGERPRINT)
+    stored = study_attrs(study).get(FINGERPRINT)
     if stored is None:
+        _check_no_trials(study, place)
         return []
     differing = differences(stored, fingerprint)
     allowed = force and NEVER_FORCED not in _kinds(differing)
@@ -78,6 +101,21 @@ def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str
         for key in differing
     }
     return {key: f"{key} was {first}, is {second}" for key, (first, second) in said.items()}
+
+
+def _check_no_trials(study: Study, place: object) -> None:
+    trials = stored_trials(study)
+    if trials:
+        raise _foreign(study, place, f"it has {len(trials)} trials and no fingerprint of smnas")
+
+
+def _foreign(study: Study, place: object, problem: str) -> StudyError:
+    name = shortened(study.study_name, LONGEST_VALUE)
+    return StudyError(
+        f"{place}: the study {name} was made by another program: {shortened(problem, LONGEST_VALUE)}",
+        fix="leave that database to the other program, and search in a study folder of your own: copy study.toml into "
+        "a new folder",
+    )
 
 
 def _kinds(differing: Mapping[str, str]) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,17 @@ from optuna.study import Study
 
 from smnas_optuna.arch import decode, encode
 from smnas_optuna.errors import StudyError
+from smnas_optuna.real_files import is_real_folder, is_regular_file, linked_part
 from smnas_optuna.study.attributes import ENDED
+from smnas_optuna.study.database import DATABASE, database_of
+from smnas_optuna.study.faults import gone
+from smnas_optuna.study.fingerprint import DIRECTIONS, METRIC_NAMES, check_ours
+from smnas_optuna.study.identity import read_identity
 from smnas_optuna.study.optuna_private import study_id
 from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, StageName, TrialRecord, read_records
-from smnas_optuna.study.storage import DATABASE, has_storage, make_storage, open_storage, storage_url, study_name
+from smnas_optuna.study.storage import has_storage, make_storage, open_storage, study_name
+from smnas_optuna.study.stored import study_attrs
 
-METRIC_NAMES = ["latency_ms", "mAP"]
 CHECKPOINT_FILE = "checkpoint.safetensors"
 """File of an unfinished training, in the folder of its architecture."""
 
@@ -55,7 +62,7 @@ class StudyFolder:
     @property
     def place(self) -> str:
         """Database of the studies, for messages: a path or a URL."""
-        return storage_url(self.path) or str(self.path / DATABASE)
+        return str(database_of(self.path))
 
     @property
     def structural(self) -> Study | None:
@@ -90,16 +97,21 @@ class StudyFolder:
         return [*([] if structural is None else [structural]), *self.modular]
 
     def create(self, name: str, sampler: BaseSampler) -> Study:
-        """Return the study ``name``; create it if it does not exist. It minimises latency and maximises mAP."""
+        """Return the study ``name``; create it if it does not exist. It minimises latency and maximises mAP.
+
+        Raises:
+            StudyError: If another program made a study of that name, or the database cannot be used.
+        """
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # the listener reports instead
         make_storage(self.path)
         study = optuna.create_study(
             storage=self._open(),
             sampler=sampler,
             study_name=study_name(self.path, name),
-            directions=["minimize", "maximize"],
+            directions=DIRECTIONS,
             load_if_exists=True,
         )
+        check_ours(study, self.place)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(METRIC_NAMES)
@@ -127,7 +139,7 @@ class StudyFolder:
         """
         study = self.find(name)
         if study is None:
-            raise self._not_begun(name)
+            raise self.not_begun(name)
         return study
 
     def of_stage(self, stage: StageName | None) -> list[Study]:
@@ -139,7 +151,7 @@ class StudyFolder:
         structural = [] if stage == "modular" else [self.load(STRUCTURAL)]
         modular = [] if stage == "structural" else self.modular
         if stage == "modular" and not modular:
-            raise self._not_begun("modular")
+            raise self.not_begun("modular")
         return [*structural, *modular]
 
     def records(self) -> list[TrialRecord]:
@@ -152,7 +164,8 @@ class StudyFolder:
 
     def ended(self, stage: StageName) -> Mapping[str, Any]:
         """Return ``reason`` and ``failed`` of the last search of ``stage`` that ended."""
-        end: Mapping[str, Any] = self.of_stage(stage)[0].user_attrs[ENDED]
+        end = {"reason": "no search has ended here yet", "failed": False}
+        end |= study_attrs(self.of_stage(stage)[0]).get(ENDED, {})
         return end
 
     def run(self, arch: str) -> Path:
@@ -163,8 +176,47 @@ class StudyFolder:
         """
         return self.runs / encode(decode(arch))
 
-    def _not_begun(self, name: str) -> StudyError:
-        command = name.partition("/")[0]
+    def make_run(self, arch: str) -> Path:
+        """Return :meth:`run`, made if it does not exist; somebody may have removed ``runs`` in the middle of a search.
+
+        Raises:
+            StudyError: If it is a link, or something else has its name.
+            OSError: If it cannot be made.
+        """
+        folder = self.run(arch)
+        for each in (self.runs, folder):
+            with suppress(FileExistsError):
+                each.mkdir()
+            if not is_real_folder(each):
+                raise StudyError(f"{each}: is {_kind(each)} instead of a folder", fix="move it away")
+        return folder
+
+    def holds(self, path: Path) -> bool:
+        """Return whether ``path``, below this folder, lies in it, and not behind a link to somewhere else."""
+        return linked_part(path, self.path) is None
+
+    def check_own(self) -> None:
+        """Check that what a search writes lies in this folder: it never writes through a link.
+
+        Raises:
+            StudyError: If there is a link, or something else that has the name of a file or folder of a search.
+        """
+        folders = (self.runs, self.report, self.workers, self.cache, self.verify)
+        files = [self.path / f"{DATABASE}{ending}" for ending in ("", "-journal", "-wal", "-shm")]
+        wrong = [f"{each} is {_kind(each)}" for each in folders if os.path.lexists(each) and not is_real_folder(each)]
+        wrong += [f"{each} is {_kind(each)}" for each in (*files, self.lock) if not _is_own_file(each)]
+        if wrong:
+            raise StudyError(
+                f"{self.path}: a search writes in this folder alone, and {len(wrong)} of its parts are something else",
+                first=wrong[0],
+                fix="put real files and folders in their place; to keep a study on another disk, link the whole folder",
+            )
+
+    def not_begun(self, name: str) -> StudyError:
+        """Return the error of a study that does not exist, or not any more."""
+        command, file = name.partition("/")[0], database_of(self.path).file
+        if file is not None and not has_storage(self.path) and read_identity(self.path) is not None:
+            return gone(file)
         return StudyError(
             f"{self.path}: there is no {name} study yet", fix=f"start one: smnas {command} {self.path} [--data DIR]"
         )
@@ -176,5 +228,22 @@ class StudyFolder:
 
     def _load(self, full_name: str) -> Study:
         if full_name not in self._studies:
-            self._studies[full_name] = optuna.load_study(study_name=full_name, storage=self._open())
+            study = optuna.load_study(study_name=full_name, storage=self._open())
+            check_ours(study, self.place)
+            self._studies[full_name] = study
         return self._studies[full_name]
+
+
+def _is_own_file(path: Path) -> bool:
+    """Return whether ``path`` is missing, or a regular file without a second name."""
+    return not os.path.lexists(path) or (is_regular_file(path) and path.stat().st_nlink == 1)
+
+
+def _kind(path: Path) -> str:
+    if path.is_symlink():
+        return f"a link to {path.readlink()}"
+    if path.is_dir():
+        return "a folder"
+    if is_regular_file(path):
+        return "a file" if path.stat().st_nlink == 1 else "a file that has a second name"
+    return "a pipe or a device"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from smnas_optuna.study.attributes import LIMITS
@@ -27,8 +27,13 @@ class Limits:
 
     @classmethod
     def stored(cls, values: Mapping[str, Any]) -> Limits:
-        """Return the limits in the attributes ``values`` of a study; a study that stores none has none."""
-        return cls(**values.get(LIMITS, {}))
+        """Return the limits in the attributes ``values`` of a study; a study that stores none has none.
+
+        Args:
+            values: From :func:`smnas_optuna.study.stored.study_attrs`. A limit of another version is ignored.
+        """
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.get(LIMITS, {}).items() if name in known})
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON values by name; see :meth:`stored`."""

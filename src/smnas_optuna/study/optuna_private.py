@@ -13,6 +13,7 @@ import optuna
 from optuna.samplers import NSGAIISampler
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
+from optuna.storages._rdb.models import NOT_FOUND_MSG as NOT_FOUND_MSG
 from optuna.study import Study
 from optuna.study._frozen import FrozenStudy as FrozenStudy
 from optuna.trial import FrozenTrial, TrialState, create_trial

@@ -11,7 +11,9 @@ from weakref import WeakKeyDictionary
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from smnas_optuna.errors import printable
 from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.stored import are_objectives, stored_trials, study_attrs, trial_attrs
 
 StageName = Literal["structural", "modular"]
 State = Literal["running", "complete", "pruned", "failed", "waiting"]
@@ -87,6 +89,8 @@ class TrialRecord:
         gate_ms: Gate latency in ms.
         num_params: Number of parameters of the detector.
         attrs: Everything that is stored with the trial, including these values; see ``docs/storage.md``.
+        foreign: Name of the first attribute that has not the form that this package stores, or ``values``. Such a trial
+            is shown, and counts for nothing: it is not trained, and settles no architecture.
     """
 
     number: int
@@ -111,6 +115,7 @@ class TrialRecord:
     gate_ms: float | None
     num_params: int | None
     attrs: Mapping[str, Any]
+    foreign: str | None = None
 
     @property
     def multiply_adds(self) -> int | None:
@@ -127,6 +132,7 @@ class TrialRecord:
         """True if it says something about its architecture: it was trained, pruned, or failed."""
         return (
             self.arch is not None
+            and self.foreign is None
             and self.cached_from is None
             and self.state in ("complete", "pruned", "failed")
             and self.reason not in (INTERRUPTED, ELSEWHERE)
@@ -140,18 +146,22 @@ class TrialRecord:
     @property
     def trained(self) -> bool:
         """True if it is a finished training of its own: it counts towards the budget, and may be on the front."""
-        return self.state == "complete" and self.cached_from is None
+        return self.state == "complete" and self.settles
 
 
 def read_records(study: Study) -> list[TrialRecord]:
-    """Return all trials of ``study`` in the order of their numbers, judged by the limits of its last run."""
-    limits, name = Limits.stored(study.user_attrs), stage_name(study)
+    """Return all trials of ``study`` in the order of their numbers, judged by the limits of its last run.
+
+    Raises:
+        StudyError: If they cannot be read.
+    """
+    limits, name = Limits.stored(study_attrs(study)), stage_name(study)
     before, finished = _FINISHED.get(study, (limits, {}))
     if before != limits:
         finished = {}
     _FINISHED[study] = limits, finished
     records = []
-    for trial in study.get_trials(deepcopy=False):
+    for trial in stored_trials(study):
         record = finished.get(trial.number) or read_record(trial, name, limits)
         if trial.state.is_finished():
             finished[trial.number] = record
@@ -167,8 +177,15 @@ def stage_name(study: Study) -> str:
 
 def read_record(trial: FrozenTrial, study: str = STRUCTURAL, limits: Limits | None = None) -> TrialRecord:
     """Return one stored trial of ``study`` as a record."""
-    attrs = trial.user_attrs
-    latency_ms, ap = trial.values if trial.state == TrialState.COMPLETE and trial.values else (None, None)
+    attrs, foreign = trial_attrs(trial)
+    latency_ms = ap = None
+    if trial.state == TrialState.COMPLETE:
+        if are_objectives(trial.values):
+            latency_ms, ap = trial.values
+        else:
+            foreign = foreign or "values"
+        if "arch" not in attrs:
+            foreign = foreign or "arch"
     num_params = attrs.get("num_params")
     violations = (limits or Limits()).violations(latency_ms=latency_ms, num_params=num_params)
     return TrialRecord(
@@ -181,7 +198,7 @@ def read_record(trial: FrozenTrial, study: str = STRUCTURAL, limits: Limits | No
         generation=attrs.get("generation"),
         baseline=attrs.get("baseline", False),
         cached_from=attrs.get("cached_from"),
-        reason=attrs.get("reason"),
+        reason=_reason(attrs.get("reason"), foreign),
         pruned=_read_pruned(attrs) if trial.state == TrialState.PRUNED else None,
         feasible=not violations,
         worker=attrs.get("worker"),
@@ -194,7 +211,14 @@ def read_record(trial: FrozenTrial, study: str = STRUCTURAL, limits: Limits | No
         gate_ms=attrs.get("gate_ms"),
         num_params=num_params,
         attrs=attrs,
+        foreign=foreign,
     )
+
+
+def _reason(reason: str | None, foreign: str | None) -> str | None:
+    if foreign is not None:
+        return f"not a trial of smnas: {foreign} is not as it stores it"
+    return None if reason is None else printable(reason)
 
 
 def _read_pruned(attrs: Mapping[str, Any]) -> Pruned:

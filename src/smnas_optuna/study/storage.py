@@ -1,8 +1,8 @@
-"""The database of a study folder: ``study.db`` in it, or the one that ``storage.url`` names."""
+"""The storage of a study folder: its database made, opened, and named; what goes wrong with it is explained."""
 
 from __future__ import annotations
 
-import errno
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,20 +10,28 @@ from pathlib import Path
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy import URL, NullPool, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import URL, NullPool
+from sqlalchemy.exc import DatabaseError, NoSuchModuleError, SQLAlchemyError
 
 from smnas_optuna.errors import StudyError, shortened
-from smnas_optuna.study.optuna_private import FrozenStudy
+from smnas_optuna.real_files import first_bytes, write_anew
+from smnas_optuna.study.database import (
+    DATABASE,
+    LONGEST,
+    URL_FILE,
+    Database,
+    check_known,
+    database_of,
+    make_known,
+    parse_database,
+    sqlite_uri,
+)
+from smnas_optuna.study.faults import database_error, emptied, file_error, gone, left_beside, not_a_database
+from smnas_optuna.study.identity import make_identity, read_identity
+from smnas_optuna.study.optuna_private import NOT_FOUND_MSG, FrozenStudy
 
-DATABASE = "study.db"
-URL_FILE = "storage.url"
-"""File that names the database of a folder that does not use :data:`DATABASE`, for all commands and workers."""
 SQLITE_MAGIC = b"SQLite format 3\x00"
 SQLITE_TIMEOUT_S = 60
-MAX_PORT = 65_535
-DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
-"""No space, read-only, no permission, not permitted, quota."""
 
 
 def use_storage(study_dir: Path, url: str) -> None:
@@ -31,64 +39,54 @@ def use_storage(study_dir: Path, url: str) -> None:
 
     Args:
         study_dir: Study folder; the URL is written to its ``storage.url``.
-        url: URL of SQLAlchemy, without a password.
+        url: URL of SQLAlchemy, without a password. An SQLite file that lies elsewhere is made to know the folder.
 
     Raises:
         StudyError: If ``url`` is no URL or holds a password, or if the studies are in another database already.
     """
-    parsed = _parse(url)
-    if parsed.password is not None:
+    wanted = parse_database(url, base=Path.cwd(), place="--storage")
+    if wanted.url is not None and wanted.url.password is not None:
         raise StudyError(
-            f"--storage {parsed.render_as_string()}: holds a password, which would lie open in the study folder",
+            f"--storage {wanted}: holds a password, which would lie open in the study folder",
             fix="leave it out, and put it into ~/.pgpass or the variable PGPASSWORD",
         )
-    file, before = study_dir / URL_FILE, storage_url(study_dir)
-    if before is not None and before != url:
+    before = database_of(study_dir)
+    if before.url is None and _is_database(study_dir, study_dir / DATABASE):
         raise StudyError(
-            f"{file}: the studies of this folder are kept in {before}, not in {url}",
+            f"{before}: the studies of this folder are kept here, not in {wanted}",
             fix="leave --storage out to continue with them, or start a new study in another folder",
         )
-    if before is None and _is_database(study_dir / DATABASE):
+    if before.url is not None and str(before) != str(wanted):
         raise StudyError(
-            f"{study_dir / DATABASE}: the studies of this folder are kept here, not in {url}",
+            f"{study_dir / URL_FILE}: the studies of this folder are kept in {before}, not in {wanted}",
             fix="leave --storage out to continue with them, or start a new study in another folder",
         )
-    file.write_text(url + "\n", encoding="utf-8")
-
-
-def storage_url(study_dir: Path) -> str | None:
-    """Return the URL of the database that ``study_dir`` names, or None if its studies lie in the folder itself."""
-    try:
-        return (study_dir / URL_FILE).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return None
+    if wanted.file is not None:
+        _make_file(study_dir, wanted.file)
+        make_known(wanted.file, make_identity(study_dir))
+    write_anew(study_dir / URL_FILE, f"{_written(wanted, study_dir)}\n".encode())
 
 
 def study_name(study_dir: Path, stage: str) -> str:
     """Return the name of a stage's study. In a database that serves many folders it contains the folder's name."""
-    return stage if storage_url(study_dir) is None else f"{study_dir.resolve().name}/{stage}"
+    return stage if database_of(study_dir).url is None else f"{study_dir.resolve().name}/{stage}"
 
 
 def has_storage(study_dir: Path) -> bool:
     """Return whether there is a database with the tables of a study; change nothing in the folder.
 
     Raises:
-        StudyError: If something else has the name of the study's database.
+        StudyError: If something else has the name of the study's database, or it cannot be used.
     """
-    return storage_url(study_dir) is not None or _is_database(study_dir / DATABASE)
+    database = database_of(study_dir)
+    check_known(study_dir, database)
+    return database.file is None or _is_database(study_dir, database.file)
 
 
 def make_storage(study_dir: Path) -> None:
-    """Create the database of ``study_dir`` if it does not exist.
-
-    SQLite's tables are created under another name first: a reader meanwhile sees no database, or a complete one.
-    """
-    if has_storage(study_dir):
-        return
-    partial = study_dir / f"{DATABASE}.part"
-    partial.unlink(missing_ok=True)
-    RDBStorage(_sqlite_url(partial)).engine.dispose()
-    partial.replace(study_dir / DATABASE)
+    """Create the database of ``study_dir`` if it does not exist."""
+    if not has_storage(study_dir) and (file := database_of(study_dir).file) is not None:
+        _make_file(study_dir, file)
 
 
 def open_storage(study_dir: Path, *, read_only: bool = False) -> RDBStorage:
@@ -101,72 +99,65 @@ def open_storage(study_dir: Path, *, read_only: bool = False) -> RDBStorage:
     Raises:
         StudyError: If it cannot be reached, is damaged, or was made by another version of Optuna.
     """
-    url = storage_url(study_dir)
-    place = str(study_dir / DATABASE) if url is None else url
+    database = database_of(study_dir)
+    check_known(study_dir, database)
     try:
         if read_only:
-            return _ReadOnlyStorage(study_dir)
-        if url is None:
-            arguments = {"connect_args": {"timeout": SQLITE_TIMEOUT_S}}
-            return RDBStorage(_sqlite_url(study_dir / DATABASE), engine_kwargs=arguments)
-        return RDBStorage(_parse(url).render_as_string(hide_password=False), engine_kwargs={"pool_pre_ping": True})
+            return _ReadOnlyStorage(study_dir, database)
+        if database.file is not None:
+            # A file behind a link belongs to somebody else. A file that is missing is not to be made anew.
+            mode = "ro" if (study_dir / DATABASE).is_symlink() else "rw"
+            return RDBStorage(_sqlite_url(database.file, mode), engine_kwargs=_SQLITE_ARGUMENTS)
+        return RDBStorage(_server_url(database), engine_kwargs={"pool_pre_ping": True})
     except (ImportError, NoSuchModuleError) as error:  # Optuna's or the driver's own, or SQLAlchemy's
         raise StudyError(
-            f"{place}: the driver of this database is not installed: {str(error).splitlines()[0]}",
+            f"{database}: the driver of this database is not installed: {_first_line(error)}",
             fix="for PostgreSQL: pip install 'smnas-optuna[postgres]', and a URL that begins postgresql+psycopg://",
         ) from None
-    except DatabaseError as error:
-        if url is None and _is_damage(str(error)):
-            raise _no_database(study_dir / DATABASE, str(error.orig)) from error
-        if url is not None:
-            raise _unreachable(url, error) from error
-        raise
+    except (DatabaseError, StorageInternalError) as error:
+        raise _database_error(database, error) from error
+    except (SQLAlchemyError, ValueError, TypeError, AssertionError) as error:  # options in the URL
+        raise _unreachable(database, error) from error
     except RuntimeError as error:  # Optuna raises it for a database of another version of Optuna
+        place = database if database.file is None else URL.create("sqlite", database=str(database.file))
         raise StudyError(
-            f"{place}: was made by another version of Optuna: {str(error).splitlines()[0]}",
-            fix=f"install the Optuna that made it, or move it: optuna storage upgrade --storage "
-            f"{_sqlite_url(study_dir / DATABASE) if url is None else url}",
+            f"{database}: was made by another version of Optuna: {_first_line(error)}",
+            fix=f"install the Optuna that made it, or move it: optuna storage upgrade --storage {place}",
         ) from error
 
 
 @contextmanager
 def explained_disk_errors(study_dir: Path) -> Iterator[None]:
-    """Turn errors of a full or read-only disk, or of a lost database, into a :class:`StudyError` with a fix."""
+    """Turn errors of the files of a study folder, or of its database, into a :class:`StudyError` with a fix."""
     try:
         yield
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        name = f"{error.filename}: " if error.filename else ""
-        raise _disk_error(study_dir, name + (error.strerror or str(error))) from error
+        raise file_error(study_dir, error) from error
     except (StorageInternalError, SQLAlchemyError) as error:
-        url = storage_url(study_dir)
-        cause = error.__cause__ or error
-        if url is not None:
-            raise _unreachable(url, cause) from error
-        text = str(getattr(cause, "orig", cause)).splitlines()[0]
-        if _is_damage(text):
-            raise _no_database(study_dir / DATABASE, text) from error
-        if "locked" in text:
-            raise StudyError(
-                f"{study_dir / DATABASE}: another process has held it for a minute",
-                fix="end what else uses it, and give the same command again",
-            ) from error
-        raise _disk_error(study_dir, text) from error
+        raise _database_error(database_of(study_dir), error) from error
+    except KeyError as error:
+        if error.args != (NOT_FOUND_MSG,):
+            raise
+        raise StudyError(
+            f"{database_of(study_dir)}: a study or a trial is gone from it: another program has deleted it",
+            fix="bring a copy of the database back, or start again without it",
+        ) from error
+
+
+_SQLITE_ARGUMENTS = {"connect_args": {"timeout": SQLITE_TIMEOUT_S}}
 
 
 class _ReadOnlyStorage(RDBStorage):
     """The studies of ``study_dir`` in a database that refuses changes: SQLite's file is opened without write access."""
 
-    def __init__(self, study_dir: Path) -> None:
-        url = storage_url(study_dir)
-        parsed = URL.create("sqlite", database=str(study_dir / DATABASE)) if url is None else _parse(url)
-        engine: dict[str, object] = {"pool_pre_ping": True, "execution_options": {"postgresql_readonly": True}}
-        if parsed.get_backend_name() == "sqlite":
-            uri = Path(str(parsed.database)).resolve().as_uri()  # quoted: "?" and "#" in a name would end it
-            parsed = URL.create("sqlite", database=uri, query={"mode": "ro", "uri": "true"})
-            engine = {"connect_args": {"timeout": SQLITE_TIMEOUT_S}, "poolclass": NullPool}
-        super().__init__(parsed.render_as_string(hide_password=False), engine_kwargs=engine, skip_table_creation=True)
+    def __init__(self, study_dir: Path, database: Database) -> None:
+        if database.file is not None:
+            url = _sqlite_url(database.file, "ro")
+            engine: dict[str, object] = {**_SQLITE_ARGUMENTS, "poolclass": NullPool}
+        else:
+            url = _server_url(database)
+            engine = {"pool_pre_ping": True, "execution_options": {"postgresql_readonly": True}}
+        super().__init__(url, engine_kwargs=engine, skip_table_creation=True)
         self._prefix = study_name(study_dir, "")
 
     def get_all_studies(self) -> list[FrozenStudy]:
@@ -174,69 +165,86 @@ class _ReadOnlyStorage(RDBStorage):
         return [study for study in super().get_all_studies() if study.study_name.startswith(self._prefix)]
 
 
-def _parse(url: str) -> URL:
+def _make_file(study_dir: Path, file: Path) -> None:
+    """Create an SQLite database unless it exists.
+
+    Its tables are created under another name first: a reader meanwhile sees no database, or a complete one.
+    """
+    if _is_database(study_dir, file):
+        return
+    partial = file.with_name(f"{file.name}.{secrets.token_hex(4)}.part")
     try:
-        parsed = make_url(url)
-        if (parsed.port or 0) > MAX_PORT or parsed.drivername.count("+") > 1:
-            raise ValueError(url)
-    except (ArgumentError, ValueError):  # make_url raises ValueError for a port that is no number
-        raise StudyError(
-            f"--storage {shortened(url, 200)}: is no database URL",
-            fix="write it as in postgresql+psycopg://user@host/database, or with a port, as in @host:5432/database",
-        ) from None
-    return parsed
+        write_anew(partial, b"")
+        RDBStorage(_sqlite_url(partial, "rw"), engine_kwargs=_SQLITE_ARGUMENTS).engine.dispose()
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
-def _disk_error(study_dir: Path, cause: str) -> StudyError:
+def _is_database(study_dir: Path, file: Path) -> bool:
+    """Return whether ``file`` is a database with the tables of a study.
+
+    Raises:
+        StudyError: If it is something else, cannot be used, or is empty where a study has begun.
+    """
+    try:
+        magic = first_bytes(file, len(SQLITE_MAGIC))
+    except FileNotFoundError:
+        if left_beside(file):  # SQLite would write it into a new database
+            raise gone(file) from None
+        return False
+    except OSError as error:
+        raise database_error(file, error) from error
+    if not magic:
+        if left_beside(file) or read_identity(study_dir) is not None:
+            raise emptied(file)
+        return False  # a process died while it created the file
+    if magic != SQLITE_MAGIC:
+        raise not_a_database(file, "it does not begin like an SQLite file")
+    try:
+        with closing(sqlite3.connect(sqlite_uri(file, "rw"), uri=True, timeout=SQLITE_TIMEOUT_S)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.DatabaseError as error:
+        raise database_error(file, error) from error
+    if tables and "studies" not in tables:
+        raise not_a_database(file, shortened(f"it holds other tables: {', '.join(sorted(tables))}", LONGEST))
+    return bool(tables)
+
+
+def _sqlite_url(file: Path, mode: str) -> str:
+    uri = URL.create("sqlite", database=file.resolve().as_uri(), query={"mode": mode, "uri": "true"})
+    return uri.render_as_string()
+
+
+def _server_url(database: Database) -> str:
+    assert database.url is not None
+    url = database.url.render_as_string(hide_password=False)
+    return url.replace("{", "{{").replace("}", "}}")  # Optuna fills in a template
+
+
+def _database_error(database: Database, error: BaseException) -> StudyError:
+    cause = error if isinstance(error, SQLAlchemyError) else error.__cause__ or error
+    if database.file is None:
+        return _unreachable(database, cause)
+    return database_error(database.file, getattr(cause, "orig", None) or cause)
+
+
+def _unreachable(database: Database, error: BaseException) -> StudyError:
     return StudyError(
-        f"{study_dir}: the study's files cannot be written: {cause}",
-        fix="free space on that disk, or make it writable, and give the same command again; finished trials are kept",
-    )
-
-
-def _unreachable(url: str, error: BaseException) -> StudyError:
-    text = str(getattr(error, "orig", error)).strip()
-    return StudyError(
-        f"{url}: the study's database cannot be used: {text.splitlines()[0] if text else type(error).__name__}",
+        f"{database}: the study's database cannot be used: {_first_line(getattr(error, 'orig', None) or error)}",
         fix="start the server, check the URL and the password (PGPASSWORD or ~/.pgpass), and give the same command "
         "again; finished trials are kept",
     )
 
 
-def _sqlite_url(path: Path) -> str:
-    url = URL.create("sqlite", database=str(path))
-    if any("\udc80" <= character <= "\udcff" for character in str(path)):  # bytes of a name that is not UTF-8
-        url = URL.create("sqlite", database=path.resolve().as_uri(), query={"uri": "true"})
-    return url.render_as_string(hide_password=False)
+def _written(database: Database, study_dir: Path) -> str:
+    """Return the URL for ``storage.url``; a path inside the study folder is relative, so that both can be moved."""
+    assert database.url is not None
+    file, home = database.file, study_dir.resolve()
+    if file is not None and file.is_relative_to(home):
+        return URL.create("sqlite", database=str(file.relative_to(home))).render_as_string()
+    return database.url.render_as_string()
 
 
-def _is_database(path: Path) -> bool:
-    if not path.exists():
-        return False
-    if not path.is_file():
-        raise _no_database(path, "it is no file")
-    with path.open("rb") as file:
-        magic = file.read(len(SQLITE_MAGIC))
-    if not magic:  # a process died while it created the file
-        return False
-    if magic != SQLITE_MAGIC:
-        raise _no_database(path, "it does not begin like an SQLite file")
-    try:
-        with closing(sqlite3.connect(path, timeout=SQLITE_TIMEOUT_S)) as database:
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    except sqlite3.DatabaseError as error:
-        raise _no_database(path, str(error)) from error
-    if tables and "studies" not in tables:
-        raise _no_database(path, f"it holds other tables: {', '.join(sorted(tables))}")
-    return bool(tables)
-
-
-def _is_damage(text: str) -> bool:
-    return "not a database" in text or "malformed" in text
-
-
-def _no_database(path: Path, cause: str) -> StudyError:
-    return StudyError(
-        f"{path}: is no study database: {cause}",
-        fix="move it away and bring a copy of the study back, or start again without it",
-    )
+def _first_line(error: BaseException) -> str:
+    return shortened((str(error).strip() or type(error).__name__).splitlines()[0], LONGEST)

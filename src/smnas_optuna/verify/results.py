@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from smnas_optuna.engine.durable import write_json
 from smnas_optuna.errors import StudyError, shortened
-from smnas_optuna.regular_file import read_text
+from smnas_optuna.real_files import read_text
 from smnas_optuna.study.fingerprint import differences, refuse_differences
 
 LONGEST = 2**28

@@ -29,6 +29,7 @@ from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import TrialRecord
 from smnas_optuna.study.seeds import derive_seed
 from smnas_optuna.study.storage import explained_disk_errors
+from smnas_optuna.study.stored import study_attrs
 from smnas_optuna.verify.request import VerifyRequest
 from smnas_optuna.verify.results import Key, Metrics, Results, SeedRun
 from smnas_optuna.verify.verification import RESULTS_FILE
@@ -243,12 +244,12 @@ def _check_studies(session: Session, about: Mapping[str, Any]) -> list[str]:
     versions = dict[str, None]()
     now = {**about, "data": {name: value for name, value in about["data"].items() if name != "test"}}
     for study in session.folder.studies:
-        stored = study.user_attrs.get(FINGERPRINT)
+        stored = study_attrs(study).get(FINGERPRINT)
         if stored is None:
             continue
-        recipe = {name: stored["recipe"].get(name) for name in RECIPE}
+        recipe = {name: stored.get("recipe", {}).get(name) for name in RECIPE}
         refuse_differences(
-            differences({"data": stored["data"], "recipe": recipe, "device": stored["device"]}, now),
+            differences({"data": stored.get("data"), "recipe": recipe, "device": stored.get("device")}, now),
             f"{session.folder.path}: the study was made with other",
             fix="go back to what it was: a longer training is --epochs, and another device has another study",
         )

@@ -18,7 +18,7 @@ from smnas_optuna.verify.request import VerifyRequest
 from smnas_optuna.verify.results import Metrics, SeedRun, read_results
 from smnas_optuna.verify.verdict import Candidate, Kept, Verdict, Verified, choose_candidates, judge
 from smnas_optuna.verify.weights import kept_weights
-from smnas_optuna.workers.locks import acquire
+from smnas_optuna.workers.locks import acquire, check_locks
 
 RESULTS_FILE, LOCK_FILE = "results.json", "verify.lock"
 
@@ -150,9 +150,11 @@ def verifying(request: VerifyRequest) -> Iterator[None]:
     """Be the only process that has the study verified; the operating system frees the study when the process dies.
 
     Raises:
-        StudyError: If there is another one.
+        StudyError: If there is another one, or files of the study folder are not its own.
     """
+    StudyFolder(request.study_dir).check_own()
     request.folder.mkdir(exist_ok=True)
+    check_locks(request.study_dir)
     lock = acquire(request.folder / LOCK_FILE)
     if lock is None:
         raise StudyError(

@@ -15,21 +15,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock
 from optuna.study import Study
-from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, UniqueConstraint, delete, insert, select
+from sqlalchemy import (
+    Column,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    delete,
+    insert,
+    inspect,
+    select,
+)
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from smnas_optuna.errors import StudyError
-from smnas_optuna.regular_file import read_text
+from smnas_optuna.real_files import files_in, remove_file
 from smnas_optuna.study.attributes import FOLDER
+from smnas_optuna.study.database import storage_url
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.identity import make_identity, read_identity, write_identity
 from smnas_optuna.study.optuna_private import engine_of, study_id
-from smnas_optuna.study.storage import storage_url
-from smnas_optuna.workers.locks import acquire
+from smnas_optuna.study.stored import study_attrs
+from smnas_optuna.workers.locks import acquire, is_held
 
-FOLDER_FILE = "folder.id"
-"""File in ``workers/`` with the identity of the study folder."""
+LONGEST_NAME = 200
+"""Maximum number of characters of a worker's name; a file system allows 255 with its ending."""
 Death = Literal["died", "left"]
 """End of a worker: it died, or it ended in order and left behind what it could not store, as on a full disk."""
 
@@ -63,17 +76,14 @@ class Crew:
         self._engine = engine
         self._study_id = study_id
         self.me = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        try:
-            _METADATA.create_all(engine)
-        except SQLAlchemyError:  # another worker may have been quicker
-            _METADATA.create_all(engine)
+        self._has_table = False
 
     @contextmanager
     def registered(self) -> Iterator[None]:
         """Be alive in the eyes of the other workers while the body runs."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._lock_file(self.me), timeout=0)
-        lock.acquire()
+        lock = acquire(self._lock_file(self.me))
+        assert lock is not None, "the name is new"
         try:
             yield
         finally:
@@ -99,27 +109,20 @@ class Crew:
             return
         try:
             yield "died"
-            file.unlink(missing_ok=True)
+            remove_file(file)
         finally:
             lock.release()
 
     def is_alive(self, worker: str) -> bool:
         """Return whether ``worker`` is alive."""
-        if worker == self.me:
-            return True
-        file = self._lock_file(worker)
-        if not file.exists():
-            return False
-        lock = acquire(file)
-        if lock is not None:
-            lock.release()
-        return lock is None
+        return worker == self.me or is_held(self._lock_file(worker))
 
     def claim(self, arch: str) -> bool:
         """Claim ``arch`` for this worker alone; return whether that succeeded.
 
         Optuna's attributes cannot be compared and set in one step; a row under a unique constraint can.
         """
+        self._make_table()
         try:
             with self._engine.begin() as connection:
                 connection.execute(insert(_CLAIMS).values(study_id=self._study_id, arch=arch, worker=self.me))
@@ -139,20 +142,38 @@ class Crew:
         """Return the worker of each claimed architecture, the oldest claim first: arch -> worker."""
         query = select(_CLAIMS.c.arch, _CLAIMS.c.worker).where(_CLAIMS.c.study_id == self._study_id)
         query = query.order_by(_CLAIMS.c.number)
+        if not self._finds_table():
+            return {}
         with self._engine.connect() as connection:
-            return {row.arch: row.worker for row in connection.execute(query)}
+            return {str(row.arch): str(row.worker) for row in connection.execute(query)}
 
     def lock_files(self) -> dict[str, Path]:
         """Return the lock file of every worker that is alive or died, by the worker's name."""
-        return {file.stem: file for file in sorted(self._folder.glob("*.lock"))}
+        return {file.stem: file for file in files_in(self._folder) if file.suffix == ".lock"}
+
+    def _finds_table(self) -> bool:
+        self._has_table = self._has_table or inspect(self._engine).has_table(_CLAIMS.name)
+        return self._has_table
+
+    def _make_table(self) -> None:
+        """Create the table of claims with the first one: whoever looks at a study changes nothing in it."""
+        if not self._finds_table():
+            try:
+                _METADATA.create_all(self._engine)
+            except SQLAlchemyError:  # another worker may have been quicker
+                _METADATA.create_all(self._engine)
 
     def _delete(self, *conditions: object) -> None:
+        if not self._finds_table():
+            return
         with self._engine.begin() as connection:
             connection.execute(delete(_CLAIMS).where(_CLAIMS.c.study_id == self._study_id, *conditions))  # type: ignore[arg-type]
 
     def _lock_file(self, worker: str) -> Path:
         # A name from the database must not lead out of the folder.
-        return self._folder / f"{Path(worker).name or 'unnamed'}.lock"
+        name = Path(worker).name
+        known = name.isascii() and name.isprintable() and 0 < len(name) <= LONGEST_NAME
+        return self._folder / f"{name if known else 'unnamed'}.lock"
 
 
 def open_crew(study: Study, folder: StudyFolder) -> Crew:
@@ -166,16 +187,14 @@ def check_folder(study: Study, folder: StudyFolder) -> None:
     Raises:
         StudyError: If the study is kept in a database elsewhere, and its workers keep their locks in another folder.
     """
-    file, url = folder.workers / FOLDER_FILE, storage_url(folder.path)
-    here = read_text(file) if file.exists() else None
-    there = study.user_attrs.get(FOLDER)
+    here, url = read_identity(folder.path), storage_url(folder.path)
+    there = study_attrs(study).get(FOLDER)
     if url is not None and there is not None and here != there:
         raise StudyError(
             f"{folder.path}: the study {study.study_name} of {url} belongs to another folder",
             fix="share that folder among the machines, or give this one another name to start a study of its own",
         )
     if there is None:
-        study.set_user_attr(FOLDER, there := secrets.token_hex(8))
-    if here != there:
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(there, encoding="utf-8")
+        study.set_user_attr(FOLDER, make_identity(folder.path))
+    elif here != there:
+        write_identity(folder.path, there)

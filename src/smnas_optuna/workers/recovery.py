@@ -32,7 +32,7 @@ def recover_dead_trials(study: Study, crew: Crew, note: Callable[[str], None]) -
             if death is None:
                 continue
             for dead in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                if dead.user_attrs.get("worker", "") == worker:
+                if (read_record(dead).worker or "") == worker:
                     _recover(study, dead, note, killed=death == "died")
             crew.release_all_of(worker)
 

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smnas_optuna.errors import StudyError
-from smnas_optuna.regular_file import read_text
+from smnas_optuna.real_files import read_text, write_anew
+from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.workers.interrupt import StopRequest
-from smnas_optuna.workers.locks import acquire
+from smnas_optuna.workers.locks import acquire, check_locks
 
 LOCK = "study.lock"
 HOLDER = "study.lock.json"
@@ -218,8 +219,10 @@ def supervising(study_dir: Path) -> Iterator[None]:
     The operating system frees the folder when the process dies.
 
     Raises:
-        StudyError: If there is another supervisor; names its process.
+        StudyError: If there is another supervisor (names its process), or files of the folder are not its own.
     """
+    StudyFolder(study_dir).check_own()
+    check_locks(study_dir)
     holder = study_dir / HOLDER
     lock = acquire(study_dir / LOCK)
     if lock is None:
@@ -229,9 +232,7 @@ def supervising(study_dir: Path) -> Iterator[None]:
             f"`smnas worker {study_dir}` joins it",
         )
     try:
-        holder.unlink(missing_ok=True)  # a link: its target is nothing of ours
-        with holder.open("x", encoding="utf-8") as file:
-            json.dump({"pid": os.getpid()}, file)
+        write_anew(holder, json.dumps({"pid": os.getpid()}).encode())
         yield
     finally:
         holder.unlink(missing_ok=True)

@@ -15,12 +15,13 @@ from smnas_optuna.study.attributes import LIMITS
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.record import Pruned, TrialRecord, read_record, read_records
 from smnas_optuna.study.settled import reopened
+from tests.arch.named import named
 
 
 def trained(arch: str, gate: float | None, state: TrialState = TrialState.COMPLETE, **ap: float) -> TrialRecord:
     """A detector whose AP was ``e2`` after epoch 2, and so on."""
     values = (1.0, 0.5) if state == TrialState.COMPLETE else None
-    attrs = {"arch": arch, "gate": {"ratio": gate}, "ap_by_epoch": {name[1:]: each for name, each in ap.items()}}
+    attrs = {"arch": named(arch), "gate": {"ratio": gate}, "ap_by_epoch": {name[1:]: each for name, each in ap.items()}}
     return read_record(create_trial(state=state, values=values, user_attrs=attrs))
 
 
@@ -41,7 +42,7 @@ FAST = trained("fast", 0.5, e2=0.4, e4=0.6)
 
 
 def test_who_lags_far_behind_a_faster_one_is_told_of_it() -> None:
-    assert leader(0.1, [FAST]) == "fast"
+    assert leader(0.1, [FAST]) == named("fast")
 
 
 @pytest.mark.parametrize(
@@ -61,16 +62,16 @@ def test_who_lags_far_behind_a_faster_one_is_told_of_it() -> None:
 )
 def test_otherwise_nobody_leads(record: TrialRecord, epoch: int) -> None:
     assert leader(0.0, [record], epoch=epoch) is None
-    assert leader(0.0, [record, trained("another", 1.0, e2=0.2, e3=0.2)], epoch=epoch) == "another"
+    assert leader(0.0, [record, trained("another", 1.0, e2=0.2, e3=0.2)], epoch=epoch) == named("another")
 
 
 def test_who_is_as_fast_is_fast_enough() -> None:
-    assert leader(0.0, [trained("as fast", 1.0, e2=0.4)]) == "as fast"
+    assert leader(0.0, [trained("as fast", 1.0, e2=0.4)]) == named("as fast")
 
 
 def test_the_epoch_is_the_same_for_both() -> None:
     assert leader(0.25, [FAST], epoch=2) is None
-    assert leader(0.25, [FAST], epoch=4) == "fast"
+    assert leader(0.25, [FAST], epoch=4) == named("fast")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_the_lead_is_a_part_of_the_leaders_ap_and_the_spread_at_least(
     assert lead_needed(0.5, margin, spread) == lead
     assert leader(0.5 - lead, [ahead], margin=margin, spread=spread) is None, "by no more than the lead"
     if lead < 0.5:
-        assert leader(0.5 - lead - 1e-9, [ahead], margin=margin, spread=spread) == "ahead"
+        assert leader(0.5 - lead - 1e-9, [ahead], margin=margin, spread=spread) == named("ahead")
 
 
 def test_an_ap_near_0_leads_nobody() -> None:
@@ -106,7 +107,7 @@ def test_there_is_a_leader_exactly_if_some_one_is_ahead_by_more_than_its_lead(
     points: list[tuple[float, float]], gate: float, ap: float, margin: float, spread: float
 ) -> None:
     ahead = {
-        str(place)
+        named(str(place))
         for place, (other, theirs) in enumerate(points)
         if other <= gate and theirs - ap > lead_needed(theirs, margin, spread)
     }
@@ -150,10 +151,10 @@ def test_who_is_stopped_is_told_by_whom() -> None:
         prune_behind(trial, 2, 0.0625, 1.25, [FAST], margin=0.75, ap_spread=0.02)
 
     assert str(pruned.value) == (
-        "stopped after epoch 2: AP 0.0625; fast, which is at least as fast (gate latency 0.5000 against 1.2500), "
-        "had 0.4000 then, ahead by more than 0.3000"
+        f"stopped after epoch 2: AP 0.0625; {named('fast')}, which is at least as fast (gate latency 0.5000 against "
+        "1.2500), had 0.4000 then, ahead by more than 0.3000"
     )
-    assert trial.user_attrs == {"stopped_at_epoch": 2, "stopped_by": "fast"}
+    assert trial.user_attrs == {"stopped_at_epoch": 2, "stopped_by": named("fast")}
 
 
 def test_who_keeps_up_goes_on() -> None:
@@ -168,7 +169,7 @@ def stopped(**attrs: Any) -> TrialRecord:
     return read_record(
         create_trial(
             state=TrialState.PRUNED,
-            user_attrs={"arch": "a", "reason": "r", "stopped_at_epoch": 2, "stopped_by": "fast", **attrs},
+            user_attrs={"arch": named("a"), "reason": "r", "stopped_at_epoch": 2, "stopped_by": named("fast"), **attrs},
         )
     )
 
@@ -176,14 +177,14 @@ def stopped(**attrs: Any) -> TrialRecord:
 def test_a_stopped_training_is_read_as_what_it_is() -> None:
     record = stopped(ap_by_epoch={"1": 0.125, "2": 0.25})
 
-    assert record.pruned == Pruned(stopped_at_epoch=2, stopped_by="fast")
+    assert record.pruned == Pruned(stopped_at_epoch=2, stopped_by=named("fast"))
     assert record.ap_by_epoch == {1: 0.125, 2: 0.25}
     assert record.settles
     assert not record.trained
 
 
 def test_what_never_stood_at_a_rung_is_read_as_that() -> None:
-    record = read_record(create_trial(values=(1.0, 0.5), user_attrs={"arch": "a"}))
+    record = read_record(create_trial(values=(1.0, 0.5), user_attrs={"arch": named("a")}))
 
     assert (record.ap_by_epoch, record.pruned) == ({}, None)
 
@@ -196,9 +197,9 @@ def test_what_was_stopped_is_tried_again_without_pruning_alone(others: Limits) -
 
 def test_who_exceeds_the_limits_of_the_last_run_leads_nobody() -> None:
     study = optuna.create_study(directions=["minimize", "maximize"])
-    attrs = {"arch": "fast", "gate": {"ratio": 0.5}, "ap_by_epoch": {"2": 0.4}, "num_params": 500}
+    attrs = {"arch": named("fast"), "gate": {"ratio": 0.5}, "ap_by_epoch": {"2": 0.4}, "num_params": 500}
     study.add_trial(create_trial(values=(10.0, 0.5), user_attrs=attrs))
 
-    assert leader(0.0, read_records(study)) == "fast"
+    assert leader(0.0, read_records(study)) == named("fast")
     study.set_user_attr(LIMITS, Limits(max_latency_ms=9.0).as_json())
     assert leader(0.0, read_records(study)) is None
