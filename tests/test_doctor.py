@@ -65,7 +65,7 @@ def test_a_machine_and_a_new_study_are_fine(study_dir: Path, study: optuna.Study
     said = dict.fromkeys(finding.what.partition(":")[0] for finding in findings)
     per_gpu = ["nvml"] if torch.cuda.is_available() else []
     machine = ["versions", "device", *per_gpu, "cores", "memory", "measurements"]
-    assert list(said) == [*machine, "disk", "settings", "database", "workers", "files"]
+    assert list(said) == [*machine, "disk", "settings", "database", "latency", "workers", "files"]
     rest = [finding.level for finding in worst(findings) if not finding.what.startswith(MACHINE[1:])]
     assert rest in ([], ["warning"]), "a warning if the disk is small"
     here = dict.fromkeys(finding.what.partition(":")[0] for finding in examine(None))

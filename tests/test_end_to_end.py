@@ -24,12 +24,18 @@ from smnas_optuna.search.request import Request
 from smnas_optuna.search.stages import run_search
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.folder import StudyFolder
-from smnas_optuna.study.record import INTERRUPTED, KILLED_TWICE
+from smnas_optuna.study.pareto import contenders
+from smnas_optuna.study.record import INTERRUPTED, KILLED_TWICE, TrialRecord
 from smnas_optuna.workers.interrupt import StopRequest
 
 from .commands import PATIENCE, make_slow, records, records_in, searching, smnas, wait_for_trial
 
 slow, nightly = pytest.mark.slow, pytest.mark.nightly
+
+
+def as_stored(records: list[TrialRecord]) -> list[tuple[object, ...]]:
+    """What never changes of trials: their latencies are scaled when they are read, as more is measured."""
+    return [(record.number, record.study, record.arch, record.stored_ms, record.ap) for record in records]
 
 
 def front(study_dir: Path) -> dict[str, Any]:
@@ -53,7 +59,9 @@ def test_a_search_from_its_first_command_to_its_front(study_dir: Path) -> None:
     trained = [record for record in records(study_dir) if record.trained]
     for record in trained:
         on_front = record.arch in [member["arch"] for member in found["front"]]
-        assert (study_dir / "runs" / str(record.arch) / "weights.safetensors").exists() == on_front
+        has_weights = (study_dir / "runs" / str(record.arch) / "weights.safetensors").exists()
+        assert has_weights or not on_front
+        assert has_weights <= (record.arch in {each.arch for each in contenders(trained)})
         folder = study_dir / "runs" / str(record.arch)
         assert (folder / "train.log").read_text().count(" epoch ") == 2
         assert not (folder / "checkpoint.safetensors").exists()
@@ -88,10 +96,10 @@ def test_both_stages_to_the_joint_front(trained_dir: Path) -> None:
     run = smnas("modular", trained_dir, "--device", "cpu", "--workers", "2", "--trials", "4", *chosen)
 
     assert "ended: budget reached: 4 of 4 architectures are trained, around 2 structures" in run.stdout
-    assert "latencies of both fronts were timed together in one run" in run.stdout
+    assert "timing again, in one run: " in run.stdout
     found = front(trained_dir)
     assert set(found["fronts"]) == {"structural", "modular"}
-    assert found["timed_together"]
+    assert found["timed_together"] or "keeps its latency" in run.stdout, "on a busy machine"
     areas = found["hypervolume"]
     assert areas["all"] >= max(areas["structural"], areas["modular"]) > 0
     assert {member["study"].partition("/")[0] for member in found["front"]} <= {"structural", "modular"}
@@ -103,8 +111,8 @@ def test_both_stages_to_the_joint_front(trained_dir: Path) -> None:
 
     again = smnas("modular", trained_dir, "--device", "cpu", "--workers", "1", "--trials", "4", *chosen)
     assert "ended: budget reached: 4 of 4" in again.stdout
-    assert records(trained_dir, "modular") == mine, "a finished study gets nothing more"
-    assert "timing the fronts" not in again.stdout
+    assert as_stored(records(trained_dir, "modular")) == as_stored(mine), "a finished study gets nothing more"
+    assert found["timed_together"] <= ("timing again" not in again.stdout)
     for stage in ("structural", "modular"):
         shown = json.loads(smnas("front", trained_dir, "--stage", stage, "--format", "json").stdout)
         assert list(shown["fronts"]) == [stage]
@@ -122,7 +130,7 @@ def test_killed_in_the_middle_of_stage_2_the_same_command_goes_on(trained_dir: P
 
     assert "ended: budget reached: 4 of 4" in run.stdout
     after = records(trained_dir, "modular")
-    assert after[0] == before[0]
+    assert as_stored(after[:1]) == as_stored(before[:1])
     assert (after[1].state, after[1].reason, after[1].killed) == ("failed", INTERRUPTED, True)
     assert (after[2].arch, after[2].trained) == (after[1].arch, True)
     archs = [record.arch for record in after if record.trained]
@@ -152,7 +160,7 @@ def test_killed_in_an_epoch_it_resumes_from_the_last_one_to_the_same_weights(stu
 
     assert "ended: budget reached: 2 of 2" in run.stdout
     first, killed, resumed = records(study_dir)
-    assert [record for record in before if record.trained] == [first]
+    assert as_stored([record for record in before if record.trained]) == as_stored([first])
     assert (killed.state, killed.reason, killed.killed) == ("failed", INTERRUPTED, True)
     assert resumed.arch == killed.arch != first.arch
     assert resumed.trained

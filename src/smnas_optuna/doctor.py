@@ -35,7 +35,7 @@ from smnas_optuna.study.faults import LockedError, damaged, database_error, may_
 from smnas_optuna.study.folder import CHECKPOINT_FILE, StudyFolder
 from smnas_optuna.study.identity import read_identity
 from smnas_optuna.study.limits import Limits
-from smnas_optuna.study.record import STRUCTURAL, read_records
+from smnas_optuna.study.record import STRUCTURAL, folder_scale, read_records
 from smnas_optuna.study.settled import known_results
 from smnas_optuna.study.storage import SQLITE_TIMEOUT_S, explained_disk_errors, has_storage
 from smnas_optuna.study.stored import is_arch
@@ -111,6 +111,7 @@ def _study(folder: StudyFolder, *, fix: bool) -> Iterator[Finding]:
         return
     yield from _trials(studies)
     crews = [(study, open_crew(study, folder)) for study in studies]
+    yield _unit(studies[0], folder.path)
     yield from _workers(crews, fix=fix)
     yield from _leftovers(crews, folder.runs, fix=fix)
 
@@ -311,6 +312,21 @@ def _database(folder: StudyFolder) -> Iterator[Finding]:
         yield Finding(
             level="warning", what=f"database: whole, but no search can go on: {closed.message}", fix=closed.fix
         )
+
+
+def _unit(study: Study, study_dir: Path) -> Finding:
+    """Return what is known of the unit of all latencies of the folder."""
+    unit = folder_scale(study).unit
+    if unit is None:
+        return Finding(level="fine", what="latency: nothing is measured yet")
+    what = f"latency: the reference detector takes {unit.ms:.3g} ms undisturbed, the unit of all latencies"
+    if unit.doubt is None:
+        return Finding(level="fine", what=f"{what}; the lowest of {unit.num_measurements} measurements agree")
+    return Finding(
+        level="warning",
+        what=f"{what}; doubtful: {unit.doubt}",
+        fix=f"on a machine that does nothing else: smnas retime {study_dir}",
+    )
 
 
 def _workers(crews: Sequence[tuple[Study, Crew]], *, fix: bool) -> Iterator[Finding]:

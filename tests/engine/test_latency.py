@@ -18,6 +18,7 @@ from smnas_optuna.engine.latency import (
     BLOCK_RUNS,
     GROUPS,
     MIN_PAIRS,
+    ROUNDS,
     WARM_UP_RUNS,
     LatencyStats,
     Pair,
@@ -193,6 +194,63 @@ def test_it_ends_when_the_time_is_up(clock: Clock) -> None:
     assert 2 <= clock.seconds <= 2 + warm_up_and_last_pair
     assert stats.num_blocks > GROUPS
     assert len(calls) > 2 * stats.num_runs
+
+
+def test_an_interval_that_is_too_wide_is_timed_again_once_the_machine_is_calm(clock: Clock) -> None:
+    random, waits = np.random.default_rng(0), list[float]()
+
+    def ms(_: int) -> float:
+        return 10.0 if waits else float(random.uniform(10, 40))
+
+    stats = measure_latency(
+        Timed("candidate", ms, clock, []),
+        _images(4),
+        Timed("reference", _always(5), clock, []),
+        _images(4),
+        LatencySettings(precision=0.01, max_seconds=2),
+        acceptable=0.1,
+        on_repeat=lambda: waits.append(clock.seconds),
+    )
+
+    assert len(waits) == 1
+    assert waits[0] >= 2, "at the time limit"
+    assert (stats.ratio, stats.ratio_low, stats.ratio_high) == pytest.approx((2, 2, 2))
+    assert stats.num_blocks == MIN_PAIRS, "those of the last round alone"
+    assert stats.p90_ms == pytest.approx(10)
+
+
+@pytest.mark.parametrize(("acceptable", "rounds"), [(math.inf, 1), (0.5, 1), (0.01, ROUNDS)])
+def test_it_is_timed_again_a_bounded_number_of_times(clock: Clock, acceptable: float, rounds: int) -> None:
+    random, waits = np.random.default_rng(0), list[None]()
+    candidate = Timed("candidate", lambda _: float(random.uniform(9, 12)), clock, [])
+    settings = LatencySettings(precision=0.001, max_seconds=2)
+
+    stats = measure_latency(
+        candidate,
+        _images(4),
+        Timed("reference", _always(5), clock, []),
+        _images(4),
+        settings,
+        acceptable=acceptable,
+        on_repeat=lambda: waits.append(None),
+    )
+
+    assert len(waits) == rounds - 1
+    assert clock.seconds < rounds * 2 + 1
+    one_round = 2000 / 60  # pairs of about 60 ms
+    assert stats.num_blocks <= rounds * one_round + rounds
+
+
+def test_the_network_never_takes_more_than_the_whole(clock: Clock) -> None:
+    class Disturbed(Timed):
+        def fixed_work(self, images: Tensor) -> None:
+            clock.seconds += 0.2
+
+    candidate, reference = Disturbed("a", _always(5), clock, []), Timed("b", _always(5), clock, [])
+
+    stats = measure_latency(candidate, _images(4), reference, _images(4), LatencySettings())
+
+    assert stats.network_ms == stats.p10_ms == pytest.approx(5)
 
 
 def test_hiccups_of_the_machine_do_not_move_the_ratio(clock: Clock) -> None:

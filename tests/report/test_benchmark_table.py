@@ -118,7 +118,7 @@ def test_a_row_that_was_disturbed_is_marked(name: str) -> None:
     text = printed(make(row("first"), row("second", latency=disturbed)))
 
     assert text.count(" 320* ") == 1
-    assert "*: latency still drifted when timing began, or another worker was computing" in text
+    assert "*: latency still drifted when timing began, or something else was computing" in text
     assert "320*" not in printed(make(row("first")))
 
 

@@ -53,11 +53,11 @@ def test_plain_lines_one_an_epoch_and_two_a_trial_with_the_time_left() -> None:
         f"trial 0 (baseline; 0 of 4 done): {FAST}",
         "trial 0 epoch 1/2: loss 1.5, took 30 s; trial about 30 s left, search about 4 min left",
         "trial 0 epoch 2/2: loss 1.5, skipped steps: 3, took 30 s; trial time left unknown, search about 3 min left",
-        "trial 0: 12.50 ms, AP (x100) 25.0, on the front, took 75 s; 1 of 4 done, search about 4 min left",
+        "trial 0: 12.5 ms, AP (x100) 25.0, on the front, took 75 s; 1 of 4 done, search about 4 min left",
         f"trial 1 (baseline; 1 of 4 done): {FAST}",
         "trial 1 epoch 1/2: loss 1.5, took 30 s; trial about 45 s left, search about 3 min left",
         "trial 1 epoch 2/2: loss 1.5, skipped steps: 3, took 30 s; trial about 15 s left, search about 3 min left",
-        "trial 0: 12.50 ms, AP (x100) 25.0, took 75 s; 2 of 4 done, search about 2 min left",
+        "trial 0: 12.5 ms, AP (x100) 25.0, took 75 s; 2 of 4 done, search about 2 min left",
     ]
 
 
@@ -80,7 +80,7 @@ def test_other_words_than_trial_and_search() -> None:
     assert written(plain).splitlines() == [
         f"training 1 (seed 1 of 3; 0 of 6 done): {FAST}",
         "training 1 epoch 1/2: loss 1.5, took 30 s; training about 30 s left, all about 6 min left",
-        "training 0: 12.50 ms, AP (x100) 25.0, took 60 s; 1 of 6 done, all about 5 min left",
+        "training 0: 12.5 ms, AP (x100) 25.0, took 60 s; 1 of 6 done, all about 5 min left",
     ]
 
 
@@ -90,7 +90,7 @@ def test_after_the_last_trial_no_time_is_left_to_tell() -> None:
         listener.trial_started(0, FAST, why="baseline", done=0, budget=1)
         listener.trial_ended(record(), on_front=False, seconds=60, done=1, budget=1)
 
-    assert written(plain).splitlines()[-1] == "trial 0: 12.50 ms, AP (x100) 25.0, took 60 s; 1 of 1 done"
+    assert written(plain).splitlines()[-1] == "trial 0: 12.5 ms, AP (x100) 25.0, took 60 s; 1 of 1 done"
 
 
 def test_a_note_is_one_line_as_it_was_said() -> None:

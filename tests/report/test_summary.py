@@ -102,7 +102,7 @@ def test_one_stage_has_the_hypervolume_of_its_front_twice() -> None:
     assert not summary.compares_stages
 
 
-def test_members_that_were_timed_together_stand_with_that_latency_everywhere() -> None:
+def test_what_was_timed_together_stands_with_that_latency_everywhere() -> None:
     summary = summarize(*timed_together({MIDDLE: 11.0, SLIM: 11.5, STRONG: 160.0}))
 
     assert summary.timed_together
@@ -114,31 +114,35 @@ def test_members_that_were_timed_together_stand_with_that_latency_everywhere() -
     assert summary.reference == pytest.approx((176.0, 0.0))
 
 
-def test_what_was_timed_in_another_run_takes_no_place_that_a_new_latency_leaves() -> None:
+def test_a_new_latency_may_leave_its_place_on_the_front_to_another_detector() -> None:
     # POOR has 30 ms, of its own run.
     summary = summarize(*timed_together({MIDDLE: 31.0, FAST: 32.0}))
 
-    assert latencies(summary.fronts["structural"]) == {MIDDLE: 31.0, STRONG: 140.0}
+    assert latencies(summary.fronts["structural"]) == {POOR: 30.0, MIDDLE: 31.0, STRONG: 140.0}
     assert latencies([record for record in summary.records if record.trained])[FAST] == 32.0
+    assert not summary.timed_together
 
 
-def test_a_member_that_was_not_timed_with_the_others_leaves_all_with_their_own_latencies() -> None:
+def test_a_member_that_was_not_timed_with_the_others_changes_none_of_their_latencies() -> None:
     studies = timed_together({MIDDLE: 11.0})
     add_trial(studies[2], (145.0, 0.6), TrialState.COMPLETE, arch=POOR)
     summary = summarize(*studies)
 
     assert not summary.timed_together
-    assert latencies(summary.fronts["structural"])[MIDDLE] == 12.25
+    assert latencies(summary.fronts["structural"])[MIDDLE] == 11.0
 
 
 @pytest.mark.parametrize(
     ("first", "last", "name"), [(0, 1, "structural"), (1, 3, "modular"), (0, 3, "structural and modular")]
 )
-def test_stages_that_are_not_looked_at_leave_no_trace(first: int, last: int, name: str) -> None:
-    summary = summarize(*timed_together({MIDDLE: 11.0})[first:last])
+def test_one_stage_alone_has_the_same_latencies_as_both(first: int, last: int, name: str) -> None:
+    studies = timed_together({MIDDLE: 11.0, SLIM: 11.5})
+    summary = summarize(*studies[first:last])
 
     assert (summary.study, " and ".join(summary.fronts)) == (name, name)
-    assert summary.timed_together == (name == "structural and modular")
+    assert summary.timed_together
+    both = {(record.study, record.number): record.latency_ms for record in summarize(*studies).records}
+    assert all(record.latency_ms == both[record.study, record.number] for record in summary.records)
 
 
 def test_a_database_of_many_folders_calls_the_stages_by_the_same_names() -> None:

@@ -111,7 +111,7 @@ def test_two_stages_say_which_one_a_member_is_from() -> None:
     assert MIDDLE not in text  # is on the structural front alone
 
 
-DIFFERENT_RUNS = "latencies of the two fronts are from different runs; smnas modular times them together when it ends"
+DIFFERENT_RUNS = "latencies of the two fronts are from different runs; smnas retime measures them in one"
 ONE_RUN = "latencies of both fronts were timed together in one run"
 
 
@@ -169,6 +169,9 @@ def test_csv_reads_back() -> None:
     assert rows[1] == {
         "arch": MIDDLE,
         "latency_ms": "12.25",
+        "latency_low_ms": "12.25",
+        "latency_high_ms": "12.25",
+        "precise": "true",
         "ap": "0.2",
         "ap50": "0.4125",
         "ap75": "0.1",
@@ -200,7 +203,7 @@ def test_json_is_strict_and_reads_back() -> None:
     values = json.loads(front_json(summarize(full_study())), parse_constant=no_constant)
 
     assert list(values) == [
-        *("study", "front", "fronts", "hypervolume", "hypervolume_curve", "timed_together"),
+        *("study", "front", "fronts", "hypervolume", "hypervolume_curve", "timed_together", "unit"),
         *("trials", "device", "versions"),
     ]
     assert values["trials"] == {**dict.fromkeys(COUNTED, 1), "complete": 4}
@@ -209,6 +212,9 @@ def test_json_is_strict_and_reads_back() -> None:
     assert values["front"][1] == {
         "arch": MIDDLE,
         "latency_ms": 12.25,
+        "latency_low_ms": 12.25,
+        "latency_high_ms": 12.25,
+        "precise": True,
         "ap": 0.2,
         "num_params": 1_234_567,
         "multiply_adds": 56_700_000,
@@ -222,7 +228,50 @@ def test_json_is_strict_and_reads_back() -> None:
             "gpu": OLD_GPU_RECORD,
         },
     }
-    assert values["front"][0]["weights"] is None
+    assert (values["front"][0]["weights"], values["unit"]) == (None, None)
+
+
+def imprecise_study() -> Study:
+    """Its first measurement took 27 ms and its other one 8; FAST is imprecise."""
+    study = new_study()
+    study.set_user_attr("reference_ms", 27.0)
+    for arch, ratio, low, high, ap in ((MIDDLE, 1.0, 0.98, 1.03, 0.2), (FAST, 1.25, 0.95, 1.625, 0.4)):
+        latency = {"ratio": ratio, "ratio_low": low, "ratio_high": high, "reference_p10_ms": 8.0}
+        add_trial(study, (ratio * 27.0, ap), TrialState.COMPLETE, arch=arch, latency=latency)
+    return study
+
+
+def test_an_imprecise_latency_is_shown_with_its_interval() -> None:
+    text = printed(120, imprecise_study(), terminal=False)
+    shown = [line.split()[1:3] for line in text.splitlines() if line.split()[:1] in ([FAST], [MIDDLE])]
+
+    assert shown == [["8.00", "20.0"], ["10.0", "(7.60-13.0)"]]
+    assert text.splitlines()[-3:-1] == [
+        "a latency with its 95 % confidence interval was not measured precisely, and counts as the upper end; "
+        "smnas retime measures the front again",
+        "the unit of milliseconds is doubtful: it rests on 2 measurements of the reference detector; see smnas doctor",
+    ]
+
+
+def test_an_imprecise_latency_is_marked_for_programs() -> None:
+    summary = summarize(imprecise_study())
+    members = json.loads(front_json(summary))["front"]
+    names = ("latency_ms", "latency_low_ms", "latency_high_ms", "precise")
+
+    assert [[member[name] for name in names] for member in members] == [
+        [pytest.approx(8.0), pytest.approx(7.84), pytest.approx(8.24), True],
+        [pytest.approx(13.0), pytest.approx(7.6), pytest.approx(13.0), False],
+    ]
+    rows = list(csv.DictReader(io.StringIO(front_csv(summary))))
+    assert [[row[name] for name in names] for row in rows] == [
+        [str(member[name]) if name != "precise" else str(member[name]).lower() for name in names] for member in members
+    ]
+    assert json.loads(front_json(summary))["unit"] == {
+        "ms": 8.0,
+        "num_measurements": 2,
+        "spread": 0.0,
+        "doubt": "it rests on 2 measurements of the reference detector",
+    }
 
 
 def test_json_has_the_fronts_and_hypervolumes_of_one_stage() -> None:

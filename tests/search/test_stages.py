@@ -10,14 +10,14 @@ import pytest
 from smnas_optuna.arch import decode, encode
 from smnas_optuna.errors import StudyError
 from smnas_optuna.report.summary import summarize
-from smnas_optuna.search.joint_front import time_fronts
 from smnas_optuna.search.loop import Outcome
 from smnas_optuna.search.pruning.partial_order import find_witnesses
 from smnas_optuna.search.request import Request
+from smnas_optuna.search.retime import retime_fronts
 from smnas_optuna.search.stages import describe_search, run_search
 from smnas_optuna.search_space import encoded
 from smnas_optuna.session.listener import Listener
-from smnas_optuna.study.attributes import REFERENCE_MS, TIMED_TOGETHER
+from smnas_optuna.study.attributes import REFERENCE_MS, RETIMED
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, Pruned, TrialRecord, read_records, stage_name
@@ -196,37 +196,19 @@ def test_a_plan_changes_nothing(folder: Path) -> None:
     assert StudyFolder(folder).modular == []
 
 
-def test_fronts_are_timed_together_once(folder: Path) -> None:
+def test_fronts_are_timed_together(folder: Path) -> None:
     search(folder, trials=2)
     request, listener = Request(study_dir=folder, stage="modular", device="cpu"), Notes()
     assert not summarize(*StudyFolder(folder).of_stage(None)).timed_together
 
-    time_fronts(request, listener=listener, stop=StopRequest())
+    retime_fronts(request, listener=listener, stop=StopRequest())
 
     summary = summarize(*StudyFolder(folder).of_stage(None))
-    members = [record.arch for front in summary.fronts.values() for record in front]
-    timed = StudyFolder(folder).load(STRUCTURAL).user_attrs[TIMED_TOGETHER]
-    assert summary.timed_together
-    assert set(members) <= timed.keys()
-    assert listener.notes == [f"timing the fronts of both stages again, in one run: {len(timed)} detectors"]
-    assert {record.latency_ms for record in summary.front} <= set(timed.values())
-
-    time_fronts(request, listener=listener, stop=StopRequest())
-    assert len(listener.notes) == 1, "there is nothing new to time"
-
-
-def test_weights_that_are_gone_are_told(folder: Path) -> None:
-    search(folder, trials=1)
-    front = pareto_front(read_records(StudyFolder(folder).load(STRUCTURAL)))
-    weights = folder / str(front[0].weights) / "weights.safetensors"
-    weights.unlink()
-    listener = Notes()
-
-    request = Request(study_dir=folder, stage="modular", device="cpu")
-    time_fronts(request, listener=listener, stop=StopRequest())
-
-    assert listener.notes[1] == f"{front[0].arch}: cannot be timed again: {weights}: there is no such file"
-    assert not summarize(*StudyFolder(folder).of_stage(None)).timed_together
+    timed = StudyFolder(folder).load(STRUCTURAL).user_attrs[RETIMED]
+    members = {record.arch for front in summary.fronts.values() for record in front}
+    kept = {note.partition(":")[0] for note in listener.notes if "keeps its latency" in note}
+    assert members <= timed.keys() | kept, "a busy machine may give imprecise latencies"
+    assert summary.timed_together == (not members & kept)
 
 
 def test_limits_prune_before_training_and_are_judged_anew(folder: Path) -> None:

@@ -4,13 +4,15 @@ import json
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
 from smnas_optuna.batch import Batch
 from smnas_optuna.config import LatencySettings
+from smnas_optuna.engine.cpu_watch import CpuRecord, CpuWatch
 from smnas_optuna.engine.gpu_watch import GpuRecord, GpuWatch
-from smnas_optuna.engine.latency import LatencyStats
+from smnas_optuna.engine.latency import ROUNDS, LatencyStats
 from smnas_optuna.session.timing import measure_alone
 from smnas_optuna.study.attributes import json_values
 from smnas_optuna.workers.measurement_lock import MeasurementLock
@@ -26,16 +28,56 @@ class Brief(nn.Module):
         time.sleep(0.0005)
 
 
-def measure(measurement_lock: MeasurementLock, watch: GpuWatch) -> LatencyStats:
+def measure(
+    measurement_lock: MeasurementLock,
+    gpu: GpuWatch | None = None,
+    cpu: CpuWatch | None = None,
+    detector: nn.Module | None = None,
+) -> LatencyStats:
     images = [make_batch(torch.zeros(1, 3, 4, 4), [0])]
-    return measure_alone(measurement_lock, watch, Brief(), images, (Brief(), images), QUICK, on_step=lambda: None)
+    watches = cpu or CpuWatch(lambda: None), gpu or GpuWatch()  # the CPUs of the tests may be busy
+    detector = detector or Brief()
+    return measure_alone(measurement_lock, watches, detector, images, (Brief(), images), QUICK, on_step=lambda: None)
 
 
 def test_without_a_gpu_nothing_is_recorded_of_one(tmp_path: Path) -> None:
-    stats = measure(MeasurementLock(tmp_path), GpuWatch())
+    stats = measure(MeasurementLock(tmp_path))
 
-    assert (stats.alone, stats.gpu) == (True, None)
-    assert json_values(stats)["gpu"] is None
+    assert (stats.alone, stats.cpu, stats.gpu) == (True, None, None)
+    assert (json_values(stats)["cpu"], json_values(stats)["gpu"]) == (None, None)
+
+
+@pytest.mark.parametrize(("load", "alone"), [(0.02, True), (0.5, False)])
+def test_other_programs_on_the_cpus_are_recorded_and_it_was_not_alone(tmp_path: Path, load: float, alone: bool) -> None:
+    begin = time.monotonic()
+
+    def read() -> tuple[float, int]:
+        return 2 * load * (time.monotonic() - begin), 2
+
+    stats = measure(MeasurementLock(tmp_path), cpu=CpuWatch(read))
+
+    assert stats.alone == alone
+    assert stats.cpu == CpuRecord(foreign_load_percent=round(100 * load))
+    assert json.loads(json.dumps(json_values(stats)))["cpu"] == {"foreign_load_percent": round(100 * load)}
+
+
+def test_other_programs_are_waited_for_before_it_is_repeated(tmp_path: Path) -> None:
+    class Unsteady(Brief):
+        runs = 0
+
+        def detect(self, batch: Batch) -> None:
+            self.runs += 1
+            time.sleep(0.0005 * (1 + self.runs // 10 % 2 * 5))
+
+    looks: list[None] = []
+
+    def read() -> None:
+        looks.append(None)
+
+    measure(MeasurementLock(tmp_path), cpu=CpuWatch(read), detector=Unsteady())
+
+    observed = 2  # at its begin and its end
+    assert len(looks) == observed + ROUNDS
 
 
 def test_what_happens_on_the_gpu_is_recorded_and_can_be_stored(tmp_path: Path) -> None:

@@ -23,8 +23,11 @@ class Trial:
         study: Name of its study: ``structural``, or ``modular/`` and the parent.
         state: ``complete``, ``pruned``, ``failed``, ``running`` or ``waiting``.
         arch: Architecture, as a string; None if the process died before it was known.
-        latency_ms: Of one image, lower is better; of complete trials. If the fronts of both stages were timed together,
-            a member has its latency of that run.
+        latency_ms: Of one image, lower is better; of complete trials. It is the upper end of the interval if it is not
+            precise.
+        latency_low_ms: Lower end of the 95 % confidence interval.
+        latency_high_ms: Upper end of it.
+        precise: Whether the latency was measured precisely.
         ap: COCO AP on the validation images, in [0, 1], higher is better; of complete trials.
         ap50: AP at an IoU of 0.5.
         ap75: AP at an IoU of 0.75.
@@ -52,6 +55,9 @@ class Trial:
     state: State
     arch: str | None
     latency_ms: float
+    latency_low_ms: float
+    latency_high_ms: float
+    precise: bool
     ap: float
     ap50: float
     ap75: float
@@ -72,7 +78,11 @@ class Trial:
     run_folder: str | None
 
     def __repr__(self) -> str:
-        measured = [] if math.isnan(self.ap) else [f"{short(self.latency_ms)} ms", f"AP {self.ap:.3f}"]
+        measured = (
+            []
+            if math.isnan(self.ap)
+            else [f"{'' if self.precise else 'at most '}{short(self.latency_ms)} ms", f"AP {self.ap:.3f}"]
+        )
         return f"Trial({', '.join([f'{self.stage} {self.number}', self.state, *measured, repr(self.arch)])})"
 
 
@@ -86,6 +96,9 @@ def trial_of(record: TrialRecord, folder: StudyFolder, *, on_front: bool) -> Tri
         state=record.state,
         arch=record.arch,
         latency_ms=_measured(record.latency_ms),
+        latency_low_ms=math.nan if record.latency is None else record.latency.low_ms,
+        latency_high_ms=math.nan if record.latency is None else record.latency.high_ms,
+        precise=record.latency is not None and record.latency.precise,
         ap=_measured(record.ap),
         ap50=_measured(metrics.get("ap50")),
         ap75=_measured(metrics.get("ap75")),

@@ -23,6 +23,7 @@ from smnas_optuna.benchmark.request import RUNTIMES, BenchmarkRequest, check_req
 from smnas_optuna.benchmark.setup import BenchmarkSetup, prepared
 from smnas_optuna.config import LatencySettings
 from smnas_optuna.engine.complexity import Complexity, count_complexity
+from smnas_optuna.engine.cpu_watch import CpuWatch
 from smnas_optuna.engine.device import (
     choose_device,
     describe_device,
@@ -144,11 +145,11 @@ def _measure_all(
     with _explained(reference):
         its = (_shipped(reference, reference.build()), setup.images.at(reference.input_size))
     measurement_lock, rows = MeasurementLock(note=listener.note), []
-    watch = watch_gpu(its[1][0].images.device, note=listener.note)
+    watches = CpuWatch(note=listener.note), watch_gpu(its[1][0].images.device, note=listener.note)
     for number, timed in enumerate(timed_detectors):
         listener.step("latency", number, len(timed_detectors))
         with _explained(timed):
-            row = _measure(timed, its, setup, measurement_lock, watch, stop.check)
+            row = _measure(timed, its, setup, measurement_lock, watches, stop.check)
         listener.note(f"{timed.name}: {row.latency.median_ms:.2f} ms, ratio {row.latency.ratio:.4f}")
         rows.append(row)
     return rows
@@ -159,13 +160,13 @@ def _measure(
     reference: tuple[nn.Module, list[Batch]],
     setup: BenchmarkSetup,
     measurement_lock: MeasurementLock,
-    watch: GpuWatch,
+    watches: tuple[CpuWatch, GpuWatch],
     on_step: Callable[[], None],
 ) -> BenchmarkRow:
     size, detector = timed.input_size, timed.build()
     complexity = count_complexity(detector, long=size.long, short=size.short)
     shipped, images = _shipped(timed, detector), setup.images.at(size)
-    latency = measure_alone(measurement_lock, watch, shipped, images, reference, setup.settings, on_step=on_step)
+    latency = measure_alone(measurement_lock, watches, shipped, images, reference, setup.settings, on_step=on_step)
     return BenchmarkRow(timed=timed, complexity=complexity, latency=latency)
 
 

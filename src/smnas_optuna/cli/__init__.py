@@ -14,7 +14,7 @@ from smnas_optuna import __version__
 from smnas_optuna.cli.data_commands import check_data
 from smnas_optuna.cli.ending import exit_status, refuse_long_arguments
 from smnas_optuna.cli.result_commands import benchmark, dashboard, doctor, front
-from smnas_optuna.cli.search_commands import modular, structural, worker
+from smnas_optuna.cli.search_commands import modular, retime, structural, worker
 from smnas_optuna.cli.verify_commands import verify
 from smnas_optuna.cli.worker_commands import work
 from smnas_optuna.errors import StudyError
@@ -25,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (structural, modular, worker, front, verify, dashboard, doctor, benchmark):
+for command in (structural, modular, worker, front, retime, verify, dashboard, doctor, benchmark):
     app.command()(command)
 app.command(hidden=True)(work)
 data_app = typer.Typer(help="Check data sets.", no_args_is_help=True)

@@ -1,4 +1,4 @@
-"""Commands that search: structural, modular, worker."""
+"""Commands that search or measure what was found: structural, modular, worker, retime."""
 
 from __future__ import annotations
 
@@ -99,6 +99,27 @@ def worker(
         raise typer.Exit(1)
 
 
+def retime(study_dir: StudyDir, data: DataDir = None, device: DeviceOption = Device.auto, force: Force = False) -> None:
+    """Measure the latencies of the front again, all in one run, best on a machine that does nothing else."""
+    from smnas_optuna.config import load_settings
+    from smnas_optuna.search.retime import retime as time_again
+    from smnas_optuna.study.storage import explained_disk_errors
+    from smnas_optuna.workers.interrupt import Interrupted, StopRequest
+    from smnas_optuna.workers.supervisor import supervising
+
+    console, stop = make_console(), StopRequest()
+    request = _request("structural", study_dir, data, None, device, False, force)
+    with stop.listening():
+        try:
+            load_settings(study_dir)
+            with explained_disk_errors(study_dir), supervising(study_dir):
+                run_shown(time_again, request, console, stop)
+        except Interrupted as interrupted:
+            console.print(f"{interrupted}; no latency was changed", soft_wrap=True)
+            raise typer.Exit(128 + interrupted.signal_number) from None
+    print_report(study_dir, console)
+
+
 def _request(
     stage: StageName,
     study_dir: Path,
@@ -151,7 +172,7 @@ def _search(request: Request, workers: int | None, *, storage: str | None = None
                     "search", request.as_json(), placement, progress=progress, console=console, stop=stop
                 )
                 if status == 0 and request.stage == "modular":
-                    _time_fronts(request, console, stop)
+                    _retime_fronts(request, console, stop)
         except Interrupted as interrupted:
             console.print(f"{interrupted}; finished trials are kept, run the same command to resume", soft_wrap=True)
             raise typer.Exit(128 + interrupted.signal_number) from None
@@ -167,10 +188,10 @@ def _plan(request: Request, placement: Placement, console: Console, stop: StopRe
     run_shown(partial(describe_search, workers=placement.workers, threads=placement.threads), request, console, stop)
 
 
-def _time_fronts(request: Request, console: Console, stop: StopRequest) -> None:
-    from smnas_optuna.search.joint_front import time_fronts
+def _retime_fronts(request: Request, console: Console, stop: StopRequest) -> None:
+    from smnas_optuna.search.retime import retime_fronts
 
-    run_shown(time_fronts, request, console, stop)
+    run_shown(retime_fronts, request, console, stop)
 
 
 def _report_end(request: Request, console: Console) -> bool:

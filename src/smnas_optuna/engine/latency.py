@@ -20,6 +20,7 @@ from torch import nn
 
 from smnas_optuna.batch import Batch
 from smnas_optuna.config import LatencySettings
+from smnas_optuna.engine.cpu_watch import CpuRecord
 from smnas_optuna.engine.device import synchronize
 from smnas_optuna.engine.gpu_watch import GpuRecord
 from smnas_optuna.engine.graphs import GraphDetector
@@ -42,6 +43,8 @@ MIN_PAIRS = 6
 GROUPS = 10
 """Largest number of groups of neighbouring pairs of blocks. Blocks are so short that as many pairs fit into the time
 limit."""
+ROUNDS = 3
+"""Largest number of times that a measurement is repeated, the first included, until its interval is acceptable."""
 NETWORK_SHARE = 0.1
 """Share of the time limit for timing the network alone, but at least 3 runs."""
 
@@ -60,8 +63,8 @@ class LatencyStats:
         median_ms: Median of all runs of the candidate in this process.
         p10_ms: 10th percentile.
         p90_ms: 90th percentile.
-        network_ms: Median of all layers alone, on the largest number of proposals, without RoIAlign, decoding and NMS.
-            NaN for a module without ``fixed_work``.
+        network_ms: 10th percentile of all layers alone, on the largest number of proposals, without RoIAlign, decoding
+            and NMS, and at most ``p10_ms``. NaN for a module without ``fixed_work``.
         reference_median_ms: Median of all runs of the reference in this process.
         reference_p10_ms: 10th percentile.
         reference_p90_ms: 90th percentile.
@@ -69,7 +72,9 @@ class LatencyStats:
         num_blocks: Number of pairs of blocks.
         warm: True if the warm-up of both detectors was complete when timing began.
         detected_again: Share of the candidate's runs, in 0..1, that its graph could not finish exactly; else 0.
-        alone: True if, as far as is known, no other worker of this package computed on this machine meanwhile.
+        alone: True if, as far as is known, nothing else computed on this machine meanwhile: no other worker of this
+            package, and no other program on its CPUs.
+        cpu: Load of other programs on the CPUs; None if the system does not tell.
         gpu: Disturbances on the GPU; None on a CPU and without NVML.
     """
 
@@ -88,6 +93,7 @@ class LatencyStats:
     warm: bool
     detected_again: float = 0.0
     alone: bool = True
+    cpu: CpuRecord | None = None
     gpu: GpuRecord | None = None
 
 
@@ -100,19 +106,25 @@ def measure_latency(
     reference_images: Sequence[Batch],
     settings: LatencySettings,
     *,
+    acceptable: float = math.inf,
+    on_repeat: Callable[[], None] = lambda: None,
     on_step: Callable[[], None] = lambda: None,
 ) -> LatencyStats:
     """Time ``detector`` against ``reference``: from uint8 images on the device to boxes in original pixels.
 
     Timing ends when every image has been timed and the confidence interval of the ratio is at most
-    ``settings.precision`` wide (relative to the ratio), or at the time limit.
+    ``settings.precision`` wide (relative to the ratio), or at the time limit. If the interval is wider than acceptable
+    then, it is timed again, up to ``ROUNDS`` times. The runs that count are those of the round with the narrowest
+    interval, or of all rounds together if theirs is narrower: a disturbance may end, or last.
 
     Args:
         detector: With the weights for deployment; is set to evaluation mode.
         images: Batches of one image at the detector's input size, on the device.
         reference: Is set to evaluation mode.
         reference_images: The same images at the reference's input size.
-        settings: Precision and time limit.
+        settings: Precision and time limit, that of each round.
+        acceptable: Largest width of the interval, relative to the ratio, with which the result is not timed again.
+        on_repeat: Called before each further round; may wait for a disturbance to end.
         on_step: Called after each run; may raise to stop.
     """
     device = images[0].images.device
@@ -120,9 +132,15 @@ def measure_latency(
     _record_graphs(detectors)
     warm_ups = [_warm_up(*each, settings.max_seconds * WARM_UP_SHARE / 2, device, on_step) for each in detectors]
     length = _block_length(sum(ms for ms, _ in warm_ups), len(images), settings)
-    blocks = _take_turns(detectors, length, settings, device, on_step)
+    rounds = [_take_turns(detectors, length, settings, device, on_step)]
+    blocks = rounds[0]
+    while _width(blocks) > acceptable and len(rounds) < ROUNDS:
+        on_repeat()
+        rounds.append(_take_turns(detectors, length, settings, device, on_step))
+        blocks = min([*rounds, [pair for each in rounds for pair in each]], key=_width)
     low, ratio, high = estimate_ratio(blocks)
     runs, reference_runs = _runs(blocks)
+    network_ms = _network_ms(detector, images, settings.max_seconds * NETWORK_SHARE, on_step)
     return LatencyStats(
         ratio=ratio,
         ratio_low=low,
@@ -130,7 +148,7 @@ def measure_latency(
         median_ms=statistics.median(runs),
         p10_ms=_decile(runs, 1),
         p90_ms=_decile(runs, 9),
-        network_ms=_network_ms(detector, images, settings.max_seconds * NETWORK_SHARE, on_step),
+        network_ms=min(network_ms, _decile(runs, 1)),
         reference_median_ms=statistics.median(reference_runs),
         reference_p10_ms=_decile(reference_runs, 1),
         reference_p90_ms=_decile(reference_runs, 9),
@@ -159,8 +177,7 @@ def _take_turns(
         )
         blocks.append((mine, its))
         if len(blocks) % MIN_PAIRS == 0 and length * len(blocks) >= num_images:  # seldom: it takes time
-            low, ratio, high = estimate_ratio(blocks)
-            known = high - low <= settings.precision * ratio
+            known = _width(blocks) <= settings.precision
     return blocks
 
 
@@ -188,6 +205,12 @@ def estimate_ratio(blocks: Sequence[Pair]) -> tuple[float, float, float]:
     low, high = median_interval([_ratio(blocks[begin:end]) for begin, end in pairwise(bounds)])
     ratio = _ratio(blocks)
     return min(low, ratio), ratio, max(high, ratio)
+
+
+def _width(blocks: Sequence[Pair]) -> float:
+    """Return the width of the interval, relative to the ratio."""
+    low, ratio, high = estimate_ratio(blocks)
+    return (high - low) / ratio
 
 
 def _ratio(blocks: Sequence[Pair]) -> float:
@@ -261,7 +284,7 @@ def _warm_up(
 
 
 def _network_ms(module: nn.Module, images: Sequence[Batch], max_seconds: float, on_step: Callable[[], None]) -> float:
-    """Return the median time of ``module.fixed_work``, ms, on each image once if the time allows."""
+    """Return the 10th percentile of ``module.fixed_work``, ms, on each image once if the time allows."""
     if not hasattr(module, "fixed_work"):
         return math.nan
     device, start, runs = images[0].images.device, time.perf_counter(), list[float]()
@@ -270,7 +293,7 @@ def _network_ms(module: nn.Module, images: Sequence[Batch], max_seconds: float, 
         on_step()
         if len(runs) > 3 and time.perf_counter() - start > max_seconds:
             break
-    return statistics.median(runs[1:])  # the first run is the warm-up
+    return _decile(runs[1:], 1)  # the first run is the warm-up
 
 
 def _time_ms(module: nn.Module, batch: Batch, device: torch.device, on_step: Callable[[], None]) -> float:

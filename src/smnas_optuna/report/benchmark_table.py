@@ -75,9 +75,9 @@ def protocol_lines(benchmark: Benchmark) -> list[str]:
             + (f"; images with a part that was repeated eagerly, to be exact: {', '.join(again)}" if again else "")
         )
     if not all(row.latency.warm and row.latency.alone for row in benchmark.rows):
-        lines.append("*: latency still drifted when timing began, or another worker was computing; measure again")
+        lines.append("*: latency still drifted when timing began, or something else was computing; measure again")
     for row in benchmark.rows:
-        if disturbances := _on_the_gpu(row.latency):
+        if disturbances := _disturbances(row.latency):
             lines.append(f"* {row.timed.name}: {'; '.join(disturbances)}; measure again")
     return lines
 
@@ -88,8 +88,8 @@ def benchmark_json(benchmark: Benchmark) -> str:
 
 
 def _sound(latency: LatencyStats) -> bool:
-    return latency.warm and latency.alone and not _on_the_gpu(latency)
+    return latency.warm and latency.alone and not _disturbances(latency)
 
 
-def _on_the_gpu(latency: LatencyStats) -> list[str]:
-    return [] if latency.gpu is None else latency.gpu.disturbances
+def _disturbances(latency: LatencyStats) -> list[str]:
+    return [words for record in (latency.cpu, latency.gpu) if record is not None for words in record.disturbances]

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from smnas_optuna.duration import format_seconds
 from smnas_optuna.engine.train import EpochReport
+from smnas_optuna.report.tables import latency_text
 from smnas_optuna.report.uncertainty import in_brackets, interval_of
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.record import TrialRecord
@@ -198,7 +199,7 @@ def _outcome(record: TrialRecord, on_front: bool) -> str:
     if record.latency_ms is None or record.ap is None:
         return record.state + (f" ({record.reason})" if record.reason else "")
     ap = f"AP (x100) {100 * record.ap:.1f}{in_brackets(interval_of(record.attrs.get('metrics')))}"
-    return f"{record.latency_ms:.2f} ms, {ap}" + (", on the front" if on_front else "")
+    return f"{latency_text(record)} ms, {ap}" + (", on the front" if on_front else "")
 
 
 def _left(seconds: float | None) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
 from optuna.study import Study
 
-from smnas_optuna.study.attributes import TIMED_TOGETHER
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import hypervolume, pareto_front, points_of, reference_point
 from smnas_optuna.study.record import (
@@ -20,9 +19,11 @@ from smnas_optuna.study.record import (
     STRUCTURAL,
     StageName,
     TrialRecord,
+    folder_scale,
     read_records,
     stage_name,
 )
+from smnas_optuna.study.scale import Unit
 from smnas_optuna.study.stored import study_attrs
 
 COUNTED = ("complete", "cached", "pruned", "failed", "interrupted", "running")
@@ -43,16 +44,15 @@ class Summary:
         front: Pareto front of the trained records of all these stages, fastest first.
         fronts: Front of each stage that has trials, by its name, ``structural`` before ``modular``. The studies of all
             parents are pooled in ``modular``.
-        records: All trials, structural ones first, those of a study in the order of their numbers. Records that were
-            timed together have that latency, here and in the fronts.
+        records: All trials, structural ones first, those of a study in the order of their numbers.
         reference: (latency in ms, AP) that bounds all hypervolumes.
         hypervolumes: Hypervolume of each of ``fronts``, and with the key ``all`` that of ``front``; in ms.
         counts: Trials by outcome, each trial once: ``complete`` (trained), ``cached`` (answered from an earlier trial,
             whatever its state), ``pruned``, ``failed``, ``interrupted`` (stopped from outside) and ``running``; and
             ``foreign``, if there are any (see :class:`smnas_optuna.study.record.TrialRecord`). Waiting
             trials, and those that asked for an architecture in training elsewhere, are left out.
-        timed_together: True if the latencies of all members of the fronts were measured in one run, so that stages
-            compare; otherwise they are those of the trials.
+        timed_together: True if the latencies of all members of the fronts were measured in one run.
+        unit: Unit of all latencies; None if no measurement of the reference detector is stored.
         max_latencies_ms: Latency limits of the stages' last runs, each once, smallest first; empty if there was none.
         data: The data as the study's fingerprint describes it (``train``, ``val``: ``images``; ``classes``); empty if
             the study does not know.
@@ -71,6 +71,7 @@ class Summary:
     hypervolumes: Mapping[str, float]
     counts: Mapping[str, int]
     timed_together: bool
+    unit: Unit | None
     max_latencies_ms: tuple[float, ...]
     data: Mapping[str, Any]
     data_name: str
@@ -140,19 +141,15 @@ def _stage_named(study: str) -> StageName:
 
 def summarize(*studies: Study, name: str = "") -> Summary:
     """Summarize ``studies`` of a folder called ``name``, the structural one first; a search may be writing to them."""
-    records = [record for study in studies for record in read_records(study)]
+    scale = folder_scale(studies[0])
+    records = [record for study in studies for record in read_records(study, scale)]
     stages = list(dict.fromkeys(stage_of(record) for record in records))
-    fronts = _fronts(records, stages)
-    members = [record for front in fronts.values() for record in front]
-    together: Mapping[str, float] = study_attrs(studies[0]).get(TIMED_TOGETHER, {}) if len(stages) > 1 else {}
-    timed = bool(together) and all(record.arch in together for record in members)
-    if timed:
-        retimed = {(r.study, r.number): replace(r, latency_ms=together[str(r.arch)]) for r in members}
-        records = [retimed.get((record.study, record.number), record) for record in records]
-        # Without the other records: latencies from another run do not compare with these.
-        fronts = _fronts(retimed.values(), stages)
+    fronts = {stage: pareto_front(record for record in records if stage_of(record) == stage) for stage in stages}
+    runs = {record.retimed for front in fronts.values() for record in front}
     front = pareto_front(record for front in fronts.values() for record in front)
-    reference = reference_point(points_of(records))
+    # The upper end of an imprecise latency, however far it is, must not stretch all hypervolumes.
+    precise = [record for record in records if record.latency is not None and record.latency.precise]
+    reference = reference_point(points_of(precise) or points_of(records))
     pooled: list[tuple[str, list[TrialRecord]]] = [*fronts.items(), ("all", front)]
     found = Counter(map(_outcome, records))
     attrs = study_attrs(studies[0])
@@ -167,7 +164,8 @@ def summarize(*studies: Study, name: str = "") -> Summary:
         reference=reference,
         hypervolumes={name: hypervolume(points_of(each), reference) for name, each in pooled},
         counts={name: found[name] for name in COUNTED} | ({FOREIGN: found[FOREIGN]} if found[FOREIGN] else {}),
-        timed_together=timed,
+        timed_together=len(runs) == 1 and None not in runs,
+        unit=scale.unit,
         max_latencies_ms=tuple(sorted(limit for limit in limits_ms if limit is not None)),
         data=data if isinstance(data, Mapping) else {},
         data_name=_data_name(attrs.get("data_root", "")),
@@ -188,8 +186,3 @@ def _outcome(record: TrialRecord) -> str:
     if record.cached_from is not None:
         return "cached"
     return record.reason if record.reason in (INTERRUPTED, ELSEWHERE) else record.state
-
-
-def _fronts(records: Iterable[TrialRecord], stages: Sequence[StageName]) -> dict[StageName, list[TrialRecord]]:
-    pool = list(records)
-    return {stage: pareto_front(record for record in pool if stage_of(record) == stage) for stage in stages}

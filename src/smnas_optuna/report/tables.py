@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -24,9 +25,13 @@ UNKNOWN = "-"
 NARROWEST, STAGE, ENDLESS = 73, 6, 10_000
 """Columns of text: the least for the front, those of its stage column, and more than any table has."""
 STAGE_NUMBERS: dict[StageName, str] = {"structural": "1", "modular": "2"}
+IMPRECISE = (
+    "a latency with its 95 % confidence interval was not measured precisely, and counts as the upper end; "
+    "smnas retime measures the front again"
+)
 CSV_METRICS = ("ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 CSV_COLUMNS = (
-    *("arch", "latency_ms", "ap", *CSV_METRICS),
+    *("arch", "latency_ms", "latency_low_ms", "latency_high_ms", "precise", "ap", *CSV_METRICS),
     *("num_params", "multiply_adds", "study", "trial_number", "baseline", "weights"),
 )
 
@@ -38,6 +43,9 @@ def print_front(summary: Summary, console: Console) -> None:
     lines = [*uncertain, *([hypervolume_line(summary)] if summary.front else [])]
     lines += [timing_line(summary)] if summary.compares_stages else []
     narrowest = NARROWEST + (STAGE if len(summary.fronts) > 1 else 0) + (WIDEST_BRACKETS if uncertain else 0)
+    lines += [IMPRECISE] if any(map(is_imprecise, summary.front)) else []
+    if doubt := summary.unit and summary.unit.doubt:
+        lines.append(f"the unit of milliseconds is doubtful: {doubt}; see smnas doctor")
     print_tables(tables, [*lines, counts_line(summary)], console, narrowest=narrowest)
 
 
@@ -76,7 +84,7 @@ def front_table(summary: Summary) -> Table:
         metrics = _mapping(record, "metrics")
         table.add_row(
             record.arch or UNKNOWN,
-            short(record.latency_ms),
+            latency_text(record),
             _percent(record.ap) + in_brackets(interval_of(metrics)),
             _percent(metrics.get("ap50")),
             short(record.num_params, 1e6),
@@ -86,6 +94,19 @@ def front_table(summary: Summary) -> Table:
             *_stages(summary, record),
         )
     return table
+
+
+def latency_text(record: TrialRecord) -> str:
+    """The latency in ms, for people; of an imprecise one the estimate and its interval: ``10.7 (8.1-13.9)``."""
+    latency = record.latency
+    if latency is None or latency.precise:
+        return short(record.latency_ms)
+    return f"{short(latency.ms)} ({short(latency.low_ms)}-{short(latency.high_ms)})"
+
+
+def is_imprecise(record: TrialRecord) -> bool:
+    """True if the latency of a trained record was not measured precisely."""
+    return record.latency is not None and not record.latency.precise
 
 
 def weights_table(summary: Summary) -> Table:
@@ -123,7 +144,7 @@ def timing_line(summary: Summary) -> str:
     """One line for people on the latencies of two stages: they are comparable if one run has measured all."""
     if summary.timed_together:
         return "latencies of both fronts were timed together in one run"
-    return "latencies of the two fronts are from different runs; smnas modular times them together when it ends"
+    return "latencies of the two fronts are from different runs; smnas retime measures them in one"
 
 
 def counts_line(summary: Summary) -> str:
@@ -144,8 +165,8 @@ def front_csv(summary: Summary) -> str:
     """The front as CSV with a header, fastest first.
 
     AP is in [0, 1], ``latency_ms`` in ms, ``study`` that of the trial, ``structural`` or ``modular/`` and the parent,
-    ``baseline`` ``true`` or ``false``, ``weights`` a folder inside the study folder. Values that are unknown or cannot
-    be measured are empty.
+    ``baseline`` and ``precise`` ``true`` or ``false``, ``weights`` a folder inside the study folder. ``latency_ms`` is
+    the upper end of the interval if it is not precise. Values that are unknown or cannot be measured are empty.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
@@ -155,7 +176,8 @@ def front_csv(summary: Summary) -> str:
         metrics = entry["metrics"]
         row = {name: entry[name] for name in CSV_COLUMNS if name in entry}
         row |= {name: metrics.get(name) for name in CSV_METRICS}
-        writer.writerow(row | {"baseline": "true" if record.baseline else "false"})
+        flags = {name: "true" if entry[name] else "false" for name in ("baseline", "precise")}
+        writer.writerow(row | flags)
     return text.getvalue()
 
 
@@ -163,7 +185,8 @@ def front_json(summary: Summary) -> str:
     """The fronts, hypervolumes, trial counts, device and versions as strict JSON: NaN and infinity become null.
 
     AP is in [0, 1], hypervolumes in ms; fronts are sorted by latency, fastest first. ``hypervolume_curve`` has a value
-    for each trained architecture, those of stage 1 first.
+    for each trained architecture, those of stage 1 first. ``latency_ms`` is the upper end of the interval if it is not
+    ``precise``. ``latency`` is as it was measured, with times in ms that the state of the machine changes.
     """
     slowest, worst = summary.reference
     values = {
@@ -173,6 +196,7 @@ def front_json(summary: Summary) -> str:
         "hypervolume": {"reference": {"latency_ms": slowest, "ap": worst}, **summary.hypervolumes},
         "hypervolume_curve": hypervolume_curve(summary.in_order, summary.reference),
         "timed_together": summary.timed_together,
+        "unit": None if summary.unit is None else {**asdict(summary.unit), "doubt": summary.unit.doubt},
         "trials": dict(summary.counts),
         "device": summary.device,
         "versions": summary.versions,
@@ -185,6 +209,9 @@ def _entry(record: TrialRecord) -> dict[str, Any]:
     entry = {
         "arch": record.arch,
         "latency_ms": record.latency_ms,
+        "latency_low_ms": None if record.latency is None else record.latency.low_ms,
+        "latency_high_ms": None if record.latency is None else record.latency.high_ms,
+        "precise": not is_imprecise(record),
         "ap": record.ap,
         "num_params": record.num_params,
         "multiply_adds": record.multiply_adds,

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from smnas_optuna.report.summary import name_device
-from smnas_optuna.report.tables import UNKNOWN, new_table, print_tables, short, strict
+from smnas_optuna.report.tables import UNKNOWN, latency_text, new_table, print_tables, strict
 from smnas_optuna.report.uncertainty import WIDEST_BRACKETS, in_brackets, uncertainty_line
 from smnas_optuna.verify.statistics import Spread, chance_of_same_order
 from smnas_optuna.verify.verdict import Neighbours, Verdict, Verified
@@ -51,7 +51,7 @@ def verification_table(verification: Verification) -> Table:
         test = [test_cell] if verification.has_test else []
         table.add_row(
             each.candidate.arch,
-            short(each.candidate.latency_ms),
+            latency_text(each.candidate.record),
             _percent(each.candidate.search_ap),
             _percent(each.mean, each.deviation) + in_brackets(each.interval),
             *test,

@@ -125,7 +125,7 @@ def search(
         stop.check()
         recover_dead_trials(study, crew, listener.note)
         records = read_records(study)
-        settled = known_results(records, limits)
+        settled = known_results(records, limits, trained_share([*records, *stage.other_trials()]))
         ended = stop_reason(records, settled, stage.space.size, budget, failures)
         if ended is not None:
             return ended
@@ -142,7 +142,8 @@ def search(
             crew.release(encode(spec))
         records = read_records(study)
         record = records[trial.number]
-        assert not reopened(record, limits, trained_share(records)), "pruned by another limit, it is asked for ever"
+        if record.gate is None:  # else the others' measurements may have changed what is expected of it meanwhile
+            assert not reopened(record, limits), "pruned by another limit, it is asked for ever"
         # As in known_results: a pruned trial neither lengthens nor ends a row of failures.
         failures = {"failed": failures + 1, "pruned": failures}.get(record.state, 0)
         listener.trial_ended(
@@ -201,7 +202,8 @@ def _next_trial(
     Return None if the answer is known, or if others are training it or the rest of the budget. The trial is then stored
     as such.
     """
-    known = {**known_results(stage.other_trials(), limits), **settled}
+    others = stage.other_trials()
+    known = {**known_results(others, limits, trained_share([*records, *others])), **settled}
     wanted, why = next(
         ((s, why) for s, why in queued_first(stage, records, known) if crew.claim(encode(s))), (None, "")
     )
@@ -223,8 +225,10 @@ def _next_trial(
         return None
     # Looked up only now: before the claim, others may just have finished it, or claimed the rest of the budget.
     records = read_records(study)
-    settled = known_results(records, limits)
-    known = {**known_results(stage.other_trials(), limits), **settled}
+    others = stage.other_trials()
+    share = trained_share([*records, *others])
+    settled = known_results(records, limits, share)
+    known = {**known_results(others, limits, share), **settled}
     if arch in known:
         _answer_from(known[arch], study, trial, arch)
     elif num_trained(records) + _claimed_before(crew, arch, settled) >= budget:
@@ -281,10 +285,12 @@ def _answer_from(known: TrialRecord, study: Study, trial: optuna.Trial, arch: st
     if known.state != "complete":
         skip(study, trial, f"{arch} is known from {where}: {known.reason}")
         return
-    assert known.latency_ms is not None
+    assert known.stored_ms is not None
     assert known.ap is not None
+    if "latency" in known.attrs:
+        trial.set_user_attr("latency", known.attrs["latency"])  # with its interval, by which it is judged
     leave_population(trial)
-    study.tell(trial, [known.latency_ms, known.ap])
+    study.tell(trial, [known.stored_ms, known.ap])
 
 
 def _run_trial(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Sequence
 
 import optuna
 
@@ -31,8 +30,9 @@ from smnas_optuna.session.resumable import begin_training
 from smnas_optuna.study.attributes import REFERENCE_MS, json_values, store_attrs
 from smnas_optuna.study.folder import CHECKPOINT_FILE
 from smnas_optuna.study.limits import Limits
-from smnas_optuna.study.pareto import pareto_front
-from smnas_optuna.study.record import TrialRecord, read_records
+from smnas_optuna.study.pareto import contenders
+from smnas_optuna.study.record import TrialRecord, folder_scale, read_records
+from smnas_optuna.study.scale import ratio_of
 from smnas_optuna.study.settled import trained_share
 from smnas_optuna.workers.crew import Crew
 
@@ -116,21 +116,19 @@ class Objective:
             metrics = evaluate()
         with attempt.phase("latency"):
             latency = testbed.measure_latency(detector, size, self.session.stop.check)
-        latency_ms = round_to_noise(latency.ratio, testbed.settings.latency.noise) * reference_ms
-        attempt.write(f"AP {metrics.ap:.4f}, {latency_ms:.3f} ms")
-        self._set_constraints(attempt.trial, latency_ms, num_params)
         results = {
             "metrics": json_values(metrics),
-            "latency": {
-                **json_values(latency),
-                "reference": testbed.settings.reference,
-                "runtime": testbed.runtime,
-            },
+            "latency": testbed.latency_values(latency),
             "skipped_steps": skipped,
         }
-        save_weights(attempt.folder, detector, self._description(attempt.arch, latency_ms, results))
+        stored_ms = round_to_noise(latency.ratio, testbed.settings.latency.noise) * reference_ms
+        study = attempt.trial.study
+        on_scale = folder_scale(study).of_study(study.user_attrs).latency(stored_ms, results)
+        attempt.write(f"AP {metrics.ap:.4f}, {on_scale.ms:.3f} ms ({on_scale.low_ms:.3f} to {on_scale.high_ms:.3f})")
+        self._set_constraints(attempt.trial, on_scale.safe_ms, num_params)
+        save_weights(attempt.folder, detector, describe_detector(self.session.testbed, attempt.arch, results))
         weights = str(attempt.folder.relative_to(self.session.folder.path))
-        return Evaluation(latency_ms=latency_ms, ap=metrics.ap, attrs={**results, "weights": weights})
+        return Evaluation(latency_ms=stored_ms, ap=metrics.ap, attrs={**results, "weights": weights})
 
     def _train(
         self, attempt: Attempt, detector: Detector, batches: DetectionLoader, evaluate: Callable[[], CocoMetrics]
@@ -171,11 +169,12 @@ class Objective:
             store_attrs(trial, {f"violation_{name}": excess})
 
     def tidy(self, records: list[TrialRecord]) -> None:
-        """Remove files that ended trials do not need any more: checkpoints, and weights unless on the front.
+        """Remove files that ended trials do not need any more: checkpoints, and weights of what is off the front.
 
-        A dominated trial stays dominated. ``[search] keep_weights = "all"`` keeps the weights of all.
+        What may be on the front when it is measured again keeps its weights. Anything else stays dominated.
+        ``[search] keep_weights = "all"`` keeps the weights of all.
         """
-        front = {record.arch for record in pareto_front(records)}
+        kept = {record.arch for record in contenders(records)}
         for record in records:
             if not record.settles:
                 continue
@@ -183,20 +182,22 @@ class Objective:
             if not self.session.folder.holds(folder):
                 continue
             remove_checkpoint(folder / CHECKPOINT_FILE)
-            if record.trained and record.arch not in front and self.session.settings.search.keep_weights == "front":
+            if record.trained and record.arch not in kept and self.session.settings.search.keep_weights == "front":
                 remove_weights(folder)
 
     def _pass_gate(self, trial: optuna.Trial, spec: DetectorSpec) -> float:
-        """Prune ``spec`` if its gate latency is reason enough; return the reference detector's latency, in ms."""
+        """Prune ``spec`` if its gate latency is reason enough; return the study's constant ``reference_ms``."""
         gate = self.session.testbed.measure_gate(spec, self.session.stop.check)
         reference_ms = agree_on_reference_ms(trial.study, self.crew, gate.reference_p10_ms)
-        known = [*read_records(trial.study), *self.other_trials()]
-        gate_ms = gate.ratio * reference_ms
-        expected_ms = gate_ms * trained_share(known)
-        store_attrs(trial, {"gate": json_values(gate), "gate_ms": gate_ms, "expected_latency_ms": expected_ms})
-        prune_over_budget(trial, self.limits, latency_ms=expected_ms)
+        store_attrs(trial, {"gate": json_values(gate), "gate_ms": gate.ratio * reference_ms})
+        records = read_records(trial.study)  # this trial's own timing of the reference detector included
+        known, gate_ms = [*records, *self.other_trials()], records[trial.number].gate_ms
+        assert gate_ms is not None
+        share = trained_share(known)
+        store_attrs(trial, {"expected_latency_ms": share * gate.ratio * reference_ms})
+        prune_over_budget(trial, self.limits, latency_ms=share * gate_ms)
         if self.limits.pruning and spec not in self.never_pruned:
-            prune_dominated(trial, spec, gate.ratio, known, self.session.settings.search.ap_spread)
+            prune_dominated(trial, spec, _own_ratio(trial), known, self.session.settings.search.ap_spread)
         return reference_ms
 
     def _pass_rung(self, attempt: Attempt, training: Training, evaluate: Callable[[], CocoMetrics]) -> None:
@@ -217,10 +218,15 @@ class Objective:
             store_attrs(attempt.trial, {"ap_by_epoch": {str(rung): ap for rung, ap in training.ap_by_epoch.items()}})
         if at_rung and attempt.spec not in self.never_pruned:
             known = [*read_records(attempt.trial.study), *self.other_trials()]
-            gate_ratio = attempt.trial.user_attrs["gate"]["ratio"]
             ap, search = training.ap_by_epoch[epoch], settings.search
             prune_behind(
-                attempt.trial, epoch, ap, gate_ratio, known, margin=search.rung_margin, ap_spread=search.ap_spread
+                attempt.trial,
+                epoch,
+                ap,
+                _own_ratio(attempt.trial),
+                known,
+                margin=search.rung_margin,
+                ap_spread=search.ap_spread,
             )
 
     def _on_training_step(self, trial: optuna.Trial) -> Callable[[int, int], None]:
@@ -246,17 +252,19 @@ class Objective:
         )
         self.session.listener.epoch(report)
 
-    def _description(self, arch: str, latency_ms: float, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the description that is stored beside the weights, so that they can be used without the study."""
-        return describe_detector(self.session.testbed, arch, latency_ms, results)
+
+def _own_ratio(trial: optuna.Trial) -> float:
+    """Return the gate latency, as a ratio, by which ``trial`` is ruled out."""
+    gate = ratio_of(trial.user_attrs["gate"])
+    assert gate is not None
+    return gate.least_ms
 
 
 def agree_on_reference_ms(study: optuna.Study, crew: Crew, measured_ms: float) -> float:
-    """Return the reference detector's time in the study's first measurement, in ms; ``measured_ms`` if this is it.
+    """Return the constant that latencies of ``study`` are stored in, in ms; ``measured_ms`` if it is not set yet.
 
-    It turns ratios into ms for the whole study. Other work on the machine only ever makes a run longer, and the first
-    measurement is short. On two busy CPU cores its median was ten times that on free ones; its 10th percentile was the
-    same. So ``measured_ms`` should be that percentile.
+    Optuna compares the stored latencies, so it never changes. It may be far off, as it is one measurement of the
+    reference detector: what people see is on the scale of :mod:`smnas_optuna.study.scale`.
 
     If the first measurements of several workers end together, a claim lets one of them set the value.
     """

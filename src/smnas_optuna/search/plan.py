@@ -109,9 +109,9 @@ def begin_study(session: Session, plan: StudyPlan, limits: Limits) -> Study:
         if key not in study_attrs(study):
             study.set_user_attr(key, value)
     study.set_user_attr(LIMITS, limits.as_json())
-    if plan.name != STRUCTURAL and REFERENCE_MS not in study.user_attrs:
-        # Latencies of both stages compare only in the same unit.
-        study.set_user_attr(REFERENCE_MS, session.folder.load(STRUCTURAL).user_attrs[REFERENCE_MS])
+    constant_ms = session.folder.load(STRUCTURAL).user_attrs.get(REFERENCE_MS)
+    if constant_ms is not None and REFERENCE_MS not in study.user_attrs:
+        study.set_user_attr(REFERENCE_MS, constant_ms)  # an answer from another study is copied as it is stored
     return study
 
 

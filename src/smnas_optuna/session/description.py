@@ -10,15 +10,12 @@ from smnas_optuna.engine.device import library_versions
 from smnas_optuna.session.testbed import Testbed
 
 
-def describe_detector(
-    testbed: Testbed, arch: str, latency_ms: float | None, results: Mapping[str, Any]
-) -> dict[str, Any]:
+def describe_detector(testbed: Testbed, arch: str, results: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of ``detector.json``, as JSON values.
 
     Args:
         testbed: Data, device and settings of the training.
         arch: Architecture of the detector.
-        latency_ms: Latency of one image, in ms.
         results: Further entries: metrics and the like.
     """
     splits, constants = testbed.splits, testbed.settings.detector.constants()
@@ -28,7 +25,6 @@ def describe_detector(
         "category_ids": list(splits.val.category_ids),
         "constants": dataclasses.asdict(constants),
         "grey_bits": splits.grey_bits,
-        "latency_ms": latency_ms,
         "device": testbed.device_description,
         "versions": library_versions(),
         **results,

@@ -13,6 +13,7 @@ from optuna.study import Study
 from smnas_optuna.config import DeviceChoice, StudySettings, load_settings
 from smnas_optuna.data import CachePool, Splits, load_splits
 from smnas_optuna.data.shapes import make_shapes
+from smnas_optuna.engine.cpu_watch import CpuWatch
 from smnas_optuna.engine.device import choose_device, library_versions
 from smnas_optuna.engine.gpu_watch import watch_gpu
 from smnas_optuna.errors import DataError
@@ -96,6 +97,7 @@ def prepare(
         caches=CachePool(folder.cache, listener.note, on_progress=step),
         device=chosen,
         measurement_lock=measurement_lock,
+        cpu_watch=CpuWatch(note=listener.note),
         watch=watch_gpu(chosen, note=listener.note),
         threads=measuring,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from smnas_optuna.arch import DetectorSpec, InputSize, decode
 from smnas_optuna.batch import Batch
 from smnas_optuna.config import LatencySettings, StudySettings
 from smnas_optuna.data import CachePool, CocoDataset, DetectionLoader, Splits
+from smnas_optuna.engine.cpu_watch import CpuWatch
 from smnas_optuna.engine.device import cpu_threads, describe_device
 from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
 from smnas_optuna.engine.gpu_watch import GpuWatch
@@ -20,11 +22,15 @@ from smnas_optuna.engine.graphs import Runtime, choose_runtime
 from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.models import Detector, build_detector
 from smnas_optuna.session.timing import as_shipped, measure_alone, spread_evenly
+from smnas_optuna.study.attributes import json_values
+from smnas_optuna.study.scale import ACCEPTABLE_WIDTH
 from smnas_optuna.study.seeds import derive_seed
 from smnas_optuna.workers.measurement_lock import MeasurementLock
 
 GATE_PRECISION, GATE_SHARE = 0.03, 0.25
 """A gate latency is no more precise than this, and takes at most this share of a measurement's time."""
+GATE_ACCEPTABLE = 0.2
+"""A gate latency is repeated if its interval is wider than this; it only rules out what is much too slow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +43,8 @@ class Testbed:
         caches: Decoded images by input size.
         device: Device of all training and measuring.
         measurement_lock: Makes other work on this machine pause while a latency is measured.
-        watch: Watch on the GPU, if the device is one; it sees what does not pause.
+        cpu_watch: Watch on the CPUs; it sees what does not pause.
+        watch: Watch on the GPU, if the device is one, likewise.
         threads: CPU threads while a latency is measured, as the other workers pause; torch's own number by default.
     """
 
@@ -46,6 +53,7 @@ class Testbed:
     caches: CachePool
     device: torch.device
     measurement_lock: MeasurementLock = field(default_factory=MeasurementLock)
+    cpu_watch: CpuWatch = field(default_factory=CpuWatch)
     watch: GpuWatch = field(default_factory=GpuWatch)
     threads: int | None = None
 
@@ -103,7 +111,11 @@ class Testbed:
 
     def measure_latency(self, detector: Detector, size: InputSize, on_step: Callable[[], None]) -> LatencyStats:
         """Time ``detector``, with its weights as they would ship, against the reference, while the others pause."""
-        return self._time(detector, size, self.settings.latency, on_step)
+        return self._time(detector, size, self.settings.latency, ACCEPTABLE_WIDTH, on_step)
+
+    def latency_values(self, latency: LatencyStats) -> dict[str, Any]:
+        """Return a measured latency as JSON values, with what it was measured against and how."""
+        return {**json_values(latency), "reference": self.settings.reference, "runtime": self.runtime}
 
     def measure_gate(self, spec: DetectorSpec, on_step: Callable[[], None]) -> LatencyStats:
         """Time a detector before it is trained: random weights, and every candidate passes the score threshold.
@@ -119,15 +131,27 @@ class Testbed:
                 "max_seconds": settings.max_seconds * GATE_SHARE,
             }
         )
-        return self._time(detector, spec.input_size, settings, on_step)
+        return self._time(detector, spec.input_size, settings, GATE_ACCEPTABLE, on_step)
 
     def _time(
-        self, detector: Detector, size: InputSize, settings: LatencySettings, on_step: Callable[[], None]
+        self,
+        detector: Detector,
+        size: InputSize,
+        settings: LatencySettings,
+        acceptable: float,
+        on_step: Callable[[], None],
     ) -> LatencyStats:
         shipped, images = as_shipped(detector, self.runtime), self.timed_images(size)
         with cpu_threads(self.threads):
             return measure_alone(
-                self.measurement_lock, self.watch, shipped, images, self.reference, settings, on_step=on_step
+                self.measurement_lock,
+                (self.cpu_watch, self.watch),
+                shipped,
+                images,
+                self.reference,
+                settings,
+                acceptable=acceptable,
+                on_step=on_step,
             )
 
     @property

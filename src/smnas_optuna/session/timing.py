@@ -11,12 +11,17 @@ from torch import nn
 from smnas_optuna.batch import Batch
 from smnas_optuna.config import LatencySettings
 from smnas_optuna.data import CocoDataset
+from smnas_optuna.engine.cpu_watch import CpuWatch
 from smnas_optuna.engine.device import synchronize
 from smnas_optuna.engine.gpu_watch import GpuWatch
 from smnas_optuna.engine.graphs import GraphDetector, Runtime
 from smnas_optuna.engine.latency import LatencyStats, measure_latency
 from smnas_optuna.models import Detector, fold_for_inference
+from smnas_optuna.study.scale import ACCEPTABLE_WIDTH
 from smnas_optuna.workers.measurement_lock import MeasurementLock
+
+PATIENCE = 3
+"""Other programs on the CPUs are waited for up to this many times as long as a measurement takes at most."""
 
 
 def as_shipped(detector: Detector, runtime: Runtime) -> nn.Module:
@@ -27,29 +32,55 @@ def as_shipped(detector: Detector, runtime: Runtime) -> nn.Module:
 
 def measure_alone(
     measurement_lock: MeasurementLock,
-    watch: GpuWatch,
+    watches: tuple[CpuWatch, GpuWatch],
     detector: nn.Module,
     images: Sequence[Batch],
     reference: tuple[nn.Module, Sequence[Batch]],
     settings: LatencySettings,
     *,
+    acceptable: float = ACCEPTABLE_WIDTH,
     on_step: Callable[[], None],
 ) -> LatencyStats:
     """Call :func:`smnas_optuna.engine.latency.measure_latency` while other processes of ``measurement_lock`` pause.
 
-    Other activity on the GPU of ``watch`` is waited for, but no longer than ``watch`` says, and stored with the result.
+    Other activity on the CPUs and the GPU of ``watches`` is waited for, but no longer than a few measurements take, and
+    stored with the result. It is waited for again before a measurement that is not acceptable is repeated.
+
+    Args:
+        measurement_lock: Lock that the other workers pause for.
+        watches: What sees the load of other programs.
+        detector: As it would ship.
+        images: Batches of one image at its input size, on the device.
+        reference: The detector that it takes turns with, and the same images at the size of that.
+        settings: Precision and time limit.
+        acceptable: Width of the interval, relative to the ratio, with which a measurement is not repeated; never
+            narrower than ``settings.precision``.
+        on_step: Called between two runs and while it waits; may raise to stop.
     """
+    cpu_watch, gpu_watch = watches
+    patience_seconds = PATIENCE * settings.max_seconds
     with measurement_lock.exclusive(on_step) as alone:
         synchronize(images[0].images.device)
-        observation = watch.begin(on_step, wait=alone)  # work that did not pause in time has been waited for
+        if alone:  # work that did not pause in time has been waited for
+            cpu_watch.wait(on_step, patience_seconds)
+        observation = gpu_watch.begin(on_step, wait=alone)
+        end_of_load = cpu_watch.begin()
 
         def look() -> None:
             on_step()
             observation.look()
 
-        stats = measure_latency(detector, images, *reference, settings, on_step=look)
-        gpu = observation.end(on_step)
-    return replace(stats, alone=alone, gpu=gpu)
+        stats = measure_latency(
+            detector,
+            images,
+            *reference,
+            settings,
+            acceptable=max(acceptable, settings.precision),
+            on_repeat=lambda: cpu_watch.wait(on_step, patience_seconds),
+            on_step=look,
+        )
+        cpu, gpu = end_of_load(), observation.end(on_step)
+    return replace(stats, alone=alone and not (cpu is not None and cpu.disturbances), cpu=cpu, gpu=gpu)
 
 
 def spread_evenly(dataset: CocoDataset, count: int) -> CocoDataset:

@@ -20,7 +20,8 @@ DATA_ROOT = "data_root"
 """Structural study: data folder of the last run, the default of the next run. The path is relative if it is inside the
 study folder."""
 REFERENCE_MS = "reference_ms"
-"""Study: unit of all latencies, in ms; see :func:`smnas_optuna.search.objective.agree_on_reference_ms`."""
+"""Study: constant that its latencies are stored in: the reference detector's time in the first measurement, in ms. The
+unit that people see is another one; see :mod:`smnas_optuna.study.scale`."""
 LIMITS = "limits"
 """Study: limits of the last run."""
 BUDGET = "budget"
@@ -29,8 +30,10 @@ ENDED = "ended"
 """First study of a stage: ``reason`` and ``failed`` of the last search that ended."""
 FOLDER = "folder"
 """Structural study: content of the identity file of the folder in which all its workers keep their locks."""
+RETIMED = "retimed"
+"""Structural study: arch -> latency that ``smnas retime`` measured; see :class:`smnas_optuna.study.scale.Scale`."""
 TIMED_TOGETHER = "timed_together"
-"""Structural study: arch -> latency in ms of the members of both stages' fronts, timed in one run."""
+"""Structural study up to commit 3dbf8fb, in the place of ``RETIMED``: arch -> latency in ms of ``REFERENCE_MS``."""
 
 
 def store_attrs(trial: optuna.Trial, attrs: Mapping[str, Any]) -> None:

@@ -25,8 +25,6 @@ MAX_PORT = 65_535
 LONGEST = 300
 """Maximum number of characters of a URL in a message."""
 EXAMPLE = "write it on one line, as in postgresql+psycopg://user@host/database, or @host:5432/database"
-    "write it on one line, as in postgresql+psycopg://user@host/database, or with a port, as in @host:5432/database"
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,7 +24,7 @@ from smnas_optuna.study.faults import gone
 from smnas_optuna.study.fingerprint import DIRECTIONS, METRIC_NAMES, check_ours
 from smnas_optuna.study.identity import read_identity
 from smnas_optuna.study.optuna_private import study_id
-from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, StageName, TrialRecord, read_records
+from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, StageName, TrialRecord, folder_scale, read_records
 from smnas_optuna.study.storage import has_storage, make_storage, open_storage, study_name
 from smnas_optuna.study.stored import study_attrs
 
@@ -160,7 +160,9 @@ class StudyFolder:
         Raises:
             StudyError: If the file is no study database, or the database cannot be reached.
         """
-        return [record for study in self.studies for record in read_records(study)]
+        studies = self.studies
+        scale = folder_scale(studies[0]) if studies else None
+        return [record for study in studies for record in read_records(study, scale)]
 
     def ended(self, stage: StageName) -> Mapping[str, Any]:
         """Return ``reason`` and ``failed`` of the last search of ``stage`` that ended."""

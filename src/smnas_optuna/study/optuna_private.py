@@ -1,12 +1,12 @@
 """Functions that rely on Optuna's private parts, in one place, each with a test.
 
 Optuna 5 has no public way to store a trial's worker at the moment of its creation, to take a trial out of the
-population of NSGA-II, or to keep a table beside its own in the same database.
+population of NSGA-II, to keep a table beside its own in the same database, or to show trials other than as stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, cast
 
 import optuna
@@ -58,3 +58,25 @@ def leave_population(trial: optuna.Trial) -> None:
 def store_attr_of_stored(study: Study, trial: FrozenTrial, name: str, value: Any) -> None:
     """Store a user attribute with a running trial of another process, for which there is no ``optuna.Trial`` here."""
     study._storage.set_trial_user_attr(trial._trial_id, name, value)
+
+
+class ShownStorage(RDBStorage):
+    """A database whose trials pass through :meth:`shown` before anybody sees them, also behind Optuna's cache."""
+
+    def shown(self, study_id: int, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Return ``trials``, some or all of those of a study, as they are shown."""
+        raise NotImplementedError
+
+    def stored_trials(self, study_id: int) -> list[FrozenTrial]:
+        """Return all trials of a study as they are stored."""
+        return super()._get_trials(study_id, None, set(), -1)
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        trials = super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+        return self.shown(study_id, trials)

@@ -26,6 +26,21 @@ def pareto_front(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     return front
 
 
+def contenders(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Return the trained records within the limits that may be on the front, as far as their intervals tell.
+
+    No other record that is at least as accurate is faster beyond both intervals. Members of the front are contenders.
+    """
+    pool = list(_competing(records))
+    return [record for record in pool if not any(_surely_beaten(record, other) for other in pool)]
+
+
+def _surely_beaten(record: TrialRecord, other: TrialRecord) -> bool:
+    assert record.latency is not None  # trained
+    assert other.latency is not None
+    return (other.ap or 0.0) >= (record.ap or 0.0) and other.latency.high_ms < record.latency.low_ms
+
+
 def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
     """Return the area that ``points`` dominate, bounded by ``reference``; larger is better.
 

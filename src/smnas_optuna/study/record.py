@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -13,7 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from smnas_optuna.errors import printable
 from smnas_optuna.study.limits import Limits
-from smnas_optuna.study.stored import are_objectives, stored_trials, study_attrs, trial_attrs
+from smnas_optuna.study.optuna_private import FrozenStudy, storage_of, study_id
+from smnas_optuna.study.scale import Latency, Scale, StudyScale, ratio_of, scale_of
+from smnas_optuna.study.stored import UNREADABLE, are_objectives, stored_trials, study_attrs, trial_attrs, unreadable
 
 StageName = Literal["structural", "modular"]
 State = Literal["running", "complete", "pruned", "failed", "waiting"]
@@ -38,9 +42,9 @@ _STATES: dict[TrialState, State] = {
 }
 
 
-_FINISHED: WeakKeyDictionary[Study, tuple[Limits, dict[int, TrialRecord]]] = WeakKeyDictionary()
-"""Records of finished trials, which cannot change any more, and the limits that judged them. The records are cached
-because a search reads all of them each time."""
+_FINISHED: WeakKeyDictionary[Study, tuple[tuple[Limits, StudyScale], dict[int, TrialRecord]]] = WeakKeyDictionary()
+"""Records of finished trials, which cannot change any more, and the limits and the scale that they were
+read with. The records are cached because a search reads all of them each time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +75,11 @@ class TrialRecord:
         study: Name of its study in the study folder: ``structural``, or ``modular/<arch>``.
         state: State of the trial.
         arch: Canonical string of the architecture; None if the process died before it was known.
-        latency_ms: Objective, lower is better; None unless complete.
+        latency_ms: Objective, lower is better; None unless complete. It is on the scale of the study folder, and the
+            upper end of the interval if it was not measured precisely: see :mod:`smnas_optuna.study.scale`.
+        latency: The same latency with its interval.
+        stored_ms: Latency as Optuna stores it, in another unit, for what is stored with Optuna.
+        retimed: The run of ``smnas retime`` that measured the latency; None if that was its training.
         ap: COCO AP on the validation images, in [0, 1], higher is better; None unless complete.
         generation: NSGA-II generation that it was asked in, from 0; answers from the cache take no place in it.
         baseline: True if it is one of the study's baselines.
@@ -85,10 +93,12 @@ class TrialRecord:
         epochs_before: Epochs that earlier attempts had finished when it began.
         epochs_done: Epochs that its training has finished, including those of earlier attempts.
         ap_by_epoch: AP after each epoch of its training that was a rung, in [0, 1].
-        gate_ratio: Gate latency as a ratio to the reference detector; compares only with other gate latencies.
-        gate_ms: Gate latency in ms.
+        gate_ratio: Gate latency as a ratio to the reference detector, or the upper end of its interval if it is
+            imprecise; compares only with other gate latencies.
+        gate: Gate latency in ms, with its interval.
         num_params: Number of parameters of the detector.
-        attrs: Everything that is stored with the trial, including these values; see ``docs/storage.md``.
+        attrs: Everything that is stored with the trial, including these values; see ``docs/storage.md``. What is in ms
+            is on the scale of the study folder.
         foreign: Name of the first attribute that has not the form that this package stores, or ``values``. Such a trial
             is shown, and counts for nothing: it is not trained, and settles no architecture.
     """
@@ -98,6 +108,9 @@ class TrialRecord:
     state: State
     arch: str | None
     latency_ms: float | None
+    latency: Latency | None
+    stored_ms: float | None
+    retimed: str | None
     ap: float | None
     generation: int | None
     baseline: bool
@@ -112,10 +125,15 @@ class TrialRecord:
     epochs_done: int
     ap_by_epoch: Mapping[int, float]
     gate_ratio: float | None
-    gate_ms: float | None
+    gate: Latency | None
     num_params: int | None
     attrs: Mapping[str, Any]
     foreign: str | None = None
+
+    @property
+    def gate_ms(self) -> float | None:
+        """Gate latency in ms that it is ruled out by: the lower end of its interval if it is imprecise."""
+        return None if self.gate is None else self.gate.least_ms
 
     @property
     def multiply_adds(self) -> int | None:
@@ -149,43 +167,106 @@ class TrialRecord:
         return self.state == "complete" and self.settles
 
 
-def read_records(study: Study) -> list[TrialRecord]:
+FolderTrials = Mapping[str, tuple[Mapping[str, Any], Sequence[FrozenTrial]]]
+"""Attributes and trials of each study of a folder by its name in the database, the structural one first."""
+
+
+def read_records(study: Study, scale: Scale | None = None) -> list[TrialRecord]:
     """Return all trials of ``study`` in the order of their numbers, judged by the limits of its last run.
+
+    Their latencies are on ``scale``; by default that of the folder now, which grows more exact while a search runs.
 
     Raises:
         StudyError: If they cannot be read.
     """
-    limits, name = Limits.stored(study_attrs(study)), stage_name(study)
-    before, finished = _FINISHED.get(study, (limits, {}))
-    if before != limits:
+    attrs, trials, name = study_attrs(study), stored_trials(study), stage_name(study)
+    read_with = Limits.stored(attrs), (scale or folder_scale(study)).of_study(attrs)
+    before, finished = _FINISHED.get(study, (read_with, {}))
+    if before != read_with:
         finished = {}
-    _FINISHED[study] = limits, finished
+    _FINISHED[study] = read_with, finished
     records = []
-    for trial in stored_trials(study):
-        record = finished.get(trial.number) or read_record(trial, name, limits)
+    for trial in trials:
+        record = finished.get(trial.number) or read_record(trial, name, *read_with)
         if trial.state.is_finished():
             finished[trial.number] = record
         records.append(record)
     return records
 
 
+def folder_scale(study: Study) -> Scale:
+    """Return the present scale of all studies in the folder of ``study``.
+
+    Raises:
+        StudyError: If their trials cannot be read.
+    """
+    storage = storage_of(study)
+    trials_of = partial(storage.get_all_trials, deepcopy=False)
+    try:
+        return scale_of(read_folder(study.study_name, storage.get_all_studies(), trials_of).values())
+    except UNREADABLE as error:
+        raise unreadable(study, "trials", error) from error
+
+
+def trials_on_scale(trials: Iterable[FrozenTrial], name: str, folder: FolderTrials) -> list[FrozenTrial]:
+    """Return Optuna's ``trials`` of the study ``name`` with latencies on the scale of its ``folder``."""
+    scale, shown = scale_of(folder.values()).of_study(folder[name][0]), []
+    for trial in trials:
+        record, on_scale = read_record(trial, _stage_name(name), None, scale), copy.copy(trial)
+        on_scale.user_attrs = dict(record.attrs)
+        if record.latency_ms is not None and record.ap is not None:
+            on_scale.values = [record.latency_ms, record.ap]
+        shown.append(on_scale)
+    return shown
+
+
+def read_folder(
+    name: str, studies: Iterable[FrozenStudy], trials_of: Callable[[int], Sequence[FrozenTrial]]
+) -> FolderTrials:
+    """Return the studies of the folder that has the study ``name``, itself included.
+
+    Args:
+        name: Its name in the database.
+        studies: All studies of the database, which may serve many folders.
+        trials_of: Returns the trials of the study with that number.
+    """
+    stage = _stage_name(name)
+    folder = name.removesuffix(stage)
+    siblings = (folder + STRUCTURAL, folder + MODULAR_PREFIX)
+    ours = stage == STRUCTURAL or stage.startswith(MODULAR_PREFIX)
+    found = [each for each in studies if each.study_name == name or (ours and each.study_name.startswith(siblings))]
+    found.sort(key=lambda each: (each.study_name != folder + STRUCTURAL, study_id(each)))
+    return {each.study_name: (each.user_attrs, trials_of(study_id(each))) for each in found}
+
+
 def stage_name(study: Study) -> str:
     """Return the name of ``study`` in its folder. In a database of many folders the folder's name comes before it."""
-    *_, before, last = "", *study.study_name.split("/")
+    return _stage_name(study.study_name)
+
+
+def _stage_name(name: str) -> str:
+    *_, before, last = "", *name.split("/")
     return f"{MODULAR_PREFIX}{last}" if before == MODULAR_PREFIX.rstrip("/") and last != STRUCTURAL else last
 
 
-def read_record(trial: FrozenTrial, study: str = STRUCTURAL, limits: Limits | None = None) -> TrialRecord:
-    """Return one stored trial of ``study`` as a record."""
-    attrs, foreign = trial_attrs(trial)
-    latency_ms = ap = None
+def read_record(
+    trial: FrozenTrial, study: str = STRUCTURAL, limits: Limits | None = None, scale: StudyScale | None = None
+) -> TrialRecord:
+    """Return one stored trial of ``study`` as a record; without ``scale`` its latencies stay as they are stored."""
+    scale = scale or StudyScale()
+    stored, foreign = trial_attrs(trial)
+    attrs = scale.attrs(stored)
+    stored_ms = ap = None
     if trial.state == TrialState.COMPLETE:
         if are_objectives(trial.values):
-            latency_ms, ap = trial.values
+            stored_ms, ap = trial.values
         else:
             foreign = foreign or "values"
         if "arch" not in attrs:
             foreign = foreign or "arch"
+    latency = None if stored_ms is None else scale.latency(stored_ms, stored)
+    latency_ms = None if latency is None else latency.safe_ms
+    gate_ratio = ratio_of(stored.get("gate"))
     num_params = attrs.get("num_params")
     violations = (limits or Limits()).violations(latency_ms=latency_ms, num_params=num_params)
     return TrialRecord(
@@ -194,6 +275,9 @@ def read_record(trial: FrozenTrial, study: str = STRUCTURAL, limits: Limits | No
         state=_STATES[trial.state],
         arch=attrs.get("arch"),
         latency_ms=latency_ms,
+        latency=latency,
+        stored_ms=stored_ms,
+        retimed=None if latency is None else scale.run_of(attrs),
         ap=ap,
         generation=attrs.get("generation"),
         baseline=attrs.get("baseline", False),
@@ -207,8 +291,8 @@ def read_record(trial: FrozenTrial, study: str = STRUCTURAL, limits: Limits | No
         epochs_before=attrs.get("epochs_before", 0),
         epochs_done=attrs.get("epochs_done", 0),
         ap_by_epoch={int(epoch): ap for epoch, ap in attrs.get("ap_by_epoch", {}).items()},
-        gate_ratio=attrs.get("gate", {}).get("ratio"),
-        gate_ms=attrs.get("gate_ms"),
+        gate_ratio=None if gate_ratio is None else gate_ratio.safe_ms,
+        gate=scale.gate(stored),
         num_params=num_params,
         attrs=attrs,
         foreign=foreign,

@@ -22,14 +22,19 @@ def num_trained(records: Iterable[TrialRecord]) -> int:
     return sum(record.trained for record in records)
 
 
-def known_results(records: Sequence[TrialRecord], limits: Limits) -> dict[str, TrialRecord]:
+def known_results(records: Sequence[TrialRecord], limits: Limits, share: float | None = None) -> dict[str, TrialRecord]:
     """Return the trial that settled each known architecture: trained, pruned, or failed through its own fault.
 
     An architecture that was pruned under other limits is open again if ``limits``, those now in force, allow it.
     The members of a row of failures long enough to end a search are open again, too: the machine may be at fault.
+
+    Args:
+        records: All trials of a study.
+        limits: Limits now in force.
+        share: See :func:`trained_share`; by default that of ``records`` alone.
     """
     settled: dict[str, TrialRecord] = {}
-    share = trained_share(records)
+    share = trained_share(records) if share is None else share
     row: list[TrialRecord] = []
     for record in records:
         if not record.settles or reopened(record, limits, share):
@@ -70,7 +75,15 @@ def reopened(record: TrialRecord, limits: Limits, share: float = 1.0) -> bool:
 def trained_share(records: Iterable[TrialRecord]) -> float:
     """Return the smallest ratio of trained to gate latency measured so far, at most 1; ``UNKNOWN_SHARE`` without one.
 
-    A gate latency is mostly too high. Borderline detectors are trained, and judged by their measured latency.
+    A gate latency is mostly too high. Borderline detectors are trained, and judged by their measured latency. Imprecise
+    latencies do not count: the smallest ratio would be the most disturbed one, for good.
     """
-    shares = [(record.latency_ms or 0.0) / record.gate_ms for record in records if record.trained and record.gate_ms]
+    shares = [share for record in records if (share := gate_share(record)) is not None]
     return min([1.0, *shares]) if shares else UNKNOWN_SHARE
+
+
+def gate_share(record: TrialRecord) -> float | None:
+    """Return the ratio of trained to gate latency; None unless both were measured precisely."""
+    if not record.trained or record.latency is None or record.gate is None:
+        return None
+    return record.latency.ms / record.gate.ms if record.latency.precise and record.gate.precise else None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial
 from sqlalchemy import URL, NullPool
 from sqlalchemy.exc import DatabaseError, NoSuchModuleError, SQLAlchemyError
 
@@ -28,7 +29,8 @@ from smnas_optuna.study.database import (
 )
 from smnas_optuna.study.faults import database_error, emptied, file_error, gone, left_beside, not_a_database
 from smnas_optuna.study.identity import make_identity, read_identity
-from smnas_optuna.study.optuna_private import NOT_FOUND_MSG, FrozenStudy
+from smnas_optuna.study.optuna_private import NOT_FOUND_MSG, FrozenStudy, ShownStorage
+from smnas_optuna.study.record import read_folder, trials_on_scale
 
 SQLITE_MAGIC = b"SQLite format 3\x00"
 SQLITE_TIMEOUT_S = 60
@@ -147,7 +149,7 @@ def explained_disk_errors(study_dir: Path) -> Iterator[None]:
 _SQLITE_ARGUMENTS = {"connect_args": {"timeout": SQLITE_TIMEOUT_S}}
 
 
-class _ReadOnlyStorage(RDBStorage):
+class _ReadOnlyStorage(ShownStorage):
     """The studies of ``study_dir`` in a database that refuses changes: SQLite's file is opened without write access."""
 
     def __init__(self, study_dir: Path, database: Database) -> None:
@@ -163,6 +165,11 @@ class _ReadOnlyStorage(RDBStorage):
     def get_all_studies(self) -> list[FrozenStudy]:
         """Return the studies of the folder; other folders may share its database."""
         return [study for study in super().get_all_studies() if study.study_name.startswith(self._prefix)]
+
+    def shown(self, study_id: int, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Return ``trials`` with the latencies that every command shows; Optuna's own are in another unit."""
+        name, studies = self.get_study_name_from_id(study_id), self.get_all_studies()
+        return trials_on_scale(trials, name, read_folder(name, studies, self.stored_trials))
 
 
 def _make_file(study_dir: Path, file: Path) -> None:

@@ -36,7 +36,7 @@ def study_attrs(study: Study) -> dict[str, Any]:
     try:
         return _readable(study.user_attrs, STUDY_FORMS)[0]
     except UNREADABLE as error:
-        raise _unreadable(study, "attributes", error) from error
+        raise unreadable(study, "attributes", error) from error
 
 
 def trial_attrs(trial: FrozenTrial) -> tuple[dict[str, Any], str | None]:
@@ -53,7 +53,16 @@ def stored_trials(study: Study) -> list[FrozenTrial]:
     try:
         return study.get_trials(deepcopy=False)
     except UNREADABLE as error:
-        raise _unreadable(study, "trials", error) from error
+        raise unreadable(study, "trials", error) from error
+
+
+def unreadable(study: Study, what: str, error: Exception) -> StudyError:
+    """Return the error for ``what`` of ``study`` that Optuna cannot read."""
+    cause = shortened((str(error) or type(error).__name__).splitlines()[0], LONGEST)
+    return StudyError(
+        f"study {shortened(study.study_name, LONGEST)}: its {what} cannot be read, as no program writes them: {cause}",
+        fix="bring a copy of the database back; somebody has edited it",
+    )
 
 
 def are_objectives(values: object) -> bool:
@@ -76,14 +85,6 @@ def is_arch(text: str) -> bool:
 def _readable(values: Mapping[str, Any], forms: Mapping[str, Form]) -> tuple[dict[str, Any], str | None]:
     wrong = [name for name, form in forms.items() if name in values and not form(values[name])]
     return {name: value for name, value in values.items() if name not in wrong}, next(iter(wrong), None)
-
-
-def _unreadable(study: Study, what: str, error: Exception) -> StudyError:
-    cause = shortened((str(error) or type(error).__name__).splitlines()[0], LONGEST)
-    return StudyError(
-        f"study {shortened(study.study_name, LONGEST)}: its {what} cannot be read, as no program writes them: {cause}",
-        fix="bring a copy of the database back; somebody has edited it",
-    )
 
 
 def _is_text(value: object) -> bool:
@@ -214,5 +215,6 @@ STUDY_FORMS: Mapping[str, Form] = {
     attributes.BUDGET: _is_positive,
     attributes.ENDED: _mapping_with(reason=_is_text, failed=_is_bool),
     attributes.FOLDER: _is_name,
+    attributes.RETIMED: _mapping_to(_is_mapping),
     attributes.TIMED_TOGETHER: _mapping_to(_is_positive),
 }

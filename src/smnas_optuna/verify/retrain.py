@@ -152,7 +152,9 @@ def _description(session: Session, run: SeedRun, record: TrialRecord) -> dict[st
     """Return the description of a trained detector, with the latency that the search measured."""
     results = {name: getattr(run, name) for name in ("number", "seed", "epochs", "metrics", "test_metrics")}
     latency = record.attrs.get("latency")
-    return describe_detector(session.testbed, run.arch, record.latency_ms, {**results, "latency": latency})
+    return describe_detector(
+        session.testbed, run.arch, {**results, "latency_ms": record.latency_ms, "latency": latency}
+    )
 
 
 def _seed_run(session: Session, key: Key, searched: int | None) -> tuple[SeedRun, Detector | None]:

@@ -23,6 +23,7 @@ from smnas_optuna.report.figures.labels import Label, label_points
 from smnas_optuna.report.figures.marks import (
     draw_baselines,
     draw_fronts,
+    draw_imprecise,
     draw_limits,
     draw_pruned,
     draw_trained,
@@ -30,7 +31,7 @@ from smnas_optuna.report.figures.marks import (
     stopped_early,
 )
 from smnas_optuna.report.summary import Summary, describe_data, stage_of
-from smnas_optuna.report.tables import STAGE_NUMBERS, short
+from smnas_optuna.report.tables import STAGE_NUMBERS, latency_text, short
 from smnas_optuna.study.record import TrialRecord
 
 CROWDED = 25
@@ -47,7 +48,8 @@ def draw_front(summary: Summary) -> Figure:
     """Draw the front with a label at each member, the baselines' own front, and the gain between the two.
 
     Latency in ms to the right (lower is better), AP x100 upwards (higher is better). A key below has the exact
-    architecture of each member and baseline. Other trained detectors are dots. Pruned ones are ticks at their expected
+    architecture of each member and baseline. Other trained detectors are dots. Imprecise latencies are drawn at the
+    upper end of their interval, with a line for the interval. Pruned ones are ticks at their expected
     latency, those that were stopped early are marks at the AP that they had then. Nothing of pyplot is touched.
     """
     axes = new_axes(len(summary.front))
@@ -65,6 +67,7 @@ def draw_front(summary: Summary) -> Figure:
     draw_fronts(axes, summary)
     draw_baselines(axes, summary)
     draw_trained(axes, summary)
+    draw_imprecise(axes, summary)
     draw_pruned(axes, pruned, stopped)
     draw_limits(axes, summary.max_latencies_ms)
     write_legend(axes)
@@ -145,7 +148,7 @@ def _write_labels(axes: Axes, summary: Summary, named: Mapping[str, TrialRecord]
 
 
 def _label(name: str, record: TrialRecord, *, crowded: bool) -> Label:
-    ap, latency, words = f"{100 * (record.ap or 0.0):.1f}", short(record.latency_ms), brief_name(record.arch)
+    ap, latency, words = f"{100 * (record.ap or 0.0):.1f}", latency_text(record), brief_name(record.arch)
     wordings = [
         f"{name}  AP {ap} at {latency} ms{', baseline' if record.baseline else ''}\n{words}",
         f"{name}  AP {ap}, {latency} ms, {' '.join(words.split()[:2])}",
@@ -159,10 +162,12 @@ def _label(name: str, record: TrialRecord, *, crowded: bool) -> Label:
 
 def _key(named: Mapping[str, TrialRecord]) -> list[KeyRow]:
     """Rows of members and baselines with their exact architectures, under a header."""
-    rows = [KeyRow(text=f"{'':>3}  {'ms':>5}  {'AP':>4}  {'from':<8}  architecture", colour="0.35")]
+    latencies = {name: latency_text(record) for name, record in named.items()}
+    width = max([5, *map(len, latencies.values())])
+    rows = [KeyRow(text=f"{'':>3}  {'ms':>{width}}  {'AP':>4}  {'from':<8}  architecture", colour="0.35")]
     for name, record in named.items():
         origin = "baseline" if record.baseline else f"stage {STAGE_NUMBERS[stage_of(record)]}"
         ap = 100 * (record.ap or 0.0)
-        text = f"{name:>3}  {short(record.latency_ms):>5}  {ap:>4.1f}  {origin:<8}  {record.arch or ''}"
+        text = f"{name:>3}  {latencies[name]:>{width}}  {ap:>4.1f}  {origin:<8}  {record.arch or ''}"
         rows.append(KeyRow(text=text, colour=TEXT_COLOUR if name.isdigit() else BASELINE_COLOUR))
     return rows

@@ -20,7 +20,9 @@ from smnas_optuna.report.figures.axes import (
     steps,
 )
 from smnas_optuna.report.summary import Summary, stage_of
+from smnas_optuna.report.tables import is_imprecise
 from smnas_optuna.study.record import ELSEWHERE, StageName, TrialRecord
+from smnas_optuna.study.settled import gate_share
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +113,17 @@ def draw_trained(axes: Axes, summary: Summary) -> None:
         axes.plot(*beyond, "x", color="0.55", ms=4.5, mew=1.0, label=name, zorder=2)
 
 
+def draw_imprecise(axes: Axes, summary: Summary) -> None:
+    """Draw the interval of each imprecise latency as a line that ends at its mark."""
+    imprecise = [record for record in summary.records if record.trained and is_imprecise(record)]
+    name = f"interval of an imprecise latency: {len(imprecise)}"
+    for number, record in enumerate(imprecise):
+        assert record.latency is not None  # imprecise
+        ap = 100 * (record.ap or 0.0)
+        ends = [record.latency.low_ms, record.latency.high_ms]
+        axes.plot(ends, [ap, ap], "-", color="0.55", lw=0.8, label=None if number else name, zorder=1.9)
+
+
 def draw_pruned(axes: Axes, pruned: Points, stopped: Points) -> None:
     """Draw detectors pruned before training as ticks, and trainings that were stopped early as hollow marks."""
     if pruned[0]:
@@ -162,5 +175,5 @@ def _is_pruned(record: TrialRecord) -> bool:
 
 def _median_share(records: Iterable[TrialRecord]) -> float:
     """Median share of its gate latency, which is mostly too high, that a trained detector's latency is."""
-    shares = [(r.latency_ms or 0.0) / r.gate_ms for r in records if r.trained and r.gate_ms]
+    shares = [share for record in records if (share := gate_share(record)) is not None]
     return statistics.median(shares) if shares else 1.0

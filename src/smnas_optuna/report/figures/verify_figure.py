@@ -26,7 +26,7 @@ from smnas_optuna.report.figures.frame import TEXT_COLOUR, KeyRow, frame, new_ax
 from smnas_optuna.report.figures.front_figure import brief_name, title_of
 from smnas_optuna.report.figures.labels import Label, label_points
 from smnas_optuna.report.summary import Summary, describe_data, name_device
-from smnas_optuna.report.tables import UNKNOWN, short
+from smnas_optuna.report.tables import UNKNOWN, latency_text
 from smnas_optuna.study.record import TrialRecord
 from smnas_optuna.verify.verdict import Verified
 from smnas_optuna.verify.verification import Verification
@@ -130,7 +130,7 @@ def _draw_means(axes: Axes, trained: Sequence[Verified], verification: Verificat
 
 
 def _label(number: int, each: Verified) -> Label:
-    ap, latency = _with_deviation(each.mean, each.deviation), short(each.candidate.latency_ms)
+    ap, latency = _with_deviation(each.mean, each.deviation), latency_text(each.candidate.record)
     long = f"{number}  AP {ap} at {latency} ms\n{brief_name(each.candidate.arch)}"
     return Label(wordings=[long, f"{number}  AP {ap}, {latency} ms", str(number)], colour=TEXT_COLOUR)
 
@@ -149,7 +149,7 @@ def _key(trained: Sequence[Verified], verification: Verification) -> list[KeyRow
         candidate = each.candidate
         test = f"  {_with_deviation(each.test_mean, each.test_deviation):<11}" if verification.has_test else ""
         mean = _with_deviation(each.mean, each.deviation)
-        start = f"{number:>2}  {short(candidate.latency_ms):>5}  {100 * candidate.search_ap:>6.1f}  {mean:<11}{test}"
+        start = f"{number:>2}  {latency_text(candidate.record):>5}  {100 * candidate.search_ap:>6.1f}  {mean:<11}{test}"
         colour = BASELINE_COLOUR if candidate.baseline else TEXT_COLOUR
         rows.append(KeyRow(text=f"{start}  {candidate.arch}", colour=colour))
     return rows

@@ -62,11 +62,11 @@ class ChildGeneration:
         ``_parent_population``, which Optuna froze when the generation began, is ignored. The parents are taken from all
         trials that are trained by now, so none comes too late.
         """
-        records = read_records(study)
-        share = trained_share(records)
+        records, others = read_records(study), list(self._other_trials())
+        share = trained_share([*records, *others])
         known = {
             record.arch
-            for record in (*records, *self._other_trials())
+            for record in (*records, *others)
             if record.cached_from is None and not reopened(record, self._limits, share)
         }
         parents = _Parents(records, {t.number: t.params for t in study.get_trials(deepcopy=False)}, self._population)
