@@ -188,7 +188,7 @@ def test_a_file_that_is_too_large_for_a_text_is_not_read(tmp_path: Path) -> None
     with (tmp_path / "a").open("wb") as file:
         file.truncate(2**40)  # takes no space
 
-    with pytest.raises(OSError, match="it is larger than 1 MiB") as caught:
+    with pytest.raises(OSError, match="it is larger than 1,024 KiB") as caught:
         read_text(tmp_path / "a")
     assert caught.value.errno == errno.EFBIG
 

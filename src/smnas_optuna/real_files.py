@@ -70,7 +70,7 @@ def read_text(path: Path, longest: int = LONGEST_TEXT) -> str:
     with _opened(path, os.O_RDONLY) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
         content = file.read(longest + 1)
     if len(content) > longest:
-        raise OSError(errno.EFBIG, f"it is larger than {longest / 2**20:g} MiB", str(path))
+        raise OSError(errno.EFBIG, f"it is larger than {longest / 2**10:,.0f} KiB", str(path))
     marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         return content.decode("utf-16" if marked else "utf-8-sig")

@@ -53,9 +53,22 @@ MESSAGES: dict[str, tuple[BaseException, str]] = {
         "/d/f: Too many open files\n  fix: let a process open more files: ulimit -n 1024; finished trials are kept",
     ),
     "another error of the system": (
-        system_error(errno.ENOENT, "/d/runs/x"),
-        "/d/runs/x: No such file or directory\n  fix: look at it; if nothing is wrong with it, report this: "
+        system_error(errno.EBUSY, "/d/runs/x"),
+        "/d/runs/x: Device or resource busy\n  fix: look at it, and if nothing is wrong there, report this: "
         f"{ISSUES}; finished trials are kept",
+    ),
+    "a folder where a file should be": (
+        system_error(errno.EISDIR, "/d/study.lock"),
+        "/d/study.lock: Is a directory\n  fix: move it away: the study needs this name; finished trials are kept",
+    ),
+    "a file where a folder should be": (
+        system_error(errno.EEXIST, "/d/workers"),
+        "/d/workers: File exists\n  fix: move it away: the study needs this name; finished trials are kept",
+    ),
+    "removed meanwhile": (
+        system_error(errno.ENOENT, "/d/runs/x"),
+        "/d/runs/x: No such file or directory\n  fix: give the same command again, if somebody removed it meanwhile; "
+        "finished trials are kept",
     ),
     "memory": (
         MemoryError(),
@@ -159,3 +172,13 @@ def test_an_argument_that_is_nearly_too_long_makes_no_long_message(
     error = capsys.readouterr().err
     assert named in error
     assert len(error) < 2000
+
+
+@pytest.mark.parametrize("assignment", ["x", "{}", "[1]", '{"task": "search"}', "[" * 900], ids=str)
+def test_what_is_no_assignment_is_refused(assignment: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert smnas("work", assignment) == 1
+
+    assert capsys.readouterr().err == (
+        "error: smnas work: this is no assignment of a supervisor\n"
+        "  fix: join a search with smnas worker STUDY_DIR instead\n"
+    )

@@ -201,9 +201,6 @@ def test_what_force_allowed_and_what_was_copied_do_not_count_for_the_unit() -> N
     assert folder_scale(study).unit == Unit(ms=10.0, num_measurements=2, spread=0.0)
 
 
-HOSTILE: tuple[object, ...] = (None, "10", True, 0, -1.0, float("nan"), float("inf"), 10**400, [], {"ms": 1})
-
-
 def test_a_trial_of_another_number_of_objectives_is_not_trained() -> None:
     record = read_record(create_trial(value=1.0, user_attrs={"arch": FAST}))
 

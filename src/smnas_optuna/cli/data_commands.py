@@ -11,6 +11,8 @@ from smnas_optuna.cli.options import DataDir, StudyDir
 def check_data(study_dir: StudyDir, data: DataDir = None) -> None:
     """Check the settings and the data of a study, every image included."""
     from smnas_optuna.config import load_settings
+
+    settings = load_settings(study_dir)  # a typo is reported before torch is loaded
     from smnas_optuna.report.progress import ConsoleListener
     from smnas_optuna.search_space import baselines_of
     from smnas_optuna.session.advice import advice_on
@@ -18,7 +20,7 @@ def check_data(study_dir: StudyDir, data: DataDir = None) -> None:
     from smnas_optuna.study.folder import StudyFolder
     from smnas_optuna.study.storage import explained_disk_errors
 
-    console, settings = make_console(), load_settings(study_dir)
+    console = make_console()
     baselines_of(settings)  # a search would refuse them
     with ConsoleListener(console) as listener, explained_disk_errors(study_dir):
         root, splits = load_data(StudyFolder(study_dir), data, settings, partial(listener.step, "load"))

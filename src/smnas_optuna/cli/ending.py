@@ -27,6 +27,11 @@ _FIXES = {
     errno.EMFILE: "let a process open more files: ulimit -n 1024",
     errno.ENFILE: "close other programs: the machine has too many open files",
     errno.ENOMEM: "close other programs, or take fewer workers (--workers)",
+    errno.EEXIST: "move it away: the study needs this name",
+    errno.EISDIR: "move it away: the study needs this name",
+    errno.ENOTDIR: "move it away: the study needs this name",
+    errno.ENOENT: "give the same command again, if somebody removed it meanwhile",
+    errno.ENAMETOOLONG: "take a shorter name",
     errno.EIO: "check the disk and its connection",
     errno.ESTALE: "check the network disk",
 }
@@ -76,7 +81,7 @@ def refuse_long_arguments(arguments: Sequence[str]) -> None:
 def _of_the_system(error: OSError) -> str:
     """Return the message for an error of the operating system, with the file if it names one."""
     file = f"{error.filename}: " if error.filename else ""
-    fix = _FIXES.get(error.errno or 0, f"look at it; if nothing is wrong with it, report this: {ISSUES}")
+    fix = _FIXES.get(error.errno or 0, f"look at it, and if nothing is wrong there, report this: {ISSUES}")
     return str(SmnasError(f"{file}{error.strerror or error}", fix=f"{fix}; {KEPT}"))
 
 

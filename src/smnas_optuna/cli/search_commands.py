@@ -159,11 +159,11 @@ def _search(request: Request, workers: int | None, *, storage: str | None = None
     console, stop, study_dir = make_console(), StopRequest(), request.study_dir
     with stop.listening():
         try:
+            load_settings(study_dir)  # a typo is reported before a worker starts
             placement = place_workers(workers, request.device, os.environ, partial(say, console))
             if dry_run:
                 _plan(request, placement, console, stop)
                 return
-            load_settings(study_dir)  # a typo is reported before a worker starts
             with explained_disk_errors(study_dir), supervising(study_dir):
                 if storage is not None:
                     use_storage(study_dir, storage)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smnas_optuna.cli.console import make_console, say, working
+from smnas_optuna.errors import StudyError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +26,13 @@ def work(
     from smnas_optuna.workers.assignment import Assignment
     from smnas_optuna.workers.interrupt import StopRequest
 
-    job = Assignment.from_json(assignment)
+    try:
+        job = Assignment.from_json(assignment)
+    except (ValueError, TypeError, RecursionError):
+        raise StudyError(
+            "smnas work: this is no assignment of a supervisor",
+            fix="join a search with smnas worker STUDY_DIR instead",
+        ) from None
     console, stop = make_console(interactive=job.workers == 1), StopRequest()
     with working(console, stop, supervised=True):
         if job.task == "search":

@@ -15,8 +15,10 @@ from smnas_optuna.errors import ConfigError, StudyError, quote, shortened
 from smnas_optuna.real_files import read_text
 
 STUDY_FILE = "study.toml"
-MAX_DOTS = 1000
-"""Maximum number of dots in a line. The time that a dotted key takes grows with the square of its length."""
+LONGEST_FILE = 2**18
+"""Bytes of the largest study file; the largest of this repository has 2,400."""
+MAX_DOTS = 400
+"""Maximum number of dots in a line: 80 architectures. A dotted key takes time that grows with its length squared."""
 _LONGEST_KEY = 80
 _FILE_FIX = "name a folder that holds a study.toml, such as studies/shapes, or copy one from there"
 
@@ -31,7 +33,7 @@ def load_settings(study_dir: Path) -> StudySettings:
     check_study_dir(study_dir)
     path = study_dir / STUDY_FILE
     try:
-        text = read_text(path)
+        text = read_text(path, LONGEST_FILE)
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file", fix=_FILE_FIX) from None
     except OSError as error:

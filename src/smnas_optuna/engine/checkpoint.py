@@ -58,7 +58,8 @@ def load_weights(folder: Path, detector: nn.Module) -> None:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such file", fix=fix) from None
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: the weights are damaged or incomplete ({error})", fix=fix) from error
+        cause = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path}: the weights are damaged or incomplete ({cause})", fix=fix) from error
     problem = misfit(detector.state_dict(), tensors)
     if problem is not None:
         raise CheckpointError(f"{path}: weights of another architecture: {problem}", fix=fix)
