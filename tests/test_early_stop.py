@@ -26,11 +26,12 @@ from early_stop import (
 )
 
 HEAD = "arch,seed,gate_ratio,latency_ratio,ap_epoch2,ap_epoch4,ap_epoch8,num_params,multiply_adds,seconds\n"
-LINES = """fast,0,1.0,1.0,0.5,0.5,0.5,1,1,10
-late,0,2.0,2.0,0.125,0.25,0.75,1,1,20
-slow,0,3.0,3.0,0.375,0.125,0.25,1,1,30
-slow,1,3.0,3.0,0.5,0.5,0.5,1,1,30
-fast,0,1.5,1.0,0.0,0.0,0.0,1,1,10
+FAST, LATE, SLOW = (f"64x48.resnet18-w{width}.c4.rpn.fc" for width in (8, 16, 24))
+LINES = f"""{FAST},0,1.0,1.0,0.5,0.5,0.5,1,1,10
+{LATE},0,2.0,2.0,0.125,0.25,0.75,1,1,20
+{SLOW},0,3.0,3.0,0.375,0.125,0.25,1,1,30
+{SLOW},1,3.0,3.0,0.5,0.5,0.5,1,1,30
+{FAST},0,1.5,1.0,0.0,0.0,0.0,1,1,10
 """
 STUDY = """
 [latency]
@@ -55,9 +56,9 @@ def rows(table: Path) -> list[Row]:
 
 def test_the_first_training_of_each_architecture_is_read(rows: list[Row]) -> None:
     assert [(row.record.arch, row.record.gate_ratio, row.seconds) for row in rows] == [
-        ("fast", 1.0, 10.0),
-        ("late", 2.0, 20.0),
-        ("slow", 3.0, 30.0),
+        (FAST, 1.0, 10.0),
+        (LATE, 2.0, 20.0),
+        (SLOW, 3.0, 30.0),
     ]
     assert (rows[1].record.latency_ms, rows[1].record.ap) == (2.0, 0.75)
     assert rows[1].record.ap_by_epoch == {2: 0.125, 4: 0.25, 8: 0.75}
@@ -67,7 +68,7 @@ def test_a_replay_stops_what_lags_behind_those_before_it(rows: list[Row]) -> Non
     run = replay(rows, (2, 4), margin=0.5, ap_spread=0.02)
 
     assert (run.epochs, run.evaluations) == ([8, 2, 4], [2, 1, 2])
-    assert [record.arch for record in run.kept] == ["fast"]
+    assert [record.arch for record in run.kept] == [FAST]
     assert epochs_saved(run) == 1 - 14 / 24
     assert seconds_saved(run, 0.0) == pytest.approx(1 - (10 * 8 + 20 * 2 + 30 * 4) / (60 * 8))
     assert seconds_saved(run, 0.25) == pytest.approx(1 - (10 * 8.5 + 20 * 2.25 + 30 * 4.5) / (60 * 8))

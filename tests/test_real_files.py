@@ -107,19 +107,6 @@ def test_reading_follows_a_link_and_waits_for_no_pipe(tmp_path: Path, kind: str)
     assert first_bytes(tmp_path / "x", 2) == content[:2].encode()
 
 
-def test_a_byte_order_mark_is_left_out_other_encodings_and_huge_files_are_refused(tmp_path: Path) -> None:
-    file = tmp_path / "x"
-    file.write_bytes(b"\xef\xbb\xbfname")
-    assert read_text(file) == "name"
-    file.write_bytes(b"\xff\xfen\x00")
-    with pytest.raises(ValueError, match="utf-8"):
-        read_text(file)
-    with file.open("wb") as empty:
-        empty.truncate(2**40)
-    with pytest.raises(OSError, match="more than 67,108,864 bytes"):
-        read_text(file)
-
-
 def test_the_first_link_of_a_path_is_found_and_the_root_may_be_one(tmp_path: Path) -> None:
     (tmp_path / "real" / "a" / "b").mkdir(parents=True)
     (tmp_path / "root").symlink_to(tmp_path / "real")

@@ -29,7 +29,7 @@ def spoiled(rng: random.Random) -> str:
             case 1:
                 arch = arch[:place] + arch[end:]
             case 2:
-                arch = arch[:end] + arch[place:end] * rng.choice((1, 2, 20_000)) + arch[end:]
+                arch = (arch[:end] + arch[place:end] * rng.choice((1, 2, 20_000)) + arch[end:])[:1_000_000]
             case 3:
                 parts = arch.split(".")
                 parts[rng.randrange(len(parts))] = rng.choice(PARTS)

@@ -67,7 +67,7 @@ def test_an_ap_of_few_images_has_its_interval() -> None:
 
     ConsoleListener(plain).trial_ended(record(metrics=metrics), on_front=False, seconds=75, done=1, budget=1)
 
-    assert written(plain) == "trial 0: 12.50 ms, AP (x100) 25.0 (10-48), took 75 s; 1 of 1 done\n"
+    assert written(plain) == "trial 0: 12.5 ms, AP (x100) 25.0 (10-48), took 75 s; 1 of 1 done\n"
 
 
 def test_other_words_than_trial_and_search() -> None:

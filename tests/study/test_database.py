@@ -36,13 +36,12 @@ WRONG_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (write(b""), "is empty"),
     "white": (write(b" \n\n"), "is empty"),
     "two lines": (write(b"sqlite:///a.db\nsqlite:///b.db\n"), "has 2 lines instead of one URL"),
-    "utf-16": (write("sqlite:///a.db".encode("utf-16")), "cannot be read: 'utf-8' codec"),
     "folder": (Path.mkdir, "cannot be read: Is a directory"),
     "pipe": (os.mkfifo, "cannot be read: it is a pipe or a device, not a regular file"),
     "link to nothing": (lambda file: file.symlink_to("nothing"), "is a link to nothing"),
     "link in a circle": (lambda file: file.symlink_to(file), "cannot be read: Too many levels of symbolic links"),
     "device": (lambda file: file.symlink_to("/dev/zero"), "cannot be read: it is a pipe or a device"),
-    "huge": (huge, "cannot be read: it has more than"),
+    "huge": (huge, "cannot be read: it is larger than"),
 }
 
 

@@ -47,7 +47,7 @@ def test_the_engine_of_a_study_is_that_of_its_database(in_folder: optuna.Study, 
     in_folder.ask()
     engine = engine_of(in_folder)
 
-    assert engine.url.database == str(tmp_path / "study.db")
+    assert engine.url.database == (tmp_path / "study.db").as_uri()
     with engine.begin() as connection:
         assert connection.execute(sqlalchemy.text("SELECT COUNT(*) FROM trials")).scalar_one() == 1
         connection.execute(sqlalchemy.text("CREATE TABLE beside (number INTEGER)"))

@@ -25,6 +25,9 @@ from ..report.report_studies import FAST, MIDDLE, POOR, SLIM, STRONG
 Measured = Mapping[str, Any]
 
 
+HOSTILE: tuple[object, ...] = (None, "10", True, 0, -1.0, float("nan"), float("inf"), 10**400, [], {"ms": 1})
+
+
 def new_study(storage: Any = None, name: str = "structural", reference_ms: float | None = None) -> Study:
     study = optuna.create_study(storage=storage, study_name=name, directions=["minimize", "maximize"])
     if reference_ms is not None:

@@ -153,9 +153,8 @@ def test_what_was_not_pruned_is_not_opened_again(state: TrialState) -> None:
 
 def ended(number: int, arch: str, state: TrialState, **attrs: Any) -> TrialRecord:
     values = (1.0, 0.5) if state == TrialState.COMPLETE else None
-    return replace(
-        read_record(create_trial(state=state, values=values, user_attrs={"arch": arch, **attrs})), number=number
-    )
+    trial = create_trial(state=state, values=values, user_attrs={"arch": named(arch), **attrs})
+    return replace(read_record(trial), number=number, arch=arch)
 
 
 def known(records: Sequence[TrialRecord], limits: Limits | None = None) -> dict[str, int]:

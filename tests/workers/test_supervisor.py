@@ -253,7 +253,7 @@ def test_what_is_linked_to_from_the_names_of_its_files_is_left(tmp_path: Path) -
         assert json.loads((tmp_path / HOLDER).read_text()) == {"pid": os.getpid()}
     (tmp_path / LOCK).unlink()
     (tmp_path / LOCK).symlink_to("mine")
-    with pytest.raises(OSError, match="it is no regular file"), supervising(tmp_path):
+    with pytest.raises(StudyError, match=r"study\.lock is a link to mine"), supervising(tmp_path):
         pass
     assert (tmp_path / "mine").read_text() == "mine"
 

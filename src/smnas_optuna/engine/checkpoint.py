@@ -22,7 +22,7 @@ from smnas_optuna.engine.durable import part_of, write_durably, write_json
 from smnas_optuna.engine.state import TrainingState, misfit
 from smnas_optuna.engine.train import Training
 from smnas_optuna.errors import CheckpointError
-from smnas_optuna.real_files import check_regular_file, remove_file
+from smnas_optuna.real_files import remove_file
 
 WEIGHTS_FILE = "weights.safetensors"
 DETECTOR_FILE = "detector.json"
@@ -137,10 +137,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors and metadata of a safetensors file.
 
     Raises:
-        OSError: If it is no regular file, or is not accessible.
+        OSError: If it is missing, or not accessible.
         SafetensorError: If it is not a safetensors file.
     """
-    check_regular_file(path)
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise SafetensorError("it is a folder, a pipe or a device")
     with safe_open(path, "pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118  # no dict
 

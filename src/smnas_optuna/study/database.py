@@ -24,7 +24,7 @@ URL_FILE = "storage.url"
 MAX_PORT = 65_535
 LONGEST = 300
 """Maximum number of characters of a URL in a message."""
-EXAMPLE = "write it on one line, as in postgresql+psycopg://user@host/database, or @host:5432/database"
+EXAMPLE = "write it as in postgresql+psycopg://user@host/database, on one line"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
