@@ -223,7 +223,9 @@ def _next_trial(
     if wanted is None and not crew.claim(arch):
         skip(study, trial, ELSEWHERE)
         return None
-    # Looked up only now: before the claim, others may just have finished it, or claimed the rest of the budget.
+    # Looked up only now: before the claim, others may just have finished it, or claimed the rest of the budget. The
+    # claims first: what ends between both is then seen twice, and counts once.
+    claims = list(crew.claims())
     records = read_records(study)
     others = stage.other_trials()
     share = trained_share([*records, *others])
@@ -231,7 +233,7 @@ def _next_trial(
     known = {**known_results(others, limits, share), **settled}
     if arch in known:
         _answer_from(known[arch], study, trial, arch)
-    elif num_trained(records) + _claimed_before(crew, arch, settled) >= budget:
+    elif num_trained(records) + _claimed_before(claims, arch, settled) >= budget:
         skip(study, trial, ELSEWHERE)
     else:
         return trial, spec, why or f"generation {generation}"
@@ -239,12 +241,11 @@ def _next_trial(
     return None
 
 
-def _claimed_before(crew: Crew, arch: str, settled: Container[str]) -> int:
+def _claimed_before(claims: Sequence[str], arch: str, settled: Container[str]) -> int:
     """Return the number of architectures that are being trained and were claimed before ``arch``.
 
     The oldest claims have the rest of the budget: else each worker could begin the last architecture.
     """
-    claims = list(crew.claims())
     return sum(other not in settled for other in claims[: claims.index(arch)])
 
 
