@@ -15,7 +15,7 @@ from typing import Literal
 
 from optuna.study import Study
 
-from smnas_optuna.arch import decode, encode
+from smnas_optuna.arch import canonical, decode
 from smnas_optuna.config import load_settings
 from smnas_optuna.engine.nvml import Gpu, NvmlError, open_gpu
 from smnas_optuna.errors import ArchError, SmnasError
@@ -220,14 +220,14 @@ def _leftovers(crews: Sequence[tuple[Study, Crew]], runs: Path, *, fix: bool) ->
     claimed, open_archs = set[str](), set[str | None]()
     for study, crew in crews:
         records = read_records(study)
-        claimed |= crew.claims().keys()
+        claimed |= set(map(canonical, crew.claims()))
         open_archs |= {record.arch for record in records} - known_results(records, Limits()).keys()
     found = [
         file
         for folder in sorted(runs.glob("*"))
         for pattern in LEFTOVERS
         for file in sorted(folder.glob(pattern))
-        if folder.name not in claimed and (folder.name not in open_archs or pattern != CHECKPOINT_FILE)
+        if (name := canonical(folder.name)) not in claimed and (name not in open_archs or pattern != CHECKPOINT_FILE)
     ]
     unknown = [folder.name for folder in sorted(runs.glob("*")) if not _is_arch(folder.name)]
     for name in unknown:
@@ -248,6 +248,7 @@ def _leftovers(crews: Sequence[tuple[Study, Crew]], runs: Path, *, fix: bool) ->
 
 def _is_arch(name: str) -> bool:
     try:
-        return encode(decode(name)) == name
+        decode(name)
     except ArchError:
         return False
+    return True

@@ -11,6 +11,7 @@ from typing import Any
 
 from optuna.study import Study
 
+from smnas_optuna.arch import canonical
 from smnas_optuna.study.attributes import TIMED_TOGETHER
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import hypervolume, pareto_front, points_of, reference_point
@@ -141,7 +142,8 @@ def summarize(*studies: Study, name: str = "") -> Summary:
     stages = list(dict.fromkeys(stage_of(record) for record in records))
     fronts = _fronts(records, stages)
     members = [record for front in fronts.values() for record in front]
-    together: Mapping[str, float] = studies[0].user_attrs.get(TIMED_TOGETHER, {}) if len(stages) > 1 else {}
+    stored = studies[0].user_attrs.get(TIMED_TOGETHER, {}) if len(stages) > 1 else {}
+    together: Mapping[str, float] = {canonical(arch): latency_ms for arch, latency_ms in stored.items()}
     timed = bool(together) and all(record.arch in together for record in members)
     if timed:
         retimed = {(r.study, r.number): replace(r, latency_ms=together[str(r.arch)]) for r in members}

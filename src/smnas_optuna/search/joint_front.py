@@ -41,11 +41,12 @@ def time_fronts(request: Request, *, listener: Listener, stop: StopRequest) -> N
         session = prepare(folder, listener=listener, stop=stop, data_dir=request.data_dir, device=request.device)
         testbed, latencies = session.testbed, dict[str, float]()
         step = step_of("time again", listener, stop)
-        for number, arch in enumerate(archs, start=1):
+        for number, record in enumerate(members, start=1):
+            arch = str(record.arch)
             spec = decode(arch)
             detector = testbed.build(spec, seed=0)
             try:
-                load_weights(folder.run(arch), detector)
+                load_weights(folder.run(str(record.stored_arch)), detector)
             except CheckpointError as error:
                 listener.note(f"{arch}: cannot be timed again: {error.message}")
                 continue

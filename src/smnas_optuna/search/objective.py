@@ -179,7 +179,7 @@ class Objective:
         for record in records:
             if not record.settles:
                 continue
-            folder = self.session.folder.run(str(record.arch))
+            folder = self.session.folder.run(str(record.stored_arch))
             remove_checkpoint(folder / CHECKPOINT_FILE)
             if record.trained and record.arch not in front and self.session.settings.search.keep_weights == "front":
                 remove_weights(folder)

@@ -10,7 +10,7 @@ import optuna
 import torch
 from optuna.study import Study
 
-from smnas_optuna.arch import DetectorSpec, decode, encode
+from smnas_optuna.arch import DetectorSpec, canonical, decode, encode
 from smnas_optuna.config import StudySettings
 from smnas_optuna.engine.complexity import count_complexity
 from smnas_optuna.engine.device import library_versions
@@ -160,7 +160,9 @@ def _parents(session: Session, request: Request, *, chosen: bool) -> list[str]:
             fix=f"search the structures first: smnas structural {folder.path} [--data DIR]",
         )
     if request.parents:
-        return [encode(decode(arch)) for arch in dict.fromkeys(request.parents)]
+        name_of = {canonical(arch): arch for arch in reversed(before)}  # a study may have been named otherwise before
+        wanted = dict.fromkeys(encode(decode(arch)) for arch in request.parents)
+        return [name_of.get(arch, arch) for arch in wanted]
     if chosen:
         return before
     parents = choose_parents(pareto_front(records), request.num_parents or session.settings.modular.parents, before)
@@ -174,12 +176,12 @@ def _parents(session: Session, request: Request, *, chosen: bool) -> list[str]:
 
 def _modular_plan(session: Session, parent: str) -> StudyPlan:
     settings = session.settings
-    spec, modular, search = decode(parent), settings.space.modular, settings.search
-    space = ModularSearchSpace(modular, spec, settings.space.structural.input_sizes)
+    spec, search = decode(parent), settings.search
+    space = ModularSearchSpace(settings.space.modular, spec, settings.space.structural.input_sizes)
     return StudyPlan(
         name=f"{MODULAR_PREFIX}{parent}",
         space=space,
-        space_json={**modular.model_dump(mode="json"), "input_sizes": list(space.choices["input_size"])},
+        space_json=space.as_json,
         first=first_generation(space, spec, search.population, search.seed),
     )
 

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from smnas_optuna.arch import canonical
 from smnas_optuna.study.limits import Limits
 
 StageName = Literal["structural", "modular"]
@@ -68,7 +69,8 @@ class TrialRecord:
         number: Optuna's number of the trial, from 0.
         study: Name of its study in the study folder: ``structural``, or ``modular/<arch>``.
         state: State of the trial.
-        arch: Canonical string of the architecture; None if the process died before it was known.
+        arch: Canonical string of the architecture, whatever spelling is stored; None if the process died before it was
+            known.
         latency_ms: Objective, lower is better; None unless complete.
         ap: COCO AP on the validation images, in [0, 1], higher is better; None unless complete.
         generation: NSGA-II generation that it was asked in, from 0; answers from the cache take no place in it.
@@ -123,6 +125,11 @@ class TrialRecord:
         return self.attrs.get("weights")
 
     @property
+    def stored_arch(self) -> str | None:
+        """The architecture as it is stored, which names its run folder: canonical but for trials of old studies."""
+        return self.attrs.get("arch")
+
+    @property
     def settles(self) -> bool:
         """True if it says something about its architecture: it was trained, pruned, or failed."""
         return (
@@ -168,6 +175,7 @@ def stage_name(study: Study) -> str:
 def read_record(trial: FrozenTrial, study: str = STRUCTURAL, limits: Limits | None = None) -> TrialRecord:
     """Return one stored trial of ``study`` as a record."""
     attrs = trial.user_attrs
+    arch = attrs.get("arch")
     latency_ms, ap = trial.values if trial.state == TrialState.COMPLETE and trial.values else (None, None)
     num_params = attrs.get("num_params")
     violations = (limits or Limits()).violations(latency_ms=latency_ms, num_params=num_params)
@@ -175,7 +183,7 @@ def read_record(trial: FrozenTrial, study: str = STRUCTURAL, limits: Limits | No
         number=trial.number,
         study=study,
         state=_STATES[trial.state],
-        arch=attrs.get("arch"),
+        arch=canonical(arch) if isinstance(arch, str) else arch,
         latency_ms=latency_ms,
         ap=ap,
         generation=attrs.get("generation"),
