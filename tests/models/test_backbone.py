@@ -10,10 +10,10 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 from smnas_optuna.arch import BackboneSpec, EncodedBackboneSpec
 from smnas_optuna.arch.classics import CLASSICS
+from smnas_optuna.arch.mobilenet import scale_channels
 from smnas_optuna.arch.spec import BACKBONE_FAMILIES, BLOCKS, AnyBackboneSpec
 from smnas_optuna.models.backbone import build_backbone
 from smnas_optuna.models.layers import group_norm
-from smnas_optuna.models.mobilenet import scale_channels
 
 EXPANSION = {"basicblock": 1, "bottleneck": 4, "xbottleneck": 4}
 

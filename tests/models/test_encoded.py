@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from smnas_optuna.arch import BASELINES, BackboneSpec, EncodedBackboneSpec, decode
-from smnas_optuna.arch.classics import written_out
-from smnas_optuna.arch.spec import BLOCKS
+from smnas_optuna.arch.spec import BLOCKS, written_out
 from smnas_optuna.models import build_detector
 from smnas_optuna.models.backbone import build_backbone
 from smnas_optuna.models.layers import group_norm
@@ -171,7 +170,7 @@ def test_every_block_trains_in_a_detector(block: str) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("family", ["resnet18", "resnet50", "resnext50"])
+@pytest.mark.parametrize("family", ["resnet18", "resnet34", "resnet50", "resnext50"])
 def test_a_classic_network_written_out_is_the_same_network(family: str) -> None:
     classic = BackboneSpec(family=family, width=8)
     outputs = []

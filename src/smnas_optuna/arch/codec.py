@@ -104,9 +104,9 @@ def decode(arch: str) -> DetectorSpec:
         )
     size, text, neck, rpn, head = modules
     try:
-        backbone = _parse_backbone(text)
+        input_size, backbone = parse_input_size(size), _parse_backbone(text)
         spec = DetectorSpec(
-            input_size=parse_input_size(size),
+            input_size=input_size,
             backbone=backbone,
             neck=_parse_neck(neck),
             rpn=_parse_rpn(rpn),

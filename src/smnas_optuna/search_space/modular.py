@@ -138,8 +138,8 @@ class ModularSearchSpace(SearchSpace):
     def draw(self, random: np.random.Generator) -> Genome:
         """Draw random widths, and random blocks with all depths equally likely.
 
-        Not all architectures alike: the paper draws the depth first, and nearly all strings are among the deepest. Of
-        the strings of 5 to 35 blocks 48 % have 33 or more.
+        Not all architectures are equally likely, because there are many more deep strings than shallow ones: of those
+        of 5 to 35 blocks, 48 % have 33 or more. The fast half of a front would never be drawn.
         """
         return {**super().draw(random), **self._genes.draw(random)}
 
