@@ -17,10 +17,12 @@ from smnas_optuna.config import SearchSettings
 from smnas_optuna.search.evolution.children import ChildGeneration
 from smnas_optuna.search_space import SearchSpace
 from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.optuna_private import with_optunas_keys
 from smnas_optuna.study.record import TrialRecord
 from smnas_optuna.study.seeds import derive_seed
 
 
+@with_optunas_keys
 class Sampler(NSGAIISampler):
     """NSGA-II whose first generation is drawn by ``space``: Optuna would draw each gene by itself.
 
