@@ -109,7 +109,9 @@ class Results:
 def _read_run(stored: dict[str, Any]) -> SeedRun:
     """Return a stored training; earlier versions stored other spellings of some architectures."""
     arch = stored["arch"]
-    return SeedRun(**{**stored, "arch": canonical(arch) if isinstance(arch, str) else arch})
+    if not isinstance(arch, str):
+        raise TypeError("an architecture is no text")
+    return SeedRun(**{**stored, "arch": canonical(arch)})
 
 
 def read_results(file: Path) -> Results | None:
