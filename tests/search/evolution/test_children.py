@@ -108,7 +108,7 @@ def test_trained_detectors_of_other_studies_in_the_space_are_parents() -> None:
         children = ChildGeneration(space, population=4, seed=0, **others)  # type: ignore[arg-type]
         distributions = {name: CategoricalDistribution(each) for name, each in space.choices.items()}
         made = [children(modular, dict(distributions), []) for _ in range(400)]
-        return sum(child["backbone.width"] == 8 for child in made) / 400
+        return sum(bool(child["backbone.width"] == 8) for child in made) / 400
 
     alone = narrow()
     assert narrow(other_trials=lambda: read_records(structural)) > 1.4 * alone

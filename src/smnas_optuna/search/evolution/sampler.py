@@ -61,7 +61,7 @@ def build_sampler(
     worker: int = 0,
     limits: Limits | None = None,
     other_trials: Callable[[], Iterable[TrialRecord]] = list,
-) -> Sampler:
+) -> NSGAIISampler:
     """Build NSGA-II with our children. Its random numbers depend on the study's seed, the trials so far and the worker.
 
     Args:
