@@ -157,10 +157,12 @@ def test_e4s_guided_rpn_has_the_layers_of_the_public_design() -> None:
     }
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_every_block_trains_in_a_detector(block: str) -> None:
+@pytest.mark.parametrize(
+    "backbone", [*(f"{block}-w8-1-21-21-12" for block in BLOCKS), "mobilenet_v2-w8-1x3-2x6-1x6-1x3-2x6-1x6"]
+)
+def test_every_block_trains_in_a_detector(backbone: str) -> None:
     torch.manual_seed(0)
-    detector = build_detector(decode(f"64x64.{block}-w8-1-21-21-12.fpn-p2-p5-c16.rpn.fc-w32"), num_classes=2)
+    detector = build_detector(decode(f"64x64.{backbone}.fpn-p2-p5-c16.rpn.fc-w32"), num_classes=2)
     target = {"boxes": torch.tensor([[4.0, 4.0, 40.0, 50.0]]), "labels": torch.tensor([1])}
 
     losses = detector([torch.rand(3, 64, 64)], [target])
