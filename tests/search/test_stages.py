@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from optuna.samplers import RandomSampler
 
 from smnas_optuna.arch import canonical, decode, encode
 from smnas_optuna.config import load_settings
@@ -162,6 +163,20 @@ def test_a_mobilenet_is_searched_around_itself(folder: Path) -> None:
     ((name, records),) = trained(folder).items()
     assert name == records[0].arch == parent
     assert str(records[1].arch).startswith("32x32.mobilenet_v2-w")
+
+
+def test_a_study_that_an_earlier_version_began_around_a_mobilenet_is_refused(folder: Path) -> None:
+    parent = "32x32.mobilenet_v2-w8.fpn-p2-p5-c8.none.retina"
+    study = StudyFolder(folder).create(f"modular/{parent}", RandomSampler())
+    study.set_user_attr("fingerprint", {"space": load_settings(folder).space.modular.model_dump(mode="json")})
+
+    with pytest.raises(StudyError) as caught:
+        search(folder, trials=1)
+    assert caught.value.message == (
+        f"{folder}: the study around {parent} was begun by an earlier version, which searched around another network "
+        "in its place"
+    )
+    assert caught.value.fix.startswith("name the other structures with --parent")
 
 
 def test_a_study_around_an_older_spelling_of_its_parent_goes_on(folder: Path) -> None:

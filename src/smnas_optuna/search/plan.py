@@ -66,7 +66,7 @@ def plan_stage(session: Session, request: Request, *, chosen: bool = False) -> l
 
     Raises:
         ConfigError: If a baseline is not in the space.
-        StudyError: If stage 2 has no parent.
+        StudyError: If stage 2 has no parent, or an earlier version began it around a MobileNetV2.
     """
     if request.stage == "structural":
         space = session.settings.space.structural
@@ -178,12 +178,25 @@ def _modular_plan(session: Session, parent: str) -> StudyPlan:
     settings = session.settings
     spec, search = decode(parent), settings.search
     space = ModularSearchSpace(settings.space.modular, spec, settings.space.structural.input_sizes)
+    _check_rows(session, parent, space)
     return StudyPlan(
         name=f"{MODULAR_PREFIX}{parent}",
         space=space,
         space_json=space.as_json,
         first=first_generation(space, spec, search.population, search.seed),
     )
+
+
+def _check_rows(session: Session, parent: str, space: ModularSearchSpace) -> None:
+    """Refuse a study around a MobileNetV2 whose genes are block strings, as those of earlier versions are."""
+    study = session.folder.find(f"{MODULAR_PREFIX}{parent}")
+    stored = None if study is None else study.user_attrs.get(FINGERPRINT)
+    if stored is not None and "rows" in space.as_json and "rows" not in stored["space"]:
+        raise StudyError(
+            f"{session.folder.path}: the study around {parent} was begun by an earlier version, which searched around "
+            "another network in its place",
+            fix="name the other structures with --parent, or begin in a new folder; what was found stays readable",
+        )
 
 
 def _cheapest_first(settings: StudySettings, num_classes: int) -> list[DetectorSpec]:
