@@ -275,6 +275,19 @@ def test_checkpoints_that_nobody_will_go_on_with_are_leftovers(study_dir: Path, 
     )
 
 
+def test_a_folder_under_an_older_spelling_belongs_to_its_architecture(study_dir: Path, study: optuna.Study) -> None:
+    old = "32x32.basicblock-w4-conv7-11-21-21-21.c4.rpn.fc"
+    trial = begin_trial(study, "someone")
+    store_attrs(trial, {"arch": old, "reason": INTERRUPTED})
+    study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    (study_dir / "runs" / old).mkdir(parents=True)
+    (study_dir / "runs" / old / "checkpoint.safetensors").touch()
+
+    findings = [finding.what for finding in examine(study_dir, fix=True) if finding.what.startswith("files")]
+
+    assert findings == [f"files: no leftovers in {study_dir / 'runs'}"]
+
+
 def test_files_of_no_architecture_are_named_harmlessly_and_left(study_dir: Path, study: optuna.Study) -> None:
     (study_dir / "runs" / "evil\x1b[2J").mkdir(parents=True)
 

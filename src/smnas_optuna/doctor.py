@@ -26,6 +26,7 @@ from smnas_optuna.allowance import (
     memory_in_words,
     usable_cores,
 )
+from smnas_optuna.arch import canonical
 from smnas_optuna.config import load_settings
 from smnas_optuna.engine.nvml import Gpu, NvmlError, open_gpu
 from smnas_optuna.errors import SmnasError, StudyError, shortened
@@ -369,7 +370,7 @@ def _leftovers(crews: Sequence[tuple[Study, Crew]], runs: Path, *, fix: bool) ->
     claimed, open_archs = set[str](), set[str | None]()
     for study, crew in crews:
         records = read_records(study)
-        claimed |= crew.claims().keys()
+        claimed |= set(map(canonical, crew.claims()))
         open_archs |= {record.arch for record in records} - known_results(records, Limits()).keys()
     if os.path.lexists(runs) and not is_real_folder(runs):
         return  # said already
@@ -378,9 +379,9 @@ def _leftovers(crews: Sequence[tuple[Study, Crew]], runs: Path, *, fix: bool) ->
     found = [
         file
         for folder in folders
-        if folder.name not in claimed
+        if (name := canonical(folder.name)) not in claimed
         for file in files_in(folder)
-        if _is_leftover(file.name, unfinished=folder.name in open_archs)
+        if _is_leftover(file.name, unfinished=name in open_archs)
     ]
     others = [ascii(each.name)[1:-1] for each in entries if each not in folders]
     if others:

@@ -14,10 +14,13 @@ from smnas_optuna.arch import (
     FcHeadSpec,
     GuidedRpnSpec,
     InputSize,
+    MobileNetSpec,
     NeckSpec,
     RetinaHeadSpec,
     RpnSpec,
 )
+from smnas_optuna.arch.classics import CLASSICS
+from smnas_optuna.arch.mobilenet import CLASSIC_DEPTHS, EXPANSIONS
 from smnas_optuna.arch.spec import (
     BACKBONE_FAMILIES,
     BACKBONE_TOP,
@@ -32,6 +35,7 @@ from smnas_optuna.arch.spec import (
     MIN_EDGE,
     MIN_LEVELS,
     STEMS,
+    written_out,
 )
 
 widths = st.integers(4, MAX_WIDTH)
@@ -54,7 +58,24 @@ def encoded_backbones(draw: st.DrawFn) -> EncodedBackboneSpec:
     )
 
 
-backbones = classic_backbones | encoded_backbones()
+@st.composite
+def mobilenets(draw: st.DrawFn) -> MobileNetSpec:
+    """Any rows, and the classic ones more often than by chance."""
+    rows = len(CLASSIC_DEPTHS)
+    count = draw(st.integers(rows, MAX_BLOCKS))
+    cuts = sorted(draw(st.sets(st.integers(1, count - 1), min_size=rows - 1, max_size=rows - 1)))
+    depths = tuple(end - start for start, end in itertools.pairwise((0, *cuts, count)))
+    expansions = st.tuples(*[st.sampled_from(EXPANSIONS)] * rows)
+    return MobileNetSpec(
+        width=draw(widths),
+        depths=draw(st.just(CLASSIC_DEPTHS) | st.just(depths)),
+        expansions=draw(st.just((6,) * rows) | expansions),
+    )
+
+
+resnets_written_out = st.builds(BackboneSpec, family=st.sampled_from(list(CLASSICS)), width=widths).map(written_out)
+backbones = classic_backbones | encoded_backbones() | mobilenets() | resnets_written_out
+"""Classic networks in all their spellings among them; a detector holds each in one of them."""
 
 
 @st.composite

@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smnas_optuna.arch import (
+    BackboneSpec,
     CascadeHeadSpec,
     DetectorSpec,
     EncodedBackboneSpec,
     GuidedRpnSpec,
+    MobileNetSpec,
     NeckSpec,
     RetinaHeadSpec,
     decode,
@@ -248,7 +250,15 @@ def test_the_words_for_people_hold_every_number(spec: DetectorSpec) -> None:
 
     assert f"input {spec.input_size.long}x{spec.input_size.short} px" in words
     backbone = spec.backbone
-    name = "-".join(backbone.stages) + ")" if isinstance(backbone, EncodedBackboneSpec) else backbone.family
+    match backbone:
+        case EncodedBackboneSpec(stages=stages):
+            name = "-".join(stages) + ")"
+        case MobileNetSpec(depths=depths, expansions=expansions):
+            assert words.count(f"{sum(depths)} blocks (mobilenet_v2 ") == 1
+            rows = "-".join(f"{depth}x{expansion}" for depth, expansion in zip(depths, expansions, strict=True))
+            name = f"{rows}, blocks x expansion)"
+        case BackboneSpec(family=family):
+            name = family
     assert f"{name} with base width {backbone.width}," in words
     resnets = isinstance(backbone, EncodedBackboneSpec) and backbone.stem == "conv7"
     assert ("ResNet's stem" in words) == resnets

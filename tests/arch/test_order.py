@@ -8,10 +8,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smnas_optuna.arch import BackboneSpec, DetectorSpec, EncodedBackboneSpec, InputSize, RetinaHeadSpec, decode
-from smnas_optuna.arch.classics import CLASSICS
+from smnas_optuna.arch import (
+    BackboneSpec,
+    DetectorSpec,
+    EncodedBackboneSpec,
+    InputSize,
+    MobileNetSpec,
+    RetinaHeadSpec,
+    decode,
+)
+from smnas_optuna.arch.mobilenet import EXPANSIONS
 from smnas_optuna.arch.order import contains, stage_planes
-from smnas_optuna.arch.spec import BLOCKS, MAX_BLOCKS, MAX_EDGE, MAX_WIDTH, AnyBackboneSpec
+from smnas_optuna.arch.spec import (
+    BACKBONE_FAMILIES,
+    BLOCKS,
+    MAX_BLOCKS,
+    MAX_EDGE,
+    MAX_WIDTH,
+    AnyBackboneSpec,
+    written_out,
+)
 
 from .arch_strategies import specs
 
@@ -27,6 +43,8 @@ FEW_BACKBONES = (
     *("resnet18-w4", "resnet34-w4", "resnet34-w8", "resnet50-w8", "resnet101-w4", "resnext50-w4", "mobilenet_v2-w4"),
     *("basicblock-w4-11-21-21-21", "basicblock-w4-12-11-21-21", "basicblock-w8-11-21-21-21"),
     *("basicblock-w4-111-21-21-21", "basicblock-w4-2-2-2-11", "bottleneck-w4-11-21-21-21", "inverted-w4-2-2-2-11"),
+    *("basicblock-w4-conv7-11-21-21-2", "basicblock-w4-conv7-111-21-21-21", "mobilenet_v2-w6-1x6-1x6-1x6-1x6-1x6-1x6"),
+    *("mobilenet_v2-w4-3x6-3x6-4x6-3x6-3x6-1x6", "mobilenet_v2-w4-3x6-3x6-4x6-3x3-3x6-1x6"),
 )
 FEW = [
     decode(f"{size}.{backbone}.{modules}")
@@ -56,10 +74,18 @@ def larger(draw: st.DrawFn, spec: DetectorSpec) -> DetectorSpec:
 @st.composite
 def larger_backbones(draw: st.DrawFn, backbone: AnyBackboneSpec) -> AnyBackboneSpec:
     width = draw(st.just(backbone.width) | st.integers(backbone.width, MAX_WIDTH))
-    if isinstance(backbone, BackboneSpec):
+    if isinstance(backbone, BackboneSpec) and draw(st.booleans()):
         deeper = {"resnet18": "resnet34", "resnet50": "resnet101", "resnext50": "resnext101"}
         families = [backbone.family, deeper.get(backbone.family, backbone.family)]
         return BackboneSpec(family=draw(st.sampled_from(families)), width=width)
+    backbone = written_out(backbone)
+    if isinstance(backbone, MobileNetSpec):
+        depths, expansions = list(backbone.depths), list(backbone.expansions)
+        for row in draw(st.lists(st.integers(0, 5), max_size=MAX_BLOCKS - sum(depths))):
+            depths[row] += 1
+        for row in draw(st.sets(st.integers(0, 5))):
+            expansions[row] = EXPANSIONS[-1]
+        return MobileNetSpec(width=width, depths=tuple(depths), expansions=tuple(expansions))
     stages = list(backbone.stages)
     for _ in range(draw(st.integers(0, 3))):
         stage = draw(st.integers(0, 3))
@@ -105,6 +131,7 @@ BIG = "96x72.resnet34-w8.fpn-p2-p6-c16.rpn.cascade3-w32"
 @pytest.mark.parametrize(
     "small",
     [
+        "96x72.basicblock-w8-conv7-111-2111-21111-211.fpn-p2-p6-c16.rpn.cascade3-w32",
         "64x48.resnet34-w8.fpn-p2-p6-c16.rpn.cascade3-w32",
         "96x72.resnet18-w8.fpn-p2-p6-c16.rpn.cascade3-w32",
         "96x72.resnet34-w4.fpn-p2-p6-c16.rpn.cascade3-w32",
@@ -112,7 +139,7 @@ BIG = "96x72.resnet34-w8.fpn-p2-p6-c16.rpn.cascade3-w32"
         "96x72.resnet34-w8.fpn-p2-p6-c16.rpn.cascade3-w16",
         "64x48.resnet18-w4.fpn-p2-p6-c8.rpn.cascade3-w16",
     ],
-    ids=["input", "depth", "backbone's width", "neck's width", "head's width", "all"],
+    ids=["a block", "input", "depth", "backbone's width", "neck's width", "head's width", "all"],
 )
 def test_what_is_smaller_in_one_thing_is_contained_and_does_not_contain(small: str) -> None:
     assert contains(decode(BIG), decode(small))
@@ -144,7 +171,7 @@ def test_what_is_smaller_in_one_thing_is_contained_and_does_not_contain(small: s
     ],
     ids=[
         *("block", "RPN", "one stage", "head", "cascade's stages", "first level", "last level", "extra level"),
-        *("no pyramid", "written out", "the same, written out", "resnext", "mobilenet", "blocks written out"),
+        *("no pyramid", "another stem", "the same but for the stem", "resnext", "mobilenet", "blocks written out"),
         *("one edge each", "deeper or wider", "another stage", "narrower or shallower", "doubled elsewhere"),
     ],
 )
@@ -173,10 +200,41 @@ def test_of_classic_networks_those_of_the_same_block_and_no_stage_deeper_are_con
     def backbone(family: str) -> DetectorSpec:
         return decode(f"64x48.{family}-w8.c4.rpn.fc")
 
-    pairs = {(big, small) for big in CLASSICS for small in CLASSICS if contains(backbone(big), backbone(small))}
+    pairs = {
+        (big, small)
+        for big in BACKBONE_FAMILIES
+        for small in BACKBONE_FAMILIES
+        if contains(backbone(big), backbone(small))
+    }
 
     deeper = {("resnet34", "resnet18"), ("resnet101", "resnet50"), ("resnext101", "resnext50")}
-    assert pairs == deeper | {(family, family) for family in CLASSICS}
+    assert pairs == deeper | {(family, family) for family in BACKBONE_FAMILIES}
+
+
+@pytest.mark.parametrize(
+    ("small", "contained"),
+    [
+        ("mobilenet_v2-w8", True),
+        ("mobilenet_v2-w12-2x6-3x6-4x6-3x6-3x6-1x6", True),
+        ("mobilenet_v2-w12-2x6-3x6-4x3-3x6-3x6-1x6", True),
+        ("mobilenet_v2-w12-1x6-1x6-1x6-1x6-1x6-1x6", True),
+        ("mobilenet_v2-w12-1x6-1x6-1x6-1x6-1x6-2x6", False),
+        ("mobilenet_v2-w16-1x6-1x6-1x6-1x6-1x6-1x6", False),
+        ("inverted-w4-2-2-2-11", False),
+    ],
+)
+def test_mobilenet_contains_what_has_no_row_deeper_or_expanded_more(small: str, contained: bool) -> None:
+    big = decode("64x48.mobilenet_v2-w12.c4.rpn.fc")
+
+    assert contains(big, decode(f"64x48.{small}.c4.rpn.fc")) == contained
+
+
+def test_rows_of_lower_expansion_contain_none_of_higher() -> None:
+    low = decode("64x48.mobilenet_v2-w12-9x3-1x3-1x3-1x3-1x3-1x3.c4.rpn.fc")
+    high = decode("64x48.mobilenet_v2-w12-1x6-1x6-1x6-1x6-1x6-1x6.c4.rpn.fc")
+
+    assert not contains(low, high)
+    assert not contains(high, low)
 
 
 def test_planes_of_the_papers_example() -> None:

@@ -6,14 +6,15 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from smnas_optuna.arch import BackboneSpec, EncodedBackboneSpec
+from smnas_optuna.arch import BackboneSpec, EncodedBackboneSpec, MobileNetSpec
 from smnas_optuna.arch.classics import CLASSICS
+from smnas_optuna.arch.mobilenet import scale_channels
 from smnas_optuna.arch.spec import BACKBONE_FAMILIES, BLOCKS, AnyBackboneSpec
 from smnas_optuna.models.backbone import build_backbone
 from smnas_optuna.models.layers import group_norm
-from smnas_optuna.models.mobilenet import scale_channels
 
 EXPANSION = {"basicblock": 1, "bottleneck": 4, "xbottleneck": 4}
 
@@ -92,8 +93,39 @@ def test_resnexts_inner_convolution_has_twice_the_planes_in_groups(width: int) -
         assert inner.groups > 1
 
 
+def test_rows_of_mobilenet_are_as_deep_and_expanded_as_they_say() -> None:
+    depths, expansions = (1, 2, 1, 3, 1, 2), (3, 6, 6, 3, 6, 3)
+    with torch.device("meta"):
+        network = build_backbone(MobileNetSpec(width=64, depths=depths, expansions=expansions), nn.BatchNorm2d)
+        features = network(torch.empty(1, 3, 96, 160))
+
+    blocks = [block for block in network.modules() if isinstance(block, InvertedResidual)][1:]
+    inner = [max(conv.out_channels for conv in block.modules() if isinstance(conv, nn.Conv2d)) for block in blocks]
+    inputs = [16, *(block.out_channels for block in blocks[:-1])]
+    assert [block.out_channels for block in blocks] == [24, 32, 32, 64, 96, 96, 96, 160, 320, 320]
+    assert [channels // before for channels, before in zip(inner, inputs, strict=True)] == [
+        3,
+        6,
+        6,
+        6,
+        3,
+        3,
+        3,
+        6,
+        3,
+        3,
+    ]
+    assert {name: tuple(feature.shape[1:]) for name, feature in features.items()} == {
+        "c2": (24, 24, 40),
+        "c3": (32, 12, 20),
+        "c4": (96, 6, 10),
+        "c5": (320, 3, 5),
+    }
+
+
 BACKBONES = {
     **{family: BackboneSpec(family=family, width=8) for family in BACKBONE_FAMILIES},
+    "rows": MobileNetSpec(width=8, depths=(1, 2, 1, 3, 1, 2), expansions=(3, 6, 6, 3, 6, 3)),
     **{block: EncodedBackboneSpec(block=block, width=8, stages=("1", "21", "21", "12")) for block in BLOCKS},
 }
 

@@ -18,9 +18,9 @@ from smnas_optuna.arch import (
     RpnSpec,
     decode,
 )
-from smnas_optuna.arch.classics import CLASSICS
 from smnas_optuna.arch.constants import NORMS
-from smnas_optuna.arch.spec import BLOCKS, CASCADE_STAGES, EXTRA_LEVELS, MAX_LEVELS, MIN_LEVELS
+from smnas_optuna.arch.order import kinds_of
+from smnas_optuna.arch.spec import BLOCKS, CASCADE_STAGES, EXTRA_LEVELS, MAX_LEVELS, MIN_LEVELS, MOBILENET
 from smnas_optuna.engine.checkpoint import load_weights, save_weights
 from smnas_optuna.models import fold_for_inference
 from smnas_optuna.models.neck import FPN
@@ -77,9 +77,9 @@ def _assert_same(found: list[dict[str, Tensor]], expected: list[dict[str, Tensor
 
 def test_every_kind_of_module_is_among_the_archs() -> None:
     specs = [decode(arch) for arch in ARCHS.values()]
-    families = {CLASSICS[spec.backbone.family].block for spec in specs if isinstance(spec.backbone, BackboneSpec)}
+    classic = {kinds_of(spec)[0] for spec in specs if isinstance(spec.backbone, BackboneSpec)}
 
-    assert families == set(BLOCKS)
+    assert classic == {*BLOCKS, MOBILENET} - {"inverted"}
     assert {spec.backbone.block for spec in specs if isinstance(spec.backbone, EncodedBackboneSpec)} == set(BLOCKS)
     assert {spec.neck.extra if spec.neck else "c4" for spec in specs} == {None, *EXTRA_LEVELS, "c4"}
     assert {spec.neck.min_level for spec in specs if spec.neck} == set(MIN_LEVELS)

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from smnas_optuna.arch import BASELINES, BackboneSpec, EncodedBackboneSpec, decode
-from smnas_optuna.arch.classics import written_out
-from smnas_optuna.arch.spec import BLOCKS
+from smnas_optuna.arch.spec import BLOCKS, written_out
 from smnas_optuna.models import build_detector
 from smnas_optuna.models.backbone import build_backbone
 from smnas_optuna.models.layers import group_norm
@@ -158,10 +157,12 @@ def test_e4s_guided_rpn_has_the_layers_of_the_public_design() -> None:
     }
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_every_block_trains_in_a_detector(block: str) -> None:
+@pytest.mark.parametrize(
+    "backbone", [*(f"{block}-w8-1-21-21-12" for block in BLOCKS), "mobilenet_v2-w8-1x3-2x6-1x6-1x3-2x6-1x6"]
+)
+def test_every_block_trains_in_a_detector(backbone: str) -> None:
     torch.manual_seed(0)
-    detector = build_detector(decode(f"64x64.{block}-w8-1-21-21-12.fpn-p2-p5-c16.rpn.fc-w32"), num_classes=2)
+    detector = build_detector(decode(f"64x64.{backbone}.fpn-p2-p5-c16.rpn.fc-w32"), num_classes=2)
     target = {"boxes": torch.tensor([[4.0, 4.0, 40.0, 50.0]]), "labels": torch.tensor([1])}
 
     losses = detector([torch.rand(3, 64, 64)], [target])
@@ -171,7 +172,7 @@ def test_every_block_trains_in_a_detector(block: str) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("family", ["resnet18", "resnet50", "resnext50"])
+@pytest.mark.parametrize("family", ["resnet18", "resnet34", "resnet50", "resnext50"])
 def test_a_classic_network_written_out_is_the_same_network(family: str) -> None:
     classic = BackboneSpec(family=family, width=8)
     outputs = []

@@ -114,6 +114,15 @@ def test_what_was_timed_together_stands_with_that_latency_everywhere() -> None:
     assert summary.reference == pytest.approx((176.0, 0.0))
 
 
+def test_latencies_that_were_stored_under_an_older_spelling_are_found() -> None:
+    old, new = (f"64x48.{name}.c4.rpn.fc" for name in ("basicblock-w8-conv7-11-21-21-21", "resnet18-w8"))
+    studies = timed_together({MIDDLE: 11.0, old: 149.0})
+    add_trial(studies[2], (149.5, 0.62), TrialState.COMPLETE, arch=old)
+    summary = summarize(*studies)
+
+    assert latencies(summary.fronts["modular"])[new] == 149.0
+
+
 def test_a_new_latency_may_leave_its_place_on_the_front_to_another_detector() -> None:
     # POOR has 30 ms, of its own run.
     summary = summarize(*timed_together({MIDDLE: 31.0, FAST: 32.0}))

@@ -287,7 +287,8 @@ def test_a_trial_that_another_limit_than_the_searchs_pruned_is_a_mistake(study: 
         run(study, limited(0.5), limits=Limits(max_seconds=100))
 
 
-def test_a_limit_that_nothing_keeps_exhausts_a_small_space(study: optuna.Study) -> None:
+def test_a_limit_that_nothing_keeps_exhausts_a_small_space() -> None:
+    study = make_study(space=TINY)
     outcome = run(study, limited(0.5), budget=100, stage=make_stage(TINY, ()), limits=Limits(max_seconds=0.5))
 
     assert outcome == Outcome(reason="space exhausted: all 12 architectures are known", failed=False, trained=0)

@@ -79,7 +79,7 @@ def test_while_one_trains_the_other_takes_what_comes_next(study: optuna.Study, t
 
 
 def test_who_samples_what_another_worker_trains_asks_again(tmp_path: Path, engine: Engine) -> None:
-    study = make_study(population=12, space=TINY)  # the first generation is drawn blindly
+    study = make_study(seed=1, population=12, space=TINY)  # the first generation is drawn blindly
     one, other = Worker(study, tmp_path, engine), Worker(study, tmp_path, engine)
     stage, nested = make_stage(TINY, ()), [False]
 
@@ -127,7 +127,8 @@ def test_an_answer_that_came_in_before_the_claim_is_taken(study: optuna.Study, t
     assert worker.crew.claims() == {}
 
 
-def test_a_trial_that_finishes_late_becomes_a_parent(study: optuna.Study) -> None:
+def test_a_trial_that_finishes_late_becomes_a_parent() -> None:
+    study = make_study(seed=2)  # few others have its two genes
     stage, late = make_stage(), decode("160x120.resnet50-w24.fpn-p2-p6-c64.rpn.fc-w256")
     slow = begin_trial(study, "a slow worker", stage.space.genome(late))
     assert join_population(study, slow) == 0

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from optuna.samplers import RandomSampler
 
-from smnas_optuna.arch import decode, encode
+from smnas_optuna.arch import canonical, decode, encode
+from smnas_optuna.config import load_settings
 from smnas_optuna.errors import StudyError
 from smnas_optuna.report.summary import summarize
 from smnas_optuna.search.loop import Outcome
@@ -15,7 +19,7 @@ from smnas_optuna.search.pruning.partial_order import find_witnesses
 from smnas_optuna.search.request import Request
 from smnas_optuna.search.retime import retime_fronts
 from smnas_optuna.search.stages import describe_search, run_search
-from smnas_optuna.search_space import encoded
+from smnas_optuna.search_space import ModularSearchSpace
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import REFERENCE_MS, RETIMED
 from smnas_optuna.study.folder import StudyFolder
@@ -124,6 +128,7 @@ def test_each_parent_gets_its_share_and_begins_with_itself(folder: Path) -> None
 
     outcome = search(folder, trials=5, parents=(DEEP, OTHER), listener=listener)
 
+    structural = read_records(StudyFolder(folder).load(STRUCTURAL))
     found = trained(folder)
     assert list(found) == [DEEP, OTHER]
     assert [len(records) for records in found.values()] == [3, 2]
@@ -131,13 +136,62 @@ def test_each_parent_gets_its_share_and_begins_with_itself(folder: Path) -> None
         reason="budget reached: 5 of 5 architectures are trained, around 2 structures", failed=False, trained=5
     )
     for parent, records in found.items():
-        assert records[0].arch == encode(encoded(decode(parent)))
+        known = any(record.arch == parent and record.trained for record in structural)
+        assert (records[0].arch != parent) == known, "itself first, unless stage 1 has trained it"
         assert all(not record.baseline and record.generation == 0 for record in records)
         assert all(record.gate_ratio is not None and record.study == f"modular/{parent}" for record in records)
     assert listener.budgets == [(done, 5) for done in (1, 2, 3, 4, 5)]
     assert {"load", "train", "evaluate"} <= listener.phases
     units = {study.user_attrs[REFERENCE_MS] for study in StudyFolder(folder).of_stage(None)}
     assert len(units) == 1, "stages compare only in the same unit"
+
+
+def test_a_structure_that_stage_1_has_trained_is_not_trained_again(folder: Path) -> None:
+    search(folder, trials=3)
+
+    for parent, records in trained(folder).items():
+        space = ModularSearchSpace(load_settings(folder).space.modular, decode(parent))
+        assert encode(space.express(space.genome(decode(parent)))) == parent
+        assert records
+        assert parent not in {canonical(str(record.stored_arch)) for record in records}
+
+
+def test_a_mobilenet_is_searched_around_itself(folder: Path) -> None:
+    parent = "32x32.mobilenet_v2-w8.fpn-p2-p5-c8.none.retina"
+    search(folder, trials=2, parents=(parent,))
+
+    ((name, records),) = trained(folder).items()
+    assert name == records[0].arch == parent
+    assert str(records[1].arch).startswith("32x32.mobilenet_v2-w")
+
+
+def test_a_study_that_an_earlier_version_began_around_a_mobilenet_is_refused(folder: Path) -> None:
+    parent = "32x32.mobilenet_v2-w8.fpn-p2-p5-c8.none.retina"
+    study = StudyFolder(folder).create(f"modular/{parent}", RandomSampler())
+    study.set_user_attr("fingerprint", {"space": load_settings(folder).space.modular.model_dump(mode="json")})
+
+    with pytest.raises(StudyError) as caught:
+        search(folder, trials=1)
+    assert caught.value.message == (
+        f"{folder}: the study around {parent} was begun by an earlier version, which searched around another network "
+        "in its place"
+    )
+    assert caught.value.fix.startswith("name the other structures with --parent")
+
+
+def test_a_study_around_an_older_spelling_of_its_parent_goes_on(folder: Path) -> None:
+    old = "32x32.basicblock-w4-conv7-11-21-21-21.c4.rpn.fc"
+    search(folder, trials=1, parents=(OTHER,))
+    with closing(sqlite3.connect(folder / "study.db")) as database, database:
+        database.execute(
+            "UPDATE studies SET study_name = ? WHERE study_name = ?", (f"modular/{old}", f"modular/{OTHER}")
+        )
+
+    assert search(folder, trials=1, num_parents=1).trained == 1
+    assert search(folder, trials=1, parents=(old, OTHER)).trained == 1
+    assert [stage_name(study) for study in StudyFolder(folder).modular] == [f"modular/{old}"]
+    assert search(folder, trials=2, parents=(OTHER,)).trained == 2
+    assert StudyFolder(folder).find(f"modular/{OTHER}") is None
 
 
 def test_the_same_command_adds_nothing_and_a_larger_budget_goes_on(folder: Path) -> None:

@@ -3,15 +3,19 @@ from __future__ import annotations
 import itertools
 import random
 import re
+from collections import Counter
 
+import numpy as np
 import optuna
 import pytest
 
 from smnas_optuna.arch import decode, encode
 from smnas_optuna.config import StructuralSpace
 from smnas_optuna.errors import ConfigError
-from smnas_optuna.search_space import Gene, StructuralSearchSpace
+from smnas_optuna.search_space import Gene, SearchSpace, StructuralSearchSpace
 from smnas_optuna.search_space.structural import count_architectures, express, gene_choices
+
+from .test_strings import uneven
 
 WIDE = StructuralSpace(
     input_sizes=("64x48", "96x64", "128x96", "333x320"),
@@ -219,3 +223,121 @@ def test_a_head_outside_the_space_is_refused() -> None:
         StructuralSearchSpace(SPACES["only retina"]).genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.rpn.fc-w16"))
     with pytest.raises(ConfigError, match=r"head\.kind 'retina' is none of its choices"):
         StructuralSearchSpace(SPACES["without retina"]).genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.none.retina"))
+
+
+COCO = StructuralSpace(
+    necks=("c4", "fpn"),
+    neck_min_levels=(2, 3),
+    neck_max_levels=(5, 6, 7),
+    neck_channels=(128, 256),
+    neck_extras=("pool", "conv_c5"),
+    head_widths=(512, 1024),
+)
+DOUBLE = SMALL.model_copy(
+    update={"backbones": ("mobilenet_v2", "resnet18"), "backbone_widths": (22, 23, 28), "neck_max_levels": (5, 6)}
+)
+"""Of these base widths the first two make one MobileNetV2."""
+
+
+@pytest.mark.parametrize("space", [*SPACES.values(), DOUBLE], ids=[*SPACES, "double names"])
+def test_all_architectures_are_drawn_alike(space: StructuralSpace) -> None:
+    dice, structural = np.random.default_rng(0), StructuralSearchSpace(space)
+    everything = {express(genome) for genome in _genomes(space)}
+    draws = max(2_000, 5 * len(everything))
+    drawn: Counter[object] = Counter(structural.express(structural.draw(dice)) for _ in range(draws))
+
+    # chi-square by Wilson and Hilferty (1931): 99.99 % of what equal shares give
+    freedom = max(1, len(everything) - 1)
+    bound = freedom * (1 - 2 / (9 * freedom) + 3.72 * (2 / (9 * freedom)) ** 0.5) ** 3
+    assert set(drawn) <= everything
+    assert uneven(drawn, len(everything)) < bound
+
+
+def test_genes_drawn_by_themselves_would_draw_some_architectures_more_often() -> None:
+    """The test above can fail."""
+    dice, structural = np.random.default_rng(0), StructuralSearchSpace(BARE)
+    everything = {express(genome) for genome in _genomes(BARE)}
+    drawn: Counter[object] = Counter(
+        structural.express(SearchSpace.draw(structural, dice)) for _ in range(20 * len(everything))
+    )
+
+    assert uneven(drawn, len(everything)) > 10 * len(everything)
+
+
+def test_detectors_without_a_pyramid_are_drawn_as_often_as_they_are_in_the_space() -> None:
+    dice, space = np.random.default_rng(0), StructuralSearchSpace(COCO)
+    share = 4 * 7 * (4 * 2) / count_architectures(COCO)
+
+    drawn = [space.express(space.draw(dice)).neck is None for _ in range(4_000)]
+    assert share < 0.06
+    assert np.mean(drawn) == pytest.approx(share, abs=0.01)
+    by_genes = [space.express(SearchSpace.draw(space, dice)).neck is None for _ in range(1_000)]
+    assert np.mean(by_genes) > 0.3
+
+
+def test_a_drawn_genome_has_a_choice_of_each_gene() -> None:
+    dice, space = np.random.default_rng(0), StructuralSearchSpace(BARE)
+    for _ in range(200):
+        genome = space.draw(dice)
+
+        assert list(genome) == list(space.choices)
+        assert all(genome[name] in choices for name, choices in space.choices.items())
+
+
+@pytest.mark.parametrize("space", [*SPACES.values(), DOUBLE], ids=[*SPACES, "double names"])
+def test_a_mutation_is_another_architecture_one_or_two_steps_away(space: StructuralSpace) -> None:
+    dice, structural = np.random.default_rng(0), StructuralSearchSpace(space)
+    genome = structural.draw(dice)
+    for _ in range(300):
+        child = structural.mutate(genome, dice)
+
+        moved = [name for name in genome if child[name] != genome[name]]
+        steps = {
+            name: abs(each.index(child[name]) - each.index(genome[name])) for name, each in structural.choices.items()
+        }
+        if structural.size == 1:
+            assert child == genome
+        else:
+            assert structural.express(child) != structural.express(genome)
+            assert 1 <= len(moved) <= 2 + (space is DOUBLE)
+            assert max(steps.values()) == 1 + (space is DOUBLE and max(steps.values()) > 1)
+        genome = child
+
+
+def test_genes_that_are_switched_off_do_not_mutate() -> None:
+    dice, space = np.random.default_rng(0), StructuralSearchSpace(BARE)
+    one_stage = space.genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.none.retina"))
+
+    for _ in range(100):
+        child = space.mutate(one_stage, dice)
+        assert [child[name] for name in ("neck.kind", "neck.extra", "rpn.kind", "head.width")] == [
+            one_stage[name] for name in ("neck.kind", "neck.extra", "rpn.kind", "head.width")
+        ]
+
+
+def test_widths_that_make_one_network_are_one_architecture() -> None:
+    space = StructuralSearchSpace(DOUBLE.model_copy(update={"backbone_widths": (23, 22, 28)}))
+    spec = decode("64x48.mobilenet_v2-w23.fpn-p2-p5-c4.none.retina")
+
+    assert space.size == len({express(genome) for genome in _genomes(DOUBLE)})
+    assert space.genome(spec)["backbone.width"] == 23
+    assert space.express(space.genome(spec)) == spec
+    assert encode(spec).startswith("64x48.mobilenet_v2-w22.")
+
+
+@pytest.mark.parametrize("backbone", ["basicblock-w4-11-21-21-21", "mobilenet_v2-w4-2x6-3x6-4x6-3x6-3x6-2x6"])
+def test_a_written_out_backbone_is_refused(backbone: str) -> None:
+    arch = f"64x48.{backbone}.fpn-p2-p5-c4.rpn.fc-w16"
+
+    with pytest.raises(ConfigError) as refusal:
+        StructuralSearchSpace(SMALL).genome(decode(arch))
+    assert refusal.value.message == f"{arch} is not in [space.structural]: its backbone is written out"
+    assert refusal.value.fix == "take one of resnet18, resnet50"
+
+
+def test_a_classic_network_that_is_written_out_is_in_the_space() -> None:
+    genome = StructuralSearchSpace(SMALL).genome(
+        decode("64x48.basicblock-w4-conv7-11-21-21-21.fpn-p2-p5-c4.rpn.fc-w16")
+    )
+
+    assert genome["backbone.family"] == "resnet18"

@@ -250,3 +250,28 @@ def test_an_identity_that_cannot_be_read_is_named(tmp_path: Path, kind: str) -> 
 
     with pytest.raises(StudyError, match=r"the identity of the study folder cannot be read: .*\n  fix: move it away"):
         check_folder(study, StudyFolder(tmp_path))
+
+
+OLD, NEW = (f"64x48.{backbone}.c4.rpn.fc" for backbone in ("basicblock-w8-conv7-11-21-21-21", "resnet18-w8"))
+
+
+def test_the_folder_of_an_architecture_is_named_by_its_canonical_string(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+
+    assert folder.run(OLD) == folder.run(NEW) == tmp_path / "runs" / NEW
+
+
+def test_a_folder_under_an_older_spelling_is_found(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    (tmp_path / "runs" / OLD).mkdir(parents=True)
+
+    assert folder.run(OLD) == folder.run(NEW) == tmp_path / "runs" / OLD
+
+
+def test_folders_under_two_spellings_stay_apart(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    for name in (OLD, NEW):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+
+    assert folder.run(OLD) == tmp_path / "runs" / OLD
+    assert folder.run(NEW) == tmp_path / "runs" / NEW

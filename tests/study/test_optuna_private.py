@@ -20,6 +20,7 @@ from smnas_optuna.study.optuna_private import (
     storage_of,
     store_attr_of_stored,
     study_id,
+    with_optunas_keys,
 )
 from smnas_optuna.study.record import STRUCTURAL
 
@@ -135,3 +136,24 @@ def test_an_attribute_is_stored_with_the_trial_of_another_process(in_folder: opt
     store_attr_of_stored(elsewhere, elsewhere.trials[0], "reason", "interrupted")
 
     assert in_folder.trials[0].user_attrs == {"worker": "me", "reason": "interrupted"}
+
+
+def test_a_subclass_of_nsga2_has_the_generations_that_optunas_class_has_stored() -> None:
+    @with_optunas_keys
+    class Mine(NSGAIISampler):
+        pass
+
+    study = in_memory(population=2)
+    for value in range(3):
+        trial = study.ask()
+        NSGAIISampler(population_size=2).get_trial_generation(study, study.trials[trial.number])
+        study.tell(trial, [value, value])
+    stored = {trial.number: trial.system_attrs for trial in study.trials}
+    study.sampler = Mine(population_size=2)
+
+    assert [len(study.sampler.get_population(study, generation)) for generation in (0, 1)] == [2, 1]
+    trial = study.ask()
+    assert study.sampler.get_trial_generation(study, study.trials[trial.number]) == 1
+    study.tell(trial, [9, 9])
+    assert study.trials[trial.number].system_attrs.keys() == stored[2].keys()
+    assert len(NSGAIISampler(population_size=2).get_population(study, 1)) == 2

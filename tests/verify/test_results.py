@@ -99,3 +99,22 @@ def test_the_file_is_json_for_others_to_read(tmp_path: Path) -> None:
     Results.load(file, ABOUT).add(RUN)
 
     assert json.loads(file.read_text()) == {"about": ABOUT, "runs": [dataclasses.asdict(RUN)]}
+
+
+def test_a_training_under_an_older_spelling_is_one_of_the_architecture(tmp_path: Path) -> None:
+    file, old = tmp_path / "results.json", "32x32.basicblock-w4-conv7-11-21-21-21.fpn-p3-p5-c8.none.retina"
+    Results.load(file, ABOUT).add(dataclasses.replace(RUN, arch=old))
+
+    assert list(Results.load(file, ABOUT).runs.values()) == [RUN]
+
+
+@pytest.mark.parametrize("arch", [3, None, ["a"]])
+def test_an_architecture_that_is_no_text_is_refused(tmp_path: Path, arch: object) -> None:
+    file = tmp_path / "results.json"
+    Results.load(file, ABOUT).add(RUN)
+    stored = json.loads(file.read_text())
+    stored["runs"][0]["arch"] = arch
+    file.write_text(json.dumps(stored))
+
+    with pytest.raises(StudyError, match=r"holds no results of smnas verify \(TypeError: an architecture is no text\)"):
+        Results.load(file, ABOUT)

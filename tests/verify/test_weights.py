@@ -98,3 +98,12 @@ def test_a_name_that_is_no_architecture_leads_nowhere(tmp_path: Path) -> None:
 
 def test_the_file_that_is_written_last_is_the_one_that_counts() -> None:
     assert DETECTOR_FILE == checkpoint.DETECTOR_FILE
+
+
+def test_weights_under_an_older_spelling_are_found(tmp_path: Path) -> None:
+    old = "32x32.basicblock-w4-conv7-11-21-21-21.fpn-p3-p5-c8.none.retina"
+    run = _run(SMALL, 1, 0.2)
+    (tmp_path / "weights" / f"{old}.seed1.epochs2").mkdir(parents=True)
+
+    assert weights_folder(tmp_path, run.key) == tmp_path / "weights" / f"{old}.seed1.epochs2"
+    assert weights_folder(tmp_path, _run(SMALL, 2, 0.2).key) == tmp_path / "weights" / f"{SMALL}.seed2.epochs2"

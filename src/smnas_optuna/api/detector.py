@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from smnas_optuna.api.detections import Detections
 from smnas_optuna.api.picture import Picture, pixels_of
-from smnas_optuna.arch import decode
+from smnas_optuna.arch import canonical, decode
 from smnas_optuna.config import Arch, DetectorSettings, DeviceChoice
 from smnas_optuna.data.json_file import read_json
 from smnas_optuna.data.loader import batch_of_one
@@ -87,7 +87,7 @@ def read_detector(folder: Path, device: DeviceChoice) -> TrainedDetector:
         module = build_detector(decode(built.arch), len(built.classes), built.constants.constants())
     load_weights(folder, module)
     classes = [printable_name(name) for name in built.classes]
-    return TrainedDetector(module.to(chosen), arch=built.arch, classes=classes, description=description)
+    return TrainedDetector(module.to(chosen), arch=canonical(built.arch), classes=classes, description=description)
 
 
 def _chosen(device: DeviceChoice) -> torch.device:

@@ -116,7 +116,7 @@ def trial_of(record: TrialRecord, folder: StudyFolder, *, on_front: bool) -> Tri
         cached_from=record.cached_from,
         generation=record.generation,
         ended=record.ended,
-        run_folder=None if record.arch is None else _run_folder(folder, record.arch),
+        run_folder=None if record.stored_arch is None else _run_folder(folder, record.stored_arch),
     )
 
 

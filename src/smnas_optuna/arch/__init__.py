@@ -1,7 +1,7 @@
 """Architectures as plain data. The canonical string of an architecture is its name everywhere."""
 
 from smnas_optuna.arch.baselines import BASELINES, find_spec
-from smnas_optuna.arch.codec import decode, describe, encode
+from smnas_optuna.arch.codec import canonical, decode, describe, encode, spellings
 from smnas_optuna.arch.constants import NORMS, DetectorConstants
 from smnas_optuna.arch.spec import (
     CASCADE_STAGES,
@@ -15,6 +15,7 @@ from smnas_optuna.arch.spec import (
     GuidedRpnSpec,
     HeadSpec,
     InputSize,
+    MobileNetSpec,
     NeckSpec,
     RetinaHeadSpec,
     RpnSpec,
@@ -35,11 +36,14 @@ __all__ = [
     "GuidedRpnSpec",
     "HeadSpec",
     "InputSize",
+    "MobileNetSpec",
     "NeckSpec",
     "RetinaHeadSpec",
     "RpnSpec",
+    "canonical",
     "decode",
     "describe",
     "encode",
     "find_spec",
+    "spellings",
 ]

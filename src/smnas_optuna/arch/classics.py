@@ -1,4 +1,4 @@
-"""Blocks and depths of the classic networks."""
+"""Blocks and depths of the ResNets and ResNeXts; MobileNetV2's are in :mod:`smnas_optuna.arch.mobilenet`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from smnas_optuna.arch.spec import AnyBackboneSpec, EncodedBackboneSpec
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassicNetwork:
-    """Composition of one family of backbones.
+    """Composition of one family of ResNets or ResNeXts.
 
     Attributes:
         block: Kind of block; see :func:`smnas_optuna.models.encoded.build_block`. ``xbottleneck`` at base width 64 is
@@ -39,21 +37,8 @@ CLASSICS: Mapping[str, ClassicNetwork] = MappingProxyType(
         # Xie et al. 2017, table 1
         "resnext50": ClassicNetwork(block="xbottleneck", depths=(3, 4, 6, 3)),
         "resnext101": ClassicNetwork(block="xbottleneck", depths=(3, 4, 23, 3)),
-        # Sandler et al. 2018, table 2; its first block, at stride 2, counts as part of the stem
-        "mobilenet_v2": ClassicNetwork(block="inverted", depths=(2, 3, 7, 4)),
     }
 )
-"""Composition by family; the keys are those of ``BACKBONE_FAMILIES``."""
-
-
-def written_out(backbone: AnyBackboneSpec) -> EncodedBackboneSpec:
-    """Write ``backbone`` out block by block, with the same kind of block, depth of each stage and base width.
-
-    A ResNet or ResNeXt stays the same network, stem included. MobileNetV2 becomes another network, because it widens
-    its stages differently and has a different stem.
-    """
-    if isinstance(backbone, EncodedBackboneSpec):
-        return backbone
-    classic = CLASSICS[backbone.family]
-    stem = "conv3" if backbone.family == "mobilenet_v2" else "conv7"
-    return EncodedBackboneSpec(block=classic.block, width=backbone.width, stages=classic.stages, stem=stem)
+"""Composition of the ResNets and ResNeXts by family."""
+CLASSIC_STEM = "conv7"
+"""Stem of every ResNet and ResNeXt; see :class:`smnas_optuna.arch.EncodedBackboneSpec`."""

@@ -7,21 +7,32 @@ Other modules:
 
 - backbone: ``basicblock-w56-121-211-1111-12111`` is written out block by block. It has base channels 56, halves the
   resolution at each hyphen, and has a ``2`` for each block that doubles the planes.
-  ``basicblock-w64-conv7-11-21-21-21`` has the stem of ResNet, and is ResNet-18;
+  ``basicblock-w64-conv7-11-2111-2-21`` has the stem of ResNet. ``mobilenet_v2-w64-2x6-3x6-4x3-3x6-3x6-1x6`` is
+  MobileNetV2 row by row, as number of blocks x expansion, here with an expansion of 3 in one row;
 - neck: ``fpn-p2-p6-c64`` max-pools p6; ``fpn-p2-p6-c64-convc5`` and ``-convp5`` compute it from c5 or p5 by a
   convolution; ``c4`` has no pyramid;
 - RPN: ``ga`` uses Guided Anchoring; ``none`` belongs to the one-stage head;
 - head: ``cascade3-w256`` is a cascade of 3 stages. Behind ``c4``, ``fc`` and ``cascade3`` have no width. ``retina`` is
   one-stage.
+
+Some backbones can be written in more than one way: ``basicblock-w64-conv7-11-21-21-21`` is ``resnet18-w64``. All ways
+are read, and one of them is written; :func:`smnas_optuna.arch.spec.one_name` says which.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
+from dataclasses import replace
+from functools import lru_cache
 
+from smnas_optuna.arch.mobilenet import same_width
 from smnas_optuna.arch.spec import (
     BACKBONE_TOP,
     BLOCKS,
+    MAX_WIDTH,
+    MIN_WIDTH,
+    MOBILENET,
     STEMS,
     AnyBackboneSpec,
     AnyRpnSpec,
@@ -33,9 +44,11 @@ from smnas_optuna.arch.spec import (
     GuidedRpnSpec,
     HeadSpec,
     InputSize,
+    MobileNetSpec,
     NeckSpec,
     RetinaHeadSpec,
     RpnSpec,
+    written_out,
 )
 from smnas_optuna.errors import ArchError, shortened
 
@@ -51,21 +64,37 @@ RPNS: dict[str, AnyRpnSpec | None] = {"none": None, "rpn": RpnSpec(), "ga": Guid
 
 def encode(spec: DetectorSpec) -> str:
     """Return the canonical string of ``spec``; it is unique."""
-    modules = (
-        str(spec.input_size),
-        _encode_backbone(spec.backbone),
-        _encode_neck(spec.neck),
-        rpn_kind(spec.rpn),
-        _encode_head(spec.head),
-    )
-    return ".".join(modules)
+    return _spell(spec, spec.backbone)
+
+
+def spellings(spec: DetectorSpec) -> list[str]:
+    """Return all strings that :func:`decode` reads as ``spec``, each once, the canonical one first."""
+    backbone = spec.backbone
+    widths = [backbone.width]
+    if isinstance(backbone, MobileNetSpec) or (isinstance(backbone, BackboneSpec) and backbone.family == MOBILENET):
+        wider = range(backbone.width + 1, MAX_WIDTH + 1)
+        widths += itertools.takewhile(lambda width: same_width(width, MIN_WIDTH) == backbone.width, wider)
+    wide = [replace(backbone, width=width) for width in widths]
+    return list(dict.fromkeys(_spell(spec, each) for each in [*wide, *map(written_out, wide)]))
+
+
+@lru_cache(maxsize=65536)
+def canonical(arch: str) -> str:
+    """Return the canonical string of the architecture that is written as ``arch``; ``arch`` itself if it names none.
+
+    For strings that were stored: earlier versions stored other spellings.
+    """
+    try:
+        return encode(decode(arch))
+    except ArchError:
+        return arch
 
 
 def decode(arch: str) -> DetectorSpec:
-    """Return the spec written as ``arch``.
+    """Return the spec written as ``arch``, in the canonical or another spelling; see :func:`spellings`.
 
     Raises:
-        ArchError: If ``arch`` is not a canonical string, or names an impossible detector.
+        ArchError: If ``arch`` is not written as one of them, or names an impossible detector.
     """
     modules = arch.split(".")
     if len(modules) != 5:
@@ -73,18 +102,19 @@ def decode(arch: str) -> DetectorSpec:
             f"architecture {_quote(arch)}: {len(modules):,} modules instead of 5",
             fix=f"write input size, backbone, neck, RPN and head between dots, such as {EXAMPLE}",
         )
-    size, backbone, neck, rpn, head = modules
+    size, text, neck, rpn, head = modules
     try:
+        input_size, backbone = parse_input_size(size), _parse_backbone(text)
         spec = DetectorSpec(
-            input_size=parse_input_size(size),
-            backbone=_parse_backbone(backbone),
+            input_size=input_size,
+            backbone=backbone,
             neck=_parse_neck(neck),
             rpn=_parse_rpn(rpn),
             head=_parse_head(head),
         )
     except ArchError as error:
         raise ArchError(f"architecture {_quote(arch)}: {error.message}", fix=error.fix) from None
-    if encode(spec) != arch:
+    if _spell(spec, backbone) != arch:
         raise ArchError(f"architecture {_quote(arch)} is not written canonically", fix=f"write {encode(spec)}")
     return spec
 
@@ -134,6 +164,8 @@ def describe(spec: DetectorSpec) -> str:
     if isinstance(backbone, EncodedBackboneSpec):
         stem = "" if backbone.stem == STEMS[0] else "ResNet's stem, "
         name = f"{len(''.join(backbone.stages))} blocks ({stem}{backbone.block} {'-'.join(backbone.stages)})"
+    elif isinstance(backbone, MobileNetSpec):
+        name = f"{sum(backbone.depths)} blocks ({MOBILENET} {_rows(backbone)}, blocks x expansion)"
     else:
         name = backbone.family
     return (
@@ -162,10 +194,29 @@ def _describe_head(spec: DetectorSpec) -> str:
     return f"{rpn} and {stages}{what}"
 
 
+def _spell(spec: DetectorSpec, backbone: AnyBackboneSpec) -> str:
+    """Return the string of ``spec``, with its backbone written as ``backbone``."""
+    modules = (
+        str(spec.input_size),
+        _encode_backbone(backbone),
+        _encode_neck(spec.neck),
+        rpn_kind(spec.rpn),
+        _encode_head(spec.head),
+    )
+    return ".".join(modules)
+
+
+def _rows(backbone: MobileNetSpec) -> str:
+    rows = zip(backbone.depths, backbone.expansions, strict=True)
+    return "-".join(f"{depth}x{expansion}" for depth, expansion in rows)
+
+
 def _encode_backbone(backbone: AnyBackboneSpec) -> str:
     if isinstance(backbone, EncodedBackboneSpec):
         stem = () if backbone.stem == STEMS[0] else (backbone.stem,)
         return "-".join((backbone.block, f"w{backbone.width}", *stem, *backbone.stages))
+    if isinstance(backbone, MobileNetSpec):
+        return f"{MOBILENET}-w{backbone.width}-{_rows(backbone)}"
     return f"{backbone.family}-w{backbone.width}"
 
 
@@ -176,6 +227,12 @@ def _parse_backbone(text: str) -> AnyBackboneSpec:
         return EncodedBackboneSpec(
             block=block, width=int(width), stages=tuple(stages.split("-")), stem=stem.removeprefix("-") or STEMS[0]
         )
+    if text.startswith(f"{MOBILENET}-") and text.count("-") > 1:
+        pattern, example = rf"{MOBILENET}-w(\d{{1,5}})((?:-\d{{1,2}}x\d)+)", f"{MOBILENET}-w64-2x6-3x6-4x6-3x6-3x6-1x6"
+        width, rows = _match(pattern, text, "backbone", example)
+        numbers = [tuple(map(int, row.split("x"))) for row in rows.removeprefix("-").split("-")]
+        depths, expansions = zip(*numbers, strict=True)
+        return MobileNetSpec(width=int(width), depths=depths, expansions=expansions)
     family, width = _match(r"([a-z0-9_]+)-w(\d{1,5})", text, "backbone", "resnet18-w16")
     return BackboneSpec(family=family, width=int(width))
 

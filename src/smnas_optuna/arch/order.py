@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from smnas_optuna.arch.classics import CLASSICS
 from smnas_optuna.arch.codec import head_kind
 from smnas_optuna.arch.spec import (
+    MOBILENET,
     AnyBackboneSpec,
-    BackboneSpec,
     DetectorSpec,
     EncodedBackboneSpec,
     HeadSpec,
+    MobileNetSpec,
     NeckSpec,
     RetinaHeadSpec,
+    written_out,
 )
 
 
 def kinds_of(spec: DetectorSpec) -> tuple[object, ...]:
     """Return the kinds of modules in ``spec`` without their sizes: kind of block, pyramid levels, RPN and head."""
-    backbone, neck = spec.backbone, spec.neck
-    block = backbone.block if isinstance(backbone, EncodedBackboneSpec) else CLASSICS[backbone.family].block
+    backbone, neck = written_out(spec.backbone), spec.neck
+    block = MOBILENET if isinstance(backbone, MobileNetSpec) else backbone.block
     levels = None if neck is None else (neck.min_level, neck.max_level, neck.extra)
     return block, levels, spec.rpn, head_kind(spec.head)
 
@@ -26,8 +27,8 @@ def kinds_of(spec: DetectorSpec) -> tuple[object, ...]:
 def contains(big: DetectorSpec, small: DetectorSpec) -> bool:
     """Return True if ``big`` has the same kinds of modules as ``small``, and no stage is shallower or narrower.
 
-    The input must be no smaller, the other widths no narrower, and the stem the same. Every detector contains itself. A
-    classic network and a network that is written out block by block never contain one another.
+    The input must be no smaller, the other widths no narrower, the expansions no lower, and the stem the same. Every
+    detector contains itself.
     """
     return (
         kinds_of(big) == kinds_of(small)
@@ -49,12 +50,15 @@ def _width(head: HeadSpec) -> int:
 
 def _backbone_contains(big: AnyBackboneSpec, small: AnyBackboneSpec) -> bool:
     """Return True if ``big`` contains ``small``; both have the same kind of block."""
-    if isinstance(big, BackboneSpec) and isinstance(small, BackboneSpec):
-        depths = zip(CLASSICS[big.family].depths, CLASSICS[small.family].depths, strict=True)
-        return big.width >= small.width and all(mine >= its for mine, its in depths)
+    big, small = written_out(big), written_out(small)
+    if big.width < small.width:
+        return False
     if isinstance(big, EncodedBackboneSpec) and isinstance(small, EncodedBackboneSpec):
         stages = zip(stage_planes(big), stage_planes(small), strict=True)
-        return big.stem == small.stem and big.width >= small.width and all(_covers(*pair) for pair in stages)
+        return big.stem == small.stem and all(_covers(*pair) for pair in stages)
+    if isinstance(big, MobileNetSpec) and isinstance(small, MobileNetSpec):
+        mine, its = (*big.depths, *big.expansions), (*small.depths, *small.expansions)
+        return all(more >= less for more, less in zip(mine, its, strict=True))
     return False
 
 

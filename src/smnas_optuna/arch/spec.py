@@ -1,22 +1,22 @@
 """Detector specs: frozen data that cannot describe an impossible detector.
 
 A new kind of module is a new dataclass in the union of its field (``HeadSpec``, ...). So a module has only the numbers
-that it uses, and two different specs are two different detectors.
+that it uses. A backbone that can be written in more than one way is held in one of them; see :func:`one_name`. So two
+different specs are two different detectors.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from smnas_optuna.arch.classics import CLASSIC_STEM, CLASSICS
+from smnas_optuna.arch.mobilenet import CLASSIC_DEPTHS, CLASSIC_EXPANSION, EXPANSIONS, same_width
 from smnas_optuna.errors import ArchError, quote
 
-BACKBONE_FAMILIES = (
-    *("resnet18", "resnet34", "resnet50", "resnet101"),
-    *("resnext50", "resnext101"),
-    "mobilenet_v2",
-)
+MOBILENET = "mobilenet_v2"
+BACKBONE_FAMILIES = (*CLASSICS, MOBILENET)
 BLOCKS = ("basicblock", "bottleneck", "xbottleneck", "inverted")
-STEMS = ("conv3", "conv7")
+STEMS = ("conv3", CLASSIC_STEM)
 NUM_STAGES, NUM_DOUBLINGS = 4, 3
 MIN_BLOCKS, MAX_BLOCKS = 5, 35
 """Constraints on a block string of the paper's stage 2: stages, blocks that double the planes, and total blocks."""
@@ -28,7 +28,7 @@ EXTRA_LEVELS = ("pool", "conv_c5", "conv_p5")
 CASCADE_STAGES = (2, 3, 4)
 
 MIN_EDGE, MAX_EDGE = 32, 4096
-MAX_WIDTH = 4096
+MIN_WIDTH, MAX_WIDTH = 4, 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
@@ -65,12 +65,15 @@ class BackboneSpec:
 
     def __post_init__(self) -> None:
         _check_choice("backbone", self.family, BACKBONE_FAMILIES)
-        _check_width("backbone", self.width, 4)
+        _check_width("backbone", self.width)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedBackboneSpec:
     """A network of one kind of block, written out block by block as in the paper's stage 2.
+
+    With ResNet's stem and the blocks of a ResNet or ResNeXt it is that network, and a detector holds its
+    :class:`BackboneSpec`; see :func:`one_name`.
 
     Attributes:
         block: One of ``BLOCKS``: the blocks of ResNet-18, ResNet-50, ResNeXt and MobileNetV2.
@@ -90,7 +93,7 @@ class EncodedBackboneSpec:
     def __post_init__(self) -> None:
         _check_choice("block", self.block, BLOCKS)
         _check_choice("stem", self.stem, STEMS)
-        _check_width("backbone", self.width, 4)
+        _check_width("backbone", self.width)
         blocks = "".join(self.stages)
         if not (
             len(self.stages) == NUM_STAGES
@@ -106,7 +109,76 @@ class EncodedBackboneSpec:
             )
 
 
-AnyBackboneSpec = BackboneSpec | EncodedBackboneSpec
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MobileNetSpec:
+    """MobileNetV2 with other depths or expansions; its channels and strides are the classic ones (Sandler et al. 2018).
+
+    With the classic depths and expansions it is the classic network, and a detector holds its :class:`BackboneSpec`;
+    see :func:`one_name`.
+
+    Attributes:
+        width: Base width, as in :class:`BackboneSpec`: all channels are scaled by width / 64.
+        depths: Number of blocks in each of the six rows behind the first block, at least 1 in each, and at most 35
+            together. The classic ones are 2, 3, 4, 3, 3, 1.
+        expansions: Expansion of the blocks of each row, 3 or 6; the classic one is 6.
+    """
+
+    width: int
+    depths: tuple[int, ...]
+    expansions: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _check_width("backbone", self.width)
+        rows = len(CLASSIC_DEPTHS)
+        if not (
+            len(self.depths) == len(self.expansions) == rows
+            and min(self.depths) >= 1
+            and sum(self.depths) <= MAX_BLOCKS
+            and set(self.expansions) <= set(EXPANSIONS)
+        ):
+            text = "-".join(
+                f"{depth}x{expansion}" for depth, expansion in zip(self.depths, self.expansions, strict=False)
+            )
+            raise ArchError(
+                f"backbone: {quote(text)} are not valid rows of {MOBILENET}",
+                fix=f"write blocks x expansion for each of {rows} rows between hyphens, with expansion "
+                f"{' or '.join(map(str, EXPANSIONS))} and at most {MAX_BLOCKS} blocks together, such as "
+                "2x6-3x6-4x6-3x6-3x6-1x6",
+            )
+
+
+AnyBackboneSpec = BackboneSpec | EncodedBackboneSpec | MobileNetSpec
+WrittenOutSpec = EncodedBackboneSpec | MobileNetSpec
+
+
+def written_out(backbone: AnyBackboneSpec) -> WrittenOutSpec:
+    """Return the same network written out: ResNets and ResNeXts block by block, MobileNetV2 row by row."""
+    if not isinstance(backbone, BackboneSpec):
+        return backbone
+    if backbone.family == MOBILENET:
+        expansions = (CLASSIC_EXPANSION,) * len(CLASSIC_DEPTHS)
+        return MobileNetSpec(width=backbone.width, depths=CLASSIC_DEPTHS, expansions=expansions)
+    classic = CLASSICS[backbone.family]
+    return EncodedBackboneSpec(block=classic.block, width=backbone.width, stages=classic.stages, stem=CLASSIC_STEM)
+
+
+def one_name(backbone: AnyBackboneSpec) -> AnyBackboneSpec:
+    """Return the one spec, of all that build this network, by which detectors and their strings name it.
+
+    A written-out classic network is the classic one. Base widths at which rounding gives MobileNetV2 the same channels
+    are the smallest of them.
+    """
+    if isinstance(backbone, EncodedBackboneSpec):
+        if backbone.stem != CLASSIC_STEM:
+            return backbone
+        families = (name for name, it in CLASSICS.items() if (it.block, it.stages) == (backbone.block, backbone.stages))
+        family = next(families, None)
+        return backbone if family is None else BackboneSpec(family=family, width=backbone.width)
+    if isinstance(backbone, BackboneSpec) and backbone.family != MOBILENET:
+        return backbone
+    backbone = replace(backbone, width=same_width(backbone.width, MIN_WIDTH))
+    classic = BackboneSpec(family=MOBILENET, width=backbone.width)
+    return classic if written_out(classic) == backbone else backbone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +202,7 @@ class NeckSpec:
     def __post_init__(self) -> None:
         _check_choice("the pyramid's first level", self.min_level, MIN_LEVELS)
         _check_choice("the pyramid's last level", self.max_level, MAX_LEVELS)
-        _check_width("neck", self.channels, 4)
+        _check_width("neck", self.channels)
         if self.max_level == BACKBONE_TOP:
             if self.extra is not None:
                 raise ArchError(
@@ -204,7 +276,7 @@ class DetectorSpec:
 
     Attributes:
         input_size: Size that images are resized to.
-        backbone: Network that maps an image to features at strides 4, 8, 16 and 32.
+        backbone: Network that maps an image to features at strides 4, 8, 16 and 32; held as :func:`one_name` says.
         neck: Feature pyramid. None is the "C4" of the original Faster R-CNN: the RPN works on stride 16, and the last
             backbone stage is applied to each RoI.
         rpn: Region proposal network; None exactly for a one-stage detector.
@@ -218,6 +290,7 @@ class DetectorSpec:
     head: HeadSpec
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "backbone", one_name(self.backbone))  # frozen: the only way, and only here
         head = self.head
         one_stage = isinstance(head, RetinaHeadSpec)
         if one_stage != (self.rpn is None):
@@ -248,13 +321,14 @@ def _check_choice(what: str, value: object, choices: tuple[object, ...]) -> None
         raise ArchError(f"{what}: {quote(value)} is not known", fix=f"take one of {', '.join(map(str, choices))}")
 
 
-def _check_width(what: str, value: int, lowest: int) -> None:
-    if not lowest <= value <= MAX_WIDTH:
+def _check_width(what: str, value: int) -> None:
+    if not MIN_WIDTH <= value <= MAX_WIDTH:
         raise ArchError(
-            f"{what}: a width of {quote(value)} channels is not possible", fix=f"take {lowest} .. {MAX_WIDTH} channels"
+            f"{what}: a width of {quote(value)} channels is not possible",
+            fix=f"take {MIN_WIDTH} .. {MAX_WIDTH} channels",
         )
 
 
 def _check_head_width(width: int | None) -> None:
     if width is not None:
-        _check_width("head", width, 4)
+        _check_width("head", width)

@@ -60,10 +60,24 @@ def load_weights(folder: Path, detector: nn.Module) -> None:
     except (OSError, SafetensorError) as error:
         cause = getattr(error, "strerror", None) or error
         raise CheckpointError(f"{path}: the weights are damaged or incomplete ({cause})", fix=fix) from error
+    tensors = _with_new_names(detector, tensors)
     problem = misfit(detector.state_dict(), tensors)
     if problem is not None:
         raise CheckpointError(f"{path}: weights of another architecture: {problem}", fix=fix)
     detector.load_state_dict(tensors)
+
+
+def _with_new_names(detector: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return ``tensors`` by the names of ``detector``, whose modules may have ``old_names``: old beginning -> new."""
+    renamed = dict(tensors)
+    for path, module in detector.named_modules():
+        for old, new in getattr(module, "old_names", {}).items():
+            before, after = (f"{path}.{start}" if path else start for start in (old, new))
+            renamed = {
+                name.replace(before, after, 1) if name.startswith(before) else name: tensor
+                for name, tensor in renamed.items()
+            }
+    return renamed
 
 
 def remove_weights(folder: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from smnas_optuna.arch.classics import CLASSICS, ClassicNetwork
-from smnas_optuna.arch.spec import AnyBackboneSpec, EncodedBackboneSpec
+from smnas_optuna.arch.spec import MOBILENET, AnyBackboneSpec, EncodedBackboneSpec, MobileNetSpec, written_out
 from smnas_optuna.models.encoded import EncodedBackbone, build_stages, run_stages, take_stage
 from smnas_optuna.models.layers import Norm
 from smnas_optuna.models.mobilenet import MobileNetV2
@@ -15,13 +17,15 @@ def build_backbone(spec: AnyBackboneSpec, norm: Norm) -> Backbone:
     """Return the network that ``spec`` describes.
 
     Args:
-        spec: A classic network at a base width, or one that is written out block by block.
+        spec: A classic network at a base width, or one that is written out.
         norm: Builds a norm layer for a number of channels; one follows every convolution.
     """
     if isinstance(spec, EncodedBackboneSpec):
         return EncodedBackbone(spec.block, spec.width, spec.stages, norm, spec.stem)
-    if spec.family == "mobilenet_v2":
-        return MobileNetV2(spec.width, norm)
+    if isinstance(spec, MobileNetSpec):
+        return MobileNetV2(spec.width, spec.depths, spec.expansions, norm)
+    if spec.family == MOBILENET:
+        return build_backbone(written_out(spec), norm)
     return ResNet(CLASSICS[spec.family], spec.width, norm)
 
 
@@ -32,7 +36,16 @@ class ResNet(nn.Module):
         family: Blocks and depths.
         width: Channels of the stem; the planes of the stages are 1, 2, 4 and 8 times as many.
         norm: Builds a norm layer for a number of channels.
+
+    Attributes:
+        old_names: Beginning of the names that the weights had when this network was written out block by block.
     """
+
+    old_names: Mapping[str, str] = {
+        "stem.0.0.": "conv1.",
+        "stem.0.1.": "bn1.",
+        **{f"stage{number + 1}.": f"layer{number}." for number in range(1, 5)},
+    }
 
     def __init__(self, family: ClassicNetwork, width: int, norm: Norm) -> None:
         super().__init__()

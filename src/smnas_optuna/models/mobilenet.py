@@ -1,4 +1,4 @@
-"""Trunk of MobileNetV2 with any base width (Sandler et al. 2018, table 2)."""
+"""Trunk of MobileNetV2 with any base width, depths and expansions (Sandler et al. 2018, table 2)."""
 
 from __future__ import annotations
 
@@ -8,42 +8,46 @@ from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.ops import Conv2dNormActivation
 
+from smnas_optuna.arch.mobilenet import (
+    FIRST_CHANNELS,
+    ROW_CHANNELS,
+    ROW_LEVELS,
+    ROW_STRIDES,
+    STEM_CHANNELS,
+    scale_channels,
+)
 from smnas_optuna.models.layers import Norm
-
-STEM_CHANNELS = 32
-STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-"""(expansion, channels, blocks, stride of the first block) of each row, at the classic width."""
-LEVEL_ENDS = {"c2": 1, "c3": 2, "c4": 4, "c5": 6}
-"""Last row of each level."""
-CLASSIC_WIDTH = 64
-"""Base width with width multiplier 1; the same number as in the other families."""
 
 
 class MobileNetV2(nn.Module):
     """Trunk of MobileNetV2, without the last 1x1 convolution. Module names are torchvision's.
 
     Args:
-        width: Base width; 64 is the classic network. Channels are scaled by width / 64; see :func:`scale_channels`.
+        width: Base width; 64 is the classic network. Channels are scaled by width / 64; see
+            :func:`smnas_optuna.arch.mobilenet.scale_channels`.
+        depths: Number of blocks in each row behind the first block.
+        expansions: Expansion of the blocks in each of these rows.
         norm: Builds a norm layer for a number of channels.
     """
 
-    def __init__(self, width: int, norm: Norm) -> None:
+    def __init__(self, width: int, depths: Sequence[int], expansions: Sequence[int], norm: Norm) -> None:
         super().__init__()
-        channels = scale_channels(STEM_CHANNELS, width)
+        stem, channels = scale_channels(STEM_CHANNELS, width), scale_channels(FIRST_CHANNELS, width)
         layers: list[nn.Module] = [
-            Conv2dNormActivation(3, channels, stride=2, norm_layer=norm, activation_layer=nn.ReLU6)
+            Conv2dNormActivation(3, stem, stride=2, norm_layer=norm, activation_layer=nn.ReLU6),
+            InvertedResidual(stem, channels, stride=1, expand_ratio=1, norm_layer=norm),
         ]
-        ends: list[tuple[int, int]] = []  # of each row: the position of its last layer, and its channels
-        for expansion, classic, depth, stride in STAGES:
+        ends: dict[int, tuple[int, int]] = {}  # of each level: the position of its last layer, and its channels
+        rows = zip(depths, expansions, ROW_CHANNELS, ROW_STRIDES, ROW_LEVELS, strict=True)
+        for depth, expansion, classic, stride, level in rows:
             planes = scale_channels(classic, width)
             for block in range(depth):
-                first = block == 0
-                layers.append(InvertedResidual(channels, planes, stride if first else 1, expansion, norm_layer=norm))
+                layers.append(InvertedResidual(channels, planes, 1 if block else stride, expansion, norm_layer=norm))
                 channels = planes
-            ends.append((len(layers) - 1, channels))
+            ends[level] = len(layers) - 1, channels
         self.features = nn.Sequential(*layers)
-        self.level_ends = {ends[row][0]: level for level, row in LEVEL_ENDS.items()}
-        self.out_channels: Sequence[int] = tuple(ends[row][1] for row in LEVEL_ENDS.values())
+        self.level_ends = {position: f"c{level}" for level, (position, _) in ends.items()}
+        self.out_channels: Sequence[int] = tuple(channels for _, channels in ends.values())
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Tensor[B, 3, H, W] -> {c<l>: Tensor[B, out_channels[l - 2], H / 2**l, W / 2**l]} for l in 2..5."""
@@ -60,15 +64,3 @@ class MobileNetV2(nn.Module):
         stage = self.features[end + 1 :]
         self.features = self.features[: end + 1]
         return stage
-
-
-def scale_channels(classic: int, width: int) -> int:
-    """Return the channels at base width ``width`` of a layer with ``classic`` channels at base width 64.
-
-    They are rounded to a multiple of 8, and at most 10 % down. Below 16 channels the multiple is 2, so that narrow
-    networks keep their shape.
-    """
-    wanted = classic * width / CLASSIC_WIDTH
-    step = 8 if wanted >= 16 else 2
-    rounded = max(step, int(wanted + step / 2) // step * step)
-    return rounded + step if rounded < 0.9 * wanted else rounded

@@ -178,7 +178,7 @@ class Objective:
         for record in records:
             if not record.settles:
                 continue
-            folder = self.session.folder.run(str(record.arch))
+            folder = self.session.folder.run(str(record.stored_arch))
             if not self.session.folder.holds(folder):
                 continue
             remove_checkpoint(folder / CHECKPOINT_FILE)

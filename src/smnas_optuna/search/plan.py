@@ -10,7 +10,7 @@ import optuna
 import torch
 from optuna.study import Study
 
-from smnas_optuna.arch import DetectorSpec, decode, encode
+from smnas_optuna.arch import DetectorSpec, canonical, decode, encode
 from smnas_optuna.config import StudySettings
 from smnas_optuna.engine.complexity import count_complexity
 from smnas_optuna.engine.device import library_versions
@@ -67,7 +67,7 @@ def plan_stage(session: Session, request: Request, *, chosen: bool = False) -> l
 
     Raises:
         ConfigError: If a baseline is not in the space.
-        StudyError: If stage 2 has no parent.
+        StudyError: If stage 2 has no parent, or an earlier version began it around a MobileNetV2.
     """
     if request.stage == "structural":
         space = session.settings.space.structural
@@ -161,7 +161,9 @@ def _parents(session: Session, request: Request, *, chosen: bool) -> list[str]:
             fix=f"search the structures first: smnas structural {folder.path} [--data DIR]",
         )
     if request.parents:
-        return [encode(decode(arch)) for arch in dict.fromkeys(request.parents)]
+        name_of = {canonical(arch): arch for arch in reversed(before)}  # a study may have been named otherwise before
+        wanted = dict.fromkeys(encode(decode(arch)) for arch in request.parents)
+        return [name_of.get(arch, arch) for arch in wanted]
     if chosen:
         return before
     parents = choose_parents(pareto_front(records), request.num_parents or session.settings.modular.parents, before)
@@ -175,14 +177,27 @@ def _parents(session: Session, request: Request, *, chosen: bool) -> list[str]:
 
 def _modular_plan(session: Session, parent: str) -> StudyPlan:
     settings = session.settings
-    spec, modular, search = decode(parent), settings.space.modular, settings.search
-    space = ModularSearchSpace(modular, spec, settings.space.structural.input_sizes)
+    spec, search = decode(parent), settings.search
+    space = ModularSearchSpace(settings.space.modular, spec, settings.space.structural.input_sizes)
+    _check_rows(session, parent, space)
     return StudyPlan(
         name=f"{MODULAR_PREFIX}{parent}",
         space=space,
-        space_json={**modular.model_dump(mode="json"), "input_sizes": list(space.choices["input_size"])},
+        space_json=space.as_json,
         first=first_generation(space, spec, search.population, search.seed),
     )
+
+
+def _check_rows(session: Session, parent: str, space: ModularSearchSpace) -> None:
+    """Refuse a study around a MobileNetV2 whose genes are block strings, as those of earlier versions are."""
+    study = session.folder.find(f"{MODULAR_PREFIX}{parent}")
+    stored = None if study is None else study.user_attrs.get(FINGERPRINT)
+    if stored is not None and "rows" in space.as_json and "rows" not in stored["space"]:
+        raise StudyError(
+            f"{session.folder.path}: the study around {parent} was begun by an earlier version, which searched around "
+            "another network in its place",
+            fix="name the other structures with --parent, or begin in a new folder; what was found stays readable",
+        )
 
 
 def _cheapest_first(settings: StudySettings, num_classes: int) -> list[DetectorSpec]:

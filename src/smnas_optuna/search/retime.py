@@ -70,7 +70,7 @@ def _time_all(session: Session, records: Sequence[TrialRecord], reference_ms: fl
         spec = decode(arch)
         detector = testbed.build(spec, seed=0)
         try:
-            load_weights(session.folder.run(arch), detector)
+            load_weights(session.folder.run(str(record.stored_arch)), detector)
         except CheckpointError as error:
             listener.note(f"{arch}: cannot be timed again: {error.message}")
             continue
@@ -112,4 +112,4 @@ def _with_weights(folder: StudyFolder, listener: Listener) -> list[TrialRecord]:
 
 
 def _has_weights(folder: StudyFolder, record: TrialRecord) -> bool:
-    return (folder.run(str(record.arch)) / WEIGHTS_FILE).is_file()
+    return (folder.run(str(record.stored_arch)) / WEIGHTS_FILE).is_file()

@@ -55,10 +55,13 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def mutate(self, genome: Genome, random: np.random.Generator) -> Genome:
-        """Return a genome a few steps away."""
+        """Return a genome a few steps away, of another architecture unless the space has only one."""
 
     def draw(self, random: np.random.Generator) -> Genome:
-        """Draw a random genome."""
+        """Draw a random genome: here all genomes are equally likely, which few spaces want.
+
+        Genes that others switch off give some architectures many genomes.
+        """
         return {name: values[int(random.integers(len(values)))] for name, values in self.choices.items()}
 
     def step(self, genome: Genome, name: str, random: np.random.Generator) -> dict[str, Gene]:

@@ -1,5 +1,7 @@
 """Block strings of the modular search: counting, drawing, changing, and encoding by a fixed number of genes.
 
+Rows of MobileNetV2 are in :mod:`smnas_optuna.search_space.rows`.
+
 Three things determine a string such as ``121-211-1111-12111``: its number of blocks ``D``; the cuts where the three
 later stages begin, 3 of the ``D - 1`` gaps between blocks; and the doublings, 3 of the ``D`` blocks.
 """

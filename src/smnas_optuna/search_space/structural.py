@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from smnas_optuna.arch import BackboneSpec, DetectorSpec, EncodedBackboneSpec, NeckSpec, RetinaHeadSpec, decode, encode
+from smnas_optuna.arch import BackboneSpec, DetectorSpec, NeckSpec, RetinaHeadSpec, decode, encode
 from smnas_optuna.arch.codec import NO_PYRAMID, RPNS, build_head, head_kind, parse_input_size, rpn_kind
-from smnas_optuna.arch.spec import BACKBONE_TOP
+from smnas_optuna.arch.spec import BACKBONE_TOP, AnyBackboneSpec, one_name
 from smnas_optuna.config import STUDY_FILE, StructuralSpace, StudySettings
 from smnas_optuna.errors import ConfigError
 from smnas_optuna.search_space.space import Gene, Genome, SearchSpace, listed
@@ -27,6 +28,7 @@ class StructuralSearchSpace(SearchSpace):
     def __init__(self, settings: StructuralSpace) -> None:
         self.choices = gene_choices(settings)
         self.size = count_architectures(settings)
+        self._settings = settings
 
     def in_words(self) -> str:
         """See :class:`SearchSpace`."""
@@ -38,12 +40,17 @@ class StructuralSearchSpace(SearchSpace):
 
     def genome(self, spec: DetectorSpec) -> Genome:
         """See :class:`SearchSpace`; genes that are switched off have their first choice."""
-        if isinstance(spec.backbone, EncodedBackboneSpec):
+        backbone = spec.backbone
+        if not isinstance(backbone, BackboneSpec):
             raise ConfigError(
-                f"{encode(spec)} is not in [space.structural]: its backbone is written out block by block",
+                f"{encode(spec)} is not in [space.structural]: its backbone is written out",
                 fix=f"take one of {listed(self.choices['backbone.family'])}",
             )
-        active = _active_genes(spec, spec.backbone)
+        for width in self._settings.backbone_widths:  # several widths may make one network
+            if one_name(BackboneSpec(family=backbone.family, width=width)) == backbone:
+                backbone = BackboneSpec(family=backbone.family, width=width)
+                break
+        active = _active_genes(spec, backbone)
         genome: dict[str, Gene] = {}
         for name, choices in self.choices.items():
             gene = genome[name] = active.get(name, choices[0])
@@ -55,12 +62,32 @@ class StructuralSearchSpace(SearchSpace):
         return genome
 
     def mutate(self, genome: Genome, random: np.random.Generator) -> Genome:
-        """Move one or two genes to a neighbouring value."""
-        mutable = [name for name, values in self.choices.items() if len(values) > 1]
-        count = min(len(mutable), int(random.integers(1, 3)))
-        for name in random.choice(mutable, count, replace=False):
-            genome = self.step(genome, name, random)
-        return genome
+        """Move one or two genes to a neighbouring value, none of them switched off."""
+        before, mutated = self.express(genome), genome
+        while self.size > 1 and self.express(mutated) == before:  # repeated only between widths that make one network
+            assert isinstance(before.backbone, BackboneSpec)
+            mutable = [name for name in _active_genes(before, before.backbone) if len(self.choices[name]) > 1]
+            count = min(len(mutable), int(random.integers(1, 3)))
+            for name in random.choice(mutable, count, replace=False):
+                mutated = self.step(mutated, name, random)
+        return mutated
+
+    def draw(self, random: np.random.Generator) -> Genome:
+        """Draw a random architecture; all are equally likely, and genes that are switched off have any value."""
+        space, genome = self._settings, dict(super().draw(random))
+        families = _distinct_backbones(space)
+        genome["backbone.family"], genome["backbone.width"] = families[int(random.integers(len(families)))]
+        groups = _groups(space)
+        place = int(random.integers(sum(group.size for group in groups)))
+        for group in groups:
+            if place < group.size:
+                break
+            place -= group.size
+        genome["head.kind"] = group.heads[int(random.integers(len(group.heads)))]
+        genome["neck.kind"] = group.neck or genome["neck.kind"]
+        levels = _levels(space)
+        genome["neck.max_level"], extra = levels[int(random.integers(len(levels)))]
+        return genome if extra is None else {**genome, "neck.extra": extra}
 
 
 def baselines_of(settings: StudySettings) -> list[DetectorSpec]:
@@ -81,13 +108,52 @@ def baselines_of(settings: StudySettings) -> list[DetectorSpec]:
 
 def count_architectures(space: StructuralSpace) -> int:
     """Return the number of distinct architectures in ``space``; genomes of the same architecture count once."""
-    extra_levels = sum(len(space.neck_extras) if level > BACKBONE_TOP else 1 for level in space.neck_max_levels)
-    pyramids = len(space.neck_min_levels) * extra_levels * len(space.neck_channels)
-    # An RoI head is behind a pyramid and has a width, or behind the bare backbone and has none.
-    behind = (PYRAMID in space.necks) * pyramids * len(space.head_widths) + (NO_PYRAMID in space.necks)
-    roi_heads = sum(kind != RETINA for kind in space.heads)
-    heads = (RETINA in space.heads) * pyramids + roi_heads * len(space.rpns) * behind
-    return len(space.input_sizes) * len(space.backbones) * len(space.backbone_widths) * heads
+    modules = sum(group.size for group in _groups(space))
+    return len(space.input_sizes) * len(_distinct_backbones(space)) * modules
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Group:
+    """Combinations of neck, RPN and head that have the same genes switched off.
+
+    Attributes:
+        heads: Kinds of their heads.
+        neck: Kind of their neck; None if the gene is switched off.
+        size: Their number.
+    """
+
+    heads: tuple[str, ...]
+    neck: str | None
+    size: int
+
+
+def _groups(space: StructuralSpace) -> list[_Group]:
+    """Return the one-stage combinations, and those with an RoI head behind a pyramid and without one."""
+    pyramids = len(space.neck_min_levels) * len(_levels(space)) * len(space.neck_channels)
+    roi_heads = tuple(kind for kind in space.heads if kind != RETINA)
+    groups = [_Group(heads=(RETINA,), neck=None, size=pyramids)] if RETINA in space.heads else []
+    for neck, behind in ((PYRAMID, pyramids * len(space.head_widths)), (NO_PYRAMID, 1)):
+        if neck in space.necks and roi_heads:
+            groups.append(_Group(heads=roi_heads, neck=neck, size=len(roi_heads) * len(space.rpns) * behind))
+    return groups
+
+
+def _levels(space: StructuralSpace) -> list[tuple[int, str | None]]:
+    """Return the last level of each pyramid with the source of its extra levels; None without extra levels."""
+    return [
+        (level, extra)
+        for level in space.neck_max_levels
+        for extra in (space.neck_extras if level > BACKBONE_TOP else (None,))
+    ]
+
+
+def _distinct_backbones(space: StructuralSpace) -> list[tuple[str, int]]:
+    """Return family and width of each backbone; of widths that make one network the first."""
+    found: dict[AnyBackboneSpec, tuple[str, int]] = {}
+    for family in space.backbones:
+        for width in space.backbone_widths:
+            found.setdefault(one_name(BackboneSpec(family=family, width=width)), (family, width))
+    return list(found.values())
 
 
 def gene_choices(space: StructuralSpace) -> dict[str, tuple[Gene, ...]]:

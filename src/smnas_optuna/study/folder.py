@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.study import Study
 
-from smnas_optuna.arch import decode, encode
+from smnas_optuna.arch import decode, spellings
 from smnas_optuna.errors import StudyError
 from smnas_optuna.real_files import is_real_folder, is_regular_file, linked_part
 from smnas_optuna.study.attributes import ENDED
@@ -173,10 +173,15 @@ class StudyFolder:
     def run(self, arch: str) -> Path:
         """Return the folder of an architecture: its log, its checkpoint and its weights.
 
+        Old studies have folders under other spellings of an architecture. The folder that ``arch`` itself names goes
+        before them, and without any the canonical string names it.
+
         Raises:
             ArchError: If ``arch`` names no architecture. A name from a database must not lead out of the folder.
         """
-        return self.runs / encode(decode(arch))
+        names = spellings(decode(arch))
+        there = (self.runs / name for name in (arch, *names) if (self.runs / name).is_dir())
+        return next(there, self.runs / names[0])
 
     def make_run(self, arch: str) -> Path:
         """Return :meth:`run`, made if it does not exist; somebody may have removed ``runs`` in the middle of a search.

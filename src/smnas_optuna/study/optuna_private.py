@@ -1,13 +1,14 @@
 """Functions that rely on Optuna's private parts, in one place, each with a test.
 
 Optuna 5 has no public way to store a trial's worker at the moment of its creation, to take a trial out of the
-population of NSGA-II, to keep a table beside its own in the same database, or to show trials other than as stored.
+population of NSGA-II, to subclass it without renaming what it stores, to keep a table beside its own in the same
+database, or to show trials other than as stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import optuna
 from optuna.samplers import NSGAIISampler
@@ -18,6 +19,7 @@ from optuna.study import Study
 from optuna.study._frozen import FrozenStudy as FrozenStudy
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+Sampler = TypeVar("Sampler", bound=NSGAIISampler)
 OUTSIDE = -1
 """Generation of a trial that has no place in the population; Optuna's own begin at 0."""
 
@@ -53,6 +55,16 @@ def begin_trial(study: Study, worker: str, params: Mapping[str, Any] | None = No
 def leave_population(trial: optuna.Trial) -> None:
     """Take ``trial`` out of the population: it becomes no parent and does not count towards its generation."""
     trial.storage.set_trial_system_attr(trial._trial_id, NSGAIISampler._get_generation_key(), OUTSIDE)
+
+
+def with_optunas_keys(sampler: type[Sampler]) -> type[Sampler]:
+    """Let ``sampler``, a subclass of NSGA-II, read and store generations as Optuna's own class does.
+
+    Optuna would store them under the subclass's name, and studies begun with its own class would lose theirs.
+    """
+    sampler._GENERATION_KEY = NSGAIISampler._GENERATION_KEY
+    sampler._PARENT_CACHE_KEY_PREFIX = NSGAIISampler._PARENT_CACHE_KEY_PREFIX
+    return sampler
 
 
 def store_attr_of_stored(study: Study, trial: FrozenTrial, name: str, value: Any) -> None:

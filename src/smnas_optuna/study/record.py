@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from smnas_optuna.arch import canonical
 from smnas_optuna.errors import printable
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.optuna_private import FrozenStudy, storage_of, study_id
@@ -74,7 +75,8 @@ class TrialRecord:
         number: Optuna's number of the trial, from 0.
         study: Name of its study in the study folder: ``structural``, or ``modular/<arch>``.
         state: State of the trial.
-        arch: Canonical string of the architecture; None if the process died before it was known.
+        arch: Canonical string of the architecture, whatever spelling is stored; None if the process died before it was
+            known.
         latency_ms: Objective, lower is better; None unless complete. It is on the scale of the study folder, and the
             upper end of the interval if it was not measured precisely: see :mod:`smnas_optuna.study.scale`.
         latency: The same latency with its interval.
@@ -144,6 +146,11 @@ class TrialRecord:
     def weights(self) -> str | None:
         """Folder of the weights, relative to the study folder; they lie there while the trial is on the front."""
         return self.attrs.get("weights")
+
+    @property
+    def stored_arch(self) -> str | None:
+        """The architecture as it is stored, which names its run folder: canonical but for trials of old studies."""
+        return self.attrs.get("arch")
 
     @property
     def settles(self) -> bool:
@@ -267,13 +274,14 @@ def read_record(
     latency = None if stored_ms is None else scale.latency(stored_ms, stored)
     latency_ms = None if latency is None else latency.safe_ms
     gate_ratio = ratio_of(stored.get("gate"))
+    arch: str | None = stored.get("arch")
     num_params = attrs.get("num_params")
     violations = (limits or Limits()).violations(latency_ms=latency_ms, num_params=num_params)
     return TrialRecord(
         number=trial.number,
         study=study,
         state=_STATES[trial.state],
-        arch=attrs.get("arch"),
+        arch=None if arch is None else canonical(arch),
         latency_ms=latency_ms,
         latency=latency,
         stored_ms=stored_ms,

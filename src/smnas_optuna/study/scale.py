@@ -15,6 +15,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from smnas_optuna.arch import canonical
 from smnas_optuna.study.attributes import REFERENCE_MS, RETIMED, TIMED_TOGETHER
 
 ACCEPTABLE_WIDTH = 0.1
@@ -141,9 +142,13 @@ class StudyScale:
     retimed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     retimed_factor: float = 1.0
 
+    def _again(self, attrs: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return what was measured again of the architecture of a trial with these attributes."""
+        return self.retimed.get(canonical(str(attrs.get("arch")))) if self.retimed else None
+
     def latency(self, stored_ms: float, attrs: Mapping[str, Any]) -> Latency:
         """Return the latency of a complete trial with this value and these attributes."""
-        again = self.retimed.get(str(attrs.get("arch")))
+        again = self._again(attrs)
         if again is not None:
             return _latency(float(again["stored_ms"]) * self.retimed_factor, again)
         return _latency(stored_ms * self.factor, attrs.get("latency"))
@@ -155,12 +160,12 @@ class StudyScale:
 
     def run_of(self, attrs: Mapping[str, Any]) -> str | None:
         """Return the run in which the architecture of a trial with these attributes was measured again, if it was."""
-        again = self.retimed.get(str(attrs.get("arch")))
+        again = self._again(attrs)
         return None if again is None else str(again.get("run"))
 
     def attrs(self, attrs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the attributes of a trial with those on this scale that are in ms, or were measured again."""
-        again = self.retimed.get(str(attrs.get("arch")))
+        again = self._again(attrs)
         on_scale = {name: ms * self.factor for name in IN_MS if (ms := _positive(attrs.get(name))) is not None}
         return {**attrs, **on_scale, **({} if again is None or "latency" not in attrs else {"latency": again})}
 
@@ -216,7 +221,7 @@ def _retimed(attrs: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         found |= {arch: {"stored_ms": ms, "run": TIMED_TOGETHER} for arch, ms in old.items()}
     if isinstance(new, Mapping):
         found |= {arch: each for arch, each in new.items() if isinstance(each, Mapping)}
-    return {arch: each for arch, each in found.items() if _positive(each.get("stored_ms")) is not None}
+    return {canonical(arch): each for arch, each in found.items() if _positive(each.get("stored_ms")) is not None}
 
 
 def _positive(value: object) -> float | None:

@@ -14,7 +14,7 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from smnas_optuna.arch import decode, encode
+from smnas_optuna.arch import decode
 from smnas_optuna.errors import ArchError, StudyError, shortened
 from smnas_optuna.study import attributes
 
@@ -75,11 +75,12 @@ def are_objectives(values: object) -> bool:
 
 @lru_cache(maxsize=4096)
 def is_arch(text: str) -> bool:
-    """Return whether ``text`` is the canonical string of an architecture: the only names of folders in ``runs/``."""
+    """Return whether ``text`` names an architecture, in any spelling; only such names have folders in ``runs/``."""
     try:
-        return len(text) <= LONGEST_ARCH and encode(decode(text)) == text
+        decode(text)
     except ArchError:
         return False
+    return len(text) <= LONGEST_ARCH
 
 
 def _readable(values: Mapping[str, Any], forms: Mapping[str, Form]) -> tuple[dict[str, Any], str | None]:

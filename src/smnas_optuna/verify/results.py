@@ -11,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from smnas_optuna.arch import canonical
 from smnas_optuna.engine.durable import write_json
 from smnas_optuna.errors import StudyError, shortened
 from smnas_optuna.real_files import read_text
@@ -105,6 +106,14 @@ class Results:
             write_json(self.file, {"about": self.about, "runs": runs})
 
 
+def _read_run(stored: dict[str, Any]) -> SeedRun:
+    """Return a stored training; earlier versions stored other spellings of some architectures."""
+    arch = stored["arch"]
+    if not isinstance(arch, str):
+        raise TypeError("an architecture is no text")
+    return SeedRun(**{**stored, "arch": canonical(arch)})
+
+
 def read_results(file: Path) -> Results | None:
     """Return the results in ``file``, whatever they depend on; None if it does not exist.
 
@@ -113,7 +122,7 @@ def read_results(file: Path) -> Results | None:
     """
     try:
         stored = json.loads(read_text(file, LONGEST))
-        about, runs = dict(stored["about"]), [SeedRun(**run) for run in stored["runs"]]
+        about, runs = dict(stored["about"]), [_read_run(run) for run in stored["runs"]]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:

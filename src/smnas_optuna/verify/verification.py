@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from smnas_optuna.arch import canonical
 from smnas_optuna.config import load_settings
 from smnas_optuna.duration import format_seconds, shared_by
 from smnas_optuna.errors import StudyError
@@ -61,7 +62,9 @@ def candidates_of(
     Raises:
         SmnasError: If the settings cannot be read, or there is no such architecture yet.
     """
-    candidates = choose_candidates(front, records, load_settings(study_dir).search.baselines, reference, top)
+    candidates = choose_candidates(
+        front, records, list(map(canonical, load_settings(study_dir).search.baselines)), reference, top
+    )
     if not candidates:
         raise StudyError(
             f"{study_dir}: there is no detector yet that could be trained again: of {len(records)} trials "

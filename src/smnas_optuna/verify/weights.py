@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from smnas_optuna.arch import decode, encode
+from smnas_optuna.arch import decode, spellings
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.verify.results import Key, SeedRun
 from smnas_optuna.verify.verdict import Kept
@@ -25,8 +25,9 @@ def weights_folder(verify: Path, key: Key) -> Path:
         key: The training.
     """
     arch, number, epochs = key
-    # a name from a database must not lead out of the folder
-    return verify / FOLDER / f"{encode(decode(arch))}.seed{number}.epochs{epochs}"
+    # a name from a database must not lead out of the folder; earlier versions wrote some in another spelling
+    folders = [verify / FOLDER / f"{name}.seed{number}.epochs{epochs}" for name in spellings(decode(arch))]
+    return next(filter(Path.is_dir, folders), folders[0])
 
 
 def is_best(verify: Path, key: Key, ap: float, runs: Mapping[Key, SeedRun]) -> bool:

@@ -4,11 +4,13 @@ import math
 
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import create_trial
 
-from smnas_optuna.arch import encode
+from smnas_optuna.arch import decode, encode
+from smnas_optuna.config import ModularSpace
 from smnas_optuna.search.evolution.children import ChildGeneration, crowding_distances
-from smnas_optuna.search_space import StructuralSearchSpace
+from smnas_optuna.search_space import ModularSearchSpace, StructuralSearchSpace
 from smnas_optuna.search_space.structural import express, gene_choices
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.record import TrialRecord, read_records
@@ -76,3 +78,37 @@ def test_after_the_first_generation_nothing_is_asked_twice_while_there_is_someth
     records = read_records(study)
     repeated = [record for record in records if record.cached_from is not None]
     assert all((record.generation or 0) == 0 for record in repeated)
+
+
+PARENT = "64x48.resnet18-w8.fpn-p2-p5-c32.rpn.fc-w64"
+
+
+def trained(study: optuna.Study, arch: str, latency_ms: float, ap: float) -> None:
+    study.add_trial(create_trial(values=(latency_ms, ap), user_attrs={"arch": arch}))
+
+
+def test_trained_detectors_of_other_studies_in_the_space_are_parents() -> None:
+    structural, modular = (optuna.create_study(directions=["minimize", "maximize"]) for _ in range(2))
+    space = ModularSearchSpace(ModularSpace(neck_channels=(32,), head_widths=(64,), max_blocks=12), decode(PARENT))
+    trained(structural, PARENT, 1.0, 0.9)
+    trained(structural, "64x48.resnet18-w8.fpn-p3-p5-c32.rpn.fc-w64", 0.5, 0.9)  # of other kinds
+    trained(structural, "no architecture", 0.4, 0.9)
+    bad = "64x48.basicblock-w48-222-1-1-1.fpn-p2-p5-c32.rpn.fc-w64"
+    modular.add_trial(
+        create_trial(
+            values=(2.0, 0.1),
+            params=dict(space.genome(decode(bad))),
+            distributions={name: CategoricalDistribution(each) for name, each in space.choices.items()},
+            user_attrs={"arch": bad},
+        )
+    )
+
+    def narrow(**others: object) -> float:
+        """Share of children with the parent's base channels; the other trained detector has 48."""
+        children = ChildGeneration(space, population=4, seed=0, **others)  # type: ignore[arg-type]
+        distributions = {name: CategoricalDistribution(each) for name, each in space.choices.items()}
+        made = [children(modular, dict(distributions), []) for _ in range(400)]
+        return sum(bool(child["backbone.width"] == 8) for child in made) / 400
+
+    alone = narrow()
+    assert narrow(other_trials=lambda: read_records(structural)) > 1.4 * alone

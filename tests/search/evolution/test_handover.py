@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from optuna.trial import create_trial
 
-from smnas_optuna.arch import decode, encode
+from smnas_optuna.arch import BackboneSpec, MobileNetSpec, canonical, decode, encode
 from smnas_optuna.config import ModularSpace
 from smnas_optuna.search.evolution.handover import (
     FIRST_PER_PLACE,
@@ -14,7 +14,7 @@ from smnas_optuna.search.evolution.handover import (
     share_out,
     structure_of,
 )
-from smnas_optuna.search_space import ModularSearchSpace, encoded
+from smnas_optuna.search_space import ModularSearchSpace
 from smnas_optuna.search_space.strings import changed
 from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import TrialRecord, read_record
@@ -118,6 +118,14 @@ def test_chosen_parents_stay_and_the_others_are_those_missed_most(
     assert choose_parents(FOUR, count, chosen) == parents
 
 
+def test_a_parent_that_was_chosen_under_another_spelling_is_chosen() -> None:
+    old = arch_of(2, "basicblock-w4-conv7-11-21-21-21")
+    assert canonical(old) == C
+
+    assert choose_parents(FOUR, 4, [old]) == [old, D, B, A]
+    assert choose_parents(FOUR, 9, [old]) == [old, D, B, A], "and is none of those that are left"
+
+
 @st.composite
 def fronts(draw: st.DrawFn) -> list[TrialRecord]:
     """Any number of members, of few structures."""
@@ -156,10 +164,11 @@ def test_more_parents_are_added_to_those_that_are_chosen(front: list[TrialRecord
         arch_of(0, "resnet34-w4"),
         arch_of(0, "resnet18-w8"),
         arch_of(0, "basicblock-w4-111-21-2-211"),
+        arch_of(0, "basicblock-w4-conv7-11-21-21-21"),
         "64x48.resnet18-w4.fpn-p2-p5-c12.rpn.fc-w16",
         "64x48.resnet18-w4.fpn-p2-p5-c8.rpn.fc-w24",
     ],
-    ids=["depth", "base width", "written out", "neck's width", "head's width"],
+    ids=["depth", "base width", "written out", "itself, written out", "neck's width", "head's width"],
 )
 def test_what_stage_2_searches_makes_no_other_structure(same: str) -> None:
     assert structure_of(same) == structure_of(A)
@@ -191,20 +200,32 @@ def generation(parent: str, *, population: int = 8, seed: int = 0, settings: Mod
 
 @pytest.mark.parametrize("parent", PARENTS)
 @pytest.mark.parametrize("population", [1, 4, 20])
-def test_the_first_generation_is_the_parent_written_out_and_others_of_its_space(parent: str, population: int) -> None:
+def test_the_first_generation_is_the_parent_itself_and_others_of_its_space(parent: str, population: int) -> None:
     archs = generation(parent, population=population)
 
-    assert archs[0] == encode(encoded(decode(parent)))
+    assert archs[0] == encode(decode(parent))
     assert len(archs) == len(set(archs)) == FIRST_PER_PLACE * population
 
 
 def test_the_others_are_a_few_changes_away_from_the_parent() -> None:
-    blocks = [arch.split(".")[1].split("-", 2)[2] for arch in generation(A, population=20)]
-    assert blocks[0].startswith("conv7-"), "ResNet's stem"
-    blocks = [text.removeprefix("conv7-") for text in blocks]
+    parent, *others = (arch.split(".")[1] for arch in generation(A, population=20))
+    blocks = [text.split("-", 2)[2].removeprefix("conv7-") for text in others if text.startswith("basicblock")]
 
-    assert blocks[0] == "11-21-21-21"
-    assert all(abs(len(text) - len(blocks[0])) <= 3 for text in blocks)
+    assert parent == "resnet18-w4"
+    assert len(blocks) > 0.9 * len(others)
+    assert all(abs(len(text) - len("11-21-21-21")) <= 3 for text in blocks)
+
+
+def test_the_neighbours_of_mobilenet_are_mobilenets() -> None:
+    arch = "96x72.mobilenet_v2-w8.fpn-p3-p6-c8.none.retina"
+    parent, *others = map(decode, generation(arch, population=20))
+
+    assert encode(parent) == arch
+    rows = [spec.backbone for spec in others if isinstance(spec.backbone, MobileNetSpec)]
+    assert len(rows) > 0.9 * len(others), "the others are of other base channels"
+    assert {spec.backbone.family for spec in others if isinstance(spec.backbone, BackboneSpec)} <= {"mobilenet_v2"}
+    assert all(abs(sum(each.depths) - 16) <= 3 for each in rows)
+    assert all(sum(expansion != 6 for expansion in each.expansions) <= 3 for each in rows)
 
 
 @pytest.mark.parametrize("parent", PARENTS)

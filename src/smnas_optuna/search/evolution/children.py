@@ -7,7 +7,7 @@ Here a mutation moves to a neighbouring value, as choices are listed in order, a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from smnas_optuna.arch import encode
+from smnas_optuna.arch import decode, encode
+from smnas_optuna.errors import ArchError, ConfigError
 from smnas_optuna.search_space import Genome, SearchSpace
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import pareto_front
@@ -36,7 +37,8 @@ class ChildGeneration:
         population: Number of parents to choose from, the best of all trained trials.
         seed: Seed of the random numbers.
         limits: Limits in force. An architecture that other limits pruned, and these would not, counts as untried.
-        other_trials: Returns trials of other studies, whose architectures are known, too.
+        other_trials: Returns trials of other studies, whose architectures are known, too. Those that lie in ``space``
+            may become parents: in stage 2 the structure that the search is around is one of them.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class ChildGeneration:
         self._population = population
         self._random = np.random.default_rng(seed)
         self._other_trials = other_trials
+        self._genomes: dict[str | None, Genome | None] = {}
 
     def __call__(
         self, study: Study, search_space: dict[str, BaseDistribution], _parent_population: list[FrozenTrial]
@@ -69,7 +72,9 @@ class ChildGeneration:
             for record in (*records, *others)
             if record.cached_from is None and not reopened(record, self._limits, share)
         }
-        parents = _Parents(records, {t.number: t.params for t in study.get_trials(deepcopy=False)}, self._population)
+        trials = study.get_trials(deepcopy=False)
+        own = {record.arch: (record, trials[record.number].params) for record in records if record.trained}
+        parents = _Parents([*self._in_space(others, own), *own.values()], self._population)
         for _ in range(TRIES):
             if self._random.random() < FRESH:
                 child = self._space.draw(self._random)
@@ -79,6 +84,21 @@ class ChildGeneration:
             if encode(self._space.express(child)) not in known:
                 break
         return {name: _checked(name, child[name], distribution) for name, distribution in search_space.items()}
+
+    def _in_space(
+        self, others: Iterable[TrialRecord], own: Container[str | None]
+    ) -> Iterator[tuple[TrialRecord, Genome]]:
+        """Yield the trained trials of other studies that this space could have asked for, with their genomes."""
+        trained = {record.arch: record for record in others if record.trained and record.arch not in own}
+        for arch, record in trained.items():
+            if arch not in self._genomes:
+                try:
+                    self._genomes[arch] = self._space.genome(decode(str(arch)))
+                except (ArchError, ConfigError):
+                    self._genomes[arch] = None
+            genome = self._genomes[arch]
+            if genome is not None:
+                yield record, genome
 
     def _cross(self, mother: Genome, father: Genome) -> Genome:
         """Return a uniform crossover of both."""
@@ -95,18 +115,19 @@ def _checked(name: str, value: Any, distribution: BaseDistribution) -> Any:
 class _Parents:
     """The best trained trials by rank and crowding distance (Deb et al. 2002), for tournaments of two."""
 
-    def __init__(self, records: Sequence[TrialRecord], genomes: Mapping[int, Genome], size: int) -> None:
+    def __init__(self, trained: Sequence[tuple[TrialRecord, Genome]], size: int) -> None:
         self._genomes: list[Genome] = []
         self._fitness: list[tuple[int, float]] = []
-        left, rank = [record for record in records if record.trained], 0
+        genomes = {(record.study, record.number): genome for record, genome in trained}
+        left, rank = [record for record, _ in trained], 0
         while left and len(self._genomes) < size:
             # Detectors over budget come after all others, fastest first.
             front = pareto_front(left) or [min(left, key=lambda record: record.latency_ms or 0.0)]
             for record, distance in zip(front, crowding_distances(front), strict=True):
-                self._genomes.append(genomes[record.number])
+                self._genomes.append(genomes[record.study, record.number])
                 self._fitness.append((rank, -distance))
-            chosen = {record.number for record in front}
-            left, rank = [record for record in left if record.number not in chosen], rank + 1
+            chosen = {(record.study, record.number) for record in front}
+            left, rank = [record for record in left if (record.study, record.number) not in chosen], rank + 1
 
     def pick(self, random: np.random.Generator) -> Genome:
         """Return the winner of two that are drawn at random."""

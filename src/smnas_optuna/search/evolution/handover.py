@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from smnas_optuna.arch import DetectorSpec, decode, encode
+from smnas_optuna.arch import DetectorSpec, canonical, decode, encode
 from smnas_optuna.arch.order import kinds_of
-from smnas_optuna.search_space import SearchSpace, encoded
+from smnas_optuna.search_space import SearchSpace
 from smnas_optuna.study.pareto import contributions, points_of, reference_point
 from smnas_optuna.study.record import TrialRecord
 from smnas_optuna.study.seeds import derive_seed
@@ -53,7 +53,8 @@ def choose_parents(front: Sequence[TrialRecord], count: int, chosen: Sequence[st
             take_best(band)
     for _ in range(count - len(parents)):
         take_best(latencies)
-    left = sorted((arch for arch in latencies if arch not in parents), key=lambda arch: -contribution[arch])
+    names = set(map(canonical, parents))  # earlier versions may have chosen them under another spelling
+    left = sorted((arch for arch in latencies if arch not in names), key=lambda arch: -contribution[arch])
     return [*parents, *left[: max(0, count - len(parents))]]
 
 
@@ -64,9 +65,12 @@ def structure_of(arch: str) -> tuple[object, ...]:
 
 
 def first_generation(space: SearchSpace, parent: DetectorSpec, population: int, seed: int) -> list[DetectorSpec]:
-    """Return ``parent`` itself, written out block by block, and mutations of it, each a different architecture."""
+    """Return ``parent`` itself and mutations of it, each a different architecture.
+
+    A parent that stage 1 trained is known, so that its place goes to a mutation.
+    """
     random = np.random.default_rng(derive_seed(seed, "first generation", encode(parent)))
-    specs = [encoded(parent)]
+    specs = [parent]
     genome = space.genome(specs[0])
     wanted = min(FIRST_PER_PLACE * population, space.size)
     for _ in range(20 * wanted):

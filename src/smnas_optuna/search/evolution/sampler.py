@@ -1,19 +1,56 @@
-"""The sampler of this project: Optuna's NSGA-II with our children."""
+"""The sampler of this project: Optuna's NSGA-II with our children, and a first generation that the space draws."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
+from typing import Any
 
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import NSGAIISampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from smnas_optuna.config import SearchSettings
 from smnas_optuna.search.evolution.children import ChildGeneration
 from smnas_optuna.search_space import SearchSpace
 from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.optuna_private import with_optunas_keys
 from smnas_optuna.study.record import TrialRecord
 from smnas_optuna.study.seeds import derive_seed
+
+
+@with_optunas_keys
+class Sampler(NSGAIISampler):
+    """NSGA-II whose first generation is drawn by ``space``: Optuna would draw each gene by itself.
+
+    Genes that others switch off give some architectures many genomes, and those would be drawn more often.
+
+    Args:
+        space: Space that the first generation is drawn from.
+        random: Random numbers of the first generation.
+        population: Individuals per generation.
+        children: Makes the genomes of all later generations.
+    """
+
+    def __init__(
+        self, space: SearchSpace, random: np.random.Generator, *, population: int, children: ChildGeneration
+    ) -> None:
+        super().__init__(population_size=population, child_generation_strategy=children)
+        self._space = space
+        self._first_random = random
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002  # Optuna's
+        """Return all parameters: Optuna would leave them out until the first trial is complete."""
+        return {name: CategoricalDistribution(choices) for name, choices in self._space.choices.items()}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return a value for each parameter."""
+        return super().sample_relative(study, trial, search_space) or dict(self._space.draw(self._first_random))
 
 
 def build_sampler(
@@ -43,4 +80,4 @@ def build_sampler(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # the hook is experimental; a test checks our use of it
-        return NSGAIISampler(population_size=settings.population, seed=first, child_generation_strategy=children)
+        return Sampler(space, np.random.default_rng(first), population=settings.population, children=children)
