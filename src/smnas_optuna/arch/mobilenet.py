@@ -17,7 +17,7 @@ CLASSIC_DEPTHS = (2, 3, 4, 3, 3, 1)
 """Number of blocks in each row of the classic network."""
 CLASSIC_EXPANSION = 6
 EXPANSIONS = (3, 6)
-"""Expansions of a row: those of MnasNet's search space of inverted residuals (Tan et al. 2019), and 6 the classic."""
+"""Possible expansions of a row, as in the search space of ProxylessNAS (Cai et al. 2019); 6 is the classic one."""
 CLASSIC_WIDTH = 64
 """Base width with width multiplier 1; the same number as in the other families."""
 
