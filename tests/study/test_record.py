@@ -30,8 +30,10 @@ def test_a_record_has_the_canonical_string_and_the_stored_one() -> None:
 
 
 @pytest.mark.parametrize("arch", ["no architecture", "../..", None, 3, ["a"], {"a": 1}])
-def test_what_names_no_architecture_is_read_as_it_is(arch: object) -> None:
-    assert read_record(trial(arch)).arch == arch
+def test_what_names_no_architecture_is_foreign(arch: object) -> None:
+    record = read_record(trial(arch))
+
+    assert (record.arch, record.foreign, record.trained) == (None, "arch", False)
 
 
 def test_a_trial_without_architecture_has_none() -> None:
