@@ -13,6 +13,8 @@ from smnas_optuna.arch import DetectorSpec
 
 Gene = str | int
 Genome = Mapping[str, Gene]
+MAX_DRAWS = 1000
+"""Maximum number of draws until one is accepted. In the paper's space 1 in 20 is; the smallest share is that of C4."""
 
 
 class SearchSpace(ABC):
@@ -60,6 +62,19 @@ class SearchSpace(ABC):
     def draw(self, random: np.random.Generator) -> Genome:
         """Draw a random genome."""
         return {name: values[int(random.integers(len(values)))] for name, values in self.choices.items()}
+
+    def draw_architecture(self, random: np.random.Generator) -> Genome:
+        """Draw a random genome so that all architectures are equally likely, as far as genomes of ``draw`` are.
+
+        Several genomes can be the same architecture, because some genes switch others off: a detector without a pyramid
+        has one for each choice of the pyramid's genes. Only the one that :meth:`genome` returns is accepted.
+        """
+        for _ in range(MAX_DRAWS):
+            genome = self.draw(random)
+            spec = self.express(genome)
+            if self.genome(spec) == genome:
+                return genome
+        return self.genome(spec)
 
     def step(self, genome: Genome, name: str, random: np.random.Generator) -> dict[str, Gene]:
         """Return ``genome`` with the gene ``name`` moved to a neighbouring choice; choices are ordered."""
