@@ -97,9 +97,7 @@ def replay_without_cache(table: Table, seed: int) -> Run:
     """Replay our sampler and gate in Optuna's loop."""
     limits = Limits()
     settings = SearchSettings(seed=seed, ap_spread=table.margin)
-    sampler = build_sampler(
-        settings, table.space, num_trials=0, limits=limits, time_gate=partial(look_up_gate, table)
-    )
+    sampler = build_sampler(settings, table.space, num_trials=0, limits=limits, time_gate=partial(look_up_gate, table))
     return _replay_in_optunas_loop(table, sampler, limits)
 
 

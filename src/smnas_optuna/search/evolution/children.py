@@ -31,7 +31,7 @@ START = 8
 """Architectures that are drawn at random before the ranking is asked, as far as no others are trained."""
 PLAIN = 0.1
 """Share of children that are not ranked, so that a wrong surrogate cannot keep the search from anything."""
-CHILDREN, DRAWN = 200, 300
+CHILDREN, DRAWN, DRAWN_AT_START = 200, 300, 50
 """Children of parents and random draws that compete in a ranking."""
 
 
@@ -75,7 +75,9 @@ class ChildGeneration:
         records = [*read_records(study), *self._other_trials()]
         share = trained_share(records)
         known = {
-            record.arch for record in records if record.cached_from is None and not reopened(record, self._limits, share)
+            record.arch
+            for record in records
+            if record.cached_from is None and not reopened(record, self._limits, share)
         }
         parents = Parents(parent_population or trained_trials(study), self._limits)
         child = self._ranked(parents, records, known) or self._plain(parents, known)
@@ -85,13 +87,15 @@ class ChildGeneration:
         """Return the child that the ranking chooses; None if it is the turn of a plain one, or nothing can be said."""
         if self._ranking is None or self._random.random() < PLAIN:
             return None
-        if sum(record.trained for record in records) < START:
+        start = sum(record.trained for record in records) < START
+        made = [self._bear(parents) for _ in range(CHILDREN if parents and not start else 0)]
+        made += [self._space.draw_architecture(self._random) for _ in range(DRAWN_AT_START if start else DRAWN)]
+        genomes = {self._space.express(genome): genome for genome in made}
+        candidates = {spec: genome for spec, genome in genomes.items() if encode(spec) not in known}
+        if not candidates:
             return None
-        made = [self._bear(parents) for _ in range(CHILDREN if parents else 0)]
-        made += [self._space.draw_architecture(self._random) for _ in range(DRAWN)]
-        genomes = {encode(spec): (spec, genome) for genome in made if (spec := self._space.express(genome))}
-        candidates = {spec: genome for arch, (spec, genome) in genomes.items() if arch not in known}
-        chosen = self._ranking.choose(list(candidates), records)
+        choose = self._ranking.farthest if start else self._ranking.choose
+        chosen = choose(list(candidates), records)
         return None if chosen is None else candidates[chosen]
 
     def _plain(self, parents: Parents, known: Collection[str | None]) -> Genome:

@@ -112,9 +112,5 @@ def build_sampler(
             earlier=earlier,
             seed=points_seed,
         )
-    children = ChildGeneration(
-        space, seed=children_seed, limits=limits, other_trials=other_trials, ranking=ranking
-    )
-    return Sampler(
-        space, population=population or settings.population, children=children, selection=selection
-    )
+    children = ChildGeneration(space, seed=children_seed, limits=limits, other_trials=other_trials, ranking=ranking)
+    return Sampler(space, population=population or settings.population, children=children, selection=selection)

@@ -41,9 +41,7 @@ def hypervolume(latencies: Array, aps: Array, reference: float) -> float:
     return float(np.diff(edges) @ levels)
 
 
-def expected_improvement(
-    front: Staircase, log_latency: tuple[Array, Array], ap: tuple[Array, Array]
-) -> Array:
+def expected_improvement(front: Staircase, log_latency: tuple[Array, Array], ap: tuple[Array, Array]) -> Array:
     """Return the expected gain of hypervolume by each of N detectors, Array[N].
 
     A detector of latency t and AP y gains the integral over latencies s from t to the reference of max(0, y - best(s)),

@@ -57,7 +57,9 @@ class LatencySurrogate:
             if each.gate_ratio:
                 self.add_timing(each.spec, each.gate_ratio)
         trained = [(each.spec, math.log(each.latency_ms)) for each in own if each.latency_ms]
-        ratios = [log_ms - self._timings[arch][1] for spec, log_ms in trained if (arch := encode(spec)) in self._timings]
+        ratios = [
+            log_ms - self._timings[arch][1] for spec, log_ms in trained if (arch := encode(spec)) in self._timings
+        ]
         timed: dict[str, tuple[DetectorSpec, float]] = {}
         if ratios:
             self._shift, self._deviation = float(np.mean(ratios)), max(NOISE, float(np.std(ratios)))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from smnas_optuna.arch import DetectorSpec, encode
+from smnas_optuna.arch import DetectorSpec
 from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.search.surrogate.features import Features
 from smnas_optuna.search.surrogate.improvement import Staircase, expected_improvement, staircase
@@ -26,6 +26,9 @@ REFIT_EVERY = 8
 """Trainings after which hyperparameters are fitted again."""
 MAX_POINTS = 200
 """Trainings that the surrogate of AP learns from. The time of a fit grows with the cube of their number."""
+FAR = 4
+"""Random candidates that the one least like the known ones is taken of, while nothing can be predicted yet. Of 64 it
+would always be an extreme one, and most extremes are useless."""
 TIMED = 5
 """Candidates that are timed for one proposal."""
 
@@ -81,6 +84,16 @@ class Ranking:
         except (ValueError, np.linalg.LinAlgError):  # nothing that the kernels can be fitted to
             return None
 
+    def farthest(self, candidates: Sequence[DetectorSpec], records: Sequence[TrialRecord]) -> DetectorSpec:
+        """Return that of the first ``FAR`` candidates which is least like anything known; the others give the scale."""
+        known = [*(each.spec for each in observations_of(records)), *pending_of(records)]
+        described = self._features([*candidates, *known])
+        width = np.ptp(described, axis=0)
+        scaled = described / np.where(width > 0, width, 1.0)
+        rows, known_rows = scaled[: min(FAR, len(candidates))], scaled[len(candidates) :]
+        away = np.linalg.norm(rows[:, None] - known_rows[None], axis=2).min(axis=1, initial=np.inf)
+        return candidates[int(np.argmax(away))]
+
     def _best(
         self,
         candidates: Sequence[DetectorSpec],
@@ -127,9 +140,13 @@ class Ranking:
             return self._limits.max_latency_ms
         return REFERENCE_SLACK * max([float(predicted.max()), *(each.latency_ms or 0.0 for each in own)])
 
-    def _predict_ap(self, points: Sequence[Observation], specs: Sequence[DetectorSpec], *, refit: bool) -> tuple[Array, Array]:
+    def _predict_ap(
+        self, points: Sequence[Observation], specs: Sequence[DetectorSpec], *, refit: bool
+    ) -> tuple[Array, Array]:
         tasks = sorted({each.task for each in points} - {""})
-        inputs = np.hstack([self._features(each.spec for each in points), task_columns([p.task for p in points], tasks)])
+        inputs = np.hstack(
+            [self._features(each.spec for each in points), task_columns([p.task for p in points], tasks)]
+        )
         pool = np.hstack([self._features(specs), np.zeros((len(specs), len(tasks)))])
         self._ap.fit(inputs, np.array([each.ap for each in points]), pool, refit=refit)
         return self._ap.predict(pool)
@@ -143,7 +160,9 @@ class Ranking:
             reference,
         )
 
-    def _points(self, trained: Sequence[Observation], own: Sequence[Observation], reference: float) -> list[Observation]:
+    def _points(
+        self, trained: Sequence[Observation], own: Sequence[Observation], reference: float
+    ) -> list[Observation]:
         """Return at most ``MAX_POINTS`` trainings: half of them those nearest to the front, the others at random."""
         if len(trained) <= MAX_POINTS:
             return list(trained)

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-LENGTH_MEAN, LENGTH_DEVIATION = math.sqrt(2), math.sqrt(3)
-"""Prior of the length scales: log-normal around sqrt(d) (Hvarfner et al. 2024, section 4), for features in [0, 1]."""
+LENGTH_DEVIATION = math.sqrt(3)
+"""Prior of the length scales: their logarithm is normal around that of sqrt(d), for d features in [0, 1]. Hvarfner et
+al. (2024, section 4) have a median of exp(sqrt(2)) sqrt(d). That is so smooth that some searches of tables missed a
+whole region: after 10 % of a table of 408 architectures they had 97.7 ± 0.8 % of the hypervolume, with sqrt(d) 98.5 ±
+0.2 % (10 seeds)."""
 LENGTH_BOUNDS, AMPLITUDE_BOUNDS = (1e-2, 1e3), (1e-2, 1e2)
 MAX_NOISE = 1.0
 """Largest variance of the noise, relative to that of the targets."""
@@ -73,6 +76,12 @@ class Surrogate:
         mean, deviation = self._process.predict(self._scaled(inputs), return_std=True)
         return mean * self._scale + self._mean, deviation * self._scale
 
+    @property
+    def hyperparameters(self) -> Array:
+        """Logarithms of amplitude, length scales and noise, after a fit."""
+        assert self._theta is not None
+        return self._theta
+
     def _scaled(self, inputs: Array) -> Array:
         assert self._columns is not None
         if not len(self._columns):
@@ -103,7 +112,7 @@ def _process_type() -> type:
                 if theta is None or not eval_gradient:
                     return found
                 lengths = theta[1:-1]
-                away = (lengths - LENGTH_MEAN - math.log(len(lengths)) / 2) / LENGTH_DEVIATION
+                away = (lengths - math.log(len(lengths)) / 2) / LENGTH_DEVIATION
                 value, gradient = found
                 gradient[1:-1] -= away / LENGTH_DEVIATION
                 return value - float(away @ away) / 2, gradient
