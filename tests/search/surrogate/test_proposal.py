@@ -158,13 +158,17 @@ def test_another_task_teaches_in_spite_of_its_offset() -> None:
     known = [spec for spec in ALL if str(spec.input_size) == SIZES[0] and spec != small]
     earlier = [Observation(spec=s, latency_ms=1.0, ap=0.1 + 0.5 * ap_of(s), task="elsewhere") for s in ALL]
     against = [
-        Observation(spec=s, latency_ms=1.0, ap=0.9 + ap_of(s) - 0.4 * SIZES.index(str(s.input_size)), task="elsewhere")
+        Observation(spec=s, latency_ms=1.0, ap=0.4 + ap_of(s) - 0.15 * SIZES.index(str(s.input_size)), task="elsewhere")
         for s in ALL
     ]
-    records = [trained(spec) for spec in known]
+    records = [trained(spec, gate=latency_of(spec)) for spec in known]
+    limits = Limits(max_latency_ms=3.65)  # the large one takes 3.6, so that it has to be a lot better
 
-    assert ranking(earlier=earlier).choose([small, large], records) == large
-    assert ranking(earlier=against).choose([small, large], records) == small
+    def chosen(foreign: list[Observation]) -> DetectorSpec | None:
+        return ranking(earlier=foreign, time_gate=latency_of, limits=limits).choose([small, large], records)
+
+    assert chosen(earlier) == large
+    assert chosen(against) == small
 
 
 def test_the_start_is_spread_out() -> None:
