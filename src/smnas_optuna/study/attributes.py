@@ -29,6 +29,8 @@ ENDED = "ended"
 """First study of a stage: ``reason`` and ``failed`` of the last search that ended."""
 FOLDER = "folder"
 """Structural study: content of the identity file of the folder in which all its workers keep their locks."""
+RANKED = "ranked"
+"""Trial: True if the surrogate chose its architecture, so that partial-order pruning leaves it alone."""
 TIMED_TOGETHER = "timed_together"
 """Structural study: arch -> latency in ms of the members of both stages' fronts, timed in one run."""
 

@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from smnas_optuna.arch import encode
+from smnas_optuna.arch import DetectorSpec, encode
 from smnas_optuna.search.evolution.selection import trained_trials
 from smnas_optuna.search.surrogate.proposal import Ranking
 from smnas_optuna.search_space import Genome, SearchSpace
@@ -44,6 +44,9 @@ class ChildGeneration:
         limits: Limits in force. An architecture that other limits pruned, and these would not, counts as untried.
         other_trials: Returns trials of other studies, whose architectures are known, too.
         ranking: Chooses among children; None for plain NSGA-II.
+
+    Attributes:
+        ranked: True if the last child was chosen for its expected improvement.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class ChildGeneration:
         self._random = np.random.default_rng(seed)
         self._other_trials = other_trials
         self._ranking = ranking
+        self.ranked = False
 
     def __call__(
         self, study: Study, search_space: dict[str, BaseDistribution], parent_population: list[FrozenTrial]
@@ -85,18 +89,27 @@ class ChildGeneration:
 
     def _ranked(self, parents: Parents, records: Sequence[TrialRecord], known: Collection[str | None]) -> Genome | None:
         """Return the child that the ranking chooses; None if it is the turn of a plain one, or nothing can be said."""
-        if self._ranking is None or self._random.random() < PLAIN:
+        self.ranked = False
+        if self._ranking is None:
             return None
-        start = sum(record.trained for record in records) < START
-        made = [self._bear(parents) for _ in range(CHILDREN if parents and not start else 0)]
-        made += [self._space.draw_architecture(self._random) for _ in range(DRAWN_AT_START if start else DRAWN)]
-        genomes = {self._space.express(genome): genome for genome in made}
-        candidates = {spec: genome for spec, genome in genomes.items() if encode(spec) not in known}
-        if not candidates:
+        if sum(record.trained for record in records) < START:
+            drawn = self._untried(self._draw(DRAWN_AT_START), known)
+            return drawn[self._ranking.farthest(list(drawn), records)] if drawn else None
+        if self._random.random() < PLAIN:
             return None
-        choose = self._ranking.farthest if start else self._ranking.choose
-        chosen = choose(list(candidates), records)
+        born = [self._bear(parents) for _ in range(CHILDREN if parents else 0)]
+        candidates = self._untried([*born, *self._draw(DRAWN)], known)
+        chosen = self._ranking.choose(list(candidates), records)
+        self.ranked = chosen is not None
         return None if chosen is None else candidates[chosen]
+
+    def _untried(self, genomes: Iterable[Genome], known: Collection[str | None]) -> dict[DetectorSpec, Genome]:
+        """Return the unknown architectures among ``genomes``, each once."""
+        made = {self._space.express(genome): genome for genome in genomes}
+        return {spec: genome for spec, genome in made.items() if encode(spec) not in known}
+
+    def _draw(self, count: int) -> list[Genome]:
+        return [self._space.draw_architecture(self._random) for _ in range(count)]
 
     def _plain(self, parents: Parents, known: Collection[str | None]) -> Genome:
         """Return an unknown child without ranking, or after ``TRIES`` attempts a known one."""

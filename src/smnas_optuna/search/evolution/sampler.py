@@ -21,8 +21,9 @@ from smnas_optuna.search.surrogate.observations import Observation
 from smnas_optuna.search.surrogate.proposal import Ranking
 from smnas_optuna.search.surrogate.work import WorkCounter
 from smnas_optuna.search_space import SearchSpace
+from smnas_optuna.study.attributes import RANKED
 from smnas_optuna.study.limits import Limits
-from smnas_optuna.study.optuna_private import with_keys_of_nsgaii
+from smnas_optuna.study.optuna_private import store_attr_of_stored, with_keys_of_nsgaii
 from smnas_optuna.study.record import TrialRecord
 from smnas_optuna.study.seeds import derive_seed
 
@@ -62,8 +63,12 @@ class Sampler(NSGAIISampler):
     ) -> dict[str, Any]:
         """Return a value for each parameter; see :class:`ChildGeneration`."""
         if self.get_trial_generation(study, trial) == 0:
-            return self._children(study, search_space, [])
-        return super().sample_relative(study, trial, search_space)
+            genome = self._children(study, search_space, [])
+        else:
+            genome = super().sample_relative(study, trial, search_space)
+        if self._children.ranked:
+            store_attr_of_stored(study, trial, RANKED, True)
+        return genome
 
 
 def build_sampler(
