@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import collections
 import itertools
 import random
 import re
 
+import numpy as np
 import optuna
 import pytest
 
@@ -219,3 +221,18 @@ def test_a_head_outside_the_space_is_refused() -> None:
         StructuralSearchSpace(SPACES["only retina"]).genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.rpn.fc-w16"))
     with pytest.raises(ConfigError, match=r"head\.kind 'retina' is none of its choices"):
         StructuralSearchSpace(SPACES["without retina"]).genome(decode("64x48.resnet18-w4.fpn-p2-p5-c4.none.retina"))
+
+
+@pytest.mark.parametrize("space", [SMALL, BARE], ids=["small", "bare"])
+def test_all_architectures_are_drawn_equally_often(space: StructuralSpace) -> None:
+    """Genomes are not: those of a bare backbone, or of a one-stage detector, have more than one."""
+    search_space, generator = StructuralSearchSpace(space), np.random.default_rng(0)
+    drawn = 10 * search_space.size
+    counts = collections.Counter(
+        encode(search_space.express(search_space.draw_architecture(generator))) for _ in range(drawn)
+    )
+
+    assert len(counts) == search_space.size, "each is expected ten times"
+    # Pearson's statistic has a mean of size - 1 and a variance of twice that.
+    statistic = sum((count - 10) ** 2 / 10 for count in counts.values())
+    assert abs(statistic - search_space.size) < 5 * (2 * search_space.size) ** 0.5

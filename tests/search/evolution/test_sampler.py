@@ -8,7 +8,7 @@ import optuna
 import pytest
 from optuna.samplers import NSGAIISampler
 
-from smnas_optuna.arch import DetectorSpec, decode, encode
+from smnas_optuna.arch import DetectorSpec, EncodedBackboneSpec, decode, encode
 from smnas_optuna.config import ModularSpace, SearchSettings, StructuralSpace
 from smnas_optuna.search.evolution.children import START
 from smnas_optuna.search.evolution.sampler import Sampler, build_sampler
@@ -80,7 +80,8 @@ def test_the_modules_of_a_parent_are_searched_with_it() -> None:
     study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
 
     def evaluate(spec: DetectorSpec, _trial: optuna.Trial) -> Evaluation:
-        blocks = sum(map(len, spec.backbone.stages))  # type: ignore[union-attr]
+        assert isinstance(spec.backbone, EncodedBackboneSpec)
+        blocks = len("".join(spec.backbone.stages))
         return Evaluation(latency_ms=blocks * spec.backbone.width, ap=0.5 - 1 / blocks, attrs={})
 
     run(study, evaluate, budget=20, stage=Stage(space=MODULAR))
