@@ -143,6 +143,19 @@ def test_without_candidates_there_is_no_choice() -> None:
     assert ranking().choose([], [trained(spec) for spec in ALL]) is None
 
 
+def test_if_nothing_can_keep_the_limit_there_is_no_choice() -> None:
+    known, left = split(0)
+    records = [trained(spec, gate=latency_of(spec)) for spec in known]
+
+    assert ranking(limits=Limits(max_latency_ms=1e-6), time_gate=latency_of).choose(left, records) is None
+
+
+def test_other_tasks_alone_are_not_enough() -> None:
+    earlier = [Observation(spec=spec, latency_ms=1.0, ap=ap_of(spec), task="elsewhere") for spec in ALL[:10]]
+
+    assert ranking(earlier=earlier).choose(ALL[10:], []) is None
+
+
 def test_a_failed_fit_is_no_choice() -> None:
     known, left = split(0)
     records = [trained(spec) for spec in known]

@@ -12,7 +12,7 @@ from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.search.surrogate.features import Features
 from smnas_optuna.search.surrogate.improvement import Staircase, expected_improvement, staircase
 from smnas_optuna.search.surrogate.latency import LatencySurrogate
-from smnas_optuna.search.surrogate.observations import Observation, observations_of, pending_of, task_columns
+from smnas_optuna.search.surrogate.observations import OWN_TASK, Observation, observations_of, pending_of, task_columns
 from smnas_optuna.search.surrogate.regression import Surrogate
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import REFERENCE_SLACK
@@ -68,7 +68,7 @@ class Ranking:
         self._fitted_at = -REFIT_EVERY
 
     def choose(self, candidates: Sequence[DetectorSpec], records: Sequence[TrialRecord]) -> DetectorSpec | None:
-        """Return the best of ``candidates``, or None if nothing can be said about them.
+        """Return the best of ``candidates``; None if nothing can be said about them, or none can gain anything.
 
         Args:
             candidates: Untried architectures, each once.
@@ -77,7 +77,8 @@ class Ranking:
         candidates = self._within_limits(candidates)
         observed = [*observations_of(records), *self._earlier()]
         trained = [each for each in observed if each.ap is not None and each.latency_ms is not None]
-        if not candidates or len(trained) < MIN_TRAINED or len({each.ap for each in trained}) == 1:
+        own = [each.ap for each in trained if each.task == OWN_TASK]
+        if not candidates or len(own) < MIN_TRAINED or len(set(own)) == 1:
             return None
         try:
             return self._best(candidates, observed, trained, pending_of(records))
@@ -100,12 +101,12 @@ class Ranking:
         observed: Sequence[Observation],
         trained: Sequence[Observation],
         pending: Sequence[DetectorSpec],
-    ) -> DetectorSpec:
+    ) -> DetectorSpec | None:
         refit = len(trained) - self._fitted_at >= REFIT_EVERY
         if refit:
             self._fitted_at = len(trained)
         everything = [*candidates, *pending]
-        own = [each for each in trained if not each.task]
+        own = [each for each in trained if each.task == OWN_TASK]
         self._latency.fit(observed, everything, refit=refit)
         log_latency = self._latency.predict(everything)
         reference = self._reference(own, np.exp(log_latency[0]))
@@ -127,7 +128,7 @@ class Ranking:
                 self._time(spec)
             gains = np.full(count, -np.inf)
             gains[best] = expected_improvement(front, self._latency.predict(specs), (ap[0][best], ap[1][best]))
-        return candidates[int(np.argmax(gains))]
+        return candidates[int(np.argmax(gains))] if gains.max() > 0 else None
 
     def _within_limits(self, candidates: Sequence[DetectorSpec]) -> list[DetectorSpec]:
         """Return the candidates that have no more parameters than allowed."""
@@ -143,7 +144,7 @@ class Ranking:
     def _predict_ap(
         self, points: Sequence[Observation], specs: Sequence[DetectorSpec], *, refit: bool
     ) -> tuple[Array, Array]:
-        tasks = sorted({each.task for each in points} - {""})
+        tasks = sorted({each.task for each in points} - {OWN_TASK})
         inputs = np.hstack(
             [self._features(each.spec for each in points), task_columns([p.task for p in points], tasks)]
         )
@@ -172,7 +173,7 @@ class Ranking:
             place = np.searchsorted(edges[1:-1], each.latency_ms or 0.0, side="right")
             return float(levels[place]) - (each.ap or 0.0)
 
-        ordered = sorted(trained, key=lambda each: (each.task != "", lag(each)))
+        ordered = sorted(trained, key=lambda each: (each.task != OWN_TASK, lag(each)))
         half = MAX_POINTS // 2
         others = self._random.choice(len(ordered) - half, MAX_POINTS - half, replace=False)
         return [*ordered[:half], *(ordered[half + int(place)] for place in sorted(others))]

@@ -63,7 +63,8 @@ class Surrogate:
             np.full(dimensions, math.sqrt(dimensions)), LENGTH_BOUNDS, nu=2.5
         ) + WhiteKernel(least, (least, max(MAX_NOISE, least * 1.001)))
         keep = self._theta is not None and not refit
-        if self._theta is not None:
+        if keep:
+            # A fit begins anew each time: from hyperparameters that called everything noise it would not get away.
             kernel.theta = np.clip(self._theta, *kernel.bounds.T)
         process = _process_type()(kernel, optimizer=None if keep else _optimize, alpha=1e-8)
         with warnings.catch_warnings():
