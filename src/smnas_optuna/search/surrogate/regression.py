@@ -62,11 +62,11 @@ class Surrogate:
         kernel: Any = ConstantKernel(1.0, AMPLITUDE_BOUNDS) * Matern(
             np.full(dimensions, math.sqrt(dimensions)), LENGTH_BOUNDS, nu=2.5
         ) + WhiteKernel(least, (least, max(MAX_NOISE, least * 1.001)))
-        keep = self._theta is not None and not refit
-        if keep:
+        kept = None if refit else self._theta
+        if kept is not None:
             # A fit begins anew each time: from hyperparameters that called everything noise it would not get away.
-            kernel.theta = np.clip(self._theta, *kernel.bounds.T)
-        process = _process_type()(kernel, optimizer=None if keep else _optimize, alpha=1e-8)
+            kernel.theta = np.clip(kept, *kernel.bounds.T)
+        process = _process_type()(kernel, optimizer=_optimize if kept is None else None, alpha=1e-8)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a hyperparameter at its bound
             process.fit(self._scaled(inputs), (targets - self._mean) / self._scale)
