@@ -174,6 +174,10 @@ class ModularSearchSpace(SearchSpace):
             **self._string_genes(draw_string(self._min_blocks, self._max_blocks, random)),
         }
 
+    def draw_architecture(self, random: np.random.Generator) -> Genome:
+        """See :class:`SearchSpace`; strings are drawn and not their genes, so that every draw is accepted."""
+        return self.draw(random)
+
 
 def _with(choices: tuple[int, ...], own: int) -> tuple[int, ...]:
     return tuple(sorted({*choices, own}))
