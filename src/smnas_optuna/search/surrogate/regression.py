@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -99,27 +100,21 @@ def _optimize(objective: Any, theta: Array, bounds: Array) -> tuple[Array, float
     return found.x, float(found.fun)
 
 
+@cache
 def _process_type() -> type:
     """Return scikit-learn's regressor with a prior of the length scales; scikit-learn takes a second to import."""
-    global _PROCESS
-    if _PROCESS is None:
-        from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process import GaussianProcessRegressor
 
-        class Process(GaussianProcessRegressor):  # type: ignore[misc]
-            def log_marginal_likelihood(
-                self, theta: Array | None = None, eval_gradient: bool = False, clone_kernel: bool = True
-            ) -> Any:
-                found = super().log_marginal_likelihood(theta, eval_gradient, clone_kernel)
-                if theta is None or not eval_gradient:
-                    return found
-                lengths = theta[1:-1]
-                away = (lengths - math.log(len(lengths)) / 2) / LENGTH_DEVIATION
-                value, gradient = found
-                gradient[1:-1] -= away / LENGTH_DEVIATION
-                return value - float(away @ away) / 2, gradient
+    class Process(GaussianProcessRegressor):  # type: ignore[misc]
+        def log_marginal_likelihood(
+            self, theta: Array | None = None, eval_gradient: bool = False, clone_kernel: bool = True
+        ) -> Any:
+            found = super().log_marginal_likelihood(theta, eval_gradient, clone_kernel)
+            if theta is None or not eval_gradient:
+                return found
+            value, gradient = found
+            away = (theta[1:-1] - math.log(len(theta) - 2) / 2) / LENGTH_DEVIATION
+            gradient[1:-1] -= away / LENGTH_DEVIATION
+            return value - float(away @ away) / 2, gradient
 
-        _PROCESS = Process
-    return _PROCESS
-
-
-_PROCESS: type | None = None
+    return Process
