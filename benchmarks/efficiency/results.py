@@ -18,6 +18,7 @@ LINES = {
     "ours": ("#D55E00", "-"),
     "ours without the cache": ("#E69F00", "--"),
     "ours without own children": ("#CC79A7", "--"),
+    "ours without the surrogate": ("#8C510A", "--"),
     "ours without partial-order pruning": ("#56B4E9", "--"),
     "stock NSGA-II": ("#0072B2", "-"),
     "stock TPE": ("#009E73", "-"),

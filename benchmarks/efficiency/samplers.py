@@ -3,6 +3,7 @@
 - ours: the package's own loop, sampler, gate and defaults. Repeats are answered from the cache, and cost nothing.
 - ours without the cache: Optuna's own loop with our sampler and gate; a repeat is trained again.
 - ours without own children: Optuna's child generation in our loop, with the cache and the gate.
+- ours without the surrogate: our loop and plain NSGA-II with our children.
 - ours without partial-order pruning: our loop and sampler without the gate.
 - stock NSGA-II, stock TPE: Optuna's, in its own loop; repeats are trained again.
 - random: without repetition.
@@ -54,12 +55,16 @@ Replay = Callable[[Table, int], Run]
 """Replays a search with a seed until the table's budget is trained, or nothing is left."""
 
 
-def replay_ours(table: Table, seed: int, *, children: bool = True, pruning: bool = True) -> Run:
-    """Replay our loop; without own ``children``, with Optuna's."""
+def replay_ours(
+    table: Table, seed: int, *, children: bool = True, pruning: bool = True, surrogate: bool = True, gate: bool = True
+) -> Run:
+    """Replay our loop; without own ``children``, with Optuna's; without the ``gate``, with predicted latencies."""
     log: Run = []
     limits = Limits(pruning=pruning)
-    settings = SearchSettings(seed=seed)
-    sampler = build_sampler(settings, table.space, num_trials=0, limits=limits)
+    settings = SearchSettings(seed=seed, surrogate=surrogate, ap_spread=table.margin)
+    sampler: BaseSampler = build_sampler(
+        settings, table.space, num_trials=0, limits=limits, time_gate=partial(look_up_gate, table) if gate else None
+    )
     if not children:
         sampler = NSGAIISampler(population_size=settings.population, seed=seed)
     with only_worker() as crew:
@@ -76,10 +81,23 @@ def replay_ours(table: Table, seed: int, *, children: bool = True, pruning: bool
     return log
 
 
+def look_up_gate(table: Table, spec: DetectorSpec) -> float:
+    """Gate latency of ``spec``, as a ratio to the reference detector.
+
+    Raises:
+        RuntimeError: If the table lacks it.
+    """
+    row = table.rows.get(encode(spec))
+    if row is None:
+        raise RuntimeError(f"{encode(spec)} is not in the table")
+    return row.gate_ratio
+
+
 def replay_without_cache(table: Table, seed: int) -> Run:
     """Replay our sampler and gate in Optuna's loop."""
     limits = Limits()
-    sampler = build_sampler(SearchSettings(seed=seed), table.space, num_trials=0, limits=limits)
+    settings = SearchSettings(seed=seed, ap_spread=table.margin)
+    sampler = build_sampler(settings, table.space, num_trials=0, limits=limits, time_gate=partial(look_up_gate, table))
     return _replay_in_optunas_loop(table, sampler, limits)
 
 
@@ -104,6 +122,7 @@ METHODS: dict[str, Replay] = {
     "ours": replay_ours,
     "ours without the cache": replay_without_cache,
     "ours without own children": partial(replay_ours, children=False),
+    "ours without the surrogate": partial(replay_ours, surrogate=False),
     "ours without partial-order pruning": partial(replay_ours, pruning=False),
     "stock NSGA-II": replay_nsgaii,
     "stock TPE": replay_tpe,

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ValidationError
 
 from smnas_optuna.arch import CASCADE_STAGES, NORMS, DetectorConstants, decode
 from smnas_optuna.arch.spec import BACKBONE_FAMILIES
-from smnas_optuna.config import StructuralSpace, StudySettings, load_settings
+from smnas_optuna.config import SearchSettings, StructuralSpace, StudySettings, load_settings
 from smnas_optuna.config.settings import Settings
 from smnas_optuna.errors import ConfigError
 from smnas_optuna.search_space import StructuralSearchSpace
@@ -54,6 +54,30 @@ def test_a_minimal_file_has_the_defaults(study_dir: Path) -> None:
     assert settings.data.val is None
     assert settings.data.shapes is None
     assert settings.space.structural == StructuralSpace()
+
+
+@pytest.mark.parametrize(
+    ("modular", "individuals"),
+    [
+        ("", 5),
+        ("trials = 600", 50),
+        ("trials = 600\nparents = 1", 150),
+        ("trials = 12", 4),
+        ("population = 7", 7),
+        ("population = 2\ntrials = 600", 2),
+    ],
+)
+def test_a_generation_of_stage_2_is_a_quarter_of_a_parents_share(
+    study_dir: Path, modular: str, individuals: int
+) -> None:
+    text = (study_dir / "study.toml").read_text(encoding="utf-8")
+
+    assert _with(f"{text}\n[modular]\n{modular}\n", study_dir).modular.individuals == individuals
+
+
+def test_the_surrogate_is_on_by_default_and_can_be_switched_off(study_dir: Path) -> None:
+    assert load_settings(study_dir).search.surrogate
+    assert not SearchSettings(surrogate=False).surrogate
 
 
 def test_the_default_space_is_the_papers() -> None:

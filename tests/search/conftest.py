@@ -9,11 +9,13 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.samplers import NSGAIISampler
 from sqlalchemy import create_engine
 
 from smnas_optuna.arch import BackboneSpec, DetectorSpec, decode
 from smnas_optuna.config import SearchSettings, StructuralSpace
 from smnas_optuna.search.evolution.sampler import build_sampler
+from smnas_optuna.search.evolution.selection import Selection
 from smnas_optuna.search.loop import Evaluation, Stage
 from smnas_optuna.search_space import StructuralSearchSpace
 from smnas_optuna.study.limits import Limits
@@ -45,10 +47,22 @@ def make_study(
     num_trials: int = 0,
     limits: Limits | None = None,
     space: StructuralSpace = SPACE,
+    surrogate: bool = False,
+    selection: Selection | None = None,
 ) -> optuna.Study:
-    settings = SearchSettings(seed=seed, population=population)
-    sampler = build_sampler(settings, StructuralSearchSpace(space), num_trials=num_trials, limits=limits)
+    """A study in memory; of plain NSGA-II, which takes a hundredth of the time, unless ``surrogate`` is True."""
+    settings = SearchSettings(seed=seed, population=population, surrogate=surrogate)
+    sampler = build_sampler(
+        settings, StructuralSearchSpace(space), num_trials=num_trials, limits=limits, selection=selection
+    )
     return optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
+
+
+def make_blind_study(population: int = 12) -> optuna.Study:
+    """A study whose first generation repeats itself: Optuna draws it gene by gene."""
+    return optuna.create_study(
+        directions=["minimize", "maximize"], sampler=NSGAIISampler(population_size=population, seed=0)
+    )
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from smnas_optuna.study.record import INTERRUPTED, KILLED_TWICE, TrialRecord, re
 from smnas_optuna.study.settled import FAILURES_IN_A_ROW
 from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 
-from .conftest import BASELINES, SPACE, closed_form, limited, make_stage, make_study, registered
+from .conftest import BASELINES, SPACE, closed_form, limited, make_blind_study, make_stage, make_study, registered
 
 Evaluate = Callable[[DetectorSpec, optuna.Trial], Evaluation]
 TINY = StructuralSpace(
@@ -106,7 +106,7 @@ def test_a_larger_budget_goes_on_and_the_same_one_adds_nothing(study: optuna.Stu
 
 
 def test_a_known_architecture_is_answered_from_the_cache_and_takes_no_place() -> None:
-    study, calls = make_study(population=12, space=TINY), list[str]()  # the first generation is drawn blindly
+    study, calls = make_blind_study(), list[str]()
 
     def counting(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
         calls.append(encode(spec))
@@ -207,7 +207,7 @@ def test_a_single_failure_is_remembered_and_the_search_goes_on(study: optuna.Stu
 
 
 def test_a_repeat_of_a_failed_architecture_is_pruned_without_training() -> None:
-    study = make_study(population=12, space=TINY)  # the first generation is drawn blindly
+    study = make_blind_study()
 
     def failing_small(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
         if spec.backbone.width == 8:

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.samplers import NSGAIISampler
 from sqlalchemy import Engine, create_engine
 
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.errors import DeviceFault
-from smnas_optuna.search.evolution.children import ChildGeneration
 from smnas_optuna.search.evolution.population import join_population
 from smnas_optuna.search.loop import Evaluation, Outcome, search
 from smnas_optuna.search.objective import agree_on_reference_ms
-from smnas_optuna.search_space import StructuralSearchSpace
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import REFERENCE_MS, store_attrs
 from smnas_optuna.study.optuna_private import begin_trial
@@ -23,7 +22,7 @@ from smnas_optuna.study.record import ELSEWHERE, read_records
 from smnas_optuna.workers.crew import Crew
 from smnas_optuna.workers.interrupt import StopRequest
 
-from .conftest import BASELINES, SPACE, closed_form, make_stage, make_study, registered
+from .conftest import BASELINES, closed_form, make_blind_study, make_stage, make_study, registered
 from .test_loop import TINY
 
 Evaluate = Callable[[DetectorSpec, optuna.Trial], Evaluation]
@@ -79,7 +78,7 @@ def test_while_one_trains_the_other_takes_what_comes_next(study: optuna.Study, t
 
 
 def test_who_samples_what_another_worker_trains_asks_again(tmp_path: Path, engine: Engine) -> None:
-    study = make_study(seed=1, population=12, space=TINY)  # the first generation is drawn blindly
+    study = make_blind_study()
     one, other = Worker(study, tmp_path, engine), Worker(study, tmp_path, engine)
     stage, nested = make_stage(TINY, ()), [False]
 
@@ -138,18 +137,14 @@ def test_a_trial_that_finishes_late_becomes_a_parent() -> None:
         search(study, stage, closed_form, budget=18, crew=_Busy(crew), listener=Listener(), stop=StopRequest())  # type: ignore[arg-type]
     assert max(record.generation or 0 for record in read_records(study)) >= 2, "its generation is long over"
 
-    def heirs() -> int:
-        """Of 200 children, those with two genes of the slow trial."""
-        parents = study.get_trials(deepcopy=False)
-        children = ChildGeneration(StructuralSearchSpace(SPACE), population=6, seed=0)
-        made = [children(study, dict(parents[0].distributions), parents[1:7]) for _ in range(200)]
-        return sum(child["backbone.family"] == "resnet50" and child["backbone.width"] == 24 for child in made)
-
-    before = heirs()
+    sampler = study.sampler
+    assert isinstance(sampler, NSGAIISampler)
+    next_generation = 1 + max(record.generation or 0 for record in read_records(study))
     evaluation = closed_form(late, slow)
     study.tell(slow, [evaluation.latency_ms, evaluation.ap])
 
-    assert heirs() > 3 * before, "it is on the front, and among six parents"
+    parents = sampler.get_parent_population(study, next_generation)
+    assert slow.number in {parent.number for parent in parents}, "it is on the front, and among six parents"
 
 
 class _Busy:

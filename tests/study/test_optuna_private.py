@@ -17,10 +17,11 @@ from smnas_optuna.study.optuna_private import (
     begin_trial,
     engine_of,
     leave_population,
+    nsgaii_selection,
     storage_of,
     store_attr_of_stored,
     study_id,
-    with_optunas_keys,
+    with_keys_of_nsgaii,
 )
 from smnas_optuna.study.record import STRUCTURAL
 
@@ -139,7 +140,7 @@ def test_an_attribute_is_stored_with_the_trial_of_another_process(in_folder: opt
 
 
 def test_a_subclass_of_nsga2_has_the_generations_that_optunas_class_has_stored() -> None:
-    @with_optunas_keys
+    @with_keys_of_nsgaii
     class Mine(NSGAIISampler):
         pass
 
@@ -157,3 +158,39 @@ def test_a_subclass_of_nsga2_has_the_generations_that_optunas_class_has_stored()
     study.tell(trial, [9, 9])
     assert study.trials[trial.number].system_attrs.keys() == stored[2].keys()
     assert len(NSGAIISampler(population_size=2).get_population(study, 1)) == 2
+
+
+def test_the_selection_of_nsgaii_is_by_rank_and_then_by_crowding_distance() -> None:
+    study = in_memory()
+    points = [(1.0, 0.1), (2.0, 0.5), (2.1, 0.51), (4.0, 0.9), (4.0, 0.4), (5.0, 0.3)]
+    study.add_trials([optuna.trial.create_trial(values=point) for point in points])
+
+    def selected(count: int) -> set[int]:
+        return {trial.number for trial in nsgaii_selection(count)(study, study.trials)}
+
+    assert selected(2) == {0, 3}, "both ends"
+    assert selected(4) == {0, 1, 2, 3}, "the front"
+    assert selected(5) == {0, 1, 2, 3, 4}, "the second front dominates the third"
+    assert selected(9) == set(range(6))
+
+
+def test_a_sampler_of_another_name_goes_on_with_the_generations_of_nsgaii() -> None:
+    class Renamed(NSGAIISampler):
+        pass
+
+    def generations(sampler: NSGAIISampler) -> list[int | None]:
+        study = in_memory(population=2)
+        for place in range(5):
+            if place == 2:
+                study.sampler = sampler
+            trial = begin_trial(study, "me")
+            trial.suggest_categorical("x", range(9))
+            study.tell(trial, [1.0 + place, 0.5 + place])
+        return [trial.system_attrs.get("NSGAIISampler:generation") for trial in study.trials]
+
+    assert generations(with_keys_of_nsgaii(Renamed)(population_size=2, seed=0)) == [0, 0, 1, 1, 2]
+
+    class Foreign(NSGAIISampler):
+        pass
+
+    assert generations(Foreign(population_size=2, seed=0)) == [0, 0, None, None, None]

@@ -165,7 +165,9 @@ def _search(
     plan: Plan, study: optuna.Study, stage: Stage, folder: StudyFolder, slot: int, stop: StopRequest
 ) -> Outcome:
     num_trials = len(study.get_trials(deepcopy=False))
-    study.sampler = build_sampler(SearchSettings(population=6), stage.space, num_trials=num_trials, worker=slot)
+    study.sampler = build_sampler(
+        SearchSettings(population=6, surrogate=False), stage.space, num_trials=num_trials, worker=slot
+    )
     crew, training = open_crew(study, folder), Training(plan, folder, stop)
     with crew.registered():
         return search(

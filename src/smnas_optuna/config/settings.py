@@ -31,6 +31,8 @@ Scale = Annotated[float, Field(ge=0.01, le=100)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 MIN_NOISE = 1e-6
 """Smallest step of the grid of latencies; clocks are no finer. 0 is no grid."""
+LEAST_POPULATION = 4
+"""Individuals of a generation around one parent, at least, however small the budget is."""
 Blocks = Annotated[int, Field(ge=MIN_BLOCKS, le=MAX_BLOCKS)]
 
 
@@ -209,6 +211,8 @@ class SearchSettings(Settings):
         trials: Budget: number of unique architectures to train, including the baselines and earlier runs.
         population: Individuals per NSGA-II generation.
         seed: Seed of sampling, initial weights and augmentation.
+        surrogate: Rank the children of NSGA-II by a model of AP and latency that learns from the trained detectors,
+            and train the most promising one. ``false`` is plain NSGA-II.
         baselines: Architectures of the space that are trained first, cheapest first.
         max_seconds_per_trial: Limit for the training of one architecture. An architecture is pruned if its first steps
             predict a longer training. Results do not depend on the limit. If you change it, the study resumes and
@@ -234,6 +238,7 @@ class SearchSettings(Settings):
     trials: Number = 60
     population: Annotated[int, Field(ge=2, le=10_000)] = 10
     seed: Seed = 0
+    surrogate: bool = True
     baselines: Annotated[tuple[Arch, ...], Field(max_length=1000, strict=False)] = ()
     max_seconds_per_trial: Annotated[float, Field(ge=1e-3, le=1e9)] | None = None
     max_latency_ms: Annotated[float, Field(ge=1e-3, le=1e9)] | None = None
@@ -257,10 +262,18 @@ class ModularSettings(Settings):
     Attributes:
         parents: Number of members of the structural front whose modules are searched.
         trials: Budget: number of unique architectures to train, over all parents and earlier runs.
+        population: Individuals per NSGA-II generation around one parent; the first ones are mutations of it. The
+            default is a quarter of a parent's share of ``trials``, and at least 4.
     """
 
     parents: Annotated[int, Field(gt=0, le=1000)] = 3
     trials: Number = 60
+    population: Annotated[int, Field(ge=2, le=10_000)] | None = None
+
+    @property
+    def individuals(self) -> int:
+        """Individuals per generation around one parent."""
+        return self.population or max(LEAST_POPULATION, self.trials // self.parents // 4)
 
 
 class DetectorSettings(Settings):

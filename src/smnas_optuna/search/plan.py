@@ -41,6 +41,7 @@ class StudyPlan:
         name: Name of the study.
         space: Space that it searches.
         space_json: The space as JSON values.
+        population: Individuals per generation.
         baselines: Architectures that are tried first.
         first: Architectures that are tried next, as the first generation.
     """
@@ -48,6 +49,7 @@ class StudyPlan:
     name: str
     space: SearchSpace
     space_json: Mapping[str, Any]
+    population: int
     baselines: Sequence[DetectorSpec] = ()
     first: Sequence[DetectorSpec] = ()
 
@@ -76,6 +78,7 @@ def plan_stage(session: Session, request: Request, *, chosen: bool = False) -> l
                 name=STRUCTURAL,
                 space=StructuralSearchSpace(space),
                 space_json=space.model_dump(mode="json"),
+                population=session.settings.search.population,
                 baselines=_cheapest_first(session.settings, session.testbed.splits.train.num_classes),
             )
         ]
@@ -184,7 +187,8 @@ def _modular_plan(session: Session, parent: str) -> StudyPlan:
         name=f"{MODULAR_PREFIX}{parent}",
         space=space,
         space_json=space.as_json,
-        first=first_generation(space, spec, search.population, search.seed),
+        population=settings.modular.individuals,
+        first=first_generation(space, spec, settings.modular.individuals, search.seed),
     )
 
 

@@ -23,6 +23,7 @@ from smnas_optuna.search.plan import (
     remember_data,
 )
 from smnas_optuna.search.request import Request
+from smnas_optuna.search.surrogate.work import WorkCounter
 from smnas_optuna.session.listener import Listener, PartOfAStage
 from smnas_optuna.session.prepare import Session, prepare
 from smnas_optuna.study.attributes import BUDGET, ENDED, LIMITS
@@ -158,14 +159,16 @@ class _Turns:
         def other_trials() -> list[TrialRecord]:
             return _records_of(others)
 
-        settings = session.settings.search
+        settings = session.settings
         study.sampler = build_sampler(
-            settings,
+            settings.search,
             plan.space,
+            population=plan.population,
             num_trials=len(study.get_trials(deepcopy=False)),
             worker=self._worker,
             limits=limits,
             other_trials=other_trials,
+            count=WorkCounter(session.testbed.splits.train.num_classes, settings.detector.constants()),
         )
         crew = open_crew(study, session.folder)
         objective = Objective(
@@ -180,7 +183,7 @@ class _Turns:
             space=plan.space,
             baselines=plan.baselines,
             first=plan.first,
-            population=settings.population,
+            population=plan.population,
             other_trials=other_trials,
         )
         with crew.registered():

@@ -32,6 +32,8 @@ FOLDER = "folder"
 """Structural study: content of the identity file of the folder in which all its workers keep their locks."""
 RETIMED = "retimed"
 """Structural study: arch -> latency that ``smnas retime`` measured; see :class:`smnas_optuna.study.scale.Scale`."""
+RANKED = "ranked"
+"""Trial: True if the surrogate chose its architecture, so that partial-order pruning leaves it alone."""
 TIMED_TOGETHER = "timed_together"
 """Structural study up to commit 3dbf8fb, in the place of ``RETIMED``: arch -> latency in ms of ``REFERENCE_MS``."""
 

@@ -7,11 +7,12 @@ database, or to show trials other than as stored.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, TypeVar, cast
 
 import optuna
 from optuna.samplers import NSGAIISampler
+from optuna.samplers.nsgaii._elite_population_selection_strategy import NSGAIIElitePopulationSelectionStrategy
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb.models import NOT_FOUND_MSG as NOT_FOUND_MSG
@@ -19,7 +20,7 @@ from optuna.study import Study
 from optuna.study._frozen import FrozenStudy as FrozenStudy
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-Sampler = TypeVar("Sampler", bound=NSGAIISampler)
+SamplerType = TypeVar("SamplerType", bound=type[NSGAIISampler])
 OUTSIDE = -1
 """Generation of a trial that has no place in the population; Optuna's own begin at 0."""
 
@@ -57,16 +58,6 @@ def leave_population(trial: optuna.Trial) -> None:
     trial.storage.set_trial_system_attr(trial._trial_id, NSGAIISampler._get_generation_key(), OUTSIDE)
 
 
-def with_optunas_keys(sampler: type[Sampler]) -> type[Sampler]:
-    """Let ``sampler``, a subclass of NSGA-II, read and store generations as Optuna's own class does.
-
-    Optuna would store them under the subclass's name, and studies begun with its own class would lose theirs.
-    """
-    sampler._GENERATION_KEY = NSGAIISampler._GENERATION_KEY
-    sampler._PARENT_CACHE_KEY_PREFIX = NSGAIISampler._PARENT_CACHE_KEY_PREFIX
-    return sampler
-
-
 def store_attr_of_stored(study: Study, trial: FrozenTrial, name: str, value: Any) -> None:
     """Store a user attribute with a running trial of another process, for which there is no ``optuna.Trial`` here."""
     study._storage.set_trial_user_attr(trial._trial_id, name, value)
@@ -92,3 +83,19 @@ class ShownStorage(RDBStorage):
     ) -> list[FrozenTrial]:
         trials = super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
         return self.shown(study_id, trials)
+
+
+def nsgaii_selection(population: int) -> Callable[[Study, list[FrozenTrial]], list[FrozenTrial]]:
+    """Return Optuna's own selection of ``population`` parents: by rank and crowding distance, within constraints."""
+    return NSGAIIElitePopulationSelectionStrategy(population_size=population)
+
+
+def with_keys_of_nsgaii(sampler: SamplerType) -> SamplerType:
+    """Let a class derived from NSGA-II keep the names under which NSGA-II stores generations and parents.
+
+    Optuna builds these names from the name of the class. With another one a study would begin again at generation 0,
+    and :func:`leave_population` would have no effect.
+    """
+    sampler._GENERATION_KEY = NSGAIISampler._GENERATION_KEY
+    sampler._PARENT_CACHE_KEY_PREFIX = NSGAIISampler._PARENT_CACHE_KEY_PREFIX
+    return sampler

@@ -1,48 +1,56 @@
 from __future__ import annotations
 
-import math
-
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution
-from optuna.trial import create_trial
+from optuna.trial import TrialState, create_trial
 
 from smnas_optuna.arch import decode, encode
 from smnas_optuna.config import ModularSpace
-from smnas_optuna.search.evolution.children import ChildGeneration, crowding_distances
+from smnas_optuna.search.evolution.children import ChildGeneration, Individual, Parents
 from smnas_optuna.search_space import ModularSearchSpace, StructuralSearchSpace
 from smnas_optuna.search_space.structural import express, gene_choices
 from smnas_optuna.study.limits import Limits
-from smnas_optuna.study.record import TrialRecord, read_records
+from smnas_optuna.study.record import read_record, read_records
 from tests.search.conftest import SPACE, limited, make_stage, make_study
 from tests.search.test_loop import TINY, run
 
-
-def front_of(points: list[tuple[float, float]]) -> list[TrialRecord]:
-    study = optuna.create_study(directions=["minimize", "maximize"])
-    for point in points:
-        study.add_trial(create_trial(values=point))
-    return read_records(study)
+PARENT = "64x48.resnet18-w8.fpn-p2-p5-c32.rpn.fc-w64"
+PARAMS = {"slow": {"x": 0}, "fast": {"x": 1}}
 
 
 @pytest.mark.parametrize(
-    ("points", "distances"),
+    ("points", "limits", "winners"),
     [
-        ([(1.0, 0.1)], [math.inf]),
-        ([(1.0, 0.1), (2.0, 0.2)], [math.inf, math.inf]),
-        ([(1.0, 0.1), (2.0, 0.2), (5.0, 0.5)], [math.inf, 2.0, math.inf]),
-        ([(0.0, 0.0), (2.0, 0.5), (3.0, 0.6), (4.0, 1.0)], [math.inf, 0.75 + 0.6, 0.5 + 0.5, math.inf]),
+        ({"slow": (2.0, 0.1), "fast": (1.0, 0.1)}, Limits(), {1}),
+        ({"slow": (2.0, 0.3), "fast": (1.0, 0.1)}, Limits(), {0, 1}),
+        ({"slow": (1.0, 0.1), "fast": (1.0, 0.1)}, Limits(), {0, 1}),
+        ({"slow": (2.0, 0.3), "fast": (1.0, 0.1)}, Limits(max_latency_ms=1.5), {1}),
+        ({"slow": (3.0, 0.3), "fast": (2.0, 0.1)}, Limits(max_latency_ms=1.5), {1}),
     ],
+    ids=["dominated", "a better AP", "equal", "over the limit", "farther over the limit"],
 )
-def test_crowding_distances(points: list[tuple[float, float]], distances: list[float]) -> None:
-    assert crowding_distances(front_of(points)) == pytest.approx(distances)
+def test_a_tournament_of_two(points: dict[str, tuple[float, float]], limits: Limits, winners: set[int]) -> None:
+    individuals = [
+        Individual(genome=PARAMS[name], record=read_record(create_trial(values=point, user_attrs={"arch": PARENT})))
+        for name, point in points.items()
+    ]
+    parents, random = Parents(individuals, limits), np.random.default_rng(0)
+
+    winner = [parents.pick(random)["x"] for _ in range(100)]
+
+    # Both places of a tournament may be the same trial.
+    assert len(parents) == 2
+    assert winner.count(1) > (60 if winners == {1} else 30)
+    assert winner.count(1) < (90 if winners == {1} else 70)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_children_are_genomes_of_the_space_and_new(seed: int) -> None:
     study = make_study(seed=seed, population=8)
     run(study, budget=30, stage=make_stage(baselines=()))
-    children = ChildGeneration(StructuralSearchSpace(SPACE), population=8, seed=seed)
+    children = ChildGeneration(StructuralSearchSpace(SPACE), seed=seed)
     parents = study.get_trials(deepcopy=False)[:8]
 
     known = {record.arch for record in read_records(study)}
@@ -61,10 +69,10 @@ def test_a_child_is_none_that_the_limit_pruned_but_may_be_what_a_smaller_one_did
     fast = {record.arch for record in records if record.trained}
     slow = {record.arch for record in records if record.pruned and record.pruned.estimated_seconds is not None}
     assert (len(fast), len(slow)) == (6, 6), "all is known"
-    parents = study.get_trials(deepcopy=False)[:1]
+    parents = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])[:1]
 
     def made(limit: float) -> set[str]:
-        children = ChildGeneration(StructuralSearchSpace(TINY), population=4, seed=0, limits=Limits(max_seconds=limit))
+        children = ChildGeneration(StructuralSearchSpace(TINY), seed=0, limits=Limits(max_seconds=limit))
         return {encode(express(children(study, dict(parents[0].distributions), parents))) for _ in range(30)}
 
     assert made(limit=100) <= slow
@@ -78,9 +86,6 @@ def test_after_the_first_generation_nothing_is_asked_twice_while_there_is_someth
     records = read_records(study)
     repeated = [record for record in records if record.cached_from is not None]
     assert all((record.generation or 0) == 0 for record in repeated)
-
-
-PARENT = "64x48.resnet18-w8.fpn-p2-p5-c32.rpn.fc-w64"
 
 
 def trained(study: optuna.Study, arch: str, latency_ms: float, ap: float) -> None:
@@ -105,7 +110,7 @@ def test_trained_detectors_of_other_studies_in_the_space_are_parents() -> None:
 
     def narrow(**others: object) -> float:
         """Share of children with the parent's base channels; the other trained detector has 48."""
-        children = ChildGeneration(space, population=4, seed=0, **others)  # type: ignore[arg-type]
+        children = ChildGeneration(space, seed=0, **others)  # type: ignore[arg-type]
         distributions = {name: CategoricalDistribution(each) for name, each in space.choices.items()}
         made = [children(modular, dict(distributions), []) for _ in range(400)]
         return sum(bool(child["backbone.width"] == 8) for child in made) / 400

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,8 @@ from optuna.trial import TrialState, create_trial
 from smnas_optuna.arch import decode, encode
 from smnas_optuna.arch.order import contains
 from smnas_optuna.search.pruning.partial_order import NOISE, find_witnesses, prune_dominated
+from smnas_optuna.study.attributes import RANKED
+from smnas_optuna.study.optuna_private import store_attr_of_stored
 from smnas_optuna.study.record import TrialRecord, read_record
 
 HEADS = "fpn-p2-p5-c8.rpn.fc-w16"
@@ -263,3 +266,17 @@ def test_witnesses_are_trained_themselves(number: int, attrs: dict[str, Any]) ->
 def test_who_is_called_faster_has_a_gate_latency_and_who_is_called_larger_needs_none() -> None:
     assert witnesses(MIDDLE, 2.0, untold(1, gate={})) is None
     assert witnesses(MIDDLE, 2.0, untold(0, gate={})) == (BIG, OTHER)
+
+
+@pytest.mark.parametrize("ranked", [True, False])
+def test_what_the_surrogate_chose_is_trained(ranked: bool) -> None:
+    study = optuna.create_study(directions=["minimize", "maximize"])
+    trial = study.ask()
+    if ranked:  # stored by the sampler, after the trial object was made
+        store_attr_of_stored(study, study.trials[0], RANKED, True)
+    known = [trained(BIG, 0.25, 3.0), trained(OTHER, 0.5, 1.0)]
+
+    with nullcontext() if ranked else pytest.raises(optuna.TrialPruned):
+        prune_dominated(trial, decode(MIDDLE), 2.0, known, 0.0)
+
+    assert ("dominated_by" in study.trials[0].user_attrs) == (not ranked)

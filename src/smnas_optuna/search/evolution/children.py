@@ -1,13 +1,14 @@
-"""Children of NSGA-II: parents from the current front, crossover, a step or two of mutation, and no repeats.
+"""Children of NSGA-II: crossover of parents, a step or two of mutation, and no repeats.
 
 Optuna's own generation mutates a gene to any of its values, and repeats known architectures in 10-39 % of its trials.
 Here a mutation moves to a neighbouring value, as choices are listed in order, and a child is an untried architecture.
+With a ranking, hundreds of children compete, and the most promising one is born.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from smnas_optuna.arch import decode, encode
-from smnas_optuna.errors import ArchError, ConfigError
+from smnas_optuna.arch import DetectorSpec, decode, encode
+from smnas_optuna.errors import ConfigError
+from smnas_optuna.search.evolution.selection import trained_trials
+from smnas_optuna.search.surrogate.proposal import Ranking
 from smnas_optuna.search_space import Genome, SearchSpace
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import pareto_front
@@ -24,85 +27,136 @@ from smnas_optuna.study.record import TrialRecord, read_records
 from smnas_optuna.study.settled import reopened, trained_share
 
 FRESH = 0.2
-"""Share of children that are fresh random individuals, as in the paper."""
+"""Share of plain children that are fresh random individuals, as in the paper."""
 TRIES = 100
 """Maximum number of children that are made to find an unknown one; after that a known one goes to the cache."""
+START = 8
+"""Architectures that are drawn at random before the ranking is asked, as far as no others are trained."""
+PLAIN = 0.1
+"""Share of children that are not ranked, so that a wrong surrogate cannot keep the search from anything."""
+CHILDREN, DRAWN, DRAWN_AT_START = 200, 300, 50
+"""Children of parents and random draws that compete in a ranking."""
 
 
 class ChildGeneration:
-    """Makes the next genome for Optuna's NSGA-II, from generation 1 on.
+    """Makes the next genome for Optuna's NSGA-II.
 
     Args:
         space: Space in which genomes are read, drawn and mutated.
-        population: Number of parents to choose from, the best of all trained trials.
         seed: Seed of the random numbers.
         limits: Limits in force. An architecture that other limits pruned, and these would not, counts as untried.
-        other_trials: Returns trials of other studies, whose architectures are known, too. Those that lie in ``space``
-            may become parents: in stage 2 the structure that the search is around is one of them.
+        other_trials: Returns trials of other studies, whose architectures are known, too. Those of their front that lie
+            in ``space`` may become parents: in stage 2 the structure that the search is around is one of them.
+        ranking: Chooses among children; None for plain NSGA-II.
+
+    Attributes:
+        ranked: True if the last child was chosen for its expected improvement.
     """
 
     def __init__(
         self,
         space: SearchSpace,
         *,
-        population: int,
         seed: int,
         limits: Limits | None = None,
         other_trials: Callable[[], Iterable[TrialRecord]] = list,
+        ranking: Ranking | None = None,
     ) -> None:
         self._space = space
         self._limits = limits or Limits()
-        self._population = population
         self._random = np.random.default_rng(seed)
         self._other_trials = other_trials
-        self._genomes: dict[str | None, Genome | None] = {}
+        self._ranking = ranking
+        self._genomes: dict[str, Genome | None] = {}
+        self.ranked = False
 
     def __call__(
-        self, study: Study, search_space: dict[str, BaseDistribution], _parent_population: list[FrozenTrial]
+        self, study: Study, search_space: dict[str, BaseDistribution], parent_population: list[FrozenTrial]
     ) -> dict[str, Any]:
         """Return a value for each parameter of ``search_space``.
 
-        ``_parent_population``, which Optuna froze when the generation began, is ignored. The parents are taken from all
-        trials that are trained by now, so none comes too late.
+        Args:
+            study: The study.
+            search_space: Parameters to set.
+            parent_population: Parents that NSGA-II has selected. Without any, in the first generation, those that are
+                trained by now take their place.
         """
-        records, others = read_records(study), list(self._other_trials())
-        share = trained_share([*records, *others])
+        own, others = read_records(study), list(self._other_trials())
+        records = [*own, *others]
+        share = trained_share(records)
         known = {
             record.arch
-            for record in (*records, *others)
+            for record in records
             if record.cached_from is None and not reopened(record, self._limits, share)
         }
-        trials = study.get_trials(deepcopy=False)
-        own = {record.arch: (record, trials[record.number].params) for record in records if record.trained}
-        parents = _Parents([*self._in_space(others, own), *own.values()], self._population)
-        for _ in range(TRIES):
-            if self._random.random() < FRESH:
-                child = self._space.draw(self._random)
-            else:
-                child = self._cross(parents.pick(self._random), parents.pick(self._random))
-                child = self._space.mutate(child, self._random)
-            if encode(self._space.express(child)) not in known:
-                break
+        selected = parent_population or trained_trials(study)
+        individuals = [Individual(genome=trial.params, record=own[trial.number]) for trial in selected]
+        parents = Parents([*individuals, *self._from(others, own)], self._limits)
+        child = self._ranked(parents, records, known) or self._plain(parents, known)
         return {name: _checked(name, child[name], distribution) for name, distribution in search_space.items()}
 
-    def _in_space(
-        self, others: Iterable[TrialRecord], own: Container[str | None]
-    ) -> Iterator[tuple[TrialRecord, Genome]]:
-        """Yield the trained trials of other studies that this space could have asked for, with their genomes."""
-        trained = {record.arch: record for record in others if record.trained and record.arch not in own}
-        for arch, record in trained.items():
-            if arch not in self._genomes:
-                try:
-                    self._genomes[arch] = self._space.genome(decode(str(arch)))
-                except (ArchError, ConfigError):
-                    self._genomes[arch] = None
-            genome = self._genomes[arch]
-            if genome is not None:
-                yield record, genome
+    def _from(self, others: Sequence[TrialRecord], own: Sequence[TrialRecord]) -> Iterator[Individual]:
+        """Yield the individuals of other studies that this space could have asked for; of these the front alone."""
+        mine = {record.arch for record in own if record.trained}
+        in_space = [
+            record
+            for record in others
+            if record.trained and record.arch not in mine and self._genome(str(record.arch)) is not None
+        ]
+        for record in pareto_front(in_space):
+            genome = self._genome(str(record.arch))
+            assert genome is not None
+            yield Individual(genome=genome, record=record)
 
-    def _cross(self, mother: Genome, father: Genome) -> Genome:
-        """Return a uniform crossover of both."""
-        return {name: (mother if self._random.random() < 0.5 else father)[name] for name in mother}
+    def _genome(self, arch: str) -> Genome | None:
+        """Return the genome of ``arch``; None if it is not in the space."""
+        if arch not in self._genomes:
+            try:
+                self._genomes[arch] = self._space.genome(decode(arch))
+            except ConfigError:
+                self._genomes[arch] = None
+        return self._genomes[arch]
+
+    def _ranked(self, parents: Parents, records: Sequence[TrialRecord], known: Collection[str | None]) -> Genome | None:
+        """Return the child that the ranking chooses; None if it is the turn of a plain one, or nothing can be said."""
+        self.ranked = False
+        if self._ranking is None:
+            return None
+        if sum(record.trained for record in records) < START:
+            drawn = self._untried(self._draw(DRAWN_AT_START), known)
+            return drawn[self._ranking.farthest(list(drawn), records)] if drawn else None
+        if self._random.random() < PLAIN:
+            return None
+        born = [self._bear(parents) for _ in range(CHILDREN if parents else 0)]
+        candidates = self._untried([*born, *self._draw(DRAWN)], known)
+        chosen = self._ranking.choose(list(candidates), records)
+        self.ranked = chosen is not None
+        return None if chosen is None else candidates[chosen]
+
+    def _untried(self, genomes: Iterable[Genome], known: Collection[str | None]) -> dict[DetectorSpec, Genome]:
+        """Return the unknown architectures among ``genomes``, each once."""
+        made = {self._space.express(genome): genome for genome in genomes}
+        return {spec: genome for spec, genome in made.items() if encode(spec) not in known}
+
+    def _draw(self, count: int) -> list[Genome]:
+        return [self._space.draw(self._random) for _ in range(count)]
+
+    def _plain(self, parents: Parents, known: Collection[str | None]) -> Genome:
+        """Return an unknown child without ranking, or after ``TRIES`` attempts a known one."""
+        for _ in range(TRIES):
+            if not parents or self._random.random() < FRESH:
+                child = self._space.draw(self._random)
+            else:
+                child = self._bear(parents)
+            if encode(self._space.express(child)) not in known:
+                break
+        return child
+
+    def _bear(self, parents: Parents) -> Genome:
+        """Return a mutated uniform crossover of two parents."""
+        mother, father = parents.pick(self._random), parents.pick(self._random)
+        child = {name: (mother if self._random.random() < 0.5 else father)[name] for name in mother}
+        return self._space.mutate(child, self._random)
 
 
 def _checked(name: str, value: Any, distribution: BaseDistribution) -> Any:
@@ -112,41 +166,42 @@ def _checked(name: str, value: Any, distribution: BaseDistribution) -> Any:
     return value
 
 
-class _Parents:
-    """The best trained trials by rank and crowding distance (Deb et al. 2002), for tournaments of two."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Individual:
+    """A trained architecture and its genome in the space that is searched."""
 
-    def __init__(self, trained: Sequence[tuple[TrialRecord, Genome]], size: int) -> None:
-        self._genomes: list[Genome] = []
-        self._fitness: list[tuple[int, float]] = []
-        genomes = {(record.study, record.number): genome for record, genome in trained}
-        left, rank = [record for record, _ in trained], 0
-        while left and len(self._genomes) < size:
-            # Detectors over budget come after all others, fastest first.
-            front = pareto_front(left) or [min(left, key=lambda record: record.latency_ms or 0.0)]
-            for record, distance in zip(front, crowding_distances(front), strict=True):
-                self._genomes.append(genomes[record.study, record.number])
-                self._fitness.append((rank, -distance))
-            chosen = {(record.study, record.number) for record in front}
-            left, rank = [record for record in left if (record.study, record.number) not in chosen], rank + 1
-
-    def pick(self, random: np.random.Generator) -> Genome:
-        """Return the winner of two that are drawn at random."""
-        first, second = (int(place) for place in random.integers(len(self._genomes), size=2))
-        return self._genomes[first if self._fitness[first] <= self._fitness[second] else second]
+    genome: Genome
+    record: TrialRecord
 
 
-def crowding_distances(front: Sequence[TrialRecord]) -> list[float]:
-    """Return the crowding distance of each front member (Deb et al. 2002); infinite at both ends.
-
-    It is the sum of the sides of the box between both neighbours, in shares of the front's extent.
+class Parents:
+    """Parents for tournaments of two (Deb et al. 2002): who keeps to the limits wins, and then who dominates.
 
     Args:
-        front: Front members, fastest first, at least one.
+        individuals: Trained architectures.
+        limits: Limits in force.
     """
-    points = [(float(record.latency_ms or 0.0), float(record.ap or 0.0)) for record in front]
-    width, height = (abs(points[-1][axis] - points[0][axis]) or 1.0 for axis in (0, 1))
-    inner = [
-        (after[0] - before[0]) / width + (after[1] - before[1]) / height
-        for before, after in zip(points, points[2:], strict=False)
-    ]
-    return [math.inf, *inner, math.inf][: len(points)]
+
+    def __init__(self, individuals: Sequence[Individual], limits: Limits) -> None:
+        records = [each.record for each in individuals]
+        self._genomes = [each.genome for each in individuals]
+        self._points = [(record.latency_ms or 0.0, -(record.ap or 0.0)) for record in records]
+        self._excess = [
+            sum(limits.violations(latency_ms=record.latency_ms, num_params=record.num_params).values())
+            for record in records
+        ]
+
+    def __len__(self) -> int:
+        """Return the number of parents."""
+        return len(self._genomes)
+
+    def pick(self, random: np.random.Generator) -> Genome:
+        """Return the winner of two that are drawn at random; the first if neither is better."""
+        first, second = (int(place) for place in random.integers(len(self._genomes), size=2))
+        return self._genomes[second if self._beats(second, first) else first]
+
+    def _beats(self, one: int, other: int) -> bool:
+        if self._excess[one] != self._excess[other]:
+            return self._excess[one] < self._excess[other]
+        pairs = list(zip(self._points[one], self._points[other], strict=True))
+        return all(mine <= its for mine, its in pairs) and self._points[one] != self._points[other]

@@ -1,4 +1,4 @@
-"""The sampler of this project: Optuna's NSGA-II with our children, and a first generation that the space draws."""
+"""The sampler of this project: Optuna's NSGA-II with our children, which a surrogate ranks."""
 
 from __future__ import annotations
 
@@ -6,51 +6,69 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import NSGAIISampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from smnas_optuna.arch import DetectorSpec
 from smnas_optuna.config import SearchSettings
 from smnas_optuna.search.evolution.children import ChildGeneration
+from smnas_optuna.search.evolution.selection import Selection, SelectionFromAll
+from smnas_optuna.search.surrogate.features import Features
+from smnas_optuna.search.surrogate.observations import Observation
+from smnas_optuna.search.surrogate.proposal import Ranking
+from smnas_optuna.search.surrogate.work import WorkCounter
 from smnas_optuna.search_space import SearchSpace
+from smnas_optuna.study.attributes import RANKED
 from smnas_optuna.study.limits import Limits
-from smnas_optuna.study.optuna_private import with_optunas_keys
+from smnas_optuna.study.optuna_private import store_attr_of_stored, with_keys_of_nsgaii
 from smnas_optuna.study.record import TrialRecord
 from smnas_optuna.study.seeds import derive_seed
 
 
-@with_optunas_keys
+@with_keys_of_nsgaii
 class Sampler(NSGAIISampler):
-    """NSGA-II whose first generation is drawn by ``space``: Optuna would draw each gene by itself.
+    """Optuna's NSGA-II, whose first generation is made by the child generation, too.
 
-    Genes that others switch off give some architectures many genomes, and those would be drawn more often.
+    Optuna draws the first generation gene by gene, and so some architectures much more often than others.
 
     Args:
-        space: Space that the first generation is drawn from.
-        random: Random numbers of the first generation.
+        space: The search space.
         population: Individuals per generation.
-        children: Makes the genomes of all later generations.
+        children: Makes genomes from parents; none in the first generation.
+        selection: Selects the parents of a generation.
     """
 
     def __init__(
-        self, space: SearchSpace, random: np.random.Generator, *, population: int, children: ChildGeneration
+        self, space: SearchSpace, *, population: int, children: ChildGeneration, selection: Selection | None = None
     ) -> None:
-        super().__init__(population_size=population, child_generation_strategy=children)
-        self._space = space
-        self._first_random = random
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # hooks are experimental; tests check our use of them
+            super().__init__(
+                population_size=population,
+                child_generation_strategy=children,
+                elite_population_selection_strategy=selection or SelectionFromAll(population),
+            )
+        self._children = children
+        self._choices = space.choices
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002  # Optuna's
-        """Return all parameters: Optuna would leave them out until the first trial is complete."""
-        return {name: CategoricalDistribution(choices) for name, choices in self._space.choices.items()}
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
+        """Return the parameters with a choice; Optuna knows them only after the first trial."""
+        return {name: CategoricalDistribution(choices) for name, choices in self._choices.items() if len(choices) > 1}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return a value for each parameter."""
-        return super().sample_relative(study, trial, search_space) or dict(self._space.draw(self._first_random))
+        """Return a value for each parameter; see :class:`ChildGeneration`."""
+        if self.get_trial_generation(study, trial) == 0:
+            genome = self._children(study, search_space, [])
+        else:
+            genome = super().sample_relative(study, trial, search_space)
+        if self._children.ranked:
+            store_attr_of_stored(study, trial, RANKED, True)
+        return genome
 
 
 def build_sampler(
@@ -58,26 +76,46 @@ def build_sampler(
     space: SearchSpace,
     *,
     num_trials: int,
+    population: int | None = None,
     worker: int = 0,
     limits: Limits | None = None,
     other_trials: Callable[[], Iterable[TrialRecord]] = list,
+    time_gate: Callable[[DetectorSpec], float] | None = None,
+    count: WorkCounter | None = None,
+    earlier: Callable[[], Iterable[Observation]] = list,
+    selection: Selection | None = None,
 ) -> NSGAIISampler:
     """Build NSGA-II with our children. Its random numbers depend on the study's seed, the trials so far and the worker.
 
     Args:
-        settings: Population and seed.
+        settings: Population, seed, spread of AP, and whether a surrogate ranks the children.
         space: The search space.
         num_trials: Number of trials of the study by now, so that a restart does not replay the first run's random
             numbers.
+        population: Individuals per generation, if they are not those of ``settings``.
         worker: Number of the worker, so that workers that start together do not ask for the same.
         limits: Limits in force.
-        other_trials: Returns trials of other studies, whose architectures are known, too.
+        other_trials: Returns trials of other studies in the same unit of latency. Their architectures are known, and
+            the surrogate learns from them.
+        time_gate: Times an architecture before training, as a ratio to the reference detector; the best few children
+            are timed. Without it their predicted latency counts.
+        count: Counts multiply-adds and parameters with the constants of the study.
+        earlier: Returns what is known from other tasks, for the surrogate.
+        selection: Selects the parents of a generation, if not as Optuna does.
     """
-    parts = ("first generation", "children")
-    first, later = (derive_seed(settings.seed, part, num_trials, worker) for part in parts)
-    children = ChildGeneration(
-        space, population=settings.population, seed=later, limits=limits, other_trials=other_trials
+    children_seed, points_seed = (
+        derive_seed(settings.seed, part, num_trials, worker) for part in ("children", "points of the surrogate")
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # the hook is experimental; a test checks our use of it
-        return Sampler(space, np.random.default_rng(first), population=settings.population, children=children)
+    limits = limits or Limits()
+    ranking = None
+    if settings.surrogate:
+        ranking = Ranking(
+            Features(count),
+            ap_spread=settings.ap_spread,
+            limits=limits,
+            time_gate=time_gate,
+            earlier=earlier,
+            seed=points_seed,
+        )
+    children = ChildGeneration(space, seed=children_seed, limits=limits, other_trials=other_trials, ranking=ranking)
+    return Sampler(space, population=population or settings.population, children=children, selection=selection)
