@@ -165,18 +165,21 @@ def processor_ratio(testbed: Testbed, detector: Detector | None, spec: DetectorS
     if detector is None:
         detector = testbed.build(spec, derive_seed("gate"), score_threshold=0.0)
     shipped, images = as_shipped(detector, testbed.runtime), testbed.timed_images(spec.input_size)
-    runs = [_runs_of(shipped, images), _runs_of(*testbed.reference)]
-    seconds = [[next(run) for run in runs] for _ in range(WARM_UP_TURNS + turns)][WARM_UP_TURNS:]
-    mine, its = ([run[place] for run in seconds] for place in (0, 1))
-    return _decile(mine) / _decile(its)
+    return ratio_of_turns(_seconds_of(shipped, images), _seconds_of(*testbed.reference), turns)
+
+
+def ratio_of_turns(mine: Iterator[float], its: Iterator[float], turns: int) -> float:
+    """Ratio of the 10th percentiles of so many turns, after ``WARM_UP_TURNS``; each turn takes one value of each."""
+    pairs = [(next(mine), next(its)) for _ in range(WARM_UP_TURNS + turns)][WARM_UP_TURNS:]
+    return _decile([pair[0] for pair in pairs]) / _decile([pair[1] for pair in pairs])
 
 
 def _decile(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 10]
 
 
-def _runs_of(module: nn.Module, images: Sequence[Batch]) -> Iterator[float]:
-    """Detect in one of ``images`` after the other without end; processor time of each, s."""
+def _seconds_of(module: nn.Module, images: Sequence[Batch]) -> Iterator[float]:
+    """Detect in one of ``images`` after the other, without end; processor time of each, s."""
     detect: Callable[[Batch], object] = module.eval().detect  # type: ignore[assignment]
     for batch in itertools.cycle(images):
         start = time.process_time()
