@@ -7,6 +7,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from smnas_optuna.arch import EncodedBackboneSpec, decode
@@ -15,10 +16,10 @@ from smnas_optuna.search_space import ModularSearchSpace, StructuralSearchSpace
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # no package: scripts that share modules
 
-from efficiency.results import content_hash
+from efficiency.results import LINES, content_hash, draw
 from efficiency.samplers import METHODS
 from efficiency.table import PERCENTS, Table, describe_missing, read_table
-from search_efficiency import replay, stored_rows
+from search_efficiency import curves_of, replay, stored_rows
 from search_table import REPEATED, SEEDS, WARM_UP_TURNS, architectures, ratio_of_turns, trainings
 from search_table_file import columns, last_ap, space_of
 
@@ -135,6 +136,13 @@ def test_rows_that_are_not_replayed_are_kept(table: Table) -> None:
     assert found["shares"]["random"][str(PERCENTS[-1])]["mean"] > 0.25
     assert found["pruning"] == kept["pruning"]
     assert kept == stored(list(METHODS))
+
+
+def test_every_method_has_a_line_of_its_own_in_the_picture(table: Table) -> None:
+    assert len({LINES[name] for name in METHODS}) == len(METHODS)
+    axes = draw(table, curves_of(stored(list(METHODS)))).axes[0]
+
+    assert {str(line.get_label()) for line in axes.lines if len(np.asarray(line.get_xdata())) == BUDGET} == set(METHODS)
 
 
 @pytest.mark.parametrize(
