@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 from collections.abc import Mapping
 from typing import Any
@@ -22,9 +23,11 @@ LINES = {
     "ours without partial-order pruning": ("#56B4E9", "--"),
     "stock NSGA-II": ("#0072B2", "-"),
     "stock TPE": ("#009E73", "-"),
+    "stock GP": ("#7F7F7F", "-"),
     "random": ("#000000", ":"),
 }
-"""Okabe and Ito's colours, which the colour-blind can tell apart; a method that lacks an ingredient is dashed."""
+"""Okabe and Ito's colours, which the colour-blind can tell apart, and grey; a method that lacks an ingredient is
+dashed."""
 
 
 def describe_table(table: Table) -> dict[str, Any]:
@@ -37,7 +40,14 @@ def describe_table(table: Table) -> dict[str, Any]:
         "ap_spread": None if table.ap_spread is None else round(table.ap_spread, 5),
         "margin": round(table.margin, 5),
         "reference": [round(value, 4) for value in table.reference],
+        "content": content_hash(table),
     }
+
+
+def content_hash(table: Table) -> str:
+    """Hash of all that a replay depends on: the rows, in the order of their names, and the margin."""
+    rows = [(arch, row.gate_ratio, row.latency_ratio, row.ap) for arch, row in sorted(table.rows.items())]
+    return hashlib.sha256(repr((rows, table.margin)).encode()).hexdigest()[:16]
 
 
 def as_text(table: Table, found: Mapping[str, Any]) -> str:

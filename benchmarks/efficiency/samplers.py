@@ -5,7 +5,8 @@
 - ours without own children: Optuna's child generation in our loop, with the cache and the gate.
 - ours without the surrogate: our loop and plain NSGA-II with our children.
 - ours without partial-order pruning: our loop and sampler without the gate.
-- stock NSGA-II, stock TPE: Optuna's, in its own loop; repeats are trained again.
+- stock NSGA-II, stock TPE, stock GP: Optuna's, in its own loop; repeats are trained again. GP models both objectives by
+  Gaussian processes and maximises the expected improvement of the hypervolume (``GPSampler``, which needs SciPy).
 - random: without repetition.
 """
 
@@ -20,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import optuna
-from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.study import Study
 from optuna.trial import TrialState
 from sqlalchemy import create_engine
@@ -111,6 +112,15 @@ def replay_tpe(table: Table, seed: int) -> Run:
     return _replay_in_optunas_loop(table, TPESampler(seed=seed), NO_PRUNING)
 
 
+def replay_gp(table: Table, seed: int) -> Run:
+    """Replay Optuna's Gaussian processes.
+
+    Raises:
+        ImportError: If SciPy is not installed.
+    """
+    return _replay_in_optunas_loop(table, GPSampler(seed=seed), NO_PRUNING)
+
+
 def replay_random(table: Table, seed: int) -> Run:
     """Replay a random choice of architectures, none of them twice."""
     archs = sorted(table.rows)
@@ -126,6 +136,7 @@ METHODS: dict[str, Replay] = {
     "ours without partial-order pruning": partial(replay_ours, pruning=False),
     "stock NSGA-II": replay_nsgaii,
     "stock TPE": replay_tpe,
+    "stock GP": replay_gp,
     "random": replay_random,
 }
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search_table_file import RUNGS, ap_column, read_rows
+from search_table_file import last_ap, parent_of, read_rows, space_of
 
 from smnas_optuna.config import SearchSettings, load_settings
-from smnas_optuna.search_space import SearchSpace, StructuralSearchSpace
+from smnas_optuna.search_space import SearchSpace
 from smnas_optuna.study.pareto import hypervolume, reference_point
 from smnas_optuna.verify.statistics import pooled_spread
 
@@ -79,22 +79,24 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """The table at ``path``, with the space of the ``study.toml`` beside it; an incomplete line is left out."""
-    settings = load_settings(path.parent)
-    column = ap_column(RUNGS[-1])
+    """The table at ``path``; an incomplete line is left out.
+
+    Its space is that of the ``study.toml`` beside it: the structural one, or the modular one around the ``parent`` that
+    ``table.json`` names.
+    """
     rows: dict[str, Row] = {}
     aps: dict[str, dict[str, float]] = {}  # by seed: two processes that meet may both have trained one
     for line in read_rows(path):
-        aps.setdefault(line["arch"], {})[line["seed"]] = float(line[column])
+        aps.setdefault(line["arch"], {})[line["seed"]] = last_ap(line)
         if line["seed"] == "0":
             rows[line["arch"]] = Row(
                 gate_ratio=float(line["gate_ratio"]),
                 latency_ratio=float(line["latency_ratio"]),
-                ap=float(line[column]),
+                ap=last_ap(line),
             )
     repeated = {arch: list(by_seed.values()) for arch, by_seed in aps.items() if len(by_seed) > 1}
     return Table(
-        space=StructuralSearchSpace(settings.space.structural),
+        space=space_of(load_settings(path.parent), parent_of(path.parent)),
         rows=rows,
         repeated=repeated,
         ap_spread=spread_over_seeds(repeated.values()),
