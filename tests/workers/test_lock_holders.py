@@ -43,8 +43,10 @@ def test_a_stopped_holder_is_another_one_until_it_goes_on(tmp_path: Path) -> Non
 
 
 def test_a_holder_is_named_with_nothing_that_a_terminal_obeys(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "input()", "evil\x1b[2J\u202e\n", "x" * 1000]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", "print(flush=True); input()", "evil\x1b[2J\u202e\n", "x" * 1000]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # before it runs its command it may have none
         said = Holder(pid=process.pid).in_words()
         process.communicate(b"\n")
 
