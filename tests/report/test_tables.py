@@ -203,7 +203,7 @@ def test_json_is_strict_and_reads_back() -> None:
     values = json.loads(front_json(summarize(full_study())), parse_constant=no_constant)
 
     assert list(values) == [
-        *("study", "front", "fronts", "hypervolume", "hypervolume_curve", "timed_together", "unit"),
+        *("study", "front", "fronts", "hypervolume", "hypervolume_curve", "apart", "timed_together", "unit"),
         *("trials", "device", "versions"),
     ]
     assert values["trials"] == {**dict.fromkeys(COUNTED, 1), "complete": 4}

@@ -10,7 +10,16 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from smnas_optuna.arch import BackboneSpec, DetectorConstants, FcHeadSpec, NeckSpec, decode
 from smnas_optuna.arch.codec import parse_input_size
@@ -256,48 +265,8 @@ class SearchSettings(Settings):
         return rungs
 
 
-class ModularSettings(Settings):
-    """``[modular]``: budget of the modular search; all other settings are those of ``[search]``.
-
-    Attributes:
-        parents: Number of members of the structural front whose modules are searched.
-        trials: Budget: number of unique architectures to train, over all parents and earlier runs.
-        population: Individuals per NSGA-II generation around one parent; the first ones are mutations of it. The
-            default is a quarter of a parent's share of ``trials``, and at least 4.
-    """
-
-    parents: Annotated[int, Field(gt=0, le=1000)] = 3
-    trials: Number = 60
-    population: Annotated[int, Field(ge=2, le=10_000)] | None = None
-
-    @property
-    def individuals(self) -> int:
-        """Individuals per generation around one parent."""
-        return self.population or max(LEAST_POPULATION, self.trials // self.parents // 4)
-
-
-class DetectorSettings(Settings):
-    """``[detector]``: constants that all candidates share; see :class:`smnas_optuna.arch.DetectorConstants`."""
-
-    anchor_scale: Annotated[float, Field(ge=1, le=MAX_EDGE)] = _DETECTOR.anchor_scale
-    train_proposals: Samples = _DETECTOR.train_proposals
-    test_proposals: Samples = _DETECTOR.test_proposals
-    guided_proposals: Samples = _DETECTOR.guided_proposals
-    rpn_samples: Samples = _DETECTOR.rpn_samples
-    roi_samples: Samples = _DETECTOR.roi_samples
-    guided_roi_samples: Samples = _DETECTOR.guided_roi_samples
-    score_threshold: Annotated[float, Field(ge=0, lt=1)] = _DETECTOR.score_threshold
-    nms_iou: Fraction = _DETECTOR.nms_iou
-    max_detections: Samples = _DETECTOR.max_detections
-    norm: Literal["gn", "bn"] = "gn"
-
-    def constants(self) -> DetectorConstants:
-        """Convert to the constants that the models take."""
-        return DetectorConstants(**self.model_dump())
-
-
 class TrainSettings(Settings):
-    """``[train]``: training recipe of every candidate, from scratch.
+    """``[train]``: training recipe of every candidate, from scratch; ``[modular.train]`` may change it for stage 2.
 
     Attributes:
         epochs: Passes over the training images.
@@ -327,6 +296,66 @@ class TrainSettings(Settings):
         if jitter[0] > jitter[1]:
             raise ValueError(f"`low <= high` must hold, but got (low={jitter[0]:g}, high={jitter[1]:g})")
         return jitter
+
+
+class ModularTrainSettings(TrainSettings):
+    """``[modular.train]``: the recipe of stage 2, where it differs from ``[train]``.
+
+    A key that the file does not have is that of ``[train]``, whatever the value here. Only the keys that the file has
+    are written when the settings are written as JSON values.
+    """
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The values that the file has, by name; empty if stage 2 has the recipe of stage 1."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+
+    @model_serializer(mode="wrap")
+    def _only_given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if name in self.model_fields_set}
+
+
+class ModularSettings(Settings):
+    """``[modular]``: budget and recipe of the modular search; all other settings are those of ``[search]``.
+
+    Attributes:
+        parents: Number of members of the structural front whose modules are searched.
+        trials: Budget: number of unique architectures to train, over all parents and earlier runs.
+        population: Individuals per NSGA-II generation around one parent; the first ones are mutations of it. The
+            default is a quarter of a parent's share of ``trials``, and at least 4.
+        train: What differs from ``[train]`` in the recipe of stage 2. APs of different recipes do not compare, so that
+            stage 2 then trains its parents again, and learns no AP from stage 1.
+    """
+
+    parents: Annotated[int, Field(gt=0, le=1000)] = 3
+    trials: Number = 60
+    population: Annotated[int, Field(ge=2, le=10_000)] | None = None
+    train: ModularTrainSettings = ModularTrainSettings()
+
+    @property
+    def individuals(self) -> int:
+        """Individuals per generation around one parent."""
+        return self.population or max(LEAST_POPULATION, self.trials // self.parents // 4)
+
+
+class DetectorSettings(Settings):
+    """``[detector]``: constants that all candidates share; see :class:`smnas_optuna.arch.DetectorConstants`."""
+
+    anchor_scale: Annotated[float, Field(ge=1, le=MAX_EDGE)] = _DETECTOR.anchor_scale
+    train_proposals: Samples = _DETECTOR.train_proposals
+    test_proposals: Samples = _DETECTOR.test_proposals
+    guided_proposals: Samples = _DETECTOR.guided_proposals
+    rpn_samples: Samples = _DETECTOR.rpn_samples
+    roi_samples: Samples = _DETECTOR.roi_samples
+    guided_roi_samples: Samples = _DETECTOR.guided_roi_samples
+    score_threshold: Annotated[float, Field(ge=0, lt=1)] = _DETECTOR.score_threshold
+    nms_iou: Fraction = _DETECTOR.nms_iou
+    max_detections: Samples = _DETECTOR.max_detections
+    norm: Literal["gn", "bn"] = "gn"
+
+    def constants(self) -> DetectorConstants:
+        """Convert to the constants that the models take."""
+        return DetectorConstants(**self.model_dump())
 
 
 class LatencySettings(Settings):
@@ -379,12 +408,20 @@ class StudySettings(Settings):
 
     @model_validator(mode="after")
     def _rungs_come_before_the_end(self) -> Self:
-        if self.rungs and self.rungs[-1] >= self.train.epochs:
-            raise ValueError(
-                f"`rungs < epochs` must hold, but got ([search] rungs = {list(self.rungs)}, "
-                f"[train] epochs = {self.train.epochs})"
-            )
+        table = "train"
+        for stage in (self, self.for_modular()):
+            if stage.rungs and stage.rungs[-1] >= stage.train.epochs:
+                raise ValueError(
+                    f"`rungs < epochs` must hold, but got ([search] rungs = {list(stage.rungs)}, "
+                    f"[{table}] epochs = {stage.train.epochs})"
+                )
+            table = "modular.train"
         return self
+
+    def for_modular(self) -> Self:
+        """Return the settings of stage 2: ``train`` is its recipe, and all else stays."""
+        given = self.modular.train.given
+        return self.model_copy(update={"train": self.train.model_copy(update=given)}) if given else self
 
     @property
     def rungs(self) -> tuple[int, ...]:

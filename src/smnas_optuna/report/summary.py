@@ -11,6 +11,7 @@ from typing import Any
 
 from optuna.study import Study
 
+from smnas_optuna.study.fingerprint import trained_alike
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import hypervolume, pareto_front, points_of, reference_point
 from smnas_optuna.study.record import (
@@ -43,7 +44,9 @@ class Summary:
         study: The stages in this summary: ``structural``, ``modular`` or ``structural and modular``.
         front: Pareto front of the trained records of all these stages, fastest first.
         fronts: Front of each stage that has trials, by its name, ``structural`` before ``modular``. The studies of all
-            parents are pooled in ``modular``.
+            parents are pooled in ``modular``. Stage 1 is left out if it is ``apart``.
+        apart: True if stage 2 has trained something with another recipe than stage 1. APs do not compare then, so that
+            fronts, hypervolumes and baselines are those of stage 2 alone.
         records: All trials, structural ones first, those of a study in the order of their numbers.
         reference: (latency in ms, AP) that bounds all hypervolumes.
         hypervolumes: Hypervolume of each of ``fronts``, and with the key ``all`` that of ``front``; in ms.
@@ -66,6 +69,7 @@ class Summary:
     study: str
     front: list[TrialRecord]
     fronts: Mapping[StageName, list[TrialRecord]]
+    apart: bool
     records: list[TrialRecord]
     reference: tuple[float, float]
     hypervolumes: Mapping[str, float]
@@ -91,7 +95,12 @@ class Summary:
     @property
     def baselines(self) -> list[TrialRecord]:
         """The baselines that are trained, also those beyond the limits."""
-        return [record for record in self.records if record.trained and record.baseline]
+        return [record for record in self.compared if record.trained and record.baseline]
+
+    @property
+    def compared(self) -> list[TrialRecord]:
+        """The records whose APs compare: those of the stages in ``fronts``."""
+        return [record for record in self.records if stage_of(record) in self.fronts]
 
     @property
     def baseline_front(self) -> list[TrialRecord]:
@@ -106,7 +115,7 @@ class Summary:
     @property
     def in_order(self) -> list[TrialRecord]:
         """Trained records in the order in which they ended, whatever their study; all structural ones first."""
-        trained = [record for record in self.records if record.trained]
+        trained = [record for record in self.compared if record.trained]
         return sorted(trained, key=lambda r: (stage_of(r) == "modular", r.ended or datetime.max))
 
 
@@ -145,6 +154,9 @@ def summarize(*studies: Study, name: str = "") -> Summary:
     records = [record for study in studies for record in read_records(study, scale)]
     stages = list(dict.fromkeys(stage_of(record) for record in records))
     fronts = {stage: pareto_front(record for record in records if stage_of(record) == stage) for stage in stages}
+    apart = all(map(fronts.get, ("structural", "modular"))) and not all(trained_alike(studies[0], s) for s in studies)
+    if apart:
+        del fronts["structural"]
     runs = {record.retimed for front in fronts.values() for record in front}
     front = pareto_front(record for front in fronts.values() for record in front)
     # The upper end of an imprecise latency, however far it is, must not stretch all hypervolumes.
@@ -160,6 +172,7 @@ def summarize(*studies: Study, name: str = "") -> Summary:
         study=" and ".join(dict.fromkeys(_stage_named(stage_name(study)) for study in studies)),
         front=front,
         fronts=fronts,
+        apart=apart,
         records=records,
         reference=reference,
         hypervolumes={name: hypervolume(points_of(each), reference) for name, each in pooled},

@@ -29,6 +29,10 @@ IMPRECISE = (
     "a latency with its 95 % confidence interval was not measured precisely, and counts as the upper end; "
     "smnas retime measures the front again"
 )
+APART = (
+    "the front is that of stage 2: stage 1 has another recipe, and AP does not compare; smnas front --stage structural "
+    "shows its front, and smnas verify trains members and baselines with one recipe"
+)
 CSV_METRICS = ("ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 CSV_COLUMNS = (
     *("arch", "latency_ms", "latency_low_ms", "latency_high_ms", "precise", "ap", *CSV_METRICS),
@@ -42,6 +46,7 @@ def print_front(summary: Summary, console: Console) -> None:
     uncertain = uncertainty_lines(summary)
     lines = [*uncertain, *([hypervolume_line(summary)] if summary.front else [])]
     lines += [timing_line(summary)] if summary.compares_stages else []
+    lines += [APART] if summary.apart else []
     narrowest = NARROWEST + (STAGE if len(summary.fronts) > 1 else 0) + (WIDEST_BRACKETS if uncertain else 0)
     lines += [IMPRECISE] if any(map(is_imprecise, summary.front)) else []
     if doubt := summary.unit and summary.unit.doubt:
@@ -72,7 +77,7 @@ def print_tables(tables: Sequence[Table], lines: Sequence[str], console: Console
 
 def front_table(summary: Summary) -> Table:
     """The front as a table for people, fastest first. Only here and in the picture AP is times 100."""
-    what = "stages 1 (structural) and 2 (modular)" if len(summary.fronts) > 1 else summary.study
+    what = "stages 1 (structural) and 2 (modular)" if len(summary.fronts) > 1 else " and ".join(summary.fronts)
     title = f"Pareto front of {what}: latency on {summary.device_name} (batch 1) and AP (x100)"
     table = new_table(title, "architecture")
     for header in ("latency\n(ms)", "AP\n(x100)", "AP50\n(x100)", "params\n(M)", "GMACs", "trial"):
@@ -195,6 +200,7 @@ def front_json(summary: Summary) -> str:
         "fronts": {stage: [record.arch for record in front] for stage, front in summary.fronts.items()},
         "hypervolume": {"reference": {"latency_ms": slowest, "ap": worst}, **summary.hypervolumes},
         "hypervolume_curve": hypervolume_curve(summary.in_order, summary.reference),
+        "apart": summary.apart,
         "timed_together": summary.timed_together,
         "unit": None if summary.unit is None else {**asdict(summary.unit), "doubt": summary.unit.doubt},
         "trials": dict(summary.counts),

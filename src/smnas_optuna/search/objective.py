@@ -50,6 +50,8 @@ class Objective:
         never_pruned: Architectures that are trained to the end whatever partial-order pruning and rungs say, as a
             standard of comparison.
         other_trials: Returns trials of the folder's other studies, which the pruning rules consider, too.
+        trained_otherwise: Returns trials of the folder's other studies that were trained with another recipe. Their APs
+            do not compare, so that no rule considers them; their weights are kept.
         forced: Differences from the study's fingerprint that ``--force`` allowed; stored with each trial.
     """
 
@@ -61,6 +63,7 @@ class Objective:
         limits: Limits,
         never_pruned: Container[DetectorSpec] = (),
         other_trials: Callable[[], list[TrialRecord]] = list,
+        trained_otherwise: Callable[[], list[TrialRecord]] = list,
         forced: Sequence[str] = (),
     ) -> None:
         self.session = session
@@ -68,6 +71,7 @@ class Objective:
         self.limits = limits
         self.never_pruned = never_pruned
         self.other_trials = other_trials
+        self.trained_otherwise = trained_otherwise
         self.forced = list(forced)
 
     def __call__(self, spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
@@ -172,9 +176,11 @@ class Objective:
         """Remove files that ended trials do not need any more: checkpoints, and weights of what is off the front.
 
         What may be on the front when it is measured again keeps its weights. Anything else stays dominated.
-        ``[search] keep_weights = "all"`` keeps the weights of all.
+        ``[search] keep_weights = "all"`` keeps the weights of all. An architecture that was trained with two recipes
+        has one folder, with the weights of its last training. They stay: it may be on the front of the other stage.
         """
         kept = {record.arch for record in contenders(records)}
+        kept |= {record.arch for record in self.trained_otherwise() if record.trained}
         for record in records:
             if not record.settles:
                 continue

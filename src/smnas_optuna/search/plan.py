@@ -147,7 +147,7 @@ def next_study(trained: Sequence[int], progress: Sequence[Progress], budget: int
 def _check_study(session: Session, study: Study, space: Mapping[str, Any] | None, *, force: bool) -> list[str]:
     """Return the differences that are allowed; ``space`` None leaves the space out."""
     stored = study_attrs(study).get(FINGERPRINT, {})
-    depends_on = {**session.depends_on, "space": stored.get("space") if space is None else space}
+    depends_on = {**session.depends_on_of(study), "space": stored.get("space") if space is None else space}
     return check_fingerprint(study, depends_on, session.folder.place, force=force)
 
 

@@ -23,10 +23,12 @@ from smnas_optuna.search.plan import (
     remember_data,
 )
 from smnas_optuna.search.request import Request
+from smnas_optuna.search.surrogate.observations import observations_of
 from smnas_optuna.search.surrogate.work import WorkCounter
 from smnas_optuna.session.listener import Listener, PartOfAStage
 from smnas_optuna.session.prepare import Session, prepare
 from smnas_optuna.study.attributes import BUDGET, ENDED, LIMITS
+from smnas_optuna.study.fingerprint import TRAIN, trained_alike
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, TrialRecord, read_records, stage_name
@@ -35,6 +37,9 @@ from smnas_optuna.study.storage import explained_disk_errors
 from smnas_optuna.study.stored import study_attrs
 from smnas_optuna.workers.crew import check_folder, open_crew
 from smnas_optuna.workers.interrupt import StopRequest
+
+OTHER_RECIPE = "another recipe"
+"""Task of what was trained with another recipe, for the surrogate: it learns an offset for the recipe."""
 
 
 def describe_search(
@@ -155,9 +160,14 @@ class _Turns:
     def _search(self, plan: StudyPlan, study: Study, budget: int, listener: Listener) -> Outcome:
         session, limits = replace(self._session, listener=listener), self._limits
         others = [other for other in session.folder.studies if stage_name(other) != plan.name]
+        alike = [other for other in others if trained_alike(study, other)]
+        unlike = [other for other in others if other not in alike]
 
         def other_trials() -> list[TrialRecord]:
-            return _records_of(others)
+            return _records_of(alike)
+
+        def trained_otherwise() -> list[TrialRecord]:
+            return _records_of(unlike)
 
         settings = session.settings
         study.sampler = build_sampler(
@@ -168,6 +178,7 @@ class _Turns:
             worker=self._worker,
             limits=limits,
             other_trials=other_trials,
+            earlier=lambda: observations_of(trained_otherwise(), task=OTHER_RECIPE),
             count=WorkCounter(session.testbed.splits.train.num_classes, settings.detector.constants()),
         )
         crew = open_crew(study, session.folder)
@@ -177,6 +188,7 @@ class _Turns:
             limits=limits,
             never_pruned=plan.never_pruned,
             other_trials=other_trials,
+            trained_otherwise=trained_otherwise,
             forced=self._forced,
         )
         stage = Stage(
@@ -208,6 +220,7 @@ def _begin_session(request: Request, listener: Listener, stop: StopRequest, thre
         data_dir=request.data_dir,
         device=request.device,
         threads=threads,
+        stage=request.stage,
     )
 
 
@@ -236,6 +249,8 @@ def _progress_after(outcome: Outcome, budget: int) -> Progress:
 
 def _describe(session: Session, plans: Sequence[StudyPlan], budget: int, workers: int) -> None:
     found = [study for plan in plans if (study := session.folder.find(plan.name)) is not None]
+    for line in recipe_lines(session):
+        session.listener.note(line)
     with session.testbed.measurement_lock.running(session.stop.check):
         lines = describe_run(
             session.testbed,
@@ -248,6 +263,18 @@ def _describe(session: Session, plans: Sequence[StudyPlan], budget: int, workers
         )
     for line in lines:
         session.listener.note(line)
+
+
+def recipe_lines(session: Session) -> list[str]:
+    """Return what differs in the recipe of this session's stage from that of stage 1, in a line for people."""
+    first, own = session.recipes["structural"], session.depends_on["recipe"][TRAIN]
+    changed = [f"{name} = {value}" for name, value in own.items() if value != first[name]]
+    if not changed:
+        return []
+    return [
+        f"recipe: [modular.train] has {', '.join(changed)}. APs do not compare with those of stage 1: parents are "
+        "trained again, and no result of stage 1 is taken"
+    ]
 
 
 def _probed(plans: Sequence[StudyPlan], budget: int) -> list[DetectorSpec]:

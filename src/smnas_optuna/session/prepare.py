@@ -21,7 +21,9 @@ from smnas_optuna.session.listener import Listener, step_of
 from smnas_optuna.session.testbed import Testbed
 from smnas_optuna.session.threads import adopt_threads
 from smnas_optuna.study.attributes import DATA_ROOT, FINGERPRINT, VERSIONS
+from smnas_optuna.study.fingerprint import TRAIN
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.record import STRUCTURAL, StageName, stage_name
 from smnas_optuna.study.stored import study_attrs
 from smnas_optuna.workers.interrupt import StopRequest
 from smnas_optuna.workers.measurement_lock import MeasurementLock
@@ -34,7 +36,8 @@ class Session:
     Attributes:
         folder: The study folder.
         testbed: Data, device and settings.
-        depends_on: The fingerprint of this run, without the search space.
+        depends_on: The fingerprint of this run, without the search space. Its recipe is that of the session's stage.
+        recipes: Recipe of each stage, as JSON values.
         data_root: The data folder.
         listener: Receives reports.
         stop: Checked at every step.
@@ -43,6 +46,7 @@ class Session:
     folder: StudyFolder
     testbed: Testbed
     depends_on: Mapping[str, Any]
+    recipes: Mapping[StageName, Mapping[str, Any]]
     data_root: Path
     listener: Listener
     stop: StopRequest
@@ -51,6 +55,11 @@ class Session:
     def settings(self) -> StudySettings:
         """Settings of the study file."""
         return self.testbed.settings
+
+    def depends_on_of(self, study: Study) -> dict[str, Any]:
+        """Return the fingerprint of ``study`` if it began now, with the recipe of its stage, without the space."""
+        stage: StageName = "structural" if stage_name(study) == STRUCTURAL else "modular"
+        return {**self.depends_on, "recipe": {**self.depends_on["recipe"], TRAIN: self.recipes[stage]}}
 
     def step(self, phase: str) -> Callable[[int, int], None]:
         """Return the function that long work calls with (steps done, all steps); see :func:`step_of`."""
@@ -65,6 +74,7 @@ def prepare(
     data_dir: Path | None = None,
     device: DeviceChoice = "auto",
     threads: int | None = None,
+    stage: StageName = "structural",
 ) -> Session:
     """Check settings, data and device, and begin a session with them.
 
@@ -75,11 +85,14 @@ def prepare(
         data_dir: The data folder; by default that of the last run, or ``data`` in the study folder.
         device: The device to train and measure on.
         threads: CPU threads to work with; see :func:`smnas_optuna.session.threads.adopt_threads`.
+        stage: Stage whose recipe the session has; with ``modular`` ``[modular.train]`` counts.
 
     Raises:
         SmnasError: If the settings, the data or the device cannot be used.
     """
-    settings = load_settings(folder.path)
+    in_file = load_settings(folder.path)
+    of_stage: dict[StageName, StudySettings] = {"structural": in_file, "modular": in_file.for_modular()}
+    settings = of_stage[stage]
     chosen, measuring = choose_device(device), None
     if chosen.type == "cpu":
         study = folder.structural
@@ -105,6 +118,7 @@ def prepare(
         folder=folder,
         testbed=testbed,
         depends_on=fingerprint(testbed),
+        recipes={name: each.train.model_dump(mode="json") for name, each in of_stage.items()},
         data_root=root,
         listener=listener,
         stop=stop,
@@ -156,7 +170,7 @@ def fingerprint(testbed: Testbed) -> dict[str, Any]:
     """Return everything that a study's numbers depend on beside its space, as JSON values."""
     settings, splits = testbed.settings, testbed.splits
     recipe = {
-        "train": settings.train.model_dump(mode="json"),
+        TRAIN: settings.train.model_dump(mode="json"),
         "detector": settings.detector.model_dump(mode="json"),
         "latency": {**settings.latency.model_dump(mode="json"), "reference": settings.reference},
     }

@@ -19,6 +19,15 @@ METRIC_NAMES = ["latency_ms", "mAP"]
 NEVER_FORCED = "space"
 """The part of a fingerprint that must not differ: Optuna cannot change the choices of a gene."""
 
+TRAIN = "train"
+"""The part of a recipe that ``[train]`` and ``[modular.train]`` set."""
+
+
+def trained_alike(study: Study, other: Study) -> bool:
+    """Return whether both studies train with one recipe: only then do their APs compare."""
+    recipes = [study_attrs(each).get(FINGERPRINT, {}).get("recipe", {}).get(TRAIN) for each in (study, other)]
+    return bool(recipes[0] == recipes[1])
+
 
 def check_ours(study: Study, place: object) -> None:
     """Check that this package made ``study``: another program may have stored one of the same name.

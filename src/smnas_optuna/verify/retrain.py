@@ -2,6 +2,9 @@
 
 A search trains each detector once, for few epochs, and picks the best of many, so some of its picks were lucky. The
 detectors that are retrained here were picked before.
+
+All are trained with one recipe, because only then do their APs compare: that of stage 2, where ``[modular.train]``
+gives it one, also for baselines and members of the front of stage 1.
 """
 
 from __future__ import annotations
@@ -71,7 +74,13 @@ def retrain(
     with explained_disk_errors(folder.path):
         folder.verify.mkdir(exist_ok=True)
         session = prepare(
-            folder, listener=listener, stop=stop, data_dir=request.data_dir, device=request.device, threads=threads
+            folder,
+            listener=listener,
+            stop=stop,
+            data_dir=request.data_dir,
+            device=request.device,
+            threads=threads,
+            stage="modular",
         )
         about = _conditions(session)
         versions = _check_studies(session, about)
@@ -242,14 +251,19 @@ def _conditions(session: Session) -> dict[str, Any]:
 
 
 def _check_studies(session: Session, about: Mapping[str, Any]) -> list[str]:
-    """Check that the search's numbers and the new ones depend on the same; return the libraries that changed."""
+    """Check that the search's numbers depend on what they depended on; return the libraries that changed.
+
+    The recipe of each study is that of its stage.
+    """
     versions = dict[str, None]()
-    now = {**about, "data": {name: value for name, value in about["data"].items() if name != "test"}}
+    data = {name: value for name, value in about["data"].items() if name != "test"}
     for study in session.folder.studies:
         stored = study_attrs(study).get(FINGERPRINT)
         if stored is None:
             continue
         recipe = {name: stored.get("recipe", {}).get(name) for name in RECIPE}
+        now_recipe = session.depends_on_of(study)["recipe"]
+        now = {**about, "data": data, "recipe": {name: now_recipe[name] for name in RECIPE}}
         refuse_differences(
             differences({"data": stored.get("data"), "recipe": recipe, "device": stored.get("device")}, now),
             f"{session.folder.path}: the study was made with other",

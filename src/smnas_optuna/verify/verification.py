@@ -33,7 +33,7 @@ class Verification:
         runs: Finished trainings of the candidates, with the requested seeds and epochs, at least one.
         seeds: Requested number of trainings of each architecture.
         epochs: Requested epochs of each training.
-        search_epochs: Epochs of a training in the search.
+        search_epochs: Epochs of a training in the search; in stage 2, if its recipe differs.
         about: Everything that the results depend on, as JSON values: data, recipe, device.
     """
 
@@ -86,7 +86,7 @@ def describe_work(request: VerifyRequest, candidates: Sequence[Candidate], worke
         SmnasError: If the settings or earlier results cannot be read.
     """
     results = read_results(request.folder / RESULTS_FILE)
-    wanted = request.wanted(load_settings(request.study_dir).train.epochs)
+    wanted = request.wanted(_search_epochs(request))
     left = [key for key in wanted if results is None or key not in results.runs]
     finished = len(wanted) - len(left)
     words = f"{len(left)} trainings of {wanted[0][-1]} epochs each" + (f", {finished} are finished" if finished else "")
@@ -96,6 +96,11 @@ def describe_work(request: VerifyRequest, candidates: Sequence[Candidate], worke
         return words
     seconds = sum(known) / len(known) * len(left) / min(workers, len(left))
     return f"{words}; about {format_seconds(seconds)}{shared_by(workers)}, if an epoch takes as long as in the search"
+
+
+def _search_epochs(request: VerifyRequest) -> int:
+    """Return the epochs of the recipe that all are retrained with, that of stage 2."""
+    return load_settings(request.study_dir).for_modular().train.epochs
 
 
 def _epoch_seconds(record: TrialRecord) -> float | None:
@@ -110,7 +115,7 @@ def collect(request: VerifyRequest, candidates: Sequence[Candidate]) -> Verifica
     Raises:
         SmnasError: If the settings or the results cannot be read.
     """
-    search_epochs = load_settings(request.study_dir).train.epochs
+    search_epochs = _search_epochs(request)
     results, wanted = read_results(request.folder / RESULTS_FILE), request.wanted(search_epochs)
     if results is None:
         return None

@@ -55,11 +55,11 @@ def draw_front(summary: Summary) -> Figure:
     axes = new_axes(len(summary.front))
     style_axes(axes, f"latency on {summary.device_name} (ms, batch 1)")
     axes.set_ylabel("COCO AP x100 on the validation images", fontsize=FONT_SIZE)
-    trained = [record for record in summary.records if record.trained]
+    trained = [record for record in summary.compared if record.trained]
     if not trained:
         say_empty(axes, describe_nothing(summary))
         return frame(axes, title=title_of("Pareto front", summary), lines=[describe_data(summary)])
-    expected, stopped = pruned_before_training(summary.records), stopped_early(summary.records)
+    expected, stopped = pruned_before_training(summary.compared), stopped_early(summary.compared)
     latencies, aps = points_of(trained)
     shown = points_of([*summary.front, *summary.baselines] if summary.front else trained)
     set_limits(axes, shown, ([*latencies, *stopped[0], *expected, *summary.max_latencies_ms], [*aps, *stopped[1]]))

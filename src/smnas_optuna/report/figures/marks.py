@@ -95,7 +95,7 @@ def draw_trained(axes: Axes, summary: Summary) -> None:
 
     Those beyond the limits are crosses.
     """
-    trained = [record for record in summary.records if record.trained]
+    trained = [record for record in summary.compared if record.trained]
     for stage in summary.fronts:
         records = [record for record in trained if record.feasible and stage_of(record) == stage]
         if not records:
@@ -115,7 +115,7 @@ def draw_trained(axes: Axes, summary: Summary) -> None:
 
 def draw_imprecise(axes: Axes, summary: Summary) -> None:
     """Draw the interval of each imprecise latency as a line that ends at its mark."""
-    imprecise = [record for record in summary.records if record.trained and is_imprecise(record)]
+    imprecise = [record for record in summary.compared if record.trained and is_imprecise(record)]
     name = f"interval of an imprecise latency: {len(imprecise)}"
     for number, record in enumerate(imprecise):
         assert record.latency is not None  # imprecise
