@@ -212,7 +212,7 @@ def test_another_users_folder_is_not_ones_own(everybodys: Path) -> None:
     with user(OTHER):
         assert open_own([everybodys]) is None
         assert not meet(everybodys, notes)
-    assert "cannot be used (Not a directory): latencies are measured beside the work of other users" in notes[-1]
+    assert "cannot be used (Not a directory): latencies are measured beside the work of other users" in notes[0]
 
 
 def test_it_lies_in_the_first_folder_where_it_can_be(tmp_path: Path) -> None:
