@@ -7,16 +7,18 @@ and its trial counts for nothing. ``docs/storage.md`` says what the attributes m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from optuna.distributions import CategoricalDistribution
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from smnas_optuna.arch import decode, encode
-from smnas_optuna.errors import ArchError, StudyError, shortened
+from smnas_optuna.errors import ArchError, StudyError, quote, shortened
 from smnas_optuna.study import attributes
+from smnas_optuna.study.optuna_private import OUTSIDE, generation_of, stored_parents
 
 Form = Callable[[Any], bool]
 """Returns whether a value has the form."""
@@ -54,6 +56,45 @@ def stored_trials(study: Study) -> list[FrozenTrial]:
         return study.get_trials(deepcopy=False)
     except UNREADABLE as error:
         raise unreadable(study, "trials", error) from error
+
+
+def check_drawn(study: Study, choices: Mapping[str, Sequence[str | int]] | None) -> None:
+    """Check what Optuna goes on with: the genes of the trials, and their places in the population.
+
+    Optuna reads them without doubt. A gene with other choices ends the search with an exception, and so does a
+    generation that is no number. If a complete trial lacks a gene, all later children are random.
+
+    Args:
+        study: The study, with its trials.
+        choices: Choices of each gene; None leaves the genes out.
+
+    Raises:
+        StudyError: If a trial or the study has something else.
+    """
+    trials = stored_trials(study)
+    for trial in trials:
+        if (problem := _problem(trial, choices, len(trials))) is not None:
+            raise unreadable(study, f"trial {trial.number}", ValueError(problem))
+    try:
+        whole = all(_list_of(_is_count)(each) for each in stored_parents(study))
+    except UNREADABLE as error:
+        raise unreadable(study, "population", error) from error
+    if not whole:
+        raise unreadable(study, "population", ValueError("the parents of a generation are no list of trials"))
+
+
+def _problem(trial: FrozenTrial, choices: Mapping[str, Sequence[str | int]] | None, num_trials: int) -> str | None:
+    """Return what Optuna cannot go on with in ``trial``, if there is anything."""
+    generation = generation_of(trial)
+    if generation is not None and not (_is_number(generation) and OUTSIDE <= generation <= num_trials):
+        return f"its generation is {quote(generation)}"
+    for name, values in ({} if choices is None else choices).items():
+        stored = trial.distributions.get(name)
+        if stored is None and trial.state == TrialState.COMPLETE:
+            return f"it has no gene {quote(name)}"
+        if stored is not None and stored != CategoricalDistribution(tuple(values)):
+            return f"its gene {quote(name)} has other choices"
+    return None
 
 
 def unreadable(study: Study, what: str, error: Exception) -> StudyError:
