@@ -33,12 +33,12 @@ from smnas_optuna.real_files import files_in, is_real_folder, remove_file
 from smnas_optuna.study.database import database_of, sqlite_uri
 from smnas_optuna.study.faults import LockedError, damaged, database_error, may_write, unwritable
 from smnas_optuna.study.folder import CHECKPOINT_FILE, StudyFolder
+from smnas_optuna.study.forms import is_arch
 from smnas_optuna.study.identity import read_identity
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.record import STRUCTURAL, folder_scale, read_records
 from smnas_optuna.study.settled import known_results
 from smnas_optuna.study.storage import SQLITE_TIMEOUT_S, explained_disk_errors, has_storage
-from smnas_optuna.study.stored import is_arch
 from smnas_optuna.workers.crew import Crew, open_crew
 from smnas_optuna.workers.lock_holders import named
 from smnas_optuna.workers.locks import check_locks

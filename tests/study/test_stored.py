@@ -27,12 +27,13 @@ from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import FINGERPRINT, LIMITS
 from smnas_optuna.study.fingerprint import check_ours
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.forms import is_arch
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.optuna_private import generation_of, stored_parents
 from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import STRUCTURAL, TrialRecord, read_record, read_records
 from smnas_optuna.study.settled import known_results, num_trained
-from smnas_optuna.study.stored import STUDY_FORMS, TRIAL_FORMS, check_drawn, is_arch, study_attrs
+from smnas_optuna.study.stored import STUDY_FORMS, TRIAL_FORMS, check_drawn, study_attrs
 from smnas_optuna.verify.verification import _epoch_seconds
 from smnas_optuna.workers.interrupt import StopRequest
 
