@@ -191,8 +191,18 @@ CHANGES = [
         make=_edited(lambda old: old[:5000] + b"\xff" * 9000 + old[14_000:]),
         refused=_refused(_EXCHANGED),
     ),
-    Change(path="study.db", how="is a folder", make=_folder, refused=_refused("is no study database: it is no file")),
-    Change(path="study.db", how="is a pipe", make=_pipe, refused=_refused("is no study database: it is no file")),
+    Change(
+        path="study.db",
+        how="is a folder",
+        make=_folder,
+        refused=_refused("is no study database: it is no file|study.db is a "),
+    ),
+    Change(
+        path="study.db",
+        how="is a pipe",
+        make=_pipe,
+        refused=_refused("is no study database: it is no file|study.db is a "),
+    ),
     Change(
         path="study.db", how="is another program's", make=_foreign_database, refused=_refused("it holds other tables")
     ),
@@ -263,14 +273,14 @@ CHANGES = [
         make=_sql(_PARENTS.format("NSGAIISampler")),
         refused=_refused("its population cannot be read, as no program writes them", "retime", "worker", "structural"),
     ),
-    Change(path="study.toml", how="is deleted", make=_nothing, refused=_refused("study.toml")),
+    Change(path="study.toml", how="is deleted", make=_nothing, refused=_refused("study.toml", *EXAMINING)),
     Change(path="study.toml", how="is a folder", make=_folder, refused=_refused("study.toml", *EXAMINING)),
     Change(path="study.toml", how="is a pipe", make=_pipe, refused=_refused("study.toml", *EXAMINING)),
     Change(
         path="study.toml",
         how="is a link to nothing",
         make=_link("nothing"),
-        refused=_refused("study.toml"),
+        refused=_refused("study.toml", *EXAMINING),
     ),
     Change(
         path="study.toml",
