@@ -6,7 +6,6 @@ import math
 import os
 import random
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +14,13 @@ import pytest
 
 from smnas_optuna.allowance import affinity, cpu_quota, free_memory, memory_limit, total_memory, usable_cores
 from smnas_optuna.doctor import allowance
+from smnas_optuna.search.request import Request
+from smnas_optuna.search.stages import run_search
+from smnas_optuna.session.listener import Listener
+from smnas_optuna.workers.interrupt import StopRequest
 from smnas_optuna.workers.meeting_place import FILES, FOLDER
 
-from ..as_nobody import NOBODY
-from ..commands import PATIENCE, SMNAS, environment, records
+from ..as_nobody import NOBODY, as_nobody
 from ..data.hostile import time_limit
 from ..machines import UNIFIED, make_machine, old_mount
 
@@ -77,31 +79,45 @@ def everybodys() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize("umask", [0o000, 0o077, 0o277])
-def test_two_users_search_on_one_machine_whatever_their_umasks(trained_dir: Path, everybodys: Path, umask: int) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can become another user")
-    where = {**environment(), "TMPDIR": str(everybodys), "HOME": str(everybodys), "MPLCONFIGDIR": str(everybodys)}
-    for user in (0, NOBODY):
-        home = Path(shutil.copytree(trained_dir, everybodys / f"study-{user}"))
-        for path in (home, *home.rglob("*")):
-            os.chown(path, user, user)
-        run = subprocess.run(
-            [*SMNAS, "structural", str(home), "--device", "cpu", "--workers", "1", "--trials", "3"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
-            env=where,
-            user=user,
-            group=user,
-            extra_groups=[],
-            umask=umask if user == 0 else 0o077,
+class Notes(Listener):
+    """Keeps what a search says."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def search(study_dir: Path, umask: int) -> str:
+    """Train one more architecture with that umask; return what the search said, and why it ended."""
+    listener, before = Notes(), os.umask(umask)
+    try:
+        outcome = run_search(
+            Request(study_dir=study_dir, trials=3, device="cpu"), listener=listener, stop=StopRequest()
         )
-        assert run.returncode == 0, run.stdout + run.stderr
-        assert "latencies are measured beside" not in run.stdout, "they meet"
-        assert sum(record.trained for record in records(home)) == 3
+    finally:
+        os.umask(before)
+    return "\n".join([*listener.lines, outcome.reason])
+
+
+@pytest.mark.nightly
+@pytest.mark.usefixtures("enough_memory")
+@pytest.mark.parametrize("umask", [0o000, 0o077, 0o277])
+def test_two_users_search_on_one_machine_whatever_their_umasks(
+    trained_dir: Path, everybodys: Path, umask: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(everybodys))
+    others = Path(shutil.copytree(trained_dir, everybodys / "others"))
+
+    said = [search(trained_dir, umask)]
+    for path in (others, *others.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    said.append(as_nobody(lambda: search(others, 0o077), others))
+
+    for each in said:
+        assert each.endswith("budget reached: 3 of 3 architectures are trained")
+        assert "latencies are measured beside" not in each, "they meet"
     place = everybodys / FOLDER
     assert place.stat().st_mode & 0o7777 == 0o1777
     assert sorted(file.name for file in place.iterdir()) == sorted(FILES)
