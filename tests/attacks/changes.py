@@ -316,8 +316,18 @@ CHANGES = [
         refused=_refused("workers is a link", *EXAMINING),
     ),
     Change(path="workers/folder.id", how="is another one", make=_text("0123456789abcdef"), refused={}),
-    Change(path="workers/folder.id", how="is a folder", make=_folder, refused={}),
-    Change(path="workers/folder.id", how="is a pipe", make=_pipe, refused={}),
+    Change(
+        path="workers/folder.id",
+        how="is a folder",
+        make=_folder,
+        refused=_refused("the identity of the study folder cannot be read", "worker", "structural"),
+    ),
+    Change(
+        path="workers/folder.id",
+        how="is a pipe",
+        make=_pipe,
+        refused=_refused("the identity of the study folder cannot be read", "worker", "structural"),
+    ),
     Change(
         path="study.lock",
         how="is a link",
