@@ -264,14 +264,16 @@ CHANGES = [
         how="has hostile generations",
         make=_sql(_GENERATION),
         refused=_refused(
-            "its trial 0 cannot be read, as no program writes them: its gen", "retime", "worker", "structural"
+            "its trial 0 cannot be read, as no program writes them: its gen", "doctor", "retime", "worker", "structural"
         ),
     ),
     Change(
         path="study.db",
         how="has hostile parents",
         make=_sql(_PARENTS.format("NSGAIISampler")),
-        refused=_refused("its population cannot be read, as no program writes them", "retime", "worker", "structural"),
+        refused=_refused(
+            "its population cannot be read, as no program writes them", "doctor", "retime", "worker", "structural"
+        ),
     ),
     Change(path="study.toml", how="is deleted", make=_nothing, refused=_refused("study.toml", *EXAMINING)),
     Change(path="study.toml", how="is a folder", make=_folder, refused=_refused("study.toml", *EXAMINING)),

@@ -94,8 +94,8 @@ def check_studies(session: Session, plans: Sequence[StudyPlan], *, force: bool) 
     for name, space in {STRUCTURAL: None, **{plan.name: plan.space_json for plan in plans}}.items():
         study = session.folder.find(name)
         if study is not None:
-            check_drawn(study, choices.get(name))
             forced |= dict.fromkeys(_check_study(session, study, space, force=force))
+            check_drawn(study, choices.get(name))  # another space has other genes, and is told first
             versions |= dict.fromkeys(other_versions(study))
     for line in forced:
         session.listener.note(f"warning: forced, and marked on the trials: {line}")
