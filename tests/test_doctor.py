@@ -455,6 +455,18 @@ def test_trials_of_another_form_are_a_warning(study_dir: Path, study: optuna.Stu
     )
 
 
+def test_a_generation_that_optuna_cannot_go_on_with_is_a_fault(study_dir: Path, study: optuna.Study) -> None:
+    trial = begin_trial(study, "someone")
+    trial.storage.set_trial_system_attr(trial._trial_id, optuna.samplers.NSGAIISampler._get_generation_key(), "x")
+
+    (finding,) = [finding for finding in examine(study_dir) if finding.level == "fault"]
+
+    assert finding.what == (
+        "study structural: its trial 0 cannot be read, as no program writes them: its generation is 'x'"
+    )
+    assert finding.fix == "bring a copy of the database back; somebody has edited it"
+
+
 def test_the_study_of_another_program_is_a_fault_and_stays_as_it_is(study_dir: Path) -> None:
     other = optuna.create_study(
         study_name=STRUCTURAL, storage=f"sqlite:///{study_dir}/study.db", directions=["minimize", "maximize"]

@@ -34,12 +34,13 @@ from smnas_optuna.real_files import files_in, is_real_folder, remove_file
 from smnas_optuna.study.database import database_of, sqlite_uri
 from smnas_optuna.study.faults import LockedError, damaged, database_error, may_write, unwritable
 from smnas_optuna.study.folder import CHECKPOINT_FILE, StudyFolder
+from smnas_optuna.study.forms import is_arch
 from smnas_optuna.study.identity import read_identity
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.record import STRUCTURAL, folder_scale, read_records
 from smnas_optuna.study.settled import known_results
 from smnas_optuna.study.storage import SQLITE_TIMEOUT_S, explained_disk_errors, has_storage
-from smnas_optuna.study.stored import is_arch
+from smnas_optuna.study.stored import check_drawn
 from smnas_optuna.workers.crew import Crew, open_crew
 from smnas_optuna.workers.lock_holders import named
 from smnas_optuna.workers.locks import check_locks
@@ -111,6 +112,7 @@ def _study(folder: StudyFolder, *, fix: bool) -> Iterator[Finding]:
         yield _fault(folder.not_begun(STRUCTURAL)) if begun else Finding(level="fine", what="study: not begun yet")
         return
     yield from _trials(studies)
+    yield from _drawn(studies)
     crews = [(study, open_crew(study, folder)) for study in studies]
     yield _unit(studies[0], folder.path)
     yield from _workers(crews, fix=fix)
@@ -133,6 +135,15 @@ def _trials(studies: Sequence[Study]) -> Iterator[Finding]:
             f"{foreign[0].study} {foreign[0].number}: {foreign[0].reason}",
             fix="none is needed: the search goes on without them; a copy of the database may still have them whole",
         )
+
+
+def _drawn(studies: Sequence[Study]) -> Iterator[Finding]:
+    """Report what Optuna could not go on with."""
+    for study in studies:
+        try:
+            check_drawn(study, None)
+        except StudyError as error:
+            yield _fault(error)
 
 
 def _versions() -> Iterator[Finding]:

@@ -270,6 +270,7 @@ def test_an_imprecise_latency_is_marked_for_programs() -> None:
         "ms": 8.0,
         "num_measurements": 2,
         "spread": 0.0,
+        "num_alone": 2,
         "doubt": "it rests on 2 measurements of the reference detector",
     }
 

@@ -180,6 +180,16 @@ def test_workers_agree_on_the_unit_of_latency(study: optuna.Study, tmp_path: Pat
     assert other.claims() == {}
 
 
+@pytest.mark.parametrize("stored", ["x", 0, -1.0, [5.0], None], ids=str)
+def test_a_constant_that_is_none_is_set_anew(
+    study: optuna.Study, tmp_path: Path, engine: Engine, stored: object
+) -> None:
+    study.set_user_attr(REFERENCE_MS, stored)
+
+    assert agree_on_reference_ms(study, Crew(tmp_path, engine, 0), 7.0) == 7.0
+    assert study.user_attrs[REFERENCE_MS] == 7.0
+
+
 def test_a_device_that_fails_costs_its_trial_and_ends_the_worker(
     study: optuna.Study, tmp_path: Path, engine: Engine
 ) -> None:

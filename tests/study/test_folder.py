@@ -146,7 +146,10 @@ def test_a_name_that_is_no_architecture_has_no_folder(tmp_path: Path, name: str)
     assert StudyFolder(tmp_path).run(A) == tmp_path / "runs" / A
 
 
-PARTS = ("runs", "report", "workers", "cache", "verify", "study.db", "study.db-journal", "study.db-wal", "study.lock")
+PARTS = (
+    *("runs", "report", "workers", "cache", "verify", "verify/weights"),
+    *("study.db", "study.db-journal", "study.db-wal", "study.lock"),
+)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -156,6 +159,7 @@ def test_a_part_of_the_folder_that_lies_elsewhere_or_is_something_else_is_named(
 ) -> None:
     folder, there = tmp_path / "study", tmp_path / "there"
     folder.mkdir()
+    (folder / part).parent.mkdir(exist_ok=True)
     StudyFolder(folder).check_own()
     if kind == "pipe":
         os.mkfifo(folder / part)

@@ -69,12 +69,12 @@ def latencies(study: Study) -> list[float | None]:
     ("times_ms", "unit"),
     [
         ([], None),
-        ([8.0], Unit(ms=8.0, num_measurements=1, spread=0.0)),
-        ([27.0, 8.0], Unit(ms=8.0, num_measurements=2, spread=27 / 8 - 1)),
-        ([27.0, 8.0, 8.2, 9.5, 23.0, 30.0], Unit(ms=8.0, num_measurements=6, spread=9.5 / 8 - 1)),
-        ([8.0 + place for place in range(PART - 1)], Unit(ms=8.0, num_measurements=15, spread=0.25)),
-        ([8.0 + place for place in range(PART)], Unit(ms=9.0, num_measurements=16, spread=0.25)),
-        ([8.0 + place for place in range(10 * PART)], Unit(ms=18.0, num_measurements=160, spread=0.25)),
+        ([8.0], Unit(ms=8.0, num_measurements=1, spread=0.0, num_alone=1)),
+        ([27.0, 8.0], Unit(ms=8.0, num_measurements=2, spread=27 / 8 - 1, num_alone=2)),
+        ([27.0, 8.0, 8.2, 9.5, 23.0, 30.0], Unit(ms=8.0, num_measurements=6, spread=9.5 / 8 - 1, num_alone=6)),
+        ([8.0 + place for place in range(PART - 1)], Unit(ms=8.0, num_measurements=15, spread=0.25, num_alone=15)),
+        ([8.0 + place for place in range(PART)], Unit(ms=9.0, num_measurements=16, spread=0.25, num_alone=16)),
+        ([8.0 + place for place in range(10 * PART)], Unit(ms=18.0, num_measurements=160, spread=0.25, num_alone=160)),
     ],
 )
 def test_the_unit_is_a_low_one_of_all_measurements(times_ms: list[float], unit: Unit | None) -> None:
@@ -84,17 +84,41 @@ def test_the_unit_is_a_low_one_of_all_measurements(times_ms: list[float], unit: 
 @pytest.mark.parametrize(
     ("unit", "doubt"),
     [
-        (Unit(ms=8.0, num_measurements=1, spread=0.0), "it rests on 1 measurement of the reference detector"),
-        (Unit(ms=8.0, num_measurements=FEW - 1, spread=0.0), "it rests on 5 measurements of the reference detector"),
         (
-            Unit(ms=8.0, num_measurements=FEW, spread=0.41),
+            Unit(ms=8.0, num_measurements=1, spread=0.0, num_alone=1),
+            "it rests on 1 measurement of the reference detector",
+        ),
+        (
+            Unit(ms=8.0, num_measurements=FEW - 1, spread=0.0, num_alone=FEW - 1),
+            "it rests on 5 measurements of the reference detector",
+        ),
+        (
+            Unit(ms=8.0, num_measurements=FEW, spread=0.41, num_alone=FEW),
             "the lowest 3 of 6 measurements of the reference detector differ by 41 %",
         ),
-        (Unit(ms=8.0, num_measurements=FEW, spread=0.05), None),
+        (
+            Unit(ms=8.0, num_measurements=FEW, spread=0.05, num_alone=0),
+            "other work on the machine disturbed all 6 measurements of the reference detector",
+        ),
+        (Unit(ms=8.0, num_measurements=FEW, spread=0.05, num_alone=1), None),
     ],
 )
 def test_a_unit_of_few_or_scattered_measurements_is_doubtful(unit: Unit, doubt: str | None) -> None:
     assert unit.doubt == doubt
+
+
+@pytest.mark.parametrize(("known", "num_alone"), [([], 6), ([False] * 6, 0), ([False] * 5 + [True], 1), ([None], 6)])
+def test_measurements_beside_other_work_are_counted_apart(known: list[bool | None], num_alone: int) -> None:
+    study = new_study(reference_ms=8.0)
+    for place in range(3):
+        alone = [{"alone": each} for each in known[2 * place : 2 * place + 2]]
+        gate, latency = ({**measured(1.0, 8.0), **each} for each in [*alone, {}, {}][:2])
+        study.ask().set_user_attr("gate", gate)
+        study.ask().set_user_attr("latency", latency)
+
+    unit = folder_scale(study).unit
+
+    assert unit == Unit(ms=8.0, num_measurements=6, spread=0.0, num_alone=num_alone)
 
 
 def simulated(random: np.random.Generator, *, constant_ms: float, quiet: float, trials: int) -> Study:
@@ -201,7 +225,7 @@ def test_what_force_allowed_and_what_was_copied_do_not_count_for_the_unit() -> N
     add(study, MIDDLE, 0.3, ratio=1.0, times_ms=(1.0, 1.0), forced=["device.model was A, is B"])
     add(study, FAST, 0.3, ratio=1.0, times_ms=(2.0, 2.0), cached_from=0)
 
-    assert folder_scale(study).unit == Unit(ms=10.0, num_measurements=2, spread=0.0)
+    assert folder_scale(study).unit == Unit(ms=10.0, num_measurements=2, spread=0.0, num_alone=2)
 
 
 def test_a_trial_of_another_number_of_objectives_is_not_trained() -> None:

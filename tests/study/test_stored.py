@@ -13,7 +13,8 @@ import optuna
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from optuna.samplers import RandomSampler
+from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.samplers import NSGAIISampler, RandomSampler
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
@@ -21,15 +22,22 @@ from smnas_optuna.api.trial import trial_of
 from smnas_optuna.errors import StudyError
 from smnas_optuna.report.summary import summarize
 from smnas_optuna.report.tables import front_csv, front_json, print_front
+from smnas_optuna.search.loop import search
+from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import FINGERPRINT, LIMITS
 from smnas_optuna.study.fingerprint import check_ours
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.forms import is_arch
 from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.optuna_private import generation_of, stored_parents
 from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import STRUCTURAL, TrialRecord, read_record, read_records
 from smnas_optuna.study.settled import known_results, num_trained
-from smnas_optuna.study.stored import STUDY_FORMS, TRIAL_FORMS, is_arch, study_attrs
+from smnas_optuna.study.stored import STUDY_FORMS, TRIAL_FORMS, check_drawn, study_attrs
 from smnas_optuna.verify.verification import _epoch_seconds
+from smnas_optuna.workers.interrupt import StopRequest
+
+from ..search.conftest import closed_form, make_stage, make_study, registered
 
 ARCH = "64x48.resnet18-w8.c4.rpn.fc"
 OWN: dict[str, Any] = {
@@ -249,3 +257,85 @@ def test_a_study_without_trials_is_taken_whoever_made_it(tmp_path: Path) -> None
     study = StudyFolder(tmp_path).create(STRUCTURAL, RandomSampler())
     check_ours(study, tmp_path)
     assert study.metric_names == ["latency_ms", "mAP"]
+
+
+CHOICES = {"size": ("s", "m"), "width": (4, 8)}
+GENES = {name: CategoricalDistribution(values) for name, values in CHOICES.items()}
+GENERATION = NSGAIISampler._get_generation_key()
+
+
+def drawn_study(**changed: Any) -> optuna.Study:
+    """A study with two trials as a search draws them, and one with what is ``changed``."""
+    study = optuna.create_study(study_name=STRUCTURAL, directions=["minimize", "maximize"])
+    for changes in ({}, {}, changed):
+        whole: dict[str, Any] = {
+            "values": (2.0, 0.5),
+            "params": {"size": "m", "width": 8},
+            "distributions": GENES,
+            "system_attrs": {GENERATION: 1},
+        }
+        study.add_trial(create_trial(**{**whole, **changes}))
+    study._storage.set_study_system_attr(study._study_id, NSGAIISampler._get_parent_cache_key_prefix() + "1", [0, 1])
+    return study
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"system_attrs": {}},
+        {"system_attrs": {GENERATION: -1}},
+        {"state": TrialState.FAIL, "values": None, "params": {}, "distributions": {}},
+    ],
+    ids=["whole", "no generation", "outside", "died before it had genes"],
+)
+def test_what_a_search_draws_is_gone_on_with(changed: dict[str, Any]) -> None:
+    check_drawn(drawn_study(**changed), CHOICES)
+    check_drawn(drawn_study(**changed), None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"params": {}, "distributions": {}}, "it has no gene 'size'"),
+        ({"params": {"size": "m"}, "distributions": {"size": GENES["size"]}}, "it has no gene 'width'"),
+        (
+            {"params": {"size": "m", "width": 9}, "distributions": {**GENES, "width": CategoricalDistribution((8, 9))}},
+            "its gene 'width' has other choices",
+        ),
+        (
+            {"params": {"size": "m", "width": 8}, "distributions": {**GENES, "width": IntDistribution(4, 8)}},
+            "its gene 'width' has other choices",
+        ),
+        ({"system_attrs": {GENERATION: "x\x1b[2J" * 99}}, "its generation is 'x\\x1b[2J"),
+        ({"system_attrs": {GENERATION: [1]}}, "its generation is [1]"),
+        ({"system_attrs": {GENERATION: 10**9}}, "its generation is 1000000000"),
+    ],
+    ids=["no genes", "a gene is gone", "choices", "another kind", "text", "a list", "far away"],
+)
+def test_what_optuna_cannot_go_on_with_is_said_before_it_does(changed: dict[str, Any], problem: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        check_drawn(drawn_study(**changed), CHOICES)
+
+    assert f"study structural: its trial 2 cannot be read, as no program writes them: {problem}" in str(caught.value)
+    assert "\n  fix: bring a copy of the database back" in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("parents", ["x", 3, {"0": 1}, [0, "1"], [[]], True], ids=str)
+def test_parents_that_are_no_list_of_trials_are_refused(parents: Any) -> None:
+    study = drawn_study()
+    study._storage.set_study_system_attr(study._study_id, NSGAIISampler._get_parent_cache_key_prefix() + "2", parents)
+
+    with pytest.raises(StudyError, match="its population cannot be read"):
+        check_drawn(study, None)
+
+
+def test_a_search_in_closed_form_draws_what_is_gone_on_with() -> None:
+    study, stage = make_study(population=3), make_stage()
+    with registered() as crew:
+        search(study, stage, closed_form, budget=9, crew=crew, listener=Listener(), stop=StopRequest())
+
+    check_drawn(study, stage.space.choices)
+    assert stored_parents(study)
+    assert {generation_of(trial) for trial in study.trials} >= {0, 1}

@@ -4,14 +4,16 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smnas_optuna.errors import StudyError
-from smnas_optuna.verify.results import Results, SeedRun
+from smnas_optuna.verify.results import Results, SeedRun, read_results
 
 ARCH = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina"
-ABOUT = {"data": {"content": "0f", "test": None}, "device": {"kind": "cpu"}}
+TEST = {"content": None, "images": 0}
+ABOUT: dict[str, Any] = {"data": {"content": "0f", "test": TEST}, "recipe": {}, "device": {"kind": "cpu"}}
 RUN = SeedRun(
     arch=ARCH,
     number=1,
@@ -60,7 +62,7 @@ def test_results_of_other_data_are_refused_with_both_values(tmp_path: Path) -> N
     Results.load(file, ABOUT).add(RUN)
 
     with pytest.raises(StudyError) as caught:
-        Results.load(file, {"data": {"content": "1e", "test": None}, "device": {"kind": "cuda"}})
+        Results.load(file, {**ABOUT, "data": {"content": "1e", "test": TEST}, "device": {"kind": "cuda"}})
 
     assert str(caught.value) == (
         f"{file}: was made with other data and device; the numbers do not compare\n"
@@ -85,6 +87,53 @@ def test_a_file_that_holds_something_else_is_refused(content: str, tmp_path: Pat
 
     assert caught.value.message.startswith(f"{file}: holds no results of smnas verify (")
     assert caught.value.fix == "move it away; what it held is then trained again"
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("arch", ["../../x", "", 3, None, ARCH + " "]),
+        ("number", [0, -1, "1", 1.0, True, 2**70]),
+        ("epochs", [0, "2", None]),
+        ("seed", [-1, "x"]),
+        ("metrics", ["x", [], {}, {"ap": "x"}, {"ap": 1.5}, {"ap": -1}, {"ap": 0.5, "ar1": []}]),
+        ("test_metrics", ["x", {"ap_large": 0.5}, {"ap": 10**400}]),
+        ("failed", [3, "diverged"]),
+        ("seconds", ["x", -1, None]),
+        ("versions", [None, {"torch": 2}, {"torch": "\x1b[2J"}]),
+    ],
+)
+def test_a_training_that_is_not_as_it_is_stored_is_refused(name: str, values: list[Any], tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    for value in values:
+        stored = {**dataclasses.asdict(RUN), name: value}
+        file.write_text(json.dumps({"about": ABOUT, "runs": [dataclasses.asdict(RUN), stored]}))
+
+        with pytest.raises(StudyError) as caught:
+            read_results(file)
+
+        said = "metrics" if (name, value) == ("failed", "diverged") else name
+        assert f"(ValueError: {said} of a training is not as it is stored)" in caught.value.message
+        assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("place", ["data", "recipe", "device", "data.test", "data.val", "data.test.images"])
+@pytest.mark.parametrize("value", [3, "x", [], None, {"content": {}}], ids=str)
+def test_what_results_depend_on_is_as_it_is_stored_or_refused(place: str, value: Any, tmp_path: Path) -> None:
+    about = json.loads(json.dumps({**ABOUT, "data": {**ABOUT["data"], "val": {"images": 3, "boxes": 9}}}))
+    file, inner = tmp_path / "results.json", about
+    *parts, last = place.split(".")
+    for part in parts:
+        inner = inner[part]
+    inner[last] = value
+    file.write_text(json.dumps({"about": about, "runs": []}))
+    good = (place in ("recipe", "data.val") and value == {"content": {}}) or (place, value) == ("data.test.images", 3)
+    if good:
+        assert read_results(file) is not None
+        return
+
+    with pytest.raises(StudyError, match="about is not as it is stored"):
+        read_results(file)
 
 
 def test_a_pipe_in_the_files_place_is_refused_at_once(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from smnas_optuna.engine import checkpoint
-from smnas_optuna.errors import ArchError
+from smnas_optuna.errors import ArchError, StudyError
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.verify.results import Key, SeedRun
 from smnas_optuna.verify.verdict import Kept
@@ -79,6 +79,28 @@ def test_a_folder_that_is_not_whole_does_not_count(tmp_path: Path) -> None:
     (weights_folder(tmp_path, (SMALL, 1, 2)) / DETECTOR_FILE).unlink()
 
     assert is_best(tmp_path, (SMALL, 2, 2), 0.1, runs)
+
+
+@pytest.mark.parametrize("linked", ["weights", "run", "file"])
+def test_what_lies_behind_a_link_is_none_of_ours(linked: str, tmp_path: Path) -> None:
+    folder, theirs = StudyFolder(tmp_path / "study"), tmp_path / "theirs"
+    folder.path.mkdir()
+    runs = _keep(theirs, _run(SMALL, 1, 0.2), _run(SMALL, 2, 0.3))
+    for number in (1, 2):
+        here = weights_folder(folder.verify, (SMALL, number, 2))
+        part = {"weights": here.parent, "run": here, "file": here / DETECTOR_FILE}[linked]
+        part.parent.mkdir(parents=True, exist_ok=True)
+        if not part.is_symlink():
+            part.symlink_to(theirs / part.relative_to(folder.verify))
+
+    remove_all_but_best(folder.verify, runs)
+
+    assert len(_left(theirs)) == 2
+    assert kept_weights(folder, runs.values()) == {}
+    assert is_best(folder.verify, (SMALL, 3, 2), 0.1, runs)
+    if linked != "file":
+        with pytest.raises(StudyError, match=r"is a link to .* instead of a folder\n  fix: move it away"):
+            folder.make(weights_folder(folder.verify, (SMALL, 1, 2)))
 
 
 def test_the_folders_are_told_relative_to_the_study(tmp_path: Path) -> None:

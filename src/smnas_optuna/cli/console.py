@@ -40,7 +40,7 @@ def print_report(
 ) -> None:
     """Print the front of ``stage``, and write its files to ``report/``.
 
-    CSV and JSON are the result, so files that cannot be written are a note: whoever may only read a study gets both.
+    What is printed is the result, so files that cannot be written are a note: whoever may only read a study gets it.
     """
     from smnas_optuna.errors import StudyError
     from smnas_optuna.report.files import write_front
@@ -61,10 +61,8 @@ def print_report(
         try:
             written = write_front(summary, study_dir / "report")
         except StudyError as error:
-            if format is Format.table:
-                raise
             typer.echo(f"note: {error}", err=True)
-            return
+            written = []
         if format is Format.table:
             for path in written:
                 console.print(f"wrote {path}", soft_wrap=True, highlight=False)

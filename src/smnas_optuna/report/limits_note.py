@@ -6,6 +6,7 @@ from smnas_optuna.config import load_settings
 from smnas_optuna.errors import SmnasError
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.stored import study_attrs
 
 
 def limits_note(folder: StudyFolder) -> str | None:
@@ -24,7 +25,7 @@ def limits_note(folder: StudyFolder) -> str | None:
         now = load_settings(folder.path).search
     except SmnasError:
         return None
-    was = Limits.stored(study.user_attrs)
+    was = Limits.stored(study_attrs(study))
     limits = {
         "max_latency_ms": (was.max_latency_ms, now.max_latency_ms),
         "max_params": (was.max_params, now.max_params),

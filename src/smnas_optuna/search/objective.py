@@ -34,6 +34,7 @@ from smnas_optuna.study.pareto import contenders
 from smnas_optuna.study.record import TrialRecord, folder_scale, read_records
 from smnas_optuna.study.scale import ratio_of
 from smnas_optuna.study.settled import trained_share
+from smnas_optuna.study.stored import study_attrs
 from smnas_optuna.workers.crew import Crew
 
 _PATIENCE = 50
@@ -275,14 +276,14 @@ def agree_on_reference_ms(study: optuna.Study, crew: Crew, measured_ms: float) -
     If the first measurements of several workers end together, a claim lets one of them set the value.
     """
     for _ in range(_PATIENCE):
-        if REFERENCE_MS in study.user_attrs:
+        if REFERENCE_MS in study_attrs(study):
             break
         if crew.claim(REFERENCE_MS):
-            if REFERENCE_MS not in study.user_attrs:
+            if REFERENCE_MS not in study_attrs(study):
                 study.set_user_attr(REFERENCE_MS, measured_ms)
             crew.release(REFERENCE_MS)
         else:
             time.sleep(0.1)
     else:  # the worker with the claim died, and is not recovered yet
         study.set_user_attr(REFERENCE_MS, measured_ms)
-    return float(study.user_attrs[REFERENCE_MS])
+    return float(study_attrs(study)[REFERENCE_MS])

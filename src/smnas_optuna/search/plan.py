@@ -25,7 +25,7 @@ from smnas_optuna.study.fingerprint import check_fingerprint
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, read_records, stage_name
-from smnas_optuna.study.stored import study_attrs
+from smnas_optuna.study.stored import check_drawn, study_attrs
 
 Progress = Literal["new", "open", "busy", "exhausted", "foreign"]
 """Progress of one study of a stage, as a worker knows it. ``new``: not looked into yet. ``open``: searched further.
@@ -89,13 +89,16 @@ def check_studies(session: Session, plans: Sequence[StudyPlan], *, force: bool) 
     """Return the differences between this run and the existing studies, if ``force`` allows them.
 
     Raises:
-        StudyError: If there is a difference that is not allowed.
+        StudyError: If there is a difference that is not allowed, or if another program has changed what Optuna goes on
+            with.
     """
     forced, versions = dict[str, None](), dict[str, None]()
+    choices = {plan.name: plan.space.choices for plan in plans}
     for name, space in {STRUCTURAL: None, **{plan.name: plan.space_json for plan in plans}}.items():
         study = session.folder.find(name)
         if study is not None:
             forced |= dict.fromkeys(_check_study(session, study, space, force=force))
+            check_drawn(study, choices.get(name))  # another space has other genes, and is told first
             versions |= dict.fromkeys(other_versions(study))
     for line in forced:
         session.listener.note(f"warning: forced, and marked on the trials: {line}")
@@ -112,8 +115,8 @@ def begin_study(session: Session, plan: StudyPlan, limits: Limits) -> Study:
         if key not in study_attrs(study):
             study.set_user_attr(key, value)
     study.set_user_attr(LIMITS, limits.as_json())
-    constant_ms = session.folder.load(STRUCTURAL).user_attrs.get(REFERENCE_MS)
-    if constant_ms is not None and REFERENCE_MS not in study.user_attrs:
+    constant_ms = study_attrs(session.folder.load(STRUCTURAL)).get(REFERENCE_MS)
+    if constant_ms is not None and REFERENCE_MS not in study_attrs(study):
         study.set_user_attr(REFERENCE_MS, constant_ms)  # an answer from another study is copied as it is stored
     return study
 

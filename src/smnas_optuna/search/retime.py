@@ -23,6 +23,7 @@ from smnas_optuna.study.pareto import contenders, pareto_front
 from smnas_optuna.study.record import STRUCTURAL, TrialRecord, read_records
 from smnas_optuna.study.scale import ratio_of
 from smnas_optuna.study.storage import explained_disk_errors
+from smnas_optuna.study.stored import study_attrs
 from smnas_optuna.workers.interrupt import StopRequest
 
 
@@ -54,10 +55,10 @@ def retime(request: Request, *, listener: Listener, stop: StopRequest) -> None:
         session = prepare(folder, listener=listener, stop=stop, data_dir=request.data_dir, device=request.device)
         forced = check_studies(session, [], force=request.force)
         listener.note(f"timing again, in one run: {len(records)} detectors")
-        latencies = _time_all(session, records, structural.user_attrs.get(REFERENCE_MS))
+        latencies = _time_all(session, records, study_attrs(structural).get(REFERENCE_MS))
         marked = {arch: {**latency, "forced": forced} for arch, latency in latencies.items()} if forced else latencies
         if marked:
-            structural.set_user_attr(RETIMED, {**structural.user_attrs.get(RETIMED, {}), **marked})
+            structural.set_user_attr(RETIMED, {**study_attrs(structural).get(RETIMED, {}), **marked})
 
 
 def _time_all(session: Session, records: Sequence[TrialRecord], reference_ms: float | None) -> dict[str, Any]:

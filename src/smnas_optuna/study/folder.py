@@ -30,6 +30,8 @@ from smnas_optuna.study.stored import study_attrs
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 """File of an unfinished training, in the folder of its architecture."""
+WEIGHTS = "weights"
+"""Folder of the best retrained weights, in that of a verification."""
 
 
 class StudyFolder:
@@ -190,8 +192,18 @@ class StudyFolder:
             StudyError: If it is a link, or something else has its name.
             OSError: If it cannot be made.
         """
-        folder = self.run(arch)
-        for each in (self.runs, folder):
+        return self.make(self.run(arch))
+
+    def make(self, folder: Path) -> Path:
+        """Return ``folder``, below this one, made with those around it if it does not exist.
+
+        Raises:
+            StudyError: If it or one around it is a link, or something else has its name.
+            OSError: If it cannot be made.
+        """
+        parts = folder.relative_to(self.path).parts
+        for count in range(1, len(parts) + 1):
+            each = self.path.joinpath(*parts[:count])
             with suppress(FileExistsError):
                 each.mkdir()
             if not is_real_folder(each):
@@ -208,7 +220,7 @@ class StudyFolder:
         Raises:
             StudyError: If there is a link, or something else that has the name of a file or folder of a search.
         """
-        folders = (self.runs, self.report, self.workers, self.cache, self.verify)
+        folders = (self.runs, self.report, self.workers, self.cache, self.verify, self.verify / WEIGHTS)
         files = [self.path / f"{DATABASE}{ending}" for ending in ("", "-journal", "-wal", "-shm")]
         wrong = [f"{each} is {_kind(each)}" for each in folders if os.path.lexists(each) and not is_real_folder(each)]
         wrong += [f"{each} is {_kind(each)}" for each in (*files, self.lock) if not _is_own_file(each)]

@@ -58,6 +58,18 @@ def leave_population(trial: optuna.Trial) -> None:
     trial.storage.set_trial_system_attr(trial._trial_id, NSGAIISampler._get_generation_key(), OUTSIDE)
 
 
+def generation_of(trial: FrozenTrial) -> Any:
+    """Return what is stored as the generation of ``trial``; None if nothing is. Optuna takes it for a number."""
+    return trial.system_attrs.get(NSGAIISampler._get_generation_key())
+
+
+def stored_parents(study: Study) -> list[Any]:
+    """Return what is stored as the parents of each generation. Optuna takes each for a list of trials' numbers."""
+    attrs = study._storage.get_study_system_attrs(study._study_id)
+    prefix = NSGAIISampler._get_parent_cache_key_prefix()
+    return [value for name, value in attrs.items() if name.startswith(prefix)]
+
+
 def store_attr_of_stored(study: Study, trial: FrozenTrial, name: str, value: Any) -> None:
     """Store a user attribute with a running trial of another process, for which there is no ``optuna.Trial`` here."""
     study._storage.set_trial_user_attr(trial._trial_id, name, value)

@@ -71,11 +71,13 @@ class Unit:
         ms: Estimate.
         num_measurements: Number of measurements that it rests on.
         spread: Difference of the ``LOWEST`` measurements, as a share of the lowest one.
+        num_alone: Number of measurements beside which no other work on the machine is known.
     """
 
     ms: float
     num_measurements: int
     spread: float
+    num_alone: int
 
     @property
     def doubt(self) -> str | None:
@@ -83,6 +85,9 @@ class Unit:
         if self.num_measurements < FEW:
             plural = "" if self.num_measurements == 1 else "s"
             return f"it rests on {self.num_measurements} measurement{plural} of the reference detector"
+        if self.num_alone == 0:  # a load that stays lengthens all of them, and alike
+            count = self.num_measurements
+            return f"other work on the machine disturbed all {count} measurements of the reference detector"
         if self.spread > SCATTER:
             return (
                 f"the lowest {LOWEST} of {self.num_measurements} measurements of the reference detector differ by "
@@ -91,13 +96,19 @@ class Unit:
         return None
 
 
-def estimate_unit(times_ms: Iterable[float]) -> Unit | None:
-    """Return the unit from the 10th percentiles of the reference detector in all measurements; None without any."""
+def estimate_unit(times_ms: Iterable[float], num_alone: int | None = None) -> Unit | None:
+    """Return the unit from the 10th percentiles of the reference detector in all measurements; None without any.
+
+    Args:
+        times_ms: The percentiles.
+        num_alone: Number of measurements that nothing is known to have disturbed; all of them by default.
+    """
     ordered = sorted(times_ms)
     if not ordered:
         return None
     spread = ordered[min(LOWEST, len(ordered)) - 1] / ordered[0] - 1
-    return Unit(ms=ordered[len(ordered) // PART], num_measurements=len(ordered), spread=spread)
+    alone = len(ordered) if num_alone is None else num_alone
+    return Unit(ms=ordered[len(ordered) // PART], num_measurements=len(ordered), spread=spread, num_alone=alone)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,18 +186,17 @@ def scale_of(studies: Iterable[tuple[Mapping[str, Any], Sequence[FrozenTrial]]])
 
     Trials that ``--force`` allowed in spite of another device or another reference detector do not count for the unit.
     """
-    times_ms, retimed, by = list[float](), dict[str, Mapping[str, Any]](), None
+    times, retimed, by = list[tuple[float, bool]](), dict[str, Mapping[str, Any]](), None
     for attrs, trials in studies:
         for trial in trials:
-            times_ms += _reference_times(
-                trial.user_attrs, trial.user_attrs.get("gate"), trial.user_attrs.get("latency")
-            )
+            times += _reference_times(trial.user_attrs, trial.user_attrs.get("gate"), trial.user_attrs.get("latency"))
         again = _retimed(attrs)
         for each in again.values():
-            times_ms += _reference_times(each, each)
+            times += _reference_times(each, each)
         if again and not retimed:
             retimed, by = again, _positive(attrs.get(REFERENCE_MS))
-    return Scale(unit=estimate_unit(times_ms), retimed=retimed, retimed_by=by)
+    unit = estimate_unit((time_ms for time_ms, _ in times), sum(alone for _, alone in times))
+    return Scale(unit=unit, retimed=retimed, retimed_by=by)
 
 
 def ratio_of(measured: object) -> Latency | None:
@@ -204,13 +214,14 @@ def _latency(ms: float, measured: object) -> Latency:
     return Latency(ms=ms, low_ms=ms * low / ratio, high_ms=ms * high / ratio)
 
 
-def _reference_times(attrs: Mapping[str, Any], *measured: object) -> Iterator[float]:
+def _reference_times(attrs: Mapping[str, Any], *measured: object) -> Iterator[tuple[float, bool]]:
+    """Yield the time of the reference detector in each measurement, and whether it was alone, as far as is known."""
     if attrs.get("forced") or attrs.get("cached_from") is not None:
         return
     for each in measured:
         time_ms = _positive(each.get("reference_p10_ms")) if isinstance(each, Mapping) else None
-        if time_ms is not None:
-            yield time_ms
+        if time_ms is not None and isinstance(each, Mapping):
+            yield time_ms, each.get("alone") is not False
 
 
 def _retimed(attrs: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

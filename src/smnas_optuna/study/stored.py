@@ -6,23 +6,37 @@ and its trial counts for nothing. ``docs/storage.md`` says what the attributes m
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from optuna.distributions import CategoricalDistribution
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
-from smnas_optuna.arch import decode
-from smnas_optuna.errors import ArchError, StudyError, shortened
+from smnas_optuna.errors import StudyError, quote, shortened
 from smnas_optuna.study import attributes
+from smnas_optuna.study.forms import (
+    Form,
+    is_arch,
+    is_bool,
+    is_count,
+    is_device,
+    is_mapping,
+    is_measured,
+    is_metric,
+    is_name,
+    is_number,
+    is_positive,
+    is_text,
+    is_timed,
+    list_of,
+    mapping_to,
+    mapping_with,
+    or_none,
+)
+from smnas_optuna.study.optuna_private import OUTSIDE, generation_of, stored_parents
 
-Form = Callable[[Any], bool]
-"""Returns whether a value has the form."""
-LARGEST = 2**63
-"""No count is larger."""
-LONGEST_NAME, LONGEST_ARCH, LONGEST = 600, 512, 200
+LONGEST = 200
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RecursionError)
 """What Optuna raises when a row of its tables holds something that it did not write."""
 
@@ -56,6 +70,45 @@ def stored_trials(study: Study) -> list[FrozenTrial]:
         raise unreadable(study, "trials", error) from error
 
 
+def check_drawn(study: Study, choices: Mapping[str, Sequence[str | int]] | None) -> None:
+    """Check what Optuna goes on with: the genes of the trials, and their places in the population.
+
+    Optuna reads them without doubt. A gene with other choices ends the search with an exception, and so does a
+    generation that is no number. If a complete trial lacks a gene, all later children are random.
+
+    Args:
+        study: The study, with its trials.
+        choices: Choices of each gene; None leaves the genes out.
+
+    Raises:
+        StudyError: If a trial or the study has something else.
+    """
+    trials = stored_trials(study)
+    for trial in trials:
+        if (problem := _problem(trial, choices, len(trials))) is not None:
+            raise unreadable(study, f"trial {trial.number}", ValueError(problem))
+    try:
+        whole = all(list_of(is_count)(each) for each in stored_parents(study))
+    except UNREADABLE as error:
+        raise unreadable(study, "population", error) from error
+    if not whole:
+        raise unreadable(study, "population", ValueError("the parents of a generation are no list of trials"))
+
+
+def _problem(trial: FrozenTrial, choices: Mapping[str, Sequence[str | int]] | None, num_trials: int) -> str | None:
+    """Return what Optuna cannot go on with in ``trial``, if there is anything."""
+    generation = generation_of(trial)
+    if generation is not None and not (is_number(generation) and OUTSIDE <= generation <= num_trials):
+        return f"its generation is {quote(generation)}"
+    for name, values in ({} if choices is None else choices).items():
+        stored = trial.distributions.get(name)
+        if stored is None and trial.state == TrialState.COMPLETE:
+            return f"it has no gene {quote(name)}"
+        if stored is not None and stored != CategoricalDistribution(tuple(values)):
+            return f"its gene {quote(name)} has other choices"
+    return None
+
+
 def unreadable(study: Study, what: str, error: Exception) -> StudyError:
     """Return the error for ``what`` of ``study`` that Optuna cannot read."""
     cause = shortened((str(error) or type(error).__name__).splitlines()[0], LONGEST)
@@ -70,17 +123,7 @@ def are_objectives(values: object) -> bool:
     if not (isinstance(values, list | tuple) and len(values) == 2):
         return False
     latency_ms, ap = values
-    return _is_positive(latency_ms) and _is_number(ap) and 0 <= ap <= 1
-
-
-@lru_cache(maxsize=4096)
-def is_arch(text: str) -> bool:
-    """Return whether ``text`` names an architecture, in any spelling; only such names have folders in ``runs/``."""
-    try:
-        decode(text)
-    except ArchError:
-        return False
-    return len(text) <= LONGEST_ARCH
+    return is_positive(latency_ms) and is_number(ap) and 0 <= ap <= 1
 
 
 def _readable(values: Mapping[str, Any], forms: Mapping[str, Form]) -> tuple[dict[str, Any], str | None]:
@@ -88,134 +131,63 @@ def _readable(values: Mapping[str, Any], forms: Mapping[str, Form]) -> tuple[dic
     return {name: value for name, value in values.items() if name not in wrong}, next(iter(wrong), None)
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_NAME
-
-
-def _is_arch(value: object) -> bool:
-    return isinstance(value, str) and is_arch(value)
-
-
-def _is_bool(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LARGEST
-
-
-def _is_number(value: object) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST
-
-
-def _is_measured(value: object) -> bool:
-    """Return whether ``value`` is a number that is not negative."""
-    return _is_number(value) and value >= 0  # type: ignore[operator]
-
-
-def _is_positive(value: object) -> bool:
-    return _is_number(value) and value > 0  # type: ignore[operator]
-
-
-def _is_timed(value: object) -> bool:
-    """Return whether ``value`` is a time, or NaN if it could not be measured."""
-    return _is_positive(value) or (isinstance(value, float) and math.isnan(value))
-
-
-def _is_mapping(value: object) -> bool:
-    return isinstance(value, Mapping)
-
-
-def _or_none(form: Form) -> Form:
-    return lambda value: value is None or form(value)
-
-
-def _list_of(form: Form) -> Form:
-    return lambda value: isinstance(value, list | tuple) and all(map(form, value))
-
-
-def _mapping_to(form: Form) -> Form:
-    return lambda value: isinstance(value, Mapping) and all(map(form, value.values()))
-
-
-def _mapping_with(**forms: Form) -> Form:
-    """Return the form of a mapping in which each of these names, if it is there, has its own form."""
-    return lambda value: (
-        isinstance(value, Mapping) and all(form(value[name]) for name, form in forms.items() if name in value)
-    )
-
-
-def _is_metric(value: object) -> bool:
-    """Return whether ``value`` is a number or what stands for one that could not be measured."""
-    return value is None or _is_number(value) or (isinstance(value, float) and math.isnan(value))
-
-
 def _are_rungs(value: object) -> bool:
-    return _mapping_to(_is_metric)(value) and all(
+    return mapping_to(is_metric)(value) and all(
         epoch.isdecimal() and len(epoch) < 10
         for epoch in value  # type: ignore[attr-defined]
     )
 
 
-def _is_device(value: object) -> bool:
-    return _mapping_to(lambda each: _is_name(each) or _is_count(each))(value)
-
-
 TRIAL_FORMS: Mapping[str, Form] = {
-    "worker": _is_name,
-    "arch": _is_arch,
-    "spec": _is_mapping,
-    "generation": _is_count,
-    "baseline": _is_bool,
-    "seed": _is_count,
-    "device": _is_device,
-    "versions": _mapping_to(_is_name),
-    "num_params": _is_count,
-    "multiply_adds": _is_count,
-    "flops": _is_count,
-    "gate": _mapping_with(ratio=_or_none(_is_positive)),
-    "gate_ms": _is_timed,
-    "expected_latency_ms": _is_timed,
-    "epochs_before": _is_count,
-    "epochs_done": _is_count,
-    "forced": _list_of(_is_text),
-    "seconds": _mapping_to(_is_measured),
-    "estimated_seconds": _is_measured,
-    "over_budget": _list_of(_is_name),
-    "dominated_by": _list_of(_is_name),
+    "worker": is_name,
+    "arch": is_arch,
+    "spec": is_mapping,
+    "generation": is_count,
+    "baseline": is_bool,
+    attributes.RANKED: is_bool,
+    "seed": is_count,
+    "device": is_device,
+    "versions": mapping_to(is_name),
+    "num_params": is_count,
+    "multiply_adds": is_count,
+    "flops": is_count,
+    "gate": mapping_with(ratio=or_none(is_positive)),
+    "gate_ms": is_timed,
+    "expected_latency_ms": is_timed,
+    "epochs_before": is_count,
+    "epochs_done": is_count,
+    "forced": list_of(is_text),
+    "seconds": mapping_to(is_measured),
+    "estimated_seconds": is_measured,
+    "over_budget": list_of(is_name),
+    "dominated_by": list_of(is_name),
     "ap_by_epoch": _are_rungs,
-    "stopped_at_epoch": _is_count,
-    "stopped_by": _is_name,
-    "metrics": _mapping_to(_is_metric),
-    "latency": _is_mapping,
-    "skipped_steps": _is_count,
-    "weights": _is_name,
-    "cached_from": _is_count,
-    "cached_study": _is_name,
-    "reason": _is_text,
-    "killed": _is_bool,
+    "stopped_at_epoch": is_count,
+    "stopped_by": is_name,
+    "metrics": mapping_to(is_metric),
+    "latency": is_mapping,
+    "skipped_steps": is_count,
+    "weights": is_name,
+    "cached_from": is_count,
+    "cached_study": is_name,
+    "reason": is_text,
+    "killed": is_bool,
 }
 LIMIT_FORMS: Mapping[str, Form] = {
-    "max_seconds": _or_none(_is_measured),
-    "max_latency_ms": _or_none(_is_measured),
-    "max_params": _or_none(_is_count),
-    "pruning": _is_bool,
+    "max_seconds": or_none(is_measured),
+    "max_latency_ms": or_none(is_measured),
+    "max_params": or_none(is_count),
+    "pruning": is_bool,
 }
 STUDY_FORMS: Mapping[str, Form] = {
-    attributes.FINGERPRINT: _mapping_with(device=_is_device, recipe=_is_mapping),
-    attributes.VERSIONS: _mapping_to(_is_name),
-    attributes.DATA_ROOT: _is_text,
-    attributes.REFERENCE_MS: _is_positive,
-    attributes.LIMITS: _mapping_with(**LIMIT_FORMS),
-    attributes.BUDGET: _is_positive,
-    attributes.ENDED: _mapping_with(reason=_is_text, failed=_is_bool),
-    attributes.FOLDER: _is_name,
-    attributes.RETIMED: _mapping_to(_is_mapping),
-    attributes.TIMED_TOGETHER: _mapping_to(_is_positive),
+    attributes.FINGERPRINT: mapping_with(device=is_device, recipe=is_mapping),
+    attributes.VERSIONS: mapping_to(is_name),
+    attributes.DATA_ROOT: is_text,
+    attributes.REFERENCE_MS: is_positive,
+    attributes.LIMITS: mapping_with(**LIMIT_FORMS),
+    attributes.BUDGET: is_positive,
+    attributes.ENDED: mapping_with(reason=is_text, failed=is_bool),
+    attributes.FOLDER: is_name,
+    attributes.RETIMED: mapping_to(is_mapping),
+    attributes.TIMED_TOGETHER: mapping_to(is_positive),
 }

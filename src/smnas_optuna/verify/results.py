@@ -16,6 +16,19 @@ from smnas_optuna.engine.durable import write_json
 from smnas_optuna.errors import StudyError, shortened
 from smnas_optuna.real_files import read_text
 from smnas_optuna.study.fingerprint import differences, refuse_differences
+from smnas_optuna.study.forms import (
+    Form,
+    is_arch,
+    is_count,
+    is_device,
+    is_mapping,
+    is_measured,
+    is_name,
+    is_text,
+    mapping_to,
+    mapping_with,
+    or_none,
+)
 
 LONGEST = 2**28
 """Bytes of the largest file of results; a training takes about 1,500."""
@@ -106,14 +119,6 @@ class Results:
             write_json(self.file, {"about": self.about, "runs": runs})
 
 
-def _read_run(stored: dict[str, Any]) -> SeedRun:
-    """Return a stored training; earlier versions stored other spellings of some architectures."""
-    arch = stored["arch"]
-    if not isinstance(arch, str):
-        raise TypeError("an architecture is no text")
-    return SeedRun(**{**stored, "arch": canonical(arch)})
-
-
 def read_results(file: Path) -> Results | None:
     """Return the results in ``file``, whatever they depend on; None if it does not exist.
 
@@ -122,7 +127,7 @@ def read_results(file: Path) -> Results | None:
     """
     try:
         stored = json.loads(read_text(file, LONGEST))
-        about, runs = dict(stored["about"]), [_read_run(run) for run in stored["runs"]]
+        about, runs = _about(stored["about"]), [_run(each) for each in stored["runs"]]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
@@ -131,3 +136,57 @@ def read_results(file: Path) -> Results | None:
             fix="move it away; what it held is then trained again",
         ) from None
     return Results(file=file, about=about, runs={run.key: run for run in runs})
+
+
+def _about(stored: Any) -> dict[str, Any]:
+    """Return what the results depend on.
+
+    Raises:
+        ValueError: If it has not the form that a verification stores.
+    """
+    if not _is_about(stored):
+        raise ValueError("about is not as it is stored")
+    return dict(stored)
+
+
+def _run(stored: Any) -> SeedRun:
+    """Return a stored training; earlier versions stored other spellings of some architectures.
+
+    Raises:
+        ValueError: If it has not the form that a verification stores.
+    """
+    wrong = [name for name, form in RUN_FORMS.items() if not form(stored[name])]
+    if wrong or len(stored) != len(RUN_FORMS) or (stored["metrics"] is None) == (stored["failed"] is None):
+        raise ValueError(f"{wrong[0] if wrong else 'metrics'} of a training is not as it is stored")
+    return SeedRun(**{**stored, "arch": canonical(stored["arch"])})
+
+
+def _are_metrics(value: object) -> bool:
+    """Return whether ``value`` has a mean AP and other metrics, each in [0, 1] or null."""
+    share = or_none(lambda each: is_measured(each) and each <= 1)
+    return mapping_to(share)(value) and "ap" in value  # type: ignore[operator]
+
+
+def _is_about(value: object) -> bool:
+    """Return whether ``value`` says of which images, recipe and device results are."""
+    test, val = mapping_with(content=or_none(is_text), images=is_count), mapping_with(images=is_count)
+    parts = {"data": mapping_with(test=test, val=val), "recipe": is_mapping, "device": is_device}
+    return (
+        mapping_with(**parts)(value)
+        and value.keys() == parts.keys()  # type: ignore[attr-defined]
+        and {"content", "images"} <= value["data"].get("test", {}).keys()  # type: ignore[index]
+    )
+
+
+RUN_FORMS: Mapping[str, Form] = {
+    "arch": is_arch,
+    "number": lambda value: is_count(value) and value > 0,
+    "seed": is_count,
+    "epochs": lambda value: is_count(value) and value > 0,
+    "metrics": or_none(_are_metrics),
+    "test_metrics": or_none(_are_metrics),
+    "failed": or_none(is_text),
+    "seconds": is_measured,
+    "versions": mapping_to(is_name),
+}
+"""Form of each value of a training. A file of results can be edited, as a database can."""

@@ -149,7 +149,8 @@ def _train_and_store(session: Session, results: Results, key: Key, record: Trial
     verify = session.folder.verify
     results.refresh()
     if detector is not None and is_best(verify, key, run.ap or 0.0, results.runs):
-        save_weights(weights_folder(verify, key), detector, _description(session, run, record))
+        kept = session.folder.make(weights_folder(verify, key))
+        save_weights(kept, detector, _description(session, run, record))
     results.add(run)
     remove_checkpoint(_checkpoint(session, key))
     remove_all_but_best(verify, results.runs)

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from smnas_optuna.arch import decode, spellings
-from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.real_files import is_regular_file, linked_part
+from smnas_optuna.study.folder import WEIGHTS, StudyFolder
 from smnas_optuna.verify.results import Key, SeedRun
 from smnas_optuna.verify.verdict import Kept
 
-FOLDER = "weights"
-"""Folder of kept weights inside that of a verification."""
 DETECTOR_FILE = "detector.json"
 """Written last, so that a folder that has it is whole."""
 
@@ -26,7 +25,7 @@ def weights_folder(verify: Path, key: Key) -> Path:
     """
     arch, number, epochs = key
     # a name from a database must not lead out of the folder; earlier versions wrote some in another spelling
-    folders = [verify / FOLDER / f"{name}.seed{number}.epochs{epochs}" for name in spellings(decode(arch))]
+    folders = [verify / WEIGHTS / f"{name}.seed{number}.epochs{epochs}" for name in spellings(decode(arch))]
     return next(filter(Path.is_dir, folders), folders[0])
 
 
@@ -67,7 +66,9 @@ def _kept_runs(verify: Path, arch: str, runs: Iterable[SeedRun]) -> list[SeedRun
 
 
 def _is_kept(verify: Path, run: SeedRun) -> bool:
-    return run.failed is None and (weights_folder(verify, run.key) / DETECTOR_FILE).is_file()
+    """Return whether the weights of ``run`` lie in the folder of the verification; those behind a link do not."""
+    file = weights_folder(verify, run.key) / DETECTOR_FILE
+    return run.failed is None and linked_part(file, verify) is None and is_regular_file(file)
 
 
 def _rank(run: SeedRun) -> tuple[float, int, int]:

@@ -1,28 +1,28 @@
-"""Searches that are killed again and again, share their work, and run out of disk: nothing is lost or doubled.
+"""Searches and verifications that are killed again and again, and share their work: nothing is lost or doubled.
 
 They train detectors; tests/workers/test_survival.py kills many more workers, which train in closed form.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
-import shutil
 import signal
 import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smnas_optuna.study.record import ELSEWHERE, KILLED_TWICE, STRUCTURAL
 
-from .commands import PATIENCE, processes_of, records, searching, smnas, wait_for_trial
+from ..commands import PATIENCE, processes_of, records, searching, smnas, start, wait_for_trial
 
 KILLS = max(7, int(os.environ.get("SMNAS_KILLS", "300")) // 10)
 """Each takes ten times as long as where nothing is trained."""
@@ -72,14 +72,7 @@ def test_killed_again_and_again_nothing_is_lost_and_nothing_is_doubled(
             time.sleep(chance.uniform(0.5, 4) if kills % 5 == 0 else chance.uniform(4, 9))
             victim = ("worker", "supervisor", "group")[kills % 3]
             while process.poll() is None and kills < most:
-                workers = [pid for pid in processes_of(study_dir) if pid != process.pid]
-                with suppress(ProcessLookupError):
-                    if victim == "worker" and workers:
-                        os.kill(chance.choice(workers), signal.SIGKILL)
-                    elif victim == "supervisor":
-                        process.kill()
-                    elif victim == "group":
-                        os.killpg(process.pid, signal.SIGKILL)
+                strike(process, study_dir, victim, chance)
                 kills += 1
                 now = finished(study_dir, stage)
                 assert {number: now.get(number) for number in before} == before
@@ -113,6 +106,63 @@ def test_killed_again_and_again_nothing_is_lost_and_nothing_is_doubled(
     wait_until_nobody_works(study_dir)
 
 
+def strike(process: subprocess.Popen[str], study_dir: Path, victim: str, chance: random.Random) -> None:
+    """Kill the command of ``process`` alone, one of its workers, or all of them."""
+    workers = [pid for pid in processes_of(study_dir) if pid != process.pid]
+    with suppress(ProcessLookupError):
+        if victim == "worker" and workers:
+            os.kill(chance.choice(workers), signal.SIGKILL)
+        elif victim == "supervisor":
+            process.kill()
+        elif victim == "group":
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+VERIFY = ("--device", "cpu", "--workers", "2", "--top", "2", "--seeds", "2", "--epochs", "3")
+
+
+def retrained(study_dir: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """What is stored of each finished training of a verification, by architecture and number of the seed."""
+    file = study_dir / "verify" / "results.json"
+    runs = json.loads(file.read_text())["runs"] if file.exists() else []
+    found = {(run["arch"], run["number"]): run for run in runs}
+    assert len(found) == len(runs), "a training is stored twice"
+    return found
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(2))
+def test_a_verification_that_is_killed_again_and_again_loses_nothing(trained_dir: Path, seed: int) -> None:
+    chance, kills, before = random.Random(seed), 0, dict[tuple[str, int], dict[str, Any]]()
+    while kills < max(4, KILLS // 6):
+        with start("verify", trained_dir, *VERIFY, alone=True) as process:
+            try:
+                time.sleep(chance.uniform(0.5, 12))
+                if process.poll() is not None:
+                    break  # it ended before it could be killed
+                for victim in chance.sample(["worker", "supervisor", "group"], k=2):
+                    strike(process, trained_dir, victim, chance)
+                    kills += 1
+                    time.sleep(chance.uniform(0, 1))
+            finally:
+                strike(process, trained_dir, "group", chance)
+        wait_until_nobody_works(trained_dir)
+        now = retrained(trained_dir)
+        assert {key: now.get(key) for key in before} == before
+        before = now
+
+    run = smnas("verify", trained_dir, *VERIFY)
+
+    assert "trainings are finished: run the same command" not in run.stdout
+    after = retrained(trained_dir)
+    assert {key: after[key] for key in before} == before
+    assert len(after) == 4
+    assert list((trained_dir / "verify").glob("*.seed*")) == [], "no checkpoint and no claim is left"
+    assert len(list((trained_dir / "verify" / "weights").iterdir())) == 2
+    with closing(sqlite3.connect(trained_dir / "study.db")) as database:
+        assert list(database.execute("PRAGMA integrity_check")) == [("ok",)]
+
+
 @pytest.mark.nightly
 def test_workers_share_a_search_and_one_more_joins_it(study_dir: Path) -> None:
     with searching(study_dir, "--workers", "2", "--trials", "8") as process:
@@ -127,37 +177,3 @@ def test_workers_share_a_search_and_one_more_joins_it(study_dir: Path) -> None:
     assert len({record.arch for record in mine}) == len(mine) == 8
     assert len({record.worker for record in mine}) == 3
     assert all(record.state == "pruned" for record in records(study_dir) if record.reason == ELSEWHERE)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 16 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("only root can mount a small disk, and not in every container")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-@pytest.mark.slow
-def test_a_disk_that_fills_up_is_said_and_after_room_is_made_it_goes_on(trained_dir: Path, small_disk: Path) -> None:
-    home = small_disk / "study"
-    shutil.copytree(trained_dir, home)
-    before = finished(home)
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free))
-
-    full = smnas("structural", home, "--device", "cpu", "--trials", "4", check=False)
-
-    assert full.returncode == 1
-    assert "No space left on device" in full.stderr or "disk is full" in full.stderr, full.stderr
-    assert "fix: free space on that disk" in full.stderr
-    assert "Traceback" not in full.stderr
-    ballast.unlink()
-    assert {number: finished(home)[number] for number in before} == before
-    again = smnas("structural", home, "--device", "cpu", "--trials", "4")
-    assert "ended: budget reached: 4 of 4" in again.stdout
-    assert {number: finished(home)[number] for number in before} == before
-    assert [record.reason for record in records(home) if record.reason == KILLED_TWICE] == []
