@@ -111,8 +111,13 @@ def stored_rows(
     stored: dict[str, Any] = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     others = {name: stored[name] for name in about if name in stored}
     lacking = [name for name in METHODS if name not in (*arguments.rows, *stored.get("curves", {}))]
-    if others != about or lacking:
-        what = f"it lacks {', '.join(lacking)}" if others == about else "of another table, seeds or version"
+    if not stored:
+        what = "there is no such file"
+    elif others != about:
+        what = "it is of another table, seeds or version"
+    else:
+        what = f"it lacks {', '.join(lacking)}" if lacking else ""
+    if what:
         parser.error(f"--rows: {arguments.output} cannot give the other rows, {what}: replay all, without --rows")
     return stored
 

@@ -149,8 +149,8 @@ def test_every_method_has_a_line_of_its_own_in_the_picture(table: Table) -> None
     ("content", "expected"),
     [
         (None, "it lacks stock TPE"),
-        ({"seeds": 3}, "of another table, seeds or version"),
-        ({"table": {"content": "then"}}, "of another table, seeds or version"),
+        ({"seeds": 3}, "it is of another table, seeds or version"),
+        ({"table": {"content": "then"}}, "it is of another table, seeds or version"),
     ],
     ids=["lacks a row", "other seeds", "other table"],
 )
@@ -162,6 +162,9 @@ def test_rows_of_other_conditions_are_not_kept(
     output.write_text(json.dumps(stored(names, **(content or {}))))
     arguments = argparse.Namespace(rows=["random"], output=output)
 
+    with pytest.raises(SystemExit):
+        stored_rows(argparse.ArgumentParser(), argparse.Namespace(rows=["random"], output=tmp_path / "none"), ABOUT)
+    assert "there is no such file" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         stored_rows(argparse.ArgumentParser(), arguments, ABOUT)
     assert expected in capsys.readouterr().err
