@@ -7,7 +7,7 @@ The space is the structural one of the study's folder, or the modular one around
 the folder, a row for each training, and ``table.json``, the conditions that its numbers depend on. The architectures
 come in random order, so that a part of the table is a fair sample of it. The first few are trained with two more seeds
 in the end, which gives the spread of AP over seeds. The 348 trainings of ``search_table`` take 2.7 hours of one CPU
-core, the 264 of ``modular_table`` about one hour. Resumes: rows of the table are not trained again.
+core. Resumes: rows of the table are not trained again.
 
 With ``--processor-time`` a latency is one of processor time, which other processes on the machine hardly disturb.
 """

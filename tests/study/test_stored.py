@@ -46,6 +46,7 @@ OWN: dict[str, Any] = {
     "spec": {"input_size": {"long": 64}},
     "generation": 0,
     "baseline": True,
+    "ranked": True,
     "seed": 2**32 - 1,
     "device": {"kind": "cpu", "model": "AMD EPYC", "threads": 2},
     "versions": {"torch": "2.14.1+cu130"},
@@ -259,7 +260,7 @@ def test_a_study_without_trials_is_taken_whoever_made_it(tmp_path: Path) -> None
     assert study.metric_names == ["latency_ms", "mAP"]
 
 
-CHOICES = {"size": ("s", "m"), "width": (4, 8)}
+CHOICES: dict[str, Any] = {"size": ("s", "m"), "width": (4, 8)}
 GENES = {name: CategoricalDistribution(values) for name, values in CHOICES.items()}
 GENERATION = NSGAIISampler._get_generation_key()
 

@@ -165,5 +165,5 @@ def test_an_architecture_that_is_no_text_is_refused(tmp_path: Path, arch: object
     stored["runs"][0]["arch"] = arch
     file.write_text(json.dumps(stored))
 
-    with pytest.raises(StudyError, match=r"holds no results of smnas verify \(TypeError: an architecture is no text\)"):
+    with pytest.raises(StudyError, match=r"holds no results of smnas verify"):
         Results.load(file, ABOUT)
