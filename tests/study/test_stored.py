@@ -259,7 +259,7 @@ def test_a_study_without_trials_is_taken_whoever_made_it(tmp_path: Path) -> None
     assert study.metric_names == ["latency_ms", "mAP"]
 
 
-CHOICES = {"size": ("s", "m"), "width": (4, 8)}
+CHOICES: dict[str, tuple[str | int, ...]] = {"size": ("s", "m"), "width": (4, 8)}
 GENES = {name: CategoricalDistribution(values) for name, values in CHOICES.items()}
 GENERATION = NSGAIISampler._get_generation_key()
 
