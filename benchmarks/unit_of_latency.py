@@ -131,7 +131,7 @@ def table(found: Mapping[str, Mapping[str, Any]], differences: Mapping[str, floa
             name,
             f"{study['load'][0]:.1f} to {study['load'][1]:.1f}",
             f"{study['constant_ms']:.2f}",
-            f"{study['unit_ms']:.2f} ({study['measurements']})",
+            f"{study['unit_ms']:.2f} ({study['measurements']}{', doubtful' if study['doubt'] else ''})",
             *(f"{study['latency_ms'][arch]:.2f}" for arch in differences),
         )
         for name, study in found.items()

@@ -21,6 +21,7 @@ def study(a: float, **others: float) -> dict[str, Any]:
         "constant_ms": 9.0,
         "unit_ms": a,
         "measurements": 6,
+        "doubt": "scattered" if a > 10.2 else None,
         "latency_ms": latencies,
     }
 
@@ -37,5 +38,5 @@ def test_the_table_has_a_row_for_each_study_and_the_differences() -> None:
     *_, first, second, last = unit_of_latency.table(found, {A: 0.04}).splitlines()
 
     assert first == "| disturbed | 0.5 to 2.2 | 9.00 | 10.00 (6) | 10.00 |"
-    assert second == "| second | 0.5 to 2.2 | 9.00 | 10.40 (6) | 10.40 |"
+    assert second == "| second | 0.5 to 2.2 | 9.00 | 10.40 (6, doubtful) | 10.40 |"
     assert last == "| difference | | | | 4.0 % |"

@@ -260,7 +260,11 @@ def test_a_study_without_trials_is_taken_whoever_made_it(tmp_path: Path) -> None
     assert study.metric_names == ["latency_ms", "mAP"]
 
 
+<<<<<<< HEAD
 CHOICES: dict[str, Any] = {"size": ("s", "m"), "width": (4, 8)}
+=======
+CHOICES: dict[str, tuple[str | int, ...]] = {"size": ("s", "m"), "width": (4, 8)}
+>>>>>>> attacks
 GENES = {name: CategoricalDistribution(values) for name, values in CHOICES.items()}
 GENERATION = NSGAIISampler._get_generation_key()
 
