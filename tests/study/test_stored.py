@@ -29,7 +29,7 @@ from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import STRUCTURAL, TrialRecord, read_record, read_records
 from smnas_optuna.study.settled import known_results, num_trained
 from smnas_optuna.study.stored import STUDY_FORMS, TRIAL_FORMS, is_arch, study_attrs
-from smnas_optuna.verify.verification import _epoch_seconds
+from smnas_optuna.verify.forecast import took
 
 ARCH = "64x48.resnet18-w8.c4.rpn.fc"
 OWN: dict[str, Any] = {
@@ -147,7 +147,7 @@ def test_no_attribute_stops_those_who_look(trial: dict[str, Any], attrs: dict[st
     assert front_csv(summary).isprintable() or "\n" in front_csv(summary)
     (record,) = summary.records
     trial_of(record, StudyFolder(Path()), on_front=False)
-    _epoch_seconds(record)
+    took(record, summary.records)
     wrong = [name for name, value in trial.items() if not TRIAL_FORMS[name](value)]
     assert (record.foreign is not None) == bool(wrong)
     assert not (record.trained and wrong)

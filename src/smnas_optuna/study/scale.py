@@ -9,6 +9,7 @@ measurements of a folder, and old latencies are rescaled when they are read.
 from __future__ import annotations
 
 import sys
+from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -165,23 +166,55 @@ class StudyScale:
         return {**attrs, **on_scale, **({} if again is None or "latency" not in attrs else {"latency": again})}
 
 
-def scale_of(studies: Iterable[tuple[Mapping[str, Any], Sequence[FrozenTrial]]]) -> Scale:
-    """Return the scale of a folder with these studies: the attributes and the trials of each, the structural one first.
+def scale_of(studies: Iterable[tuple[Mapping[str, Any], Iterable[float]]]) -> Scale:
+    """Return the scale of a folder with these studies, the structural one first.
 
-    Trials that ``--force`` allowed in spite of another device or another reference detector do not count for the unit.
+    Args:
+        studies: The attributes of each, and the times of the reference detector in its trials, ms.
     """
     times_ms, retimed, by = list[float](), dict[str, Mapping[str, Any]](), None
-    for attrs, trials in studies:
-        for trial in trials:
-            times_ms += _reference_times(
-                trial.user_attrs, trial.user_attrs.get("gate"), trial.user_attrs.get("latency")
-            )
+    for attrs, measured_ms in studies:
+        times_ms += measured_ms
         again = _retimed(attrs)
         for each in again.values():
             times_ms += _reference_times(each, each)
         if again and not retimed:
             retimed, by = again, _positive(attrs.get(REFERENCE_MS))
     return Scale(unit=estimate_unit(times_ms), retimed=retimed, retimed_by=by)
+
+
+class ReferenceTimes:
+    """The times of the reference detector in the trials of one study; those of finished trials are read once.
+
+    Trials that ``--force`` allowed in spite of another device or another reference detector do not count.
+    """
+
+    def __init__(self) -> None:
+        self._finished = set[int]()
+        self._times_ms = list[float]()
+
+    def of(self, trials: Sequence[FrozenTrial]) -> list[float]:
+        """Return the times in all ``trials``, in ms: those read before, which cannot have changed, come sorted first.
+
+        Args:
+            trials: All trials of the study, the latest last.
+        """
+        running_ms, missing = list[float](), len(trials) - len(self._finished)
+        for trial in reversed(trials):
+            if missing == 0:  # all earlier ones are finished, and known
+                break
+            if trial.number in self._finished:
+                continue
+            missing -= 1
+            attrs = trial.user_attrs
+            times_ms = _reference_times(attrs, attrs.get("gate"), attrs.get("latency"))
+            if not trial.state.is_finished():
+                running_ms += times_ms
+                continue
+            self._finished.add(trial.number)
+            for time_ms in times_ms:
+                insort(self._times_ms, time_ms)
+        return [*self._times_ms, *running_ms]
 
 
 def ratio_of(measured: object) -> Latency | None:

@@ -24,8 +24,8 @@ def time_line(left: Sequence[Key], records: Sequence[TrialRecord], workers: Work
         workers: Workers that share them.
         evaluated: Number of images that are evaluated after a training, as a multiple of the validation images.
     """
-    took = {str(record.arch): each for record in records if (each := _took(record, records)) is not None}
-    known = {key: took[key[0]] for key in left if key[0] in took}
+    timed = {str(record.arch): each for record in records if (each := took(record, records)) is not None}
+    known = {key: timed[key[0]] for key in left if key[0] in timed}
     if not known:
         return None
     sure_s = {key: each.epoch_s * key[2] + each.evaluation_s * evaluated for key, each in known.items()}
@@ -37,7 +37,7 @@ def time_line(left: Sequence[Key], records: Sequence[TrialRecord], workers: Work
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Took:
+class Took:
     """Seconds of a training of the search: of an epoch, of the evaluation at the end, and of loading its images."""
 
     epoch_s: float
@@ -45,11 +45,12 @@ class _Took:
     images_s: float
 
 
-def _took(record: TrialRecord, records: Sequence[TrialRecord]) -> _Took | None:
+def took(record: TrialRecord, records: Sequence[TrialRecord]) -> Took | None:
+    """Return the seconds of the training of ``record``, one of ``records``; None if it is not trained or timed."""
     seconds, epochs = record.attrs.get("seconds", {}), record.epochs_done - record.epochs_before
     if not record.trained or epochs <= 0 or "train" not in seconds:
         return None
-    return _Took(
+    return Took(
         epoch_s=max(0.0, seconds["train"] - paused_s(record, records)) / epochs,
         evaluation_s=seconds.get("evaluate", 0.0),
         images_s=seconds.get("load", 0.0),
