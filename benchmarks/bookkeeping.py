@@ -15,9 +15,13 @@ what ``smnas front`` does beside starting. The defaults take about three minutes
 
 from __future__ import annotations
 
+import json
 import random
+import sqlite3
 import tempfile
 import time
+from collections.abc import Sequence
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,11 +30,10 @@ from typing import Any, cast
 import numpy as np
 import optuna
 from common import command_line, markdown_table
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import CategoricalDistribution, distribution_to_json
 from optuna.samplers import NSGAIISampler
 from optuna.study import Study
-from optuna.trial import TrialState, create_trial
-from sqlalchemy import event
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from smnas_optuna.arch import DetectorSpec, encode
 from smnas_optuna.config import StudySettings
@@ -45,6 +48,7 @@ from smnas_optuna.search_space import StructuralSearchSpace
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session
 from smnas_optuna.study.attributes import REFERENCE_MS, store_attrs
+from smnas_optuna.study.database import DATABASE
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.optuna_private import engine_of
@@ -181,8 +185,6 @@ def filled_folder(path: Path, size: int) -> StudyFolder:
     (path / "study.toml").write_text(f'[latency]\nreference = "{SETTINGS.reference}"\n')
     study = folder.create("structural", NSGAIISampler())
     folder.runs.mkdir()
-    event.listen(engine_of(study), "connect", _unsafe)
-    engine_of(study).dispose()
     study.set_user_attr(REFERENCE_MS, 10.0)
     study.set_user_attr("limits", Limits().as_json())
     distributions = {name: CategoricalDistribution(choices) for name, choices in SPACE.choices.items()}
@@ -213,13 +215,32 @@ def filled_folder(path: Path, size: int) -> StudyFolder:
         trial.datetime_start = BEGIN + timedelta(minutes=len(trials))
         trial.datetime_complete = trial.datetime_start + timedelta(minutes=1)
         trials.append(trial)
-    study.add_trials(trials)
+    engine_of(study).dispose()
+    _insert(path / DATABASE, trials)
     return StudyFolder(path)
 
 
-def _unsafe(connection: Any, _record: object) -> None:
-    """Do not wait for the disk: a study that is filled for a benchmark may be lost."""
-    connection.execute("PRAGMA synchronous = OFF")
+def _insert(file: Path, trials: list[FrozenTrial]) -> None:
+    """Insert ``trials`` into the tables of an empty study; ``study.add_trials`` takes 40 ms for each."""
+    with closing(sqlite3.connect(file)) as database, database:
+        for number, trial in enumerate(trials):
+            of_trial, times = number + 1, (str(trial.datetime_start), str(trial.datetime_complete))
+            _insert_rows(database, "trials", [(of_trial, number, 1, trial.state.name, *times)])
+            values = [(None, of_trial, place, value, "FINITE") for place, value in enumerate(trial.values or ())]
+            _insert_rows(database, "trial_values", values)
+            params = [
+                (None, of_trial, name, each.to_internal_repr(trial.params[name]), distribution_to_json(each))
+                for name, each in trial.distributions.items()
+            ]
+            _insert_rows(database, "trial_params", params)
+            for kind, attrs in (("user", trial.user_attrs), ("system", trial.system_attrs)):
+                rows = [(None, of_trial, name, json.dumps(value)) for name, value in attrs.items()]
+                _insert_rows(database, f"trial_{kind}_attributes", rows)
+
+
+def _insert_rows(database: sqlite3.Connection, table: str, rows: Sequence[Sequence[object]]) -> None:
+    if rows:
+        database.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
 
 
 def run_ours(folder: StudyFolder, count: int, laps: Laps) -> None:
