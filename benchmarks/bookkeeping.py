@@ -30,7 +30,7 @@ from typing import Any, cast
 import numpy as np
 import optuna
 from common import command_line, markdown_table
-from optuna.distributions import CategoricalDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 from optuna.samplers import NSGAIISampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -187,8 +187,10 @@ def filled_folder(path: Path, size: int) -> StudyFolder:
     folder.runs.mkdir()
     study.set_user_attr(REFERENCE_MS, 10.0)
     study.set_user_attr("limits", Limits().as_json())
-    distributions = {name: CategoricalDistribution(choices) for name, choices in SPACE.choices.items()}
-    known, trials = set[str](), []
+    distributions: dict[str, BaseDistribution] = {
+        name: CategoricalDistribution(choices) for name, choices in SPACE.choices.items()
+    }
+    known, trials = set[str](), list[FrozenTrial]()
     while len(trials) < size:
         genome = SPACE.draw(draws)
         spec = SPACE.express(genome)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.study import Study
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from smnas_optuna.study import record as record_module
 from smnas_optuna.study.attributes import REFERENCE_MS, RETIMED, TIMED_TOGETHER
@@ -20,6 +20,7 @@ from smnas_optuna.study.record import TrialRecord, folder_scale, read_record, re
 from smnas_optuna.study.scale import ACCEPTABLE_WIDTH, FEW, PART, Latency, ReferenceTimes, Unit, estimate_unit
 from smnas_optuna.study.settled import UNKNOWN_SHARE, trained_share
 from smnas_optuna.study.storage import make_storage, open_storage
+from smnas_optuna.study.stored import trial_attrs
 
 from ..report.report_studies import FAST, MIDDLE, POOR, SLIM, STRONG
 
@@ -372,7 +373,7 @@ class Counted:
 
 def test_reference_times_of_finished_trials_are_read_once() -> None:
     times = ReferenceTimes()
-    running = Counted(1, 5.0, TrialState.RUNNING)
+    running: Any = Counted(1, 5.0, TrialState.RUNNING)
     trials: list[Any] = [Counted(0, 9.0), running, Counted(2, 7.0)]
     assert times.of(trials) == [7.0, 9.0, 5.0]
     before = [trial.reads for trial in trials]
@@ -381,7 +382,8 @@ def test_reference_times_of_finished_trials_are_read_once() -> None:
     assert [trial.reads - was for trial, was in zip(trials, before, strict=True)] == [0, 1, 0]
 
     running.state = TrialState.COMPLETE
-    assert times.of([*trials, Counted(3, 1.0)]) == [1.0, 5.0, 7.0, 9.0]
+    later: list[Any] = [*trials, Counted(3, 1.0)]
+    assert times.of(later) == [1.0, 5.0, 7.0, 9.0]
 
 
 def test_a_new_scale_checks_no_attribute_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,9 +391,13 @@ def test_a_new_scale_checks_no_attribute_again(monkeypatch: pytest.MonkeyPatch) 
     for _ in range(3):
         add(study, FAST, 0.3, ratio=1.0)
     read_records(study)
-    checked = list[object]()
-    check = record_module.trial_attrs
-    monkeypatch.setattr(record_module, "trial_attrs", lambda trial: checked.append(trial) or check(trial))
+    checked = list[FrozenTrial]()
+
+    def check(trial: FrozenTrial) -> tuple[dict[str, Any], str | None]:
+        checked.append(trial)
+        return trial_attrs(trial)
+
+    monkeypatch.setattr(record_module, "trial_attrs", check)
 
     add(study, MIDDLE, 0.3, ratio=1.0, times_ms=(5.0, 5.0))
 
