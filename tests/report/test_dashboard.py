@@ -31,6 +31,7 @@ from optuna.trial import TrialState
 from optuna_dashboard import wsgi
 from sqlalchemy import make_url
 
+from smnas_optuna.arch import decode, describe
 from smnas_optuna.errors import StudyError
 from smnas_optuna.report.dashboard import open_dashboard, serve_dashboard
 from smnas_optuna.study.folder import StudyFolder
@@ -156,6 +157,15 @@ def test_new_trials_of_a_running_search_appear(tmp_path: Path, study: Study) -> 
         wait_for(10, lambda: num_trials(url))
 
     assert time.monotonic() - start < 4, "optuna-dashboard keeps trials for 2 s, of 500 and more for 10 s"
+
+
+def test_each_trial_has_a_note_that_says_its_architecture(tmp_path: Path, study: Study) -> None:
+    with served(tmp_path, []) as url:
+        trials = ask(f"{url}/api/studies/1?after=0")["trials"]
+
+    notes = [trial["note"]["body"] for trial in trials]
+    assert notes[2] == describe(decode(FAST))
+    assert all(notes)
 
 
 def test_every_writing_request_is_refused(tmp_path: Path, study: Study) -> None:

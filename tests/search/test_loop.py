@@ -17,7 +17,7 @@ from smnas_optuna.search_space import StructuralSearchSpace
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import store_attrs
 from smnas_optuna.study.limits import Limits
-from smnas_optuna.study.optuna_private import begin_trial
+from smnas_optuna.study.optuna_private import begin_trial, storage_of, study_id
 from smnas_optuna.study.pareto import hypervolume, pareto_front
 from smnas_optuna.study.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_records
 from smnas_optuna.study.settled import FAILURES_IN_A_ROW
@@ -93,6 +93,13 @@ def test_the_budget_counts_unique_architectures_and_the_baselines_come_first(stu
     assert outcome == Outcome(reason="budget reached: 20 of 20 architectures are trained", failed=False, trained=20)
     assert recorder.asked[:2] == [(arch, "baseline") for arch in BASELINES]
     assert [record.baseline for record in read_records(study)][:3] == [True, True, False]
+
+
+def test_a_study_stores_nothing_for_each_trial_that_the_sampler_reads_in_each_trial(study: optuna.Study) -> None:
+    run(study, budget=8)
+
+    stored = storage_of(study).get_study_system_attrs(study_id(study))
+    assert [name for name in stored if name.startswith("dashboard:")] == []
 
 
 def test_a_larger_budget_goes_on_and_the_same_one_adds_nothing(study: optuna.Study) -> None:

@@ -133,6 +133,38 @@ def test_constraints_are_told_once_from_what_it_turned_out_to_be(study: optuna.S
     assert (latency["runtime"], latency["alone"]) == ("eager", True)
 
 
+def end_trial(study: optuna.Study, session: Session, arch: str, values: tuple[float, float]) -> None:
+    """A trained trial with all files that one may leave."""
+    trial = study.ask()
+    store_attrs(trial, {"arch": arch})
+    study.tell(trial, values)
+    folder = session.folder.run(arch)
+    folder.mkdir(parents=True)
+    for name in (CHECKPOINT_FILE, "weights.safetensors", "train.log"):
+        (folder / name).touch()
+
+
+def test_each_ended_trial_is_tidied_once_and_again_when_it_leaves_the_front(
+    study: optuna.Study, session: Session
+) -> None:
+    objective, weights = make_objective(session), session.folder.run(SMALL) / "weights.safetensors"
+    end_trial(study, session, SMALL, (2.0, 0.1))
+    objective.tidy(read_records(study))
+    assert weights.exists()
+    checkpoint = session.folder.run(SMALL) / CHECKPOINT_FILE
+    checkpoint.touch()  # of another worker that trains it again, under other limits
+    objective.tidy(read_records(study))
+    assert checkpoint.exists()
+
+    end_trial(study, session, LARGE, (1.0, 0.2))
+    objective.tidy(read_records(study))
+
+    assert not weights.exists()
+    weights.touch()
+    objective.tidy(read_records(study))
+    assert weights.exists(), "what is removed once is not looked for again"
+
+
 @pytest.mark.parametrize(("keep", "left"), [("front", [LARGE]), ("all", [LARGE, SMALL])])
 def test_what_ended_trials_need_no_more_is_removed(
     study: optuna.Study, session: Session, keep: str, left: list[str]
@@ -140,14 +172,8 @@ def test_what_ended_trials_need_no_more_is_removed(
     search = session.settings.search.model_copy(update={"keep_weights": keep})
     settings = session.settings.model_copy(update={"search": search})
     session = replace(session, testbed=replace(session.testbed, settings=settings))
-    for arch, values in ((SMALL, [2.0, 0.1]), (LARGE, [1.0, 0.2])):
-        trial = study.ask()
-        store_attrs(trial, {"arch": arch})
-        study.tell(trial, values)
-        folder = session.folder.run(arch)
-        folder.mkdir(parents=True)
-        for name in (CHECKPOINT_FILE, "weights.safetensors", "train.log"):
-            (folder / name).touch()
+    for arch, values in ((SMALL, (2.0, 0.1)), (LARGE, (1.0, 0.2))):
+        end_trial(study, session, arch, values)
 
     make_objective(session).tidy(read_records(study))
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -11,14 +13,17 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
 from smnas_optuna.study.pareto import (
+    contenders,
     contributions,
     hypervolume,
     hypervolume_curve,
+    join_front,
     pareto_front,
     points_of,
     reference_point,
 )
 from smnas_optuna.study.record import TrialRecord, read_records
+from smnas_optuna.study.scale import Latency
 from tests.arch.named import named
 
 Point = tuple[float, float]
@@ -184,3 +189,44 @@ def test_contributions_closed_form_in_the_order_of_the_front() -> None:
     assert contributions(front[:1], (10.0, 0.0)) == [6 * 0.5]
     assert contributions([], (10.0, 0.0)) == []
     assert math.fsum(contributions(front, (10.0, 0.0))) <= hypervolume(points_of(front), (10.0, 0.0))
+
+
+@given(points)
+def test_a_front_that_is_kept_as_it_goes_is_that_of_all_points(values: list[Point]) -> None:
+    front = list[Point]()
+
+    for count, point in enumerate(values, start=1):
+        joined = join_front(front, point)
+        known = values[:count]
+        best = {p for p in known if not any(q != p and q[0] <= p[0] and q[1] >= p[1] for q in known)}
+        assert [(ms, -loss) for ms, loss in front] == sorted(best)
+        assert joined == (point in best and point not in values[: count - 1])
+        assert hypervolume([(ms, -loss) for ms, loss in front], (5.0, 0.0)) == hypervolume(known, (5.0, 0.0))
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 3), st.integers(0, 3)), max_size=12))
+def test_contenders_are_what_no_other_surely_beats(values: list[tuple[int, int, int]]) -> None:
+    (record, _) = records_of([(1.0, 0.5)])
+    pool = [
+        replace(record, number=number, ap=ap / 3, latency=Latency(ms=ms, low_ms=ms, high_ms=ms + width))
+        for number, (ms, width, ap) in enumerate(values)
+    ]
+
+    def beats(other: TrialRecord, one: TrialRecord) -> bool:
+        assert other.latency is not None
+        assert one.latency is not None
+        return (other.ap or 0) >= (one.ap or 0) and other.latency.high_ms < one.latency.low_ms
+
+    assert contenders(pool) == [one for one in pool if not any(beats(other, one) for other in pool)]
+
+
+def test_a_curve_of_many_trainings_takes_no_time() -> None:
+    (record, _) = records_of([(1.0, 0.5)])
+    records = [
+        replace(record, latency_ms=1.0 + 7919 * place % 20_011, ap=(place % 997) / 1000) for place in range(20_000)
+    ]
+    begin = time.process_time()
+
+    hypervolume_curve(records, (30_000.0, 0.0))
+
+    assert time.process_time() - begin < 5  # 21 s for 8,000 when each value was that of all points before it

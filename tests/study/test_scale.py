@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.study import Study
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from smnas_optuna.study import record as record_module
 from smnas_optuna.study.attributes import REFERENCE_MS, RETIMED, TIMED_TOGETHER
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import contenders, pareto_front
 from smnas_optuna.study.record import TrialRecord, folder_scale, read_record, read_records
-from smnas_optuna.study.scale import ACCEPTABLE_WIDTH, FEW, PART, Latency, Unit, estimate_unit
+from smnas_optuna.study.scale import ACCEPTABLE_WIDTH, FEW, PART, Latency, ReferenceTimes, Unit, estimate_unit
 from smnas_optuna.study.settled import UNKNOWN_SHARE, trained_share
 from smnas_optuna.study.storage import make_storage, open_storage
+from smnas_optuna.study.stored import trial_attrs
 
 from ..report.report_studies import FAST, MIDDLE, POOR, SLIM, STRONG
 
@@ -378,3 +380,50 @@ def test_optuna_dashboard_reads_the_same_latencies(tmp_path: Path) -> None:
         assert [trial.user_attrs for trial in trials] == [record.attrs for record in records]
     assert shown[0][0].user_attrs["expected_latency_ms"] == pytest.approx(8.0)
     assert study.trials[0].values[0] == 13.5
+
+
+class Counted:
+    """A trial that counts how often its attributes are read."""
+
+    def __init__(self, number: int, time_ms: float, state: TrialState = TrialState.COMPLETE) -> None:
+        self.number, self.state, self.reads = number, state, 0
+        self._attrs = {"gate": measured(1.0, time_ms)}
+
+    @property
+    def user_attrs(self) -> dict[str, Any]:
+        self.reads += 1
+        return self._attrs
+
+
+def test_reference_times_of_finished_trials_are_read_once() -> None:
+    times = ReferenceTimes()
+    running: Any = Counted(1, 5.0, TrialState.RUNNING)
+    trials: list[Any] = [Counted(0, 9.0), running, Counted(2, 7.0)]
+    assert [time_ms for time_ms, _ in times.of(trials)] == [7.0, 9.0, 5.0]
+    before = [trial.reads for trial in trials]
+
+    assert [time_ms for time_ms, _ in times.of(trials)] == [7.0, 9.0, 5.0]
+    assert [trial.reads - was for trial, was in zip(trials, before, strict=True)] == [0, 1, 0]
+
+    running.state = TrialState.COMPLETE
+    later: list[Any] = [*trials, Counted(3, 1.0)]
+    assert [time_ms for time_ms, _ in times.of(later)] == [1.0, 5.0, 7.0, 9.0]
+
+
+def test_a_new_scale_checks_no_attribute_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = new_study(reference_ms=10.0)
+    for _ in range(3):
+        add(study, FAST, 0.3, ratio=1.0)
+    read_records(study)
+    checked = list[FrozenTrial]()
+
+    def check(trial: FrozenTrial) -> tuple[dict[str, Any], str | None]:
+        checked.append(trial)
+        return trial_attrs(trial)
+
+    monkeypatch.setattr(record_module, "trial_attrs", check)
+
+    add(study, MIDDLE, 0.3, ratio=1.0, times_ms=(5.0, 5.0))
+
+    assert latencies(study) == pytest.approx([5.0] * 4)
+    assert len(checked) == 1

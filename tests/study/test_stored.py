@@ -34,7 +34,7 @@ from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import STRUCTURAL, TrialRecord, read_record, read_records
 from smnas_optuna.study.settled import known_results, num_trained
 from smnas_optuna.study.stored import STUDY_FORMS, TRIAL_FORMS, check_drawn, study_attrs
-from smnas_optuna.verify.verification import _epoch_seconds
+from smnas_optuna.verify.forecast import took
 from smnas_optuna.workers.interrupt import StopRequest
 
 from ..search.conftest import closed_form, make_stage, make_study, registered
@@ -156,7 +156,7 @@ def test_no_attribute_stops_those_who_look(trial: dict[str, Any], attrs: dict[st
     assert front_csv(summary).isprintable() or "\n" in front_csv(summary)
     (record,) = summary.records
     trial_of(record, StudyFolder(Path()), on_front=False)
-    _epoch_seconds(record)
+    took(record, summary.records)
     wrong = [name for name, value in trial.items() if not TRIAL_FORMS[name](value)]
     assert (record.foreign is not None) == bool(wrong)
     assert not (record.trained and wrong)
@@ -260,11 +260,7 @@ def test_a_study_without_trials_is_taken_whoever_made_it(tmp_path: Path) -> None
     assert study.metric_names == ["latency_ms", "mAP"]
 
 
-<<<<<<< HEAD
-CHOICES: dict[str, Any] = {"size": ("s", "m"), "width": (4, 8)}
-=======
 CHOICES: dict[str, tuple[str | int, ...]] = {"size": ("s", "m"), "width": (4, 8)}
->>>>>>> attacks
 GENES = {name: CategoricalDistribution(values) for name, values in CHOICES.items()}
 GENERATION = NSGAIISampler._get_generation_key()
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,24 +184,21 @@ def test_twice_the_studys_epochs_are_trained_by_default(searched: Path) -> None:
 
 def test_what_is_left_and_its_time_are_told_by_the_searchs_own_trainings(searched: Path) -> None:
     request = asked(searched, seeds=3, epochs=2)
-    small, large = candidates(searched)
+    assert describe_work(request) == "6 trainings of 2 epochs each"
+    hears = Hears()
+    run(searched, LARGE, seeds=2, epochs=2, listener=hears)
+    assert describe_work(request) == "4 trainings of 2 epochs each, 2 are finished"
+    assert not any("time: about" in note for note in hears.notes), "nothing to go by"
 
-    def took(candidate: Candidate, seconds: float, *, before: int) -> Candidate:
-        attrs = {**candidate.record.attrs, "seconds": {"train": seconds}}
-        return replace(candidate, record=replace(candidate.record, epochs_before=before, epochs_done=4, attrs=attrs))
+    study = StudyFolder(searched).load("structural")
+    took = {"seconds": {"train": 4000.0, "evaluate": 10.0}, "epochs_before": 0, "epochs_done": 4}
+    study.add_trial(optuna.trial.create_trial(values=(2.0, 0.2), user_attrs={"arch": LARGE, **took}))
+    run(searched, seeds=3, epochs=2, listener=hears)
 
-    assert describe_work(request, [small, large], 1) == "6 trainings of 2 epochs each", "nothing to go by"
-    small, large = took(small, 40, before=0), took(large, 60, before=2)  # 10 and 30 s an epoch
-    assert describe_work(request, [small, large], 1) == (
-        "6 trainings of 2 epochs each; about 4 min, if an epoch takes as long as in the search"
-    )
-    run(searched, LARGE, seeds=2, epochs=2)
-    assert describe_work(request, [small, large], 2) == (
-        "4 trainings of 2 epochs each, 2 are finished; about 60 s, shared by 2 workers, "
-        "if an epoch takes as long as in the search"
-    )
-    run(searched, seeds=3, epochs=2)
-    assert describe_work(request, [small, large], 2) == "0 trainings of 2 epochs each, 6 are finished"
+    assert describe_work(request) == "0 trainings of 2 epochs each, 6 are finished"
+    # 4 trainings of 2 * 1000 s; then as many evaluations of 10 s, with those of the test images
+    (line,) = [note for note in hears.notes if "time: about" in note]
+    assert line == "time: about 2 h 14 min to the end, if an epoch takes as long as in the search"
 
 
 def test_other_epochs_are_other_trainings_and_all_are_kept(searched: Path) -> None:

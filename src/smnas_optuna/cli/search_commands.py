@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -183,9 +184,11 @@ def _search(request: Request, workers: int | None, *, storage: str | None = None
 
 
 def _plan(request: Request, placement: Placement, console: Console, stop: StopRequest) -> None:
+    begun = time.perf_counter()
     from smnas_optuna.search.stages import describe_search
 
-    run_shown(partial(describe_search, workers=placement.workers, threads=placement.threads), request, console, stop)
+    describe = partial(describe_search, workers=placement.workers, threads=placement.threads, begun=begun)
+    run_shown(describe, request, console, stop)
 
 
 def _retime_fronts(request: Request, console: Console, stop: StopRequest) -> None:

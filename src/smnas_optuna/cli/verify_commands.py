@@ -54,7 +54,7 @@ def verify(
         placement = place_workers(workers, request.device, os.environ, partial(say, console))
         try:
             with verifying(request):
-                console.print(describe_work(request, candidates, placement.workers), soft_wrap=True, highlight=False)
+                console.print(describe_work(request), soft_wrap=True, highlight=False)
                 progress = partial(verify_progress, request.folder)
                 status = run_workers(
                     "verify", request.as_json(), placement, progress=progress, console=console, stop=stop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,6 +55,7 @@ def search_as_worker(request: Request, console: Console, stop: StopRequest, *, n
     from smnas_optuna.workers.measurement_lock import MeasurementLock
     from smnas_optuna.workers.supervisor import say_ready
 
+    begun = time.perf_counter()
     with MeasurementLock(note=partial(say, console)).running(
         stop.check
     ):  # these take seconds of a core: nothing is measured meanwhile
@@ -68,6 +70,7 @@ def search_as_worker(request: Request, console: Console, stop: StopRequest, *, n
             workers=job.workers,
             lead=job.lead,
             threads=job.threads,
+            begun=begun,
             on_ready=say_ready if job.lead else lambda: None,
         )
 
@@ -82,10 +85,20 @@ def _verify(job: Assignment, console: Console, stop: StopRequest) -> None:
     from smnas_optuna.workers.measurement_lock import MeasurementLock
     from smnas_optuna.workers.supervisor import say_ready
 
+    begun = time.perf_counter()
     with MeasurementLock(note=partial(say, console)).running(stop.check):  # as above
         from smnas_optuna.report.progress import ConsoleListener
         from smnas_optuna.verify.request import VerifyRequest
         from smnas_optuna.verify.retrain import retrain
     request = VerifyRequest.from_json(job.request)
     with ConsoleListener(console, each="training", all="all", workers=job.workers) as listener:
-        retrain(request, listener=listener, stop=stop, threads=job.threads, lead=job.lead, on_ready=say_ready)
+        retrain(
+            request,
+            listener=listener,
+            stop=stop,
+            threads=job.threads,
+            workers=job.workers,
+            lead=job.lead,
+            begun=begun,
+            on_ready=say_ready,
+        )

@@ -6,67 +6,189 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from smnas_optuna.allowance import ROOT, cores_in_words, cpu_quota, free_memory, memory_in_words, memory_limit
 from smnas_optuna.arch import DetectorSpec, encode
 from smnas_optuna.arch.codec import parse_input_size
+from smnas_optuna.batch import Batch, BatchSource
+from smnas_optuna.config import LatencySettings
+from smnas_optuna.data import CocoDataset
 from smnas_optuna.data.cache import cache_bytes
 from smnas_optuna.duration import format_seconds, shared_by
 from smnas_optuna.engine.device import explained_out_of_memory, synchronize
+from smnas_optuna.engine.evaluate import coco_metrics, detect
+from smnas_optuna.engine.latency import NETWORK_SHARE, ROUNDS, WARM_UP_SHARE, LatencyStats
 from smnas_optuna.engine.train import build_optimizer, train_step
 from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.search_space import SearchSpace
-from smnas_optuna.session.testbed import Testbed
+from smnas_optuna.session.testbed import GATE_PRECISION, Testbed
+from smnas_optuna.session.timing import spread_evenly
+from smnas_optuna.session.workload import Workers, finish_s
+from smnas_optuna.study.scale import ACCEPTABLE_WIDTH
 
 MIB = 2**20
-LATENCY_SHARE = 0.5
-"""Assumed share of its time limit that a latency measurement takes; it seldom takes all of it."""
+TIMED_S, TIMED_CALLS = 1.0, 5
+"""A step is timed until it has taken this many seconds, or was called this many times, after a first call."""
 SLOW_STEP_S = 5.0
-"""Time from which the first step counts as it is, without a second step that would be free of warm-up."""
+"""Time from which the first step counts as it is, without another step that would be free of warm-up."""
+SCORED_IMAGES = 100
+"""Maximum number of validation images whose metrics are timed; the time grows with the number of images."""
+MEASUREMENT_SHARE = 1 + WARM_UP_SHARE + NETWORK_SHARE
+"""Longest measurement, as a multiple of its time limit, if it is not repeated."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
-    """Forecast of one trial from a timed step: its seconds, and the MiB of its weights.
+    """Forecast of one trial from its parts, each timed once.
 
-    ``seconds`` is None if the detector does not fit into memory. Its trial would fail, and the search would continue.
+    Attributes:
+        arch: Its architecture.
+        training_s: Seconds of its training and all its evaluations; None if it does not fit into memory: it would
+            fail, and the search would continue.
+        images_s: Seconds of decoding all images at its input size; 0 if they were decoded before.
+        weights_mib: MiB of its weights.
     """
 
     arch: str
-    seconds: float | None
+    training_s: float | None
+    images_s: float
     weights_mib: float
 
 
-def probe(testbed: Testbed, spec: DetectorSpec, check: Callable[[], None]) -> Probe:
-    """Time one training step and one evaluation batch of ``spec``; ``check`` is called in between and may raise."""
-    settings = testbed.settings
+def probe(
+    testbed: Testbed,
+    spec: DetectorSpec,
+    check: Callable[[], None],
+    *,
+    rungs: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Probe:
+    """Time the parts of a trial of ``spec``: decoding, building, training steps, evaluation.
+
+    Args:
+        testbed: Data, device and settings.
+        spec: The architecture.
+        check: Called in between; may raise to stop.
+        rungs: Number of evaluations before the end of a training.
+        clock: Returns the time in seconds.
+    """
+    settings, begin = testbed.settings, clock()
     train_batches, val_batches = testbed.train_batches(spec.input_size, seed=0), testbed.val_batches(spec.input_size)
+    images_s, begin = clock() - begin, clock()
     detector = testbed.build(spec, seed=0)
+    build_s = clock() - begin
     optimizer = build_optimizer(detector, settings.train)
+    found: list[dict[str, Any]] = []
 
     def step() -> None:
         train_step(detector.train(), next(train_batches.epoch(0)), optimizer, settings.train.clip_norm)
 
     def evaluate() -> None:
-        with torch.inference_mode():
-            detector.eval().detect(next(val_batches.epoch(0)))
+        found[:] = detect(detector, _First(val_batches), testbed.splits.val.category_ids)
 
     weights_mib = sum(p.numel() * p.element_size() for p in detector.parameters()) / MIB
     try:
         with explained_out_of_memory():
-            step_s = _seconds(step, testbed.device, check)
-            detect_s = _seconds(evaluate, testbed.device, check)
+            first_s, step_s = _seconds(step, testbed.device, check, clock)
+            # Every candidate passes: a network that has not learnt yet would have few detections.
+            detector = testbed.build(spec, seed=0, score_threshold=0.0)
+            _, detect_s = _seconds(evaluate, testbed.device, check, clock)
     except OutOfMemoryError:
-        return Probe(arch=encode(spec), seconds=None, weights_mib=weights_mib)
-    training = step_s * len(train_batches) * settings.train.epochs
-    evaluation = detect_s * len(val_batches) * (len(settings.rungs) + 1)
-    seconds = training + evaluation + LATENCY_SHARE * settings.latency.max_seconds
-    return Probe(arch=encode(spec), seconds=seconds, weights_mib=weights_mib)
+        return Probe(arch=encode(spec), training_s=None, images_s=images_s, weights_mib=weights_mib)
+    training_s = first_s - step_s + step_s * len(train_batches) * settings.train.epochs
+    evaluation_s = detect_s * len(val_batches) + _metrics_seconds(testbed.splits.val, found, clock)
+    check()
+    return Probe(
+        arch=encode(spec),
+        training_s=build_s + training_s + evaluation_s * (rungs + 1),
+        images_s=images_s,
+        weights_mib=weights_mib,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """The first of ``batches``."""
+
+    batches: BatchSource
+
+    def __len__(self) -> int:
+        return 1
+
+    def epoch(self, index: int, start: int = 0) -> Iterator[Batch]:
+        return islice(self.batches.epoch(index), start, 1)
+
+
+def _metrics_seconds(val: CocoDataset, found: Sequence[Mapping[str, Any]], clock: Callable[[], float]) -> float:
+    """Return the seconds of the metrics of all of ``val`` with as many detections an image as in ``found``."""
+    by_image: dict[int, list[Mapping[str, Any]]] = {}
+    for detection in found:
+        by_image.setdefault(detection["image_id"], []).append(detection)
+    some, kinds = spread_evenly(val, SCORED_IMAGES), list(by_image.values()) or [[]]
+    everywhere = [
+        {**detection, "image_id": image.image_id}
+        for number, image in enumerate(some.images)
+        for detection in kinds[number % len(kinds)]
+    ]
+    begin = clock()
+    coco_metrics(some.ground_truth(), everywhere)
+    return (clock() - begin) * len(val.images) / len(some.images)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measuring:
+    """Seconds of both measurements of a trial, with all waiting for other programs.
+
+    Attributes:
+        gate_s: Of the gate latency.
+        latency_s: Of the latency of the trained detector.
+    """
+
+    gate_s: float
+    latency_s: float
+
+
+def probe_measuring(
+    testbed: Testbed,
+    spec: DetectorSpec,
+    check: Callable[[], None],
+    clock: Callable[[], float] = time.perf_counter,
+) -> Measuring:
+    """Measure a gate latency, and forecast the other measurement from it; ``check`` is called and may raise to stop.
+
+    Raises:
+        OutOfMemoryError: If the detector does not fit into memory.
+    """
+    begin = clock()
+    with explained_out_of_memory():
+        stats = testbed.measure_gate(spec, check)
+    return forecast_measuring(testbed.settings.latency, stats, clock() - begin)
+
+
+def forecast_measuring(settings: LatencySettings, gate: LatencyStats, gate_s: float) -> Measuring:
+    """Return the seconds of both measurements of a trial from those of a gate latency.
+
+    A trained detector is measured until its interval is as narrow as ``settings.precision``, or up to the time limit,
+    which is longer. The width of an interval falls with the square root of the time. If the gate's interval is wider
+    than acceptable, other work disturbs, and the measurement will be repeated up to ``ROUNDS`` times.
+
+    Args:
+        settings: Precision and time limit.
+        gate: A measured gate latency.
+        gate_s: Seconds that it took.
+    """
+    width = (gate.ratio_high - gate.ratio_low) / gate.ratio
+    rounds = 1 if width <= max(ACCEPTABLE_WIDTH, settings.precision) else ROUNDS
+    longest_s = settings.max_seconds * (MEASUREMENT_SHARE + rounds - 1)
+    until_precise_s = gate_s * (max(settings.precision, GATE_PRECISION) / settings.precision) ** 2
+    return Measuring(gate_s=gate_s, latency_s=max(gate_s, min(longest_s, until_precise_s)))
 
 
 def describe_run(
@@ -76,7 +198,9 @@ def describe_run(
     *,
     budget: int,
     trained: int,
-    workers: int,
+    workers: Workers,
+    rungs: int,
+    timed_again: int,
     check: Callable[[], None],
 ) -> list[str]:
     """Return the work, the data, the device, and the likely time and memory; one fact a line.
@@ -87,7 +211,9 @@ def describe_run(
         spaces: Space of each study of the stage.
         budget: Number of unique architectures to train in all.
         trained: Number of them that are trained already.
-        workers: Number of workers that share the work.
+        workers: Workers that share the work.
+        rungs: Number of evaluations before the end of a training.
+        timed_again: Number of detectors whose latency is measured again at the end.
         check: Called between the timed steps; may raise to stop.
     """
     settings, splits = testbed.settings, testbed.splits
@@ -104,9 +230,15 @@ def describe_run(
     ]
     if not probed or left == 0:
         return lines
-    probes = [probe(testbed, spec, check) for spec in probed]
+    probes = [probe(testbed, spec, check, rungs=rungs) for spec in probed]
     sizes = dict.fromkeys(str(size) for space in spaces for size in space.choices["input_size"])
-    return [*lines, *_time_lines(probes, left, workers), *_memory_lines(testbed, probes, list(sizes), left)]
+    fits = next((spec for spec, each in zip(probed, probes, strict=True) if each.training_s is not None), None)
+    measuring = None if fits is None else probe_measuring(testbed, fits, check)
+    return [
+        *lines,
+        *time_lines(probes, measuring, left, workers, num_sizes=len(sizes), timed_again=timed_again),
+        *_memory_lines(testbed, probes, list(sizes), left),
+    ]
 
 
 def allowance_lines(root: Path = ROOT) -> list[str]:
@@ -119,20 +251,45 @@ def allowance_lines(root: Path = ROOT) -> list[str]:
     return lines if memory_limit(root) is None else [*lines, f"memory: this process may use {memory_in_words(root)}"]
 
 
-def _time_lines(probes: Sequence[Probe], left: int, workers: int) -> list[str]:
+def time_lines(
+    probes: Sequence[Probe],
+    measuring: Measuring | None,
+    left: int,
+    workers: Workers,
+    *,
+    num_sizes: int,
+    timed_again: int = 0,
+) -> list[str]:
+    """Return the likely time of a trial like each of ``probes``, and of all that are left.
+
+    Args:
+        probes: Forecasts of some trials.
+        measuring: Seconds of the measurements of each trial; None if none of ``probes`` fits into memory.
+        left: Number of trials to train.
+        workers: Workers that share them.
+        num_sizes: Number of input sizes that they may have; each worker decodes the images of each that it meets.
+        timed_again: Number of detectors that are measured again at the end, by one process that starts for it.
+    """
+    known = {p.arch: p.training_s for p in probes if p.training_s is not None}
+    if measuring is None or not known:
+        return [f"time: {p.arch} does not fit into memory" for p in probes]
+    each_s = measuring.gate_s + measuring.latency_s
     lines = [
-        f"time: {p.arch} does not fit into memory"
-        if p.seconds is None
-        else f"time: about {format_seconds(p.seconds)} a trial like {p.arch}"
+        f"time: about {format_seconds(known[p.arch] + each_s)} a trial like {p.arch}"
+        if p.arch in known
+        else f"time: {p.arch} does not fit into memory"
         for p in probes
     ]
-    seconds = [p.seconds for p in probes if p.seconds is not None]
-    if seconds:
-        rounds = math.ceil(left / workers)
-        low, high = format_seconds(min(seconds) * rounds), format_seconds(max(seconds) * rounds)
-        span = low if low == high else f"{low} to {high}"
-        lines.append(f"time: about {span} for all that are left ({left}){shared_by(workers)}, if they are like these")
-    return lines
+    once_s = max(p.images_s for p in probes) * min(num_sizes, math.ceil(left / workers.count))
+    again_s = workers.start_s + timed_again * measuring.latency_s if timed_again else 0.0
+    low_s, high_s = (
+        finish_s([training_s] * left, workers, measuring_s=left * each_s, once_s=once_s) + again_s
+        for training_s in (min(known.values()), max(known.values()))
+    )
+    low, high = format_seconds(low_s), format_seconds(high_s)
+    span = low if low == high else f"{low} to {high}"
+    shared = shared_by(workers.count)
+    return [*lines, f"time: about {span} to the end for all that are left ({left}){shared}, if they are like these"]
 
 
 def _memory_lines(testbed: Testbed, probes: Sequence[Probe], input_sizes: Sequence[str], left: int) -> list[str]:
@@ -153,15 +310,26 @@ def _memory_lines(testbed: Testbed, probes: Sequence[Probe], input_sizes: Sequen
     ]
 
 
-def _seconds(action: Callable[[], None], device: torch.device, check: Callable[[], None]) -> float:
-    """Return the time of ``action`` after a warm-up, or of the first call if that was slow."""
-    elapsed = 0.0
-    for _ in range(2):
-        start = time.perf_counter()
+def _seconds(
+    action: Callable[[], None], device: torch.device, check: Callable[[], None], clock: Callable[[], float]
+) -> tuple[float, float]:
+    """Return the seconds of the first call of ``action``, and the mean of the next ones, or the first if it was slow.
+
+    It is the mean, not the fastest: what disturbs now is likely to stay for a while.
+    """
+
+    def call() -> float:
+        start = clock()
         action()
         synchronize(device)
-        elapsed = time.perf_counter() - start
+        elapsed = clock() - start
         check()
-        if elapsed > SLOW_STEP_S:
-            break
-    return elapsed
+        return elapsed
+
+    first = call()
+    if first > SLOW_STEP_S:
+        return first, first
+    later = [call()]
+    while sum(later) < TIMED_S and len(later) < TIMED_CALLS:
+        later.append(call())
+    return first, sum(later) / len(later)

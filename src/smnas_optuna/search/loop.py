@@ -11,9 +11,8 @@ from typing import Any
 import optuna
 from optuna.study import Study
 from optuna.trial import TrialState
-from optuna_dashboard import save_note
 
-from smnas_optuna.arch import DetectorSpec, decode, describe, encode
+from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.errors import DeviceFault, DivergenceError, OutOfMemoryError
 from smnas_optuna.search.evolution.population import frozen, join_population
 from smnas_optuna.search_space import SearchSpace
@@ -219,7 +218,6 @@ def _next_trial(
         "baseline": spec in stage.baselines,
     }
     store_attrs(trial, attrs)
-    save_note(trial, describe(spec))  # shown by optuna-dashboard
     if wanted is None and not crew.claim(arch):
         skip(study, trial, ELSEWHERE)
         return None

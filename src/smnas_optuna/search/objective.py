@@ -74,6 +74,7 @@ class Objective:
         self.other_trials = other_trials
         self.trained_otherwise = trained_otherwise
         self.forced = list(forced)
+        self._tidied, self._without_weights = set[int](), set[int]()  # numbers of trials that ``tidy`` is done with
 
     def __call__(self, spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
         """Return both objectives of ``spec``; its weights and log are in the study's ``runs`` folder.
@@ -179,18 +180,23 @@ class Objective:
         What may be on the front when it is measured again keeps its weights. Anything else stays dominated.
         ``[search] keep_weights = "all"`` keeps the weights of all. An architecture that was trained with two recipes
         has one folder, with the weights of its last training. They stay: it may be on the front of the other stage.
+        What is removed once is not looked for again.
         """
         kept = {record.arch for record in contenders(records)}
         kept |= {record.arch for record in self.trained_otherwise() if record.trained}
+        keeps_all = self.session.settings.search.keep_weights != "front"
         for record in records:
-            if not record.settles:
+            number, keeps = record.number, not record.trained or keeps_all or record.arch in kept
+            if number in self._without_weights or (keeps and number in self._tidied) or not record.settles:
                 continue
             folder = self.session.folder.run(str(record.stored_arch))
             if not self.session.folder.holds(folder):
                 continue
             remove_checkpoint(folder / CHECKPOINT_FILE)
-            if record.trained and record.arch not in kept and self.session.settings.search.keep_weights == "front":
+            self._tidied.add(number)
+            if not keeps:
                 remove_weights(folder)
+                self._without_weights.add(number)
 
     def _pass_gate(self, trial: optuna.Trial, spec: DetectorSpec) -> float:
         """Prune ``spec`` if its gate latency is reason enough; return the study's constant ``reference_ms``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -27,10 +28,12 @@ from smnas_optuna.search.surrogate.observations import observations_of
 from smnas_optuna.search.surrogate.work import WorkCounter
 from smnas_optuna.session.listener import Listener, PartOfAStage
 from smnas_optuna.session.prepare import Session, prepare
+from smnas_optuna.session.workload import Workers
 from smnas_optuna.study.attributes import BUDGET, ENDED, LIMITS
 from smnas_optuna.study.fingerprint import TRAIN, trained_alike
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.pareto import contenders
 from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, TrialRecord, read_records, stage_name
 from smnas_optuna.study.settled import num_trained
 from smnas_optuna.study.storage import explained_disk_errors
@@ -43,7 +46,13 @@ OTHER_RECIPE = "another recipe"
 
 
 def describe_search(
-    request: Request, *, listener: Listener, stop: StopRequest, workers: int = 1, threads: int | None = None
+    request: Request,
+    *,
+    listener: Listener,
+    stop: StopRequest,
+    workers: int = 1,
+    threads: int | None = None,
+    begun: float | None = None,
 ) -> None:
     """Report what a search would do and need, and change nothing in the study; see :func:`run_search`.
 
@@ -51,11 +60,14 @@ def describe_search(
         SmnasError: If the settings, the data, the study or the device cannot be used.
         Interrupted: If asked to stop.
     """
+    begun = time.perf_counter() if begun is None else begun
     with explained_disk_errors(request.study_dir):
         session = _begin_session(request, listener, stop, threads)
         plans = plan_stage(session, request)
         check_studies(session, plans, force=request.force)
-        _describe(session, plans, request.trials or _default_budget(session.settings, request), workers)
+        budget = request.trials or _default_budget(session.settings, request)
+        shared = Workers(count=workers, start_s=time.perf_counter() - begun, started=False)
+        _describe(session, plans, request, budget, shared)
 
 
 def run_search(
@@ -67,6 +79,7 @@ def run_search(
     workers: int = 1,
     lead: bool = True,
     threads: int | None = None,
+    begun: float | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Search a stage of a study as one of its workers; resume what exists.
@@ -79,6 +92,7 @@ def run_search(
         workers: Number of workers that start together.
         lead: True if it creates missing studies, and reports what will be done.
         threads: CPU threads to work with; see :func:`smnas_optuna.session.threads.adopt_threads`.
+        begun: Value of ``time.perf_counter()`` when this process began, for the forecast; by default now.
         on_ready: Called once the studies exist and fit ``request``: other workers may start.
 
     Raises:
@@ -86,6 +100,7 @@ def run_search(
         Interrupted: If asked to stop.
         DeviceFault: If the device can only be used by a new process.
     """
+    begun = time.perf_counter() if begun is None else begun
     with explained_disk_errors(request.study_dir):
         session = _begin_session(request, listener, stop, threads)
         folder, limits = session.folder, _limits(session.settings, request)
@@ -95,7 +110,8 @@ def run_search(
         forced = check_studies(session, plans, force=request.force)
         budget = request.trials or _default_budget(session.settings, request)
         if lead:
-            _describe(session, plans, budget, workers)
+            shared = Workers(count=workers, start_s=time.perf_counter() - begun)
+            _describe(session, plans, request, budget, shared)
             studies = [begin_study(session, plan, limits) for plan in plans]
             folder.of_stage(request.stage)[0].set_user_attr(BUDGET, budget)
             remember_data(session, folder.load(STRUCTURAL))
@@ -247,10 +263,12 @@ def _progress_after(outcome: Outcome, budget: int) -> Progress:
     return "exhausted" if outcome.trained < budget else "open"
 
 
-def _describe(session: Session, plans: Sequence[StudyPlan], budget: int, workers: int) -> None:
+def _describe(session: Session, plans: Sequence[StudyPlan], request: Request, budget: int, workers: Workers) -> None:
     found = [study for plan in plans if (study := session.folder.find(plan.name)) is not None]
     for line in recipe_lines(session):
         session.listener.note(line)
+    # Of two stages, what may be on a front is measured again at the end.
+    timed_again = len(contenders(session.folder.records())) if request.stage == "modular" else 0
     with session.testbed.measurement_lock.running(session.stop.check):
         lines = describe_run(
             session.testbed,
@@ -259,6 +277,8 @@ def _describe(session: Session, plans: Sequence[StudyPlan], budget: int, workers
             budget=budget,
             trained=num_trained(_records_of(found)),
             workers=workers,
+            rungs=len(session.settings.rungs) if request.pruning else 0,
+            timed_again=timed_again,
             check=session.stop.check,
         )
     for line in lines:

@@ -44,6 +44,12 @@ class Limits:
         judged = self._judged(latency_ms, num_params)
         return {name: value / limit - 1 for name, (value, limit) in judged.items() if value > limit}
 
+    def allow(self, *, latency_ms: float | None, num_params: int | None) -> bool:
+        """Return whether :meth:`violations` is empty; quickly, as a search asks it about every trial."""
+        too_slow = self.max_latency_ms is not None and latency_ms is not None and latency_ms > self.max_latency_ms
+        too_large = self.max_params is not None and num_params is not None and num_params > self.max_params
+        return not (too_slow or too_large)
+
     def excesses(self, *, latency_ms: float | None, num_params: int | None) -> dict[str, float]:
         """Return the same as :meth:`violations` for every limit with a known value; at most 0 where it is kept."""
         return {name: value / limit - 1 for name, (value, limit) in self._judged(latency_ms, num_params).items()}

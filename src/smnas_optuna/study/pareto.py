@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 from smnas_optuna.study.record import TrialRecord
@@ -31,14 +32,11 @@ def contenders(records: Iterable[TrialRecord]) -> list[TrialRecord]:
 
     No other record that is at least as accurate is faster beyond both intervals. Members of the front are contenders.
     """
-    pool = list(_competing(records))
-    return [record for record in pool if not any(_surely_beaten(record, other) for other in pool)]
-
-
-def _surely_beaten(record: TrialRecord, other: TrialRecord) -> bool:
-    assert record.latency is not None  # trained
-    assert other.latency is not None
-    return (other.ap or 0.0) >= (record.ap or 0.0) and other.latency.high_ms < record.latency.low_ms
+    pool = [(record.ap or 0.0, record.latency, record) for record in _competing(records) if record.latency is not None]
+    surely_ms, fastest_ms = dict[float, float](), math.inf  # the lowest upper end at this AP or a higher one
+    for ap, latency, _ in sorted(pool, key=lambda each: -each[0]):
+        surely_ms[ap] = fastest_ms = min(fastest_ms, latency.high_ms)
+    return [record for ap, latency, record in pool if surely_ms[ap] >= latency.low_ms]
 
 
 def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
@@ -73,8 +71,34 @@ def reference_point(points: Iterable[tuple[float, float]]) -> tuple[float, float
 
 def hypervolume_curve(records: Iterable[TrialRecord], reference: tuple[float, float]) -> list[float]:
     """Return the hypervolume after each training of ``records``, in their order. Those over budget add nothing."""
-    trained = [record for record in records if record.trained]
-    return [hypervolume(points_of(trained[:count]), reference) for count in range(1, len(trained) + 1)]
+    front, value, curve = list[tuple[float, float]](), 0.0, list[float]()  # (latency, -AP), fastest first
+    for record in records:
+        if not record.trained:
+            continue
+        if any(join_front(front, point) for point in points_of([record])):
+            value = hypervolume([(latency_ms, -loss) for latency_ms, loss in front], reference)
+        curve.append(value)
+    return curve
+
+
+def join_front(front: list[tuple[float, float]], point: tuple[float, float]) -> bool:
+    """Add ``point`` to ``front`` unless a member is no worse in both objectives; return whether it was added.
+
+    Members that are no better than it in both objectives are removed.
+
+    Args:
+        front: (latency in ms, -AP) of each member, fastest first, none of them dominated; is changed.
+        point: (latency in ms, AP).
+    """
+    latency_ms, ap = point
+    place = bisect_right(front, (latency_ms, -ap))
+    if place > 0 and -front[place - 1][1] >= ap:
+        return False
+    end = place
+    while end < len(front) and -front[end][1] <= ap:
+        end += 1
+    front[place:end] = [(latency_ms, -ap)]
+    return True
 
 
 def contributions(front: Sequence[TrialRecord], reference: tuple[float, float]) -> list[float]:

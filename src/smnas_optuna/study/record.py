@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
+from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -17,7 +17,7 @@ from smnas_optuna.arch import canonical
 from smnas_optuna.errors import printable
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.optuna_private import FrozenStudy, storage_of, study_id
-from smnas_optuna.study.scale import Latency, Scale, StudyScale, ratio_of, scale_of
+from smnas_optuna.study.scale import Latency, ReferenceTime, ReferenceTimes, Scale, StudyScale, ratio_of, scale_of
 from smnas_optuna.study.stored import UNREADABLE, are_objectives, stored_trials, study_attrs, trial_attrs, unreadable
 
 StageName = Literal["structural", "modular"]
@@ -41,11 +41,6 @@ _STATES: dict[TrialState, State] = {
     TrialState.FAIL: "failed",
     TrialState.WAITING: "waiting",
 }
-
-
-_FINISHED: WeakKeyDictionary[Study, tuple[tuple[Limits, StudyScale], dict[int, TrialRecord]]] = WeakKeyDictionary()
-"""Records of finished trials, which cannot change any more, and the limits and the scale that they were
-read with. The records are cached because a search reads all of them each time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +98,8 @@ class TrialRecord:
             is on the scale of the study folder.
         foreign: Name of the first attribute that has not the form that this package stores, or ``values``. Such a trial
             is shown, and counts for nothing: it is not trained, and settles no architecture.
+        settles: True if it says something about its architecture: it was trained, pruned, or failed.
+        trained: True if it is a finished training of its own: it counts towards the budget, and may be on the front.
     """
 
     number: int
@@ -131,6 +128,20 @@ class TrialRecord:
     num_params: int | None
     attrs: Mapping[str, Any]
     foreign: str | None = None
+    # Both follow from the others. They are stored, because a search looks at them in every trial many times.
+    settles: bool = field(init=False, repr=False)
+    trained: bool = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        settles = (
+            self.state in ("complete", "pruned", "failed")
+            and self.cached_from is None
+            and self.reason not in (INTERRUPTED, ELSEWHERE)
+            and self.arch is not None
+            and self.foreign is None
+        )
+        object.__setattr__(self, "settles", settles)
+        object.__setattr__(self, "trained", settles and self.state == "complete")
 
     @property
     def gate_ms(self) -> float | None:
@@ -153,29 +164,48 @@ class TrialRecord:
         return self.attrs.get("arch")
 
     @property
-    def settles(self) -> bool:
-        """True if it says something about its architecture: it was trained, pruned, or failed."""
-        return (
-            self.arch is not None
-            and self.foreign is None
-            and self.cached_from is None
-            and self.state in ("complete", "pruned", "failed")
-            and self.reason not in (INTERRUPTED, ELSEWHERE)
-        )
-
-    @property
     def fruitless(self) -> bool:
         """True if its process died before this attempt had finished an epoch."""
         return self.killed and self.state == "failed" and self.epochs_done <= self.epochs_before
 
-    @property
-    def trained(self) -> bool:
-        """True if it is a finished training of its own: it counts towards the budget, and may be on the front."""
-        return self.state == "complete" and self.settles
-
 
 FolderTrials = Mapping[str, tuple[Mapping[str, Any], Sequence[FrozenTrial]]]
 """Attributes and trials of each study of a folder by its name in the database, the structural one first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A trial as it is stored.
+
+    Attributes:
+        attrs: Its attributes that have their form.
+        objectives: Stored latency and AP; None unless it is complete.
+        fields: What a record has of it, whatever the limits and the scale are.
+    """
+
+    attrs: Mapping[str, Any]
+    objectives: tuple[float, float] | None
+    fields: Mapping[str, Any]
+
+
+@dataclass(kw_only=True, slots=True)
+class _Finished:
+    """The finished trials of a study, which cannot change any more, by number. A search reads all of them each time.
+
+    Attributes:
+        stored: What they store; to check that takes most of the time.
+        read_with: Limits and scale of ``records``.
+        records: The same trials as records. The scale changes from time to time, and they are then made anew.
+    """
+
+    stored: dict[int, _Stored] = field(default_factory=dict)
+    read_with: tuple[Limits, StudyScale] | None = None
+    records: dict[int, TrialRecord] = field(default_factory=dict)
+
+
+_FINISHED: WeakKeyDictionary[Study, _Finished] = WeakKeyDictionary()
+_REFERENCE_TIMES: WeakKeyDictionary[BaseStorage, dict[int, ReferenceTimes]] = WeakKeyDictionary()
+"""The times of the reference detector in each study of a storage, by Optuna's number of the study."""
 
 
 def read_records(study: Study, scale: Scale | None = None) -> list[TrialRecord]:
@@ -187,37 +217,51 @@ def read_records(study: Study, scale: Scale | None = None) -> list[TrialRecord]:
         StudyError: If they cannot be read.
     """
     attrs, trials, name = study_attrs(study), stored_trials(study), stage_name(study)
-    read_with = Limits.stored(attrs), (scale or folder_scale(study)).of_study(attrs)
-    before, finished = _FINISHED.get(study, (read_with, {}))
-    if before != read_with:
-        finished = {}
-    _FINISHED[study] = read_with, finished
-    records = []
-    for trial in trials:
-        record = finished.get(trial.number) or read_record(trial, name, *read_with)
-        if trial.state.is_finished():
-            finished[trial.number] = record
-        records.append(record)
-    return records
+    read_with = Limits.stored(attrs), (scale or folder_scale(study, trials)).of_study(attrs)
+    finished = _FINISHED.setdefault(study, _Finished())
+    if finished.read_with != read_with:
+        finished.read_with, finished.records = read_with, {}
+    known = finished.records
+    return [known.get(trial.number) or _read_anew(trial, name, finished, read_with) for trial in trials]
 
 
-def folder_scale(study: Study) -> Scale:
+def _read_anew(trial: FrozenTrial, name: str, finished: _Finished, read_with: tuple[Limits, StudyScale]) -> TrialRecord:
+    """Return a trial that ``finished`` has no record of, and keep the record if it cannot change any more."""
+    stored = finished.stored.get(trial.number) or _read_stored(trial, name)
+    record = _read_on_scale(stored, *read_with)
+    if trial.state.is_finished():
+        finished.stored[trial.number], finished.records[trial.number] = stored, record
+    return record
+
+
+def folder_scale(study: Study, trials: Sequence[FrozenTrial] | None = None) -> Scale:
     """Return the present scale of all studies in the folder of ``study``.
+
+    Args:
+        study: One of them.
+        trials: All of its trials, if they have just been read.
 
     Raises:
         StudyError: If their trials cannot be read.
     """
-    storage = storage_of(study)
-    trials_of = partial(storage.get_all_trials, deepcopy=False)
+    storage, own = storage_of(study), study_id(study)
+    times = _REFERENCE_TIMES.setdefault(storage, {})
+
+    def times_of(number: int) -> list[ReferenceTime]:
+        read = trials if number == own and trials is not None else storage.get_all_trials(number, deepcopy=False)
+        return times.setdefault(number, ReferenceTimes()).of(read)
+
     try:
-        return scale_of(read_folder(study.study_name, storage.get_all_studies(), trials_of).values())
+        studies = _of_folder(study.study_name, storage.get_all_studies())
+        return scale_of([(each.user_attrs, times_of(study_id(each))) for each in studies])
     except UNREADABLE as error:
         raise unreadable(study, "trials", error) from error
 
 
 def trials_on_scale(trials: Iterable[FrozenTrial], name: str, folder: FolderTrials) -> list[FrozenTrial]:
     """Return Optuna's ``trials`` of the study ``name`` with latencies on the scale of its ``folder``."""
-    scale, shown = scale_of(folder.values()).of_study(folder[name][0]), []
+    times_ms = [(attrs, ReferenceTimes().of(all_trials)) for attrs, all_trials in folder.values()]
+    scale, shown = scale_of(times_ms).of_study(folder[name][0]), []
     for trial in trials:
         record, on_scale = read_record(trial, _stage_name(name), None, scale), copy.copy(trial)
         on_scale.user_attrs = dict(record.attrs)
@@ -237,13 +281,18 @@ def read_folder(
         studies: All studies of the database, which may serve many folders.
         trials_of: Returns the trials of the study with that number.
     """
+    found = _of_folder(name, studies)
+    return {each.study_name: (each.user_attrs, trials_of(study_id(each))) for each in found}
+
+
+def _of_folder(name: str, studies: Iterable[FrozenStudy]) -> list[FrozenStudy]:
+    """Return those of ``studies`` that are in the folder of the study ``name``, the structural one first."""
     stage = _stage_name(name)
     folder = name.removesuffix(stage)
     siblings = (folder + STRUCTURAL, folder + MODULAR_PREFIX)
     ours = stage == STRUCTURAL or stage.startswith(MODULAR_PREFIX)
     found = [each for each in studies if each.study_name == name or (ours and each.study_name.startswith(siblings))]
-    found.sort(key=lambda each: (each.study_name != folder + STRUCTURAL, study_id(each)))
-    return {each.study_name: (each.user_attrs, trials_of(study_id(each))) for each in found}
+    return sorted(found, key=lambda each: (each.study_name != folder + STRUCTURAL, study_id(each)))
 
 
 def stage_name(study: Study) -> str:
@@ -260,50 +309,56 @@ def read_record(
     trial: FrozenTrial, study: str = STRUCTURAL, limits: Limits | None = None, scale: StudyScale | None = None
 ) -> TrialRecord:
     """Return one stored trial of ``study`` as a record; without ``scale`` its latencies stay as they are stored."""
-    scale = scale or StudyScale()
-    stored, foreign = trial_attrs(trial)
-    attrs = scale.attrs(stored)
-    stored_ms = ap = None
+    return _read_on_scale(_read_stored(trial, study), limits or Limits(), scale or StudyScale())
+
+
+def _read_stored(trial: FrozenTrial, study: str) -> _Stored:
+    attrs, foreign = trial_attrs(trial)
+    objectives = None
     if trial.state == TrialState.COMPLETE:
         if are_objectives(trial.values):
-            stored_ms, ap = trial.values
+            objectives = trial.values[0], trial.values[1]
         else:
             foreign = foreign or "values"
         if "arch" not in attrs:
             foreign = foreign or "arch"
-    latency = None if stored_ms is None else scale.latency(stored_ms, stored)
+    gate_ratio, arch = ratio_of(attrs.get("gate")), attrs.get("arch")
+    fields = {
+        "number": trial.number,
+        "study": study,
+        "state": _STATES[trial.state],
+        "arch": None if arch is None else canonical(arch),
+        "stored_ms": None if objectives is None else objectives[0],
+        "ap": None if objectives is None else objectives[1],
+        "generation": attrs.get("generation"),
+        "baseline": attrs.get("baseline", False),
+        "cached_from": attrs.get("cached_from"),
+        "reason": _reason(attrs.get("reason"), foreign),
+        "pruned": _read_pruned(attrs) if trial.state == TrialState.PRUNED else None,
+        "worker": attrs.get("worker"),
+        "killed": attrs.get("killed", False),
+        "ended": trial.datetime_complete,
+        "epochs_before": attrs.get("epochs_before", 0),
+        "epochs_done": attrs.get("epochs_done", 0),
+        "ap_by_epoch": {int(epoch): ap for epoch, ap in attrs.get("ap_by_epoch", {}).items()},
+        "gate_ratio": None if gate_ratio is None else gate_ratio.safe_ms,
+        "num_params": attrs.get("num_params"),
+        "foreign": foreign,
+    }
+    return _Stored(attrs, objectives, fields)
+
+
+def _read_on_scale(stored: _Stored, limits: Limits, scale: StudyScale) -> TrialRecord:
+    latency = None if stored.objectives is None else scale.latency(stored.objectives[0], stored.attrs)
     latency_ms = None if latency is None else latency.safe_ms
-    gate_ratio = ratio_of(stored.get("gate"))
-    arch: str | None = stored.get("arch")
-    num_params = attrs.get("num_params")
-    violations = (limits or Limits()).violations(latency_ms=latency_ms, num_params=num_params)
     return TrialRecord(
-        number=trial.number,
-        study=study,
-        state=_STATES[trial.state],
-        arch=None if arch is None else canonical(arch),
+        **stored.fields,
         latency_ms=latency_ms,
         latency=latency,
-        stored_ms=stored_ms,
-        retimed=None if latency is None else scale.run_of(attrs),
-        ap=ap,
-        generation=attrs.get("generation"),
-        baseline=attrs.get("baseline", False),
-        cached_from=attrs.get("cached_from"),
-        reason=_reason(attrs.get("reason"), foreign),
-        pruned=_read_pruned(attrs) if trial.state == TrialState.PRUNED else None,
-        feasible=not violations,
-        worker=attrs.get("worker"),
-        killed=attrs.get("killed", False),
-        ended=trial.datetime_complete,
-        epochs_before=attrs.get("epochs_before", 0),
-        epochs_done=attrs.get("epochs_done", 0),
-        ap_by_epoch={int(epoch): ap for epoch, ap in attrs.get("ap_by_epoch", {}).items()},
-        gate_ratio=None if gate_ratio is None else gate_ratio.safe_ms,
-        gate=scale.gate(stored),
-        num_params=num_params,
-        attrs=attrs,
-        foreign=foreign,
+        retimed=None if latency is None else scale.run_of(stored.attrs),
+        feasible=limits.allow(latency_ms=latency_ms, num_params=stored.fields["num_params"]),
+        gate=scale.gate(stored.attrs),
+        attrs=scale.attrs(stored.attrs),
     )
 
 

@@ -9,6 +9,7 @@ measurements of a folder, and old latencies are rescaled when they are read.
 from __future__ import annotations
 
 import sys
+from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,10 @@ IN_MS = ("gate_ms", "expected_latency_ms")
 LOWEST = 3
 SCATTER = 0.1
 """The unit is doubtful if the ``LOWEST`` measurements differ by more than this share: then few or none were quiet."""
+
+
+ReferenceTime = tuple[float, bool]
+"""Time of the reference detector in a measurement, ms, and whether nothing else ran then, as far as is known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,15 +186,15 @@ class StudyScale:
         return {**attrs, **on_scale, **({} if again is None or "latency" not in attrs else {"latency": again})}
 
 
-def scale_of(studies: Iterable[tuple[Mapping[str, Any], Sequence[FrozenTrial]]]) -> Scale:
-    """Return the scale of a folder with these studies: the attributes and the trials of each, the structural one first.
+def scale_of(studies: Iterable[tuple[Mapping[str, Any], Iterable[ReferenceTime]]]) -> Scale:
+    """Return the scale of a folder with these studies, the structural one first.
 
-    Trials that ``--force`` allowed in spite of another device or another reference detector do not count for the unit.
+    Args:
+        studies: The attributes of each, and the times of the reference detector in its trials.
     """
-    times, retimed, by = list[tuple[float, bool]](), dict[str, Mapping[str, Any]](), None
-    for attrs, trials in studies:
-        for trial in trials:
-            times += _reference_times(trial.user_attrs, trial.user_attrs.get("gate"), trial.user_attrs.get("latency"))
+    times, retimed, by = list[ReferenceTime](), dict[str, Mapping[str, Any]](), None
+    for attrs, measured in studies:
+        times += measured
         again = _retimed(attrs)
         for each in again.values():
             times += _reference_times(each, each)
@@ -197,6 +202,40 @@ def scale_of(studies: Iterable[tuple[Mapping[str, Any], Sequence[FrozenTrial]]])
             retimed, by = again, _positive(attrs.get(REFERENCE_MS))
     unit = estimate_unit((time_ms for time_ms, _ in times), sum(alone for _, alone in times))
     return Scale(unit=unit, retimed=retimed, retimed_by=by)
+
+
+class ReferenceTimes:
+    """The times of the reference detector in the trials of one study; those of finished trials are read once.
+
+    Trials that ``--force`` allowed in spite of another device or another reference detector do not count.
+    """
+
+    def __init__(self) -> None:
+        self._finished = set[int]()
+        self._times = list[ReferenceTime]()
+
+    def of(self, trials: Sequence[FrozenTrial]) -> list[ReferenceTime]:
+        """Return the times in all ``trials``: those read before, which cannot have changed, come sorted first.
+
+        Args:
+            trials: All trials of the study, the latest last.
+        """
+        running, missing = list[ReferenceTime](), len(trials) - len(self._finished)
+        for trial in reversed(trials):
+            if missing == 0:  # all earlier ones are finished, and known
+                break
+            if trial.number in self._finished:
+                continue
+            missing -= 1
+            attrs = trial.user_attrs
+            times = _reference_times(attrs, attrs.get("gate"), attrs.get("latency"))
+            if not trial.state.is_finished():
+                running += times
+                continue
+            self._finished.add(trial.number)
+            for time in times:
+                insort(self._times, time)
+        return [*self._times, *running]
 
 
 def ratio_of(measured: object) -> Latency | None:
@@ -214,7 +253,7 @@ def _latency(ms: float, measured: object) -> Latency:
     return Latency(ms=ms, low_ms=ms * low / ratio, high_ms=ms * high / ratio)
 
 
-def _reference_times(attrs: Mapping[str, Any], *measured: object) -> Iterator[tuple[float, bool]]:
+def _reference_times(attrs: Mapping[str, Any], *measured: object) -> Iterator[ReferenceTime]:
     """Yield the time of the reference detector in each measurement, and whether it was alone, as far as is known."""
     if attrs.get("forced") or attrs.get("cached_from") is not None:
         return

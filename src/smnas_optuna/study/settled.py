@@ -84,6 +84,7 @@ def trained_share(records: Iterable[TrialRecord]) -> float:
 
 def gate_share(record: TrialRecord) -> float | None:
     """Return the ratio of trained to gate latency; None unless both were measured precisely."""
-    if not record.trained or record.latency is None or record.gate is None:
+    latency, gate = record.latency, record.gate
+    if latency is None or gate is None or not record.trained:
         return None
-    return record.latency.ms / record.gate.ms if record.latency.precise and record.gate.precise else None
+    return latency.ms / gate.ms if latency.precise and gate.precise else None

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
-from sqlalchemy import URL, NullPool
+from sqlalchemy import URL, NullPool, text
 from sqlalchemy.exc import DatabaseError, NoSuchModuleError, SQLAlchemyError
 
+from smnas_optuna.arch import decode, describe
 from smnas_optuna.errors import StudyError, shortened
 from smnas_optuna.real_files import first_bytes, write_anew
 from smnas_optuna.study.database import (
@@ -28,8 +31,9 @@ from smnas_optuna.study.database import (
     sqlite_uri,
 )
 from smnas_optuna.study.faults import database_error, emptied, file_error, gone, left_beside, not_a_database
+from smnas_optuna.study.forms import is_arch
 from smnas_optuna.study.identity import make_identity, read_identity
-from smnas_optuna.study.optuna_private import NOT_FOUND_MSG, FrozenStudy, ShownStorage
+from smnas_optuna.study.optuna_private import NOT_FOUND_MSG, FrozenStudy, ShownStorage, study_id
 from smnas_optuna.study.record import read_folder, trials_on_scale
 
 SQLITE_MAGIC = b"SQLite format 3\x00"
@@ -163,12 +167,39 @@ class _ReadOnlyStorage(ShownStorage):
         self._prefix = study_name(study_dir, "")
 
     def get_all_studies(self) -> list[FrozenStudy]:
-        """Return the studies of the folder; other folders may share its database."""
+        """Return the studies of the folder, with a note for each trial; other folders may share its database."""
+        studies = self._stored_studies()
+        for study in studies:
+            # optuna-dashboard keeps notes in one place for all trials, which the sampler would read in each trial.
+            study.system_attrs = self._notes(study_id(study)) | study.system_attrs
+        return studies
+
+    def _stored_studies(self) -> list[FrozenStudy]:
         return [study for study in super().get_all_studies() if study.study_name.startswith(self._prefix)]
+
+    def _notes(self, number: int) -> dict[str, Any]:
+        """Return the architecture of each trial in words, as optuna-dashboard stores notes."""
+        from optuna_dashboard._note import note_str_key_prefix, note_ver_key  # loads a web server
+
+        query = text(
+            "SELECT trials.trial_id, value_json FROM trial_user_attributes "
+            "JOIN trials ON trials.trial_id = trial_user_attributes.trial_id WHERE key = 'arch' AND study_id = :number"
+        )
+        with self.engine.connect() as connection:
+            rows = connection.execute(query, {"number": number}).all()
+        notes: dict[str, Any] = {}
+        for trial_id, value in rows:
+            try:
+                arch = json.loads(value)
+            except ValueError:  # somebody has edited it
+                continue
+            if is_arch(arch):
+                notes |= {note_ver_key(trial_id): 1, f"{note_str_key_prefix(trial_id)}0": describe(decode(arch))}
+        return notes
 
     def shown(self, study_id: int, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         """Return ``trials`` with the latencies that every command shows; Optuna's own are in another unit."""
-        name, studies = self.get_study_name_from_id(study_id), self.get_all_studies()
+        name, studies = self.get_study_name_from_id(study_id), self._stored_studies()
         return trials_on_scale(trials, name, read_folder(name, studies, self.stored_trials))
 
 

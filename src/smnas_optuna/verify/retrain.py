@@ -26,6 +26,7 @@ from smnas_optuna.session.description import describe_detector
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session, other_versions, prepare
 from smnas_optuna.session.resumable import begin_training
+from smnas_optuna.session.workload import Workers
 from smnas_optuna.study.attributes import FINGERPRINT, json_values
 from smnas_optuna.study.fingerprint import differences, refuse_differences
 from smnas_optuna.study.folder import StudyFolder
@@ -33,6 +34,7 @@ from smnas_optuna.study.record import TrialRecord
 from smnas_optuna.study.seeds import derive_seed
 from smnas_optuna.study.storage import explained_disk_errors
 from smnas_optuna.study.stored import study_attrs
+from smnas_optuna.verify.forecast import time_line
 from smnas_optuna.verify.request import VerifyRequest
 from smnas_optuna.verify.results import Key, Metrics, Results, SeedRun
 from smnas_optuna.verify.verification import RESULTS_FILE
@@ -52,7 +54,9 @@ def retrain(
     listener: Listener,
     stop: StopRequest,
     threads: int | None = None,
+    workers: int = 1,
     lead: bool = True,
+    begun: float | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Run all requested trainings that are not finished and that no other worker is running; finished ones are kept.
@@ -62,7 +66,9 @@ def retrain(
         listener: Receives reports; a training is reported as a trial.
         stop: Checked at every step.
         threads: CPU threads to work with; see :func:`smnas_optuna.session.threads.adopt_threads`.
+        workers: Number of workers that start together.
         lead: True if it reports what concerns the study as a whole.
+        begun: Value of ``time.perf_counter()`` when this process began, for the forecast; by default now.
         on_ready: Called once data, device and results fit the study: other workers may start.
 
     Raises:
@@ -70,6 +76,7 @@ def retrain(
         DeviceFault: If the device can only be used by a new process.
         Interrupted: If asked to stop.
     """
+    begun = time.perf_counter() if begun is None else begun
     folder = StudyFolder(request.study_dir)
     with explained_disk_errors(folder.path):
         folder.verify.mkdir(exist_ok=True)
@@ -90,6 +97,7 @@ def retrain(
                 listener.note(f"warning: {line}")
             if session.testbed.splits.test is None:
                 listener.note("no test images ([data] test in study.toml): AP is on the validation images alone")
+            _forecast(session, results, request, Workers(count=workers, start_s=time.perf_counter() - begun))
         on_ready()
         _train_all(session, results, request)
 
@@ -98,6 +106,18 @@ def seed_of(arch: str, number: int, searched: int | None) -> int:
     """Return the seed of an architecture's training ``number``, from 1; never ``searched``, that of the search."""
     seed = derive_seed("verify", number, arch)
     return seed if seed != searched else derive_seed("verify", number, arch, "another")
+
+
+def _forecast(session: Session, results: Results, request: VerifyRequest, workers: Workers) -> None:
+    """Report the likely time of what is left."""
+    splits = session.testbed.splits
+    wanted = request.wanted(session.settings.train.epochs)
+    evaluated = 1 if splits.test is None else 1 + len(splits.test.images) / len(splits.val.images)
+    line = time_line(
+        [key for key in wanted if key not in results.runs], session.folder.records(), workers, evaluated=evaluated
+    )
+    if line is not None:
+        session.listener.note(line)
 
 
 def _train_all(session: Session, results: Results, request: VerifyRequest) -> None:

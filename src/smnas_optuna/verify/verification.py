@@ -11,7 +11,6 @@ from typing import Any
 
 from smnas_optuna.arch import canonical
 from smnas_optuna.config import load_settings
-from smnas_optuna.duration import format_seconds, shared_by
 from smnas_optuna.errors import StudyError
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import TrialRecord
@@ -74,13 +73,8 @@ def candidates_of(
     return candidates
 
 
-def describe_work(request: VerifyRequest, candidates: Sequence[Candidate], workers: int) -> str:
-    """Return in words how many trainings of ``candidates`` are left, and their likely time.
-
-    Args:
-        request: The user's request.
-        candidates: Its architectures, with their trainings in the search, whose times the forecast uses.
-        workers: Number of workers that share the work.
+def describe_work(request: VerifyRequest) -> str:
+    """Return in words how many trainings are left. A worker that has read the data forecasts their time.
 
     Raises:
         SmnasError: If the settings or earlier results cannot be read.
@@ -89,24 +83,12 @@ def describe_work(request: VerifyRequest, candidates: Sequence[Candidate], worke
     wanted = request.wanted(_search_epochs(request))
     left = [key for key in wanted if results is None or key not in results.runs]
     finished = len(wanted) - len(left)
-    words = f"{len(left)} trainings of {wanted[0][-1]} epochs each" + (f", {finished} are finished" if finished else "")
-    of_epoch = {candidate.arch: _epoch_seconds(candidate.record) for candidate in candidates}
-    known = [seconds * epochs for arch, _, epochs in left if (seconds := of_epoch[arch]) is not None]
-    if not known:
-        return words
-    seconds = sum(known) / len(known) * len(left) / min(workers, len(left))
-    return f"{words}; about {format_seconds(seconds)}{shared_by(workers)}, if an epoch takes as long as in the search"
+    return f"{len(left)} trainings of {wanted[0][-1]} epochs each" + (f", {finished} are finished" if finished else "")
 
 
 def _search_epochs(request: VerifyRequest) -> int:
     """Return the epochs of the recipe that all are retrained with, that of stage 2."""
     return load_settings(request.study_dir).for_modular().train.epochs
-
-
-def _epoch_seconds(record: TrialRecord) -> float | None:
-    """Return the time of an epoch of its training in the search, in seconds; None if it is not known."""
-    epochs, seconds = record.epochs_done - record.epochs_before, record.attrs.get("seconds", {}).get("train")
-    return seconds / epochs if epochs > 0 and seconds is not None else None
 
 
 def collect(request: VerifyRequest, candidates: Sequence[Candidate]) -> Verification | None:

@@ -69,7 +69,7 @@ def find_witnesses(
     return None if big is None else (big, fast)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2**16)  # more than a search asks for: else each look evicts what the next one needs
 def _spec(arch: str) -> DetectorSpec:
     return decode(arch)
 
