@@ -6,14 +6,17 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from optuna.samplers import RandomSampler
+from optuna.samplers import NSGAIISampler, RandomSampler
 
 from smnas_optuna.arch import canonical, decode, encode
 from smnas_optuna.config import load_settings
 from smnas_optuna.errors import StudyError
 from smnas_optuna.report.summary import summarize
+from smnas_optuna.search import stages
+from smnas_optuna.search.evolution.sampler import build_sampler
 from smnas_optuna.search.loop import Outcome
 from smnas_optuna.search.pruning.partial_order import find_witnesses
 from smnas_optuna.search.request import Request
@@ -396,3 +399,24 @@ def test_rungs_are_those_of_the_epochs_of_the_stage(folder: Path) -> None:
     assert [list(record.ap_by_epoch) for record in records] == [[1]]
     structural = read_records(StudyFolder(folder).load(STRUCTURAL))
     assert all(not record.ap_by_epoch for record in structural), "a quarter of 2 epochs is none"
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_surrogate_learns_from_the_other_recipe_as_from_another_task(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    if own:
+        change(folder, ("[train]", f"{OWN_RECIPE}[train]"))
+    known = sum(record.trained for record in read_records(StudyFolder(folder).load(STRUCTURAL)))
+    tasks, others = list[str](), list[TrialRecord]()
+
+    def listen(*args: Any, **named: Any) -> NSGAIISampler:
+        tasks.extend(each.task for each in named["earlier"]() if each.ap is not None)
+        others.extend(record for record in named["other_trials"]() if record.trained)
+        return build_sampler(*args, **named)
+
+    monkeypatch.setattr(stages, "build_sampler", listen)
+    search(folder, trials=1, num_parents=1)
+
+    assert tasks == ["another recipe"] * (known if own else 0)
+    assert len(others) == (0 if own else known)
