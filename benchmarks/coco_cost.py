@@ -62,7 +62,7 @@ class Cost:
 
 def structural_cost(settings: StudySettings) -> Cost:
     """Cost of stage 1, if the architectures that it trains cost as much as random ones that keep to the limit."""
-    hours = _hours(settings, draw_structures(settings))
+    hours = hours_of(settings, draw_structures(settings))
     kept = hours[hours <= _limit(settings)]
     trials = settings.search.trials
     return Cost(
@@ -77,11 +77,13 @@ def structural_cost(settings: StudySettings) -> Cost:
 def modular_cost(settings: StudySettings) -> Cost:
     """Cost of stage 2 around random parents that keep to the limit; ``spread`` is that over the choice of parents."""
     random, stage = np.random.default_rng(1), settings.for_modular()
-    parents = [spec for spec in draw_structures(settings) if _hours(settings, [spec])[0] <= _limit(settings)][:PARENTS]
+    parents = [spec for spec in draw_structures(settings) if hours_of(settings, [spec])[0] <= _limit(settings)][
+        :PARENTS
+    ]
     means, drawn = [], []
     for parent in parents:
         space = ModularSearchSpace(settings.space.modular, parent, settings.space.structural.input_sizes)
-        hours = _hours(stage, [space.express(space.draw(random)) for _ in range(CHILDREN)])
+        hours = hours_of(stage, [space.express(space.draw(random)) for _ in range(CHILDREN)])
         drawn.append(hours)
         kept = hours[hours <= _limit(settings)]
         if len(kept):
@@ -96,10 +98,14 @@ def modular_cost(settings: StudySettings) -> Cost:
     )
 
 
-def draw_structures(settings: StudySettings) -> list[DetectorSpec]:
-    """The architectures that stage 1 is costed by: drawn as the search draws them, always the same ones."""
+def draw_structures(settings: StudySettings, *, by_gene: bool = False) -> list[DetectorSpec]:
+    """The architectures that stage 1 is costed by, always the same ones.
+
+    They are drawn as the search draws them, all equally likely; with ``by_gene`` all values of a gene are.
+    """
     random, space = np.random.default_rng(0), StructuralSearchSpace(settings.space.structural)
-    return [space.express(space.draw(random)) for _ in range(STRUCTURES)]
+    draw = super(StructuralSearchSpace, space).draw if by_gene else space.draw
+    return [space.express(draw(random)) for _ in range(STRUCTURES)]
 
 
 def cache_gb(settings: StudySettings) -> float:
@@ -121,18 +127,23 @@ def header(settings: StudySettings) -> list[str]:
         )
     ]
     limit = f"{_limit(settings):.0f} hours"
+    by_gene = draw_structures(settings, by_gene=True)
+    by_gene_hours = settings.search.trials * hours_of(settings, by_gene).mean()
+    without_pyramid = sum(spec.neck is None for spec in by_gene) / len(by_gene)
     return [
         *parts,
         f"The choice of the {settings.modular.parents} parents moves that of stage 2: standard deviation "
         f"{_rounded(two.spread)}.",
         f"The limit of {limit} refuses {one.refused:.0%} and {two.refused:.0%} of the draws; without it the stages "
         f"take {_rounded(one.trials * one.unlimited_hours)} and {_rounded(two.trials * two.unlimited_hours)}.",
+        f"Drawn gene by gene, as stock NSGA-II begins, stage 1 would take {_rounded(by_gene_hours)}: "
+        f"{without_pyramid:.0%} have no pyramid (no limit).",
         "Disk (computed): 1 byte a pixel and channel of every canvas at the four input sizes, "
         f"{_rounded(cache_gb(settings))} GB in studies/coco/cache.",
     ]
 
 
-def _hours(settings: StudySettings, specs: Sequence[DetectorSpec]) -> Hours:
+def hours_of(settings: StudySettings, specs: Sequence[DetectorSpec]) -> Hours:
     """V100-hours of a training of each of ``specs`` with the epochs of ``settings``."""
     constants = settings.detector.constants()
     # A training sends its sampled RoIs through the head, and a detection its proposals.

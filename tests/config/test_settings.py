@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ValidationError
 
 from smnas_optuna.arch import CASCADE_STAGES, NORMS, DetectorConstants, decode
 from smnas_optuna.arch.spec import BACKBONE_FAMILIES
-from smnas_optuna.config import SearchSettings, StructuralSpace, StudySettings, load_settings
+from smnas_optuna.config import SearchSettings, StructuralSpace, StudySettings, TrainSettings, load_settings
 from smnas_optuna.config.settings import Settings
 from smnas_optuna.errors import ConfigError
 from smnas_optuna.search_space import StructuralSearchSpace
@@ -387,3 +387,54 @@ def test_a_number_that_no_arithmetic_survives_is_refused(study_dir: Path, settin
 @pytest.mark.parametrize("noise", [0.0, 1e-6, 0.04])
 def test_noise_is_none_or_a_step(study_dir: Path, noise: float) -> None:
     assert _with(f"{MINIMAL}[latency]\nnoise = {noise}", study_dir).latency.noise == noise
+
+
+RECIPE = {"epochs": 3, "scale_jitter": (0.5, 1.0), "flip": 0.5}
+
+
+def test_stage_2_has_the_recipe_of_stage_1_and_what_its_own_table_changes(study_dir: Path) -> None:
+    own = "[modular.train]\nepochs = 3\nscale_jitter = [0.5, 1]\nflip = 0.5\n[train]\nlearning_rate = 0.04\n"
+    settings = _with(MINIMAL + own, study_dir)
+
+    assert settings.modular.train.given == RECIPE
+    assert settings.train == TrainSettings(learning_rate=0.04)
+    assert settings.for_modular().train == TrainSettings(learning_rate=0.04, epochs=3, scale_jitter=(0.5, 1.0))
+    assert settings.for_modular().model_copy(update={"train": settings.train}) == settings
+    assert (settings.rungs, settings.for_modular().rungs) == ((3,), ())
+    assert settings.for_modular().for_modular() == settings.for_modular()
+
+
+def test_without_a_table_of_its_own_stage_2_has_the_settings_of_stage_1(study_dir: Path) -> None:
+    settings = load_settings(study_dir)
+
+    assert settings.modular.train.given == {}
+    assert settings.for_modular() is settings
+
+
+def test_only_what_the_file_has_of_the_recipe_of_stage_2_is_written(study_dir: Path) -> None:
+    settings = _with(MINIMAL + "[modular.train]\nepochs = 3\n[train]\nflip = 0\n", study_dir)
+
+    written = settings.model_dump(mode="json")
+
+    assert written["modular"]["train"] == {"epochs": 3}
+    assert StudySettings.model_validate(written).for_modular() == settings.for_modular()
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("[modular.train]\nepoch = 3", "unknown key `modular.train.epoch`"),
+        ("[modular.train]\nepochs = 0", "modular.train.epochs: Input should be greater than 0"),
+        ("[modular.train]\nscale_jitter = [2, 1]", "modular.train.scale_jitter: `low <= high` must hold"),
+        (
+            "rungs = [3]\n[modular.train]\nepochs = 3",
+            "`rungs < epochs` must hold, but got ([search] rungs = [3], [modular.train] epochs = 3)",
+        ),
+        (
+            "rungs = [12]\n[modular.train]\nepochs = 13",
+            "`rungs < epochs` must hold, but got ([search] rungs = [12], [train] epochs = 12)",
+        ),
+    ],
+)
+def test_an_impossible_recipe_of_stage_2_is_refused(study_dir: Path, lines: str, said: str) -> None:
+    assert said in _refusal(study_dir, MINIMAL + lines).message

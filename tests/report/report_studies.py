@@ -93,3 +93,12 @@ def timed_together(changes: Mapping[str, float]) -> list[Study]:
     again = {arch: {"stored_ms": ms, "run": "2025-01-01T00:00:00+00:00"} for arch, ms in latencies_ms.items()}
     studies[0].set_user_attr("retimed", again)
     return studies
+
+
+def with_recipes(*epochs: int) -> list[Study]:
+    """Both stages, with the epochs of the recipes of their three studies."""
+    studies = both_stages()
+    for study, count in zip(studies, epochs, strict=True):
+        fingerprint = {**study.user_attrs["fingerprint"], "recipe": {"train": {"epochs": count}}}
+        study.set_user_attr("fingerprint", fingerprint)
+    return studies

@@ -22,6 +22,7 @@ from .report_studies import (
     full_study,
     new_study,
     timed_together,
+    with_recipes,
 )
 
 
@@ -278,3 +279,28 @@ def test_the_data_is_described_as_far_as_the_study_knows_it(data: object, data_r
 
 def test_a_summary_has_the_name_of_its_folder_if_it_is_told() -> None:
     assert (summarize(new_study(), name="mine").name, summarize(new_study()).name) == ("mine", "")
+
+
+def test_stages_of_different_recipes_have_no_joint_front() -> None:
+    alike, other = summarize(*with_recipes(5, 5, 5)), summarize(*with_recipes(5, 9, 9))
+
+    assert (alike.apart, list(alike.fronts)) == (False, ["structural", "modular"])
+    assert (other.apart, list(other.fronts)) == (True, ["modular"])
+    assert {record.arch for record in alike.front} == {FAST, SLIM, STRONG, DEEP}
+    assert {record.arch for record in other.front} == {SLIM, DEEP}
+    assert [record.arch for record in other.in_order] == [SLIM, DEEP]
+    assert other.hypervolumes == {"modular": alike.hypervolumes["modular"], "all": alike.hypervolumes["modular"]}
+    assert (other.baselines, other.baseline_hypervolume) == ([], 0.0)
+    numbers = [[(record.study, record.number) for record in each.records] for each in (alike, other)]
+    assert numbers[0] == numbers[1], "all trials can be looked at"
+    assert other.counts == alike.counts
+
+
+def test_a_stage_alone_and_a_stage_2_that_has_trained_nothing_are_not_apart() -> None:
+    studies = with_recipes(5, 9, 9)
+    empty = new_study(name="modular/parent")
+    empty.set_user_attr("fingerprint", {"recipe": {"train": {"epochs": 9}}})
+
+    for shown, stage in ((studies[:1], "structural"), (studies[1:], "modular"), ([studies[0], empty], "structural")):
+        summary = summarize(*shown)
+        assert (summary.apart, list(summary.fronts)) == (False, [stage])

@@ -26,6 +26,7 @@ from .report_studies import (
     full_study,
     new_study,
     timed_together,
+    with_recipes,
 )
 
 
@@ -317,3 +318,15 @@ def test_json_and_csv_of_an_empty_study() -> None:
     assert (values["front"], values["fronts"], values["hypervolume_curve"]) == ([], {}, [])
     assert values["hypervolume"] == {"reference": {"latency_ms": 0.0, "ap": 0.0}, "all": 0.0}
     assert len(front_csv(summary).splitlines()) == 1
+
+
+def test_the_front_of_stages_of_different_recipes_is_said_to_be_that_of_stage_2() -> None:
+    text = printed(200, *with_recipes(5, 9, 9), terminal=False)
+
+    assert "Pareto front of modular: latency on " in text
+    assert "the front is that of stage 2: stage 1 has another recipe, and AP does not compare" in text
+    assert "stage 1 has another recipe" not in printed(200, *with_recipes(5, 5, 5), terminal=False)
+    assert [json.loads(front_json(summarize(*with_recipes(5, last, last))))["apart"] for last in (5, 9)] == [
+        False,
+        True,
+    ]

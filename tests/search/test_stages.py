@@ -6,14 +6,17 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from optuna.samplers import RandomSampler
+from optuna.samplers import NSGAIISampler, RandomSampler
 
 from smnas_optuna.arch import canonical, decode, encode
 from smnas_optuna.config import load_settings
 from smnas_optuna.errors import StudyError
 from smnas_optuna.report.summary import summarize
+from smnas_optuna.search import stages
+from smnas_optuna.search.evolution.sampler import build_sampler
 from smnas_optuna.search.loop import Outcome
 from smnas_optuna.search.pruning.partial_order import find_witnesses
 from smnas_optuna.search.request import Request
@@ -21,7 +24,7 @@ from smnas_optuna.search.retime import retime_fronts
 from smnas_optuna.search.stages import describe_search, run_search
 from smnas_optuna.search_space import ModularSearchSpace
 from smnas_optuna.session.listener import Listener
-from smnas_optuna.study.attributes import REFERENCE_MS, RETIMED
+from smnas_optuna.study.attributes import FINGERPRINT, REFERENCE_MS, RETIMED
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, Pruned, TrialRecord, read_records, stage_name
@@ -323,3 +326,97 @@ def test_partial_order_pruning_can_be_switched_off(folder: Path) -> None:
 
     search(folder, trials=7, parents=(OTHER,), pruning=False)
     assert read_records(study)[-1].pruned is None
+
+
+OWN_RECIPE = "[modular.train]\nepochs = 3\n"
+
+
+def test_with_a_recipe_of_its_own_parents_are_trained_again_and_stage_1_answers_nothing(folder: Path) -> None:
+    parent = next(record.arch for record in read_records(StudyFolder(folder).load(STRUCTURAL)) if record.trained)
+    before = StudyFolder(folder).load(STRUCTURAL).user_attrs[FINGERPRINT]
+    weights = {file.parent.name for file in folder.rglob("weights.safetensors")}
+    change(folder, ("[train]", f"{OWN_RECIPE}[train]"))
+    listener = Notes()
+
+    search(folder, trials=2, parents=(str(parent),), listener=listener)
+
+    structural, modular = StudyFolder(folder).studies
+    records = read_records(modular)
+    assert records[0].arch == parent
+    assert records[0].trained
+    assert [record.epochs_done for record in records if record.trained] == [3, 3]
+    assert all(record.attrs.get("cached_study") is None for record in records)
+    assert structural.user_attrs[FINGERPRINT] == before, "stage 1 goes on as it began"
+    assert modular.user_attrs[FINGERPRINT]["recipe"]["train"] == {**before["recipe"]["train"], "epochs": 3}
+    text = "\n".join(listener.notes)
+    assert "recipe: [modular.train] has epochs = 3. APs do not compare with those of stage 1: parents are" in text
+    assert "budget: 2 of them trained from scratch, 3 epochs each; 0 are trained already" in text
+    assert weights <= {file.parent.name for file in folder.rglob("weights.safetensors")}, "of the front of stage 1"
+    summary = summarize(*StudyFolder(folder).of_stage(None))
+    assert (summary.apart, {record.study for record in summary.front}) == (True, {modular.study_name})
+
+
+def test_stage_1_takes_nothing_from_a_stage_2_of_another_recipe(folder: Path) -> None:
+    change(folder, ("[train]", f"{OWN_RECIPE}[train]"))
+    search(folder, trials=1, parents=(OTHER,))
+    assert [record.arch for record in trained(folder)[OTHER]] == [OTHER]
+    change(folder, ('.none.retina"]', f'.none.retina", "{OTHER}"]'))
+    known = sum(record.trained for record in read_records(StudyFolder(folder).load(STRUCTURAL)))
+    request = Request(study_dir=folder, trials=known + 1, device="cpu")
+
+    run_search(request, listener=Listener(), stop=StopRequest())
+
+    last = read_records(StudyFolder(folder).load(STRUCTURAL))[-1]
+    assert (last.arch, last.trained, last.epochs_done, last.cached_from) == (OTHER, True, 2, None)
+
+
+def test_another_recipe_is_refused_once_stage_2_has_begun(folder: Path) -> None:
+    search(folder, trials=1, num_parents=1)
+    change(folder, ("[train]", f"{OWN_RECIPE}[train]"))
+
+    with pytest.raises(StudyError, match="made with other recipe") as caught:
+        search(folder, trials=2)
+    assert caught.value.first == "recipe.train.epochs was 2, is 3"
+
+
+def test_a_recipe_that_changes_nothing_is_that_of_stage_1(folder: Path) -> None:
+    search(folder, trials=1, num_parents=1)
+    change(folder, ("[train]", "[modular.train]\nepochs = 2\n[train]"))
+    listener = Notes()
+
+    search(folder, trials=2, listener=listener)
+
+    assert not any(note.startswith("recipe: ") for note in listener.notes)
+    assert not summarize(*StudyFolder(folder).of_stage(None)).apart
+
+
+def test_rungs_are_those_of_the_epochs_of_the_stage(folder: Path) -> None:
+    change(folder, ("[train]", "[modular.train]\nepochs = 4\n[train]"))
+
+    search(folder, trials=1, num_parents=1)
+
+    (records,) = trained(folder).values()
+    assert [list(record.ap_by_epoch) for record in records] == [[1]]
+    structural = read_records(StudyFolder(folder).load(STRUCTURAL))
+    assert all(not record.ap_by_epoch for record in structural), "a quarter of 2 epochs is none"
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_surrogate_learns_from_the_other_recipe_as_from_another_task(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    if own:
+        change(folder, ("[train]", f"{OWN_RECIPE}[train]"))
+    known = sum(record.trained for record in read_records(StudyFolder(folder).load(STRUCTURAL)))
+    tasks, others = list[str](), list[TrialRecord]()
+
+    def listen(*args: Any, **named: Any) -> NSGAIISampler:
+        tasks.extend(each.task for each in named["earlier"]() if each.ap is not None)
+        others.extend(record for record in named["other_trials"]() if record.trained)
+        return build_sampler(*args, **named)
+
+    monkeypatch.setattr(stages, "build_sampler", listen)
+    search(folder, trials=1, num_parents=1)
+
+    assert tasks == ["another recipe"] * (known if own else 0)
+    assert len(others) == (0 if own else known)

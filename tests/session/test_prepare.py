@@ -3,10 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from optuna.samplers import RandomSampler
 
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import prepare
+from smnas_optuna.study.fingerprint import differences
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.record import STRUCTURAL
 from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 from smnas_optuna.workers.measurement_lock import MeasurementLock
 
@@ -41,3 +44,28 @@ def test_no_data_is_loaded_while_somebody_measures(study_dir: Path) -> None:
     assert listener.loads == 0
     prepare(folder, listener=listener, stop=StopRequest(), device="cpu")
     assert listener.loads > 0
+
+
+def test_a_session_has_the_recipe_of_its_stage_and_knows_that_of_the_other(drawn_dir: Path) -> None:
+    text = (drawn_dir / "study.toml").read_text()
+    (drawn_dir / "study.toml").write_text(f"{text}\n[modular.train]\nepochs = 3\nbatch_size = 4\n")
+    folder = StudyFolder(drawn_dir)
+    studies = [folder.create(name, RandomSampler()) for name in (STRUCTURAL, "modular/32x32.resnet18-w4.c4.rpn.fc")]
+
+    first = prepare(folder, listener=Listener(), stop=StopRequest(), device="cpu")
+    second = prepare(folder, listener=Listener(), stop=StopRequest(), device="cpu", stage="modular")
+
+    recipes = [(each.settings.train.epochs, each.settings.train.batch_size) for each in (first, second)]
+    assert recipes == [(2, 8), (3, 4)]
+    for session, own in ((first, studies[0]), (second, studies[1])):
+        assert session.depends_on_of(own) == session.depends_on
+        assert [session.depends_on_of(study)["recipe"]["train"]["epochs"] for study in studies] == [2, 3]
+    assert differences(first.depends_on, second.depends_on).keys() == {"recipe.train.epochs", "recipe.train.batch_size"}
+
+
+def test_without_a_recipe_of_its_own_stage_2_has_the_fingerprint_of_stage_1(drawn_dir: Path) -> None:
+    folder = StudyFolder(drawn_dir)
+    first = prepare(folder, listener=Listener(), stop=StopRequest(), device="cpu")
+    second = prepare(folder, listener=Listener(), stop=StopRequest(), device="cpu", stage="modular")
+
+    assert first.depends_on == second.depends_on

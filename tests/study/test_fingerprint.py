@@ -9,7 +9,7 @@ from optuna.samplers import RandomSampler
 from smnas_optuna.errors import StudyError
 from smnas_optuna.study.attributes import FINGERPRINT
 from smnas_optuna.study.database import DATABASE
-from smnas_optuna.study.fingerprint import check_fingerprint
+from smnas_optuna.study.fingerprint import check_fingerprint, trained_alike
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import STRUCTURAL
 
@@ -74,3 +74,22 @@ def test_force_goes_on_with_all_but_another_space(tmp_path: Path) -> None:
         check_fingerprint(study, other_space, StudyFolder(tmp_path).place, force=True)
     assert "space.heads was ['fc'], is ['retina']" in str(caught.value)
     assert "--force" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "alike"),
+    [
+        ({"train": {"epochs": 3, "scale_jitter": (0.8, 1.2)}}, True),
+        ({"train": {"epochs": 3, "scale_jitter": (0.8, 1.2)}, "latency": {"images": 9}}, True),
+        ({"train": {"epochs": 4, "scale_jitter": (0.8, 1.2)}}, False),
+        ({}, False),
+    ],
+)
+def test_studies_are_trained_alike_if_their_recipes_of_training_are_equal(
+    tmp_path: Path, recipe: dict[str, object], alike: bool
+) -> None:
+    study, other = make(tmp_path), StudyFolder(tmp_path).create("modular/parent", RandomSampler())
+    study.set_user_attr(FINGERPRINT, DEPENDS_ON)
+    other.set_user_attr(FINGERPRINT, {**DEPENDS_ON, "data": {}, "recipe": recipe})
+
+    assert trained_alike(study, other) == trained_alike(other, study) == alike

@@ -434,3 +434,22 @@ def test_a_study_that_has_trained_nothing_is_refused(study_dir: Path) -> None:
         "the front or a baseline\n"
         f"  fix: search first, or with larger limits: smnas structural {study_dir} [--data DIR]"
     )
+
+
+def test_all_are_trained_with_the_recipe_of_stage_2_and_each_stage_is_held_to_its_own(searched: Path) -> None:
+    text = (searched / "study.toml").read_text()
+    (searched / "study.toml").write_text(f"{text}\n[modular.train]\nepochs = 3\n")
+    session = prepare(StudyFolder(searched), listener=Listener(), stop=StopRequest(), device="cpu")
+    modular = StudyFolder(searched).create(f"modular/{LARGE}", optuna.samplers.RandomSampler())
+    structural = StudyFolder(searched).load("structural")
+    for study in (structural, modular):
+        study.set_user_attr("fingerprint", {**session.depends_on_of(study), "space": {}})
+
+    verification = run(searched, SMALL, epochs=None)
+
+    assert (verification.epochs, verification.search_epochs) == (6, 3)
+    assert verification.about["recipe"]["train"]["epochs"] == 3
+    modular.set_user_attr("fingerprint", structural.user_attrs["fingerprint"])
+    with pytest.raises(StudyError) as caught:
+        run(searched, SMALL)
+    assert caught.value.first == "recipe.train.epochs was 2, is 3"

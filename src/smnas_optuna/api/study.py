@@ -49,6 +49,8 @@ class OpenStudy:
         Its members are the trained architectures within the limits that no other one beats in latency and AP. These
         limits are those of the last search, whatever ``study.toml`` says by now.
 
+        It is that of stage 2 alone if the recipes of the stages differ, because their APs do not compare.
+
         Raises:
             StudyError: If the database cannot be used any more.
         """

@@ -154,7 +154,7 @@ def summarize(*studies: Study, name: str = "") -> Summary:
     records = [record for study in studies for record in read_records(study, scale)]
     stages = list(dict.fromkeys(stage_of(record) for record in records))
     fronts = {stage: pareto_front(record for record in records if stage_of(record) == stage) for stage in stages}
-    both = bool(fronts.get("structural") and fronts.get("modular"))
+    both = len(fronts) > 1 and bool(fronts["modular"])
     apart = both and not all(trained_alike(studies[0], study) for study in studies)
     if apart:
         del fronts["structural"]

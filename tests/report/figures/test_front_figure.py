@@ -30,6 +30,7 @@ from ..report_studies import (
     full_study,
     new_study,
     timed_together,
+    with_recipes,
 )
 from .pictures import around, assert_legible, edges, key, labelled, labels, legend, lines, steps, texts
 
@@ -432,3 +433,11 @@ def test_pyplot_knows_nothing_of_the_picture() -> None:
     draw_front(summarize(full_study()))
 
     assert pyplot.get_fignums() == []
+
+
+def test_the_picture_of_stages_of_different_recipes_has_stage_2_alone() -> None:
+    alike, other = draw_front(summarize(*with_recipes(5, 5, 5))), draw_front(summarize(*with_recipes(5, 9, 9)))
+
+    assert {"front of both stages", "front of stage 1 alone", "baselines and their front"} <= set(legend(alike))
+    assert "Pareto front" in legend(other)
+    assert not any("stage 1" in text or "baselines" in text for text in legend(other))
