@@ -120,7 +120,9 @@ def test_a_known_architecture_is_answered_from_the_cache_and_takes_no_place() ->
     assert len(calls) == len(set(calls)) == 10
     for record in cached:
         source = records[record.cached_from or 0]
-        assert (record.arch, record.latency_ms, record.ap) == (source.arch, source.latency_ms, source.ap)
+        assert (record.state, record.arch) == ("pruned", source.arch)
+        assert record.reason == f"{source.arch} is known from trial {source.number}: AP {source.ap:.4f}"
+    assert {trial.number for trial in study.best_trials} == {record.number for record in pareto_front(records)}
     sampler = study.sampler
     assert isinstance(sampler, NSGAIISampler)
     places = [trial.number for generation in range(9) for trial in sampler.get_population(study, generation)]

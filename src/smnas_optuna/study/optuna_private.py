@@ -1,8 +1,8 @@
 """Functions that rely on Optuna's private parts, in one place, each with a test.
 
-Optuna 5 has no public way to store a trial's worker at the moment of its creation, to take a trial out of the
-population of NSGA-II, to subclass it without renaming what it stores, to keep a table beside its own in the same
-database, or to show trials other than as stored.
+Optuna 5 has no public way to store a trial's worker at the moment of its creation, to begin an enqueued trial or to let
+it wait again, to take a trial out of the population of NSGA-II, to subclass it without renaming what it stores, to keep
+a table beside its own in the same database, or to show trials other than as stored.
 """
 
 from __future__ import annotations
@@ -51,6 +51,41 @@ def begin_trial(study: Study, worker: str, params: Mapping[str, Any] | None = No
     template = create_trial(state=TrialState.RUNNING, user_attrs={"worker": worker}, system_attrs=system_attrs)
     study._thread_local.cached_all_trials = None  # as Study.ask does
     return optuna.Trial(study, study._storage.create_new_trial(study._study_id, template))
+
+
+def waiting_trials(study: Study) -> list[FrozenTrial]:
+    """Return the trials that ``Study.enqueue_trial`` has added and nobody has begun, oldest first."""
+    return study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+
+
+def asked_params(trial: FrozenTrial) -> Mapping[str, Any]:
+    """Return the parameters that an enqueued ``trial`` fixes; its other parameters will be sampled."""
+    fixed = trial.system_attrs.get("fixed_params", {})
+    return {**(fixed if isinstance(fixed, Mapping) else {}), **trial.params}
+
+
+def begin_waiting_trial(study: Study, trial: FrozenTrial, attrs: Mapping[str, Any]) -> optuna.Trial | None:
+    """Begin an enqueued trial with the user attributes ``attrs``; return None if it waits no longer.
+
+    The attributes are stored before it runs, so that whoever finds it running knows its worker. Only one worker at a
+    time may call this for a trial: on SQLite, Optuna lets several begin the same one (4 threads began 60 trials 76
+    times), as SQLite has no ``SELECT ... FOR UPDATE``.
+    """
+    storage = study._storage
+    if storage.get_trial(trial._trial_id).state != TrialState.WAITING:
+        return None
+    for name, value in attrs.items():
+        storage.set_trial_user_attr(trial._trial_id, name, value)
+    storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING)
+    study._thread_local.cached_all_trials = None  # as Study.ask does
+    return optuna.Trial(study, trial._trial_id)
+
+
+def put_back(study: Study, number: int) -> None:
+    """Let a running trial wait again, with the parameters that are sampled by now; do nothing if it has ended."""
+    trial = study.get_trials(deepcopy=False)[number]
+    if not trial.state.is_finished():
+        study._storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
 
 
 def leave_population(trial: optuna.Trial) -> None:

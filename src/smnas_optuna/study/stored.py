@@ -173,6 +173,8 @@ TRIAL_FORMS: Mapping[str, Form] = {
     "spec": _is_mapping,
     "generation": _is_count,
     "baseline": _is_bool,
+    attributes.ORIGIN: _is_name,
+    attributes.RANKED: _is_bool,
     "seed": _is_count,
     "device": _is_device,
     "versions": _mapping_to(_is_name),

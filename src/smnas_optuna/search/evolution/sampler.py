@@ -21,9 +21,9 @@ from smnas_optuna.search.surrogate.observations import Observation
 from smnas_optuna.search.surrogate.proposal import Ranking
 from smnas_optuna.search.surrogate.work import WorkCounter
 from smnas_optuna.search_space import SearchSpace
-from smnas_optuna.study.attributes import RANKED
+from smnas_optuna.study.attributes import ORIGIN, RANKED
 from smnas_optuna.study.limits import Limits
-from smnas_optuna.study.optuna_private import store_attr_of_stored, with_keys_of_nsgaii
+from smnas_optuna.study.optuna_private import asked_params, store_attr_of_stored, with_keys_of_nsgaii
 from smnas_optuna.study.record import TrialRecord
 from smnas_optuna.study.seeds import derive_seed
 
@@ -61,11 +61,18 @@ class Sampler(NSGAIISampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return a value for each parameter; see :class:`ChildGeneration`."""
+        """Return a value for each parameter; see :class:`ChildGeneration`.
+
+        Parameters that are fixed, as those of an enqueued trial, have their values, so that what completes them is an
+        untried architecture. How it came about is stored with the trial, unless that is known.
+        """
+        self._children.fixed = asked_params(trial)
         if self.get_trial_generation(study, trial) == 0:
             genome = self._children(study, search_space, [])
         else:
             genome = super().sample_relative(study, trial, search_space)
+        if ORIGIN not in trial.user_attrs:
+            store_attr_of_stored(study, trial, ORIGIN, self._children.origin)
         if self._children.ranked:
             store_attr_of_stored(study, trial, RANKED, True)
         return genome
