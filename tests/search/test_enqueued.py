@@ -23,7 +23,7 @@ from smnas_optuna.search_space import StructuralSearchSpace
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import ENQUEUED, ORIGIN
 from smnas_optuna.study.folder import StudyFolder
-from smnas_optuna.study.optuna_private import begin_waiting_trial, waiting_trials
+from smnas_optuna.study.optuna_private import begin_trial, begin_waiting_trial, waiting_trials
 from smnas_optuna.study.record import ELSEWHERE, INTERRUPTED, STRUCTURAL, read_records
 from smnas_optuna.workers.crew import Crew, open_crew
 from smnas_optuna.workers.interrupt import Interrupted, StopRequest
@@ -195,11 +195,15 @@ def test_what_another_worker_trains_is_left_to_it(scene: Scene) -> None:
     other = scene.make_crew()
     with other.registered():
         assert other.claim(WANTED)
-        scene.run(1)
+        trial = begin_trial(scene.study, other.me, genome_of(WANTED))
+        STAGE.space.suggest(trial)
+        trial.set_user_attr("arch", WANTED)
+        outcome = scene.run(2)
 
-    first, second = read_records(scene.study)
+    assert outcome.waits_for_others
+    first, _, third = read_records(scene.study)
     assert (first.state, first.reason, first.arch) == ("pruned", ELSEWHERE, WANTED)
-    assert second.trained
+    assert third.trained
 
 
 def test_without_a_budget_for_it_it_waits_for_the_next_search(scene: Scene) -> None:
@@ -237,9 +241,7 @@ def test_if_others_have_claimed_the_rest_of_the_budget_it_waits_again(scene: Sce
 
         crew.claims = claims  # type: ignore[method-assign]
         with crew.registered():
-            outcome = search(
-                scene.study, STAGE, evaluate, budget=1, crew=crew, listener=recorder, stop=StopRequest()
-            )
+            outcome = search(scene.study, STAGE, evaluate, budget=1, crew=crew, listener=recorder, stop=StopRequest())
 
     assert outcome.reason == "budget reached: 1 of 1 architectures are trained"
     assert [trial.number for trial in waiting_trials(scene.study)] == [0]

@@ -116,8 +116,8 @@ def search(
 ) -> Outcome:
     """Search until the budget is reached, the space exhausted, too much asked, or too many trials in a row have failed.
 
-    Trials that somebody has enqueued with ``Study.enqueue_trial`` come first. Then come interrupted architectures, those
-    of ``stage``, and those that the study's sampler proposes.
+    Trials that somebody has enqueued with ``Study.enqueue_trial`` come first. Then come interrupted architectures,
+    those of ``stage``, and those that the study's sampler proposes.
 
     Other workers may search the same study at the same time. This worker ends early if the others that are at work
     reach the budget without it.
@@ -154,9 +154,7 @@ def search(
         ended = stop_reason(records, settled, stage.space.size, budget, failures, known)
         if ended is not None:
             return ended
-        asked = _next_trial(
-            study, stage, crew, records, known, budget=budget, limits=limits, note=listener.note
-        )
+        asked = _next_trial(study, stage, crew, records, known, budget=budget, limits=limits, note=listener.note)
         if asked is None:
             continue
         trial, spec, why = asked
@@ -284,9 +282,7 @@ def _next_trial(
     return None
 
 
-def _begin(
-    study: Study, stage: Stage, crew: Crew, records: Sequence[TrialRecord], known: Container[str]
-) -> _Begun:
+def _begin(study: Study, stage: Stage, crew: Crew, records: Sequence[TrialRecord], known: Container[str]) -> _Begun:
     """Begin a trial that somebody has enqueued, or with an architecture that is queued, or with one to be sampled."""
     enqueued = take_enqueued(study, crew)
     if enqueued is not None:
@@ -331,9 +327,7 @@ def _generation(study: Study, trial: optuna.Trial) -> int:
     return int(frozen(study, trial).user_attrs["generation"])
 
 
-def _is_left(
-    study: Study, stage: Stage, crew: Crew, begun: _Begun, arch: str, *, budget: int, limits: Limits
-) -> bool:
+def _is_left(study: Study, stage: Stage, crew: Crew, begun: _Begun, arch: str, *, budget: int, limits: Limits) -> bool:
     """Return whether ``arch`` is to be trained; end its trial otherwise, or let it wait again if it is enqueued.
 
     The study is read only now: before the claim, others may just have finished the architecture, or claimed the rest of
@@ -368,7 +362,9 @@ def queued_first(stage: Stage, records: Sequence[TrialRecord], settled: Containe
 
     Interrupted architectures come first, the latest before the others. Then come the baselines, then ``stage.first``.
     """
-    interrupted = {record.arch: record for record in records if record.reason == INTERRUPTED and record.arch is not None}
+    interrupted = {
+        record.arch: record for record in records if record.reason == INTERRUPTED and record.arch is not None
+    }
     for record in sorted(interrupted.values(), key=lambda record: -record.number):
         if record.arch is not None and record.arch not in settled:
             yield Queued(spec=decode(record.arch), why="interrupted before", attrs=_origin_of(record))

@@ -2,11 +2,14 @@
 
 Optuna 5 has no public way to store a trial's worker at the moment of its creation, to begin an enqueued trial or to let
 it wait again, to take a trial out of the population of NSGA-II, to subclass it without renaming what it stores, to keep
-a table beside its own in the same database, or to show trials other than as stored.
+a table beside its own in the same database, to change the constraints of a finished trial, or to show trials other than
+as stored.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable, Container, Mapping
 from typing import Any, TypeVar, cast
 
@@ -16,9 +19,13 @@ from optuna.samplers.nsgaii._elite_population_selection_strategy import NSGAIIEl
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb.models import NOT_FOUND_MSG as NOT_FOUND_MSG
+from optuna.storages._rdb.models import TrialSystemAttributeModel
 from optuna.study import Study
+from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.study._frozen import FrozenStudy as FrozenStudy
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import bindparam, delete, insert
+from sqlalchemy.exc import IntegrityError
 
 SamplerType = TypeVar("SamplerType", bound=type[NSGAIISampler])
 OUTSIDE = -1
@@ -96,6 +103,33 @@ def leave_population(trial: optuna.Trial) -> None:
 def store_attr_of_stored(study: Study, trial: FrozenTrial, name: str, value: Any) -> None:
     """Store a user attribute with a running trial of another process, for which there is no ``optuna.Trial`` here."""
     study._storage.set_trial_user_attr(trial._trial_id, name, value)
+
+
+def replace_constraints(study: Study, constraints: Mapping[int, Mapping[str, float]]) -> None:
+    """Store other constraints with finished trials, which Optuna refuses to change.
+
+    Args:
+        study: The study.
+        constraints: All constraints of each trial that changes, by its number.
+    """
+    trials = study.get_trials(deepcopy=False)  # those that this process has cached, or that are kept in memory
+    gone, new = [], []
+    for number, values in constraints.items():
+        trial = trials[number]
+        before = {name for name in trial.system_attrs if name.startswith(f"{_CONSTRAINTS_KEY}:")}
+        after = {f"{_CONSTRAINTS_KEY}:{name}": value for name, value in values.items()}
+        gone += [{"trial": trial._trial_id, "name": name} for name in before | after.keys()]
+        new += [{"trial_id": trial._trial_id, "key": name, "value_json": json.dumps(v)} for name, v in after.items()]
+        for name in before:
+            del trial.system_attrs[name]
+        trial.system_attrs.update(after)
+    if gone and isinstance(study._storage, RDBStorage | _CachedStorage):
+        table = TrialSystemAttributeModel
+        old = delete(table).where(table.trial_id == bindparam("trial"), table.key == bindparam("name"))
+        with contextlib.suppress(IntegrityError), engine_of(study).begin() as connection:  # another worker did the same
+            connection.execute(old, gone)
+            if new:
+                connection.execute(insert(table), new)
 
 
 class ShownStorage(RDBStorage):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -88,6 +88,7 @@ def build_sampler(
     limits: Limits | None = None,
     other_trials: Callable[[], Iterable[TrialRecord]] = list,
     time_gate: Callable[[DetectorSpec], float] | None = None,
+    worth_timing: Callable[[Sequence[TrialRecord]], bool] = lambda _: True,
     count: WorkCounter | None = None,
     earlier: Callable[[], Iterable[Observation]] = list,
     selection: Selection | None = None,
@@ -106,6 +107,7 @@ def build_sampler(
             the surrogate learns from them.
         time_gate: Times an architecture before training, as a ratio to the reference detector; the best few children
             are timed. Without it their predicted latency counts.
+        worth_timing: Returns whether timing them is worth its time, after these trials.
         count: Counts multiply-adds and parameters with the constants of the study.
         earlier: Returns what is known from other tasks, for the surrogate.
         selection: Selects the parents of a generation, if not as Optuna does.
@@ -121,6 +123,7 @@ def build_sampler(
             ap_spread=settings.ap_spread,
             limits=limits,
             time_gate=time_gate,
+            worth_timing=worth_timing,
             earlier=earlier,
             seed=points_seed,
         )
