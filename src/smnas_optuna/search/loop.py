@@ -362,12 +362,10 @@ def queued_first(stage: Stage, records: Sequence[TrialRecord], settled: Containe
 
     Interrupted architectures come first, the latest before the others. Then come the baselines, then ``stage.first``.
     """
-    interrupted = {
-        record.arch: record for record in records if record.reason == INTERRUPTED and record.arch is not None
-    }
-    for record in sorted(interrupted.values(), key=lambda record: -record.number):
-        if record.arch is not None and record.arch not in settled:
-            yield Queued(spec=decode(record.arch), why="interrupted before", attrs=_origin_of(record))
+    interrupted = {record.arch: record for record in records if record.reason == INTERRUPTED}
+    for arch, record in sorted(interrupted.items(), key=lambda pair: -pair[1].number):
+        if arch is not None and arch not in settled:
+            yield Queued(spec=decode(arch), why="interrupted before", attrs=_origin_of(record))
     for spec in stage.baselines:
         if encode(spec) not in settled:
             yield Queued(spec=spec, why="baseline", attrs={ORIGIN: BASELINE})

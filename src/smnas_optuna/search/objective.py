@@ -168,8 +168,8 @@ class Objective:
     def _set_constraints(self, trial: optuna.Trial, latency_ms: float, num_params: int) -> None:
         """Report to Optuna the excess of the finished detector over each limit, as a share of the limit.
 
-        An excess of 0 or less keeps the limit. It is set only now, because Optuna keeps the first value, and reads those
-        of finished trials alone. Later :func:`smnas_optuna.study.constraints.follow_limits` keeps them to other limits.
+        An excess of 0 or less keeps the limit. It is set only now, because Optuna keeps the first value, and reads
+        those of finished trials alone. :func:`smnas_optuna.study.constraints.follow_limits` keeps them to later limits.
         """
         for name, excess in self.limits.excesses(latency_ms=latency_ms, num_params=num_params).items():
             trial.set_constraint(name, excess)
@@ -243,7 +243,7 @@ class Objective:
             )
 
     def _is_spared(self, attempt: Attempt) -> bool:
-        """Return whether an attempt is never pruned by comparison: a standard of comparison, or asked for by somebody."""
+        """Return whether an attempt is never pruned by comparison: it is a standard, or somebody has enqueued it."""
         return attempt.spec in self.never_pruned or attempt.trial.user_attrs.get(ORIGIN) == ENQUEUED
 
     def _on_training_step(self, trial: optuna.Trial) -> Callable[[int, int], None]:

@@ -1,4 +1,4 @@
-"""Optuna's constraints of finished trials, kept to the limits in force, so that its fronts are those of this package."""
+"""Optuna's constraints of finished trials, which follow the limits in force, so that its front is the reported one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ REPEAT = "repeat"
 
 
 def follow_limits(study: Study) -> int:
-    """Store by how much each finished training of ``study`` exceeds the limits of its last run; return how many changed.
+    """Store by how much each training of ``study`` exceeds the limits of its last run; return how many have changed.
 
     Optuna keeps the first constraints of a trial for good, and ``Study.best_trials``, its pictures and its dashboard
-    judge by them. But limits change from run to run, and the scale of latencies with each measurement. An excess of 0 or
-    less keeps the limit.
+    judge by them. But limits change from run to run, and the scale of latencies with each measurement. An excess of 0
+    or less keeps the limit.
 
     Raises:
         StudyError: If the trials cannot be read.

@@ -62,7 +62,8 @@ def begin_trial(study: Study, worker: str, params: Mapping[str, Any] | None = No
 
 def waiting_trials(study: Study) -> list[FrozenTrial]:
     """Return the trials that ``Study.enqueue_trial`` has added and nobody has begun, oldest first."""
-    return study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    # Not by Optuna's ``states``: its storage in memory looks only behind the oldest one that it has returned so.
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.WAITING]
 
 
 def asked_params(trial: FrozenTrial) -> Mapping[str, Any]:
