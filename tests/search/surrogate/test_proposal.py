@@ -226,3 +226,25 @@ def test_many_trainings_take_no_second_of_a_proposal() -> None:
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def test_candidates_are_timed_only_where_that_is_worth_its_time() -> None:
+    known, left = split(0)
+    records = [trained(spec, gate=2 * latency_of(spec)) for spec in known]
+    timed, seen = list[DetectorSpec](), list[int]()
+
+    def time_gate(spec: DetectorSpec) -> float:
+        timed.append(spec)
+        return 2 * latency_of(spec)
+
+    for worth in (False, True):
+        chooser = Ranking(
+            Features(),
+            ap_spread=0.005,
+            limits=Limits(),
+            time_gate=time_gate,
+            worth_timing=lambda given, worth=worth: seen.append(len(given)) or worth,  # type: ignore[misc]
+        )
+        assert chooser.choose(left, records) is not None
+        assert bool(timed) == worth
+    assert seen == [len(records)] * 2
