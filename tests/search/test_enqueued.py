@@ -358,8 +358,7 @@ def test_two_workers_take_each_trial_once(tmp_path: Path) -> None:
 
     assert sorted(number for each in taken for number in each) == list(range(count))
     for worker, (_, crew) in enumerate(crews):
-        mine = {trial.number for trial in study.trials if trial.user_attrs["worker"] == crew.me}
-        assert mine == set(taken[worker])
+        assert {t.number for t in study.trials if t.user_attrs["worker"] == crew.me} == set(taken[worker])
 
 
 def test_a_trial_that_waits_no_longer_is_not_begun(scene: Scene) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.exceptions import ExperimentalWarning
@@ -93,7 +94,7 @@ def test_the_picture_of_the_front_shows_ours(study: optuna.Study, tmp_path: Path
         warnings.simplefilter("ignore", ExperimentalWarning)
         axes = optuna.visualization.matplotlib.plot_pareto_front(as_optuna_loads(study, tmp_path))
 
-    shown = {str(points.get_label()): points.get_offsets().tolist() for points in axes.collections}  # type: ignore[attr-defined]
+    shown = {str(points.get_label()): np.asarray(points.get_offsets()).tolist() for points in axes.collections}
     assert sorted(shown["Best Trial"]) == [list(POINTS[place]) for place in (0, 1, 3)]
     axes.figure.clear()
 
@@ -161,7 +162,6 @@ def test_only_constraints_change_and_of_those_trials_alone(tmp_path: Path) -> No
 def test_what_another_worker_has_just_written_stands(tmp_path: Path) -> None:
     study = StudyFolder(tmp_path).create(STRUCTURAL, optuna.samplers.NSGAIISampler())
     add(study, 0)
-    (tmp_path / "x").mkdir()
     with sqlite3.connect(tmp_path / "study.db") as database:  # between the look at the trial and the change
         database.execute("CREATE TRIGGER other AFTER DELETE ON trial_system_attributes BEGIN SELECT RAISE(IGNORE); END")
         database.execute("INSERT INTO trial_system_attributes VALUES (NULL, 1, 'constraints:a', '7.0')")
@@ -170,3 +170,14 @@ def test_what_another_worker_has_just_written_stands(tmp_path: Path) -> None:
     replace_constraints(study, {0: {"a": 7.0}})
 
     assert as_optuna_loads(study, tmp_path).trials[0].constraints == {"a": 7.0}
+
+
+def test_an_imprecise_latency_is_its_estimate_for_optuna_and_its_upper_end_for_us(study: optuna.Study) -> None:
+    """What docs/search.md says about the fronts of both."""
+    attrs = {"arch": ARCHS[0], "latency": {"ratio_low": 0.5, "ratio": 1.5, "ratio_high": 4.5}}
+    study.add_trial(create_trial(values=(1.5, 0.4), user_attrs=attrs))
+
+    assert follow_limits(study) == 0
+
+    assert front_of(study) == [0, 3, 4, 5], "it hides the second"
+    assert [record.number for record in pareto_front(read_records(study))] == [0, 1, 3, 4], "it is no faster than 4.5"

@@ -38,6 +38,8 @@ OWN: dict[str, Any] = {
     "spec": {"input_size": {"long": 64}},
     "generation": 0,
     "baseline": True,
+    "origin": "child",
+    "ranked": True,
     "seed": 2**32 - 1,
     "device": {"kind": "cpu", "model": "AMD EPYC", "threads": 2},
     "versions": {"torch": "2.14.1+cu130"},

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import optuna
@@ -237,13 +238,17 @@ def test_candidates_are_timed_only_where_that_is_worth_its_time() -> None:
         timed.append(spec)
         return 2 * latency_of(spec)
 
+    def is_worth(answer: bool, given: Sequence[TrialRecord]) -> bool:
+        seen.append(len(given))
+        return answer
+
     for worth in (False, True):
         chooser = Ranking(
             Features(),
             ap_spread=0.005,
             limits=Limits(),
             time_gate=time_gate,
-            worth_timing=lambda given, worth=worth: seen.append(len(given)) or worth,  # type: ignore[misc]
+            worth_timing=partial(is_worth, worth),
         )
         assert chooser.choose(left, records) is not None
         assert bool(timed) == worth
