@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from smnas_optuna.search.evolution.sampler import build_sampler
 from smnas_optuna.search.loop import Evaluation, Outcome, Stage, search
 from smnas_optuna.search_space import StructuralSearchSpace
 from smnas_optuna.session.listener import Listener
-from smnas_optuna.study.attributes import ENQUEUED, ORIGIN
+from smnas_optuna.study.attributes import ENQUEUED, ORIGIN, REFERENCE_MS
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.optuna_private import begin_trial, begin_waiting_trial, waiting_trials
-from smnas_optuna.study.record import ELSEWHERE, INTERRUPTED, STRUCTURAL, read_records
+from smnas_optuna.study.record import ELSEWHERE, INTERRUPTED, STRUCTURAL, TrialRecord, read_records
 from smnas_optuna.workers.crew import Crew, open_crew
 from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 from smnas_optuna.workers.recovery import recover_dead_trials
@@ -125,15 +126,15 @@ def test_it_goes_before_an_interrupted_architecture(scene: Scene) -> None:
 
 @pytest.mark.parametrize("surrogate", [False, True])
 def test_the_sampler_completes_what_is_left_open_with_something_untried(surrogate: bool) -> None:
-    study, space = make_study(space=TINY, surrogate=surrogate), StructuralSearchSpace(TINY)
-    few = {"input_size": "64x48", "backbone.width": 16, "head.kind": "fc"}
-    for _ in range(2):
+    study, space = make_study(seed=4, space=TINY, surrogate=surrogate), StructuralSearchSpace(TINY)
+    few = {"input_size": "64x48"}
+    for _ in range(6):
         study.enqueue_trial(few)
 
-    run(study, budget=2, stage=make_stage(TINY, ()))
+    run(study, budget=6, stage=make_stage(TINY, ()))
 
     records = read_records(study)
-    assert len({record.arch for record in records}) == 2, "the space has two such architectures"
+    assert len({record.arch for record in records}) == 6, "the space has six such architectures"
     for record, trial in zip(records, study.trials, strict=True):
         assert record.trained
         assert record.origin == ENQUEUED
@@ -292,6 +293,54 @@ def test_interrupted_while_it_is_completed_it_waits_again(scene: Scene) -> None:
     (record,) = read_records(scene.study)
     assert record.trained
     assert str(record.arch).startswith("96x72.")
+
+
+def test_interrupted_just_before_its_training_it_keeps_no_claim(scene: Scene) -> None:
+    scene.study.enqueue_trial(genome_of(WANTED))
+    looks = [0]
+
+    def other_trials() -> list[TrialRecord]:
+        looks[0] += 1
+        if looks[0] == 2:  # the architecture is claimed
+            raise Interrupted(signal.SIGTERM)
+        return []
+
+    crew = scene.make_crew()
+    with crew.registered():
+        with pytest.raises(Interrupted):
+            search(
+                scene.study,
+                replace(STAGE, other_trials=other_trials),
+                closed_form,
+                budget=1,
+                crew=crew,
+                listener=Listener(),
+                stop=StopRequest(),
+            )
+        assert crew.claims() == {}
+    assert [trial.number for trial in waiting_trials(scene.study)] == [0]
+
+
+class StopAfter(StopRequest):
+    """Stops a search that does not come to an end."""
+
+    def __init__(self, checks: int) -> None:
+        super().__init__()
+        self.left = checks
+
+    def check(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Interrupted(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("claim", ["trial 3", REFERENCE_MS])
+def test_only_claims_of_architectures_count_towards_the_budget(scene: Scene, claim: str) -> None:
+    other = scene.make_crew()
+    with other.registered():
+        assert other.claim(claim)
+
+        assert scene.run(2, stop=StopAfter(10)).trained == 2
 
 
 @pytest.mark.parametrize("moment", ["before it runs", "before its architecture is known"])

@@ -208,7 +208,7 @@ def stop_reason(
     if len(settled) >= size:
         return Outcome(reason=f"space exhausted: all {size} architectures are known", failed=False, trained=trained)
     if failures >= FAILURES_IN_A_ROW:
-        last = next(r.reason for r in reversed(records) if r.state == "failed" and r.settles)
+        last = next(record.reason for record in reversed(records) if record.state == "failed")
         return Outcome(reason=f"{failures} trials in a row failed; the last one: {last}", failed=True, trained=trained)
     # Trials that a smaller limit than the present one pruned do not count, nor do answers from them.
     asked = sum(
