@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from optuna.samplers import NSGAIISampler, RandomSampler
 
@@ -297,6 +298,9 @@ def test_a_limit_holds_for_the_fronts_of_both_stages(folder: Path) -> None:
 
     assert outcome.reason.startswith("budget reached: 1 of 1")
     assert all(pareto_front(read_records(study)) == [] for study in StudyFolder(folder).of_stage(None))
+    for study in StudyFolder(folder).of_stage(None):
+        seen = optuna.load_study(study_name=study.study_name, storage=f"sqlite:///{folder / 'study.db'}")
+        assert seen.best_trials == [], "Optuna agrees, as its constraints follow the limits"
 
 
 def test_a_limit_that_no_structure_keeps_to_is_said(folder: Path) -> None:

@@ -12,6 +12,7 @@ from smnas_optuna.arch import DetectorSpec
 from smnas_optuna.config import StudySettings
 from smnas_optuna.search.evolution.sampler import build_sampler
 from smnas_optuna.search.forecast import describe_run
+from smnas_optuna.search.gate import Gate, is_worth_timing
 from smnas_optuna.search.loop import Outcome, Stage, search
 from smnas_optuna.search.objective import Objective
 from smnas_optuna.search.plan import (
@@ -30,6 +31,7 @@ from smnas_optuna.session.listener import Listener, PartOfAStage
 from smnas_optuna.session.prepare import Session, prepare
 from smnas_optuna.session.workload import Workers
 from smnas_optuna.study.attributes import BUDGET, ENDED, LIMITS
+from smnas_optuna.study.constraints import follow_limits
 from smnas_optuna.study.fingerprint import TRAIN, trained_alike
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.limits import Limits
@@ -122,6 +124,8 @@ def run_search(
         on_ready()
         turns = _Turns(session, limits, worker, forced)
         outcome = turns.search_all(plans, studies, budget)
+        for study in folder.studies:  # the scale of latencies has moved meanwhile
+            follow_limits(study)
         folder.of_stage(request.stage)[0].set_user_attr(ENDED, {"reason": outcome.reason, "failed": outcome.failed})
         return outcome
 
@@ -141,6 +145,7 @@ class _Turns:
         self._limits = limits
         self._worker = worker
         self._forced = forced
+        self._gate = Gate(session)
 
     def search_all(self, plans: Sequence[StudyPlan], studies: Sequence[Study], budget: int) -> Outcome:
         """Search ``studies``; see :func:`smnas_optuna.search.plan.next_study` for their order and shares."""
@@ -195,6 +200,8 @@ class _Turns:
             limits=limits,
             other_trials=other_trials,
             earlier=lambda: observations_of(trained_otherwise(), task=OTHER_RECIPE),
+            time_gate=self._gate.ratio,
+            worth_timing=is_worth_timing,
             count=WorkCounter(session.testbed.splits.train.num_classes, settings.detector.constants()),
         )
         crew = open_crew(study, session.folder)
@@ -206,6 +213,7 @@ class _Turns:
             other_trials=other_trials,
             trained_otherwise=trained_otherwise,
             forced=self._forced,
+            gate=self._gate,
         )
         stage = Stage(
             space=plan.space,
@@ -255,6 +263,7 @@ def _keep_limits(folder: StudyFolder, limits: Limits) -> None:
     """Judge all studies of the folder by the limits of this run, because their fronts are compared."""
     for study in folder.studies:
         study.set_user_attr(LIMITS, limits.as_json())
+        follow_limits(study)
 
 
 def _progress_after(outcome: Outcome, budget: int) -> Progress:

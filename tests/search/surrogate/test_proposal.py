@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import optuna
@@ -226,3 +227,29 @@ def test_many_trainings_take_no_second_of_a_proposal() -> None:
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def test_candidates_are_timed_only_where_that_is_worth_its_time() -> None:
+    known, left = split(0)
+    records = [trained(spec, gate=2 * latency_of(spec)) for spec in known]
+    timed, seen = list[DetectorSpec](), list[int]()
+
+    def time_gate(spec: DetectorSpec) -> float:
+        timed.append(spec)
+        return 2 * latency_of(spec)
+
+    def is_worth(answer: bool, given: Sequence[TrialRecord]) -> bool:
+        seen.append(len(given))
+        return answer
+
+    for worth in (False, True):
+        chooser = Ranking(
+            Features(),
+            ap_spread=0.005,
+            limits=Limits(),
+            time_gate=time_gate,
+            worth_timing=partial(is_worth, worth),
+        )
+        assert chooser.choose(left, records) is not None
+        assert bool(timed) == worth
+    assert seen == [len(records)] * 2

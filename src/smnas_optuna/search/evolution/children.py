@@ -21,6 +21,7 @@ from smnas_optuna.errors import ConfigError
 from smnas_optuna.search.evolution.selection import trained_trials
 from smnas_optuna.search.surrogate.proposal import Ranking
 from smnas_optuna.search_space import Genome, SearchSpace
+from smnas_optuna.study.attributes import CHILD, RANDOM
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import TrialRecord, read_records
@@ -50,7 +51,9 @@ class ChildGeneration:
         ranking: Chooses among children; None for plain NSGA-II.
 
     Attributes:
-        ranked: True if the last child was chosen for its expected improvement.
+        fixed: Genes that all proposals have; empty unless somebody has enqueued a part of a genome.
+        ranked: True if the last proposal was chosen for its expected improvement.
+        origin: How the last proposal came about: ``CHILD`` or ``RANDOM``.
     """
 
     def __init__(
@@ -68,7 +71,9 @@ class ChildGeneration:
         self._other_trials = other_trials
         self._ranking = ranking
         self._genomes: dict[str, Genome | None] = {}
+        self.fixed: Genome = {}
         self.ranked = False
+        self.origin = RANDOM
 
     def __call__(
         self, study: Study, search_space: dict[str, BaseDistribution], parent_population: list[FrozenTrial]
@@ -124,13 +129,14 @@ class ChildGeneration:
             return None
         if sum(record.trained for record in records) < START:
             drawn = self._untried(self._draw(DRAWN_AT_START), known)
+            self.origin = RANDOM
             return drawn[self._ranking.farthest(list(drawn), records)] if drawn else None
         if self._random.random() < PLAIN:
             return None
-        born = [self._bear(parents) for _ in range(CHILDREN if parents else 0)]
-        candidates = self._untried([*born, *self._draw(DRAWN)], known)
+        born = self._untried([self._bear(parents) for _ in range(CHILDREN if parents else 0)], known)
+        candidates = {**born, **self._untried(self._draw(DRAWN), known)}
         chosen = self._ranking.choose(list(candidates), records)
-        self.ranked = chosen is not None
+        self.ranked, self.origin = chosen is not None, CHILD if chosen in born else RANDOM
         return None if chosen is None else candidates[chosen]
 
     def _untried(self, genomes: Iterable[Genome], known: Collection[str | None]) -> dict[DetectorSpec, Genome]:
@@ -139,15 +145,15 @@ class ChildGeneration:
         return {spec: genome for spec, genome in made.items() if encode(spec) not in known}
 
     def _draw(self, count: int) -> list[Genome]:
-        return [self._space.draw(self._random) for _ in range(count)]
+        return [{**self._space.draw(self._random), **self.fixed} for _ in range(count)]
 
     def _plain(self, parents: Parents, known: Collection[str | None]) -> Genome:
         """Return an unknown child without ranking, or after ``TRIES`` attempts a known one."""
         for _ in range(TRIES):
             if not parents or self._random.random() < FRESH:
-                child = self._space.draw(self._random)
+                (child,), self.origin = self._draw(1), RANDOM
             else:
-                child = self._bear(parents)
+                child, self.origin = self._bear(parents), CHILD
             if encode(self._space.express(child)) not in known:
                 break
         return child
@@ -156,7 +162,7 @@ class ChildGeneration:
         """Return a mutated uniform crossover of two parents."""
         mother, father = parents.pick(self._random), parents.pick(self._random)
         child = {name: (mother if self._random.random() < 0.5 else father)[name] for name in mother}
-        return self._space.mutate(child, self._random)
+        return {**self._space.mutate(child, self._random), **self.fixed}
 
 
 def _checked(name: str, value: Any, distribution: BaseDistribution) -> Any:

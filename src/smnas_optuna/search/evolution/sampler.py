@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -21,9 +21,9 @@ from smnas_optuna.search.surrogate.observations import Observation
 from smnas_optuna.search.surrogate.proposal import Ranking
 from smnas_optuna.search.surrogate.work import WorkCounter
 from smnas_optuna.search_space import SearchSpace
-from smnas_optuna.study.attributes import RANKED
+from smnas_optuna.study.attributes import ORIGIN, RANKED
 from smnas_optuna.study.limits import Limits
-from smnas_optuna.study.optuna_private import store_attr_of_stored, with_keys_of_nsgaii
+from smnas_optuna.study.optuna_private import asked_params, store_attr_of_stored, with_keys_of_nsgaii
 from smnas_optuna.study.record import TrialRecord
 from smnas_optuna.study.seeds import derive_seed
 
@@ -61,11 +61,18 @@ class Sampler(NSGAIISampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return a value for each parameter; see :class:`ChildGeneration`."""
+        """Return a value for each parameter; see :class:`ChildGeneration`.
+
+        Parameters that are fixed, as those of an enqueued trial, have their values, so that what completes them is an
+        untried architecture. How it came about is stored with the trial, unless that is known.
+        """
+        self._children.fixed = asked_params(trial)
         if self.get_trial_generation(study, trial) == 0:
             genome = self._children(study, search_space, [])
         else:
             genome = super().sample_relative(study, trial, search_space)
+        if ORIGIN not in trial.user_attrs:
+            store_attr_of_stored(study, trial, ORIGIN, self._children.origin)
         if self._children.ranked:
             store_attr_of_stored(study, trial, RANKED, True)
         return genome
@@ -81,6 +88,7 @@ def build_sampler(
     limits: Limits | None = None,
     other_trials: Callable[[], Iterable[TrialRecord]] = list,
     time_gate: Callable[[DetectorSpec], float] | None = None,
+    worth_timing: Callable[[Sequence[TrialRecord]], bool] = lambda _: True,
     count: WorkCounter | None = None,
     earlier: Callable[[], Iterable[Observation]] = list,
     selection: Selection | None = None,
@@ -99,6 +107,7 @@ def build_sampler(
             the surrogate learns from them.
         time_gate: Times an architecture before training, as a ratio to the reference detector; the best few children
             are timed. Without it their predicted latency counts.
+        worth_timing: Returns whether timing them is worth its time, after these trials.
         count: Counts multiply-adds and parameters with the constants of the study.
         earlier: Returns what is known from other tasks, for the surrogate.
         selection: Selects the parents of a generation, if not as Optuna does.
@@ -114,6 +123,7 @@ def build_sampler(
             ap_spread=settings.ap_spread,
             limits=limits,
             time_gate=time_gate,
+            worth_timing=worth_timing,
             earlier=earlier,
             seed=points_seed,
         )

@@ -46,6 +46,7 @@ class Ranking:
         limits: Limits in force.
         time_gate: Times an architecture before training: its latency as a ratio to the reference detector's. An
             OutOfMemoryError or RuntimeError leaves the architecture with its predicted latency.
+        worth_timing: Returns whether timing ``TIMED`` candidates is worth its time, after these trials.
         earlier: Returns observations of other tasks or studies.
         seed: Seed of the choice of points where there are too many.
     """
@@ -57,11 +58,12 @@ class Ranking:
         ap_spread: float,
         limits: Limits,
         time_gate: Callable[[DetectorSpec], float] | None = None,
+        worth_timing: Callable[[Sequence[TrialRecord]], bool] = lambda _: True,
         earlier: Callable[[], Iterable[Observation]] = list,
         seed: int = 0,
     ) -> None:
         self._features, self._limits = features, limits
-        self._time_gate, self._earlier = time_gate, earlier
+        self._time_gate, self._worth_timing, self._earlier = time_gate, worth_timing, earlier
         self._random = np.random.default_rng(seed)
         self._ap = Surrogate(ap_spread)
         self._latency = LatencySurrogate(features)
@@ -81,7 +83,8 @@ class Ranking:
         if not candidates or len(own) < MIN_TRAINED or len(set(own)) == 1:
             return None
         try:
-            return self._best(candidates, observed, trained, pending_of(records))
+            timed = self._time_gate is not None and self._worth_timing(records)
+            return self._best(candidates, observed, trained, pending_of(records), timed=timed)
         except (ValueError, np.linalg.LinAlgError):  # nothing that the kernels can be fitted to
             return None
 
@@ -101,6 +104,8 @@ class Ranking:
         observed: Sequence[Observation],
         trained: Sequence[Observation],
         pending: Sequence[DetectorSpec],
+        *,
+        timed: bool,
     ) -> DetectorSpec | None:
         refit = len(trained) - self._fitted_at >= REFIT_EVERY
         if refit:
@@ -121,7 +126,7 @@ class Ranking:
         front = self._front(own, np.exp(log_latency[0][count:]), ap[0][count:], reference)
         ap = ap[0][:count], ap[1][:count]
         gains = expected_improvement(front, (log_latency[0][:count], log_latency[1][:count]), ap)
-        if self._time_gate is not None:
+        if timed:
             best = np.argsort(-gains, kind="stable")[:TIMED]
             specs = [candidates[place] for place in best]
             for spec in specs:
