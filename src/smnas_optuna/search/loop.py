@@ -16,6 +16,8 @@ from optuna_dashboard import save_note
 from smnas_optuna.arch import DetectorSpec, decode, describe, encode
 from smnas_optuna.errors import DeviceFault, DivergenceError, OutOfMemoryError
 from smnas_optuna.search.evolution.population import frozen, join_population
+from smnas_optuna.search.outcome import Outcome as Outcome
+from smnas_optuna.search.shared_budget import SharedBudget, running_of
 from smnas_optuna.search_space import SearchSpace
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import store_attrs
@@ -58,6 +60,7 @@ class Stage:
         population: Number of individuals in a generation.
         other_trials: Returns trials of other studies. An architecture that one of them knows is answered from there:
             the spaces of two parents may overlap.
+        shared: Budget that this study has together with others; None if it has one of its own alone.
     """
 
     space: SearchSpace
@@ -65,23 +68,7 @@ class Stage:
     first: Sequence[DetectorSpec] = ()
     population: int = 0
     other_trials: Callable[[], list[TrialRecord]] = list
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """End of a search.
-
-    Attributes:
-        reason: Reason in words, for people.
-        failed: True if the end is a failure.
-        trained: Number of unique architectures that are trained by now.
-        waits_for_others: True if other workers are at work on all that is left.
-    """
-
-    reason: str
-    failed: bool
-    trained: int
-    waits_for_others: bool = False
+    shared: SharedBudget | None = None
 
 
 def search(
@@ -124,9 +111,13 @@ def search(
     while True:
         stop.check()
         recover_dead_trials(study, crew, listener.note)
+        if stage.shared is not None:
+            stage.shared.recover()
         records = read_records(study)
         settled = known_results(records, limits, trained_share([*records, *stage.other_trials()]))
         ended = stop_reason(records, settled, stage.space.size, budget, failures)
+        if ended is None and stage.shared is not None:
+            ended = stage.shared.stop_reason(records, settled)
         if ended is not None:
             return ended
         asked = _next_trial(study, stage, crew, records, settled, budget=budget, limits=limits)
@@ -161,7 +152,7 @@ def stop_reason(
 ) -> Outcome | None:
     """Return how a search of a space of ``size`` ends, after ``failures`` in a row, or None if it continues."""
     trained = num_trained(records)
-    running = {record.arch for record in records if record.state == "running"} - settled.keys()
+    running = running_of(records, settled)
     if trained >= budget:
         return Outcome(
             reason=f"budget reached: {trained} of {budget} architectures are trained", failed=False, trained=trained
@@ -226,6 +217,7 @@ def _next_trial(
     # Looked up only now: before the claim, others may just have finished it, or claimed the rest of the budget. The
     # claims first: what ends between both is then seen twice, and counts once.
     claims = list(crew.claims())
+    everywhere = None if stage.shared is None else stage.shared.claims(crew)
     records = read_records(study)
     others = stage.other_trials()
     share = trained_share([*records, *others])
@@ -233,7 +225,9 @@ def _next_trial(
     known = {**known_results(others, limits, share), **settled}
     if arch in known:
         _answer_from(known[arch], study, trial, arch)
-    elif num_trained(records) + _claimed_before(claims, arch, settled) >= budget:
+    elif num_trained(records) + _claimed_before(claims, arch, settled) >= budget or (
+        everywhere is not None and not everywhere.leave(arch, records, settled)
+    ):
         skip(study, trial, ELSEWHERE)
     else:
         return trial, spec, why or f"generation {generation}"

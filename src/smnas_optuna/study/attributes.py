@@ -34,6 +34,8 @@ RETIMED = "retimed"
 """Structural study: arch -> latency that ``smnas retime`` measured; see :class:`smnas_optuna.study.scale.Scale`."""
 RANKED = "ranked"
 """Trial: True if the surrogate chose its architecture, so that partial-order pruning leaves it alone."""
+BRED = "bred"
+"""Trial: True if its architecture is a mutated crossover of trained ones, and no random draw or first mutation."""
 TIMED_TOGETHER = "timed_together"
 """Structural study up to commit 3dbf8fb, in the place of ``RETIMED``: arch -> latency in ms of ``REFERENCE_MS``."""
 

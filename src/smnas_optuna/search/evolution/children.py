@@ -36,6 +36,8 @@ PLAIN = 0.1
 """Share of children that are not ranked, so that a wrong surrogate cannot keep the search from anything."""
 CHILDREN, DRAWN, DRAWN_AT_START = 200, 300, 50
 """Children of parents and random draws that compete in a ranking."""
+PROSPECTS = 60
+"""Children that stand for what a study may still find."""
 
 
 class ChildGeneration:
@@ -51,6 +53,7 @@ class ChildGeneration:
 
     Attributes:
         ranked: True if the last child was chosen for its expected improvement.
+        bred: True if the last child is a mutated crossover of parents, and no random draw.
     """
 
     def __init__(
@@ -68,7 +71,7 @@ class ChildGeneration:
         self._other_trials = other_trials
         self._ranking = ranking
         self._genomes: dict[str, Genome | None] = {}
-        self.ranked = False
+        self.ranked, self.bred = False, False
 
     def __call__(
         self, study: Study, search_space: dict[str, BaseDistribution], parent_population: list[FrozenTrial]
@@ -82,18 +85,31 @@ class ChildGeneration:
                 trained by now take their place.
         """
         own, others = read_records(study), list(self._other_trials())
-        records = [*own, *others]
+        known = self._known([*own, *others])
+        parents = self._parents(parent_population or trained_trials(study), own, others)
+        child = self._ranked(parents, [*own, *others], known) or self._plain(parents, known)
+        return {name: _checked(name, child[name], distribution) for name, distribution in search_space.items()}
+
+    def prospects(self, study: Study) -> list[DetectorSpec]:
+        """Return untried children of what ``study`` has trained, each once: what it may find next."""
+        own, others = read_records(study), list(self._other_trials())
+        parents = self._parents(trained_trials(study), own, others)
+        born = [self._bear(parents) for _ in range(PROSPECTS if parents else 0)]
+        return list(self._untried(born or self._draw(PROSPECTS), self._known([*own, *others])))
+
+    def _known(self, records: Sequence[TrialRecord]) -> set[str | None]:
         share = trained_share(records)
-        known = {
+        return {
             record.arch
             for record in records
             if record.cached_from is None and not reopened(record, self._limits, share)
         }
-        selected = parent_population or trained_trials(study)
+
+    def _parents(
+        self, selected: Sequence[FrozenTrial], own: Sequence[TrialRecord], others: Sequence[TrialRecord]
+    ) -> Parents:
         individuals = [Individual(genome=trial.params, record=own[trial.number]) for trial in selected]
-        parents = Parents([*individuals, *self._from(others, own)], self._limits)
-        child = self._ranked(parents, records, known) or self._plain(parents, known)
-        return {name: _checked(name, child[name], distribution) for name, distribution in search_space.items()}
+        return Parents([*individuals, *self._from(others, own)], self._limits)
 
     def _from(self, others: Sequence[TrialRecord], own: Sequence[TrialRecord]) -> Iterator[Individual]:
         """Yield the individuals of other studies that this space could have asked for; of these the front alone."""
@@ -119,7 +135,7 @@ class ChildGeneration:
 
     def _ranked(self, parents: Parents, records: Sequence[TrialRecord], known: Collection[str | None]) -> Genome | None:
         """Return the child that the ranking chooses; None if it is the turn of a plain one, or nothing can be said."""
-        self.ranked = False
+        self.ranked, self.bred = False, False
         if self._ranking is None:
             return None
         if sum(record.trained for record in records) < START:
@@ -127,10 +143,10 @@ class ChildGeneration:
             return drawn[self._ranking.farthest(list(drawn), records)] if drawn else None
         if self._random.random() < PLAIN:
             return None
-        born = [self._bear(parents) for _ in range(CHILDREN if parents else 0)]
-        candidates = self._untried([*born, *self._draw(DRAWN)], known)
+        born = self._untried([self._bear(parents) for _ in range(CHILDREN if parents else 0)], known)
+        candidates = {**self._untried(self._draw(DRAWN), known), **born}
         chosen = self._ranking.choose(list(candidates), records)
-        self.ranked = chosen is not None
+        self.ranked, self.bred = chosen is not None, chosen in born
         return None if chosen is None else candidates[chosen]
 
     def _untried(self, genomes: Iterable[Genome], known: Collection[str | None]) -> dict[DetectorSpec, Genome]:
@@ -144,10 +160,8 @@ class ChildGeneration:
     def _plain(self, parents: Parents, known: Collection[str | None]) -> Genome:
         """Return an unknown child without ranking, or after ``TRIES`` attempts a known one."""
         for _ in range(TRIES):
-            if not parents or self._random.random() < FRESH:
-                child = self._space.draw(self._random)
-            else:
-                child = self._bear(parents)
+            self.bred = bool(parents) and self._random.random() >= FRESH
+            child = self._bear(parents) if self.bred else self._space.draw(self._random)
             if encode(self._space.express(child)) not in known:
                 break
         return child
