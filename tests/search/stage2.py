@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,7 +14,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import create_trial
 
-from smnas_optuna.arch import DetectorSpec, decode, encode
+from smnas_optuna.arch import DetectorSpec, encode
 from smnas_optuna.config import StudySettings
 from smnas_optuna.search.evolution.sampler import build_ranking
 from smnas_optuna.search.loop import Evaluation, Outcome
@@ -59,7 +58,9 @@ class Fake:
         """Nothing lies around."""
 
 
-def begin(path: Path, settings: StudySettings, *, trials: int | None = None, evaluate: Evaluate = by_work) -> StudyFolder:
+def begin(
+    path: Path, settings: StudySettings, *, trials: int | None = None, evaluate: Evaluate = by_work
+) -> StudyFolder:
     """A study folder whose stage 1 has trained its baselines and random architectures, ``trials`` in all."""
     folder = StudyFolder(path)
     path.mkdir(exist_ok=True)

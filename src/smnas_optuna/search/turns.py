@@ -28,6 +28,8 @@ from smnas_optuna.workers.crew import Crew, open_crew
 from smnas_optuna.workers.interrupt import StopRequest
 from smnas_optuna.workers.recovery import recover_dead_trials
 
+DRAWN_SHARE = 0.1
+"""Share of the surrogate's choices around a parent in which random draws compete with children of the front."""
 OtherTrials = Callable[[], list[TrialRecord]]
 
 
@@ -133,6 +135,7 @@ class Turns:
             other_trials=other_trials,
             count=self._count,
             earlier=self._earlier,
+            drawn=1.0 if plan.name == STRUCTURAL else DRAWN_SHARE,
         )
         crew = open_crew(study, self._folder)
         evaluator = self._evaluator(plan, crew, other_trials, listener)

@@ -50,6 +50,7 @@ class ChildGeneration:
         other_trials: Returns trials of other studies, whose architectures are known, too. Those of their front that lie
             in ``space`` may become parents: in stage 2 the structure that the search is around is one of them.
         ranking: Chooses among children; None for plain NSGA-II.
+        drawn: Share of the rankings in which random draws compete, too; in the others children are among themselves.
 
     Attributes:
         ranked: True if the last child was chosen for its expected improvement.
@@ -64,8 +65,9 @@ class ChildGeneration:
         limits: Limits | None = None,
         other_trials: Callable[[], Iterable[TrialRecord]] = list,
         ranking: Ranking | None = None,
+        drawn: float = 1.0,
     ) -> None:
-        self._space = space
+        self._space, self._drawn = space, drawn
         self._limits = limits or Limits()
         self._random = np.random.default_rng(seed)
         self._other_trials = other_trials
@@ -144,7 +146,8 @@ class ChildGeneration:
         if self._random.random() < PLAIN:
             return None
         born = self._untried([self._bear(parents) for _ in range(CHILDREN if parents else 0)], known)
-        candidates = {**self._untried(self._draw(DRAWN), known), **born}
+        draws = not born or self._random.random() < self._drawn
+        candidates = {**(self._untried(self._draw(DRAWN), known) if draws else {}), **born}
         chosen = self._ranking.choose(list(candidates), records)
         self.ranked, self.bred = chosen is not None, chosen in born
         return None if chosen is None else candidates[chosen]

@@ -103,6 +103,7 @@ def build_sampler(
     count: WorkCounter | None = None,
     earlier: Callable[[], Iterable[Observation]] = list,
     selection: Selection | None = None,
+    drawn: float = 1.0,
 ) -> NSGAIISampler:
     """Build NSGA-II with our children. Its random numbers depend on the study's seed, the trials so far and the worker.
 
@@ -122,13 +123,16 @@ def build_sampler(
         count: Counts multiply-adds and parameters with the constants of the study.
         earlier: Returns what is known from other tasks, for the surrogate.
         selection: Selects the parents of a generation, if not as Optuna does.
+        drawn: Share of the rankings in which random draws compete with children.
     """
     children_seed, points_seed = (
         derive_seed(settings.seed, part, num_trials, worker) for part in ("children", "points of the surrogate")
     )
     limits = limits or Limits()
     ranking = build_ranking(settings, limits, count=count, earlier=earlier, time_gate=time_gate, seed=points_seed)
-    children = ChildGeneration(space, seed=children_seed, limits=limits, other_trials=other_trials, ranking=ranking)
+    children = ChildGeneration(
+        space, seed=children_seed, limits=limits, other_trials=other_trials, ranking=ranking, drawn=drawn
+    )
     return Sampler(
         space, population=population or settings.population, children=children, selection=selection, first=first
     )
