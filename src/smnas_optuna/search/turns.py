@@ -211,7 +211,7 @@ def _ended(standings: Sequence[Standing], outcome: Outcome | None, budget: int) 
     if trained >= budget:
         reason = f"budget reached: {trained} of {budget} architectures are trained, around {len(standings)} structures"
         return Outcome(reason=reason, failed=False, trained=trained)
-    if outcome is not None and not outcome.waits_for_others:
+    if outcome is not None and trained + running < budget and not outcome.waits_for_others:
         return outcome
     reason = f"other workers have the rest of the work: {running} being trained"
     return Outcome(reason=reason, failed=False, trained=trained, waits_for_others=True)

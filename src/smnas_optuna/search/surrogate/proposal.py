@@ -109,7 +109,9 @@ class Ranking:
         """Return the expected gain of hypervolume by each candidate, Array[N]; None if nothing can be said.
 
         Latencies end at the limit or, without one, a tenth beyond the slowest training: not where the slowest candidate
-        puts the end, as in :meth:`choose`. Else whoever offers the slowest detectors would promise most.
+        puts the end, as in :meth:`choose`. Else whoever offers the slowest detectors would promise most. Nor is the
+        noise of a training a gain here: it would promise the same everywhere, and most where steps of the front are
+        wide.
 
         Args:
             candidates: Untried architectures. One with more parameters than allowed gains nothing.
@@ -120,7 +122,10 @@ class Ranking:
         forecast = self._forecast(within, records, believed, beyond_known=False)
         if forecast is None:
             return None
-        gain = dict(zip(within, forecast.gains(), strict=True))
+        mean, deviation = forecast.ap
+        without_noise = np.sqrt(np.maximum(deviation**2 - self._ap.noise**2, 0.0))
+        gains = expected_improvement(forecast.front, forecast.log_latency, (mean, without_noise))
+        gain = dict(zip(within, gains, strict=True))
         return np.array([gain.get(spec, 0.0) for spec in candidates])
 
     def farthest(self, candidates: Sequence[DetectorSpec], records: Sequence[TrialRecord]) -> DetectorSpec:
