@@ -12,7 +12,7 @@ PROGRESS: tuple[Progress, ...] = ("open", "busy", "exhausted", "foreign")
 
 
 def standing(trained: int, progress: Progress = "open", **others: int) -> Standing:
-    return Standing(**{"trained": trained, "first": 2, "population": 4, **others}, progress=progress)  # type: ignore[arg-type]
+    return Standing(**{"trained": trained, "first": 2, "population": 4, **others}, progress=progress)
 
 
 def promise_of(*promised: float) -> object:

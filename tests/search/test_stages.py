@@ -138,7 +138,8 @@ def test_each_parent_gets_its_share_and_begins_with_itself(folder: Path) -> None
     for parent, records in found.items():
         known = any(record.arch == parent and record.trained for record in structural)
         assert (records[0].arch != parent) == known, "itself first, unless stage 1 has trained it"
-        assert all(not record.baseline and record.generation == 0 for record in records)
+        assert not any(record.baseline for record in records)
+        assert [record.generation for record in records] == [0, *(1 for _ in records[1:])], "the others are bred"
         assert all(record.gate_ratio is not None and record.study == f"modular/{parent}" for record in records)
     assert listener.budgets == [(done, 5) for done in (1, 2, 3, 4, 5)]
     assert {"load", "train", "evaluate"} <= listener.phases
@@ -247,6 +248,17 @@ def test_a_plan_changes_nothing(folder: Path) -> None:
     assert "budget: 3 of them trained from scratch, 2 epochs each; 0 are trained already" in text
     assert "architectures around 32x32.resnet18-w4" in text
     assert "5 to 9 blocks of base channels 4, 8 at 32x32" in text
+    assert StudyFolder(folder).modular == []
+
+
+def test_a_dry_run_says_what_is_learnt_from_another_study(folder: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    listener = Notes()
+
+    request = Request(study_dir=folder, stage="modular", trials=3, device="cpu", warm_start=(other,))
+    describe_search(request, listener=listener, stop=StopRequest())
+
+    assert f"surrogate: learns from 4 trainings of {other}" in listener.notes
     assert StudyFolder(folder).modular == []
 
 

@@ -14,13 +14,12 @@ import pytest
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.config import StudySettings, load_settings
 from smnas_optuna.search.evolution.handover import structure_of
-from smnas_optuna.search.loop import Evaluation
+from smnas_optuna.search.loop import Evaluation, Outcome
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.optuna_private import begin_trial
 from smnas_optuna.study.record import INTERRUPTED, MODULAR_PREFIX, STRUCTURAL, TrialRecord, read_records
 from smnas_optuna.workers.crew import open_crew
-from smnas_optuna.workers.interrupt import StopRequest
 
 from .stage2 import begin, by_work, plan, search, trained, without_surrogate
 
@@ -175,13 +174,13 @@ def test_several_workers_spend_the_budget_to_the_training(tmp_path: Path, shapes
 def test_no_training_is_too_many_while_another_study_trains(tmp_path: Path, shapes: StudySettings) -> None:
     """The other worker begins in the middle of a training, and finds all but that one done."""
     folder = begin(tmp_path / "study", shapes)
-    outcomes = []
+    outcomes: list[Outcome] = []
+    begun: list[str] = []
 
     def meanwhile(spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
-        if not outcomes:
-            outcomes.append(None)
-            other = StudyFolder(folder.path)
-            outcomes[0] = search(other, shapes, worker=1, trials=7, parents=(SMALL, LARGE))
+        if not begun:
+            begun.append(encode(spec))
+            outcomes.append(search(StudyFolder(folder.path), shapes, worker=1, trials=7, parents=(SMALL, LARGE)))
         return by_work(spec, trial)
 
     search(folder, shapes, evaluate=meanwhile, trials=7, parents=(SMALL, LARGE))
@@ -204,16 +203,6 @@ def test_what_a_dead_worker_had_claimed_beside_is_trained_by_others(tmp_path: Pa
     found = {parent: len(records) for parent, records in trained(folder).items()}
     assert sum(found.values()) == 8
     assert dead.claims() == {}
-
-
-class StopAfter(Listener):
-    """Asks to stop as the given training begins."""
-
-    def __init__(self, stop: StopRequest, count: int) -> None:
-        self.stop, self.left = stop, count
-
-    def trial_started(self, number: int, arch: str, *, why: str, done: int, budget: int) -> None:
-        self.left -= 1
 
 
 def test_an_interrupted_training_goes_on_first(tmp_path: Path, shapes: StudySettings) -> None:
