@@ -123,7 +123,7 @@ def test_it_needs_a_trained_structure(study_dir: Path) -> None:
         search(study_dir)
 
 
-def test_each_parent_gets_its_share_and_begins_with_itself(folder: Path) -> None:
+def test_each_parent_gets_its_first_generation_and_begins_with_itself(folder: Path) -> None:
     listener = Notes()
 
     outcome = search(folder, trials=5, parents=(DEEP, OTHER), listener=listener)
@@ -131,7 +131,8 @@ def test_each_parent_gets_its_share_and_begins_with_itself(folder: Path) -> None
     structural = read_records(StudyFolder(folder).load(STRUCTURAL))
     found = trained(folder)
     assert list(found) == [DEEP, OTHER]
-    assert [len(records) for records in found.values()] == [3, 2]
+    assert sum(map(len, found.values())) == 5
+    assert min(map(len, found.values())) >= 1, "its first generation, whatever it promises"
     assert outcome == Outcome(
         reason="budget reached: 5 of 5 architectures are trained, around 2 structures", failed=False, trained=5
     )
@@ -202,7 +203,7 @@ def test_the_same_command_adds_nothing_and_a_larger_budget_goes_on(folder: Path)
     assert search(folder, trials=2).trained == 2
     assert trained(folder) == before
     assert search(folder, trials=3).trained == 3
-    assert [len(records) for records in trained(folder).values()] == [2, 1]
+    assert sorted(len(records) for records in trained(folder).values()) == [1, 2]
 
 
 def test_other_parents_are_added_and_count_together(folder: Path) -> None:
