@@ -17,6 +17,8 @@ from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.errors import DeviceFault, DivergenceError, OutOfMemoryError
 from smnas_optuna.search.enqueued import misfit, take_enqueued
 from smnas_optuna.search.evolution.population import frozen, join_population
+from smnas_optuna.search.outcome import Outcome as Outcome
+from smnas_optuna.search.shared_budget import SharedBudget, running_of
 from smnas_optuna.search_space import SearchSpace
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import BASELINE, FIRST, ORIGIN, RANKED, store_attrs
@@ -60,6 +62,7 @@ class Stage:
         population: Number of individuals in a generation.
         other_trials: Returns trials of other studies. An architecture that one of them knows is answered from there:
             the spaces of two parents may overlap.
+        shared: Budget that this study has together with others; None if it has one of its own alone.
     """
 
     space: SearchSpace
@@ -67,6 +70,7 @@ class Stage:
     first: Sequence[DetectorSpec] = ()
     population: int = 0
     other_trials: Callable[[], list[TrialRecord]] = list
+    shared: SharedBudget | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,23 +86,6 @@ class Queued:
     spec: DetectorSpec
     why: str
     attrs: Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """End of a search.
-
-    Attributes:
-        reason: Reason in words, for people.
-        failed: True if the end is a failure.
-        trained: Number of unique architectures that are trained by now.
-        waits_for_others: True if other workers are at work on all that is left.
-    """
-
-    reason: str
-    failed: bool
-    trained: int
-    waits_for_others: bool = False
 
 
 def search(
@@ -145,12 +132,16 @@ def search(
     while True:
         stop.check()
         recover_dead_trials(study, crew, listener.note)
+        if stage.shared is not None:
+            stage.shared.recover()
         records = read_records(study)
         others = stage.other_trials()
         share = trained_share([*records, *others])
         settled = known_results(records, limits, share)
         known = {**known_results(others, limits, share), **settled}
         ended = stop_reason(records, settled, stage.space.size, budget, failures, known)
+        if ended is None and stage.shared is not None:
+            ended = stage.shared.stop_reason(records, settled)
         if ended is not None:
             return ended
         asked = _next_trial(study, stage, crew, records, known, budget=budget, limits=limits, note=listener.note)
@@ -199,7 +190,7 @@ def stop_reason(
         known: Architectures that are known from this study or from others.
     """
     trained = num_trained(records)
-    running = {record.arch for record in records if record.state == "running"} - settled.keys()
+    running = running_of(records, settled)
     if trained >= budget:
         return Outcome(
             reason=f"budget reached: {trained} of {budget} architectures are trained", failed=False, trained=trained
@@ -332,13 +323,16 @@ def _is_left(study: Study, stage: Stage, crew: Crew, begun: _Begun, arch: str, *
     the budget. The claims are read first: what ends between both is then seen twice, and counts once.
     """
     claims = [claim for claim in crew.claims() if is_arch(claim)]
+    everywhere = None if stage.shared is None else stage.shared.claims(crew)
     records, others = read_records(study), stage.other_trials()
     share = trained_share([*records, *others])
     settled = known_results(records, limits, share)
     known = {**known_results(others, limits, share), **settled}
     if arch in known:
         _answer_from(known[arch], study, begun.trial, arch)
-    elif num_trained(records) + _claimed_before(claims, arch, settled) < budget:
+    elif num_trained(records) + _claimed_before(claims, arch, settled) < budget and (
+        everywhere is None or everywhere.leave(arch, records, settled)
+    ):
         return True
     elif begun.enqueued:
         put_back(study, begun.trial.number)

@@ -37,6 +37,8 @@ PLAIN = 0.1
 """Share of children that are not ranked, so that a wrong surrogate cannot keep the search from anything."""
 CHILDREN, DRAWN, DRAWN_AT_START = 200, 300, 50
 """Children of parents and random draws that compete in a ranking."""
+PROSPECTS = 60
+"""Children that stand for what a study may still find."""
 
 
 class ChildGeneration:
@@ -49,6 +51,7 @@ class ChildGeneration:
         other_trials: Returns trials of other studies, whose architectures are known, too. Those of their front that lie
             in ``space`` may become parents: in stage 2 the structure that the search is around is one of them.
         ranking: Chooses among children; None for plain NSGA-II.
+        drawn: Share of the rankings in which random draws compete, too; in the others children are among themselves.
 
     Attributes:
         fixed: Genes that all proposals have; empty unless somebody has enqueued a part of a genome.
@@ -64,8 +67,9 @@ class ChildGeneration:
         limits: Limits | None = None,
         other_trials: Callable[[], Iterable[TrialRecord]] = list,
         ranking: Ranking | None = None,
+        drawn: float = 1.0,
     ) -> None:
-        self._space = space
+        self._space, self._drawn = space, drawn
         self._limits = limits or Limits()
         self._random = np.random.default_rng(seed)
         self._other_trials = other_trials
@@ -87,18 +91,31 @@ class ChildGeneration:
                 trained by now take their place.
         """
         own, others = read_records(study), list(self._other_trials())
-        records = [*own, *others]
+        known = self._known([*own, *others])
+        parents = self._parents(parent_population or trained_trials(study), own, others)
+        child = self._ranked(parents, [*own, *others], known) or self._plain(parents, known)
+        return {name: _checked(name, child[name], distribution) for name, distribution in search_space.items()}
+
+    def prospects(self, study: Study) -> list[DetectorSpec]:
+        """Return untried children of what ``study`` has trained, each once: what it may find next."""
+        own, others = read_records(study), list(self._other_trials())
+        parents = self._parents(trained_trials(study), own, others)
+        born = [self._bear(parents) for _ in range(PROSPECTS if parents else 0)]
+        return list(self._untried(born or self._draw(PROSPECTS), self._known([*own, *others])))
+
+    def _known(self, records: Sequence[TrialRecord]) -> set[str | None]:
         share = trained_share(records)
-        known = {
+        return {
             record.arch
             for record in records
             if record.cached_from is None and not reopened(record, self._limits, share)
         }
-        selected = parent_population or trained_trials(study)
+
+    def _parents(
+        self, selected: Sequence[FrozenTrial], own: Sequence[TrialRecord], others: Sequence[TrialRecord]
+    ) -> Parents:
         individuals = [Individual(genome=trial.params, record=own[trial.number]) for trial in selected]
-        parents = Parents([*individuals, *self._from(others, own)], self._limits)
-        child = self._ranked(parents, records, known) or self._plain(parents, known)
-        return {name: _checked(name, child[name], distribution) for name, distribution in search_space.items()}
+        return Parents([*individuals, *self._from(others, own)], self._limits)
 
     def _from(self, others: Sequence[TrialRecord], own: Sequence[TrialRecord]) -> Iterator[Individual]:
         """Yield the individuals of other studies that this space could have asked for; of these the front alone."""
@@ -134,7 +151,8 @@ class ChildGeneration:
         if self._random.random() < PLAIN:
             return None
         born = self._untried([self._bear(parents) for _ in range(CHILDREN if parents else 0)], known)
-        candidates = {**born, **self._untried(self._draw(DRAWN), known)}
+        draws = not born or self._random.random() < self._drawn
+        candidates = {**(self._untried(self._draw(DRAWN), known) if draws else {}), **born}
         chosen = self._ranking.choose(list(candidates), records)
         self.ranked, self.origin = chosen is not None, CHILD if chosen in born else RANDOM
         return None if chosen is None else candidates[chosen]

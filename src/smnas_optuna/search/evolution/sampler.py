@@ -39,10 +39,17 @@ class Sampler(NSGAIISampler):
         population: Individuals per generation.
         children: Makes genomes from parents; none in the first generation.
         selection: Selects the parents of a generation.
+        first: Individuals of the first generation; by default as many as of any other.
     """
 
     def __init__(
-        self, space: SearchSpace, *, population: int, children: ChildGeneration, selection: Selection | None = None
+        self,
+        space: SearchSpace,
+        *,
+        population: int,
+        children: ChildGeneration,
+        selection: Selection | None = None,
+        first: int | None = None,
     ) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # hooks are experimental; tests check our use of them
@@ -51,8 +58,17 @@ class Sampler(NSGAIISampler):
                 child_generation_strategy=children,
                 elite_population_selection_strategy=selection or SelectionFromAll(population),
             )
+        self._population, self._first = population, first or population
         self._children = children
         self._choices = space.choices
+
+    def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
+        """Return the generation of ``trial``, from 0; the first one may be shorter than the others."""
+        self.population_size = self._population if self.get_population(study, 1) else self._first
+        try:
+            return super().get_trial_generation(study, trial)
+        finally:
+            self.population_size = self._population
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
         """Return the parameters with a choice; Optuna knows them only after the first trial."""
@@ -84,6 +100,7 @@ def build_sampler(
     *,
     num_trials: int,
     population: int | None = None,
+    first: int | None = None,
     worker: int = 0,
     limits: Limits | None = None,
     other_trials: Callable[[], Iterable[TrialRecord]] = list,
@@ -92,6 +109,7 @@ def build_sampler(
     count: WorkCounter | None = None,
     earlier: Callable[[], Iterable[Observation]] = list,
     selection: Selection | None = None,
+    drawn: float = 1.0,
 ) -> NSGAIISampler:
     """Build NSGA-II with our children. Its random numbers depend on the study's seed, the trials so far and the worker.
 
@@ -101,6 +119,7 @@ def build_sampler(
         num_trials: Number of trials of the study by now, so that a restart does not replay the first run's random
             numbers.
         population: Individuals per generation, if they are not those of ``settings``.
+        first: Individuals of the first generation, if it is shorter than the others.
         worker: Number of the worker, so that workers that start together do not ask for the same.
         limits: Limits in force.
         other_trials: Returns trials of other studies in the same unit of latency. Their architectures are known, and
@@ -111,21 +130,45 @@ def build_sampler(
         count: Counts multiply-adds and parameters with the constants of the study.
         earlier: Returns what is known from other tasks, for the surrogate.
         selection: Selects the parents of a generation, if not as Optuna does.
+        drawn: Share of the rankings in which random draws compete with children.
     """
     children_seed, points_seed = (
         derive_seed(settings.seed, part, num_trials, worker) for part in ("children", "points of the surrogate")
     )
     limits = limits or Limits()
-    ranking = None
-    if settings.surrogate:
-        ranking = Ranking(
-            Features(count),
-            ap_spread=settings.ap_spread,
-            limits=limits,
-            time_gate=time_gate,
-            worth_timing=worth_timing,
-            earlier=earlier,
-            seed=points_seed,
-        )
-    children = ChildGeneration(space, seed=children_seed, limits=limits, other_trials=other_trials, ranking=ranking)
-    return Sampler(space, population=population or settings.population, children=children, selection=selection)
+    ranking = build_ranking(
+        settings, limits, count=count, earlier=earlier, time_gate=time_gate, worth_timing=worth_timing, seed=points_seed
+    )
+    children = ChildGeneration(
+        space, seed=children_seed, limits=limits, other_trials=other_trials, ranking=ranking, drawn=drawn
+    )
+    return Sampler(
+        space, population=population or settings.population, children=children, selection=selection, first=first
+    )
+
+
+def build_ranking(
+    settings: SearchSettings,
+    limits: Limits,
+    *,
+    count: WorkCounter | None = None,
+    earlier: Callable[[], Iterable[Observation]] = list,
+    time_gate: Callable[[DetectorSpec], float] | None = None,
+    worth_timing: Callable[[Sequence[TrialRecord]], bool] = lambda _: True,
+    seed: int = 0,
+) -> Ranking | None:
+    """Return the surrogate's ranking of architectures; None if ``[search] surrogate`` switches it off.
+
+    See :func:`build_sampler` for the arguments.
+    """
+    if not settings.surrogate:
+        return None
+    return Ranking(
+        Features(count),
+        ap_spread=settings.ap_spread,
+        limits=limits,
+        time_gate=time_gate,
+        worth_timing=worth_timing,
+        earlier=earlier,
+        seed=seed,
+    )
