@@ -33,7 +33,7 @@ Finished = dict[tuple[str, int], tuple[str, str | None, float | None, float | No
 
 def finished(study_dir: Path, stage: str = STRUCTURAL) -> Finished:
     return {
-        (record.study, record.number): (record.state, record.arch, record.latency_ms, record.ap)
+        (record.study, record.number): (record.state, record.arch, record.stored_ms, record.ap)
         for record in records(study_dir, stage)
         if record.state in ("complete", "pruned", "failed")
     }
