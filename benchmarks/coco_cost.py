@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from smnas_optuna.arch import DetectorSpec, decode
 from smnas_optuna.arch.codec import parse_input_size
+from smnas_optuna.batch import canvas_size
 from smnas_optuna.config import StudySettings, load_settings
-from smnas_optuna.search.surrogate.work import CANVAS_MULTIPLE, WorkCounter
+from smnas_optuna.search.surrogate.work import WorkCounter
 from smnas_optuna.search_space import ModularSearchSpace, StructuralSearchSpace
 
 STUDY = Path(__file__).parents[1] / "studies" / "coco"
@@ -111,8 +112,8 @@ def draw_structures(settings: StudySettings, *, by_gene: bool = False) -> list[D
 def cache_gb(settings: StudySettings) -> float:
     """GB of all images as bytes, three channels, on the canvas of each input size."""
     sizes = [parse_input_size(size) for size in settings.space.structural.input_sizes]
-    edges = [[-(-edge // CANVAS_MULTIPLE) * CANVAS_MULTIPLE for edge in (size.long, size.short)] for size in sizes]
-    return sum(3.0 * (TRAIN_IMAGES + VAL_IMAGES) * long * short for long, short in edges) / 1e9
+    canvases = [canvas_size(size.long, size.short, portrait=False) for size in sizes]
+    return sum(3.0 * (TRAIN_IMAGES + VAL_IMAGES) * height * width for height, width in canvases) / 1e9
 
 
 def header(settings: StudySettings) -> list[str]:

@@ -44,6 +44,11 @@ def printable(text: str) -> str:
     return "\n".join("".join(map(_printable, line)) for line in text.split("\n"))
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what ``error`` says, or its name if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def quote(value: object) -> str:
     """Return the ``repr`` of ``value``, cut to 200 characters.
 

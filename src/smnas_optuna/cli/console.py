@@ -65,7 +65,7 @@ def print_report(
             written = []
         if format is Format.table:
             for path in written:
-                console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+                say(console, f"wrote {path}")
         if note is not None:
             typer.echo(note, err=format is not Format.table)
 
@@ -112,5 +112,5 @@ def working(console: Console, stop: StopRequest, *, supervised: bool) -> Iterato
                 console.print(f"{interrupted}; other workers continue", soft_wrap=True)
             raise typer.Exit(128 + interrupted.signal_number) from None
         except DeviceFault as fault:
-            console.print(f"{fault}", soft_wrap=True, highlight=False)
+            say(console, str(fault))
             raise typer.Exit(RESTART) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from smnas_optuna.cli.console import make_console
+from smnas_optuna.cli.console import make_console, say
 from smnas_optuna.cli.options import DataDir, StudyDir
 
 
@@ -31,10 +31,10 @@ def check_data(study_dir: StudyDir, data: DataDir = None) -> None:
         counts = f"{len(split.images)} images, {boxes} boxes, {split.num_classes} classes"
         console.print(f"{role}: {counts}", highlight=False)
         for note in split.notes:
-            console.print(f"  note: {note}", soft_wrap=True, highlight=False)
+            say(console, f"  note: {note}")
     advice = advice_on(splits, settings.detector.max_detections)
     for note in advice:
-        console.print(f"note: {note}", soft_wrap=True, highlight=False)
+        say(console, f"note: {note}")
     noted = bool(advice) or any(split.notes for split in (splits.train, splits.val, splits.test) if split is not None)
     verdict = "fine, but read the notes above" if noted else "fine"
-    console.print(f"{root}: {verdict}", soft_wrap=True, highlight=False)
+    say(console, f"{root}: {verdict}")

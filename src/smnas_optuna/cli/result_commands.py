@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from smnas_optuna.cli.console import make_console, print_report
+from smnas_optuna.cli.console import make_console, print_report, say
 from smnas_optuna.cli.options import BenchmarkRuntime, Device, DeviceOption, Format, FrontOf, StudyDir
 
 
@@ -52,9 +52,9 @@ def doctor(
 
     console, faults = make_console(), 0
     for finding in examine(study_dir, fix=fix):
-        console.print(f"{finding.level}: {finding.what}", soft_wrap=True, highlight=False)
+        say(console, f"{finding.level}: {finding.what}")
         if finding.fix is not None:
-            console.print(f"  fix: {finding.fix}", soft_wrap=True, highlight=False)
+            say(console, f"  fix: {finding.fix}")
         faults += finding.level == "fault"
     if faults:
         raise typer.Exit(1)

@@ -95,7 +95,7 @@ def worker(
     alone = Assignment(task="search", request=request.as_json())
     with working(console, stop, supervised=False):
         outcome = search_as_worker(request, console, stop, number=os.getpid(), job=alone)
-    console.print(f"ended: {outcome.reason}", soft_wrap=True, highlight=False)
+    say(console, f"ended: {outcome.reason}")
     if outcome.failed:
         raise typer.Exit(1)
 
@@ -203,5 +203,5 @@ def _report_end(request: Request, console: Console) -> bool:
 
     print_report(request.study_dir, console)
     how = StudyFolder(request.study_dir).ended(request.stage)
-    console.print(f"ended: {how['reason']}", soft_wrap=True, highlight=False)
+    say(console, f"ended: {how['reason']}")
     return bool(how["failed"])

@@ -54,7 +54,7 @@ def verify(
         placement = place_workers(workers, request.device, os.environ, partial(say, console))
         try:
             with verifying(request):
-                console.print(describe_work(request), soft_wrap=True, highlight=False)
+                say(console, describe_work(request))
                 progress = partial(verify_progress, request.folder)
                 status = run_workers(
                     "verify", request.as_json(), placement, progress=progress, console=console, stop=stop
@@ -65,7 +65,7 @@ def verify(
         if verification is not None:
             print_verification(verification, console)
             for path in write_verification(verification, summary, study_dir / "report"):
-                console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+                say(console, f"wrote {path}")
     if interrupted is not None:
         kept = "no training is finished yet" if verification is None else "finished trainings are kept"
         console.print(f"{interrupted}; {kept}, run the same command to resume", soft_wrap=True)

@@ -56,9 +56,8 @@ def search_as_worker(request: Request, console: Console, stop: StopRequest, *, n
     from smnas_optuna.workers.supervisor import say_ready
 
     begun = time.perf_counter()
-    with MeasurementLock(note=partial(say, console)).running(
-        stop.check
-    ):  # these take seconds of a core: nothing is measured meanwhile
+    # These take seconds of a core: nothing is measured meanwhile.
+    with MeasurementLock(note=partial(say, console)).running(stop.check):
         from smnas_optuna.report.progress import ConsoleListener
         from smnas_optuna.search.stages import run_search
     with ConsoleListener(console, workers=job.workers) as listener:

@@ -15,7 +15,7 @@ from optuna_dashboard import wsgi
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from smnas_optuna.errors import StudyError
+from smnas_optuna.errors import StudyError, first_line
 from smnas_optuna.study.database import database_of
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.optuna_private import engine_of
@@ -97,7 +97,7 @@ class _ReadOnlyDashboard:
             with self._storage.engine.connect() as connection:
                 connection.execute(text("SELECT study_id FROM studies LIMIT 1"))
         except SQLAlchemyError as error:
-            cause = (str(getattr(error, "orig", error)).strip() or type(error).__name__).splitlines()[0]
+            cause = first_line(getattr(error, "orig", error))
             reason = f"{self._place}: cannot be read now ({cause})"
             if "readonly" in cause:  # SQLite rolls nothing back without write access
                 reason += f": a search was killed while writing; fix: smnas front {self._study_dir}"

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from smnas_optuna.allowance import ROOT, cores_in_words, cpu_quota, free_memory, memory_in_words, memory_limit
+from smnas_optuna.allowance import MIB, ROOT, cores_in_words, cpu_quota, free_memory, memory_in_words, memory_limit
 from smnas_optuna.arch import DetectorSpec, encode
 from smnas_optuna.arch.codec import parse_input_size
 from smnas_optuna.batch import Batch, BatchSource
@@ -33,7 +33,6 @@ from smnas_optuna.session.timing import spread_evenly
 from smnas_optuna.session.workload import Workers, finish_s
 from smnas_optuna.study.scale import ACCEPTABLE_WIDTH
 
-MIB = 2**20
 TIMED_S, TIMED_CALLS = 1.0, 5
 """A step is timed until it has taken this many seconds, or was called this many times, after a first call."""
 SLOW_STEP_S = 5.0

@@ -198,7 +198,7 @@ def _modular_plan(session: Session, parent: str) -> StudyPlan:
 def _check_rows(session: Session, parent: str, space: ModularSearchSpace) -> None:
     """Refuse a study around a MobileNetV2 whose genes are block strings, as those of earlier versions are."""
     study = session.folder.find(f"{MODULAR_PREFIX}{parent}")
-    stored = None if study is None else study.user_attrs.get(FINGERPRINT)
+    stored = None if study is None else study_attrs(study).get(FINGERPRINT)
     if stored is not None and "rows" in space.as_json and "rows" not in stored["space"]:
         raise StudyError(
             f"{session.folder.path}: the study around {parent} was begun by an earlier version, which searched around "

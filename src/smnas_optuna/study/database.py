@@ -140,8 +140,8 @@ def _read_url(file: Path) -> str | None:
         if not file.is_symlink():
             return None
         problem = "is a link to nothing"
-    except (OSError, ValueError) as error:
-        problem = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
     else:
         if len(lines) == 1:
             return lines[0].strip()

@@ -10,7 +10,7 @@ import errno
 import os
 from pathlib import Path
 
-from smnas_optuna.errors import StudyError, shortened
+from smnas_optuna.errors import StudyError, first_line, shortened
 from smnas_optuna.real_files import first_bytes, is_regular_file
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -29,7 +29,7 @@ class LockedError(StudyError):
 
 def database_error(file: Path, error: BaseException) -> StudyError:
     """Return what is wrong with the SQLite database ``file`` whose use raised ``error``, of sqlite3 or about it."""
-    name, text = str(getattr(error, "sqlite_errorname", "")), _first_line(error)
+    name, text = str(getattr(error, "sqlite_errorname", "")), first_line(error)
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")) or "locked" in text:
         return locked(file)
     try:
@@ -193,7 +193,3 @@ def _told(path: Path) -> str:
     except OSError:
         return str(path)
     return f"{path} (owner {stat.st_uid}, mode {stat.st_mode & 0o7777:o})"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

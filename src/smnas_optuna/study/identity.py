@@ -23,9 +23,9 @@ def read_identity(study_dir: Path) -> str | None:
         return read_text(file)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise StudyError(
-            f"{file}: the identity of the study folder cannot be read: {getattr(error, 'strerror', None) or error}",
+            f"{file}: the identity of the study folder cannot be read: {error.strerror}",
             fix="move it away; the next search writes it again",
         ) from None
 

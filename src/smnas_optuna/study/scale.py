@@ -8,7 +8,6 @@ measurements of a folder, and old latencies are rescaled when they are read.
 
 from __future__ import annotations
 
-import sys
 from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from optuna.trial import FrozenTrial
 
 from smnas_optuna.arch import canonical
 from smnas_optuna.study.attributes import REFERENCE_MS, RETIMED, TIMED_TOGETHER
+from smnas_optuna.study.forms import is_positive
 
 ACCEPTABLE_WIDTH = 0.1
 """Largest width of the confidence interval of a precise latency, relative to the latency. Most neighbours on the fronts
@@ -276,6 +276,4 @@ def _retimed(attrs: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def _positive(value: object) -> float | None:
     """Return ``value`` if it is a finite number above 0, as a duration is; attributes may hold anything."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= sys.float_info.max:
-        return None
-    return float(value)
+    return float(value) if is_positive(value) else None  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from sqlalchemy import URL, NullPool, text
 from sqlalchemy.exc import DatabaseError, NoSuchModuleError, SQLAlchemyError
 
 from smnas_optuna.arch import decode, describe
-from smnas_optuna.errors import StudyError, shortened
+from smnas_optuna.errors import StudyError, first_line, shortened
 from smnas_optuna.real_files import first_bytes, write_anew
 from smnas_optuna.study.database import (
     DATABASE,
@@ -117,7 +117,7 @@ def open_storage(study_dir: Path, *, read_only: bool = False) -> RDBStorage:
         return RDBStorage(_server_url(database), engine_kwargs={"pool_pre_ping": True})
     except (ImportError, NoSuchModuleError) as error:  # Optuna's or the driver's own, or SQLAlchemy's
         raise StudyError(
-            f"{database}: the driver of this database is not installed: {_first_line(error)}",
+            f"{database}: the driver of this database is not installed: {shortened(first_line(error), LONGEST)}",
             fix="for PostgreSQL: pip install 'smnas-optuna[postgres]', and a URL that begins postgresql+psycopg://",
         ) from None
     except (DatabaseError, StorageInternalError) as error:
@@ -127,7 +127,7 @@ def open_storage(study_dir: Path, *, read_only: bool = False) -> RDBStorage:
     except RuntimeError as error:  # Optuna raises it for a database of another version of Optuna
         place = database if database.file is None else URL.create("sqlite", database=str(database.file))
         raise StudyError(
-            f"{database}: was made by another version of Optuna: {_first_line(error)}",
+            f"{database}: was made by another version of Optuna: {shortened(first_line(error), LONGEST)}",
             fix=f"install the Optuna that made it, or move it: optuna storage upgrade --storage {place}",
         ) from error
 
@@ -269,7 +269,8 @@ def _database_error(database: Database, error: BaseException) -> StudyError:
 
 def _unreachable(database: Database, error: BaseException) -> StudyError:
     return StudyError(
-        f"{database}: the study's database cannot be used: {_first_line(getattr(error, 'orig', None) or error)}",
+        f"{database}: the study's database cannot be used: "
+        f"{shortened(first_line(getattr(error, 'orig', None) or error), LONGEST)}",
         fix="start the server, check the URL and the password (PGPASSWORD or ~/.pgpass), and give the same command "
         "again; finished trials are kept",
     )
@@ -282,7 +283,3 @@ def _written(database: Database, study_dir: Path) -> str:
     if file is not None and file.is_relative_to(home):
         return URL.create("sqlite", database=str(file.relative_to(home))).render_as_string()
     return database.url.render_as_string()
-
-
-def _first_line(error: BaseException) -> str:
-    return shortened((str(error).strip() or type(error).__name__).splitlines()[0], LONGEST)

@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from smnas_optuna.errors import StudyError, quote, shortened
+from smnas_optuna.errors import StudyError, first_line, quote, shortened
 from smnas_optuna.study import attributes
 from smnas_optuna.study.forms import (
     Form,
@@ -111,7 +111,7 @@ def _problem(trial: FrozenTrial, choices: Mapping[str, Sequence[str | int]] | No
 
 def unreadable(study: Study, what: str, error: Exception) -> StudyError:
     """Return the error for ``what`` of ``study`` that Optuna cannot read."""
-    cause = shortened((str(error) or type(error).__name__).splitlines()[0], LONGEST)
+    cause = shortened(first_line(error), LONGEST)
     return StudyError(
         f"study {shortened(study.study_name, LONGEST)}: its {what} cannot be read, as no program writes them: {cause}",
         fix="bring a copy of the database back; somebody has edited it",

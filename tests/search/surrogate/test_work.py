@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from smnas_optuna.arch import DetectorConstants, DetectorSpec, decode, encode
-from smnas_optuna.batch import CANVAS_MULTIPLE as REAL_MULTIPLE
 from smnas_optuna.config import ModularSpace, StructuralSpace
 from smnas_optuna.engine.complexity import count_complexity
 from smnas_optuna.models import build_detector
-from smnas_optuna.search.surrogate.work import CANVAS_MULTIPLE, WorkCounter
+from smnas_optuna.search.surrogate.work import WorkCounter
 from smnas_optuna.search_space import ModularSearchSpace, SearchSpace, StructuralSearchSpace
 
 STRUCTURAL = StructuralSearchSpace(
@@ -67,10 +66,6 @@ def test_the_formulas_count_what_a_random_detector_has(parent: str | None) -> No
     random = np.random.default_rng(0)
     for _ in range(15):
         check(space.express(space.draw(random)), 2, DetectorConstants(test_proposals=50))
-
-
-def test_a_canvas_has_the_multiple_of_the_batches() -> None:
-    assert CANVAS_MULTIPLE == REAL_MULTIPLE
 
 
 def test_every_spec_of_the_list_is_canonical() -> None:

@@ -35,12 +35,6 @@ def staircase(latencies: Array, aps: Array, reference: float) -> Staircase:
     return np.concatenate([[0.0], latencies[better], [reference]]), np.concatenate([[0.0], aps[better]])
 
 
-def hypervolume(latencies: Array, aps: Array, reference: float) -> float:
-    """Return the area that the detectors dominate, bounded by ``reference`` and AP 0."""
-    edges, levels = staircase(latencies, aps, reference)
-    return float(np.diff(edges) @ levels)
-
-
 def expected_improvement(front: Staircase, log_latency: tuple[Array, Array], ap: tuple[Array, Array]) -> Array:
     """Return the expected gain of hypervolume by each of N detectors, Array[N].
 

@@ -13,12 +13,11 @@ from smnas_optuna.arch.spec import (
     FcHeadSpec,
     GuidedRpnSpec,
     HeadSpec,
-    InputSize,
     RetinaHeadSpec,
 )
+from smnas_optuna.batch import canvas_size
 from smnas_optuna.search.surrogate.backbone_work import BIAS, NORM, Work, conv, count_stages
 
-CANVAS_MULTIPLE = 32
 ROI_PLACES, C4_ROI_EDGE = 7 * 7, 14
 RPN_ANCHORS, C4_RPN_ANCHORS = 3, 15
 """Anchors of a place, on a level of a pyramid and on the only level of C4."""
@@ -40,7 +39,7 @@ class WorkCounter:
 
     def __call__(self, spec: DetectorSpec) -> Work:
         """Return the work of ``spec``, for its whole canvas and its maximum number of proposals."""
-        height, width = _canvas(spec.input_size)
+        height, width = canvas_size(spec.input_size.long, spec.input_size.short, portrait=False)
         stages = count_stages(spec.backbone, height, width)
         if spec.neck is None:
             # The last stage runs on every RoI, once for each stage of the head.
@@ -120,11 +119,6 @@ def num_roi_stages(head: HeadSpec) -> int:
 def head_width(head: HeadSpec) -> int | None:
     """Return the width of the fully connected layers; None if there are none."""
     return None if isinstance(head, RetinaHeadSpec) else head.width
-
-
-def _canvas(size: InputSize) -> tuple[int, int]:
-    height, width = (-(-edge // CANVAS_MULTIPLE) * CANVAS_MULTIPLE for edge in (size.short, size.long))
-    return height, width
 
 
 def _pyramid_places(neck: NeckSpec, height: int, width: int) -> list[int]:
