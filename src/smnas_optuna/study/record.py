@@ -17,8 +17,9 @@ from smnas_optuna.arch import canonical
 from smnas_optuna.errors import printable
 from smnas_optuna.study.attributes import ORIGIN, RANKED
 from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.machine import ReferenceTime
 from smnas_optuna.study.optuna_private import FrozenStudy, storage_of, study_id
-from smnas_optuna.study.scale import Latency, ReferenceTime, ReferenceTimes, Scale, StudyScale, ratio_of, scale_of
+from smnas_optuna.study.scale import Latency, ReferenceTimes, Scale, StudyScale, ratio_of, scale_of
 from smnas_optuna.study.stored import UNREADABLE, are_objectives, stored_trials, study_attrs, trial_attrs, unreadable
 
 StageName = Literal["structural", "modular"]
