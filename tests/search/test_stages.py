@@ -16,7 +16,7 @@ from smnas_optuna.arch import canonical, decode, encode
 from smnas_optuna.config import load_settings
 from smnas_optuna.errors import StudyError
 from smnas_optuna.report.summary import summarize
-from smnas_optuna.search import stages
+from smnas_optuna.search import turns
 from smnas_optuna.search.evolution.sampler import build_sampler
 from smnas_optuna.search.loop import Outcome
 from smnas_optuna.search.pruning.partial_order import find_witnesses
@@ -432,7 +432,7 @@ def test_the_surrogate_learns_from_the_other_recipe_as_from_another_task(
         others.extend(record for record in named["other_trials"]() if record.trained)
         return build_sampler(*args, **named)
 
-    monkeypatch.setattr(stages, "build_sampler", listen)
+    monkeypatch.setattr(turns, "build_sampler", listen)
     search(folder, trials=1, num_parents=1)
 
     assert tasks == ["another recipe"] * (known if own else 0)
