@@ -12,10 +12,10 @@ from PIL import Image
 
 import smnas_optuna
 from smnas_optuna.errors import DataError, FileError
-from smnas_optuna.runtime.names import OUTPUTS, Shape
+from smnas_optuna.runtime.names import OUTPUTS, Arrays, Shape
 from smnas_optuna.runtime.picture import input_of
 from smnas_optuna.runtime.predictor import Predictor, load_exported
-from smnas_optuna.runtime.sessions import Arrays, CanvasSessions
+from smnas_optuna.runtime.sessions import CanvasSessions
 
 from .exported_files import DESCRIPTION, expected, make_content, make_file
 from .without_torch import WITHOUT_TORCH

@@ -11,8 +11,8 @@ from onnx import numpy_helper
 from smnas_optuna.errors import DeviceError, FileError
 from smnas_optuna.runtime.canvas import canvas_size
 from smnas_optuna.runtime.detector_file import DetectorFile
-from smnas_optuna.runtime.names import OUTPUTS, Runtime, Shape
-from smnas_optuna.runtime.sessions import Arrays, CanvasSessions, Found, Runner, open_runner
+from smnas_optuna.runtime.names import OUTPUTS, Arrays, Runtime, Shape
+from smnas_optuna.runtime.sessions import CanvasSessions, Found, Runner, open_runner
 
 from .exported_files import SLOTS, expected, make_content, make_file, make_model
 

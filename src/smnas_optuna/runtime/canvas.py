@@ -60,6 +60,5 @@ def in_original_pixels(
         original_sizes: int64 [B, 2], (height, width) before resizing.
     """
     # in single precision, as the detectors do
-    scales: NDArray[np.float32] = original_sizes.astype(np.float32) / sizes.astype(np.float32)
-    in_pixels: NDArray[np.float32] = boxes * np.tile(scales[:, ::-1], 2)[:, None]
-    return in_pixels
+    scales: NDArray[np.float32] = np.divide(original_sizes.astype(np.float32), sizes.astype(np.float32))
+    return boxes * scales[:, None, [1, 0, 1, 0]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +14,7 @@ from smnas_optuna.errors import DeviceError, FileError
 from smnas_optuna.quote import quote_error
 from smnas_optuna.runtime.description import FIX
 from smnas_optuna.runtime.detector_file import DetectorFile
-from smnas_optuna.runtime.names import FREE_DIMENSIONS, INPUTS, OUTPUTS, Runtime, Shape
+from smnas_optuna.runtime.names import FREE_DIMENSIONS, INPUTS, OUTPUTS, Arrays, Build, Execute, Runtime, Shape
 
 _PROVIDERS = {
     "onnxruntime": "CPUExecutionProvider",
@@ -26,9 +26,7 @@ _TYPES = ("tensor(uint8)", "tensor(int64)", "tensor(float)", "tensor(int64)", "t
 _ERRORS_ONLY = 3  # severity of the log, which ONNX Runtime prints on standard error
 
 
-def onnxruntime_sessions(
-    file: DetectorFile, runtime: Runtime, num_threads: int
-) -> Callable[[Shape], Callable[[NDArray[np.uint8], NDArray[np.int64]], Sequence[NDArray[np.generic]]]]:
+def onnxruntime_sessions(file: DetectorFile, runtime: Runtime, num_threads: int) -> Build:
     """Return the function that builds a session of ``file`` for a shape of images.
 
     Raises:
@@ -46,7 +44,7 @@ def onnxruntime_sessions(
     providers = [each for each in available if each == provider or (runtime == "tensorrt" and "CUDA" in each)]
     errors = _errors(onnxruntime)
 
-    def build(shape: Shape) -> Callable[[NDArray[np.uint8], NDArray[np.int64]], Sequence[NDArray[np.generic]]]:
+    def build(shape: Shape) -> Execute:
         options = _options(onnxruntime, shape, num_threads)
         try:
             session = onnxruntime.InferenceSession(
@@ -59,9 +57,14 @@ def onnxruntime_sessions(
             raise FileError(
                 f"{file.name}: ONNX Runtime {onnxruntime.__version__} cannot load it: {quote_error(error)}", fix=FIX
             ) from error
+        if provider not in session.get_providers():  # it goes on without, where a library of CUDA is missing
+            raise DeviceError(
+                f"the runtime {runtime}: ONNX Runtime {onnxruntime.__version__} could not start {provider}",
+                fix="check `nvidia-smi`, and install the versions of CUDA and cuDNN that onnxruntime-gpu names",
+            )
         _check_names([(each.name, each.type) for each in (*session.get_inputs(), *session.get_outputs())], file)
 
-        def execute(images: NDArray[np.uint8], sizes: NDArray[np.int64]) -> Sequence[NDArray[np.generic]]:
+        def execute(images: NDArray[np.uint8], sizes: NDArray[np.int64]) -> Arrays:
             try:
                 arrays: list[NDArray[np.generic]] = session.run(OUTPUTS, {"images": images, "sizes": sizes})
             except errors as error:

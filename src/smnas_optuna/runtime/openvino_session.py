@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -13,15 +12,13 @@ from smnas_optuna.errors import DeviceError, FileError
 from smnas_optuna.quote import quote_error
 from smnas_optuna.runtime.description import FIX
 from smnas_optuna.runtime.detector_file import DetectorFile
-from smnas_optuna.runtime.names import INPUTS, OUTPUTS, Shape
+from smnas_optuna.runtime.names import INPUTS, OUTPUTS, Arrays, Build, Execute, Shape
 
 _ERRORS = (RuntimeError, ValueError, TypeError, MemoryError)
 """What OpenVINO raises; its own classes are subclasses of RuntimeError."""
 
 
-def openvino_sessions(
-    file: DetectorFile, num_threads: int
-) -> Callable[[Shape], Callable[[NDArray[np.uint8], NDArray[np.int64]], Sequence[NDArray[np.generic]]]]:
+def openvino_sessions(file: DetectorFile, num_threads: int) -> Build:
     """Return the function that builds a session of ``file`` for a shape of images.
 
     Raises:
@@ -36,7 +33,7 @@ def openvino_sessions(
         "INFERENCE_PRECISION_HINT": "f32",  # some CPUs would take bfloat16 otherwise
     }
 
-    def build(shape: Shape) -> Callable[[NDArray[np.uint8], NDArray[np.int64]], Sequence[NDArray[np.generic]]]:
+    def build(shape: Shape) -> Execute:
         try:
             model = core.read_model(file.content)
             names = [[port.any_name for port in ports] for ports in (model.inputs, model.outputs)]
@@ -53,7 +50,7 @@ def openvino_sessions(
                 f"{file.name}: OpenVINO {openvino.__version__} cannot load it: {quote_error(error)}", fix=FIX
             ) from error
 
-        def execute(images: NDArray[np.uint8], sizes: NDArray[np.int64]) -> Sequence[NDArray[np.generic]]:
+        def execute(images: NDArray[np.uint8], sizes: NDArray[np.int64]) -> Arrays:
             try:
                 found = request.infer({"images": images, "sizes": sizes}, share_inputs=True)
             except _ERRORS as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, get_args
 
@@ -15,17 +14,12 @@ from smnas_optuna.errors import DeviceError, FileError
 from smnas_optuna.quote import quote
 from smnas_optuna.runtime.description import FIX
 from smnas_optuna.runtime.detector_file import DetectorFile
-from smnas_optuna.runtime.names import INPUTS, OUTPUTS, Runtime, Shape
+from smnas_optuna.runtime.names import INPUTS, OUTPUTS, Build, Execute, Runtime, Shape
 
 __all__ = ["INPUTS", "OUTPUTS", "CanvasSessions", "Found", "Runner", "Runtime", "open_runner", "runtime_version"]
 
-Arrays = Sequence[NDArray[np.generic]]
-"""The outputs of a file, in the order of ``OUTPUTS``."""
-Execute = Callable[[NDArray[np.uint8], NDArray[np.int64]], Arrays]
 _DTYPES = tuple(map(np.dtype, ("float32", "int64", "float32", "int64")))
 """Types of the outputs."""
-Build = Callable[[Shape], Execute]
-"""Builds a session for images of one shape."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
