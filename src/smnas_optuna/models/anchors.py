@@ -39,16 +39,23 @@ class PyramidAnchors(AnchorGenerator):
     def of(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Return the anchors of each map: Tensor[B, C, H, W] -> Tensor[H * W * per_place, 4], location by location.
 
-        They are cached, because building them copies numbers to the GPU, which synchronizes.
+        They are cached, because building them copies numbers to the GPU, which synchronizes. A trace, whose shapes are
+        symbols, gets its own.
         """
-        grids = [[each.shape[-2], each.shape[-1]] for each in maps]
-        key = (maps[0].device, *map(tuple, grids))
+        if torch.jit.is_tracing():
+            return self._make(maps)
+        key = (maps[0].device, *((each.shape[-2], each.shape[-1]) for each in maps))
         if key not in self._made:
             # Not as inference tensors, because training could not use those later.
             with torch.inference_mode(False):
-                self.set_cell_anchors(torch.float32, maps[0].device)
-                self._made[key] = self.grid_anchors(grids, [[stride, stride] for stride in self.strides])
+                self._made[key] = self._make(maps)
         return self._made[key]
+
+    def _make(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        self.set_cell_anchors(torch.float32, maps[0].device)
+        grids = [[each.shape[-2], each.shape[-1]] for each in maps]
+        made: list[Tensor] = self.grid_anchors(grids, [[stride, stride] for stride in self.strides])
+        return made
 
 
 def rpn_anchors(levels: Sequence[int], scale: float) -> PyramidAnchors:

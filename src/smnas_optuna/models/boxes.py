@@ -55,15 +55,15 @@ def decode_boxes(deltas: Tensor, references: Tensor, weights: Weights = (1.0, 1.
     """Apply ``deltas`` to ``references`` and return boxes Tensor[..., 4]; the inverse of :func:`encode_boxes`."""
     centres, sizes = _centres(references)
     wx, wy, ww, wh = weights
-    shift = torch.stack((deltas[..., 0] / wx, deltas[..., 1] / wy), dim=-1)
-    growth = torch.stack((deltas[..., 2] / ww, deltas[..., 3] / wh), dim=-1).clamp(max=MAX_GROWTH)
+    shift = _divided(deltas[..., :2], wx, wy)
+    growth = _divided(deltas[..., 2:], ww, wh).clamp(max=MAX_GROWTH)
     centres, half = centres + shift * sizes, 0.5 * growth.exp() * sizes
     return torch.cat((centres - half, centres + half), dim=-1)
 
 
 def clip_boxes(boxes: Tensor, sizes: Tensor) -> Tensor:
     """Clip ``boxes``, Tensor[B, ..., 4], to images of ``sizes``, Tensor[B, 2] of (height, width)."""
-    limits = sizes.to(boxes.dtype).flip(-1).repeat(1, 2).view(len(sizes), *(1,) * (boxes.ndim - 2), 4)
+    limits = sizes.to(boxes.dtype).flip(-1).repeat(1, 2).view(-1, *(1,) * (boxes.ndim - 2), 4)
     return torch.minimum(boxes.clamp(min=0), limits)
 
 
@@ -81,6 +81,13 @@ def gather_rows(rows: Tensor, index: Tensor) -> Tensor:
     if rows.shape[1] == 0:
         return rows.new_zeros(shape)
     return rows.gather(1, index.view(*index.shape, *(1,) * (rows.ndim - 2)).expand(shape))
+
+
+def _divided(pairs: Tensor, by_first: float, by_second: float) -> Tensor:
+    """Divide the two columns of Tensor[..., 2], at once if the divisors are equal, as in all detectors here."""
+    if by_first == by_second:
+        return pairs / by_first
+    return torch.stack((pairs[..., 0] / by_first, pairs[..., 1] / by_second), dim=-1)
 
 
 def _centres(boxes: Tensor) -> tuple[Tensor, Tensor]:

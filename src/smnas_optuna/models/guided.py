@@ -18,7 +18,7 @@ from torchvision.ops import DeformConv2d
 from smnas_optuna.batch import Batch
 from smnas_optuna.models.anchors import PyramidAnchors
 from smnas_optuna.models.assign import Matches, Purpose, RandomKeys, match, mean_over_images, random_keys, sample
-from smnas_optuna.models.boxes import decode_boxes, gather_rows, pairwise_iou
+from smnas_optuna.models.boxes import Weights, decode_boxes, gather_rows, pairwise_iou
 from smnas_optuna.models.deform import deform_conv
 from smnas_optuna.models.losses import focal_losses, shape_losses
 from smnas_optuna.models.proposals import LevelOutput, Proposals, flatten_level, select_proposals
@@ -49,7 +49,12 @@ class GuidedRpn(nn.Module):
         samples: Locations per image that are sampled for the shape and box losses.
         proposals: Maximum number of proposals per image, in training and in detection.
         keys: Random numbers that choose the samples.
+
+    Attributes:
+        box_weights: Weights of the box coding.
     """
+
+    box_weights: Weights = BOX_WEIGHTS
 
     def __init__(
         self,
@@ -85,12 +90,17 @@ class GuidedRpn(nn.Module):
 
     def propose(self, features: dict[str, Tensor], batch: Batch, *, fixed_time: bool = False) -> Proposals:
         """Return proposals for detection, from likely object centres only; see :func:`select_proposals`."""
+        return select_proposals(
+            self.outputs(features), batch.sizes, self.num_proposals, weights=self.box_weights, fixed_time=fixed_time
+        )
+
+    def outputs(self, features: dict[str, Tensor]) -> list[LevelOutput]:
+        """Return the outputs of every level that proposals for detection are selected from: likely centres only."""
         outputs, _, locations = self._outputs(features)
-        likely = [
+        return [
             replace(output, logits=output.logits.masked_fill(location.sigmoid() < LOCATION_THRESHOLD, -math.inf))
             for output, location in zip(outputs, locations, strict=True)
         ]
-        return select_proposals(likely, batch.sizes, self.num_proposals, weights=BOX_WEIGHTS, fixed_time=fixed_time)
 
     def losses(self, features: dict[str, Tensor], batch: Batch) -> tuple[dict[str, Tensor], Proposals]:
         """Return losses by name, each Tensor[], and proposals for training, through which no gradient flows."""

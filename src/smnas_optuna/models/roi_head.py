@@ -52,7 +52,7 @@ class BoxPredictor(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Tensor[R, channels] -> logits Tensor[R, num_classes + 1] and deltas Tensor[R, 1 or num_classes + 1, 4]."""
-        return self.cls_score(x), self.bbox_pred(x).view(len(x), -1, 4)
+        return self.cls_score(x), self.bbox_pred(x).view(x.shape[0], -1, 4)
 
 
 class TopStage(nn.Module):

@@ -9,7 +9,7 @@ from torchvision.models.detection.rpn import RPNHead
 from smnas_optuna.batch import Batch
 from smnas_optuna.models.anchors import PyramidAnchors
 from smnas_optuna.models.assign import Matches, Purpose, RandomKeys, match, mean_over_images, random_keys, sample
-from smnas_optuna.models.boxes import encode_boxes, gather_rows
+from smnas_optuna.models.boxes import Weights, encode_boxes, gather_rows
 from smnas_optuna.models.losses import binary_losses, box_losses
 from smnas_optuna.models.proposals import LevelOutput, Proposals, flatten_level, select_proposals
 
@@ -29,7 +29,12 @@ class Rpn(nn.Module):
         train_proposals: Maximum number of proposals per image in training.
         test_proposals: Maximum number of proposals per image in detection.
         keys: Random numbers that choose the samples.
+
+    Attributes:
+        box_weights: Weights of the box coding.
     """
+
+    box_weights: Weights = NO_WEIGHTS
 
     def __init__(
         self,
@@ -51,12 +56,12 @@ class Rpn(nn.Module):
     def propose(self, features: dict[str, Tensor], batch: Batch, *, fixed_time: bool = False) -> Proposals:
         """Return proposals for detection; see :func:`select_proposals`."""
         return select_proposals(
-            self._outputs(features), batch.sizes, self.test_proposals, weights=NO_WEIGHTS, fixed_time=fixed_time
+            self.outputs(features), batch.sizes, self.test_proposals, weights=self.box_weights, fixed_time=fixed_time
         )
 
     def losses(self, features: dict[str, Tensor], batch: Batch) -> tuple[dict[str, Tensor], Proposals]:
         """Return losses by name, each Tensor[], and proposals for training, through which no gradient flows."""
-        levels = self._outputs(features)
+        levels = self.outputs(features)
         references = torch.cat([level.references for level in levels], dim=-2)
         matches = match(batch, references, high=POSITIVE_IOU, low=NEGATIVE_IOU, best_for_each_box=True)
         keys = self.keys(batch.seeds, Purpose.RPN_SAMPLES, len(references))
@@ -70,7 +75,8 @@ class Rpn(nn.Module):
         """Run the layers once, to count their operations."""
         self.head(list(features.values()))
 
-    def _outputs(self, features: dict[str, Tensor]) -> list[LevelOutput]:
+    def outputs(self, features: dict[str, Tensor]) -> list[LevelOutput]:
+        """Return the outputs of every level that proposals are selected from."""
         maps = list(features.values())
         return [
             LevelOutput(logits=flatten_level(logits, 1)[..., 0], deltas=flatten_level(deltas, 4), references=anchors)

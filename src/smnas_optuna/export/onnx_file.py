@@ -1,0 +1,84 @@
+"""The exported file: ONNX with standard operators only, and what is known of the detector in its metadata."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from smnas_optuna.batch import canvas_size
+from smnas_optuna.export.module import ExportedDetector
+from smnas_optuna.models import Detector
+
+OPSET = 17
+METADATA_KEY = "smnas"
+DYNAMIC_AXES = {
+    "images": {0: "batch", 2: "height", 3: "width"},
+    "sizes": {0: "batch"},
+    "boxes": {0: "batch"},
+    "labels": {0: "batch"},
+    "scores": {0: "batch"},
+    "counts": {0: "batch"},
+}
+OUTPUTS = ["boxes", "labels", "scores", "counts"]
+CONTROL_FLOW = {"If", "Loop", "Scan", "SequenceMap"}
+
+
+class Description(Protocol):
+    """What is known of the detector, for the file's metadata."""
+
+    def json(self) -> str:
+        """Return it as JSON."""
+
+
+def export_detector(detector: Detector, description: Description) -> bytes:
+    """Return ``detector`` as the bytes of an ONNX file, which detects the same.
+
+    Inputs: ``images`` uint8 [batch, 3, height, width], RGB on one of the two canvases of the input size; ``sizes``
+    int64 [batch, 2], (height, width) of each image on its canvas. Outputs, highest score first: ``boxes`` float32
+    [batch, D, 4] in pixels of the canvas, ``labels`` int64 [batch, D], ``scores`` float32 [batch, D], ``counts`` int64
+    [batch]. Slots beyond the count hold zeros.
+
+    Args:
+        detector: With trained weights, on the CPU. It is not changed.
+        description: For the metadata.
+    """
+    module = ExportedDetector(detector)
+    height, width = canvas_size(detector.long, detector.short, portrait=False)
+    images = torch.randint(0, 256, (2, 3, height, width), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    sizes = torch.tensor([[height, width]] * 2)
+    return _with_metadata(_trace(module, images, sizes), description)
+
+
+def _trace(module: torch.nn.Module, images: Tensor, sizes: Tensor) -> bytes:
+    file = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        # The exporter that traces is the older one. It takes 1 s for a detector, and the newer one up to 30 s.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch.onnx")
+        torch.onnx.export(
+            module,
+            (images, sizes),
+            file,
+            input_names=["images", "sizes"],
+            output_names=OUTPUTS,
+            dynamic_axes=DYNAMIC_AXES,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    return file.getvalue()
+
+
+def _with_metadata(content: bytes, description: Description) -> bytes:
+    import onnx
+
+    model = onnx.load_from_string(content)
+    loops = sorted({node.op_type for node in model.graph.node} & CONTROL_FLOW)
+    assert not loops, loops
+    assert {entry.domain for entry in model.opset_import} <= {"", "ai.onnx"}
+    onnx.checker.check_model(model)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, description.json()
+    return bytes(model.SerializeToString())

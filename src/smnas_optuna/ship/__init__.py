@@ -1,0 +1,1 @@
+"""``smnas export``: a trained front member as one proved file that runs without torch."""

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from smnas_optuna.export import export_detector
+
+from ..models.tiny_detectors import ARCHS, CONSTANTS, TWO_STAGE, build, kinds, ready, spread_predictions
+from .compared import Text, assert_same, noise, on_canvas, run
+
+PAIRS = {
+    f"{rpn}-{head}": f"64x48.resnet18-w4.fpn-p2-p5-c8.{rpn}.{head}-w16"
+    for rpn in ("rpn", "ga")
+    for head in ("fc", "cascade2", "cascade3", "cascade4")
+} | {"none-retina": "64x48.resnet18-w4.fpn-p3-p6-c8.none.retina"}
+"""All combinations of RPN and head."""
+
+
+@cache
+def exported(arch: str) -> bytes:
+    return export_detector(ready(arch), Text())
+
+
+@kinds
+@pytest.mark.parametrize("portrait", [False, True], ids=["landscape", "portrait"])
+@torch.inference_mode()
+def test_detections_are_the_detectors(arch: str, portrait: bool) -> None:
+    detector = ready(arch)
+    for sizes in ([(48, 64)], [(48, 64), (40, 30), (20, 64)]):
+        turned = [size[::-1] for size in sizes] if portrait else sizes
+        batch = noise(detector, turned, portrait=portrait, seed=len(sizes))
+
+        compared = assert_same(run(exported(arch), batch), detector.detect(batch))
+
+        assert compared > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["gn", "bn"])
+@pytest.mark.parametrize("arch", PAIRS.values(), ids=PAIRS)
+@torch.inference_mode()
+def test_every_pair_of_rpn_and_head_is_exported(arch: str, norm: str) -> None:
+    with torch.inference_mode(False):
+        detector = build(arch, constants=replace(CONSTANTS, norm=norm)).eval()
+        draw_statistics(detector)
+        spread_predictions(detector)
+    batch = noise(detector, [(48, 64), (48, 50)])
+
+    assert assert_same(run(export_detector(detector, Text()), batch), detector.detect(batch)) > 0
+
+
+def draw_statistics(detector: nn.Module) -> None:
+    """Give every BatchNorm other statistics than 0 and 1."""
+    generator = torch.Generator().manual_seed(3)
+    for module in detector.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.copy_(torch.randn(module.num_features, generator=generator) * 0.1)
+            module.running_var.copy_(torch.rand(module.num_features, generator=generator) + 0.5)
+
+
+@torch.inference_mode()
+def test_batchnorm_is_folded() -> None:
+    with torch.inference_mode(False):
+        detector = build(TWO_STAGE, constants=replace(CONSTANTS, norm="bn")).eval()
+        draw_statistics(detector)
+        spread_predictions(detector)
+    content, batch = export_detector(detector, Text()), noise(detector, [(48, 64)])
+
+    assert assert_same(run(content, batch), detector.detect(batch)) > 0
+    assert "BatchNormalization" not in {node.op_type for node in onnx.load_from_string(content).graph.node}
+
+
+@kinds
+@torch.inference_mode()
+def test_nothing_is_found_where_no_score_passes(arch: str) -> None:
+    with torch.inference_mode(False):
+        detector = build(arch, constants=replace(CONSTANTS, score_threshold=0.999)).eval()
+    batch = noise(detector, [(48, 64), (48, 64)])
+    assert not any(len(each["scores"]) for each in detector.detect(batch))
+
+    boxes, labels, scores, counts = run(export_detector(detector, Text()), batch)
+
+    assert boxes.shape == (2, CONSTANTS.max_detections, 4)
+    assert not any(each.any() for each in (boxes, labels, scores, counts))
+
+
+@kinds
+def test_one_session_runs_any_batch_on_either_canvas(arch: str) -> None:
+    detector = ready(arch)
+    for batch in (noise(detector, [(48, 64)]), noise(detector, [(64, 48)] * 2, portrait=True)):
+        with torch.inference_mode():
+            expected = detector.detect(on_canvas(batch))
+
+        assert_same(run(exported(arch), batch, fixed=False), expected)
+
+
+@kinds
+def test_the_graph_has_standard_operators_alone_and_no_control_flow(arch: str) -> None:
+    model = onnx.load_from_string(exported(arch))
+
+    assert {(entry.domain, entry.version) for entry in model.opset_import} == {("", 17)}
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not {node.op_type for node in model.graph.node} & {"If", "Loop", "Scan"}
+    assert not model.functions
+    shapes = [
+        [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    ]
+    slots = CONSTANTS.max_detections
+    assert shapes == [
+        ["batch", 3, "height", "width"],
+        ["batch", 2],
+        ["batch", slots, 4],
+        ["batch", slots],
+        ["batch", slots],
+        ["batch"],
+    ]
+
+
+def test_the_description_is_in_the_file() -> None:
+    content = export_detector(ready(TWO_STAGE), Text('{"arch": "x"}'))
+
+    assert {each.key: each.value for each in onnx.load_from_string(content).metadata_props} == {"smnas": '{"arch": "x"}'}
+
+
+def test_the_detector_stays_as_it_was() -> None:
+    detector = ready(TWO_STAGE)
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+
+    export_detector(detector, Text())
+
+    assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
+
+
+def test_exports_of_the_same_weights_are_the_same_file() -> None:
+    assert exported(TWO_STAGE) == export_detector(ready(TWO_STAGE), Text())
+
+
+def test_the_archs_have_all_kinds() -> None:
+    assert len(PAIRS) == 9
+    assert len(ARCHS) == 9
+    assert np.unique([*PAIRS.values(), *ARCHS.values()]).size == 18
