@@ -38,8 +38,8 @@ from smnas_optuna.engine.heap import freed_memory_kept
 from smnas_optuna.engine.train import EpochReport, Training
 from smnas_optuna.models import Detector
 from smnas_optuna.search_space import SearchSpace
+from smnas_optuna.session.shipped import as_shipped
 from smnas_optuna.session.testbed import Testbed
-from smnas_optuna.session.timing import as_shipped
 from smnas_optuna.study.seeds import derive_seed
 
 REPEATED, SEEDS = 12, 3

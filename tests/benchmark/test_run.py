@@ -162,9 +162,9 @@ def test_without_sizes_torchvisions_detectors_have_those_of_ours() -> None:
             "--sizes 64x64: nothing is timed at these sizes, as an architecture has its own\n  fix: add --baselines",
         ),
         (
-            {"archs": (ONE_STAGE,), "runtime": "both"},
+            {"archs": (ONE_STAGE,), "runtimes": ("eager", "graph")},
             DeviceError,
-            "runtime graph: there are no CUDA graphs on the device cpu\n  fix: use eager",
+            "runtime graph: there are no CUDA graphs on the device cpu\n  fix: use onnxruntime",
         ),
         ({"baselines": True, "sizes": "64"}, ArchError, "--sizes 64: input size '64' cannot be read\n  fix: "),
         ({"archs": ("sm_nas_e9",)}, ArchError, "architecture 'sm_nas_e9': no detector has this name\n  fix: take one"),

@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from smnas_optuna.arch import InputSize
-from smnas_optuna.benchmark.detectors import TimedDetector, Weights, by_graphs
+from smnas_optuna.benchmark.detectors import TimedDetector, Weights, run_by
 from smnas_optuna.benchmark.run import Benchmark, BenchmarkRow
 from smnas_optuna.config import LatencySettings
 from smnas_optuna.engine.complexity import Complexity
@@ -100,7 +100,7 @@ def test_it_says_what_random_weights_mean(
 
 def test_it_says_who_ran_by_graphs_and_what_they_could_not_finish() -> None:
     eager, graph = row("first"), row("second", latency=replace(LATENCY, detected_again=0.25))
-    graph = replace(graph, timed=by_graphs(graph.timed, renamed=True))
+    graph = replace(graph, timed=run_by(graph.timed, "graph", renamed=True))
 
     text = printed(make(eager, graph))
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from smnas_optuna.arch import DetectorConstants, DetectorSpec, InputSize, encode, find_spec
 from smnas_optuna.arch.codec import parse_input_size
+from smnas_optuna.config import Runtime
 from smnas_optuna.engine.checkpoint import WEIGHTS_FILE, load_weights
-from smnas_optuna.engine.graphs import Runtime
 from smnas_optuna.errors import ArchError
 from smnas_optuna.models import REFERENCE_DETECTORS, build_detector, build_reference_detector
 from smnas_optuna.session.testbed import Testbed
@@ -38,7 +38,7 @@ class TimedDetector:
         weights: Kind of its weights.
         score_threshold: Detections below this score are dropped.
         build: Builds it on the device, the same one each time; changes torch's global random numbers.
-        runtime: Execution by kernels or by CUDA graphs.
+        runtime: What runs it; see :class:`smnas_optuna.config.LatencySettings`.
     """
 
     name: str
@@ -50,10 +50,9 @@ class TimedDetector:
     runtime: Runtime = "eager"
 
 
-def by_graphs(timed: TimedDetector, *, renamed: bool) -> TimedDetector:
-    """Return the same detector run by CUDA graphs, under a name of its own if ``renamed``."""
-    name = f"{timed.name} (graph)" if renamed else timed.name
-    return replace(timed, name=name, runtime="graph")
+def run_by(timed: TimedDetector, runtime: Runtime, *, renamed: bool) -> TimedDetector:
+    """Return the same detector run by ``runtime``, under a name of its own if ``renamed``."""
+    return replace(timed, name=f"{timed.name} ({runtime})" if renamed else timed.name, runtime=runtime)
 
 
 def our_detector(name: str, num_classes: int, device: torch.device) -> TimedDetector:

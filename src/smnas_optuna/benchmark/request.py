@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from smnas_optuna.arch import find_spec
 from smnas_optuna.benchmark.detectors import parse_sizes
 from smnas_optuna.benchmark.images import NUM_IMAGES
-from smnas_optuna.config import DeviceChoice, LatencySettings
-from smnas_optuna.engine.graphs import Runtime
+from smnas_optuna.config import DeviceChoice, LatencySettings, Runtime
 from smnas_optuna.errors import ConfigError
 
-RUNTIMES: Mapping[str, Sequence[Runtime]] = {"eager": ["eager"], "graph": ["graph"], "both": ["eager", "graph"]}
-"""Runtimes of each of our detectors, by the requested runtime; torchvision's are always eager."""
 DEFAULT_LATENCY = LatencySettings(images=NUM_IMAGES)
 
 
@@ -30,7 +26,7 @@ class BenchmarkRequest:
         study_dir: Study folder whose settings, data and weights are used.
         data_dir: Images that detectors are timed on; by default the study's, or drawn ones.
         device: The device to measure on.
-        runtime: Runtime of our detectors: ``eager``, ``graph``, or ``both``, each of them then having two rows.
+        runtimes: Runtimes of our detectors, each of which has a row for each; torchvision's are eager.
         latency: Settings of the measurement, unless a study has its own.
     """
 
@@ -40,7 +36,7 @@ class BenchmarkRequest:
     study_dir: Path | None = None
     data_dir: Path | None = None
     device: DeviceChoice = "auto"
-    runtime: Literal["eager", "graph", "both"] = "eager"
+    runtimes: Sequence[Runtime] = ("eager",)
     latency: LatencySettings = DEFAULT_LATENCY
 
 

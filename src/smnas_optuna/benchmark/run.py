@@ -15,11 +15,11 @@ from smnas_optuna.batch import Batch
 from smnas_optuna.benchmark.detectors import (
     TORCHVISION_SIZE,
     TimedDetector,
-    by_graphs,
     parse_sizes,
+    run_by,
     torchvision_detectors,
 )
-from smnas_optuna.benchmark.request import RUNTIMES, BenchmarkRequest, check_request
+from smnas_optuna.benchmark.request import BenchmarkRequest, check_request
 from smnas_optuna.benchmark.setup import BenchmarkSetup, prepared
 from smnas_optuna.config import LatencySettings
 from smnas_optuna.engine.complexity import Complexity, count_complexity
@@ -32,13 +32,14 @@ from smnas_optuna.engine.device import (
     library_versions,
 )
 from smnas_optuna.engine.gpu_watch import GpuWatch, watch_gpu
-from smnas_optuna.engine.graphs import Runtime, choose_runtime
 from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.models import Detector
 from smnas_optuna.session.listener import Listener
+from smnas_optuna.session.runtimes import choose_runtime
+from smnas_optuna.session.shipped import as_shipped, prepare_for
 from smnas_optuna.session.threads import adopt_threads
-from smnas_optuna.session.timing import as_shipped, measure_alone
+from smnas_optuna.session.timing import measure_alone
 from smnas_optuna.workers.interrupt import StopRequest
 from smnas_optuna.workers.measurement_lock import MeasurementLock
 
@@ -115,10 +116,10 @@ def run_benchmark(request: BenchmarkRequest, *, listener: Listener, stop: StopRe
     check_request(request)
     device = choose_device(request.device)
     adopt_threads(None, None, os.environ)
-    runtimes: Sequence[Runtime] = [choose_runtime(choice, device) for choice in RUNTIMES[request.runtime]]
+    runtimes = [choose_runtime(choice, device) for choice in dict.fromkeys(request.runtimes)]
     with prepared(request, device, listener, stop) as setup, explained_device_faults(device):
         timed_detectors = [
-            by_graphs(setup.timed(name), renamed=len(runtimes) > 1) if runtime == "graph" else setup.timed(name)
+            run_by(setup.timed(name), runtime, renamed=len(runtimes) > 1)
             for name in dict.fromkeys(request.archs)
             for runtime in runtimes
         ]
@@ -143,7 +144,7 @@ def _measure_all(
 ) -> list[BenchmarkRow]:
     reference = timed_detectors[0]
     with _explained(reference):
-        its = (_shipped(reference, reference.build()), setup.images.at(reference.input_size))
+        its = _shipped(reference, reference.build(), setup)
     measurement_lock, rows = MeasurementLock(note=listener.note), []
     watches = CpuWatch(note=listener.note), watch_gpu(its[1][0].images.device, note=listener.note)
     for number, timed in enumerate(timed_detectors):
@@ -165,14 +166,17 @@ def _measure(
 ) -> BenchmarkRow:
     size, detector = timed.input_size, timed.build()
     complexity = count_complexity(detector, long=size.long, short=size.short)
-    shipped, images = _shipped(timed, detector), setup.images.at(size)
+    shipped, images = _shipped(timed, detector, setup)
     latency = measure_alone(measurement_lock, watches, shipped, images, reference, setup.settings, on_step=on_step)
     return BenchmarkRow(timed=timed, complexity=complexity, latency=latency)
 
 
-def _shipped(timed: TimedDetector, detector: nn.Module) -> nn.Module:
-    """Return the detector as it would ship: ours folded, and run by graphs if requested; torchvision's unchanged."""
-    return as_shipped(detector, timed.runtime) if isinstance(detector, Detector) else detector
+def _shipped(timed: TimedDetector, detector: nn.Module, setup: BenchmarkSetup) -> tuple[nn.Module, list[Batch]]:
+    """Return the detector as it would ship (torchvision's is unchanged), and the images that it is timed on."""
+    shipped = as_shipped(detector, timed.runtime) if isinstance(detector, Detector) else detector
+    images = setup.images.at(timed.input_size)
+    prepare_for(shipped, images)
+    return shipped, images
 
 
 @contextmanager

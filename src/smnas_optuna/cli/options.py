@@ -25,7 +25,8 @@ class BenchmarkRuntime(StrEnum):
 
     eager = "eager"
     graph = "graph"
-    both = "both"
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
 
 
 class SearchedStage(StrEnum):

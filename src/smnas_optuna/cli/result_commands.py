@@ -85,8 +85,11 @@ def benchmark(
     ] = None,
     device: DeviceOption = Device.auto,
     runtime: Annotated[
-        BenchmarkRuntime, typer.Option(help="Run our detectors eagerly, as CUDA graphs, or both, a row each.")
-    ] = BenchmarkRuntime.eager,
+        list[BenchmarkRuntime] | None,
+        typer.Option(
+            help="What runs our detectors; give it several times for a row each.", show_default=BenchmarkRuntime.eager
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Time detectors side by side, with the ratio of each latency to that of the first."""
@@ -103,7 +106,7 @@ def benchmark(
         study_dir=study,
         data_dir=data,
         device=device.value,
-        runtime=runtime.value,
+        runtimes=tuple(each.value for each in runtime or [BenchmarkRuntime.eager]),
     )
     console, stop = make_console(stderr=json), StopRequest()
     try:

@@ -29,6 +29,8 @@ from smnas_optuna.errors import ArchError
 _DETECTOR = DetectorConstants()
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
+Runtime = Literal["eager", "graph", "onnxruntime", "openvino"]
+RuntimeChoice = Literal["auto", "eager", "graph", "onnxruntime", "openvino"]
 """Requested device; ``auto`` is CUDA where it is available, and otherwise the CPU."""
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Number = Annotated[int, Field(gt=0, le=1_000_000)]
@@ -371,8 +373,9 @@ class LatencySettings(Settings):
             never fewer than 6 pairs.
         noise: Relative difference between two measurements of one detector. Latencies are rounded to a grid of this
             step, so that noise creates no front members. ``benchmarks/README.md`` has a measured value.
-        runtime: Execution of detectors: ``eager`` (kernel by kernel), ``graph`` (CUDA graphs), or ``auto`` (``graph``
-            on a GPU, otherwise ``eager``).
+        runtime: What runs detectors while they are timed: ``onnxruntime`` or ``openvino`` (exported files, on a CPU),
+            ``graph`` (CUDA graphs), ``eager`` (torch, kernel by kernel), or ``auto``: ``graph`` on a GPU, otherwise
+            ``onnxruntime``. A study that has begun keeps what ``auto`` meant then.
     """
 
     reference: Arch | None = None
@@ -380,7 +383,7 @@ class LatencySettings(Settings):
     precision: Annotated[float, Field(ge=1e-6, lt=1)] = 0.01
     max_seconds: Annotated[float, Field(ge=1e-3, le=86_400)] = 20.0
     noise: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    runtime: Literal["auto", "eager", "graph"] = "auto"
+    runtime: RuntimeChoice = "auto"
 
     @field_validator("noise")
     @classmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,31 +17,12 @@ from torch.optim import Optimizer
 
 from smnas_optuna.batch import Batch
 from smnas_optuna.engine.steps import train_step
-from smnas_optuna.errors import DeviceError
 
 WARM_UP_CALLS = 3
 """Calls before the recording, in which libraries choose algorithms and reserve memory (PyTorch's notes on CUDA
 semantics, whole-network capture)."""
 
 Result = TypeVar("Result")
-Runtime = Literal["eager", "graph"]
-"""Execution of a detector: kernel by kernel, or as CUDA graphs."""
-
-
-def choose_runtime(choice: Literal["auto"] | Runtime, device: torch.device) -> Runtime:
-    """Return the runtime for detectors on ``device``; ``auto`` is graph on a GPU, else eager.
-
-    Raises:
-        DeviceError: If graphs are requested on a device without them.
-    """
-    if choice == "graph" and device.type != "cuda":
-        raise DeviceError(
-            f"runtime graph: there are no CUDA graphs on the device {device.type}",
-            fix='use eager (--runtime eager, or [latency] runtime = "eager" in study.toml), or a GPU',
-        )
-    if choice == "auto":
-        return "graph" if device.type == "cuda" else "eager"
-    return choice
 
 
 class Recorded(Generic[Result]):

@@ -94,9 +94,9 @@ def prepare(
     of_stage: dict[StageName, StudySettings] = {"structural": in_file, "modular": in_file.for_modular()}
     settings = of_stage[stage]
     chosen, measuring = choose_device(device), None
+    begun_with = _begun_with(folder)
     if chosen.type == "cpu":
-        study = folder.structural
-        stored = {} if study is None else study_attrs(study).get(FINGERPRINT, {}).get("device", {})
+        stored = {} if begun_with is None else begun_with
         measuring = adopt_threads(threads, stored.get("threads"), os.environ, listener.note)
     else:
         adopt_threads(None, None, os.environ)
@@ -113,6 +113,7 @@ def prepare(
         cpu_watch=CpuWatch(note=listener.note),
         watch=watch_gpu(chosen, note=listener.note),
         threads=measuring,
+        begun_with=begun_with,
     )
     return Session(
         folder=folder,
@@ -164,6 +165,13 @@ def load_data(
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder", fix="name the data folder: --data DIR")
     return root, load_splits(root, settings.data, index_file=folder.cache / "images.json", on_progress=step)
+
+
+def _begun_with(folder: StudyFolder) -> Mapping[str, Any] | None:
+    """Return the description of the device that the study began with; None if it has not begun."""
+    study = folder.structural
+    begun = None if study is None else study_attrs(study).get(FINGERPRINT)
+    return None if begun is None else begun.get("device", {})
 
 
 def _last_data_root(folder: StudyFolder) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -12,16 +12,17 @@ from torch import nn
 
 from smnas_optuna.arch import DetectorSpec, InputSize, decode
 from smnas_optuna.batch import Batch
-from smnas_optuna.config import LatencySettings, StudySettings
+from smnas_optuna.config import LatencySettings, Runtime, StudySettings
 from smnas_optuna.data import CachePool, CocoDataset, DetectionLoader, Splits
 from smnas_optuna.engine.cpu_watch import CpuWatch
 from smnas_optuna.engine.device import cpu_threads, describe_device
 from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
 from smnas_optuna.engine.gpu_watch import GpuWatch
-from smnas_optuna.engine.graphs import Runtime, choose_runtime
 from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.models import Detector, build_detector
-from smnas_optuna.session.timing import as_shipped, measure_alone, spread_evenly
+from smnas_optuna.session.runtimes import OF_FILES, choose_runtime
+from smnas_optuna.session.shipped import as_shipped, prepare_for
+from smnas_optuna.session.timing import measure_alone, spread_evenly
 from smnas_optuna.study.attributes import json_values
 from smnas_optuna.study.fingerprint import TRAIN
 from smnas_optuna.study.machine import reference_key, remember
@@ -48,6 +49,7 @@ class Testbed:
         cpu_watch: Watch on the CPUs; it sees what does not pause.
         watch: Watch on the GPU, if the device is one, likewise.
         threads: CPU threads while a latency is measured, as the other workers pause; torch's own number by default.
+        begun_with: Description of the device that the study began with, if it has begun; its runtime is kept.
     """
 
     settings: StudySettings
@@ -58,6 +60,7 @@ class Testbed:
     cpu_watch: CpuWatch = field(default_factory=CpuWatch)
     watch: GpuWatch = field(default_factory=GpuWatch)
     threads: int | None = None
+    begun_with: Mapping[str, Any] | None = None
 
     def build(self, spec: DetectorSpec, seed: int, *, score_threshold: float | None = None) -> Detector:
         """Build a new detector on the device; ``seed`` determines torch's global random numbers, here and in training.
@@ -143,7 +146,7 @@ class Testbed:
         acceptable: float,
         on_step: Callable[[], None],
     ) -> LatencyStats:
-        shipped, images = as_shipped(detector, self.runtime), self.timed_images(size)
+        shipped, images = self._shipped(detector, size)
         with cpu_threads(self.threads):
             measured = measure_alone(
                 self.measurement_lock,
@@ -176,13 +179,17 @@ class Testbed:
 
     @property
     def device_description(self) -> dict[str, str | int]:
-        """Device properties that latencies depend on; see :func:`smnas_optuna.engine.device.describe_device`."""
-        return describe_device(self.device, self.threads)
+        """Device properties that latencies depend on; see :func:`smnas_optuna.engine.device.describe_device`.
 
-    @property
+        ``runtime`` is among them for exported files. Studies of early versions have none, and time in torch.
+        """
+        described = describe_device(self.device, self.threads)
+        return {**described, "runtime": self.runtime} if self.runtime in OF_FILES else described
+
+    @cached_property
     def runtime(self) -> Runtime:
         """Runtime of detectors while they are timed."""
-        return choose_runtime(self.settings.latency.runtime, self.device)
+        return choose_runtime(self.settings.latency.runtime, self.device, self.begun_with)
 
     @cached_property
     def reference(self) -> tuple[nn.Module, list[Batch]]:
@@ -193,7 +200,13 @@ class Testbed:
         spec = decode(self.settings.reference)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             detector = self.build(spec, derive_seed("reference", self.settings.reference))
-        return as_shipped(detector, self.runtime), self.timed_images(spec.input_size)
+        return self._shipped(detector, spec.input_size)
+
+    def _shipped(self, detector: Detector, size: InputSize) -> tuple[nn.Module, list[Batch]]:
+        """Return ``detector`` as it would ship, ready to run, and the images that it is timed on."""
+        shipped, images = as_shipped(detector, self.runtime, self.threads), self.timed_images(size)
+        prepare_for(shipped, images)
+        return shipped, images
 
     @cached_property
     def _timed(self) -> CocoDataset:

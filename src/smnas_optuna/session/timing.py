@@ -1,4 +1,4 @@
-"""Timing of a detector: as it would ship, alone on the machine, on images spread evenly over the data."""
+"""Timing of a detector: alone on the machine, on images spread evenly over the data."""
 
 from __future__ import annotations
 
@@ -14,20 +14,12 @@ from smnas_optuna.data import CocoDataset
 from smnas_optuna.engine.cpu_watch import CpuWatch
 from smnas_optuna.engine.device import synchronize
 from smnas_optuna.engine.gpu_watch import GpuWatch
-from smnas_optuna.engine.graphs import GraphDetector, Runtime
 from smnas_optuna.engine.latency import LatencyStats, measure_latency
-from smnas_optuna.models import Detector, fold_for_inference
 from smnas_optuna.study.scale import ACCEPTABLE_WIDTH
 from smnas_optuna.workers.measurement_lock import MeasurementLock
 
 PATIENCE = 3
 """Other programs on the CPUs are waited for up to this many times as long as a measurement takes at most."""
-
-
-def as_shipped(detector: Detector, runtime: Runtime) -> nn.Module:
-    """Return a copy of ``detector`` as it would ship: folded, and run as ``runtime`` says."""
-    folded = fold_for_inference(detector)
-    return GraphDetector(folded) if runtime == "graph" else folded
 
 
 def measure_alone(
