@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from smnas_optuna.allowance import (
     free_memory,
     memory_in_words,
     memory_limit,
+    processor_name,
     usable_cores,
     whole_cores,
 )
@@ -192,3 +194,23 @@ def test_without_an_account_of_the_machine_the_system_is_asked(tmp_path: Path) -
 
     assert free_memory(tmp_path) > 2**20
     assert free_memory(tmp_path / "nothing") > 2**20
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("processor\t: 0\nmodel name\t: Fast CPU @ 3 GHz\nmodel name\t: Other\n", "Fast CPU @ 3 GHz"),
+        ("processor\t: 0\nModel\t\t: Raspberry Pi 5\n", "Raspberry Pi 5"),
+    ],
+)
+def test_the_processor_has_a_name(text: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+
+    assert processor_name(tmp_path / "cpuinfo", keys=("model name", "Model")) == name
+
+
+def test_a_processor_without_a_name_has_its_architecture(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("Model\t: board\nmodel name\t:\n")
+
+    assert processor_name(tmp_path / "cpuinfo") == processor_name(tmp_path / "none")
+    assert processor_name(tmp_path / "none") in (platform.processor(), platform.machine())

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from smnas_optuna.api import load_detector, open_study
     from smnas_optuna.arch import BASELINES, decode, encode
     from smnas_optuna.models import build_detector
+    from smnas_optuna.runtime.predictor import load_exported
 
 __all__ = [
     "BASELINES",
@@ -17,6 +18,7 @@ __all__ = [
     "decode",
     "encode",
     "load_detector",
+    "load_exported",
     "open_study",
 ]
 
@@ -28,6 +30,7 @@ _HOMES = {
     "decode": "smnas_optuna.arch",
     "encode": "smnas_optuna.arch",
     "load_detector": "smnas_optuna.api",
+    "load_exported": "smnas_optuna.runtime.predictor",
     "open_study": "smnas_optuna.api",
 }
 

@@ -9,7 +9,8 @@ and what is not there, or is no number, limits nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import platform
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 ROOT = Path("/")
@@ -32,6 +33,19 @@ def whole_cores(cores: int, quota: float | None) -> int:
 def affinity() -> int:
     """Return the number of cores that this process may run on, whatever the share of their time."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor_name(cpuinfo: Path = Path("/proc/cpuinfo"), *, keys: Sequence[str] = ("model name",)) -> str:
+    """Return the name of the CPU, or its architecture where the system does not tell more.
+
+    Args:
+        cpuinfo: Linux' file about the CPUs; elsewhere the platform module is asked.
+        keys: Keys of the name in it, the best first; ARM has no "model name", but a Raspberry Pi has "Model".
+    """
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
+    parts = [line.partition(":") for line in lines]
+    named = (value.strip() for wanted in keys for key, _, value in parts if key.strip() == wanted and value.strip())
+    return next(named, "") or platform.processor() or platform.machine()
 
 
 def cpu_quota(root: Path = ROOT) -> float | None:

@@ -9,8 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-CANVAS_MULTIPLE = 32
-"""Canvases are padded to a multiple of this: the stride of c5, so that the grid of every level up to c5 is exact."""
+from smnas_optuna.runtime.canvas import CANVAS_MULTIPLE, canvas_size, fit_inside
+
+__all__ = ["CANVAS_MULTIPLE", "Batch", "BatchSource", "canvas_size", "fit_inside"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,18 +85,3 @@ class BatchSource(Protocol):
         The batches depend on the index alone, not on earlier epochs or on ``start``. Skipping to ``start`` costs next
         to nothing.
         """
-
-
-def canvas_size(long: int, short: int, *, portrait: bool) -> tuple[int, int]:
-    """Return the (height, width) of the canvas for an input size of ``long`` x ``short`` pixels."""
-    long, short = (-(-edge // CANVAS_MULTIPLE) * CANVAS_MULTIPLE for edge in (long, short))
-    return (long, short) if portrait else (short, long)
-
-
-def fit_inside(height: int, width: int, long: int, short: int) -> tuple[int, int]:
-    """Return the (height, width) of an image resized to fit inside ``long`` x ``short`` pixels.
-
-    The aspect ratio is kept, and each edge has at least 1 px.
-    """
-    scale = min(long / max(height, width), short / min(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))

@@ -103,6 +103,10 @@ class CheckpointError(SmnasError):
     """Stored weights or a stored training state that is damaged, or belongs to something else."""
 
 
+class FileError(SmnasError):
+    """An exported detector that cannot be used: damaged, incomplete, or written by something else."""
+
+
 class DivergenceError(SmnasError):
     """A training whose losses or gradients are no longer finite. The cause is the architecture, not the run."""
 

@@ -11,8 +11,8 @@ import pytest
 from pycocotools.coco import COCO
 
 from smnas_optuna.data import CocoDataset, load_coco
-from smnas_optuna.data.quote import quote
 from smnas_optuna.errors import DataError
+from smnas_optuna.quote import quote
 
 Document = dict[str, Any]
 

@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from smnas_optuna.data import CachePool, CocoDataset, ImageRecord, decode_image, index_content, load_coco
-from smnas_optuna.data.images import quiet_pillow
 from smnas_optuna.errors import DataError
+from smnas_optuna.runtime.image_files import quiet_pillow
 from tests.data.hostile import check_message, time_limit
 
 HEIGHT, WIDTH = 20, 30

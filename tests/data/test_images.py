@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from smnas_optuna.data import decode_image
-from smnas_optuna.data.images import decode, decode_upright, rgb_of
+from smnas_optuna.data.images import decode
 from smnas_optuna.errors import DataError
+from smnas_optuna.runtime.image_files import decode_upright, rgb_of
 
 from .records import make_record
 

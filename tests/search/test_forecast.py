@@ -8,7 +8,7 @@ import pytest
 from smnas_optuna.allowance import cores_in_words
 from smnas_optuna.arch import decode
 from smnas_optuna.config import LatencySettings
-from smnas_optuna.engine.latency import ROUNDS, LatencyStats
+from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.search.forecast import (
     MEASUREMENT_SHARE,
     Measuring,
@@ -22,6 +22,7 @@ from smnas_optuna.search.forecast import (
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import prepare
 from smnas_optuna.session.workload import Workers
+from smnas_optuna.stopwatch.protocol import ROUNDS
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.workers.interrupt import StopRequest
 

@@ -12,8 +12,9 @@ from smnas_optuna.batch import Batch
 from smnas_optuna.config import LatencySettings
 from smnas_optuna.engine.cpu_watch import CpuRecord, CpuWatch
 from smnas_optuna.engine.gpu_watch import GpuRecord, GpuWatch
-from smnas_optuna.engine.latency import ROUNDS, LatencyStats
+from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.session.timing import measure_alone
+from smnas_optuna.stopwatch.protocol import ROUNDS
 from smnas_optuna.study.attributes import json_values
 from smnas_optuna.workers.measurement_lock import MeasurementLock
 from tests.engine.engine_fakes import make_batch

@@ -8,18 +8,18 @@ from typing import Annotated, Any, get_args
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from smnas_optuna.api.detections import Detections
 from smnas_optuna.api.picture import Picture, pixels_of
 from smnas_optuna.arch import canonical, decode
 from smnas_optuna.config import Arch, DetectorSettings, DeviceChoice
 from smnas_optuna.data.json_file import read_json
 from smnas_optuna.data.loader import batch_of_one
-from smnas_optuna.data.quote import printable_name, quote, quote_error
 from smnas_optuna.data.reading import FULL_BITS
 from smnas_optuna.engine.checkpoint import DETECTOR_FILE, WEIGHTS_FILE, load_weights
 from smnas_optuna.engine.device import choose_device
 from smnas_optuna.errors import CheckpointError, DeviceError
 from smnas_optuna.models import Detector, build_detector
+from smnas_optuna.quote import printable_name, quote, quote_error
+from smnas_optuna.runtime.detections import Detections
 
 
 class TrainedDetector:

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from smnas_optuna.allowance import free_memory
 from smnas_optuna.data.json_file import read_json
 from smnas_optuna.data.outline import box_of_outline
-from smnas_optuna.data.quote import quote, quote_error
 from smnas_optuna.errors import DataError
+from smnas_optuna.quote import quote, quote_error
 
 Row = dict[str, Any]
 Item = TypeVar("Item")

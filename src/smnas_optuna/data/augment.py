@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from smnas_optuna.batch import Batch
-from smnas_optuna.data.images import MEAN_COLOUR
+from smnas_optuna.runtime.canvas import MEAN_COLOUR
 
 MIN_VISIBLE = 0.3
 """Smallest share of its area that an object must keep on the canvas; otherwise it is dropped."""

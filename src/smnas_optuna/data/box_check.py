@@ -9,8 +9,8 @@ from pathlib import Path
 from smnas_optuna.data.annotation_file import AnnotationFile, Row
 from smnas_optuna.data.box_layout import check_layout
 from smnas_optuna.data.coco_box import XYXY, Fault, clip_box
-from smnas_optuna.data.quote import quote
 from smnas_optuna.errors import DataError
+from smnas_optuna.quote import quote
 
 SMALLEST_ALIKE = 8
 """Pixels: boxes of at least this size in both directions that end at the same whole pixels are nearly the same."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from smnas_optuna.data.annotation_file import AnnotationFile, Row
 from smnas_optuna.data.coco_box import is_coordinate
-from smnas_optuna.data.quote import quote
 from smnas_optuna.errors import DataError
+from smnas_optuna.quote import quote
 
 Numbers = NDArray[np.float64]
 Bools = NDArray[np.bool_]

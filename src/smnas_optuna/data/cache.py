@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from PIL import Image
 
 from smnas_optuna.allowance import free_memory
-from smnas_optuna.batch import canvas_size, fit_inside
 from smnas_optuna.data.coco import CocoDataset, ImageRecord
 from smnas_optuna.data.content import file_identity
-from smnas_optuna.data.images import MEAN_COLOUR, Progress, decode, decoding_bytes, quiet_pillow
+from smnas_optuna.data.images import Progress, decode, decoding_bytes
 from smnas_optuna.data.parallel import map_in_threads
-from smnas_optuna.data.quote import quote_error
 from smnas_optuna.errors import DataError
+from smnas_optuna.quote import quote_error
+from smnas_optuna.runtime.canvas import canvas_size, place
+from smnas_optuna.runtime.image_files import quiet_pillow
 
 _COMPARED = 8  # canvases of a cache file that are rendered again and compared
 
@@ -215,17 +215,6 @@ def render(image: ImageRecord, long: int, short: int) -> NDArray[np.uint8]:
         DataError: If the file cannot be decoded as stated.
     """
     return place(decode(image).pixels, long, short)
-
-
-def place(pixels: NDArray[np.uint8], long: int, short: int) -> NDArray[np.uint8]:
-    """An image (uint8 [height, width, 3]) resized and padded for ``long`` x ``short`` pixels, uint8 [3, H, W]."""
-    given_height, given_width = pixels.shape[:2]
-    height, width = fit_inside(given_height, given_width, long, short)
-    canvas = np.empty((3, *canvas_size(long, short, portrait=given_height > given_width)), np.uint8)
-    canvas[:] = np.array(MEAN_COLOUR, np.uint8)[:, None, None]
-    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
-    canvas[:, :height, :width] = np.asarray(resized).transpose(2, 0, 1)
-    return canvas
 
 
 def cache_bytes(dataset: CocoDataset, long: int, short: int) -> int:

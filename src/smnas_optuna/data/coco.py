@@ -17,7 +17,7 @@ from smnas_optuna.data.box_check import check_boxes
 from smnas_optuna.data.coco_box import XYXY
 from smnas_optuna.data.image_paths import find_images
 from smnas_optuna.data.limits import refuse_crowding, refuse_excess
-from smnas_optuna.data.quote import printable_name
+from smnas_optuna.quote import printable_name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -61,7 +61,7 @@ class CocoDataset:
         images: In the order of the file.
         category_ids: Ascending, holes allowed; label ``l`` is ``category_ids[l - 1]``.
         category_names: In the order of ``category_ids``; one line each, harmless on a terminal (see
-            :func:`smnas_optuna.data.quote.printable_name`), but any text beyond that: HTML is not escaped.
+            :func:`smnas_optuna.quote.printable_name`), but any text beyond that: HTML is not escaped.
         annotations: As in the file, without those that were dropped, for the official metric: ``id``, ``image_id``,
             ``category_id``, ``bbox`` (x, y, width, height in pixels, not clipped), ``area``, ``iscrowd``.
         notes: Corrections made while loading, with counts, as messages for the user.

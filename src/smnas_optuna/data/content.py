@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from smnas_optuna.data.coco import ImageRecord
-from smnas_optuna.data.images import Progress, decode, decoding_bytes, quiet_pillow
+from smnas_optuna.data.images import Progress, decode, decoding_bytes
 from smnas_optuna.data.json_file import read_json
 from smnas_optuna.data.parallel import map_in_threads
-from smnas_optuna.data.quote import quote_error, quote_path
 from smnas_optuna.errors import DataError
+from smnas_optuna.quote import quote_error, quote_path
+from smnas_optuna.runtime.image_files import quiet_pillow
 
 _HASH_BYTES = 16
 _ENTRY = re.compile(f"([0-9a-f]{{{2 * _HASH_BYTES}}}) ([0-9]{{1,5}}) ([0-9]{{1,5}}) ([01]) ([1-8]) ([01])")
@@ -26,7 +27,7 @@ _ENTRY = re.compile(f"([0-9a-f]{{{2 * _HASH_BYTES}}}) ([0-9]{{1,5}}) ([0-9]{{1,5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Content:
-    """Content of an image file; see :class:`smnas_optuna.data.images.Decoded`.
+    """Content of an image file; see :class:`smnas_optuna.runtime.image_files.Decoded`.
 
     Attributes:
         digest: Hash of the RGB pixels, hexadecimal.

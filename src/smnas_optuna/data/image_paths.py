@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from smnas_optuna.data.annotation_file import Row, refuse
-from smnas_optuna.data.quote import quote, quote_error, quote_path
+from smnas_optuna.quote import quote, quote_error, quote_path
 from smnas_optuna.real_files import check_regular_file
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")

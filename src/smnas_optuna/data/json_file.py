@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from smnas_optuna.allowance import free_memory
-from smnas_optuna.data.quote import quote_error
+from smnas_optuna.quote import quote_error
 from smnas_optuna.real_files import check_regular_file
 
 ASCII_LETTER_BYTES, LETTER_BYTES = 3, 9

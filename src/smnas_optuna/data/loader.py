@@ -12,8 +12,9 @@ from torch import Tensor
 
 from smnas_optuna.batch import Batch, fit_inside
 from smnas_optuna.data.augment import augment
-from smnas_optuna.data.cache import ImageCache, place
+from smnas_optuna.data.cache import ImageCache
 from smnas_optuna.data.coco import CocoDataset
+from smnas_optuna.runtime.canvas import place
 
 Rows = NDArray[np.int64]
 """Positions within one orientation of a cache."""

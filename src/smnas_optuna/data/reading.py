@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from smnas_optuna.data.coco import CocoDataset, ImageRecord
 from smnas_optuna.data.content import Content, ContentIndex
-from smnas_optuna.data.quote import quote_path
 from smnas_optuna.errors import DataError
+from smnas_optuna.quote import quote_path
 
 FULL_BITS = 16
 QUARTER_TURNS = 5

@@ -14,9 +14,9 @@ from PIL import Image
 
 from smnas_optuna.config import ShapesSettings
 from smnas_optuna.data.json_file import read_json
-from smnas_optuna.data.quote import quote, quote_error
 from smnas_optuna.data.scenes import CLASSES, MAX_OBJECTS, Scene, annotate, draw_scene
 from smnas_optuna.errors import DataError
+from smnas_optuna.quote import quote, quote_error
 
 FORMAT_VERSION = 1  # increase it when the same settings no longer give the same images
 MARKER_FILE = "shapes.json"

@@ -12,9 +12,9 @@ from smnas_optuna.config import DataSettings
 from smnas_optuna.data.coco import CocoDataset, load_coco
 from smnas_optuna.data.content import ContentIndex
 from smnas_optuna.data.images import Progress
-from smnas_optuna.data.quote import quote, quote_path
 from smnas_optuna.data.reading import read_images
 from smnas_optuna.errors import DataError
+from smnas_optuna.quote import quote, quote_path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -6,11 +6,11 @@ import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 import torchvision
 
+from smnas_optuna.allowance import processor_name
 from smnas_optuna.config import DeviceChoice
 from smnas_optuna.errors import DeviceError, DeviceFault, OutOfMemoryError
 
@@ -36,7 +36,7 @@ def describe_device(device: torch.device, threads: int | None = None) -> dict[st
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return {"kind": "cuda", "model": properties.name, "memory_mib": properties.total_memory // 2**20}
-    return {"kind": "cpu", "model": _cpu_model(), "threads": threads or torch.get_num_threads()}
+    return {"kind": "cpu", "model": processor_name(), "threads": threads or torch.get_num_threads()}
 
 
 @contextmanager
@@ -122,12 +122,3 @@ def explained_device_faults(device: torch.device) -> Iterator[None]:
                 fix="run the same command again; if the fault recurs, CUDA_LAUNCH_BLOCKING=1 names the operation",
             ) from error
         raise
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")  # Linux only; elsewhere the platform module is asked
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -24,13 +24,14 @@ from smnas_optuna.data.cache import cache_bytes
 from smnas_optuna.duration import format_seconds, shared_by
 from smnas_optuna.engine.device import explained_out_of_memory, synchronize
 from smnas_optuna.engine.evaluate import coco_metrics, detect
-from smnas_optuna.engine.latency import NETWORK_SHARE, ROUNDS, WARM_UP_SHARE, LatencyStats
+from smnas_optuna.engine.latency import NETWORK_SHARE, LatencyStats
 from smnas_optuna.engine.train import build_optimizer, train_step
 from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.search_space import SearchSpace
 from smnas_optuna.session.testbed import GATE_PRECISION, Testbed
 from smnas_optuna.session.timing import spread_evenly
 from smnas_optuna.session.workload import Workers, finish_s
+from smnas_optuna.stopwatch.protocol import ROUNDS, WARM_UP_SHARE
 from smnas_optuna.study.scale import ACCEPTABLE_WIDTH
 
 TIMED_S, TIMED_CALLS = 1.0, 5

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from smnas_optuna.data import CocoDataset, Splits
-from smnas_optuna.data.quote import quote
 from smnas_optuna.engine.ap_interval import FEW_IMAGES, FEW_OBJECTS, is_uncertain
+from smnas_optuna.quote import quote
 
 COUNTED_DETECTIONS = 100
 """Detections of an image and category that COCO's AP counts."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from smnas_optuna.data.quote import printable_name, quote, quote_error, quote_path
+from smnas_optuna.quote import printable_name, quote, quote_error, quote_path
 
 
 def _nested(depth: int) -> list[Any]:

@@ -1,0 +1,242 @@
+"""Image files and PIL images -> RGB pixels."""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from smnas_optuna.errors import DataError
+from smnas_optuna.quote import quote_error, quote_path
+from smnas_optuna.real_files import check_regular_file
+from smnas_optuna.runtime.png_file import without_side_data
+
+# Formats that cameras, scanners and annotation tools write. Pillow opens more, by content whatever the file's name, and
+# for EPS it starts a program, Ghostscript. MPO, which some cameras write, is identified as JPEG.
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_MAX_FILE = 2**31  # bytes; the largest image (MAX_PIXELS) at 8 uncompressed bytes a pixel has 1.4e9
+_MAX_SCANS = 500  # of a JPEG; encoders write about ten. Even a scan of a few bytes costs a pass over all pixels
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # the transpose that makes an image upright, by EXIF orientation
+
+# Errors that Pillow raises on damaged files, depending on the format and the place of the damage.
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    OverflowError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+# Pillow logs an error before it raises it; without a handler, Python would print the log on the terminal.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Decoded:
+    """A decoded image.
+
+    Attributes:
+        pixels: RGB, uint8 [height, width, 3].
+        low: Smallest value of the file: of grey with more than 8 bits as it is stored, otherwise that of ``pixels``.
+        high: Largest value, likewise.
+        deep: True if it is grey with more than 8 bits.
+        orientation: EXIF orientation, 1..8; 1 is upright.
+        turned: True if the pixels are turned as the orientation says.
+    """
+
+    pixels: NDArray[np.uint8]
+    low: int
+    high: int
+    deep: bool
+    orientation: int
+    turned: bool
+
+
+def decode_upright(path: Path, *, grey_bits: int = 16) -> NDArray[np.uint8]:
+    """The pixels of an image file of any size as RGB, uint8 [height, width, 3], upright as its EXIF data says.
+
+    Modes, pages and broken EXIF data are as in :func:`read_image`.
+
+    Args:
+        path: The image file.
+        grey_bits: Bits of the values of grey images with more than 8 bits, 8..16: the upper 8 of these are kept.
+
+    Raises:
+        DataError: If the file is missing, is not a whole image, or has more pixels than Pillow opens.
+    """
+    with explained_damage(path, "the image", missing="name an image file", broken="name a whole image file"):
+        decoded, _ = read_image(path, None, grey_bits=grey_bits, turn=True)
+    assert decoded is not None  # no size was stated
+    return decoded.pixels
+
+
+def rgb_of(image: Image.Image, *, grey_bits: int = 16) -> NDArray[np.uint8]:
+    """The pixels of an image in memory as RGB, uint8 [height, width, 3], as it lies there: EXIF data turn nothing.
+
+    Args:
+        image: The image.
+        grey_bits: Bits of the values of a grey image with more than 8 bits, 8..16: the upper 8 of these are kept.
+
+    Raises:
+        DataError: If its file turns out to be damaged, or its values have no known scale.
+    """
+    name = f"the PIL image of mode {image.mode}, {image.width}x{image.height} pixels"
+    try:
+        return _to_rgb(image, grey_bits)
+    except MemoryError as error:
+        raise DataError(f"{name}: does not fit into memory", fix="free memory, or make the image smaller") from error
+    except _DAMAGE as error:
+        raise DataError(f"{name}: cannot be read: {quote_error(error)}", fix="give a whole image in RGB") from error
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Suppress Pillow's warnings: large EXIF data, a truncated file, more than 89 megapixels.
+
+    Such a file either decodes or raises an error, so the warnings add nothing. Python's warning filters belong to the
+    whole process: use this in the thread that waits for the decoding threads, not in each of them.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+@contextmanager
+def explained_damage(path: Path, what: str, *, missing: str, broken: str) -> Iterator[None]:
+    """Turn what is raised for a file that cannot be read into a DataError; ``missing`` and ``broken`` say its cure."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"{quote_path(path)}: there is no such image", fix=missing) from error
+    except MemoryError as error:
+        raise DataError(
+            f"{quote_path(path)}: {what} does not fit into memory", fix="free memory, or make the image smaller"
+        ) from error
+    except _DAMAGE as error:
+        raise DataError(f"{quote_path(path)}: the image cannot be read: {quote_error(error)}", fix=broken) from error
+
+
+def read_image(
+    path: Path, stated: tuple[int, int] | None, *, grey_bits: int, turn: bool
+) -> tuple[Decoded | None, tuple[int, int]]:
+    """The image, turned so that it has the stated (height, width), and its size as stored.
+
+    It is None if it has another size either way. Without a stated size it is upright. If both have the stated size,
+    ``turn`` decides.
+    """
+    check_regular_file(path)
+    if path.stat().st_size > _MAX_FILE:
+        raise ValueError(f"the file has more than {_MAX_FILE} bytes")
+    try:
+        return _read_pixels(path, path, stated, grey_bits=grey_bits, turn=turn)
+    except _DAMAGE as error:
+        plain = without_side_data(path)
+        if plain is None:
+            raise
+        try:
+            return _read_pixels(io.BytesIO(plain), path, stated, grey_bits=grey_bits, turn=turn)
+        except _DAMAGE:
+            raise error from None
+
+
+def _read_pixels(
+    file: Path | BinaryIO, path: Path, stated: tuple[int, int] | None, *, grey_bits: int, turn: bool
+) -> tuple[Decoded | None, tuple[int, int]]:
+    """As :func:`read_image`, from ``file``, which is ``path`` or has its content."""
+    Image.init()
+    formats = [name for name in _FORMATS if name in Image.OPEN]  # older versions of Pillow lack some
+    try:
+        image = Image.open(file, formats=formats)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"cannot identify it as any of {', '.join(formats)}") from error
+    with image:
+        stored, upright, orientation = (image.height, image.width), _upright(image), _orientation(image)
+        if stated not in (None, stored, upright):
+            return None, stored
+        if image.format in ("JPEG", "MPO") and _count_scans(path) > _MAX_SCANS:
+            raise ValueError(f"more than {_MAX_SCANS} scans, which would take hours")
+        image.load()  # a TIFF is upright after that, others are not
+        left = _orientation(image)
+        turned = stated in (None, upright) and (turn or stored != upright)
+        whole = image.transpose(_TURNS[left]) if turned and left != 1 else image
+        pixels = _to_rgb(whole, grey_bits)
+        deep = image.mode.startswith("I")
+        values = np.asarray(image) if deep else pixels
+        decoded = Decoded(
+            pixels=pixels,
+            low=int(values.min()),
+            high=int(values.max()),
+            deep=deep,
+            orientation=orientation,
+            turned=orientation != 1 and (turned or left == 1),
+        )
+        return decoded, stored
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1..8; 1 (upright) if there is none."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except _DAMAGE:
+        return 1
+    return orientation if isinstance(orientation, int) and orientation in _TURNS else 1
+
+
+def _upright(image: Image.Image) -> tuple[int, int]:
+    """Return (height, width) of ``image`` after the EXIF rotation; orientations 2, 3 and 4 keep the size."""
+    return (image.width, image.height) if _orientation(image) >= 5 else (image.height, image.width)
+
+
+def _count_scans(path: Path) -> int:
+    """Count the start-of-scan markers of a JPEG, 0xFF 0xDA, which never occur within a scan."""
+    count, last = 0, b""
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            count += (last + part).count(b"\xff\xda")
+            last = part[-1:]
+    return count
+
+
+def _to_rgb(image: Image.Image, grey_bits: int) -> NDArray[np.uint8]:
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, whose scale is unknown")
+    if image.mode.startswith("I"):
+        return _deep_grey_to_rgb(np.asarray(image), grey_bits)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns about a direct conversion
+    if image.mode == "La":
+        image = image.convert("LA")
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _deep_grey_to_rgb(grey: NDArray[np.integer], grey_bits: int) -> NDArray[np.uint8]:
+    """Return grey values of ``grey_bits`` bits, in any of Pillow's types, as RGB; larger ones are white."""
+    if grey.min() < 0 or grey.max() >= 2**16:
+        raise ValueError("grey values outside 0..65535")
+    return np.repeat(np.minimum(grey >> (grey_bits - 8), 255).astype(np.uint8)[:, :, None], 3, axis=2)

@@ -1,0 +1,47 @@
+"""The images that a measurement cycles through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from smnas_optuna.errors import DataError
+from smnas_optuna.quote import quote_path
+from smnas_optuna.real_files import files_in
+from smnas_optuna.runtime.picture import pixels_of
+from smnas_optuna.stopwatch.measure import Pixels
+
+MAX_IMAGES = 32
+"""Images that are timed, of those in a folder; as many as a study times by default."""
+_SUFFIXES = {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+def image_paths(folder: Path) -> list[Path]:
+    """Return up to ``MAX_IMAGES`` image files in ``folder``, spread evenly over their names.
+
+    Raises:
+        DataError: If it is no folder, or has none.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{quote_path(folder)}: there is no such folder", fix="name a folder of images with --images")
+    paths = [path for path in files_in(folder.resolve()) if path.suffix.lower() in _SUFFIXES]
+    if not paths:
+        raise DataError(
+            f"{quote_path(folder)}: there are no images in it",
+            fix="name a folder of images, such as the validation ones",
+        )
+    count = min(MAX_IMAGES, len(paths))
+    return [paths[len(paths) * number // count] for number in range(count)]
+
+
+def read_images(paths: Sequence[Path], grey_bits: int) -> list[Pixels]:
+    """Return the pixels of image files, turned upright as their EXIF data says.
+
+    Args:
+        paths: The files.
+        grey_bits: Bits of the values of grey images with more than 8 bits.
+
+    Raises:
+        DataError: If one cannot be read.
+    """
+    return [pixels_of(path, grey_bits=grey_bits) for path in paths]
