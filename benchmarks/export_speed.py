@@ -42,7 +42,7 @@ EMBEDDED = DetectorConstants(
 PAPER = DetectorConstants(test_proposals=300, guided_proposals=100, score_threshold=0.0)
 TRAINED_THRESHOLD = 0.02
 BLOCK = 5
-IMAGES = 8
+IMAGES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ def draw_images(folder: Path, detector: Detector) -> list[Batch]:
     dataset = load_coco(folder / "shapes" / "instances_val.json", folder / "shapes" / "images")
     size = {"long": detector.long, "short": detector.short}
     loader = DetectionLoader(dataset, **size, batch_size=1, device=torch.device("cpu"), seed=0, train=False)
-    return list(loader.epoch(0))
+    return [batch for batch in loader.epoch(0) if batch.images.shape[2] <= batch.images.shape[3]]  # one canvas
 
 
 @torch.inference_mode()

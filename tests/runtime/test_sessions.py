@@ -6,7 +6,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from smnas_optuna.errors import DeviceError, FileError
 from smnas_optuna.runtime.canvas import canvas_size
@@ -175,3 +175,26 @@ def test_slots_beyond_the_count_are_zeros() -> None:
     beyond = np.arange(SLOTS) >= found.counts[:, None]
     assert not found.boxes[beyond].any()
     assert not found.scores[beyond].any()
+
+
+def test_an_operator_that_fails_in_openvino_is_noticed_with_one_thread() -> None:
+    pytest.importorskip("openvino")
+    model = make_model()
+    nodes = [
+        helper.make_node("Div", ["column", "hundred"], ["numbers"]),
+        helper.make_node("ReduceMax", ["numbers", "first"], ["number"], keepdims=0),
+        helper.make_node("TopK", ["all_scores", "number"], ["best", "place"]),  # of the 0 best
+        helper.make_node("ReduceSum", ["best", "one"], ["nothing"]),
+        helper.make_node("Add", ["corner", "nothing"], ["moved_corner"]),
+    ]
+    unsqueeze = next(place for place, node in enumerate(model.graph.node) if node.output[0] == "corners")
+    del model.graph.node[unsqueeze].input[0]
+    model.graph.node[unsqueeze].input.insert(0, "moved_corner")
+    for node in reversed(nodes):
+        model.graph.node.insert(unsqueeze, node)
+    for name, value in (("hundred", 100), ("first", 0)):
+        model.graph.initializer.append(numpy_helper.from_array(np.array([value]), name))
+    runner = _open("openvino", DetectorFile.of(model.SerializeToString(), "a.onnx"))
+
+    with pytest.raises(FileError, match=r"^a\.onnx: OpenVINO [0-9].* cannot run it: "):
+        runner.run(*_images(1, portrait=False))

@@ -50,14 +50,15 @@ def export_detector(detector: Detector, description: Description) -> bytes:
     height, width = canvas_size(detector.long, detector.short, portrait=False)
     images = torch.randint(0, 256, (2, 3, height, width), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     sizes = torch.tensor([[height, width]] * 2)
-    return _with_metadata(_trace(module, images, sizes), description)
+    return _finished(_trace(module, images, sizes), module.slots, description)
 
 
 def _trace(module: torch.nn.Module, images: Tensor, sizes: Tensor) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter that traces is the older one. It takes 1 s for a detector, and the newer one up to 30 s.
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch.onnx")
+        warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based ONNX export", DeprecationWarning)
+        warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
         torch.onnx.export(
             module,
             (images, sizes),
@@ -71,10 +72,13 @@ def _trace(module: torch.nn.Module, images: Tensor, sizes: Tensor) -> bytes:
     return file.getvalue()
 
 
-def _with_metadata(content: bytes, description: Description) -> bytes:
+def _finished(content: bytes, slots: int, description: Description) -> bytes:
+    """Return a traced file with its description, and with the number of slots in the shapes of its outputs."""
     import onnx
 
     model = onnx.load_from_string(content)
+    for output in model.graph.output[:3]:
+        output.type.tensor_type.shape.dim[1].dim_value = slots
     loops = sorted({node.op_type for node in model.graph.node} & CONTROL_FLOW)
     assert not loops, loops
     assert {entry.domain for entry in model.opset_import} <= {"", "ai.onnx"}

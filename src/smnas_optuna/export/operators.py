@@ -52,6 +52,11 @@ def align_rois(feature: Tensor, rois: Tensor, images: Tensor, *, bins: int, scal
     return _RoiAlign.apply(feature, rois, images, bins, scale)  # type: ignore[no-any-return]
 
 
+def normalize(x: Tensor, channels: int, eps: float) -> Tensor:
+    """Return Tensor[B, channels, N] with a mean of 0 and a variance of 1 over each row; ``eps`` is added to that."""
+    return _InstanceNorm.apply(x, channels, eps)  # type: ignore[no-any-return]
+
+
 class _NonMaxSuppression(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, boxes: Tensor, scores: Tensor, limit: int, iou: float, score_threshold: float) -> Tensor:
@@ -100,3 +105,14 @@ class _RoiAlign(torch.autograd.Function):
             sampling_ratio_i=SAMPLES,
             spatial_scale_f=scale,
         )
+
+
+class _InstanceNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, channels: int, eps: float) -> Tensor:
+        return torch.instance_norm(x, None, None, None, None, True, 0.0, eps, False)
+
+    @staticmethod
+    def symbolic(g: Any, x: Any, channels: int, eps: float) -> Any:
+        scale, shift = (g.op("Constant", value_t=fill(channels)) for fill in (torch.ones, torch.zeros))
+        return g.op("InstanceNormalization", x, scale, shift, epsilon_f=eps)
