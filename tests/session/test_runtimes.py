@@ -43,9 +43,9 @@ def test_a_study_that_has_begun_keeps_its_runtime(stored: dict[str, Any] | None,
     [
         ("graph", CPU, "runtime graph: there are no CUDA graphs on the device cpu", "use onnxruntime"),
         (
-            "onnxruntime",
+            "openvino",
             CUDA,
-            "runtime onnxruntime: it runs exported detectors on the CPU, and the device is cuda",
+            "runtime openvino: it runs exported detectors on the CPU, and the device is cuda",
             "use graph",
         ),
     ],
