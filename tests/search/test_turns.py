@@ -64,8 +64,14 @@ def test_at_least_half_of_the_trainings_are_bred_from_a_front(tmp_path: Path, na
         )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "surrogate"), [("coco", False), ("shapes", True), ("bccd_small", True)])
+@pytest.mark.parametrize(
+    ("name", "surrogate"),
+    [
+        pytest.param("coco", False, marks=pytest.mark.nightly),  # 1,800 trainings
+        pytest.param("shapes", True, marks=pytest.mark.slow),
+        pytest.param("bccd_small", True, marks=pytest.mark.slow),
+    ],
+)
 def test_at_least_half_are_bred_in_the_large_study_and_with_the_surrogate(
     tmp_path: Path, name: str, surrogate: bool
 ) -> None:
