@@ -101,6 +101,7 @@ score_threshold = 0.01
 epochs = 2
 batch_size = 8
 [latency]
+runtime = "eager"
 images = 4
 precision = 0.5
 max_seconds = 0.5

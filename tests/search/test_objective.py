@@ -130,8 +130,8 @@ def test_constraints_are_told_once_from_what_it_turned_out_to_be(study: optuna.S
     assert stored.user_attrs["gate"]["num_blocks"] >= 6
     latency = evaluation.attrs["latency"]
     assert latency["ratio_low"] <= latency["ratio"] <= latency["ratio_high"]
-    assert latency["network_ms"] is None, "an exported file is not taken apart"
-    assert (latency["runtime"], latency["alone"]) == ("onnxruntime", True)
+    assert latency["network_ms"] > 0
+    assert (latency["runtime"], latency["alone"]) == ("eager", True)
 
 
 def end_trial(study: optuna.Study, session: Session, arch: str, values: tuple[float, float]) -> None:

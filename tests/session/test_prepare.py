@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.samplers import RandomSampler
 
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import prepare
+from smnas_optuna.session.testbed import Testbed
+from smnas_optuna.study.attributes import FINGERPRINT
 from smnas_optuna.study.fingerprint import differences
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import STRUCTURAL
@@ -69,3 +72,27 @@ def test_without_a_recipe_of_its_own_stage_2_has_the_fingerprint_of_stage_1(draw
     second = prepare(folder, listener=Listener(), stop=StopRequest(), device="cpu", stage="modular")
 
     assert first.depends_on == second.depends_on
+
+
+def begun(folder: StudyFolder, fingerprint: dict[str, Any]) -> None:
+    study = folder.create(STRUCTURAL, sampler=RandomSampler())
+    study.set_user_attr(FINGERPRINT, fingerprint)
+
+
+def test_a_study_that_began_in_torch_goes_on_in_torch(drawn_dir: Path) -> None:
+    file, folder = drawn_dir / "study.toml", StudyFolder(drawn_dir)
+    file.write_text(file.read_text().replace('runtime = "eager"\n', ""))
+
+    def now() -> Testbed:
+        return prepare(folder, listener=Listener(), stop=StopRequest(), device="cpu").testbed
+
+    new = now()
+    in_torch = {name: value for name, value in new.device_description.items() if name != "runtime"}
+    begun(folder, {**new.fingerprint, "device": in_torch})
+    old = now()
+
+    assert (new.runtime, new.device_description["runtime"]) == ("onnxruntime", "onnxruntime")
+    assert old.runtime == "eager"
+    assert not differences({"device": in_torch}, {"device": old.device_description})
+    folder.load(STRUCTURAL).set_user_attr(FINGERPRINT, new.fingerprint)
+    assert now().runtime == "onnxruntime"

@@ -6,6 +6,7 @@ import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 
 import torch
 import torchvision
@@ -56,6 +57,7 @@ def cpu_threads(threads: int | None) -> Iterator[None]:
 def library_versions() -> dict[str, str]:
     """Return the versions that latencies and accuracies may depend on."""
     versions = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
+    versions["onnxruntime"] = metadata.version("onnxruntime")
     if torch.version.cuda is not None:
         versions["cuda"] = torch.version.cuda
     return versions
