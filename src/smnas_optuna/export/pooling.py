@@ -47,7 +47,7 @@ def pool(
     samples = _samples(boxes, constants([2.0**-level for level in levels])[number][..., None], bins)
     own = number == torch.arange(len(levels))[:, None, None]
     counts = own.long().cumsum(dim=2)
-    most = counts[:, :, -1].amax(dim=1)
+    most = counts[:, :, -1].amax(dim=1).clamp(min=1)  # OpenVINO has no TopK of nothing
     first = most.cumsum(dim=0) - most
     position = (own.long() * (counts + (first[:, None, None] - 1))).sum(dim=0)
     marks, pooled = own.to(boxes.dtype), []
