@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 from smnas_optuna.arch import decode
 from smnas_optuna.config import Runtime
@@ -33,8 +34,9 @@ def test_it_detects_the_same(drawn_dir: Path, runtime: Runtime) -> None:
     for batch in images:
         with torch.inference_mode():
             (mine,), (its,) = shipped.detect(batch), detector.detect(batch)  # type: ignore[operator]
-        assert len(its["scores"]) > 0
-        torch.testing.assert_close(mine["scores"], its["scores"], rtol=0, atol=1e-4)
-        best = its["scores"] > its["scores"][-1] + 1e-3  # the order of equal ones is open
-        torch.testing.assert_close(mine["boxes"][best], its["boxes"][best], rtol=0, atol=0.05)
-        assert torch.equal(mine["labels"][best], its["labels"][best])
+        # Of many random boxes a runtime may drop one more, whose overlap is the threshold but for rounding.
+        assert abs(len(mine["scores"]) - len(its["scores"])) <= 1
+        overlaps = box_iou(its["boxes"], mine["boxes"]) * (its["labels"][:, None] == mine["labels"])
+        best, at = overlaps.max(dim=1)
+        same = (best > 0.99) & ((its["scores"] - mine["scores"][at]).abs() < 1e-4)
+        assert same.sum() >= len(its["scores"]) - 1 > 0
