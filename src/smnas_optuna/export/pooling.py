@@ -19,6 +19,8 @@ from smnas_optuna.models.roi_align import CANONICAL_EDGE, CANONICAL_LEVEL, SAMPL
 
 SMALL = 2000
 """A map with at most this many places is pooled by matrix products."""
+MOST_ROIS = 2**20
+"""More RoIs than any detector has."""
 FAR = 1e4
 """Pixels that are beyond any map."""
 
@@ -50,7 +52,8 @@ def pool(
     most = counts[:, :, -1].amax(dim=1).clamp(min=1)  # OpenVINO has no TopK of nothing
     first = most.cumsum(dim=0) - most
     position = (own.long() * (counts + (first[:, None, None] - 1))).sum(dim=0)
-    marks, pooled = own.to(boxes.dtype), []
+    # Each RoI of a level has a mark of its own: OpenVINO orders equal ones as it likes.
+    marks, pooled = own.to(boxes.dtype) * (MOST_ROIS - counts).to(boxes.dtype), []
     for place, (level, each) in enumerate(zip(levels, maps, strict=True)):
         _, index = top_k(marks[place], most[place : place + 1])
         small = places[level] <= SMALL
