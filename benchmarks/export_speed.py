@@ -144,9 +144,7 @@ def draw_images(folder: Path, detector: Detector) -> list[Batch]:
 
 
 @torch.inference_mode()
-def alternate(
-    runs: dict[str, Callable[[Batch], int]], batches: list[Batch], seconds: float
-) -> dict[str, list[float]]:
+def alternate(runs: dict[str, Callable[[Batch], int]], batches: list[Batch], seconds: float) -> dict[str, list[float]]:
     """Return the milliseconds of every run; blocks of all of them take turns."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():  # warm-up
@@ -180,9 +178,7 @@ def session_of(content: bytes, batch: Batch, threads: int, *, profile_file: Path
 def in_onnxruntime(content: bytes, example: Batch, threads: int) -> Callable[[Batch], int]:
     """Return what detects on a batch in ONNX Runtime, and returns the number of detections."""
     session = session_of(content, example, threads)
-    return lambda batch: int(
-        session.run(None, {"images": batch.images.numpy(), "sizes": batch.sizes.numpy()})[3][0]
-    )
+    return lambda batch: int(session.run(None, {"images": batch.images.numpy(), "sizes": batch.sizes.numpy()})[3][0])
 
 
 def in_openvino(content: bytes, example: Batch, threads: int) -> Callable[[Batch], int]:

@@ -128,7 +128,9 @@ def test_the_graph_has_standard_operators_alone_and_no_control_flow(arch: str) -
 def test_the_description_is_in_the_file() -> None:
     content = export_detector(ready(TWO_STAGE), Text('{"arch": "x"}'))
 
-    assert {each.key: each.value for each in onnx.load_from_string(content).metadata_props} == {"smnas": '{"arch": "x"}'}
+    assert {each.key: each.value for each in onnx.load_from_string(content).metadata_props} == {
+        "smnas": '{"arch": "x"}'
+    }
 
 
 def test_the_detector_stays_as_it_was() -> None:
