@@ -15,6 +15,7 @@ from smnas_optuna.engine.device import choose_device
 from smnas_optuna.errors import DeviceError
 from smnas_optuna.models import Detector
 from smnas_optuna.runtime.detections import Detections
+from smnas_optuna.session.trained import read_trained
 
 
 class TrainedDetector:

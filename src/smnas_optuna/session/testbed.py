@@ -103,7 +103,7 @@ class Testbed:
 
     def evaluate(
         self,
-        detector: Detector,
+        detector: nn.Module,
         dataset: CocoDataset,
         batches: DetectionLoader,
         on_step: Callable[[int, int], None] = lambda *_: None,

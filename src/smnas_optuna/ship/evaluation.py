@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from smnas_optuna.arch import InputSize
@@ -32,7 +34,8 @@ def evaluate_detector(session: Session, detector: Detector) -> Evaluation:
     """Evaluate a detector on the validation images, on the CPU."""
 
     def detect(one: Batch) -> dict[str, Tensor]:
-        return detector.detect(replace(one, original_sizes=one.sizes))[0]
+        on_canvas = replace(one, original_sizes=one.sizes)
+        return detector.detect(on_canvas)[0]
 
     return _evaluate(session, detector, detect)
 
@@ -43,7 +46,7 @@ def evaluate_file(session: Session, detector: Detector, runner: Runner) -> Evalu
     def detect(one: Batch) -> dict[str, Tensor]:
         found = runner.run(one.images.numpy(), one.sizes.numpy())
         count = int(found.counts[0])
-        parts = {"boxes": found.boxes, "labels": found.labels, "scores": found.scores}
+        parts: dict[str, NDArray[Any]] = {"boxes": found.boxes, "labels": found.labels, "scores": found.scores}
         return {name: torch.from_numpy(part[0, :count].copy()) for name, part in parts.items()}
 
     return _evaluate(session, detector, detect)

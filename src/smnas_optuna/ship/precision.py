@@ -89,7 +89,7 @@ def _integers(session: Session, trained: Trained, content: bytes) -> bytes:
 
     model = onnx.load_from_string(content)
     # What ONNX Runtime asks for before quantization, fusing, was done before the export.
-    onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
+    model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
     with tempfile.TemporaryDirectory(prefix="smnas-") as folder:
         file = Path(folder) / "quantized.onnx"
         quantize_static(

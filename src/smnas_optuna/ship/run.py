@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
+from importlib.metadata import version
 from operator import add
 from pathlib import Path
 from typing import Any
 
-from smnas_optuna import __version__
 from smnas_optuna.engine.durable import write_durably
 from smnas_optuna.errors import FileError, StudyError
 from smnas_optuna.export import described, export_detector
@@ -127,7 +127,7 @@ def prove(session: Session, trained: Trained, content: bytes) -> tuple[Evaluatio
     """
     expected = evaluate_detector(session, trained.module)
     found = evaluate_file(session, trained.module, open_runner(_file(content, trained.arch)))
-    rules = trained.module.head.selection
+    rules = trained.module.selection
     proof = reduce(
         add,
         (
@@ -170,7 +170,7 @@ def _description(
         ap=ap,
         latency=_latency(trained.description),
         data=session.testbed.splits.content_hash,
-        smnas_optuna=__version__,
+        smnas_optuna=version("smnas-optuna"),
     )
 
 
