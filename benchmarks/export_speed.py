@@ -11,6 +11,7 @@ threshold. ``--profile`` writes what each operator of the file takes.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import tempfile
@@ -34,6 +35,7 @@ from smnas_optuna.engine.checkpoint import WEIGHTS_FILE, load_weights
 from smnas_optuna.engine.durable import write_json
 from smnas_optuna.export import export_detector
 from smnas_optuna.models import Detector, build_detector, fold_for_inference
+from smnas_optuna.runtime.description import FileDescription
 from smnas_optuna.study.folder import StudyFolder
 
 EMBEDDED = DetectorConstants(
@@ -65,11 +67,6 @@ CASES = {
 }
 
 
-class _NoDescription:
-    def json(self) -> str:
-        return "{}"
-
-
 def main() -> None:
     """Time the cases, print a table and write the JSON."""
     parser = command_line(__doc__)
@@ -98,7 +95,7 @@ def run_case(case: Case, norm: str, folder: Path, arguments: Any) -> dict[str, A
     detector, trained = build(case, norm, arguments.study)
     batches = draw_images(folder, detector)
     start = time.perf_counter()
-    content = export_detector(detector, _NoDescription())
+    content = export_detector(detector, describe(case))
     seconds = time.perf_counter() - start
     folded = fold_for_inference(detector)
     runs: dict[str, Callable[[Batch], int]] = {"eager": lambda batch: len(folded.detect(batch)[0]["scores"])}
@@ -120,6 +117,15 @@ def run_case(case: Case, norm: str, folder: Path, arguments: Any) -> dict[str, A
     }
 
 
+def describe(case: Case) -> FileDescription:
+    """Return the description of a case's file."""
+    size, names = decode(case.arch).input_size, tuple(f"class {number}" for number in range(case.classes))
+    constants = dataclasses.asdict(case.constants)
+    return FileDescription(
+        arch=case.arch, classes=names, long=size.long, short=size.short, precision="fp32", constants=constants
+    )
+
+
 def build(case: Case, norm: str, study: Path | None) -> tuple[Detector, bool]:
     """Return the detector of a case, and True if its weights are trained."""
     constants = replace(case.constants, norm=norm)
@@ -138,8 +144,15 @@ def draw_images(folder: Path, detector: Detector) -> list[Batch]:
     """Return batches of one drawn image each."""
     make_shapes(folder / "shapes", ShapesSettings(train_images=1, val_images=IMAGES, width=320, height=240))
     dataset = load_coco(folder / "shapes" / "instances_val.json", folder / "shapes" / "images")
-    size = {"long": detector.long, "short": detector.short}
-    loader = DetectionLoader(dataset, **size, batch_size=1, device=torch.device("cpu"), seed=0, train=False)
+    loader = DetectionLoader(
+        dataset,
+        long=detector.long,
+        short=detector.short,
+        batch_size=1,
+        device=torch.device("cpu"),
+        seed=0,
+        train=False,
+    )
     return [batch for batch in loader.epoch(0) if batch.images.shape[2] <= batch.images.shape[3]]  # one canvas
 
 

@@ -30,14 +30,17 @@ class ExportedDetector(nn.Module):
 
     Attributes:
         slots: Slots of an image for detections.
+        mean: Mean of the pixels, in 0..255.
     """
+
+    mean: Tensor
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
         folded = fold_for_inference(detector)
         self.backbone, self.neck, self.head = folded.backbone, folded.neck, folded.head
         self.long, self.short = folded.long, folded.short
-        self.slots = folded.head.selection.max_detections
+        self.slots = folded.selection.max_detections
         self.register_buffer("mean", folded.mean * 255)
         _scale_input(self.backbone, 1 / (255 * folded.std))
         _replace_norms(self)
@@ -119,6 +122,11 @@ class InstanceThenScale(nn.Module):
 
     That is one pass over the channels less than a product and a sum, which GroupNorm is exported as.
     """
+
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    variance: Tensor
 
     def __init__(self, norm: nn.GroupNorm) -> None:
         super().__init__()

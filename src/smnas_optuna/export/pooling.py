@@ -107,8 +107,9 @@ def _by_products(feature: Tensor, samples: Tensor, bins: int) -> Tensor:
     # Samples more than a pixel outside count as 0. None lies below: RoIs are inside the image.
     at = torch.where(samples > last + 1, FAR, torch.minimum(samples, last.to(samples.dtype)))
     at = at.reshape(batch, -1, 2, SAMPLES, bins, 1)
-    pixels = torch.arange(torch.maximum(as_tensor(height), as_tensor(width)))
+    pixels = torch.arange(torch.maximum(as_tensor(height), as_tensor(width)))  # type: ignore[call-overload]
     shares = (1 / SAMPLES - (at / SAMPLES - pixels / SAMPLES).abs()).relu().sum(dim=3)
     across, down = shares[:, :, :1, :, :width], shares[:, :, 1, :, :height]
     of_rows = down.reshape(batch, -1, height) @ feature.permute(0, 2, 3, 1).reshape(batch, height, -1)
-    return across @ of_rows.reshape(batch, -1, bins, width, channels)
+    pooled: Tensor = across @ of_rows.reshape(batch, -1, bins, width, channels)
+    return pooled

@@ -33,5 +33,5 @@ def as_tensor(size: int | Tensor) -> Tensor:
 @contextmanager
 def _constants_are_meant() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         yield
