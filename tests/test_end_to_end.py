@@ -46,8 +46,8 @@ def front(study_dir: Path) -> dict[str, Any]:
 
 @slow
 def test_a_search_from_its_first_command_to_its_front(study_dir: Path) -> None:
-    file = study_dir / "study.toml"
-    file.write_text(file.read_text().replace('runtime = "eager"\n', ""))
+    settings = study_dir / "study.toml"
+    settings.write_text(settings.read_text().replace('runtime = "eager"\n', ""))
     run = smnas("structural", study_dir, "--device", "cpu")
 
     assert "ended: budget reached: 5 of 5 architectures are trained" in run.stdout

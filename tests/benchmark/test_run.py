@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from smnas_optuna.arch import InputSize
 from smnas_optuna.benchmark.detectors import our_detector
@@ -21,7 +20,7 @@ from smnas_optuna.config import LatencySettings, load_settings
 from smnas_optuna.engine.checkpoint import save_weights
 from smnas_optuna.engine.device import describe_device, library_versions
 from smnas_optuna.errors import ArchError, ConfigError, DataError, DeviceError, OutOfMemoryError, SmnasError, StudyError
-from smnas_optuna.models import REFERENCE_DETECTORS
+from smnas_optuna.models import REFERENCE_DETECTORS, Detector
 from smnas_optuna.report.tables import strict
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.folder import StudyFolder
@@ -190,7 +189,7 @@ def test_what_cannot_be_timed_is_refused(asked: dict[str, object], error: type[S
 
 
 def test_a_detector_that_does_not_fit_is_named() -> None:
-    def too_large() -> nn.Module:
+    def too_large() -> Detector:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     fits = our_detector(ONE_STAGE, 3, torch.device("cpu"))

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from torch import nn
 
 from smnas_optuna.arch import InputSize
 from smnas_optuna.benchmark.detectors import TimedDetector, Weights, run_by
@@ -17,6 +16,7 @@ from smnas_optuna.config import LatencySettings
 from smnas_optuna.engine.complexity import Complexity
 from smnas_optuna.engine.gpu_watch import GpuRecord
 from smnas_optuna.engine.latency import LatencyStats
+from smnas_optuna.models import Detector
 from smnas_optuna.report.benchmark_table import benchmark_json, print_benchmark
 
 LATENCY = LatencyStats(
@@ -37,6 +37,10 @@ LATENCY = LatencyStats(
 LONG_NAME = "800x600.bottleneck-w56-211-111111111-2111111-11112111.fpn-p2-p6-c128.rpn.cascade3-w1024"
 
 
+def never() -> Detector:
+    raise AssertionError("a table builds no detector")
+
+
 def row(name: str, weights: Weights = "random", latency: LatencyStats = LATENCY) -> BenchmarkRow:
     timed = TimedDetector(
         name=name,
@@ -44,7 +48,7 @@ def row(name: str, weights: Weights = "random", latency: LatencyStats = LATENCY)
         input_size=InputSize(long=800, short=600),
         weights=weights,
         score_threshold=0.0,
-        build=nn.Identity,
+        build=never,
     )
     complexity = Complexity(num_params=41_755_286, multiply_adds=134_400_000_000)
     return BenchmarkRow(timed=timed, complexity=complexity, latency=latency)

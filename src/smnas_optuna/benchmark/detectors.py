@@ -7,14 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from torch import nn
 
 from smnas_optuna.arch import DetectorConstants, DetectorSpec, InputSize, encode, find_spec
 from smnas_optuna.arch.codec import parse_input_size
 from smnas_optuna.config import Runtime
 from smnas_optuna.engine.checkpoint import WEIGHTS_FILE, load_weights
 from smnas_optuna.errors import ArchError
-from smnas_optuna.models import REFERENCE_DETECTORS, build_detector, build_reference_detector
+from smnas_optuna.models import (
+    REFERENCE_DETECTORS,
+    Detector,
+    ReferenceDetector,
+    build_detector,
+    build_reference_detector,
+)
 from smnas_optuna.session.testbed import Testbed
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.seeds import derive_seed
@@ -46,13 +51,19 @@ class TimedDetector:
     input_size: InputSize
     weights: Weights
     score_threshold: float
-    build: Callable[[], nn.Module]
+    build: Callable[[], Detector | ReferenceDetector]
     runtime: Runtime = "eager"
 
 
 def run_by(timed: TimedDetector, runtime: Runtime, *, renamed: bool) -> TimedDetector:
     """Return the same detector run by ``runtime``, under a name of its own if ``renamed``."""
     return replace(timed, name=f"{timed.name} ({runtime})" if renamed else timed.name, runtime=runtime)
+
+
+def in_each(detectors: Sequence[TimedDetector], runtimes: Sequence[Runtime]) -> list[TimedDetector]:
+    """Return each of ``detectors`` in each runtime, with the runtime in its name if there are several."""
+    each = list(dict.fromkeys(runtimes))
+    return [run_by(timed, runtime, renamed=len(each) > 1) for timed in detectors for runtime in each]
 
 
 def our_detector(name: str, num_classes: int, device: torch.device) -> TimedDetector:
@@ -64,7 +75,7 @@ def our_detector(name: str, num_classes: int, device: torch.device) -> TimedDete
     spec = find_spec(name)
     constants = replace(DetectorConstants(), score_threshold=UNTRAINED_THRESHOLD)
 
-    def build() -> nn.Module:
+    def build() -> Detector:
         torch.manual_seed(_seed(spec))
         return build_detector(spec, num_classes, constants).to(device)
 
@@ -90,7 +101,7 @@ def studied_detector(name: str, testbed: Testbed, folder: StudyFolder) -> TimedD
     trained = (run / WEIGHTS_FILE).exists()
     threshold = testbed.settings.detector.score_threshold if trained else UNTRAINED_THRESHOLD
 
-    def build() -> nn.Module:
+    def build() -> Detector:
         detector = testbed.build(spec, _seed(spec), score_threshold=threshold)
         if trained:
             load_weights(run, detector)
@@ -124,7 +135,7 @@ def parse_sizes(text: str) -> list[InputSize]:
 
 
 def _torchvision_detector(name: str, size: InputSize, num_classes: int, device: torch.device) -> TimedDetector:
-    def build() -> nn.Module:
+    def build() -> ReferenceDetector:
         torch.manual_seed(derive_seed("benchmark", name))
         detector = build_reference_detector(
             name, num_classes, long=size.long, short=size.short, score_threshold=UNTRAINED_THRESHOLD

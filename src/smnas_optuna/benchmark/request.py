@@ -26,7 +26,7 @@ class BenchmarkRequest:
         study_dir: Study folder whose settings, data and weights are used.
         data_dir: Images that detectors are timed on; by default the study's, or drawn ones.
         device: The device to measure on.
-        runtimes: Runtimes of our detectors, each of which has a row for each; torchvision's are eager.
+        runtimes: Runtimes of the detectors, each of which has a row for each; torchvision's have no graphs.
         latency: Settings of the measurement, unless a study has its own.
     """
 

@@ -15,8 +15,8 @@ from smnas_optuna.batch import Batch
 from smnas_optuna.benchmark.detectors import (
     TORCHVISION_SIZE,
     TimedDetector,
+    in_each,
     parse_sizes,
-    run_by,
     torchvision_detectors,
 )
 from smnas_optuna.benchmark.request import BenchmarkRequest, check_request
@@ -34,7 +34,7 @@ from smnas_optuna.engine.device import (
 from smnas_optuna.engine.gpu_watch import GpuWatch, watch_gpu
 from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.errors import OutOfMemoryError
-from smnas_optuna.models import Detector
+from smnas_optuna.models import Detector, ReferenceDetector
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.runtimes import choose_runtime
 from smnas_optuna.session.shipped import as_shipped, prepare_for
@@ -118,14 +118,13 @@ def run_benchmark(request: BenchmarkRequest, *, listener: Listener, stop: StopRe
     adopt_threads(None, None, os.environ)
     runtimes = [choose_runtime(choice, device) for choice in dict.fromkeys(request.runtimes)]
     with prepared(request, device, listener, stop) as setup, explained_device_faults(device):
-        timed_detectors = [
-            run_by(setup.timed(name), runtime, renamed=len(runtimes) > 1)
-            for name in dict.fromkeys(request.archs)
-            for runtime in runtimes
-        ]
+        ours = [setup.timed(name) for name in dict.fromkeys(request.archs)]
+        timed_detectors = in_each(ours, runtimes)
         if request.baselines:
-            sizes = _baseline_sizes(request, [each.input_size for each in timed_detectors])
-            timed_detectors += torchvision_detectors(sizes, setup.images.num_classes, device)
+            sizes = _baseline_sizes(request, [each.input_size for each in ours])
+            theirs = torchvision_detectors(sizes, setup.images.num_classes, device)
+            # torchvision's cannot be recorded as graphs
+            timed_detectors += in_each(theirs, ["eager" if runtime == "graph" else runtime for runtime in runtimes])
         return Benchmark(
             rows=_measure_all(timed_detectors, setup, listener, stop),
             source=setup.images.source,
@@ -171,9 +170,11 @@ def _measure(
     return BenchmarkRow(timed=timed, complexity=complexity, latency=latency)
 
 
-def _shipped(timed: TimedDetector, detector: nn.Module, setup: BenchmarkSetup) -> tuple[nn.Module, list[Batch]]:
-    """Return the detector as it would ship (torchvision's is unchanged), and the images that it is timed on."""
-    shipped = as_shipped(detector, timed.runtime) if isinstance(detector, Detector) else detector
+def _shipped(
+    timed: TimedDetector, detector: Detector | ReferenceDetector, setup: BenchmarkSetup
+) -> tuple[nn.Module, list[Batch]]:
+    """Return the detector as it would ship, and the images that it is timed on."""
+    shipped = as_shipped(detector, timed.runtime)
     images = setup.images.at(timed.input_size)
     prepare_for(shipped, images)
     return shipped, images

@@ -87,7 +87,7 @@ def benchmark(
     runtime: Annotated[
         list[BenchmarkRuntime] | None,
         typer.Option(
-            help="What runs our detectors; give it several times for a row each.", show_default=BenchmarkRuntime.eager
+            help="What runs the detectors; give it several times for a row each.", show_default=BenchmarkRuntime.eager
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from smnas_optuna.batch import canvas_size
 from smnas_optuna.export.module import ExportedDetector
@@ -15,7 +16,7 @@ from smnas_optuna.runtime.description import METADATA_KEY, FileDescription
 from smnas_optuna.runtime.names import INPUTS, OUTPUTS
 
 OPSET = 17
-DYNAMIC_AXES = {
+DYNAMIC_AXES: Mapping[str, Mapping[int, str]] = {
     "images": {0: "batch", 2: "height", 3: "width"},
     "sizes": {0: "batch"},
     **{name: {0: "batch"} for name in OUTPUTS},
@@ -39,10 +40,13 @@ def export_detector(detector: Detector, description: FileDescription) -> bytes:
     height, width = canvas_size(detector.long, detector.short, portrait=False)
     images = torch.randint(0, 256, (2, 3, height, width), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     sizes = torch.tensor([[height, width]] * 2)
-    return _finished(_trace(module, images, sizes), module.slots, description)
+    return _finished(traced(module, images, sizes), module.slots, description)
 
 
-def _trace(module: ExportedDetector, images: Tensor, sizes: Tensor) -> bytes:
+def traced(
+    module: nn.Module, images: Tensor, sizes: Tensor, *, axes: Mapping[str, Mapping[int, str]] = DYNAMIC_AXES
+) -> bytes:
+    """Return an ONNX file of what ``module`` does with these inputs; ``axes`` names the dimensions that are free."""
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter that traces is the older one. It takes 1 s for a detector, and the newer one up to 30 s.
@@ -54,7 +58,7 @@ def _trace(module: ExportedDetector, images: Tensor, sizes: Tensor) -> bytes:
             file,  # type: ignore[arg-type]  # the exporter that traces takes files, too
             input_names=list(INPUTS),
             output_names=list(OUTPUTS),
-            dynamic_axes=DYNAMIC_AXES,
+            dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,
         )

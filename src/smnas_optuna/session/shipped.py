@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -11,40 +12,30 @@ from torch import Tensor, nn
 from smnas_optuna.batch import Batch
 from smnas_optuna.config import Runtime
 from smnas_optuna.engine.graphs import GraphDetector
-from smnas_optuna.export import export_detector
-from smnas_optuna.models import Detector, fold_for_inference
+from smnas_optuna.export import export_detector, export_reference
+from smnas_optuna.models import Detector, ReferenceDetector, fold_for_inference
 from smnas_optuna.runtime.description import FileDescription
 from smnas_optuna.runtime.detector_file import DetectorFile
+from smnas_optuna.runtime.names import Runtime as FileRuntime
 from smnas_optuna.runtime.sessions import Runner, open_runner
 
 NOT_SAID = "not said"
 """Names in the description of a file that is only timed, and never written."""
 
 
-def as_shipped(detector: Detector, runtime: Runtime, threads: int | None = None) -> nn.Module:
+def as_shipped(detector: Detector | ReferenceDetector, runtime: Runtime, threads: int | None = None) -> nn.Module:
     """Return a copy of ``detector`` as it would ship, with ``detect`` of :class:`smnas_optuna.models.Detector`.
 
     Args:
-        detector: With the weights for deployment.
+        detector: With the weights for deployment; one of torchvision's is returned as it is if torch runs it.
         runtime: What runs it. ``eager`` and ``graph`` are torch; the others run the exported file on the CPU.
         threads: CPU threads of an exported file; torch's own number by default.
     """
     if runtime == "eager":
-        return fold_for_inference(detector)
+        return detector if isinstance(detector, ReferenceDetector) else fold_for_inference(detector)
     if runtime == "graph":
-        return GraphDetector(fold_for_inference(detector))
-    description = FileDescription(
-        arch=NOT_SAID,
-        classes=(NOT_SAID,),
-        long=detector.long,
-        short=detector.short,
-        precision="fp32",
-        constants={},
-    )
-    file = DetectorFile(
-        name="the exported detector", content=export_detector(detector, description), description=description
-    )
-    return FileDetector(open_runner(file, runtime, num_threads=threads or torch.get_num_threads()))
+        return detector if isinstance(detector, ReferenceDetector) else GraphDetector(fold_for_inference(detector))
+    return FileDetector(_runners(detector, runtime, threads or torch.get_num_threads()))
 
 
 def prepare_for(shipped: nn.Module, images: Sequence[Batch]) -> None:
@@ -54,25 +45,42 @@ def prepare_for(shipped: nn.Module, images: Sequence[Batch]) -> None:
             shipped.prepare(shape)
 
 
+def _runners(detector: Detector | ReferenceDetector, runtime: FileRuntime, threads: int) -> Callable[[bool], Runner]:
+    """Return what runs the exported ``detector`` on the landscape canvas (False) and on the portrait one (True)."""
+    description = FileDescription(
+        arch=NOT_SAID, classes=(NOT_SAID,), long=detector.long, short=detector.short, precision="fp32", constants={}
+    )
+
+    def run(content: bytes) -> Runner:
+        file = DetectorFile(name="the exported detector", content=content, description=description)
+        return open_runner(file, runtime, num_threads=threads)
+
+    if isinstance(detector, ReferenceDetector):  # a file for each canvas, made when it is needed
+        return cache(lambda portrait: run(export_reference(detector, description, portrait=portrait)))
+    runner = run(export_detector(detector, description))
+    return lambda _: runner
+
+
 class FileDetector(nn.Module):
-    """Runs an exported file on batches of ours, which are on the CPU.
+    """Runs the exported file of a detector on batches of ours, which are on the CPU.
 
     Args:
-        runner: The file in a runtime.
+        runners: Returns what runs images on the landscape canvas (False) and on the portrait one (True).
     """
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runners: Callable[[bool], Runner]) -> None:
         super().__init__()
-        self.runner = runner
+        self._runner_of = runners
 
     def prepare(self, shape: torch.Size) -> None:
         """Build what runs images of this shape."""
         count, channels, height, width = shape
-        self.runner.prepare((count, channels, height, width))
+        self._runner_of(height > width).prepare((count, channels, height, width))
 
     def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
         """Detect objects in each image of ``batch``, uint8; as :meth:`smnas_optuna.models.Detector.detect` does."""
-        found = self.runner.run(batch.images.numpy(), batch.sizes.numpy())
+        images = batch.images.numpy()
+        found = self._runner_of(images.shape[2] > images.shape[3]).run(images, batch.sizes.numpy())
         factors = np.tile((batch.original_sizes / batch.sizes).numpy()[:, ::-1], 2)
         return [
             {
