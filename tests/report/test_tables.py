@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from smnas_optuna.report.summary import COUNTED, summarize
-from smnas_optuna.report.tables import counts_line, front_csv, front_json, hypervolume_line, print_front
+from smnas_optuna.report.tables import counts_line, front_csv, front_json, hypervolume_line, print_front, time_lines
 
 from .report_studies import (
     DEEP,
@@ -146,6 +146,25 @@ def test_one_member_is_no_members() -> None:
     assert (
         hypervolume_line(summarize(study)) == "hypervolume to (2.20 ms, AP 0): structural 0.1 (1 member); AP in [0, 1]"
     )
+
+
+def test_where_the_time_went() -> None:
+    study = new_study()
+    for state, values, seconds in (
+        (
+            TrialState.COMPLETE,
+            (2.0, 0.5),
+            {"gate": 10.0, "train": 120.0, "rungs": 5, "evaluate": 15.0, "latency": 30.0},
+        ),
+        (TrialState.PRUNED, None, {"gate": 14.0, "load": 1.0, "bookkeeping": 5.0}),
+        (TrialState.RUNNING, None, None),
+    ):
+        add_trial(study, values, state, arch=FAST, **({} if seconds is None else {"seconds": seconds}))
+
+    assert time_lines(summarize(study)) == [
+        "3 min of all trials: training 60 %, timing 27 %, evaluation 10 %, other work 3 %"
+    ]
+    assert time_lines(summarize(new_study())) == []
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])

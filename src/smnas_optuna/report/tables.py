@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +17,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
+from smnas_optuna.duration import format_seconds
 from smnas_optuna.report.summary import FOREIGN, Summary, stage_of
 from smnas_optuna.report.uncertainty import WIDEST_BRACKETS, in_brackets, interval_of, uncertainty_line
 from smnas_optuna.study.pareto import hypervolume_curve
@@ -29,6 +31,8 @@ IMPRECISE = (
     "a latency with its 95 % confidence interval was not measured precisely, and counts as the upper end; "
     "smnas retime measures the front again"
 )
+PHASES = {"train": "training", "rungs": "evaluation", "evaluate": "evaluation", "gate": "timing", "latency": "timing"}
+"""Phases of a trial, in words for people."""
 APART = (
     "the front is that of stage 2: stage 1 has another recipe, and AP does not compare; smnas front --stage structural "
     "shows its front, and smnas verify trains members and baselines with one recipe"
@@ -47,6 +51,7 @@ def print_front(summary: Summary, console: Console) -> None:
     lines = [*uncertain, *([hypervolume_line(summary)] if summary.front else [])]
     lines += [timing_line(summary)] if summary.compares_stages else []
     lines += [APART] if summary.apart else []
+    lines += time_lines(summary)
     narrowest = NARROWEST + (STAGE if len(summary.fronts) > 1 else 0) + (WIDEST_BRACKETS if uncertain else 0)
     lines += [IMPRECISE] if any(map(is_imprecise, summary.front)) else []
     if doubt := summary.unit and summary.unit.doubt:
@@ -150,6 +155,21 @@ def timing_line(summary: Summary) -> str:
     if summary.timed_together:
         return "latencies of both fronts were timed together in one run"
     return "latencies of the two fronts are from different runs; smnas retime measures them in one"
+
+
+def time_lines(summary: Summary) -> list[str]:
+    """Line for people on where the time of all trials went; none if no trial has stored it."""
+    spent = Counter[str]()
+    for record in summary.records:
+        if record.foreign is not None or record.cached_from is not None:  # what it repeats has taken the time
+            continue
+        for phase, seconds in _mapping(record, "seconds").items():
+            spent[PHASES.get(phase, "other work")] += seconds
+    whole = sum(spent.values())
+    if not whole:
+        return []
+    shares = ", ".join(f"{name} {100 * seconds / whole:.0f} %" for name, seconds in spent.most_common())
+    return [f"{format_seconds(whole)} of all trials: {shares}"]
 
 
 def counts_line(summary: Summary) -> str:
