@@ -150,6 +150,7 @@ def test_one_member_is_no_members() -> None:
 
 def test_where_the_time_went() -> None:
     study = new_study()
+    times = {"gate": 10.0, "train": 120.0, "rungs": 5, "evaluate": 15.0, "latency": 30.0}
     for state, values, seconds in (
         (
             TrialState.COMPLETE,
