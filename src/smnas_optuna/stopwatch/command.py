@@ -120,8 +120,7 @@ class Progress:
 
     def step(self) -> None:
         """Show the time that has passed."""
-        if self._now() - self._last >= _REFRESH_S:
-            self._last = self._now()
+        if self._shown and self._now() - self._last >= _REFRESH_S:
             self._print()
 
     def again(self) -> None:
@@ -130,7 +129,8 @@ class Progress:
 
     def _print(self) -> None:
         if self._shown:
-            self._write(f"\r\x1b[K{self._what}: {self._now() - self._start:.0f} s")
+            self._last = self._now()
+            self._write(f"\r\x1b[K{self._what}: {self._last - self._start:.0f} s")
 
     def _write(self, text: str) -> None:
         with suppress(OSError):  # nobody reads it
