@@ -45,7 +45,7 @@ def test_an_image_that_is_damaged_is_named(folder: Path) -> None:
     (folder / "2.png").write_bytes(b"no image")
 
     with pytest.raises(DataError, match=r"2\.png: the image cannot be read"):
-        read_images(image_paths(folder), 16)
+        list(read_images(image_paths(folder), 16))
 
 
 def test_links_are_followed(folder: Path, tmp_path: Path) -> None:

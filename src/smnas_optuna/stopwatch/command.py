@@ -17,18 +17,27 @@ from smnas_optuna.quote import quote_error
 from smnas_optuna.runtime.detector_file import DetectorFile
 from smnas_optuna.runtime.names import Runtime
 from smnas_optuna.stopwatch.images import MAX_IMAGES, image_paths, read_images
-from smnas_optuna.stopwatch.measure import ACCEPTABLE_WIDTH, Conditions, as_json, measure_files
+from smnas_optuna.stopwatch.measure import (
+    ACCEPTABLE_WIDTH,
+    MAX_SECONDS,
+    MAX_THREADS,
+    Conditions,
+    as_json,
+    measure_files,
+)
+from smnas_optuna.stopwatch.serve_command import parser, serve
 
 FAILED, INTERRUPTED = 1, 130
-MAX_SECONDS = 86_400.0
-MAX_THREADS = 1024
 _REFRESH_S = 0.5
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command with these arguments and return its exit status; a mistake is one message on standard error."""
     try:
-        _time(_parser().parse_args(arguments))
+        if list(arguments[:1]) == ["serve"]:
+            serve(parser().parse_args(arguments[1:]))
+        else:
+            _time(_parser().parse_args(arguments))
         sys.stdout.flush()  # here an error can still be told
     except SmnasError as error:
         return _fail(str(error))
@@ -45,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m smnas_optuna.stopwatch",
         description="Time one exported detector against another on this machine, in alternation. It needs no torch.",
+        epilog="`serve --help` says how to time detectors for a search on another machine.",
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the exported detector that is timed")
     parser.add_argument("reference", metavar="REFERENCE", type=Path, help="the one that it takes turns with")
@@ -73,7 +83,7 @@ def _time(options: argparse.Namespace) -> None:
     images = read_images(paths, file.description.grey_bits)
     with Progress(sys.stderr, f"timing, for about {options.max_seconds:g} s") as progress:
         stats = measure_files(file, reference, images, conditions, on_repeat=progress.again, on_step=progress.step)
-    result = as_json(stats, file, reference, conditions, num_images=len(images))
+    result = as_json(stats, file, reference, conditions, num_images=len(paths))
     sys.stdout.write(json.dumps(result, indent=2) + "\n" if options.json else _in_words(result))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from smnas_optuna.errors import DataError
@@ -33,8 +33,8 @@ def image_paths(folder: Path) -> list[Path]:
     return [paths[len(paths) * number // count] for number in range(count)]
 
 
-def read_images(paths: Sequence[Path], grey_bits: int) -> list[Pixels]:
-    """Return the pixels of image files, turned upright as their EXIF data says.
+def read_images(paths: Sequence[Path], grey_bits: int) -> Iterator[Pixels]:
+    """Yield the pixels of image files, turned upright as their EXIF data says.
 
     Args:
         paths: The files.
@@ -43,4 +43,5 @@ def read_images(paths: Sequence[Path], grey_bits: int) -> list[Pixels]:
     Raises:
         DataError: If one cannot be read.
     """
-    return [pixels_of(path, grey_bits=grey_bits) for path in paths]
+    for path in paths:
+        yield pixels_of(path, grey_bits=grey_bits)
