@@ -11,6 +11,7 @@ threshold. ``--profile`` writes what each operator of the file takes.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import tempfile
@@ -34,6 +35,7 @@ from smnas_optuna.engine.checkpoint import WEIGHTS_FILE, load_weights
 from smnas_optuna.engine.durable import write_json
 from smnas_optuna.export import export_detector
 from smnas_optuna.models import Detector, build_detector, fold_for_inference
+from smnas_optuna.runtime.description import FileDescription
 from smnas_optuna.study.folder import StudyFolder
 
 EMBEDDED = DetectorConstants(
@@ -42,7 +44,7 @@ EMBEDDED = DetectorConstants(
 PAPER = DetectorConstants(test_proposals=300, guided_proposals=100, score_threshold=0.0)
 TRAINED_THRESHOLD = 0.02
 BLOCK = 5
-IMAGES = 8
+IMAGES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +65,6 @@ CASES = {
     "r18": Case(arch="320x240.resnet18-w64.fpn-p2-p6-c128.rpn.fc-w512", constants=PAPER),
     "r50": Case(arch="320x240.resnet50-w64.fpn-p2-p6-c256.rpn.fc-w1024", constants=PAPER),
 }
-
-
-class _NoDescription:
-    def json(self) -> str:
-        return "{}"
 
 
 def main() -> None:
@@ -98,7 +95,7 @@ def run_case(case: Case, norm: str, folder: Path, arguments: Any) -> dict[str, A
     detector, trained = build(case, norm, arguments.study)
     batches = draw_images(folder, detector)
     start = time.perf_counter()
-    content = export_detector(detector, _NoDescription())
+    content = export_detector(detector, describe(case))
     seconds = time.perf_counter() - start
     folded = fold_for_inference(detector)
     runs: dict[str, Callable[[Batch], int]] = {"eager": lambda batch: len(folded.detect(batch)[0]["scores"])}
@@ -120,6 +117,15 @@ def run_case(case: Case, norm: str, folder: Path, arguments: Any) -> dict[str, A
     }
 
 
+def describe(case: Case) -> FileDescription:
+    """Return the description of a case's file."""
+    size, names = decode(case.arch).input_size, tuple(f"class {number}" for number in range(case.classes))
+    constants = dataclasses.asdict(case.constants)
+    return FileDescription(
+        arch=case.arch, classes=names, long=size.long, short=size.short, precision="fp32", constants=constants
+    )
+
+
 def build(case: Case, norm: str, study: Path | None) -> tuple[Detector, bool]:
     """Return the detector of a case, and True if its weights are trained."""
     constants = replace(case.constants, norm=norm)
@@ -138,15 +144,20 @@ def draw_images(folder: Path, detector: Detector) -> list[Batch]:
     """Return batches of one drawn image each."""
     make_shapes(folder / "shapes", ShapesSettings(train_images=1, val_images=IMAGES, width=320, height=240))
     dataset = load_coco(folder / "shapes" / "instances_val.json", folder / "shapes" / "images")
-    size = {"long": detector.long, "short": detector.short}
-    loader = DetectionLoader(dataset, **size, batch_size=1, device=torch.device("cpu"), seed=0, train=False)
-    return list(loader.epoch(0))
+    loader = DetectionLoader(
+        dataset,
+        long=detector.long,
+        short=detector.short,
+        batch_size=1,
+        device=torch.device("cpu"),
+        seed=0,
+        train=False,
+    )
+    return [batch for batch in loader.epoch(0) if batch.images.shape[2] <= batch.images.shape[3]]  # one canvas
 
 
 @torch.inference_mode()
-def alternate(
-    runs: dict[str, Callable[[Batch], int]], batches: list[Batch], seconds: float
-) -> dict[str, list[float]]:
+def alternate(runs: dict[str, Callable[[Batch], int]], batches: list[Batch], seconds: float) -> dict[str, list[float]]:
     """Return the milliseconds of every run; blocks of all of them take turns."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():  # warm-up
@@ -180,9 +191,7 @@ def session_of(content: bytes, batch: Batch, threads: int, *, profile_file: Path
 def in_onnxruntime(content: bytes, example: Batch, threads: int) -> Callable[[Batch], int]:
     """Return what detects on a batch in ONNX Runtime, and returns the number of detections."""
     session = session_of(content, example, threads)
-    return lambda batch: int(
-        session.run(None, {"images": batch.images.numpy(), "sizes": batch.sizes.numpy()})[3][0]
-    )
+    return lambda batch: int(session.run(None, {"images": batch.images.numpy(), "sizes": batch.sizes.numpy()})[3][0])
 
 
 def in_openvino(content: bytes, example: Batch, threads: int) -> Callable[[Batch], int]:

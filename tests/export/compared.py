@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,16 +15,6 @@ from smnas_optuna.models import Detector
 
 TIE = 1e-4
 """Scores that are nearer than this may change places."""
-
-
-@dataclass
-class Text:
-    """A description of a file."""
-
-    text: str = "{}"
-
-    def json(self) -> str:
-        return self.text
 
 
 def run(content: bytes, batch: Batch, *, fixed: bool = True) -> list[Any]:

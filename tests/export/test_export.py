@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from smnas_optuna.export import export_detector
+from smnas_optuna.export import described, export_detector
+from smnas_optuna.runtime.detector_file import DetectorFile
 
 from ..models.tiny_detectors import ARCHS, CONSTANTS, TWO_STAGE, build, kinds, ready, spread_predictions
-from .compared import Text, assert_same, noise, on_canvas, run
+from ..runtime.exported_files import DESCRIPTION
+from .compared import assert_same, noise, on_canvas, run
 
 PAIRS = {
     f"{rpn}-{head}": f"64x48.resnet18-w4.fpn-p2-p5-c8.{rpn}.{head}-w16"
@@ -24,7 +26,7 @@ PAIRS = {
 
 @cache
 def exported(arch: str) -> bytes:
-    return export_detector(ready(arch), Text())
+    return export_detector(ready(arch), DESCRIPTION)
 
 
 @kinds
@@ -52,7 +54,7 @@ def test_every_pair_of_rpn_and_head_is_exported(arch: str, norm: str) -> None:
         spread_predictions(detector)
     batch = noise(detector, [(48, 64), (48, 50)])
 
-    assert assert_same(run(export_detector(detector, Text()), batch), detector.detect(batch)) > 0
+    assert assert_same(run(export_detector(detector, DESCRIPTION), batch), detector.detect(batch)) > 0
 
 
 def draw_statistics(detector: nn.Module) -> None:
@@ -72,7 +74,7 @@ def test_batchnorm_is_folded() -> None:
         detector = build(TWO_STAGE, constants=replace(CONSTANTS, norm="bn")).eval()
         draw_statistics(detector)
         spread_predictions(detector)
-    content, batch = export_detector(detector, Text()), noise(detector, [(48, 64)])
+    content, batch = export_detector(detector, DESCRIPTION), noise(detector, [(48, 64)])
 
     assert assert_same(run(content, batch), detector.detect(batch)) > 0
     assert "BatchNormalization" not in {node.op_type for node in onnx.load_from_string(content).graph.node}
@@ -86,7 +88,7 @@ def test_nothing_is_found_where_no_score_passes(arch: str) -> None:
     batch = noise(detector, [(48, 64), (48, 64)])
     assert not any(len(each["scores"]) for each in detector.detect(batch))
 
-    boxes, labels, scores, counts = run(export_detector(detector, Text()), batch)
+    boxes, labels, scores, counts = run(export_detector(detector, DESCRIPTION), batch)
 
     assert boxes.shape == (2, CONSTANTS.max_detections, 4)
     assert not any(each.any() for each in (boxes, labels, scores, counts))
@@ -126,22 +128,25 @@ def test_the_graph_has_standard_operators_alone_and_no_control_flow(arch: str) -
 
 
 def test_the_description_is_in_the_file() -> None:
-    content = export_detector(ready(TWO_STAGE), Text('{"arch": "x"}'))
+    content = exported(TWO_STAGE)
+    other = described(content, replace(DESCRIPTION, ap=0.7))
 
-    assert {each.key: each.value for each in onnx.load_from_string(content).metadata_props} == {"smnas": '{"arch": "x"}'}
+    assert DetectorFile.of(content, "a file").description == DESCRIPTION
+    assert DetectorFile.of(other, "a file").description == replace(DESCRIPTION, ap=0.7)
+    assert onnx.load_from_string(content).graph == onnx.load_from_string(other).graph
 
 
 def test_the_detector_stays_as_it_was() -> None:
     detector = ready(TWO_STAGE)
     before = {name: value.clone() for name, value in detector.state_dict().items()}
 
-    export_detector(detector, Text())
+    export_detector(detector, DESCRIPTION)
 
     assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
 
 
 def test_exports_of_the_same_weights_are_the_same_file() -> None:
-    assert exported(TWO_STAGE) == export_detector(ready(TWO_STAGE), Text())
+    assert exported(TWO_STAGE) == export_detector(ready(TWO_STAGE), DESCRIPTION)
 
 
 def test_the_archs_have_all_kinds() -> None:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from smnas_optuna.api.picture import Picture, pixels_of
-from smnas_optuna.arch import canonical, decode
-from smnas_optuna.config import Arch, DetectorSettings, DeviceChoice
-from smnas_optuna.data.json_file import read_json
+from smnas_optuna.config import DeviceChoice
 from smnas_optuna.data.loader import batch_of_one
 from smnas_optuna.data.reading import FULL_BITS
-from smnas_optuna.engine.checkpoint import DETECTOR_FILE, WEIGHTS_FILE, load_weights
 from smnas_optuna.engine.device import choose_device
-from smnas_optuna.errors import CheckpointError, DeviceError
-from smnas_optuna.models import Detector, build_detector
-from smnas_optuna.quote import printable_name, quote, quote_error
+from smnas_optuna.errors import DeviceError
+from smnas_optuna.models import Detector
 from smnas_optuna.runtime.detections import Detections
+from smnas_optuna.session.trained import read_trained
 
 
 class TrainedDetector:
@@ -67,27 +63,13 @@ class TrainedDetector:
         return f"TrainedDetector({self.arch!r}, {len(self.classes)} classes, on {self.device})"
 
 
-class _Built(BaseModel):
-    """The part of a description that a detector is built from; the rest is for people."""
-
-    model_config = ConfigDict(strict=True)
-
-    arch: Arch
-    classes: Annotated[list[str], Field(min_length=1)]
-    constants: DetectorSettings
-    grey_bits: Annotated[int, Field(ge=8, le=FULL_BITS)] = FULL_BITS
-
-
 def read_detector(folder: Path, device: DeviceChoice) -> TrainedDetector:
     """Return the trained detector in ``folder``; see :func:`smnas_optuna.load_detector`."""
     chosen = _chosen(device)
-    _check_files(folder)
-    description, built = _read_description(folder / DETECTOR_FILE)
-    with torch.random.fork_rng(devices=[]):  # the first weights are random, and replaced
-        module = build_detector(decode(built.arch), len(built.classes), built.constants.constants())
-    load_weights(folder, module)
-    classes = [printable_name(name) for name in built.classes]
-    return TrainedDetector(module.to(chosen), arch=canonical(built.arch), classes=classes, description=description)
+    trained = read_trained(folder)
+    return TrainedDetector(
+        trained.module.to(chosen), arch=trained.arch, classes=trained.classes, description=trained.description
+    )
 
 
 def _chosen(device: DeviceChoice) -> torch.device:
@@ -99,41 +81,3 @@ def _chosen(device: DeviceChoice) -> torch.device:
             fix="check `nvidia-smi` and the installed torch build, or take device='cpu'",
         )
     return choose_device(device)
-
-
-def _check_files(folder: Path) -> None:
-    """Do nothing if ``folder`` is there, with both files."""
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"{folder}: there is no such folder", fix="name the folder of a run, such as studies/shapes/runs/ARCH"
-        )
-    if not (folder / WEIGHTS_FILE).exists():
-        raise CheckpointError(
-            f"{folder}: there is no {WEIGHTS_FILE}; only members of the front keep their weights, those of dominated "
-            "trials are removed",
-            fix="name the run of a member, as open_study(STUDY_DIR).front() gives it; with keep_weights = 'all' under "
-            "[search] in study.toml, later searches keep all weights",
-        )
-    if not (folder / DETECTOR_FILE).exists():
-        raise CheckpointError(
-            f"{folder / DETECTOR_FILE}: there is no such file; it says what the weights belong to",
-            fix="copy it there from where the weights are from",
-        )
-
-
-def _read_description(path: Path) -> tuple[dict[str, Any], _Built]:
-    """The description as it is, and the part of it that is built from, checked."""
-    fix = "copy the file from where the weights are from, or train the architecture again"
-    try:
-        description = read_json(path)
-    except (OSError, ValueError, MemoryError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {quote_error(error)}", fix=fix) from error
-    if not isinstance(description, dict):
-        raise CheckpointError(f"{path}: is no JSON object, but {quote(description)}", fix=fix)
-    try:
-        return description, _Built.model_validate(description)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where, cause = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
-        got = "" if isinstance(problem["input"], dict) else f", but got {quote(problem['input'])}"
-        raise CheckpointError(f"{path}: {where}: {cause}{got}", fix=fix) from error

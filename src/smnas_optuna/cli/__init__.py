@@ -13,6 +13,7 @@ import typer
 from smnas_optuna import __version__
 from smnas_optuna.cli.data_commands import check_data
 from smnas_optuna.cli.ending import exit_status, refuse_long_arguments
+from smnas_optuna.cli.export_command import export
 from smnas_optuna.cli.result_commands import benchmark, dashboard, doctor, front
 from smnas_optuna.cli.search_commands import modular, retime, structural, worker
 from smnas_optuna.cli.verify_commands import verify
@@ -25,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (structural, modular, worker, front, retime, verify, dashboard, doctor, benchmark):
+for command in (structural, modular, worker, front, retime, verify, export, dashboard, doctor, benchmark):
     app.command()(command)
 app.command(hidden=True)(work)
 data_app = typer.Typer(help="Check data sets.", no_args_is_help=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 
 from smnas_optuna.batch import canvas_size
+from smnas_optuna.export.operators import normalize
 from smnas_optuna.export.pooling import pool
 from smnas_optuna.export.proposals import propose
 from smnas_optuna.export.rows import rows
@@ -25,15 +27,23 @@ class ExportedDetector(nn.Module):
 
     Nothing in it loops over images, and no operator sees what it does not need. What depends on the canvas alone is a
     constant once the canvas is fixed. The copy is folded; see :func:`smnas_optuna.models.fold_for_inference`.
+
+    Attributes:
+        slots: Slots of an image for detections.
+        mean: Mean of the pixels, in 0..255.
     """
+
+    mean: Tensor
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
         folded = fold_for_inference(detector)
         self.backbone, self.neck, self.head = folded.backbone, folded.neck, folded.head
         self.long, self.short = folded.long, folded.short
+        self.slots = folded.selection.max_detections
         self.register_buffer("mean", folded.mean * 255)
         _scale_input(self.backbone, 1 / (255 * folded.std))
+        _replace_norms(self)
         if isinstance(self.head, TwoStageHead):
             _turn_bins(self.head.roi_head)
 
@@ -79,7 +89,7 @@ class ExportedDetector(nn.Module):
         pooled, position = pool(features, head.levels, boxes, head.bins, places)
         pooled = pooled.flatten(0, 1)
         if not _has_turned_bins(stage):
-            pooled = pooled.permute(0, 3, 2, 1)
+            pooled = pooled.permute(0, 3, 1, 2)
         logits, deltas = stage(head.trunk(pooled))
         deltas = deltas.flatten(1)
         results = []
@@ -107,6 +117,38 @@ def _in_one_stage(head: OneStageHead, features: dict[str, Tensor], sizes: Tensor
     return select(boxes, torch.where(own, logits.sigmoid()[:, None], NO_SCORE), head.selection, classes)
 
 
+class InstanceThenScale(nn.Module):
+    """GroupNorm as ONNX's InstanceNormalization of the groups, and BatchNormalization for weight and bias.
+
+    That is one pass over the channels less than a product and a sum, which GroupNorm is exported as.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        super().__init__()
+        self.groups, self.eps = norm.num_groups, norm.eps
+        self.register_buffer("weight", norm.weight.detach())
+        self.register_buffer("bias", norm.bias.detach())
+        self.register_buffer("mean", torch.zeros_like(norm.weight))
+        self.register_buffer("variance", torch.ones_like(norm.weight))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tensor[B, C, H, W] -> Tensor[B, C, H, W]."""
+        normal = normalize(x.reshape(x.shape[0], self.groups, -1), self.groups, self.eps).reshape(x.shape)
+        return F.batch_norm(normal, self.mean, self.variance, self.weight, self.bias, eps=0.0)
+
+
+def _replace_norms(module: nn.Module) -> None:
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.GroupNorm):
+                setattr(parent, name, InstanceThenScale(child))
+
+
 def _scale_input(backbone: nn.Module, scale: Tensor) -> None:
     """Multiply the weights of the first convolution, so that its input need not be."""
     first = next(module for module in backbone.modules() if isinstance(module, nn.Conv2d))
@@ -115,11 +157,11 @@ def _scale_input(backbone: nn.Module, scale: Tensor) -> None:
 
 
 def _turn_bins(head: RoiHead) -> None:
-    """Order the inputs of the first fully connected layers as RoIs are pooled here: (x, y, channel)."""
+    """Order the inputs of the first fully connected layers as RoIs are pooled here: (y, x, channel)."""
     for stage in head.stages:
         if _has_turned_bins(stage):
             layer = stage[0].fc6  # type: ignore[index]
-            weight = layer.weight.unflatten(1, (-1, head.bins, head.bins)).permute(0, 3, 2, 1).flatten(1)
+            weight = layer.weight.unflatten(1, (-1, head.bins, head.bins)).permute(0, 2, 3, 1).flatten(1)
             layer.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,29 +11,19 @@ from torch import Tensor
 from smnas_optuna.batch import canvas_size
 from smnas_optuna.export.module import ExportedDetector
 from smnas_optuna.models import Detector
+from smnas_optuna.runtime.description import METADATA_KEY, FileDescription
+from smnas_optuna.runtime.names import INPUTS, OUTPUTS
 
 OPSET = 17
-METADATA_KEY = "smnas"
 DYNAMIC_AXES = {
     "images": {0: "batch", 2: "height", 3: "width"},
     "sizes": {0: "batch"},
-    "boxes": {0: "batch"},
-    "labels": {0: "batch"},
-    "scores": {0: "batch"},
-    "counts": {0: "batch"},
+    **{name: {0: "batch"} for name in OUTPUTS},
 }
-OUTPUTS = ["boxes", "labels", "scores", "counts"]
 CONTROL_FLOW = {"If", "Loop", "Scan", "SequenceMap"}
 
 
-class Description(Protocol):
-    """What is known of the detector, for the file's metadata."""
-
-    def json(self) -> str:
-        """Return it as JSON."""
-
-
-def export_detector(detector: Detector, description: Description) -> bytes:
+def export_detector(detector: Detector, description: FileDescription) -> bytes:
     """Return ``detector`` as the bytes of an ONNX file, which detects the same.
 
     Inputs: ``images`` uint8 [batch, 3, height, width], RGB on one of the two canvases of the input size; ``sizes``
@@ -44,26 +33,27 @@ def export_detector(detector: Detector, description: Description) -> bytes:
 
     Args:
         detector: With trained weights, on the CPU. It is not changed.
-        description: For the metadata.
+        description: For the metadata; see :func:`described`.
     """
     module = ExportedDetector(detector)
     height, width = canvas_size(detector.long, detector.short, portrait=False)
     images = torch.randint(0, 256, (2, 3, height, width), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     sizes = torch.tensor([[height, width]] * 2)
-    return _with_metadata(_trace(module, images, sizes), description)
+    return _finished(_trace(module, images, sizes), module.slots, description)
 
 
-def _trace(module: torch.nn.Module, images: Tensor, sizes: Tensor) -> bytes:
+def _trace(module: ExportedDetector, images: Tensor, sizes: Tensor) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter that traces is the older one. It takes 1 s for a detector, and the newer one up to 30 s.
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch.onnx")
+        warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based ONNX export", DeprecationWarning)
+        warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
         torch.onnx.export(
             module,
             (images, sizes),
-            file,
-            input_names=["images", "sizes"],
-            output_names=OUTPUTS,
+            file,  # type: ignore[arg-type]  # the exporter that traces takes files, too
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
             dynamic_axes=DYNAMIC_AXES,
             opset_version=OPSET,
             dynamo=False,
@@ -71,14 +61,25 @@ def _trace(module: torch.nn.Module, images: Tensor, sizes: Tensor) -> bytes:
     return file.getvalue()
 
 
-def _with_metadata(content: bytes, description: Description) -> bytes:
+def _finished(content: bytes, slots: int, description: FileDescription) -> bytes:
+    """Return a traced file with its description, and with the number of slots in the shapes of its outputs."""
     import onnx
 
     model = onnx.load_from_string(content)
+    for output in model.graph.output[:3]:
+        output.type.tensor_type.shape.dim[1].dim_value = slots
     loops = sorted({node.op_type for node in model.graph.node} & CONTROL_FLOW)
     assert not loops, loops
     assert {entry.domain for entry in model.opset_import} <= {"", "ai.onnx"}
     onnx.checker.check_model(model)
-    entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, description.json()
+    return described(bytes(model.SerializeToString()), description)
+
+
+def described(content: bytes, description: FileDescription) -> bytes:
+    """Return an exported file with another description."""
+    import onnx
+
+    model = onnx.load_from_string(content)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {METADATA_KEY: description.json()})
     return bytes(model.SerializeToString())

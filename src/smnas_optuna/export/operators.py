@@ -52,9 +52,14 @@ def align_rois(feature: Tensor, rois: Tensor, images: Tensor, *, bins: int, scal
     return _RoiAlign.apply(feature, rois, images, bins, scale)  # type: ignore[no-any-return]
 
 
+def normalize(x: Tensor, channels: int, eps: float) -> Tensor:
+    """Return Tensor[B, channels, N] with a mean of 0 and a variance of 1 over each row; ``eps`` is added to that."""
+    return _InstanceNorm.apply(x, channels, eps)  # type: ignore[no-any-return]
+
+
 class _NonMaxSuppression(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, boxes: Tensor, scores: Tensor, limit: int, iou: float, score_threshold: float) -> Tensor:
+    def forward(_ctx: Any, boxes: Tensor, scores: Tensor, limit: int, iou: float, score_threshold: float) -> Tensor:
         rows = [boxes.new_zeros(0, 3, dtype=torch.int64)]
         for image in range(scores.shape[0]):
             for label in range(scores.shape[1]):
@@ -71,7 +76,7 @@ class _NonMaxSuppression(torch.autograd.Function):
 
 class _TopK(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(_ctx: Any, values: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
         ordered, places = values.sort(dim=1, descending=True, stable=True)
         first = known(count)  # the operator itself has no such constant
         return ordered[:, :first], places[:, :first]
@@ -83,7 +88,7 @@ class _TopK(torch.autograd.Function):
 
 class _RoiAlign(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, feature: Tensor, rois: Tensor, images: Tensor, bins: int, scale: float) -> Tensor:
+    def forward(_ctx: Any, feature: Tensor, rois: Tensor, images: Tensor, bins: int, scale: float) -> Tensor:
         numbered = torch.cat((images[:, None].to(rois.dtype), rois), dim=1)
         return roi_align(feature, numbered, bins, scale, SAMPLES)  # type: ignore[no-any-return]
 
@@ -100,3 +105,14 @@ class _RoiAlign(torch.autograd.Function):
             sampling_ratio_i=SAMPLES,
             spatial_scale_f=scale,
         )
+
+
+class _InstanceNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(_ctx: Any, x: Tensor, _channels: int, eps: float) -> Tensor:
+        return torch.instance_norm(x, None, None, None, None, True, 0.0, eps, False)
+
+    @staticmethod
+    def symbolic(g: Any, x: Any, channels: int, eps: float) -> Any:
+        scale, shift = (g.op("Constant", value_t=fill(channels)) for fill in (torch.ones, torch.zeros))
+        return g.op("InstanceNormalization", x, scale, shift, epsilon_f=eps)

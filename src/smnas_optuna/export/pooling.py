@@ -14,6 +14,7 @@ from torch import Tensor
 
 from smnas_optuna.export.operators import align_rois, top_k
 from smnas_optuna.export.rows import rows
+from smnas_optuna.export.sizes import as_tensor, constants
 from smnas_optuna.models.roi_align import CANONICAL_EDGE, CANONICAL_LEVEL, SAMPLES
 
 SMALL = 2000
@@ -35,68 +36,77 @@ def pool(
         places: Number of places (H * W) of each level's map.
 
     Returns:
-        Features Tensor[B, S, bins, bins, C], the bins (x, y); and where to find those of each RoI among the ``S``,
+        Features Tensor[B, S, bins, bins, C], the bins (y, x); and where to find those of each RoI among the ``S``,
         int64 Tensor[B, N], None if they are in the order of the RoIs.
     """
+    maps = [features[f"p{level}"] for level in levels]
     if len(levels) == 1:
-        return _pool_level(features[f"p{levels[0]}"], levels[0], boxes, bins, places[levels[0]]), None
-    masks = _level_masks(boxes, levels)
-    pooled, position, first = [], torch.zeros_like(boxes[..., 0], dtype=torch.int64), torch.zeros((), dtype=torch.int64)
-    for level, mask in zip(levels, masks, strict=True):
-        own = mask.long()
-        most = own.sum(dim=1).max()
-        _, index = top_k(mask.to(boxes.dtype), most.reshape(1))
-        pooled.append(_pool_level(features[f"p{level}"], level, rows(boxes, index, 4), bins, places[level]))
-        position = position + own * (own.cumsum(dim=1) + (first - 1))
-        first = first + most
+        scale = torch.full((), 2.0 ** -levels[0])
+        return _pool_level(maps[0], levels[0], boxes, _samples(boxes, scale, bins), bins, places[levels[0]]), None
+    number = _level_numbers(boxes, levels)
+    samples = _samples(boxes, constants([2.0**-level for level in levels])[number][..., None], bins)
+    own = number == torch.arange(len(levels))[:, None, None]
+    counts = own.long().cumsum(dim=2)
+    most = counts[:, :, -1].amax(dim=1)
+    first = most.cumsum(dim=0) - most
+    position = (own.long() * (counts + (first[:, None, None] - 1))).sum(dim=0)
+    marks, pooled = own.to(boxes.dtype), []
+    for place, (level, each) in enumerate(zip(levels, maps, strict=True)):
+        _, index = top_k(marks[place], most[place : place + 1])
+        small = places[level] <= SMALL
+        own_boxes = boxes if small else rows(boxes, index, 4)
+        own_samples = rows(samples, index, 2 * bins * SAMPLES) if small else samples
+        pooled.append(_pool_level(each, level, own_boxes, own_samples, bins, places[level]))
     return torch.cat(pooled, dim=1), position
 
 
-def _level_masks(boxes: Tensor, levels: Sequence[int]) -> list[Tensor]:
-    """Return the mask of each level's RoIs, bool Tensor[B, N]; the levels are those of ``models.roi_align``."""
+def _level_numbers(boxes: Tensor, levels: Sequence[int]) -> Tensor:
+    """Return the place of each RoI's level in ``levels``, int64 Tensor[B, N]; they are those of ``models.roi_align``.
+
+    The area is compared with that of the smallest RoI of each level, instead of computing a logarithm.
+    """
     extent = boxes[..., 2:] - boxes[..., :2]
-    area = extent[..., 0] * extent[..., 1]
     least = [(CANONICAL_EDGE * 2 ** (level - CANONICAL_LEVEL - 1e-6)) ** 2 for level in levels[1:]]
-    above = [area >= each for each in least]
-    masks = [~above[0]]
-    masks += [above[place] & ~above[place + 1] for place in range(len(above) - 1)]
-    return [*masks, above[-1]]
+    return ((extent[..., :1] * extent[..., 1:]) >= constants(least)).sum(dim=-1)
 
 
-def _pool_level(feature: Tensor, level: int, boxes: Tensor, bins: int, places: int) -> Tensor:
-    """Pool RoIs Tensor[B, M, 4] of one level: Tensor[B, M, bins, bins, C], the bins (x, y)."""
-    batch, channels = feature.shape[0], feature.shape[1]
-    if places <= SMALL:
-        return _by_products(feature, boxes / 2**level, bins)
-    image = torch.arange(batch)[:, None] + torch.zeros_like(boxes[..., 0], dtype=torch.int64)
-    pooled = align_rois(feature, boxes.reshape(-1, 4), image.reshape(-1), bins=bins, scale=2.0**-level)
-    return pooled.permute(0, 3, 2, 1).reshape(batch, -1, bins, bins, channels)
+def _samples(boxes: Tensor, scale: Tensor, bins: int) -> Tensor:
+    """Return the coordinates of all samples in pixels of the level, Tensor[B, N, 2 * SAMPLES * bins]: x, then y.
 
-
-def _by_products(feature: Tensor, boxes: Tensor, bins: int) -> Tensor:
-    """Pool RoIs Tensor[B, M, 4], in pixels of the map: Tensor[B, M, bins, bins, C], the bins (x, y)."""
-    batch, channels, height, width = feature.shape
-    low, high = boxes[..., :2], boxes[..., 2:]
-    across = _weights(low[..., 0], high[..., 0], width, bins)
-    down = _weights(low[..., 1], high[..., 1], height, bins)
-    columns = feature.permute(0, 3, 2, 1).reshape(batch, width, -1)
-    of_columns = across.reshape(batch, -1, width) @ columns
-    return down[:, :, None] @ of_columns.reshape(batch, -1, bins, height, channels)
-
-
-def _weights(low: Tensor, high: Tensor, extent: int, bins: int) -> Tensor:
-    """Return the share of each pixel along one axis in each bin, Tensor[B, M, bins, extent].
+    Those of an axis are the first samples of all bins, and then the second ones.
 
     Args:
-        low: Tensor[B, M], lower edge of the RoI in pixels of the map.
-        high: Upper edge of the RoI; a RoI is at least one pixel long.
-        extent: Number of pixels of the map.
-        bins: Number of bins.
+        boxes: Tensor[B, N, 4], RoIs in pixels of the canvas.
+        scale: Pixels of a RoI's level per pixel of the canvas, Tensor[B, N, 1] or Tensor[].
+        bins: Bins per axis.
     """
-    steps = (torch.arange(SAMPLES)[:, None] + torch.arange(bins) * SAMPLES + 0.5) / (bins * SAMPLES)
-    length = (high - low).clamp(min=1.0)
-    at = low[..., None, None] + length[..., None, None] * steps
+    steps = (torch.arange(SAMPLES)[:, None] + torch.arange(bins) * SAMPLES + 0.5).reshape(-1) / (bins * SAMPLES)
+    boxes = boxes * scale
+    low = boxes[..., :2, None]
+    length = (boxes[..., 2:, None] - low).clamp(min=1.0)
+    return (low + length * steps).reshape(boxes.shape[0], -1, 2 * SAMPLES * bins)
+
+
+def _pool_level(feature: Tensor, level: int, boxes: Tensor, samples: Tensor, bins: int, places: int) -> Tensor:
+    """Pool the RoIs of one level, Tensor[B, M, bins, bins, C], the bins (y, x): small maps from the samples."""
+    batch, channels = feature.shape[0], feature.shape[1]
+    if places <= SMALL:
+        return _by_products(feature, samples, bins)
+    image = torch.arange(batch)[:, None] + torch.zeros_like(boxes[..., 0], dtype=torch.int64)
+    pooled = align_rois(feature, boxes.reshape(-1, 4), image.reshape(-1), bins=bins, scale=2.0**-level)
+    return pooled.permute(0, 2, 3, 1).reshape(batch, -1, bins, bins, channels)
+
+
+def _by_products(feature: Tensor, samples: Tensor, bins: int) -> Tensor:
+    """Pool the RoIs of ``samples`` (see :func:`_samples`): Tensor[B, M, bins, bins, C], the bins (y, x)."""
+    batch, channels, height, width = feature.shape
+    last = torch.stack((as_tensor(width), as_tensor(height))).repeat_interleave(SAMPLES * bins) - 1
     # Samples more than a pixel outside count as 0. None lies below: RoIs are inside the image.
-    at = torch.where(at > extent, FAR, at.clamp(max=extent - 1))
-    shares = (1 / SAMPLES - (at[..., None] / SAMPLES - torch.arange(extent) / SAMPLES).abs()).relu()
-    return shares.sum(dim=2)
+    at = torch.where(samples > last + 1, FAR, torch.minimum(samples, last.to(samples.dtype)))
+    at = at.reshape(batch, -1, 2, SAMPLES, bins, 1)
+    pixels = torch.arange(torch.maximum(as_tensor(height), as_tensor(width)))  # type: ignore[call-overload]
+    shares = (1 / SAMPLES - (at / SAMPLES - pixels / SAMPLES).abs()).relu().sum(dim=3)
+    across, down = shares[:, :, :1, :, :width], shares[:, :, 1, :, :height]
+    of_rows = down.reshape(batch, -1, height) @ feature.permute(0, 2, 3, 1).reshape(batch, height, -1)
+    pooled: Tensor = across @ of_rows.reshape(batch, -1, bins, width, channels)
+    return pooled

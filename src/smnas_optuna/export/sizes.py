@@ -1,8 +1,10 @@
-"""Sizes that are the same in every trace of a detector."""
+"""Numbers in a trace: which of them are constants, and which follow from the shape of the images."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -13,6 +15,23 @@ def known(size: int | Tensor) -> int:
 
     Its caller knows that it is the same on both canvases of a detector, such as the number of places of a map.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+    with _constants_are_meant():
         return int(size)
+
+
+def constants(values: Sequence[float]) -> Tensor:
+    """Return float32 Tensor[N], a constant of the trace."""
+    with _constants_are_meant():
+        return torch.tensor(values)
+
+
+def as_tensor(size: int | Tensor) -> Tensor:
+    """Return a size as int64 Tensor[]; in a trace it is one already, and stays a part of the trace."""
+    return size if isinstance(size, Tensor) else torch.tensor(size)
+
+
+@contextmanager
+def _constants_are_meant() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        yield

@@ -42,7 +42,7 @@ class PyramidAnchors(AnchorGenerator):
         They are cached, because building them copies numbers to the GPU, which synchronizes. A trace, whose shapes are
         symbols, gets its own.
         """
-        if torch.jit.is_tracing():
+        if torch.jit.is_tracing():  # type: ignore[attr-defined]
             return self._make(maps)
         key = (maps[0].device, *((each.shape[-2], each.shape[-1]) for each in maps))
         if key not in self._made:

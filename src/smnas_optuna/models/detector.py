@@ -67,6 +67,12 @@ class Detector(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
 
+    @property
+    def selection(self) -> Selection:
+        """Rules that select detections from candidates."""
+        rules: Selection = self.head.selection  # type: ignore[assignment]
+        return rules
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return training losses by name, each Tensor[] in float32, averaged over the images of the batch."""
         features = self.features(batch)
@@ -88,7 +94,7 @@ class Detector(nn.Module):
 
     def select(self, candidates: Candidates, batch: Batch) -> list[dict[str, Tensor]]:
         """Select the detections of ``batch`` from its ``candidates``; the result is that of :meth:`detect`."""
-        detections = self.head.selection.exact(candidates)  # type: ignore[union-attr, operator]
+        detections = self.selection.exact(candidates)
         return [{**d, "boxes": d["boxes"] * scale} for d, scale in zip(detections, _scales(batch), strict=True)]
 
     def select_in_fixed_time(self, candidates: Candidates, batch: Batch) -> FixedDetections:
@@ -96,7 +102,7 @@ class Detector(nn.Module):
 
         If ``settled`` is True, they are those of :meth:`select`.
         """
-        found: FixedDetections = self.head.selection.in_fixed_time(candidates)  # type: ignore[union-attr, operator]
+        found = self.selection.in_fixed_time(candidates)
         return replace(found, boxes=found.boxes * _scales(batch)[:, None])
 
     def features(self, batch: Batch) -> dict[str, Tensor]:

@@ -88,6 +88,10 @@ class Testbed:
         """Return batches of the validation images, each image once."""
         return self._in_order(self.splits.val, size, self.settings.train.batch_size)
 
+    def single_val_images(self, size: InputSize) -> DetectionLoader:
+        """Return the validation images one by one."""
+        return self._in_order(self.splits.val, size, 1)
+
     def test_batches(self, size: InputSize) -> DetectionLoader:
         """Return batches of the test images, each image once; the data must have some."""
         assert self.splits.test is not None
@@ -99,7 +103,7 @@ class Testbed:
 
     def evaluate(
         self,
-        detector: Detector,
+        detector: nn.Module,
         dataset: CocoDataset,
         batches: DetectionLoader,
         on_step: Callable[[int, int], None] = lambda *_: None,

@@ -12,6 +12,8 @@ from smnas_optuna.errors import StudyError
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import TrialRecord
 
+WEIGHTS_FILE = "weights.safetensors"
+"""File of the weights; :mod:`smnas_optuna.engine.checkpoint` says the same, and loads torch."""
 Precision = Literal["fp32", "fp16", "int8"]
 
 
@@ -105,7 +107,14 @@ def choose(request: ShipRequest, front: Sequence[TrialRecord], verified: Mapping
         arch = record.arch
     stored = arch if record is None or record.stored_arch is None else record.stored_arch
     searched = Weights(folder=StudyFolder(request.study_dir).run(stored), source="the search")
-    return Choice(arch=arch, weights=verified.get(arch, searched), record=record)
+    weights = verified.get(arch, searched)
+    if not (weights.folder / WEIGHTS_FILE).exists():
+        raise StudyError(
+            f"{arch}: its weights are not kept in {weights.folder}; those of the front are, and with keep_weights = "
+            "'all' under [search] those of all later trials",
+            fix=f"take a member of the front: smnas front {request.study_dir}",
+        )
+    return Choice(arch=arch, weights=weights, record=record)
 
 
 def _on_front(request: ShipRequest, front: Sequence[TrialRecord]) -> TrialRecord:

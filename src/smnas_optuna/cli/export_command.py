@@ -1,0 +1,127 @@
+"""Command that makes a file of a trained detector: ``smnas export``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from smnas_optuna.cli.console import make_console, say
+from smnas_optuna.cli.options import DataDir, StudyDir
+
+if TYPE_CHECKING:
+    from smnas_optuna.ship.request import Weights
+    from smnas_optuna.ship.run import Shipped
+    from smnas_optuna.study.folder import StudyFolder
+
+
+class FilePrecision(StrEnum):
+    """Precision of an exported file."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+def export(
+    study_dir: StudyDir,
+    arch: Annotated[
+        str | None, typer.Argument(metavar="ARCH", help="Architecture whose weights are kept.", show_default=False)
+    ] = None,
+    latency_ms: Annotated[
+        float | None,
+        typer.Option(
+            "--latency-ms", metavar="X", min=0, help="Take the most accurate front member within X ms of the study."
+        ),
+    ] = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="Take the most accurate front member, as without any choice.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File to write.", show_default="ARCH.onnx in this folder")
+    ] = None,
+    precision: Annotated[
+        FilePrecision, typer.Option(help="Precision of the network; int8 is calibrated on training images.")
+    ] = FilePrecision.fp32,
+    allow_loss: Annotated[
+        bool, typer.Option("--allow-loss", help="Write the file even if a lower precision loses AP or is no faster.")
+    ] = False,
+    data: DataDir = None,
+) -> None:
+    """Export a trained detector as one ONNX file that needs no torch, proved on the validation images."""
+    from smnas_optuna.report.progress import ConsoleListener
+    from smnas_optuna.report.summary import summarize
+    from smnas_optuna.ship.request import ShipRequest, choose
+    from smnas_optuna.ship.run import ship
+    from smnas_optuna.study.folder import StudyFolder
+    from smnas_optuna.study.storage import explained_disk_errors
+    from smnas_optuna.workers.interrupt import Interrupted, StopRequest
+
+    request = ShipRequest(
+        study_dir=study_dir,
+        arch=arch,
+        latency_ms=latency_ms,
+        best=best,
+        output=output,
+        precision=precision.value,
+        allow_loss=allow_loss,
+        data_dir=data,
+    )
+    console, stop = make_console(), StopRequest()
+    with explained_disk_errors(study_dir):
+        folder = StudyFolder(study_dir)
+        choice = choose(request, summarize(*folder.of_stage(None)).front, _verified(folder))
+        say(console, f"{choice.arch}, with the weights of {choice.weights.source}")
+        try:
+            with stop.listening(), ConsoleListener(console) as listener:
+                shipped = ship(request, choice, listener=listener, stop=stop)
+        except Interrupted as interrupted:
+            console.print(f"{interrupted}; no file is written", soft_wrap=True)
+            raise typer.Exit(128 + interrupted.signal_number) from None
+    for line in _in_words(shipped):
+        say(console, line)
+
+
+def _verified(folder: StudyFolder) -> dict[str, Weights]:
+    """Return the weights that ``smnas verify`` has kept, by architecture."""
+    from smnas_optuna.ship.request import Weights
+    from smnas_optuna.verify.results import read_results
+    from smnas_optuna.verify.verification import RESULTS_FILE
+    from smnas_optuna.verify.weights import kept_weights
+
+    results = read_results(folder.verify / RESULTS_FILE)
+    if results is None:
+        return {}
+    return {
+        arch: Weights(
+            folder=folder.path / kept.folder,
+            source=f"smnas verify: seed {kept.number}, {kept.epochs} epochs, the best of its trainings",
+        )
+        for arch, kept in kept_weights(folder, results.runs.values()).items()
+    }
+
+
+def _in_words(shipped: Shipped) -> list[str]:
+    """Return what was proved, what was written and how it is used, one line each."""
+    proof, pace, trial, path = shipped.agreement, shipped.pace, shipped.trial, shipped.path
+    threads = f"{pace.threads} thread{'' if pace.threads == 1 else 's'}"
+    lines = [
+        f"proved in fp32 on {shipped.images:,} validation images: {proof.equal:,} of {proof.compared:,} detections are "
+        f"the detector's (boxes to {proof.box_px:.1g} px of its input, scores to {proof.score:.1g})",
+        f"AP {100 * shipped.file_ap:.2f} (x100), the detector's {100 * shipped.detector_ap:.2f}",
+        f"{pace.ms:.3g} ms in ONNX Runtime, {pace.reference_ms:.3g} ms in torch, {threads} of this machine",
+    ]
+    if trial is not None:
+        lines.append(
+            f"{trial.precision}: AP {100 * trial.ap:.2f} (x100) at {trial.pace.ms:.3g} ms, fp32 "
+            f"{100 * trial.fp32_ap:.2f} at {trial.pace.reference_ms:.3g} ms"
+        )
+    return [
+        *lines,
+        f"wrote {path} ({shipped.num_bytes / 2**20:.1f} MiB)",
+        "use it where numpy, Pillow and onnxruntime are installed:",
+        f"  python -c \"from smnas_optuna import load_exported; print(load_exported('{path}').predict('image.jpg'))\"",
+        f"  python -m smnas_optuna.stopwatch {path} REFERENCE.onnx --images DIR",
+    ]
