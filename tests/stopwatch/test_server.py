@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from smnas_optuna.stopwatch import server as server_module
+from smnas_optuna.stopwatch.measure import measure_files
 from smnas_optuna.stopwatch.server import MAX_CONNECTIONS, MAX_JSON_BYTES, StopwatchServer, _Beat
 from smnas_optuna.stopwatch.store import Store
 
@@ -250,13 +251,12 @@ def test_the_least_recently_used_files_make_room() -> None:
 
 def test_measurements_take_turns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_work, most = list[int](), list[int]()
-    real = server_module.measure_files
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         at_work.append(1)
         most.append(len(at_work))
         try:
-            return real(*args, **kwargs)
+            return measure_files(*args, **kwargs)
         finally:
             at_work.pop()
 
