@@ -6,11 +6,13 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from smnas_optuna.stopwatch import server as server_module
 from smnas_optuna.stopwatch.measure import measure_files
@@ -298,6 +300,25 @@ def _is_closed(connection: socket.socket, seconds: float) -> bool:
         return True
     except TimeoutError:
         return False
+
+
+@given(st.lists(st.binary(max_size=300), max_size=3))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_anything_else_is_survived(one_server: int, parts: list[bytes]) -> None:
+    with socket.create_connection(("127.0.0.1", one_server), timeout=20) as connection, suppress(ConnectionError):
+        for part in (b"PUT /v1/files/", *parts):
+            connection.sendall(part)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+
+    assert ask(one_server, "GET", "/v1")[0] == 200
+
+
+@pytest.fixture
+def one_server() -> Iterator[int]:
+    with serving() as port:
+        yield port
 
 
 def test_signs_of_life_are_seldom() -> None:
