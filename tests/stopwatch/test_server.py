@@ -279,6 +279,25 @@ def test_measurements_take_turns(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     assert most == [1] * 4
 
 
+def test_a_client_that_has_gone_is_not_worked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "BEAT_S", 0.02)
+    with serving() as port:
+        file, image = put(port, make_content()), put(port, (folder / "0.png").read_bytes())
+        request = {
+            "file": file,
+            "reference": file,
+            "images": [image],
+            "conditions": {"precision": 0, "max_seconds": 99},
+        }
+        body = json.dumps(request).encode()
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            head = f"POST /v1/measure HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
+            assert connection.recv(12) == b"HTTP/1.0 200"
+
+        assert "result" in measure(port, file, file, [image])[1]
+
+
 def test_connections_that_say_nothing_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module._Handler, "timeout", 0.3)
     with serving() as port:

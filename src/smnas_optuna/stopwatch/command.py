@@ -25,19 +25,25 @@ from smnas_optuna.stopwatch.measure import (
     as_json,
     measure_files,
 )
-from smnas_optuna.stopwatch.serve_command import parser, serve
+from smnas_optuna.stopwatch.serve_command import serve, serve_parser
 
+PROGRAM = "python -m smnas_optuna.stopwatch"
 FAILED, INTERRUPTED = 1, 130
 _REFRESH_S = 0.5
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command with these arguments and return its exit status; a mistake is one message on standard error."""
+def main(arguments: Sequence[str], program: str = PROGRAM) -> int:
+    """Run the command and return its exit status; a mistake is one message on standard error.
+
+    Args:
+        arguments: Without the program's name.
+        program: The program's name, for its help.
+    """
     try:
         if list(arguments[:1]) == ["serve"]:
-            serve(parser().parse_args(arguments[1:]))
+            serve(serve_parser(f"{program} serve").parse_args(arguments[1:]))
         else:
-            _time(_parser().parse_args(arguments))
+            _time(_parser(program).parse_args(arguments))
         sys.stdout.flush()  # here an error can still be told
     except SmnasError as error:
         return _fail(str(error))
@@ -50,11 +56,11 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m smnas_optuna.stopwatch",
+        prog=program,
         description="Time one exported detector against another on this machine, in alternation. It needs no torch.",
-        epilog="`serve --help` says how to time detectors for a search on another machine.",
+        epilog=f"`{program} serve` times detectors for a search on another machine.",
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the exported detector that is timed")
     parser.add_argument("reference", metavar="REFERENCE", type=Path, help="the one that it takes turns with")

@@ -22,10 +22,10 @@ _LOCAL = ("127.0.0.1", "::1", "localhost")
 _GIB = 2**30
 
 
-def parser() -> argparse.ArgumentParser:
+def serve_parser(program: str) -> argparse.ArgumentParser:
     """Return the parser of the arguments behind ``serve``."""
     made = argparse.ArgumentParser(
-        prog="python -m smnas_optuna.stopwatch serve",
+        prog=program,
         description="Time exported detectors for a search on another machine, one measurement at a time.",
     )
     made.add_argument(
