@@ -66,6 +66,8 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
         (["verify"], {"--top", "--seeds", "--epochs", "--data", "--device", "--workers"}),
         (["dashboard"], {"--port"}),
         (["data", "check"], {"--data"}),
+        (["stopwatch"], {"--images", "--runtime", "--threads", "--max-seconds", "--json"}),
+        (["stopwatch", "serve"], {"--host", "--port", "--token-file", "--max-gib"}),
     ],
 )
 def test_options_are_these(command: list[str], options: set[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -152,11 +152,7 @@ def test_where_the_time_went() -> None:
     study = new_study()
     times = {"gate": 10.0, "train": 120.0, "rungs": 5, "evaluate": 15.0, "latency": 30.0}
     for state, values, seconds in (
-        (
-            TrialState.COMPLETE,
-            (2.0, 0.5),
-            {"gate": 10.0, "train": 120.0, "rungs": 5, "evaluate": 15.0, "latency": 30.0},
-        ),
+        (TrialState.COMPLETE, (2.0, 0.5), times),
         (TrialState.PRUNED, None, {"gate": 14.0, "load": 1.0, "bookkeeping": 5.0}),
         (TrialState.RUNNING, None, None),
     ):

@@ -38,29 +38,31 @@ def pool(
         places: Number of places (H * W) of each level's map.
 
     Returns:
-        Features Tensor[B, S, bins, bins, C], the bins (y, x); and where to find those of each RoI among the ``S``,
-        int64 Tensor[B, N], None if they are in the order of the RoIs.
+        Features Tensor[B * S, bins, bins, C], the bins (y, x); and where to find those of each RoI among the ``S`` of
+        its image, int64 Tensor[B, N], None if they are in the order of the RoIs.
     """
     maps = [features[f"p{level}"] for level in levels]
+    batch, channels = maps[0].shape[0], maps[0].shape[1]
     if len(levels) == 1:
         scale = torch.full((), 2.0 ** -levels[0])
-        return _pool_level(maps[0], levels[0], boxes, _samples(boxes, scale, bins), bins, places[levels[0]]), None
+        pooled = _pool_level(maps[0], levels[0], boxes, _samples(boxes, scale, bins, batch), bins, places[levels[0]])
+        return pooled.reshape(-1, bins, bins, channels), None
     number = _level_numbers(boxes, levels)
-    samples = _samples(boxes, constants([2.0**-level for level in levels])[number][..., None], bins)
+    samples = _samples(boxes, constants([2.0**-level for level in levels])[number][..., None], bins, batch)
     own = number == torch.arange(len(levels))[:, None, None]
     counts = own.long().cumsum(dim=2)
     most = counts[:, :, -1].amax(dim=1).clamp(min=1)  # OpenVINO has no TopK of nothing
     first = most.cumsum(dim=0) - most
     position = (own.long() * (counts + (first[:, None, None] - 1))).sum(dim=0)
     # Each RoI of a level has a mark of its own: OpenVINO orders equal ones as it likes.
-    marks, pooled = own.to(boxes.dtype) * (MOST_ROIS - counts).to(boxes.dtype), []
+    marks, parts = own.to(boxes.dtype) * (MOST_ROIS - counts).to(boxes.dtype), []
     for place, (level, each) in enumerate(zip(levels, maps, strict=True)):
         _, index = top_k(marks[place], most[place : place + 1])
         small = places[level] <= SMALL
-        own_boxes = boxes if small else rows(boxes, index, 4)
-        own_samples = rows(samples, index, 2 * bins * SAMPLES) if small else samples
-        pooled.append(_pool_level(each, level, own_boxes, own_samples, bins, places[level]))
-    return torch.cat(pooled, dim=1), position
+        own_boxes = boxes if small else rows(boxes, index, 4, batch)
+        own_samples = rows(samples, index, 2 * bins * SAMPLES, batch) if small else samples
+        parts.append(_pool_level(each, level, own_boxes, own_samples, bins, places[level]))
+    return torch.cat(parts, dim=1).reshape(-1, bins, bins, channels), position
 
 
 def _level_numbers(boxes: Tensor, levels: Sequence[int]) -> Tensor:
@@ -73,7 +75,7 @@ def _level_numbers(boxes: Tensor, levels: Sequence[int]) -> Tensor:
     return ((extent[..., :1] * extent[..., 1:]) >= constants(least)).sum(dim=-1)
 
 
-def _samples(boxes: Tensor, scale: Tensor, bins: int) -> Tensor:
+def _samples(boxes: Tensor, scale: Tensor, bins: int, batch: int) -> Tensor:
     """Return the coordinates of all samples in pixels of the level, Tensor[B, N, 2 * SAMPLES * bins]: x, then y.
 
     Those of an axis are the first samples of all bins, and then the second ones.
@@ -82,12 +84,13 @@ def _samples(boxes: Tensor, scale: Tensor, bins: int) -> Tensor:
         boxes: Tensor[B, N, 4], RoIs in pixels of the canvas.
         scale: Pixels of a RoI's level per pixel of the canvas, Tensor[B, N, 1] or Tensor[].
         bins: Bins per axis.
+        batch: ``B``.
     """
     steps = (torch.arange(SAMPLES)[:, None] + torch.arange(bins) * SAMPLES + 0.5).reshape(-1) / (bins * SAMPLES)
     boxes = boxes * scale
     low = boxes[..., :2, None]
     length = (boxes[..., 2:, None] - low).clamp(min=1.0)
-    return (low + length * steps).reshape(boxes.shape[0], -1, 2 * SAMPLES * bins)
+    return (low + length * steps).reshape(batch, -1, 2 * SAMPLES * bins)
 
 
 def _pool_level(feature: Tensor, level: int, boxes: Tensor, samples: Tensor, bins: int, places: int) -> Tensor:

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 
-def rows(values: Tensor, index: Tensor, width: int) -> Tensor:
+def rows(values: Tensor, index: Tensor, width: int, batch: int) -> Tensor:
     """Select rows of each image: ``values`` Tensor[B, N, width] at ``index``, int64 Tensor[B, K] -> [B, K, width].
 
-    It is one look-up in the rows of all images; torch's ``gather`` needs an index for every number.
+    It is one look-up in the rows of all images; torch's ``gather`` needs an index for every number. ``batch`` is ``B``,
+    and a constant where the shape of the images is one, even if ``N`` is not.
     """
-    batch, count = values.shape[0], values.shape[1]
-    first = torch.arange(batch, device=index.device)[:, None] * count
+    first = torch.arange(batch, device=index.device)[:, None] * values.shape[1]
     return values.reshape(-1, width)[(index + first)]

@@ -13,7 +13,7 @@ Slots = tuple[Tensor, Tensor, Tensor, Tensor]
 first, zeros in the slots beyond the count."""
 
 
-def select(boxes: Tensor, scores: Tensor, rules: Selection, num_classes: int) -> Slots:
+def select(boxes: Tensor, scores: Tensor, rules: Selection, num_classes: int, batch: int) -> Slots:
     """Select the detections of each image.
 
     Args:
@@ -21,8 +21,9 @@ def select(boxes: Tensor, scores: Tensor, rules: Selection, num_classes: int) ->
         scores: Tensor[B, C, N]; -1 for what is no candidate.
         rules: Rules of the selection.
         num_classes: ``C``.
+        batch: ``B``.
     """
-    batch, candidates, slots = scores.shape[0], scores.shape[2], rules.max_detections
+    candidates, slots = scores.shape[2], rules.max_detections
     shared = boxes.ndim == 3
     kept = non_max_suppression(
         boxes if shared else boxes.reshape(-1, candidates, 4),
