@@ -38,7 +38,6 @@ from smnas_optuna.engine.heap import freed_memory_kept
 from smnas_optuna.engine.train import EpochReport, Training
 from smnas_optuna.models import Detector
 from smnas_optuna.search_space import SearchSpace
-from smnas_optuna.session.prepare import fingerprint
 from smnas_optuna.session.testbed import Testbed
 from smnas_optuna.session.timing import as_shipped
 from smnas_optuna.study.seeds import derive_seed
@@ -89,7 +88,7 @@ def conditions(testbed: Testbed, arguments: argparse.Namespace) -> dict[str, Any
     """All that the table's numbers depend on, JSON values; ``parent`` and ``clock`` only where they are asked for."""
     space = testbed.settings.space
     chosen = space.structural if arguments.parent is None else space.modular
-    about = {**fingerprint(testbed), "space": chosen.model_dump(mode="json"), "versions": library_versions()}
+    about = {**testbed.fingerprint, "space": chosen.model_dump(mode="json"), "versions": library_versions()}
     if arguments.parent is not None:
         about["parent"] = arguments.parent
     if arguments.processor_time:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from smnas_optuna.session import resumable
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import prepare
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.machine import CACHE
 from smnas_optuna.workers.interrupt import StopRequest
 
 from .commands import smnas
@@ -36,8 +38,15 @@ def own_temporary_folder() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="t-") as folder, pytest.MonkeyPatch.context() as patch:
         Path(folder).chmod(0o1777)  # as root's tests start a server as another user
         patch.setenv("TMPDIR", folder)
+        patch.setenv(CACHE, f"{folder}/cache")
         patch.setattr(tempfile, "tempdir", None)
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this machine has measured in other tests does not change the milliseconds of this one."""
+    monkeypatch.setenv(CACHE, str(tmp_path_factory.getbasetemp() / "caches" / uuid4().hex))
 
 
 @pytest.fixture(scope="session", autouse=True)

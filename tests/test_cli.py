@@ -49,7 +49,7 @@ def test_who_supervises_needs_no_torch() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["False"]
 
 
-SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--force", "--dry-run"}
+SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--force", "--dry-run", "--warm-start"}
 
 
 # What a script may rely on: a change here breaks somebody's command.
@@ -58,7 +58,7 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
     [
         (["structural"], SEARCH | {"--storage"}),
         (["modular"], SEARCH | {"--parents", "--parent"}),
-        (["worker"], SEARCH - {"--workers", "--dry-run"} | {"--stage", "--parents", "--parent"}),
+        (["worker"], SEARCH - {"--workers", "--dry-run", "--warm-start"} | {"--stage", "--parents", "--parent"}),
         (["benchmark"], {"--baselines", "--sizes", "--study", "--data", "--device", "--runtime", "--json"}),
         (["doctor"], {"--fix"}),
         (["front"], {"--stage", "--format"}),
@@ -66,6 +66,8 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
         (["verify"], {"--top", "--seeds", "--epochs", "--data", "--device", "--workers"}),
         (["dashboard"], {"--port"}),
         (["data", "check"], {"--data"}),
+        (["stopwatch"], {"--images", "--runtime", "--threads", "--max-seconds", "--json"}),
+        (["stopwatch", "serve"], {"--host", "--port", "--token-file", "--max-gib"}),
     ],
 )
 def test_options_are_these(command: list[str], options: set[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,8 +97,10 @@ def _text(content: str | bytes) -> Make:
 
 
 def _edited(edit: Callable[[bytes], bytes]) -> Make:
+    """Make an edited copy, an empty one where the study lacks the part: it keeps no weights of a dominated detector."""
+
     def make(place: Path, original: Path, _theirs: Path) -> None:
-        place.write_bytes(edit(original.read_bytes()))
+        place.write_bytes(edit(original.read_bytes()) if original.exists() else b"")
 
     return make
 

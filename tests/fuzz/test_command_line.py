@@ -17,7 +17,20 @@ COMMANDS = ("structural", "modular", "worker", "front", "verify", "dashboard", "
 OPTIONS = (
     *("--data", "--trials", "--device", "--workers", "--no-pruning", "--force", "--dry-run", "--storage", "--parents"),
     *("--parent", "--stage", "--format", "--fix", "--top", "--seeds", "--epochs", "--port", "--baselines", "--sizes"),
-    *("--study", "--runtime", "--json", "--help", "--version", "--", "-x", "--nope", "-", "--data=", "--trials=x"),
+    *(
+        "--study",
+        "--warm-start",
+        "--runtime",
+        "--json",
+        "--help",
+        "--version",
+        "--",
+        "-x",
+        "--nope",
+        "-",
+        "--data=",
+        "--trials=x",
+    ),
 )
 VALUES = (
     *("", "0", "1", "-1", "1e9", "9" * 40, "nan", "auto", "cpu", "cuda", "all", "json", "table", "structural", "none"),

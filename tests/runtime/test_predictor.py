@@ -115,6 +115,25 @@ def test_it_is_there_under_the_name_of_the_package(exported: Path) -> None:
     assert predictor.description == DESCRIPTION
 
 
+IMPORT_ALL = """
+import importlib, pkgutil
+for room in ("runtime", "stopwatch"):
+    package = importlib.import_module(f"smnas_optuna.{room}")
+    for each in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        if not each.name.endswith("__main__"):
+            importlib.import_module(each.name)
+print(*sorted({"onnxruntime", "openvino"} & set(sys.modules)))
+"""
+
+
+def test_every_module_is_there_without_torch_and_loads_no_runtime() -> None:
+    command = [sys.executable, "-c", WITHOUT_TORCH + IMPORT_ALL]
+
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (run.returncode, run.stdout, run.stderr) == (0, "\n", "")
+
+
 PREDICT = """
 import smnas_optuna
 from smnas_optuna.runtime.predictor import load_exported

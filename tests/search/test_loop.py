@@ -12,10 +12,11 @@ from optuna.trial import TrialState
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.config import StructuralSpace
 from smnas_optuna.errors import DivergenceError, OutOfMemoryError
+from smnas_optuna.search.evolution.children import START
 from smnas_optuna.search.loop import ASKED_PER_BUDGET, Evaluation, Outcome, Stage, search
 from smnas_optuna.search_space import StructuralSearchSpace
 from smnas_optuna.session.listener import Listener
-from smnas_optuna.study.attributes import store_attrs
+from smnas_optuna.study.attributes import BASELINE, CHILD, FIRST, RANDOM, store_attrs
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.optuna_private import begin_trial, storage_of, study_id
 from smnas_optuna.study.pareto import hypervolume, pareto_front
@@ -127,7 +128,10 @@ def test_a_known_architecture_is_answered_from_the_cache_and_takes_no_place() ->
     assert len(calls) == len(set(calls)) == 10
     for record in cached:
         source = records[record.cached_from or 0]
-        assert (record.arch, record.latency_ms, record.ap) == (source.arch, source.latency_ms, source.ap)
+        assert (record.state, record.arch) == ("pruned", source.arch)
+        assert record.reason == f"{source.arch} is known from trial {source.number}: AP {source.ap:.4f}"
+    shown = {records[trial.number].arch for trial in study.best_trials}
+    assert len(shown) == len(study.best_trials), "Optuna shows each member of the front once"
     sampler = study.sampler
     assert isinstance(sampler, NSGAIISampler)
     places = [trial.number for generation in range(9) for trial in sampler.get_population(study, generation)]
@@ -225,11 +229,10 @@ def test_a_repeat_of_a_failed_architecture_is_pruned_without_training() -> None:
 
     records = read_records(study)
     failed = {record.arch for record in records if record.state == "failed"}
-    pruned = [record for record in records if record.state == "pruned"]
+    pruned = [record for record in records if record.state == "pruned" and record.arch in failed]
     assert pruned
     assert len([r for r in records if r.state == "failed"]) == len(failed)
     for record in pruned:
-        assert record.arch in failed
         assert record.reason == f"{record.arch} is known from trial {record.cached_from}: DivergenceError: no"
 
 
@@ -491,3 +494,58 @@ def test_it_beats_random_search_at_the_same_number_of_unique_evaluations() -> No
 def test_every_architecture_of_the_space_is_reached_by_name() -> None:
     stage = make_stage(SPACE)
     assert stage.space.size == 4 * 3 * 4 * 2 * 2 * 3 * (1 + 3)
+
+
+def test_each_training_stores_how_its_architecture_came_about() -> None:
+    study = make_study(surrogate=True)
+    first = [
+        decode(arch)
+        for arch in ("96x72.resnet18-w8.fpn-p2-p5-c32.none.retina", "64x48.resnet34-w8.fpn-p2-p5-c32.none.retina")
+    ]
+    stage = Stage(space=StructuralSearchSpace(SPACE), baselines=make_stage().baselines, first=first, population=4)
+
+    run(study, budget=30, stage=stage)
+
+    records = read_records(study)
+    origins = [record.origin for record in records]
+    assert origins[:4] == [BASELINE, BASELINE, FIRST, FIRST]
+    assert origins[4:START] == [RANDOM] * (START - 4)
+    assert set(origins[START:]) == {CHILD, RANDOM}
+    assert {record.origin for record in records if record.ranked} == {CHILD, RANDOM}, "the surrogate ranks both"
+    assert not any(record.ranked for record in records[:START])
+
+
+def test_plain_nsgaii_breeds_children_and_draws_some() -> None:
+    study = make_study()
+    run(study, budget=40, stage=make_stage(baselines=()))
+
+    origins = [record.origin for record in read_records(study)]
+    assert origins[0] == RANDOM, "there are no parents yet"
+    assert 4 <= origins.count(RANDOM) <= 20
+    assert origins.count(CHILD) == 40 - origins.count(RANDOM)
+
+
+def test_another_attempt_is_what_the_interrupted_one_was() -> None:
+    study = make_study(surrogate=True)
+    with pytest.raises(KeyboardInterrupt):
+        run(study, interrupt_at(START + 8, KeyboardInterrupt()), budget=START + 8)
+    *_, interrupted = read_records(study)
+
+    run(study, budget=START + 8)
+
+    *_, again = read_records(study)
+    assert (again.arch, again.origin, again.ranked) == (interrupted.arch, interrupted.origin, interrupted.ranked)
+    assert again.ranked, "so that the partial order leaves it alone again"
+
+
+def test_repeats_from_another_study_end_a_search_that_learns_nothing_new() -> None:
+    other, study = make_study(space=TINY), make_blind_study()
+    run(other, budget=12, stage=make_stage(TINY, ()))
+    stage = Stage(space=StructuralSearchSpace(TINY), other_trials=lambda: read_records(other))
+
+    outcome = run(study, budget=1, stage=stage)
+
+    assert outcome.reason == "asked for 20 architectures, 20 times the budget of 1; 0 are trained"
+    for record in read_records(study):
+        assert record.state == "pruned"
+        assert record.attrs["cached_study"] == other.study_name

@@ -8,11 +8,12 @@ import pytest
 
 from smnas_optuna.arch import decode
 from smnas_optuna.search import objective as objective_module
+from smnas_optuna.search.gate import Gate, GateTiming
 from smnas_optuna.search.objective import Objective
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session, prepare
 from smnas_optuna.session.testbed import Testbed
-from smnas_optuna.study.attributes import store_attrs
+from smnas_optuna.study.attributes import CHILD, ENQUEUED, ORIGIN, store_attrs
 from smnas_optuna.study.folder import CHECKPOINT_FILE, StudyFolder
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.record import read_records
@@ -181,3 +182,44 @@ def test_what_ended_trials_need_no_more_is_removed(
     assert list(runs.rglob(CHECKPOINT_FILE)) == []
     assert sorted(file.parent.name for file in runs.rglob("weights.safetensors")) == sorted(left)
     assert len(list(runs.rglob("train.log"))) == 2
+
+
+def test_a_gate_latency_that_was_measured_to_choose_is_not_measured_again(
+    study: optuna.Study, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.set_user_attr("reference_ms", 1.0)
+    gate = Gate(session)
+    ratio = gate.ratio(decode(SMALL))
+    timing = gate.take(decode(SMALL))
+    assert timing is not None
+    monkeypatch.setattr(gate, "take", {decode(SMALL): GateTiming(stats=timing.stats, seconds=1000.0)}.get)
+    monkeypatch.setattr(Testbed, "measure_gate", lambda *_: pytest.fail("it is measured again"))
+    trial = study.ask()
+
+    with registered() as crew, pytest.raises(optuna.TrialPruned, match="over budget"):
+        Objective(session, crew, limits=Limits(max_latency_ms=1e-3), gate=gate)(decode(SMALL), trial)
+
+    (record,) = read_records(study)
+    assert record.gate_ratio == ratio
+    assert record.attrs["seconds"]["gate"] == pytest.approx(1000, abs=50)
+    assert 0 <= record.attrs["seconds"]["bookkeeping"] < 500, "the seconds before are no part of it"
+
+
+@pytest.mark.parametrize(("origin", "end"), [(CHILD, optuna.TrialPruned), (ENQUEUED, Interrupted)])
+def test_what_somebody_has_enqueued_is_not_pruned_by_comparison(
+    study: optuna.Study,
+    session: Session,
+    monkeypatch: pytest.MonkeyPatch,
+    origin: str,
+    end: type[Exception],
+) -> None:
+    def dominated(*_: object) -> None:
+        raise optuna.TrialPruned("dominated")
+
+    monkeypatch.setattr(objective_module, "prune_dominated", dominated)
+    study.set_user_attr("reference_ms", 1.0)
+    trial, stop = study.ask(), StopRequest()
+    store_attrs(trial, {ORIGIN: origin})
+
+    with pytest.raises(end):
+        make_objective(session, StopAfter(stop, 1), stop)(decode(SMALL), trial)

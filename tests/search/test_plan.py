@@ -6,97 +6,120 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smnas_optuna.search.plan import Progress, next_study
+from smnas_optuna.search.plan import Progress, Standing, next_turn
 
-PROGRESS: tuple[Progress, ...] = ("new", "open", "busy", "exhausted", "foreign")
+PROGRESS: tuple[Progress, ...] = ("open", "busy", "exhausted", "foreign")
+
+
+def standing(trained: int, progress: Progress = "open", **others: int) -> Standing:
+    return Standing(**{"trained": trained, "first": 2, "population": 4, **others}, progress=progress)
+
+
+def promise_of(*promised: float) -> object:
+    """The studies at the places asked for promise that."""
+    return lambda places: [promised[place] for place in places]
+
+
+NEVER = promise_of()
+"""Is not to be asked: there is no choice."""
 
 
 @pytest.mark.parametrize(
-    ("trained", "progress", "budget", "turn"),
+    ("standings", "budget", "promise", "turn"),
     [
-        ([0], ["new"], 5, (0, [5])),
-        ([5], ["new"], 5, (0, [5])),
-        ([9], ["new"], 5, (0, [9])),
-        ([3], ["open"], 5, (0, [5])),
-        ([5], ["open"], 5, None),
-        ([3], ["busy"], 5, None),
-        ([3], ["exhausted"], 5, None),
-        ([3], ["foreign"], 5, None),
-        ([0, 0], ["open", "open"], 5, (0, [3, 2])),
-        ([3, 0], ["open", "open"], 5, (1, [3, 2])),
-        ([0, 0], ["open", "new"], 5, (1, [3, 2])),
-        ([3, 2], ["open", "new"], 5, (1, [3, 2])),
-        ([3, 2], ["open", "open"], 5, None),
-        ([5, 1], ["open", "open"], 4, None),
-        ([1, 2], ["exhausted", "open"], 6, (1, [1, 5])),
-        ([1, 2, 2], ["exhausted", "open", "open"], 8, (1, [1, 4, 3])),
-        ([4, 0], ["foreign", "open"], 6, (1, [4, 2])),
-        ([4, 0], ["foreign", "open"], 4, None),
-        ([2, 2], ["busy", "open"], 6, (1, [3, 3])),
-        ([2, 3], ["busy", "open"], 6, None),
-        ([1, 1, 1], ["exhausted", "busy", "foreign"], 9, None),
+        ([standing(0), standing(0)], 16, NEVER, (0, 2)),
+        ([standing(2), standing(0)], 16, NEVER, (1, 2)),
+        ([standing(2), standing(1, running=1)], 16, promise_of(1, 2), (1, 6)),
+        ([standing(2), standing(2)], 16, promise_of(2, 1), (0, 6)),
+        ([standing(2), standing(2)], 16, promise_of(1, 1), (0, 6)),
+        ([standing(4), standing(2)], 16, promise_of(2, 1), (0, 6)),
+        ([standing(6), standing(2)], 16, promise_of(2, 1), (0, 10)),
+        ([standing(5, running=1), standing(2)], 16, promise_of(2, 1), (0, 10)),
+        ([standing(6), standing(2)], 9, promise_of(2, 1), (0, 7)),
+        ([standing(6), standing(2)], 8, NEVER, None),
+        ([standing(5, running=1), standing(2)], 8, NEVER, None),
+        ([standing(6), standing(2)], 7, NEVER, None),
+        ([standing(0), standing(0)], 1, NEVER, (0, 1)),
+        ([standing(1), standing(0)], 3, NEVER, (1, 2)),
+        ([standing(6), standing(2, interrupted=1)], 16, NEVER, (1, 3)),
+        ([standing(6), standing(2, interrupted=3)], 10, NEVER, (1, 4)),
+        ([standing(6), standing(2, "foreign")], 16, NEVER, (0, 14)),
+        ([standing(0), standing(9, "foreign")], 16, NEVER, (0, 7)),
+        ([standing(2), standing(2, "busy"), standing(2)], 16, promise_of(1, 9, 2), (2, 6)),
+        ([standing(2), standing(2, "exhausted"), standing(2)], 16, promise_of(1, 9, 2), (2, 6)),
+        ([standing(2, "exhausted"), standing(1, "busy"), standing(1, "foreign")], 9, NEVER, None),
+        ([], 9, NEVER, None),
     ],
     ids=[
-        *("new", "new and full", "new and beyond", "open", "full", "busy", "exhausted", "foreign"),
-        *("equal shares", "the next share", "a new one first", "a new one though all is trained", "all shares"),
-        *("one beyond its share", "an exhausted one's share", "shared by two", "a foreign one counts"),
-        *("a foreign one has it all", "a busy one keeps its share", "the rest is busy", "nothing to be done"),
+        *("a first generation", "the next first generation", "what is begun counts", "a promise", "the same promise"),
+        *("the rest of a generation", "the next generation", "a generation that others end", "the end of the budget"),
+        *("nothing left", "nothing left to begin", "beyond the budget", "a tiny budget", "the first one with fewer"),
+        *("an interrupted one", "interrupted ones, as the budget allows", "no choice", "foreign ones count"),
+        *("a busy one", "an exhausted one", "nobody", "no studies"),
     ],
 )
-def test_the_next_study_and_the_shares(
-    trained: list[int], progress: list[Progress], budget: int, turn: tuple[int, list[int]] | None
-) -> None:
-    assert next_study(trained, progress, budget) == turn
+def test_the_next_turn(standings: list[Standing], budget: int, promise: object, turn: tuple[int, int] | None) -> None:
+    assert next_turn(standings, budget, promise) == turn  # type: ignore[arg-type]
 
 
-studies = st.lists(st.tuples(st.integers(0, 9), st.sampled_from(PROGRESS)), min_size=1, max_size=5)
-
-
-@given(studies, st.integers(1, 30))
-def test_the_shares_are_the_budget_and_nothing_that_is_trained_is_taken_away(
-    found: list[tuple[int, Progress]], budget: int
-) -> None:
-    trained, progress = [count for count, _ in found], [known for _, known in found]
-
-    turn = next_study(trained, progress, budget)
-
-    if turn is None:
-        assert "new" not in progress
-        return
-    place, budgets = turn
-    assert sum(budgets) == max(budget, sum(trained))
-    assert all(share >= count for share, count in zip(budgets, trained, strict=True))
-    assert progress[place] == ("new" if "new" in progress else "open")
-    closed = [each for each, known in enumerate(progress) if known in ("exhausted", "foreign")]
-    assert all(budgets[each] == trained[each] for each in closed)
-    assert progress[place] == "new" or trained[place] < budgets[place]
-
-
-def searched(sizes: Sequence[int], trained: Sequence[int], progress: Sequence[Progress], budget: int) -> list[int]:
-    """What each study has trained in the end if it has ``sizes`` architectures, and its turns are taken."""
-    trained, progress = list(trained), list(progress)
-    for _ in range(2 * len(sizes) + 1):
-        turn = next_study(trained, progress, budget)
-        if turn is None:
-            return trained
-        place, budgets = turn
-        trained[place] = max(trained[place], min(sizes[place], budgets[place]))
-        progress[place] = "exhausted" if trained[place] < budgets[place] else "open"
-    raise AssertionError("a study has one turn as new, and at most one for each study that is exhausted")
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 6), st.booleans()), min_size=1, max_size=5),
-    st.integers(1, 30),
+@pytest.mark.parametrize(
+    ("standings", "budget", "turn"),
+    [
+        ([standing(2), standing(2)], 16, (0, 6)),
+        ([standing(6), standing(2)], 16, (1, 6)),
+        ([standing(6), standing(6)], 16, (0, 8)),
+        ([standing(8), standing(6)], 16, (1, 8)),
+        ([standing(10), standing(2)], 16, (1, 6)),
+        ([standing(6, "exhausted"), standing(6), standing(2)], 20, (2, 6)),
+    ],
+    ids=["the first", "the other", "half of the rest", "the other half", "one beyond its share", "an exhausted one"],
 )
-def test_in_turns_the_budget_is_spent_unless_all_that_is_searched_is_exhausted(
-    found: list[tuple[int, int, bool]], budget: int
+def test_without_promises_the_shares_are_equal(
+    standings: list[Standing], budget: int, turn: tuple[int, int] | None
 ) -> None:
-    sizes = [max(size, count) for size, count, _ in found]
-    before = [count for _, count, _ in found]
-    progress: list[Progress] = ["foreign" if foreign else "new" for *_, foreign in found]
-    most = sum(before[i] if progress[i] == "foreign" else sizes[i] for i in range(len(found)))
+    assert next_turn(standings, budget, lambda _: None) == turn
 
-    trained = searched(sizes, before, progress, budget)
 
-    assert sum(trained) == max(sum(before), min(budget, most))
+studies = st.lists(
+    st.tuples(st.integers(0, 9), st.integers(0, 3), st.integers(1, 4), st.integers(2, 6), st.sampled_from(PROGRESS)),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(studies, st.integers(1, 40), st.randoms(), st.booleans())
+def test_turns_spend_the_budget_to_the_training(
+    found: list[tuple[int, int, int, int, Progress]], budget: int, random: object, mute: bool
+) -> None:
+    """Sizes of spaces are at least what is trained; whoever trains less than its turn is exhausted."""
+    standings = [
+        Standing(trained=trained, first=first, population=population, progress=progress)
+        for trained, _, first, population, progress in found
+    ]
+    sizes = [trained + 3 * more for trained, more, *_ in found]
+    before = [each.trained for each in standings]
+    most = sum(
+        max(size, each.trained) if each.progress == "open" else each.trained
+        for size, each in zip(sizes, standings, strict=True)
+    )
+
+    def promise(places: Sequence[int]) -> Sequence[float] | None:
+        return None if mute else [random.random() for _ in places]  # type: ignore[attr-defined]
+
+    for _ in range(100):
+        turn = next_turn(standings, budget, promise)
+        if turn is None:
+            break
+        place, until = turn
+        each = standings[place]
+        assert each.progress == "open"
+        assert each.trained < until <= each.trained + budget - sum(s.trained for s in standings)
+        trained = min(until, sizes[place])
+        standings[place] = Standing(
+            trained=trained,
+            first=each.first,
+            population=each.population,
+            progress="open" if trained == until else "exhausted",
+        )
+    assert turn is None
+    assert sum(each.trained for each in standings) == max(sum(before), min(budget, most))

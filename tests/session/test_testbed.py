@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from smnas_optuna.session import testbed as testbed_module
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import prepare
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.machine import reference_key, remembered
 from smnas_optuna.workers.interrupt import StopRequest
 
 SMALL = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina"
@@ -21,7 +23,12 @@ def test_a_worker_with_a_share_of_the_cpu_measures_with_all_its_threads(
 ) -> None:
     testbed = prepare(StudyFolder(study_dir), listener=Listener(), stop=StopRequest(), device="cpu").testbed
     seen: list[int] = []
-    monkeypatch.setattr(testbed_module, "measure_alone", lambda *_, **__: seen.append(torch.get_num_threads()))
+
+    def measure(*_: object, **__: object) -> SimpleNamespace:
+        seen.append(torch.get_num_threads())
+        return SimpleNamespace(reference_p10_ms=float(len(seen)), alone=len(seen) > 1)
+
+    monkeypatch.setattr(testbed_module, "measure_alone", measure)
     before, detector, spec = torch.get_num_threads(), testbed.build(decode(SMALL), 0), decode(SMALL)
     shared = replace(testbed, threads=before + 2)
 
@@ -32,3 +39,5 @@ def test_a_worker_with_a_share_of_the_cpu_measures_with_all_its_threads(
     assert seen == [before + 2, before + 2, before]
     assert torch.get_num_threads() == before
     assert shared.device_description["threads"] == before + 2
+    assert remembered(reference_key(shared.fingerprint)) == [(1.0, False), (2.0, True)]
+    assert remembered(reference_key(testbed.fingerprint)) == [(3.0, True)]

@@ -14,13 +14,17 @@ from optuna.trial import TrialState
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.optuna_private import (
     OUTSIDE,
+    asked_params,
     begin_trial,
+    begin_waiting_trial,
     engine_of,
     leave_population,
     nsgaii_selection,
+    put_back,
     storage_of,
     store_attr_of_stored,
     study_id,
+    waiting_trials,
     with_keys_of_nsgaii,
 )
 from smnas_optuna.study.record import STRUCTURAL
@@ -194,3 +198,30 @@ def test_a_sampler_of_another_name_goes_on_with_the_generations_of_nsgaii() -> N
         pass
 
     assert generations(Foreign(population_size=2, seed=0)) == [0, 0, None, None, None]
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["memory", "sqlite"])
+def test_an_enqueued_trial_waits_runs_and_waits_again(tmp_path: Path, stored: bool) -> None:
+    study = StudyFolder(tmp_path).create(STRUCTURAL, RandomSampler()) if stored else in_memory()
+    for value in ("a", "b"):
+        study.enqueue_trial({"x": value})
+    assert [trial.number for trial in waiting_trials(study)] == [0, 1]
+
+    for times in range(2):
+        waiting, _ = waiting_trials(study)
+        assert asked_params(waiting) == {"x": "a", **({"y": waiting.params.get("y")} if times else {})}
+        trial = begin_waiting_trial(study, waiting, {"worker": "me"})
+        assert trial is not None
+        (state, attrs) = study.trials[0].state, study.trials[0].user_attrs
+        assert (state, attrs) == (TrialState.RUNNING, {"worker": "me"})
+        assert [each.number for each in waiting_trials(study)] == [1]
+        chosen = trial.suggest_categorical("y", [0, 1, 2, 3])
+        assert trial.suggest_categorical("x", ["a", "b"]) == "a"
+        assert chosen == study.trials[0].params["y"]
+        put_back(study, 0)
+        assert begin_waiting_trial(study, study.trials[1], {}) is not None
+        put_back(study, 1)
+
+    study.tell(begin_waiting_trial(study, study.trials[0], {}) or 0, [1.0, 0.5])
+    put_back(study, 0)
+    assert study.trials[0].state == TrialState.COMPLETE, "what has ended stays so"

@@ -46,6 +46,7 @@ OWN: dict[str, Any] = {
     "spec": {"input_size": {"long": 64}},
     "generation": 0,
     "baseline": True,
+    "origin": "child",
     "ranked": True,
     "seed": 2**32 - 1,
     "device": {"kind": "cpu", "model": "AMD EPYC", "threads": 2},

@@ -16,6 +16,7 @@ from smnas_optuna.cli.ending import exit_status, refuse_long_arguments
 from smnas_optuna.cli.export_command import export
 from smnas_optuna.cli.result_commands import benchmark, dashboard, doctor, front
 from smnas_optuna.cli.search_commands import modular, retime, structural, worker
+from smnas_optuna.cli.stopwatch_command import stopwatch
 from smnas_optuna.cli.verify_commands import verify
 from smnas_optuna.cli.worker_commands import work
 from smnas_optuna.errors import StudyError
@@ -28,6 +29,9 @@ app = typer.Typer(
 )
 for command in (structural, modular, worker, front, retime, verify, export, dashboard, doctor, benchmark):
     app.command()(command)
+app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    stopwatch
+)
 app.command(hidden=True)(work)
 data_app = typer.Typer(help="Check data sets.", no_args_is_help=True)
 data_app.command("check")(check_data)

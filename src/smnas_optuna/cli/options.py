@@ -109,6 +109,14 @@ ParentArchs = Annotated[
     list[str] | None,
     typer.Option("--parent", metavar="ARCH", help="Structure to search inside, instead of chosen ones; repeatable."),
 ]
+WarmStart = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--warm-start",
+        metavar="STUDY_DIR",
+        help="Other study whose trainings teach the surrogate what gives AP, on whatever data; repeatable.",
+    ),
+]
 NoPruning = Annotated[
     bool,
     typer.Option("--no-pruning", help="Turn partial-order pruning and early stopping off."),

@@ -23,6 +23,7 @@ from smnas_optuna.cli.options import (
     SearchedStage,
     StudyDir,
     Trials,
+    WarmStart,
     Workers,
 )
 from smnas_optuna.cli.worker_commands import search_as_worker
@@ -46,12 +47,13 @@ def structural(
         str | None,
         typer.Option(metavar="URL", help="Database that keeps a new study.", show_default="STUDY_DIR/study.db"),
     ] = None,
+    warm_start: WarmStart = None,
     no_pruning: NoPruning = False,
     force: Force = False,
     dry_run: DryRun = False,
 ) -> None:
     """Search combinations of input size, backbone, neck, RPN and head. Run the same command to resume."""
-    request = _request("structural", study_dir, data, trials, device, no_pruning, force)
+    request = _request("structural", study_dir, data, trials, device, no_pruning, force, warm_start=warm_start)
     _search(request, workers, storage=storage, dry_run=dry_run)
 
 
@@ -63,12 +65,15 @@ def modular(
     parent: ParentArchs = None,
     device: DeviceOption = Device.auto,
     workers: Workers = None,
+    warm_start: WarmStart = None,
     no_pruning: NoPruning = False,
     force: Force = False,
     dry_run: DryRun = False,
 ) -> None:
     """Search blocks and widths inside structures of the structural front. Run the same command to resume."""
-    request = _request("modular", study_dir, data, trials, device, no_pruning, force, parents, parent)
+    request = _request(
+        "modular", study_dir, data, trials, device, no_pruning, force, parents, parent, warm_start=warm_start
+    )
     _search(request, workers, dry_run=dry_run)
 
 
@@ -131,6 +136,8 @@ def _request(
     force: bool,
     parents: int | None = None,
     parent: list[str] | None = None,
+    *,
+    warm_start: list[Path] | None = None,
 ) -> Request:
     """Request that the options describe; the workers get the same one."""
     from smnas_optuna.search.request import Request
@@ -144,6 +151,7 @@ def _request(
         parents=tuple(parent or ()),
         device=device.value,
         pruning=not no_pruning,
+        warm_start=tuple(warm_start or ()),
         force=force,
     )
 

@@ -321,8 +321,9 @@ class ModularSettings(Settings):
     Attributes:
         parents: Number of members of the structural front whose modules are searched.
         trials: Budget: number of unique architectures to train, over all parents and earlier runs.
-        population: Individuals per NSGA-II generation around one parent; the first ones are mutations of it. The
-            default is a quarter of a parent's share of ``trials``, and at least 4.
+        population: Individuals per NSGA-II generation around one parent. The default is a quarter of a parent's share
+            of ``trials``, and at least 4. The first generation, of mutations of the parent, is a quarter of the share
+            at most.
         train: What differs from ``[train]`` in the recipe of stage 2. APs of different recipes do not compare, so that
             stage 2 then trains its parents again, and learns no AP from stage 1.
     """

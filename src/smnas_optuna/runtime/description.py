@@ -32,7 +32,7 @@ FIX = "export the detector again, with `smnas export`"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileDescription:
-    """What an exported file says about itself; see :func:`smnas_optuna.runtime.sessions.open_runner` for its graph.
+    """What an exported file says about itself; ``docs/stopwatch.md`` says what its graph takes and returns.
 
     Attributes:
         arch: Architecture of the detector.

@@ -23,7 +23,7 @@ _PROVIDERS = {
 }
 _TYPES = ("tensor(uint8)", "tensor(int64)", "tensor(float)", "tensor(int64)", "tensor(float)", "tensor(int64)")
 """Types of the inputs and outputs."""
-_ERRORS_ONLY = 3  # severity of the log, which ONNX Runtime prints on standard error
+_NOTHING = 4  # severity from which ONNX Runtime prints on standard error; its errors are raised as well
 
 
 def onnxruntime_sessions(file: DetectorFile, runtime: Runtime, num_threads: int) -> Build:
@@ -98,7 +98,7 @@ def _options(onnxruntime: ModuleType, shape: Shape, num_threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _NOTHING
     # Threads that wait busily after a run would disturb what is timed next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     batch, _, height, width = shape

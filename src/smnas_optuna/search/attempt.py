@@ -85,6 +85,11 @@ class Attempt:
             seconds = self._seconds.get(name, 0.0) + time.perf_counter() - start - inside
             self._seconds[name] = round(seconds, 3)
 
+    def began_before(self, name: str, seconds: float) -> None:
+        """Count seconds of a phase that were spent for this attempt before it began; call it outside of phases."""
+        self._seconds[name] = round(self._seconds.get(name, 0.0) + seconds, 3)
+        self._start -= seconds
+
     @contextmanager
     def recorded(self) -> Iterator[None]:
         """Store the seconds of the phases and of the time between them, and log the exception that leaves the body."""

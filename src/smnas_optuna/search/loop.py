@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,16 @@ from optuna.trial import TrialState
 
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.errors import DeviceFault, DivergenceError, OutOfMemoryError
+from smnas_optuna.search.enqueued import misfit, take_enqueued
 from smnas_optuna.search.evolution.population import frozen, join_population
+from smnas_optuna.search.outcome import Outcome as Outcome
+from smnas_optuna.search.shared_budget import SharedBudget, running_of
 from smnas_optuna.search_space import SearchSpace
 from smnas_optuna.session.listener import Listener
-from smnas_optuna.study.attributes import store_attrs
+from smnas_optuna.study.attributes import BASELINE, FIRST, ORIGIN, RANKED, store_attrs
+from smnas_optuna.study.forms import is_arch
 from smnas_optuna.study.limits import Limits
-from smnas_optuna.study.optuna_private import begin_trial, leave_population
+from smnas_optuna.study.optuna_private import asked_params, begin_trial, leave_population, put_back
 from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import (
     ELSEWHERE,
@@ -57,6 +62,7 @@ class Stage:
         population: Number of individuals in a generation.
         other_trials: Returns trials of other studies. An architecture that one of them knows is answered from there:
             the spaces of two parents may overlap.
+        shared: Budget that this study has together with others; None if it has one of its own alone.
     """
 
     space: SearchSpace
@@ -64,23 +70,22 @@ class Stage:
     first: Sequence[DetectorSpec] = ()
     population: int = 0
     other_trials: Callable[[], list[TrialRecord]] = list
+    shared: SharedBudget | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """End of a search.
+class Queued:
+    """An architecture that is tried before the sampler is asked.
 
     Attributes:
-        reason: Reason in words, for people.
-        failed: True if the end is a failure.
-        trained: Number of unique architectures that are trained by now.
-        waits_for_others: True if other workers are at work on all that is left.
+        spec: The architecture.
+        why: Reason in words, for people.
+        attrs: Attributes of its trial: how it came about.
     """
 
-    reason: str
-    failed: bool
-    trained: int
-    waits_for_others: bool = False
+    spec: DetectorSpec
+    why: str
+    attrs: Mapping[str, Any]
 
 
 def search(
@@ -96,6 +101,9 @@ def search(
     after_trial: Callable[[list[TrialRecord]], None] = lambda _: None,
 ) -> Outcome:
     """Search until the budget is reached, the space exhausted, too much asked, or too many trials in a row have failed.
+
+    Trials that somebody has enqueued with ``Study.enqueue_trial`` come first. Then come interrupted architectures,
+    those of ``stage``, and those that the study's sampler proposes.
 
     Other workers may search the same study at the same time. This worker ends early if the others that are at work
     reach the budget without it.
@@ -115,7 +123,8 @@ def search(
         after_trial: Called with all records whenever a trial has ended.
 
     Raises:
-        Interrupted: If asked to stop; the running trial is stored as interrupted.
+        Interrupted: If asked to stop; the running trial is stored as interrupted, or waits again if somebody has
+            enqueued it and its architecture was not complete.
         DeviceFault: If the device can only be used by a new process.
     """
     limits = limits or Limits()
@@ -123,12 +132,19 @@ def search(
     while True:
         stop.check()
         recover_dead_trials(study, crew, listener.note)
+        if stage.shared is not None:
+            stage.shared.recover()
         records = read_records(study)
-        settled = known_results(records, limits, trained_share([*records, *stage.other_trials()]))
-        ended = stop_reason(records, settled, stage.space.size, budget, failures)
+        others = stage.other_trials()
+        share = trained_share([*records, *others])
+        settled = known_results(records, limits, share)
+        known = {**known_results(others, limits, share), **settled}
+        ended = stop_reason(records, settled, stage.space.size, budget, failures, known)
+        if ended is None and stage.shared is not None:
+            ended = stage.shared.stop_reason(records, settled)
         if ended is not None:
             return ended
-        asked = _next_trial(study, stage, crew, records, settled, budget=budget, limits=limits)
+        asked = _next_trial(study, stage, crew, records, known, budget=budget, limits=limits, note=listener.note)
         if asked is None:
             continue
         trial, spec, why = asked
@@ -156,11 +172,25 @@ def search(
 
 
 def stop_reason(
-    records: Sequence[TrialRecord], settled: Mapping[str, TrialRecord], size: int, budget: int, failures: int
+    records: Sequence[TrialRecord],
+    settled: Mapping[str, TrialRecord],
+    size: int,
+    budget: int,
+    failures: int,
+    known: Container[str],
 ) -> Outcome | None:
-    """Return how a search of a space of ``size`` ends, after ``failures`` in a row, or None if it continues."""
+    """Return how a search ends, or None if it continues.
+
+    Args:
+        records: All trials of the study.
+        settled: Known results of the study.
+        size: Number of architectures in the space.
+        budget: Number of unique architectures to train in all.
+        failures: Number of trials that failed in a row.
+        known: Architectures that are known from this study or from others.
+    """
     trained = num_trained(records)
-    running = {record.arch for record in records if record.state == "running"} - settled.keys()
+    running = running_of(records, settled)
     if trained >= budget:
         return Outcome(
             reason=f"budget reached: {trained} of {budget} architectures are trained", failed=False, trained=trained
@@ -171,7 +201,9 @@ def stop_reason(
         last = next(record.reason for record in reversed(records) if record.state == "failed")
         return Outcome(reason=f"{failures} trials in a row failed; the last one: {last}", failed=True, trained=trained)
     # Trials that a smaller limit than the present one pruned do not count, nor do answers from them.
-    asked = sum(r.reason != INTERRUPTED and (r.state != "pruned" or r.arch in settled) for r in records)
+    asked = sum(
+        r.state != "waiting" and r.reason != INTERRUPTED and (r.state != "pruned" or r.arch in known) for r in records
+    )
     if asked >= ASKED_PER_BUDGET * budget:
         pruned = sum(record.state == "pruned" for record in settled.values())
         return Outcome(
@@ -186,57 +218,127 @@ def stop_reason(
     return None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Begun:
+    """A trial that runs, before its architecture is read.
+
+    Attributes:
+        trial: The trial.
+        queued: Its architecture, which this worker has claimed; None if parameters are left to the sampler.
+        enqueued: True if somebody has enqueued it.
+    """
+
+    trial: optuna.Trial
+    queued: Queued | None
+    enqueued: bool
+
+
 def _next_trial(
     study: Study,
     stage: Stage,
     crew: Crew,
     records: Sequence[TrialRecord],
-    settled: Mapping[str, TrialRecord],
+    known: Mapping[str, TrialRecord],
     *,
     budget: int,
     limits: Limits,
+    note: Callable[[str], None],
 ) -> tuple[optuna.Trial, DetectorSpec, str] | None:
     """Return a new trial, its architecture, which this worker has claimed, and the reason for it.
 
-    Return None if the answer is known, or if others are training it or the rest of the budget. The trial is then stored
-    as such.
+    Return None if the answer is known, if others are training it or the rest of the budget, or if the space does not
+    have it. The trial is then stored as such.
+
+    Whatever ends it on the way, as the sampler may time candidates, leaves no running trial behind.
     """
-    others = stage.other_trials()
-    known = {**known_results(others, limits, trained_share([*records, *others])), **settled}
-    wanted, why = next(
-        ((s, why) for s, why in queued_first(stage, records, known) if crew.claim(encode(s))), (None, "")
-    )
-    trial = begin_trial(study, crew.me, None if wanted is None else stage.space.genome(wanted))
+    begun = _begin(study, stage, crew, records, known)
+    trial = begun.trial
+    with _given_back(study, crew, begun):
+        fault = misfit(stage.space, asked_params(frozen(study, trial))) if begun.enqueued else None
+        if fault is not None:
+            note(f"trial {trial.number} is not trained: {fault}")
+            leave_population(trial)
+            _fail(study, trial, fault)
+            return None
+        spec = _read(study, stage, begun)
+        if begun.queued is None and not crew.claim(encode(spec)):
+            skip(study, trial, ELSEWHERE)
+        elif _is_left(study, stage, crew, begun, encode(spec), budget=budget, limits=limits):
+            if begun.enqueued:
+                return trial, spec, "enqueued"
+            return trial, spec, begun.queued.why if begun.queued else f"generation {_generation(study, trial)}"
+        else:
+            crew.release(encode(spec))
+    return None
+
+
+def _begin(study: Study, stage: Stage, crew: Crew, records: Sequence[TrialRecord], known: Container[str]) -> _Begun:
+    """Begin a trial that somebody has enqueued, or with an architecture that is queued, or with one to be sampled."""
+    enqueued = take_enqueued(study, crew)
+    if enqueued is not None:
+        return _Begun(trial=enqueued, queued=None, enqueued=True)
+    queued = next((each for each in queued_first(stage, records, known) if crew.claim(encode(each.spec))), None)
+    trial = begin_trial(study, crew.me, None if queued is None else stage.space.genome(queued.spec))
+    return _Begun(trial=trial, queued=queued, enqueued=False)
+
+
+@contextmanager
+def _given_back(study: Study, crew: Crew, begun: _Begun) -> Iterator[None]:
+    """Store a trial as interrupted if anything ends the body; let it wait again if somebody has enqueued it."""
+    try:
+        yield
+    except BaseException:
+        crew.release_all_of(crew.me)
+        if begun.enqueued:
+            put_back(study, begun.trial.number)
+        else:
+            _fail(study, begun.trial, INTERRUPTED)
+        raise
+
+
+def _read(study: Study, stage: Stage, begun: _Begun) -> DetectorSpec:
+    """Return the architecture of a trial, and store it with what is known by now."""
+    trial, queued = begun.trial, begun.queued
     generation = join_population(study, trial)
     spec = stage.space.suggest(trial)
-    assert wanted in (None, spec), f"{wanted} was meant, {spec} was read"
-    arch = encode(spec)
+    assert queued is None or queued.spec == spec, f"{queued} was meant, {spec} was read"
     attrs = {
-        "arch": arch,
+        "arch": encode(spec),
         "spec": dataclasses.asdict(spec),
         "generation": generation,
         "baseline": spec in stage.baselines,
     }
-    store_attrs(trial, attrs)
-    if wanted is None and not crew.claim(arch):
-        skip(study, trial, ELSEWHERE)
-        return None
-    # Looked up only now: before the claim, others may just have finished it, or claimed the rest of the budget. The
-    # claims first: what ends between both is then seen twice, and counts once.
-    claims = list(crew.claims())
-    records = read_records(study)
-    others = stage.other_trials()
+    store_attrs(trial, {**attrs, **({} if queued is None else queued.attrs)})
+    return spec
+
+
+def _generation(study: Study, trial: optuna.Trial) -> int:
+    return int(frozen(study, trial).user_attrs["generation"])
+
+
+def _is_left(study: Study, stage: Stage, crew: Crew, begun: _Begun, arch: str, *, budget: int, limits: Limits) -> bool:
+    """Return whether ``arch`` is to be trained; end its trial otherwise, or let it wait again if it is enqueued.
+
+    The study is read only now: before the claim, others may just have finished the architecture, or claimed the rest of
+    the budget. The claims are read first: what ends between both is then seen twice, and counts once.
+    """
+    claims = [claim for claim in crew.claims() if is_arch(claim)]
+    everywhere = None if stage.shared is None else stage.shared.claims(crew)
+    records, others = read_records(study), stage.other_trials()
     share = trained_share([*records, *others])
     settled = known_results(records, limits, share)
     known = {**known_results(others, limits, share), **settled}
     if arch in known:
-        _answer_from(known[arch], study, trial, arch)
-    elif num_trained(records) + _claimed_before(claims, arch, settled) >= budget:
-        skip(study, trial, ELSEWHERE)
+        _answer_from(known[arch], study, begun.trial, arch)
+    elif num_trained(records) + _claimed_before(claims, arch, settled) < budget and (
+        everywhere is None or everywhere.leave(arch, records, settled)
+    ):
+        return True
+    elif begun.enqueued:
+        put_back(study, begun.trial.number)
     else:
-        return trial, spec, why or f"generation {generation}"
-    crew.release(arch)
-    return None
+        skip(study, begun.trial, ELSEWHERE)
+    return False
 
 
 def _claimed_before(claims: Sequence[str], arch: str, settled: Container[str]) -> int:
@@ -247,24 +349,27 @@ def _claimed_before(claims: Sequence[str], arch: str, settled: Container[str]) -
     return sum(other not in settled for other in claims[: claims.index(arch)])
 
 
-def queued_first(
-    stage: Stage, records: Sequence[TrialRecord], settled: Container[str]
-) -> Iterator[tuple[DetectorSpec, str]]:
-    """Yield what is tried before the sampler is asked, with the reason.
+def queued_first(stage: Stage, records: Sequence[TrialRecord], settled: Container[str]) -> Iterator[Queued]:
+    """Yield what is tried before the sampler is asked.
 
     Interrupted architectures come first, the latest before the others. Then come the baselines, then ``stage.first``.
     """
-    interrupted = [record.arch for record in records if record.reason == INTERRUPTED and record.arch is not None]
-    for arch in dict.fromkeys(reversed(interrupted)):
-        if arch not in settled:
-            yield decode(arch), "interrupted before"
+    interrupted = {record.arch: record for record in records if record.reason == INTERRUPTED}
+    for arch, record in sorted(interrupted.items(), key=lambda pair: -pair[1].number):
+        if arch is not None and arch not in settled:
+            yield Queued(spec=decode(arch), why="interrupted before", attrs=_origin_of(record))
     for spec in stage.baselines:
         if encode(spec) not in settled:
-            yield spec, "baseline"
+            yield Queued(spec=spec, why="baseline", attrs={ORIGIN: BASELINE})
     if num_trained(records) < stage.population:
         for spec in stage.first:
             if encode(spec) not in settled:
-                yield spec, "first generation"
+                yield Queued(spec=spec, why="first generation", attrs={ORIGIN: FIRST})
+
+
+def _origin_of(record: TrialRecord) -> dict[str, Any]:
+    """Return what another attempt takes over from ``record``: how its architecture came about, and who chose it."""
+    return {name: record.attrs[name] for name in (ORIGIN, RANKED) if name in record.attrs}
 
 
 def skip(study: Study, trial: optuna.Trial, reason: str) -> None:
@@ -275,21 +380,17 @@ def skip(study: Study, trial: optuna.Trial, reason: str) -> None:
 
 
 def _answer_from(known: TrialRecord, study: Study, trial: optuna.Trial, arch: str) -> None:
-    """End ``trial`` with the known result; it takes no place in the population."""
+    """End ``trial`` as a repeat of the known result, which it names.
+
+    It is pruned, whatever the result is: a complete trial would show one member of the front twice.
+    """
     trial.set_user_attr("cached_from", known.number)
     where = f"trial {known.number}"
     if known.study != stage_name(study):
         where += f" of {known.study}"
         trial.set_user_attr("cached_study", known.study)
-    if known.state != "complete":
-        skip(study, trial, f"{arch} is known from {where}: {known.reason}")
-        return
-    assert known.stored_ms is not None
-    assert known.ap is not None
-    if "latency" in known.attrs:
-        trial.set_user_attr("latency", known.attrs["latency"])  # with its interval, by which it is judged
-    leave_population(trial)
-    study.tell(trial, [known.stored_ms, known.ap])
+    result = f"AP {known.ap:.4f}" if known.trained else known.reason
+    skip(study, trial, f"{arch} is known from {where}: {result}")
 
 
 def _run_trial(

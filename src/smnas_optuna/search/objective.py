@@ -15,10 +15,11 @@ from smnas_optuna.engine.complexity import count_complexity
 from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory
 from smnas_optuna.engine.evaluate import CocoMetrics
 from smnas_optuna.engine.graphs import WARM_UP_CALLS as RECORDED_AFTER
-from smnas_optuna.engine.latency import round_to_noise
+from smnas_optuna.engine.latency import LatencyStats, round_to_noise
 from smnas_optuna.engine.train import EpochReport, Training
 from smnas_optuna.models import Detector
 from smnas_optuna.search.attempt import Attempt
+from smnas_optuna.search.gate import Gate
 from smnas_optuna.search.loop import Evaluation
 from smnas_optuna.search.pruning.early_stop import prune_behind
 from smnas_optuna.search.pruning.over_budget import prune_over_budget
@@ -27,7 +28,7 @@ from smnas_optuna.search.pruning.too_slow import prune_slow
 from smnas_optuna.session.description import describe_detector
 from smnas_optuna.session.prepare import Session
 from smnas_optuna.session.resumable import begin_training
-from smnas_optuna.study.attributes import REFERENCE_MS, json_values, store_attrs
+from smnas_optuna.study.attributes import ENQUEUED, ORIGIN, REFERENCE_MS, json_values, store_attrs
 from smnas_optuna.study.folder import CHECKPOINT_FILE
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import contenders
@@ -54,6 +55,7 @@ class Objective:
         trained_otherwise: Returns trials of the folder's other studies that were trained with another recipe. Their APs
             do not compare, so that no rule considers them; their weights are kept.
         forced: Differences from the study's fingerprint that ``--force`` allowed; stored with each trial.
+        gate: Has the gate latencies that this process has measured to choose among candidates.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Objective:
         other_trials: Callable[[], list[TrialRecord]] = list,
         trained_otherwise: Callable[[], list[TrialRecord]] = list,
         forced: Sequence[str] = (),
+        gate: Gate | None = None,
     ) -> None:
         self.session = session
         self.crew = crew
@@ -74,6 +77,7 @@ class Objective:
         self.other_trials = other_trials
         self.trained_otherwise = trained_otherwise
         self.forced = list(forced)
+        self.gate = gate or Gate(session)
         self._tidied, self._without_weights = set[int](), set[int]()  # numbers of trials that ``tidy`` is done with
 
     def __call__(self, spec: DetectorSpec, trial: optuna.Trial) -> Evaluation:
@@ -101,8 +105,11 @@ class Objective:
             complexity = count_complexity(detector, long=spec.input_size.long, short=spec.input_size.short)
             store_attrs(trial, {**dataclasses.asdict(complexity), "flops": 2 * complexity.multiply_adds})
             prune_over_budget(trial, self.limits, num_params=complexity.num_params)
+            timing = self.gate.take(spec)
+            if timing is not None:
+                attempt.began_before("gate", timing.seconds)
             with attempt.phase("gate"):
-                reference_ms = self._pass_gate(trial, spec)
+                reference_ms = self._pass_gate(attempt, None if timing is None else timing.stats)
             return self._train_and_measure(attempt, detector, complexity.num_params, reference_ms)
 
     def _train_and_measure(
@@ -167,8 +174,8 @@ class Objective:
     def _set_constraints(self, trial: optuna.Trial, latency_ms: float, num_params: int) -> None:
         """Report to Optuna the excess of the finished detector over each limit, as a share of the limit.
 
-        An excess of 0 or less keeps the limit. It is set only now, because Optuna keeps the first value for good, and
-        reads the values of finished trials alone.
+        An excess of 0 or less keeps the limit. It is set only now, because Optuna keeps the first value, and reads
+        those of finished trials alone. :func:`smnas_optuna.study.constraints.follow_limits` keeps them to later limits.
         """
         for name, excess in self.limits.excesses(latency_ms=latency_ms, num_params=num_params).items():
             trial.set_constraint(name, excess)
@@ -198,9 +205,15 @@ class Objective:
                 remove_weights(folder)
                 self._without_weights.add(number)
 
-    def _pass_gate(self, trial: optuna.Trial, spec: DetectorSpec) -> float:
-        """Prune ``spec`` if its gate latency is reason enough; return the study's constant ``reference_ms``."""
-        gate = self.session.testbed.measure_gate(spec, self.session.stop.check)
+    def _pass_gate(self, attempt: Attempt, measured: LatencyStats | None) -> float:
+        """Prune a detector if its gate latency is reason enough; return the study's constant ``reference_ms``.
+
+        Args:
+            attempt: The attempt.
+            measured: The gate latency, if this process has measured it to choose the detector.
+        """
+        trial, spec = attempt.trial, attempt.spec
+        gate = measured or self.session.testbed.measure_gate(spec, self.session.stop.check)
         reference_ms = agree_on_reference_ms(trial.study, self.crew, gate.reference_p10_ms)
         store_attrs(trial, {"gate": json_values(gate), "gate_ms": gate.ratio * reference_ms})
         records = read_records(trial.study)  # this trial's own timing of the reference detector included
@@ -209,7 +222,7 @@ class Objective:
         share = trained_share(known)
         store_attrs(trial, {"expected_latency_ms": share * gate.ratio * reference_ms})
         prune_over_budget(trial, self.limits, latency_ms=share * gate_ms)
-        if self.limits.pruning and spec not in self.never_pruned:
+        if self.limits.pruning and not self._is_spared(attempt):
             prune_dominated(trial, spec, _own_ratio(trial), known, self.session.settings.search.ap_spread)
         return reference_ms
 
@@ -229,7 +242,7 @@ class Objective:
             attempt.write(f"epoch {epoch}: AP {training.ap_by_epoch[epoch]:.4f}")
         if training.ap_by_epoch:
             store_attrs(attempt.trial, {"ap_by_epoch": {str(rung): ap for rung, ap in training.ap_by_epoch.items()}})
-        if at_rung and attempt.spec not in self.never_pruned:
+        if at_rung and not self._is_spared(attempt):
             known = [*read_records(attempt.trial.study), *self.other_trials()]
             ap, search = training.ap_by_epoch[epoch], settings.search
             prune_behind(
@@ -241,6 +254,10 @@ class Objective:
                 margin=search.rung_margin,
                 ap_spread=search.ap_spread,
             )
+
+    def _is_spared(self, attempt: Attempt) -> bool:
+        """Return whether an attempt is never pruned by comparison: it is a standard, or somebody has enqueued it."""
+        return attempt.spec in self.never_pruned or attempt.trial.user_attrs.get(ORIGIN) == ENQUEUED
 
     def _on_training_step(self, trial: optuna.Trial) -> Callable[[int, int], None]:
         """Return the function that training calls after each step; time runs from now on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,20 +17,22 @@ from smnas_optuna.engine.device import library_versions
 from smnas_optuna.errors import StudyError
 from smnas_optuna.models import build_detector
 from smnas_optuna.search.evolution.handover import choose_parents, first_generation, share_out
+from smnas_optuna.search.evolution.promise import PromisingParents, architectures_around
 from smnas_optuna.search.request import Request
+from smnas_optuna.search.surrogate.proposal import Ranking
 from smnas_optuna.search_space import ModularSearchSpace, SearchSpace, StructuralSearchSpace, baselines_of
 from smnas_optuna.session.prepare import Session, other_versions
 from smnas_optuna.study.attributes import DATA_ROOT, FINGERPRINT, LIMITS, REFERENCE_MS, VERSIONS
 from smnas_optuna.study.fingerprint import check_fingerprint
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import pareto_front
-from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, read_records, stage_name
+from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, TrialRecord, read_records, stage_name
 from smnas_optuna.study.stored import check_drawn, study_attrs
 
-Progress = Literal["new", "open", "busy", "exhausted", "foreign"]
-"""Progress of one study of a stage, as a worker knows it. ``new``: not looked into yet. ``open``: searched further.
-``busy``: left to the workers that are at work on all of it. ``exhausted``: its space is exhausted. ``foreign``: around
-a parent that this search does not include."""
+Progress = Literal["open", "busy", "exhausted", "foreign"]
+"""Progress of one study of stage 2, as a worker knows it. ``open``: searched further. ``busy``: left to the workers
+that are at work on the rest of its space. ``exhausted``: its space is exhausted. ``foreign``: around a parent that this
+search does not include."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +46,7 @@ class StudyPlan:
         population: Individuals per generation.
         baselines: Architectures that are tried first.
         first: Architectures that are tried next, as the first generation.
+        first_trained: Number of them that are trained; the others are there because some may be pruned.
     """
 
     name: str
@@ -52,6 +55,7 @@ class StudyPlan:
     population: int
     baselines: Sequence[DetectorSpec] = ()
     first: Sequence[DetectorSpec] = ()
+    first_trained: int = 0
 
     @property
     def never_pruned(self) -> list[DetectorSpec]:
@@ -59,12 +63,15 @@ class StudyPlan:
         return [*self.baselines, *self.first[:1]]
 
 
-def plan_stage(session: Session, request: Request, *, chosen: bool = False) -> list[StudyPlan]:
+def plan_stage(
+    session: Session, request: Request, *, ranking: Ranking | None = None, chosen: bool = False
+) -> list[StudyPlan]:
     """Return the studies of the stage that ``request`` names.
 
     Args:
         session: The process at work.
         request: The user's request.
+        ranking: Judges what the structures promise, if parents are to be chosen; None for bands of latency.
         chosen: True if the studies of stage 2 exist, so that no parents are to be chosen.
 
     Raises:
@@ -82,7 +89,9 @@ def plan_stage(session: Session, request: Request, *, chosen: bool = False) -> l
                 baselines=_cheapest_first(session.settings, session.testbed.splits.train.num_classes),
             )
         ]
-    return [_modular_plan(session, parent) for parent in _parents(session, request, chosen=chosen)]
+    parents = _parents(session, request, ranking, chosen=chosen)
+    budget = request.trials or session.settings.modular.trials
+    return [_modular_plan(session, parent, budget // len(parents)) for parent in parents]
 
 
 def check_studies(session: Session, plans: Sequence[StudyPlan], *, force: bool) -> list[str]:
@@ -127,24 +136,77 @@ def remember_data(session: Session, study: Study) -> None:
     study.set_user_attr(DATA_ROOT, str(root.relative_to(home) if root.is_relative_to(home) else root))
 
 
-def next_study(trained: Sequence[int], progress: Sequence[Progress], budget: int) -> tuple[int, Sequence[int]] | None:
-    """Return the place of the study to search next, and the budget of each; None if there is nothing left to do.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """One study of stage 2, as a worker finds it.
 
-    The studies of a stage have equal shares of the budget. If the space of one of them is exhausted, the share that it
-    cannot use goes to the others. Studies around parents that are not searched now keep what they have, and count.
-    Each study is looked into once, whatever it has: a dead worker may have left a trial there.
+    Attributes:
+        trained: Number of architectures that it has trained.
+        running: Number of those that are being trained.
+        interrupted: Number of those whose training was interrupted, and goes on with the next turn.
+        first: Number that its first generation trains.
+        population: Number that any other generation trains.
+        progress: Its progress.
+    """
+
+    trained: int
+    running: int = 0
+    interrupted: int = 0
+    first: int
+    population: int
+    progress: Progress = "open"
+
+    @property
+    def taken(self) -> int:
+        """Trainings that are done or begun."""
+        return self.trained + self.running
+
+    @property
+    def end_of_turn(self) -> int:
+        """Number of trainings of the study at the end of the generation that it is in."""
+        if self.taken < self.first:
+            return self.first
+        return self.first + ((self.taken - self.first) // self.population + 1) * self.population
+
+
+def next_turn(
+    standings: Sequence[Standing], budget: int, promise: Callable[[Sequence[int]], Sequence[float] | None]
+) -> tuple[int, int] | None:
+    """Return the place of the study to search next, and the number of trainings of its own at which its turn ends.
+
+    Trainings that were interrupted go on first. Then each study gets its first generation. After that a turn is one
+    generation, and goes to the study that promises most. If none promises anything, or nothing can be said, the studies
+    get equal shares of what is left. What one study cannot use goes to the others. Studies around parents that are not
+    searched now keep what they have, and count.
 
     Args:
-        trained: Number of architectures that each study has trained.
-        progress: Progress of each study.
-        budget: Budget of all studies together.
+        standings: The studies of the stage.
+        budget: Number of architectures to train in all of them together.
+        promise: Returns the promise of each of the studies at the given places, larger is better; None for equal
+            shares. It is asked only if there is a choice.
+
+    Returns:
+        None if there is nothing left to do for this worker.
     """
-    closed = {place for place, known in enumerate(progress) if known in ("exhausted", "foreign")}
-    budgets = share_out(budget, trained, closed)
-    new = [place for place, known in enumerate(progress) if known == "new"]
-    left = [place for place, known in enumerate(progress) if known == "open" and trained[place] < budgets[place]]
-    place = next(iter([*new, *left]), None)
-    return None if place is None else (place, budgets)
+    left = budget - sum(each.taken for each in standings)
+    places = [place for place, each in enumerate(standings) if each.progress == "open"]
+    if left <= 0 or not places:
+        return None
+    for place in places:
+        if standings[place].interrupted:
+            return place, standings[place].taken + min(left, standings[place].interrupted)
+    young = [place for place in places if standings[place].taken < standings[place].first]
+    chosen = min(young or places, key=lambda place: standings[place].taken)
+    most = left
+    if not young and len(places) > 1:
+        promised = promise(places)
+        if promised is None:
+            closed = [place for place in range(len(standings)) if place not in places]
+            most = share_out(budget, [each.taken for each in standings], closed)[chosen] - standings[chosen].taken
+        else:
+            chosen = max(zip(promised, [-place for place in places], strict=True))[1] * -1
+    until = standings[chosen].taken + most
+    return chosen, until if len(places) == 1 else min(until, standings[chosen].end_of_turn)
 
 
 def _check_study(session: Session, study: Study, space: Mapping[str, Any] | None, *, force: bool) -> list[str]:
@@ -154,7 +216,7 @@ def _check_study(session: Session, study: Study, space: Mapping[str, Any] | None
     return check_fingerprint(study, depends_on, session.folder.place, force=force)
 
 
-def _parents(session: Session, request: Request, *, chosen: bool) -> list[str]:
+def _parents(session: Session, request: Request, ranking: Ranking | None, *, chosen: bool) -> list[str]:
     """Return the structures whose modules are searched; those of earlier runs stay."""
     folder = session.folder
     before = [stage_name(study).removeprefix(MODULAR_PREFIX) for study in folder.modular]
@@ -172,7 +234,11 @@ def _parents(session: Session, request: Request, *, chosen: bool) -> list[str]:
         return [name_of.get(arch, arch) for arch in wanted]
     if chosen:
         return before
-    parents = choose_parents(pareto_front(records), request.num_parents or session.settings.modular.parents, before)
+    front, count = pareto_front(records), request.num_parents or session.settings.modular.parents
+    promising = None
+    if ranking is not None and count > len(before):
+        promising = _promising(session, ranking, front, before)
+    parents = choose_parents(front, count, before, promising)
     if not parents:
         raise StudyError(
             f"{folder.path}: none of the trained structures keeps to the limits in [search]",
@@ -181,17 +247,40 @@ def _parents(session: Session, request: Request, *, chosen: bool) -> list[str]:
     return parents
 
 
-def _modular_plan(session: Session, parent: str) -> StudyPlan:
+def _promising(
+    session: Session, ranking: Ranking, front: Sequence[TrialRecord], before: Sequence[str]
+) -> PromisingParents:
+    """Return what judges the members of ``front`` that could become parents."""
+    seed = session.settings.search.seed
+    around = {}
+    for arch in (str(record.arch) for record in front if record.arch not in before):
+        spec = decode(arch)
+        around[arch] = architectures_around(modular_space(session.settings, spec), spec, seed)
+    return PromisingParents(ranking, around, session.folder.records())
+
+
+def modular_space(settings: StudySettings, parent: DetectorSpec) -> ModularSearchSpace:
+    """Return the space of stage 2 around ``parent``."""
+    return ModularSearchSpace(settings.space.modular, parent, settings.space.structural.input_sizes)
+
+
+def _modular_plan(session: Session, parent: str, share: int) -> StudyPlan:
+    """Return the plan of the study around ``parent``; ``share`` is an equal share of the budget.
+
+    A quarter of it goes to the first generation, whose members are blind mutations. All others are bred.
+    """
     settings = session.settings
     spec, search = decode(parent), settings.search
-    space = ModularSearchSpace(settings.space.modular, spec, settings.space.structural.input_sizes)
+    space = modular_space(settings, spec)
     _check_rows(session, parent, space)
+    first = max(1, min(share // 4, settings.modular.individuals))
     return StudyPlan(
         name=f"{MODULAR_PREFIX}{parent}",
         space=space,
         space_json=space.as_json,
         population=settings.modular.individuals,
-        first=first_generation(space, spec, settings.modular.individuals, search.seed),
+        first=first_generation(space, spec, first, search.seed),
+        first_trained=first,
     )
 
 

@@ -26,6 +26,7 @@ class Request:
         parents: Stage 2: these structures, instead of chosen ones.
         device: The device to train and measure on.
         pruning: True if partial-order pruning and early stops are on.
+        warm_start: Other study folders, whose trainings teach the surrogate as other tasks.
         force: True to continue although data, recipe or device changed; trials are then marked.
     """
 
@@ -37,19 +38,22 @@ class Request:
     parents: tuple[str, ...] = ()
     device: DeviceChoice = "auto"
     pruning: bool = True
+    warm_start: tuple[Path, ...] = ()
     force: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON values by name; see :meth:`from_json`."""
         data_dir = None if self.data_dir is None else str(self.data_dir)
-        return {**dataclasses.asdict(self), "study_dir": str(self.study_dir), "data_dir": data_dir}
+        paths = {"study_dir": str(self.study_dir), "data_dir": data_dir, "warm_start": list(map(str, self.warm_start))}
+        return {**dataclasses.asdict(self), **paths}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Request:
         """Return the request that :meth:`as_json` wrote."""
         data_dir = None if values["data_dir"] is None else Path(values["data_dir"])
         paths = {"study_dir": Path(values["study_dir"]), "data_dir": data_dir}
-        return cls(**{**values, **paths, "parents": tuple(values["parents"])})
+        lists = {"parents": tuple(values["parents"]), "warm_start": tuple(map(Path, values["warm_start"]))}
+        return cls(**{**values, **paths, **lists})
 
 
 def search_progress(study_dir: Path) -> int:

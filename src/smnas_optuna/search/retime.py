@@ -18,6 +18,7 @@ from smnas_optuna.search.request import Request
 from smnas_optuna.session.listener import Listener, step_of
 from smnas_optuna.session.prepare import Session, prepare
 from smnas_optuna.study.attributes import REFERENCE_MS, RETIMED
+from smnas_optuna.study.constraints import follow_limits
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.pareto import contenders, pareto_front
 from smnas_optuna.study.record import STRUCTURAL, TrialRecord, read_records
@@ -59,6 +60,8 @@ def retime(request: Request, *, listener: Listener, stop: StopRequest) -> None:
         marked = {arch: {**latency, "forced": forced} for arch, latency in latencies.items()} if forced else latencies
         if marked:
             structural.set_user_attr(RETIMED, {**study_attrs(structural).get(RETIMED, {}), **marked})
+            for study in folder.studies:
+                follow_limits(study)
 
 
 def _time_all(session: Session, records: Sequence[TrialRecord], reference_ms: float | None) -> dict[str, Any]:

@@ -10,39 +10,33 @@ from optuna.study import Study
 
 from smnas_optuna.arch import DetectorSpec
 from smnas_optuna.config import StudySettings
-from smnas_optuna.search.evolution.sampler import build_sampler
+from smnas_optuna.search.evolution.sampler import build_ranking
 from smnas_optuna.search.forecast import describe_run
-from smnas_optuna.search.loop import Outcome, Stage, search
+from smnas_optuna.search.gate import Gate, is_worth_timing
+from smnas_optuna.search.loop import Outcome
 from smnas_optuna.search.objective import Objective
-from smnas_optuna.search.plan import (
-    Progress,
-    StudyPlan,
-    begin_study,
-    check_studies,
-    next_study,
-    plan_stage,
-    remember_data,
-)
+from smnas_optuna.search.plan import StudyPlan, begin_study, check_studies, plan_stage, remember_data
 from smnas_optuna.search.request import Request
-from smnas_optuna.search.surrogate.observations import observations_of
+from smnas_optuna.search.surrogate.observations import Observation
+from smnas_optuna.search.surrogate.proposal import Ranking
 from smnas_optuna.search.surrogate.work import WorkCounter
-from smnas_optuna.session.listener import Listener, PartOfAStage
+from smnas_optuna.search.turns import Beside, Turns
+from smnas_optuna.search.warm_start import Lessons, read_lessons
+from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session, prepare
 from smnas_optuna.session.workload import Workers
 from smnas_optuna.study.attributes import BUDGET, ENDED, LIMITS
-from smnas_optuna.study.fingerprint import TRAIN, trained_alike
+from smnas_optuna.study.constraints import follow_limits
+from smnas_optuna.study.fingerprint import TRAIN
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import contenders
-from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, TrialRecord, read_records, stage_name
+from smnas_optuna.study.record import STRUCTURAL, TrialRecord, read_records
 from smnas_optuna.study.settled import num_trained
 from smnas_optuna.study.storage import explained_disk_errors
 from smnas_optuna.study.stored import study_attrs
-from smnas_optuna.workers.crew import check_folder, open_crew
+from smnas_optuna.workers.crew import Crew, check_folder
 from smnas_optuna.workers.interrupt import StopRequest
-
-OTHER_RECIPE = "another recipe"
-"""Task of what was trained with another recipe, for the surrogate: it learns an offset for the recipe."""
 
 
 def describe_search(
@@ -63,11 +57,13 @@ def describe_search(
     begun = time.perf_counter() if begun is None else begun
     with explained_disk_errors(request.study_dir):
         session = _begin_session(request, listener, stop, threads)
-        plans = plan_stage(session, request)
+        lessons = read_lessons(request.warm_start, request.study_dir)
+        ranking = _ranking_of_parents(session, _limits(session.settings, request), lessons)
+        plans = plan_stage(session, request, ranking=ranking)
         check_studies(session, plans, force=request.force)
         budget = request.trials or _default_budget(session.settings, request)
         shared = Workers(count=workers, start_s=time.perf_counter() - begun, started=False)
-        _describe(session, plans, request, budget, shared)
+        _describe(session, plans, request, budget, shared, lessons)
 
 
 def run_search(
@@ -104,14 +100,15 @@ def run_search(
     with explained_disk_errors(request.study_dir):
         session = _begin_session(request, listener, stop, threads)
         folder, limits = session.folder, _limits(session.settings, request)
+        lessons = read_lessons(request.warm_start, request.study_dir)
         if lead:
             _keep_limits(folder, limits)
-        plans = plan_stage(session, request, chosen=not lead)
+        plans = plan_stage(session, request, ranking=_ranking_of_parents(session, limits, lessons), chosen=not lead)
         forced = check_studies(session, plans, force=request.force)
         budget = request.trials or _default_budget(session.settings, request)
         if lead:
             shared = Workers(count=workers, start_s=time.perf_counter() - begun)
-            _describe(session, plans, request, budget, shared)
+            _describe(session, plans, request, budget, shared, lessons)
             studies = [begin_study(session, plan, limits) for plan in plans]
             folder.of_stage(request.stage)[0].set_user_attr(BUDGET, budget)
             remember_data(session, folder.load(STRUCTURAL))
@@ -120,112 +117,39 @@ def run_search(
             budget = request.trials or study_attrs(folder.of_stage(request.stage)[0]).get(BUDGET, budget)
         check_folder(folder.load(STRUCTURAL), folder)
         on_ready()
-        turns = _Turns(session, limits, worker, forced)
+
+        gate = Gate(session)
+
+        def evaluator(plan: StudyPlan, crew: Crew, beside: Beside, listener: Listener) -> Objective:
+            return Objective(
+                replace(session, listener=listener),
+                crew,
+                limits=limits,
+                never_pruned=plan.never_pruned,
+                other_trials=beside.trials,
+                trained_otherwise=beside.trained_otherwise,
+                forced=forced,
+                gate=gate,
+            )
+
+        turns = Turns(
+            folder,
+            session.settings,
+            limits=limits,
+            worker=worker,
+            listener=listener,
+            stop=stop,
+            count=_work_counter(session),
+            evaluator=evaluator,
+            earlier=lambda: _observations(lessons),
+            time_gate=gate.ratio,
+            worth_timing=is_worth_timing,
+        )
         outcome = turns.search_all(plans, studies, budget)
+        for study in folder.studies:  # the scale of latencies has moved meanwhile
+            follow_limits(study)
         folder.of_stage(request.stage)[0].set_user_attr(ENDED, {"reason": outcome.reason, "failed": outcome.failed})
         return outcome
-
-
-class _Turns:
-    """Searches the studies of a stage one after the other, until their budget is spent.
-
-    Args:
-        session: The process at work.
-        limits: Limits in force.
-        worker: Number of this worker among those that start together.
-        forced: Differences from the study's fingerprint that ``--force`` allowed.
-    """
-
-    def __init__(self, session: Session, limits: Limits, worker: int, forced: Sequence[str]) -> None:
-        self._session = session
-        self._limits = limits
-        self._worker = worker
-        self._forced = forced
-
-    def search_all(self, plans: Sequence[StudyPlan], studies: Sequence[Study], budget: int) -> Outcome:
-        """Search ``studies``; see :func:`smnas_optuna.search.plan.next_study` for their order and shares."""
-        structural = plans[0].name == STRUCTURAL
-        all_studies = list(studies) if structural else self._session.folder.modular
-        planned = {plan.name: (plan, study) for plan, study in zip(plans, studies, strict=True)}
-        names = [stage_name(study) for study in all_studies]
-        progress: list[Progress] = ["new" if name in planned else "foreign" for name in names]
-        outcome: Outcome | None = None
-        while True:
-            trained = [num_trained(read_records(study)) for study in all_studies]
-            turn = next_study(trained, progress, budget)
-            if turn is None:
-                break
-            place, budgets = turn
-            plan, study = planned[names[place]]
-            listener = PartOfAStage(self._session.listener, sum(trained) - trained[place], budget - budgets[place])
-            if not structural and trained[place] < budgets[place]:
-                parent = plan.name.removeprefix(MODULAR_PREFIX)
-                listener.note(f"around {parent}: {budgets[place]} architectures")
-            outcome = self._search(plan, study, budgets[place], listener)
-            if outcome.failed:
-                return outcome
-            progress[place] = _progress_after(outcome, budgets[place])
-        if outcome is not None and len(all_studies) == 1:
-            return outcome
-        if sum(trained) >= budget or outcome is None:
-            around = "" if structural else f", around {len(all_studies)} structures"
-            reason = f"budget reached: {sum(trained)} of {budget} architectures are trained{around}"
-            return Outcome(reason=reason, failed=False, trained=sum(trained))
-        return outcome
-
-    def _search(self, plan: StudyPlan, study: Study, budget: int, listener: Listener) -> Outcome:
-        session, limits = replace(self._session, listener=listener), self._limits
-        others = [other for other in session.folder.studies if stage_name(other) != plan.name]
-        alike = [other for other in others if trained_alike(study, other)]
-        unlike = [other for other in others if other not in alike]
-
-        def other_trials() -> list[TrialRecord]:
-            return _records_of(alike)
-
-        def trained_otherwise() -> list[TrialRecord]:
-            return _records_of(unlike)
-
-        settings = session.settings
-        study.sampler = build_sampler(
-            settings.search,
-            plan.space,
-            population=plan.population,
-            num_trials=len(study.get_trials(deepcopy=False)),
-            worker=self._worker,
-            limits=limits,
-            other_trials=other_trials,
-            earlier=lambda: observations_of(trained_otherwise(), task=OTHER_RECIPE),
-            count=WorkCounter(session.testbed.splits.train.num_classes, settings.detector.constants()),
-        )
-        crew = open_crew(study, session.folder)
-        objective = Objective(
-            session,
-            crew,
-            limits=limits,
-            never_pruned=plan.never_pruned,
-            other_trials=other_trials,
-            trained_otherwise=trained_otherwise,
-            forced=self._forced,
-        )
-        stage = Stage(
-            space=plan.space,
-            baselines=plan.baselines,
-            first=plan.first,
-            population=plan.population,
-            other_trials=other_trials,
-        )
-        with crew.registered():
-            return search(
-                study,
-                stage,
-                objective,
-                budget=budget,
-                crew=crew,
-                listener=listener,
-                stop=session.stop,
-                limits=limits,
-                after_trial=objective.tidy,
-            )
 
 
 def _begin_session(request: Request, listener: Listener, stop: StopRequest, threads: int | None) -> Session:
@@ -255,15 +179,32 @@ def _keep_limits(folder: StudyFolder, limits: Limits) -> None:
     """Judge all studies of the folder by the limits of this run, because their fronts are compared."""
     for study in folder.studies:
         study.set_user_attr(LIMITS, limits.as_json())
+        follow_limits(study)
 
 
-def _progress_after(outcome: Outcome, budget: int) -> Progress:
-    if outcome.waits_for_others:
-        return "busy"
-    return "exhausted" if outcome.trained < budget else "open"
+def _work_counter(session: Session) -> WorkCounter:
+    return WorkCounter(session.testbed.splits.train.num_classes, session.settings.detector.constants())
 
 
-def _describe(session: Session, plans: Sequence[StudyPlan], request: Request, budget: int, workers: Workers) -> None:
+def _ranking_of_parents(session: Session, limits: Limits, lessons: Sequence[Lessons]) -> Ranking | None:
+    """Return what judges the structures whose modules could be searched."""
+    return build_ranking(
+        session.settings.search, limits, count=_work_counter(session), earlier=lambda: _observations(lessons)
+    )
+
+
+def _observations(lessons: Sequence[Lessons]) -> list[Observation]:
+    return [each for lesson in lessons for each in lesson.observations]
+
+
+def _describe(
+    session: Session,
+    plans: Sequence[StudyPlan],
+    request: Request,
+    budget: int,
+    workers: Workers,
+    lessons: Sequence[Lessons],
+) -> None:
     found = [study for plan in plans if (study := session.folder.find(plan.name)) is not None]
     for line in recipe_lines(session):
         session.listener.note(line)
@@ -281,7 +222,7 @@ def _describe(session: Session, plans: Sequence[StudyPlan], request: Request, bu
             timed_again=timed_again,
             check=session.stop.check,
         )
-    for line in lines:
+    for line in [*lines, *(lesson.in_words() for lesson in lessons)]:
         session.listener.note(line)
 
 

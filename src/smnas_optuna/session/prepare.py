@@ -117,7 +117,7 @@ def prepare(
     return Session(
         folder=folder,
         testbed=testbed,
-        depends_on=fingerprint(testbed),
+        depends_on=testbed.fingerprint,
         recipes={name: each.train.model_dump(mode="json") for name, each in of_stage.items()},
         data_root=root,
         listener=listener,
@@ -164,24 +164,6 @@ def load_data(
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder", fix="name the data folder: --data DIR")
     return root, load_splits(root, settings.data, index_file=folder.cache / "images.json", on_progress=step)
-
-
-def fingerprint(testbed: Testbed) -> dict[str, Any]:
-    """Return everything that a study's numbers depend on beside its space, as JSON values."""
-    settings, splits = testbed.settings, testbed.splits
-    recipe = {
-        TRAIN: settings.train.model_dump(mode="json"),
-        "detector": settings.detector.model_dump(mode="json"),
-        "latency": {**settings.latency.model_dump(mode="json"), "reference": settings.reference},
-    }
-    data: dict[str, Any] = {"content": splits.content_hash, "classes": list(splits.train.category_names)}
-    for role, split in (("train", splits.train), ("val", splits.val)):
-        data[role] = {"images": len(split.images), "boxes": sum(len(image.boxes) for image in split.images)}
-    return {
-        "data": data,
-        "recipe": recipe,
-        "device": testbed.device_description,
-    }
 
 
 def _last_data_root(folder: StudyFolder) -> Path | None:

@@ -23,6 +23,8 @@ from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.models import Detector, build_detector
 from smnas_optuna.session.timing import as_shipped, measure_alone, spread_evenly
 from smnas_optuna.study.attributes import json_values
+from smnas_optuna.study.fingerprint import TRAIN
+from smnas_optuna.study.machine import reference_key, remember
 from smnas_optuna.study.scale import ACCEPTABLE_WIDTH
 from smnas_optuna.study.seeds import derive_seed
 from smnas_optuna.workers.measurement_lock import MeasurementLock
@@ -147,7 +149,7 @@ class Testbed:
     ) -> LatencyStats:
         shipped, images = as_shipped(detector, self.runtime), self.timed_images(size)
         with cpu_threads(self.threads):
-            return measure_alone(
+            measured = measure_alone(
                 self.measurement_lock,
                 (self.cpu_watch, self.watch),
                 shipped,
@@ -157,6 +159,24 @@ class Testbed:
                 acceptable=acceptable,
                 on_step=on_step,
             )
+        key = reference_key(self.fingerprint)
+        assert key is not None
+        remember(key, measured.reference_p10_ms, alone=measured.alone)
+        return measured
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that a study's numbers depend on beside its space, as JSON values."""
+        settings, splits = self.settings, self.splits
+        recipe = {
+            TRAIN: settings.train.model_dump(mode="json"),
+            "detector": settings.detector.model_dump(mode="json"),
+            "latency": {**settings.latency.model_dump(mode="json"), "reference": settings.reference},
+        }
+        data: dict[str, Any] = {"content": splits.content_hash, "classes": list(splits.train.category_names)}
+        for role, split in (("train", splits.train), ("val", splits.val)):
+            data[role] = {"images": len(split.images), "boxes": sum(len(image.boxes) for image in split.images)}
+        return {"data": data, "recipe": recipe, "device": self.device_description}
 
     @property
     def device_description(self) -> dict[str, str | int]:

@@ -17,18 +17,33 @@ from smnas_optuna.quote import quote_error
 from smnas_optuna.runtime.detector_file import DetectorFile
 from smnas_optuna.runtime.names import Runtime
 from smnas_optuna.stopwatch.images import MAX_IMAGES, image_paths, read_images
-from smnas_optuna.stopwatch.measure import ACCEPTABLE_WIDTH, Conditions, as_json, measure_files
+from smnas_optuna.stopwatch.measure import (
+    ACCEPTABLE_WIDTH,
+    MAX_SECONDS,
+    MAX_THREADS,
+    Conditions,
+    as_json,
+    measure_files,
+)
+from smnas_optuna.stopwatch.serve_command import serve, serve_parser
 
+PROGRAM = "python -m smnas_optuna.stopwatch"
 FAILED, INTERRUPTED = 1, 130
-MAX_SECONDS = 86_400.0
-MAX_THREADS = 1024
 _REFRESH_S = 0.5
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command with these arguments and return its exit status; a mistake is one message on standard error."""
+def main(arguments: Sequence[str], program: str = PROGRAM) -> int:
+    """Run the command and return its exit status; a mistake is one message on standard error.
+
+    Args:
+        arguments: Without the program's name.
+        program: The program's name, for its help.
+    """
     try:
-        _time(_parser().parse_args(arguments))
+        if list(arguments[:1]) == ["serve"]:
+            serve(serve_parser(f"{program} serve").parse_args(arguments[1:]))
+        else:
+            _time(_parser(program).parse_args(arguments))
         sys.stdout.flush()  # here an error can still be told
     except SmnasError as error:
         return _fail(str(error))
@@ -41,10 +56,11 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m smnas_optuna.stopwatch",
+        prog=program,
         description="Time one exported detector against another on this machine, in alternation. It needs no torch.",
+        epilog=f"`{program} serve` times detectors for a search on another machine.",
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the exported detector that is timed")
     parser.add_argument("reference", metavar="REFERENCE", type=Path, help="the one that it takes turns with")
@@ -73,7 +89,7 @@ def _time(options: argparse.Namespace) -> None:
     images = read_images(paths, file.description.grey_bits)
     with Progress(sys.stderr, f"timing, for about {options.max_seconds:g} s") as progress:
         stats = measure_files(file, reference, images, conditions, on_repeat=progress.again, on_step=progress.step)
-    result = as_json(stats, file, reference, conditions, num_images=len(images))
+    result = as_json(stats, file, reference, conditions, num_images=len(paths))
     sys.stdout.write(json.dumps(result, indent=2) + "\n" if options.json else _in_words(result))
 
 
@@ -120,8 +136,7 @@ class Progress:
 
     def step(self) -> None:
         """Show the time that has passed."""
-        if self._now() - self._last >= _REFRESH_S:
-            self._last = self._now()
+        if self._shown and self._now() - self._last >= _REFRESH_S:
             self._print()
 
     def again(self) -> None:
@@ -130,7 +145,8 @@ class Progress:
 
     def _print(self) -> None:
         if self._shown:
-            self._write(f"\r\x1b[K{self._what}: {self._now() - self._start:.0f} s")
+            self._last = self._now()
+            self._write(f"\r\x1b[K{self._what}: {self._last - self._start:.0f} s")
 
     def _write(self, text: str) -> None:
         with suppress(OSError):  # nobody reads it

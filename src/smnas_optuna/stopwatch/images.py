@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_path
-from smnas_optuna.real_files import files_in
 from smnas_optuna.runtime.picture import pixels_of
 from smnas_optuna.stopwatch.measure import Pixels
 
@@ -24,18 +23,18 @@ def image_paths(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataError(f"{quote_path(folder)}: there is no such folder", fix="name a folder of images with --images")
-    paths = [path for path in files_in(folder.resolve()) if path.suffix.lower() in _SUFFIXES]
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
     if not paths:
         raise DataError(
             f"{quote_path(folder)}: there are no images in it",
-            fix="name a folder of images, such as the validation ones",
+            fix="name a folder that has image files with --images",
         )
     count = min(MAX_IMAGES, len(paths))
     return [paths[len(paths) * number // count] for number in range(count)]
 
 
-def read_images(paths: Sequence[Path], grey_bits: int) -> list[Pixels]:
-    """Return the pixels of image files, turned upright as their EXIF data says.
+def read_images(paths: Sequence[Path], grey_bits: int) -> Iterator[Pixels]:
+    """Yield the pixels of image files, turned upright as their EXIF data says.
 
     Args:
         paths: The files.
@@ -44,4 +43,5 @@ def read_images(paths: Sequence[Path], grey_bits: int) -> list[Pixels]:
     Raises:
         DataError: If one cannot be read.
     """
-    return [pixels_of(path, grey_bits=grey_bits) for path in paths]
+    for path in paths:
+        yield pixels_of(path, grey_bits=grey_bits)

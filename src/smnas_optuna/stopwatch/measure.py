@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smnas_optuna.allowance import processor_name, usable_cores
+from smnas_optuna.errors import quote
 from smnas_optuna.runtime.canvas import in_original_pixels
 from smnas_optuna.runtime.detector_file import DetectorFile
 from smnas_optuna.runtime.names import Runtime
@@ -25,29 +26,55 @@ ACCEPTABLE_WIDTH = 0.1
 """Width of an interval, relative to the ratio, from which a latency is imprecise; also that of studies."""
 
 
+MAX_SECONDS = 86_400.0
+MAX_THREADS = 1024
+_LARGEST = 1e300
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conditions:
     """What a measurement depends on besides the files and the images.
 
     Attributes:
         runtime: What executes both files.
-        num_threads: CPU threads of an operator.
-        precision: Width of the interval of the ratio at which timing ends, relative to the ratio.
+        num_threads: CPU threads of an operator; all cores that the process may use if it is None.
+        precision: Width of the interval of the ratio at which timing ends, relative to the ratio; 0..1.
         max_seconds: Time limit of a round; see :class:`smnas_optuna.stopwatch.protocol.Protocol`.
         acceptable: Largest width of the interval with which the result is not timed again.
     """
 
     runtime: Runtime = "onnxruntime"
-    num_threads: int = 1
+    num_threads: int | None = None
     precision: float = 0.01
     max_seconds: float = 20.0
     acceptable: float = ACCEPTABLE_WIDTH
+
+    @classmethod
+    def of(cls, values: object) -> Conditions:
+        """Return the conditions that were written by ``dataclasses.asdict``, checked.
+
+        Raises:
+            ValueError: If ``values`` are no conditions.
+        """
+        if not isinstance(values, dict):
+            raise ValueError(f"the conditions are {quote(values)}")
+        checks: dict[str, Callable[[Any], bool]] = {
+            "runtime": lambda value: value in get_args(Runtime),
+            "num_threads": lambda value: value is None or (type(value) is int and 1 <= value <= MAX_THREADS),
+            "precision": lambda value: _is_number(value) and 0 <= value <= 1,
+            "max_seconds": lambda value: _is_number(value) and 0.001 <= value <= MAX_SECONDS,
+            "acceptable": lambda value: _is_number(value) and value >= 0,
+        }
+        for name, is_right in checks.items():
+            if name in values and not is_right(values[name]):
+                raise ValueError(f"{name} cannot be {quote(values[name])}")
+        return cls(**{name: values[name] for name in checks if name in values})
 
 
 def measure_files(
     file: DetectorFile,
     reference: DetectorFile,
-    images: Sequence[Pixels],
+    images: Iterable[Pixels],
     conditions: Conditions,
     *,
     on_repeat: Callable[[], None] = lambda: None,
@@ -58,7 +85,7 @@ def measure_files(
     Args:
         file: The candidate.
         reference: What it takes turns with.
-        images: At least one; they are cycled through.
+        images: At least one; they are cycled through. Only what the detectors see of them is kept.
         conditions: Runtime, threads, precision and time limit.
         on_repeat: Called before the measurement is repeated because of its wide interval.
         on_step: Called after each run; may raise to stop.
@@ -67,10 +94,11 @@ def measure_files(
         DeviceError: If the runtime is not there.
         FileError: If it cannot run one of the files.
     """
-    runtime, num_threads = conditions.runtime, conditions.num_threads
-    runs, reference_runs = (
-        _runs(open_runner(each, runtime, num_threads=num_threads), images) for each in (file, reference)
-    )
+    runners = [open_runner(each, conditions.runtime, num_threads=conditions.num_threads) for each in (file, reference)]
+    runs, reference_runs = list[Run](), list[Run]()
+    for pixels in images:
+        runs.append(_run(runners[0], pixels))
+        reference_runs.append(_run(runners[1], pixels))
     protocol = Protocol(
         precision=conditions.precision,
         max_seconds=conditions.max_seconds,
@@ -93,7 +121,7 @@ def as_json(
         "reference": reference.description.arch,
         "reference_sha256": reference.sha256,
         "images": num_images,
-        "conditions": asdict(conditions),
+        "conditions": {**asdict(conditions), "num_threads": conditions.num_threads or usable_cores()},
         "device": describe_device(conditions.runtime),
     }
 
@@ -109,16 +137,20 @@ def describe_device(runtime: Runtime) -> dict[str, Any]:
     }
 
 
-def _runs(runner: Runner, images: Sequence[Pixels]) -> list[Run]:
-    """Return a run for each image; what depends on the shape of an image alone is built here."""
-    inputs = [(*input_of(pixels, runner.file.description), pixels.shape[:2]) for pixels in images]
-    for images_of_one, _, _ in inputs:
-        batch, channels, height, width = images_of_one.shape
-        runner.prepare((batch, channels, height, width))
-    return [partial(_detect, runner, each, sizes, np.array([given], np.int64)) for each, sizes, given in inputs]
+def _run(runner: Runner, pixels: Pixels) -> Run:
+    """Return the run on one image; what depends on its shape alone is built here."""
+    images, sizes = input_of(pixels, runner.file.description)
+    batch, channels, height, width = images.shape
+    runner.prepare((batch, channels, height, width))
+    return partial(_detect, runner, images, sizes, np.array([pixels.shape[:2]], np.int64))
 
 
 def _detect(
     runner: Runner, images: NDArray[np.uint8], sizes: NDArray[np.int64], original_sizes: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     return in_original_pixels(runner.run(images, sizes).boxes, sizes, original_sizes)
+
+
+def _is_number(value: object) -> bool:
+    """Return whether ``value`` is a number that a float can hold, and no NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST

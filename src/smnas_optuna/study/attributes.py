@@ -34,6 +34,10 @@ RETIMED = "retimed"
 """Structural study: arch -> latency that ``smnas retime`` measured; see :class:`smnas_optuna.study.scale.Scale`."""
 RANKED = "ranked"
 """Trial: True if the surrogate chose its architecture, so that partial-order pruning leaves it alone."""
+ORIGIN = "origin"
+"""Trial: how its architecture came about, one of ``ORIGINS``; ``RANKED`` says whether the surrogate chose it."""
+BASELINE, FIRST, RANDOM, CHILD, ENQUEUED = ORIGINS = ("baseline", "first", "random", "child", "enqueued")
+"""A baseline; the parent of stage 2 or a mutation of it; a random draw; a child of trained parents; the user's own."""
 TIMED_TOGETHER = "timed_together"
 """Structural study up to commit 3dbf8fb, in the place of ``RETIMED``: arch -> latency in ms of ``REFERENCE_MS``."""
 

@@ -1,12 +1,15 @@
 """Functions that rely on Optuna's private parts, in one place, each with a test.
 
-Optuna 5 has no public way to store a trial's worker at the moment of its creation, to take a trial out of the
-population of NSGA-II, to subclass it without renaming what it stores, to keep a table beside its own in the same
-database, or to show trials other than as stored.
+Optuna 5 has no public way to store a trial's worker at the moment of its creation, to begin an enqueued trial or to let
+it wait again, to take a trial out of the population of NSGA-II, to subclass it without renaming what it stores, to keep
+a table beside its own in the same database, to change the constraints of a finished trial, or to show trials other than
+as stored.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable, Container, Mapping
 from typing import Any, TypeVar, cast
 
@@ -16,9 +19,13 @@ from optuna.samplers.nsgaii._elite_population_selection_strategy import NSGAIIEl
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb.models import NOT_FOUND_MSG as NOT_FOUND_MSG
+from optuna.storages._rdb.models import TrialSystemAttributeModel
 from optuna.study import Study
+from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.study._frozen import FrozenStudy as FrozenStudy
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import bindparam, delete, insert
+from sqlalchemy.exc import IntegrityError
 
 SamplerType = TypeVar("SamplerType", bound=type[NSGAIISampler])
 OUTSIDE = -1
@@ -53,6 +60,42 @@ def begin_trial(study: Study, worker: str, params: Mapping[str, Any] | None = No
     return optuna.Trial(study, study._storage.create_new_trial(study._study_id, template))
 
 
+def waiting_trials(study: Study) -> list[FrozenTrial]:
+    """Return the trials that ``Study.enqueue_trial`` has added and nobody has begun, oldest first."""
+    # Not by Optuna's ``states``: its storage in memory looks only behind the oldest one that it has returned so.
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.WAITING]
+
+
+def asked_params(trial: FrozenTrial) -> Mapping[str, Any]:
+    """Return the parameters that an enqueued ``trial`` fixes; its other parameters will be sampled."""
+    fixed = trial.system_attrs.get("fixed_params", {})
+    return {**(fixed if isinstance(fixed, Mapping) else {}), **trial.params}
+
+
+def begin_waiting_trial(study: Study, trial: FrozenTrial, attrs: Mapping[str, Any]) -> optuna.Trial | None:
+    """Begin an enqueued trial with the user attributes ``attrs``; return None if it waits no longer.
+
+    The attributes are stored before it runs, so that whoever finds it running knows its worker. Only one worker at a
+    time may call this for a trial: on SQLite, Optuna lets several begin the same one (4 threads began 60 trials 76
+    times), as SQLite has no ``SELECT ... FOR UPDATE``.
+    """
+    storage = study._storage
+    if storage.get_trial(trial._trial_id).state != TrialState.WAITING:
+        return None
+    for name, value in attrs.items():
+        storage.set_trial_user_attr(trial._trial_id, name, value)
+    storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING)
+    study._thread_local.cached_all_trials = None  # as Study.ask does
+    return optuna.Trial(study, trial._trial_id)
+
+
+def put_back(study: Study, number: int) -> None:
+    """Let a running trial wait again, with the parameters that are sampled by now; do nothing if it has ended."""
+    trial = study.get_trials(deepcopy=False)[number]
+    if not trial.state.is_finished():
+        study._storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
+
+
 def leave_population(trial: optuna.Trial) -> None:
     """Take ``trial`` out of the population: it becomes no parent and does not count towards its generation."""
     trial.storage.set_trial_system_attr(trial._trial_id, NSGAIISampler._get_generation_key(), OUTSIDE)
@@ -73,6 +116,33 @@ def stored_parents(study: Study) -> list[Any]:
 def store_attr_of_stored(study: Study, trial: FrozenTrial, name: str, value: Any) -> None:
     """Store a user attribute with a running trial of another process, for which there is no ``optuna.Trial`` here."""
     study._storage.set_trial_user_attr(trial._trial_id, name, value)
+
+
+def replace_constraints(study: Study, constraints: Mapping[int, Mapping[str, float]]) -> None:
+    """Store other constraints with finished trials, which Optuna refuses to change.
+
+    Args:
+        study: The study.
+        constraints: All constraints of each trial that changes, by its number.
+    """
+    trials = study.get_trials(deepcopy=False)  # those that this process has cached, or that are kept in memory
+    gone, new = [], []
+    for number, values in constraints.items():
+        trial = trials[number]
+        before = {name for name in trial.system_attrs if name.startswith(f"{_CONSTRAINTS_KEY}:")}
+        after = {f"{_CONSTRAINTS_KEY}:{name}": value for name, value in values.items()}
+        gone += [{"trial": trial._trial_id, "name": name} for name in before | after.keys()]
+        new += [{"trial_id": trial._trial_id, "key": name, "value_json": json.dumps(v)} for name, v in after.items()]
+        for name in before:
+            del trial.system_attrs[name]
+        trial.system_attrs.update(after)
+    if gone and isinstance(study._storage, RDBStorage | _CachedStorage):
+        table = TrialSystemAttributeModel
+        old = delete(table).where(table.trial_id == bindparam("trial"), table.key == bindparam("name"))
+        with contextlib.suppress(IntegrityError), engine_of(study).begin() as connection:  # another worker did the same
+            connection.execute(old, gone)
+            if new:
+                connection.execute(insert(table), new)
 
 
 class ShownStorage(RDBStorage):

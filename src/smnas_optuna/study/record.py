@@ -15,9 +15,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from smnas_optuna.arch import canonical
 from smnas_optuna.errors import printable
+from smnas_optuna.study.attributes import ORIGIN, RANKED
 from smnas_optuna.study.limits import Limits
+from smnas_optuna.study.machine import ReferenceTime
 from smnas_optuna.study.optuna_private import FrozenStudy, storage_of, study_id
-from smnas_optuna.study.scale import Latency, ReferenceTime, ReferenceTimes, Scale, StudyScale, ratio_of, scale_of
+from smnas_optuna.study.scale import Latency, ReferenceTimes, Scale, StudyScale, ratio_of, scale_of
 from smnas_optuna.study.stored import UNREADABLE, are_objectives, stored_trials, study_attrs, trial_attrs, unreadable
 
 StageName = Literal["structural", "modular"]
@@ -152,6 +154,16 @@ class TrialRecord:
     def multiply_adds(self) -> int | None:
         """Multiply-adds per image; see :class:`smnas_optuna.engine.complexity.Complexity`."""
         return self.attrs.get("multiply_adds")
+
+    @property
+    def origin(self) -> str | None:
+        """How its architecture came about: one of :data:`smnas_optuna.study.attributes.ORIGINS`; None if not stored."""
+        return self.attrs.get(ORIGIN)
+
+    @property
+    def ranked(self) -> bool:
+        """True if the surrogate chose its architecture."""
+        return bool(self.attrs.get(RANKED))
 
     @property
     def weights(self) -> str | None:

@@ -3,7 +3,8 @@
 A trial stores its latency as a ratio to the reference detector, times ``reference_ms``. That is a constant of its
 study, so that Optuna compares like with like: one early measurement, which other work on the machine may have
 lengthened. Each later measurement times the reference detector, too. So the unit that people see is estimated from all
-measurements of a folder, and old latencies are rescaled when they are read.
+measurements of a folder, and of other studies on this machine with the same reference detector
+(:mod:`smnas_optuna.study.machine`). Old latencies are rescaled when they are read.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from smnas_optuna.arch import canonical
-from smnas_optuna.study.attributes import REFERENCE_MS, RETIMED, TIMED_TOGETHER
+from smnas_optuna.study.attributes import FINGERPRINT, REFERENCE_MS, RETIMED, TIMED_TOGETHER
 from smnas_optuna.study.forms import is_positive
+from smnas_optuna.study.machine import DIGITS, ReferenceTime, reference_key, remembered
 
 ACCEPTABLE_WIDTH = 0.1
 """Largest width of the confidence interval of a precise latency, relative to the latency. Most neighbours on the fronts
@@ -32,10 +34,6 @@ IN_MS = ("gate_ms", "expected_latency_ms")
 LOWEST = 3
 SCATTER = 0.1
 """The unit is doubtful if the ``LOWEST`` measurements differ by more than this share: then few or none were quiet."""
-
-
-ReferenceTime = tuple[float, bool]
-"""Time of the reference detector in a measurement, ms, and whether nothing else ran then, as far as is known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,13 +191,16 @@ def scale_of(studies: Iterable[tuple[Mapping[str, Any], Iterable[ReferenceTime]]
         studies: The attributes of each, and the times of the reference detector in its trials.
     """
     times, retimed, by = list[ReferenceTime](), dict[str, Mapping[str, Any]](), None
+    key = None
     for attrs, measured in studies:
+        key = key or reference_key(attrs.get(FINGERPRINT, {}))
         times += measured
         again = _retimed(attrs)
         for each in again.values():
             times += _reference_times(each, each)
         if again and not retimed:
             retimed, by = again, _positive(attrs.get(REFERENCE_MS))
+    times += _of_other_studies(times, remembered(key))
     unit = estimate_unit((time_ms for time_ms, _ in times), sum(alone for _, alone in times))
     return Scale(unit=unit, retimed=retimed, retimed_by=by)
 
@@ -261,6 +262,12 @@ def _reference_times(attrs: Mapping[str, Any], *measured: object) -> Iterator[Re
         time_ms = _positive(each.get("reference_p10_ms")) if isinstance(each, Mapping) else None
         if time_ms is not None and isinstance(each, Mapping):
             yield time_ms, each.get("alone") is not False
+
+
+def _of_other_studies(own: Sequence[ReferenceTime], kept: Sequence[ReferenceTime]) -> Iterator[ReferenceTime]:
+    """Yield the times that this machine has ``kept`` and that are not among the folder's ``own``."""
+    known = {f"{time_ms:.{DIGITS}g}" for time_ms, _ in own}
+    yield from (each for each in kept if f"{each[0]:.{DIGITS}g}" not in known)
 
 
 def _retimed(attrs: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

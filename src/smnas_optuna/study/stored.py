@@ -144,6 +144,7 @@ TRIAL_FORMS: Mapping[str, Form] = {
     "spec": is_mapping,
     "generation": is_count,
     "baseline": is_bool,
+    attributes.ORIGIN: is_name,
     attributes.RANKED: is_bool,
     "seed": is_count,
     "device": is_device,

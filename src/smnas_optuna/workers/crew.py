@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -69,12 +69,13 @@ class Crew:
 
     Attributes:
         me: Name of this worker; no other worker has or had it.
+        study_id: Optuna's number of the study.
     """
 
     def __init__(self, folder: Path, engine: Engine, study_id: int) -> None:
         self._folder = folder
         self._engine = engine
-        self._study_id = study_id
+        self.study_id = study_id
         self.me = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._has_table = False
 
@@ -125,7 +126,7 @@ class Crew:
         self._make_table()
         try:
             with self._engine.begin() as connection:
-                connection.execute(insert(_CLAIMS).values(study_id=self._study_id, arch=arch, worker=self.me))
+                connection.execute(insert(_CLAIMS).values(study_id=self.study_id, arch=arch, worker=self.me))
         except IntegrityError:
             return False
         return True
@@ -140,12 +141,24 @@ class Crew:
 
     def claims(self) -> dict[str, str]:
         """Return the worker of each claimed architecture, the oldest claim first: arch -> worker."""
-        query = select(_CLAIMS.c.arch, _CLAIMS.c.worker).where(_CLAIMS.c.study_id == self._study_id)
+        query = select(_CLAIMS.c.arch, _CLAIMS.c.worker).where(_CLAIMS.c.study_id == self.study_id)
         query = query.order_by(_CLAIMS.c.number)
         if not self._finds_table():
             return {}
         with self._engine.connect() as connection:
             return {str(row.arch): str(row.worker) for row in connection.execute(query)}
+
+    def claims_of(self, studies: Collection[int]) -> list[tuple[int, str]]:
+        """Return the study and the architecture of each claim in ``studies``, the oldest claim first.
+
+        Args:
+            studies: Optuna's numbers of studies in the same database.
+        """
+        if not self._finds_table():
+            return []
+        query = select(_CLAIMS.c.study_id, _CLAIMS.c.arch).where(_CLAIMS.c.study_id.in_(studies))
+        with self._engine.connect() as connection:
+            return [(int(row.study_id), str(row.arch)) for row in connection.execute(query.order_by(_CLAIMS.c.number))]
 
     def lock_files(self) -> dict[str, Path]:
         """Return the lock file of every worker that is alive or died, by the worker's name."""
@@ -167,7 +180,7 @@ class Crew:
         if not self._finds_table():
             return
         with self._engine.begin() as connection:
-            connection.execute(delete(_CLAIMS).where(_CLAIMS.c.study_id == self._study_id, *conditions))  # type: ignore[arg-type]
+            connection.execute(delete(_CLAIMS).where(_CLAIMS.c.study_id == self.study_id, *conditions))  # type: ignore[arg-type]
 
     def _lock_file(self, worker: str) -> Path:
         # A name from the database must not lead out of the folder.

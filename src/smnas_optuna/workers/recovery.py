@@ -8,7 +8,8 @@ from dataclasses import replace
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from smnas_optuna.study.optuna_private import store_attr_of_stored
+from smnas_optuna.study.attributes import ENQUEUED
+from smnas_optuna.study.optuna_private import put_back, store_attr_of_stored
 from smnas_optuna.study.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_record, read_records
 from smnas_optuna.workers.crew import Crew
 
@@ -20,7 +21,8 @@ stored an epoch does not count: a large network on a machine that restarts every
 def recover_dead_trials(study: Study, crew: Crew, note: Callable[[str], None]) -> None:
     """Store the running trials of dead workers as interrupted, or as killed twice if this is the second time.
 
-    If a worker ended in order but could not store that, as on a full disk, its architecture is not at fault.
+    An enqueued trial whose architecture was not read yet waits again. If a worker ended in order but could not store
+    that, as on a full disk, its architecture is not at fault.
 
     Args:
         study: The study.
@@ -44,11 +46,15 @@ def owners(records: Sequence[TrialRecord], crew: Crew) -> set[str]:
 
 def _recover(study: Study, dead: FrozenTrial, note: Callable[[str], None], *, killed: bool) -> None:
     record = replace(read_record(dead), state="failed", killed=killed)
+    end = "its process died" if killed else "its end could not be stored"
+    if record.arch is None and record.origin == ENQUEUED:
+        put_back(study, dead.number)
+        note(f"trial {dead.number} (enqueued): {end}; it waits again")
+        return
     fruitless = sum(earlier.fruitless and earlier.arch == record.arch for earlier in read_records(study))
     given_up = record.arch is not None and record.fruitless and fruitless + 1 >= KILLS_WITHOUT_PROGRESS
     reason = KILLED_TWICE if given_up else INTERRUPTED
     for name, value in {"reason": reason, "killed": killed}.items():
         store_attr_of_stored(study, dead, name, value)
     study.tell(dead.number, state=TrialState.FAIL, skip_if_finished=True)
-    end = "its process died" if killed else "its end could not be stored"
     note(f"trial {dead.number} ({record.arch or 'no architecture yet'}): {end}; {reason}")

@@ -7,8 +7,9 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
 from smnas_optuna.arch import decode, encode
-from smnas_optuna.config import ModularSpace
+from smnas_optuna.config import ModularSpace, SearchSettings
 from smnas_optuna.search.evolution.children import ChildGeneration, Individual, Parents
+from smnas_optuna.search.evolution.sampler import build_ranking
 from smnas_optuna.search_space import ModularSearchSpace, StructuralSearchSpace
 from smnas_optuna.search_space.structural import express, gene_choices
 from smnas_optuna.study.limits import Limits
@@ -117,3 +118,36 @@ def test_trained_detectors_of_other_studies_in_the_space_are_parents() -> None:
 
     alone = narrow()
     assert narrow(other_trials=lambda: read_records(structural)) > 1.4 * alone
+
+
+@pytest.mark.parametrize(("drawn", "bred"), [(0.0, 1.0), (1.0, None)])
+def test_children_of_the_front_may_be_among_themselves(drawn: float, bred: float | None) -> None:
+    space = StructuralSearchSpace(SPACE)
+    study = make_study(population=8)
+    run(study, budget=12, stage=make_stage(baselines=()))
+    ranking = build_ranking(SearchSettings(), Limits())
+    children = ChildGeneration(space, seed=0, ranking=ranking, drawn=drawn)
+    distributions = {name: CategoricalDistribution(each) for name, each in space.choices.items()}
+
+    found = []
+    for _ in range(12):
+        children(study, dict(distributions), [])
+        if children.ranked:
+            found.append(children.origin == "child")
+
+    assert len(found) > 6
+    assert sum(found) == len(found) if bred else sum(found) < len(found), "random draws win most of the time"
+
+
+def test_prospects_are_untried_children() -> None:
+    study = make_study(population=8)
+    run(study, budget=12, stage=make_stage(baselines=()))
+    known = {record.arch for record in read_records(study)}
+
+    children = ChildGeneration(StructuralSearchSpace(SPACE), seed=0)
+
+    prospects = children.prospects(study)
+    assert len(prospects) == len(set(prospects)) > 20
+    assert not known & {encode(spec) for spec in prospects}
+    empty = children.prospects(make_study())
+    assert len(empty) > 20, "of a study without any, random draws"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -298,3 +300,28 @@ def test_shares_are_the_same_whenever_they_are_asked_on_the_way(total: int, trai
     on_the_way = [min(before + done, budget) for before, budget in zip(trained, budgets, strict=True)]
 
     assert share_out(total, on_the_way) == budgets
+
+
+def test_what_promises_most_is_a_parent_and_bands_fill_up() -> None:
+    asked: list[list[str]] = []
+
+    def promising(archs: Sequence[str]) -> str | None:
+        asked.append(list(archs))
+        return next((arch for arch in (D, A) if arch in archs), None)
+
+    assert choose_parents(FOUR, 3, (), promising) == [D, A, C], "C would be missed most of what is left"
+    assert asked == [[A, B, C, D], [A, B, C], [B, C]]
+    assert choose_parents(FOUR, 2, [C], promising) == [C, D]
+    assert choose_parents(FOUR, 3, (), lambda _: None) == [B, C, D], "the bands, where nothing can be said"
+
+
+def test_a_structure_that_is_taken_is_not_asked_about() -> None:
+    front = front_of((1.0, 0.1, A), (2.0, 0.3, C), (16.0, 0.8, C_AGAIN))
+    asked: list[list[str]] = []
+
+    def promising(archs: Sequence[str]) -> str | None:
+        asked.append(list(archs))
+        return archs[-1]
+
+    assert choose_parents(front, 3, (), promising) == [C_AGAIN, A, C]
+    assert asked == [[A, C, C_AGAIN], [A]]

@@ -110,6 +110,18 @@ def test_generations_go_on_after_a_restart_and_after_optunas_own_sampler(tmp_pat
     assert [len(sampler.get_parent_population(again, generation)) for generation in (1, 2)] == [4, 4]
 
 
+def test_the_first_generation_may_be_shorter() -> None:
+    stage = make_stage(baselines=())
+    sampler = build_sampler(SearchSettings(surrogate=False), stage.space, num_trials=0, population=4, first=2)
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
+    run(study, budget=12, stage=stage)
+
+    records = read_records(study)
+    assert Counter(record.generation for record in records if record.trained) == {0: 2, 1: 4, 2: 4, 3: 2}
+    assert isinstance(sampler, Sampler)
+    assert [len(sampler.get_parent_population(study, generation)) for generation in (1, 2, 3)] == [2, 4, 4]
+
+
 def test_a_restart_draws_other_numbers_and_so_does_another_worker() -> None:
     space = StructuralSearchSpace(SPACE)
 

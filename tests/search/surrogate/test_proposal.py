@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import optuna
@@ -226,3 +227,68 @@ def test_many_trainings_take_no_second_of_a_proposal() -> None:
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def test_candidates_are_timed_only_where_that_is_worth_its_time() -> None:
+    known, left = split(0)
+    records = [trained(spec, gate=2 * latency_of(spec)) for spec in known]
+    timed, seen = list[DetectorSpec](), list[int]()
+
+    def time_gate(spec: DetectorSpec) -> float:
+        timed.append(spec)
+        return 2 * latency_of(spec)
+
+    def is_worth(answer: bool, given: Sequence[TrialRecord]) -> bool:
+        seen.append(len(given))
+        return answer
+
+    for worth in (False, True):
+        chooser = Ranking(
+            Features(),
+            ap_spread=0.005,
+            limits=Limits(),
+            time_gate=time_gate,
+            worth_timing=partial(is_worth, worth),
+        )
+        assert chooser.choose(left, records) is not None
+        assert bool(timed) == worth
+    assert seen == [len(records)] * 2
+
+
+def test_gains_are_of_each_candidate_within_the_limits_and_without_the_noise_of_a_training() -> None:
+    known, left = split(0, 12)
+    records = [trained(spec) for spec in known]
+    gains = ranking().gains(left, records)
+    assert gains is not None
+    assert gains.shape == (len(left),)
+
+    best = ranking().choose(left, records)
+    assert best is not None
+    assert gains[left.index(best)] > 0.5 * gains.max(), "what is chosen is among those that gain most"
+
+    counts = Features()
+    most = sorted(counts.work(spec).num_params for spec in ALL)[len(ALL) // 2]
+    limited = ranking(limits=Limits(max_params=most)).gains(left, records)
+    assert limited is not None
+    over = [counts.work(spec).num_params > most for spec in left]
+    assert any(over)
+    assert all(gain == 0 for gain, beyond in zip(limited, over, strict=True) if beyond)
+
+    noisy = [Ranking(Features(), ap_spread=spread, limits=Limits()).gains(left, records) for spread in (0.005, 0.1)]
+    assert noisy[0] is not None
+    assert noisy[1] is not None
+    assert noisy[1].max() < 5 * noisy[0].max(), "the noise alone would gain ten times as much"
+
+
+def test_what_is_believed_gains_little_and_too_little_gains_nothing() -> None:
+    known, left = split(0, 12)
+    records = [trained(spec) for spec in known]
+    gains = ranking().gains(left, records)
+    assert gains is not None
+    best = left[int(np.argmax(gains))]
+
+    after = ranking().gains(left, records, [best])
+    assert after is not None
+    assert after[left.index(best)] < 0.5 * gains.max()
+    assert ranking().gains(left, records[: MIN_TRAINED - 1]) is None
+    assert ranking().gains([], records) is None

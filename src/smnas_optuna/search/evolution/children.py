@@ -21,6 +21,7 @@ from smnas_optuna.errors import ConfigError
 from smnas_optuna.search.evolution.selection import trained_trials
 from smnas_optuna.search.surrogate.proposal import Ranking
 from smnas_optuna.search_space import Genome, SearchSpace
+from smnas_optuna.study.attributes import CHILD, RANDOM
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import TrialRecord, read_records
@@ -36,6 +37,8 @@ PLAIN = 0.1
 """Share of children that are not ranked, so that a wrong surrogate cannot keep the search from anything."""
 CHILDREN, DRAWN, DRAWN_AT_START = 200, 300, 50
 """Children of parents and random draws that compete in a ranking."""
+PROSPECTS = 60
+"""Children that stand for what a study may still find."""
 
 
 class ChildGeneration:
@@ -48,9 +51,12 @@ class ChildGeneration:
         other_trials: Returns trials of other studies, whose architectures are known, too. Those of their front that lie
             in ``space`` may become parents: in stage 2 the structure that the search is around is one of them.
         ranking: Chooses among children; None for plain NSGA-II.
+        drawn: Share of the rankings in which random draws compete, too; in the others children are among themselves.
 
     Attributes:
-        ranked: True if the last child was chosen for its expected improvement.
+        fixed: Genes that all proposals have; empty unless somebody has enqueued a part of a genome.
+        ranked: True if the last proposal was chosen for its expected improvement.
+        origin: How the last proposal came about: ``CHILD`` or ``RANDOM``.
     """
 
     def __init__(
@@ -61,14 +67,17 @@ class ChildGeneration:
         limits: Limits | None = None,
         other_trials: Callable[[], Iterable[TrialRecord]] = list,
         ranking: Ranking | None = None,
+        drawn: float = 1.0,
     ) -> None:
-        self._space = space
+        self._space, self._drawn = space, drawn
         self._limits = limits or Limits()
         self._random = np.random.default_rng(seed)
         self._other_trials = other_trials
         self._ranking = ranking
         self._genomes: dict[str, Genome | None] = {}
+        self.fixed: Genome = {}
         self.ranked = False
+        self.origin = RANDOM
 
     def __call__(
         self, study: Study, search_space: dict[str, BaseDistribution], parent_population: list[FrozenTrial]
@@ -82,18 +91,31 @@ class ChildGeneration:
                 trained by now take their place.
         """
         own, others = read_records(study), list(self._other_trials())
-        records = [*own, *others]
+        known = self._known([*own, *others])
+        parents = self._parents(parent_population or trained_trials(study), own, others)
+        child = self._ranked(parents, [*own, *others], known) or self._plain(parents, known)
+        return {name: _checked(name, child[name], distribution) for name, distribution in search_space.items()}
+
+    def prospects(self, study: Study) -> list[DetectorSpec]:
+        """Return untried children of what ``study`` has trained, each once: what it may find next."""
+        own, others = read_records(study), list(self._other_trials())
+        parents = self._parents(trained_trials(study), own, others)
+        born = [self._bear(parents) for _ in range(PROSPECTS if parents else 0)]
+        return list(self._untried(born or self._draw(PROSPECTS), self._known([*own, *others])))
+
+    def _known(self, records: Sequence[TrialRecord]) -> set[str | None]:
         share = trained_share(records)
-        known = {
+        return {
             record.arch
             for record in records
             if record.cached_from is None and not reopened(record, self._limits, share)
         }
-        selected = parent_population or trained_trials(study)
+
+    def _parents(
+        self, selected: Sequence[FrozenTrial], own: Sequence[TrialRecord], others: Sequence[TrialRecord]
+    ) -> Parents:
         individuals = [Individual(genome=trial.params, record=own[trial.number]) for trial in selected]
-        parents = Parents([*individuals, *self._from(others, own)], self._limits)
-        child = self._ranked(parents, records, known) or self._plain(parents, known)
-        return {name: _checked(name, child[name], distribution) for name, distribution in search_space.items()}
+        return Parents([*individuals, *self._from(others, own)], self._limits)
 
     def _from(self, others: Sequence[TrialRecord], own: Sequence[TrialRecord]) -> Iterator[Individual]:
         """Yield the individuals of other studies that this space could have asked for; of these the front alone."""
@@ -124,13 +146,15 @@ class ChildGeneration:
             return None
         if sum(record.trained for record in records) < START:
             drawn = self._untried(self._draw(DRAWN_AT_START), known)
+            self.origin = RANDOM
             return drawn[self._ranking.farthest(list(drawn), records)] if drawn else None
         if self._random.random() < PLAIN:
             return None
-        born = [self._bear(parents) for _ in range(CHILDREN if parents else 0)]
-        candidates = self._untried([*born, *self._draw(DRAWN)], known)
+        born = self._untried([self._bear(parents) for _ in range(CHILDREN if parents else 0)], known)
+        draws = not born or self._random.random() < self._drawn
+        candidates = {**(self._untried(self._draw(DRAWN), known) if draws else {}), **born}
         chosen = self._ranking.choose(list(candidates), records)
-        self.ranked = chosen is not None
+        self.ranked, self.origin = chosen is not None, CHILD if chosen in born else RANDOM
         return None if chosen is None else candidates[chosen]
 
     def _untried(self, genomes: Iterable[Genome], known: Collection[str | None]) -> dict[DetectorSpec, Genome]:
@@ -139,15 +163,15 @@ class ChildGeneration:
         return {spec: genome for spec, genome in made.items() if encode(spec) not in known}
 
     def _draw(self, count: int) -> list[Genome]:
-        return [self._space.draw(self._random) for _ in range(count)]
+        return [{**self._space.draw(self._random), **self.fixed} for _ in range(count)]
 
     def _plain(self, parents: Parents, known: Collection[str | None]) -> Genome:
         """Return an unknown child without ranking, or after ``TRIES`` attempts a known one."""
         for _ in range(TRIES):
             if not parents or self._random.random() < FRESH:
-                child = self._space.draw(self._random)
+                (child,), self.origin = self._draw(1), RANDOM
             else:
-                child = self._bear(parents)
+                child, self.origin = self._bear(parents), CHILD
             if encode(self._space.express(child)) not in known:
                 break
         return child
@@ -156,7 +180,7 @@ class ChildGeneration:
         """Return a mutated uniform crossover of two parents."""
         mother, father = parents.pick(self._random), parents.pick(self._random)
         child = {name: (mother if self._random.random() < 0.5 else father)[name] for name in mother}
-        return self._space.mutate(child, self._random)
+        return {**self._space.mutate(child, self._random), **self.fixed}
 
 
 def _checked(name: str, value: Any, distribution: BaseDistribution) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -18,10 +18,16 @@ FIRST_PER_PLACE = 3
 """Mutations of a parent that are prepared for each place in the first generation: pruned ones take no place."""
 
 
-def choose_parents(front: Sequence[TrialRecord], count: int, chosen: Sequence[str] = ()) -> list[str]:
-    """Return ``count`` structures along ``front``, ``chosen`` ones first; fewer if the front has fewer.
+def choose_parents(
+    front: Sequence[TrialRecord],
+    count: int,
+    chosen: Sequence[str] = (),
+    promising: Callable[[Sequence[str]], str | None] | None = None,
+) -> list[str]:
+    """Return ``count`` structures of ``front``, ``chosen`` ones first; fewer if the front has fewer.
 
-    The front is cut into ``count`` bands of latency, equally wide on a logarithmic scale. Each band gives the member
+    ``promising`` chooses them, one after the other. Where it can say nothing from the start, they are spread along the
+    front. It is cut into ``count`` bands of latency, equally wide on a logarithmic scale. Each band gives the member
     with the largest hypervolume contribution. A band without a member, or without one whose structure is new, is
     replaced by the member with the largest contribution among all that are left. Members that differ only in what
     stage 2 searches anyway are the same structure. A structure is taken twice only if there is nothing else. So the
@@ -31,6 +37,8 @@ def choose_parents(front: Sequence[TrialRecord], count: int, chosen: Sequence[st
         front: Front of the structural study, fastest first.
         count: Number of parents in all.
         chosen: Architectures that are parents already.
+        promising: Returns that of the given architectures around which there is most to win; None if nothing can be
+            said.
     """
     contribution = dict(
         zip(
@@ -48,7 +56,14 @@ def choose_parents(front: Sequence[TrialRecord], count: int, chosen: Sequence[st
             parents.append(best)
             taken.add(structure_of(best))
 
-    if not chosen:
+    found = len(parents)
+    while promising is not None and len(parents) < count:
+        new = [arch for arch in latencies if structure_of(arch) not in taken]
+        best = promising(new) if new else None
+        if best is None:
+            break
+        take_best([best])
+    if not chosen and len(parents) == found:
         for band in _bands(latencies, count):
             take_best(band)
     for _ in range(count - len(parents)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,18 @@ TIMED = 5
 """Candidates that are timed for one proposal."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Forecast:
+    """Mean and standard deviation of log latency and AP of each candidate, and the front that they would improve."""
+
+    log_latency: tuple[Array, Array]
+    ap: tuple[Array, Array]
+    front: Staircase
+
+    def gains(self) -> Array:
+        return expected_improvement(self.front, self.log_latency, self.ap)
+
+
 class Ranking:
     """Chooses among untried architectures by the expected improvement of the hypervolume within the limits.
 
@@ -46,6 +59,7 @@ class Ranking:
         limits: Limits in force.
         time_gate: Times an architecture before training: its latency as a ratio to the reference detector's. An
             OutOfMemoryError or RuntimeError leaves the architecture with its predicted latency.
+        worth_timing: Returns whether timing ``TIMED`` candidates is worth its time, after these trials.
         earlier: Returns observations of other tasks or studies.
         seed: Seed of the choice of points where there are too many.
     """
@@ -57,11 +71,12 @@ class Ranking:
         ap_spread: float,
         limits: Limits,
         time_gate: Callable[[DetectorSpec], float] | None = None,
+        worth_timing: Callable[[Sequence[TrialRecord]], bool] = lambda _: True,
         earlier: Callable[[], Iterable[Observation]] = list,
         seed: int = 0,
     ) -> None:
         self._features, self._limits = features, limits
-        self._time_gate, self._earlier = time_gate, earlier
+        self._time_gate, self._worth_timing, self._earlier = time_gate, worth_timing, earlier
         self._random = np.random.default_rng(seed)
         self._ap = Surrogate(ap_spread)
         self._latency = LatencySurrogate(features)
@@ -75,15 +90,45 @@ class Ranking:
             records: Trials of this study, and of the others in the same unit of latency.
         """
         candidates = self._within_limits(candidates)
-        observed = [*observations_of(records), *self._earlier()]
-        trained = [each for each in observed if each.ap is not None and each.latency_ms is not None]
-        own = [each.ap for each in trained if each.task == OWN_TASK]
-        if not candidates or len(own) < MIN_TRAINED or len(set(own)) == 1:
+        forecast = self._forecast(candidates, records)
+        if forecast is None:
             return None
-        try:
-            return self._best(candidates, observed, trained, pending_of(records))
-        except (ValueError, np.linalg.LinAlgError):  # nothing that the kernels can be fitted to
+        gains = forecast.gains()
+        if self._time_gate is not None and self._worth_timing(records):
+            best = np.argsort(-gains, kind="stable")[:TIMED]
+            specs = [candidates[place] for place in best]
+            for spec in specs:
+                self._time(spec)
+            gains = np.full(len(candidates), -np.inf)
+            gains[best] = expected_improvement(
+                forecast.front, self._latency.predict(specs), (forecast.ap[0][best], forecast.ap[1][best])
+            )
+        return candidates[int(np.argmax(gains))] if gains.max() > 0 else None
+
+    def gains(
+        self, candidates: Sequence[DetectorSpec], records: Sequence[TrialRecord], believed: Sequence[DetectorSpec] = ()
+    ) -> Array | None:
+        """Return the expected gain of hypervolume by each candidate, Array[N]; None if nothing can be said.
+
+        Latencies end at the limit or, without one, a tenth beyond the slowest training: not where the slowest candidate
+        puts the end, as in :meth:`choose`. Else whoever offers the slowest detectors would promise most. Nor is the
+        noise of a training a gain here: it would promise the same everywhere, and most where steps of the front are
+        wide.
+
+        Args:
+            candidates: Untried architectures. One with more parameters than allowed gains nothing.
+            records: Trials of all studies in the same unit of latency.
+            believed: Architectures that count as if they had given what is predicted for them.
+        """
+        within = self._within_limits(candidates)
+        forecast = self._forecast(within, records, believed, beyond_known=False)
+        if forecast is None:
             return None
+        mean, deviation = forecast.ap
+        without_noise = np.sqrt(np.maximum(deviation**2 - self._ap.noise**2, 0.0))
+        gains = expected_improvement(forecast.front, forecast.log_latency, (mean, without_noise))
+        gain = dict(zip(within, gains, strict=True))
+        return np.array([gain.get(spec, 0.0) for spec in candidates])
 
     def farthest(self, candidates: Sequence[DetectorSpec], records: Sequence[TrialRecord]) -> DetectorSpec:
         """Return that of the first ``FAR`` candidates which is least like anything known; the others give the scale."""
@@ -95,40 +140,44 @@ class Ranking:
         away = np.linalg.norm(rows[:, None] - known_rows[None], axis=2).min(axis=1, initial=np.inf)
         return candidates[int(np.argmax(away))]
 
-    def _best(
+    def _forecast(
         self,
         candidates: Sequence[DetectorSpec],
-        observed: Sequence[Observation],
-        trained: Sequence[Observation],
-        pending: Sequence[DetectorSpec],
-    ) -> DetectorSpec | None:
+        records: Sequence[TrialRecord],
+        believed: Sequence[DetectorSpec] = (),
+        *,
+        beyond_known: bool = True,
+    ) -> _Forecast | None:
+        """Return what is predicted for ``candidates``; None if there is too little to learn from."""
+        observed = [*observations_of(records), *self._earlier()]
+        trained = [each for each in observed if each.ap is not None and each.latency_ms is not None]
+        own = [each for each in trained if each.task == OWN_TASK]
+        if not candidates or len(own) < MIN_TRAINED or len({each.ap for each in own}) == 1:
+            return None
+        pending = [*pending_of(records), *believed]
+        everything = [*candidates, *pending]
         refit = len(trained) - self._fitted_at >= REFIT_EVERY
         if refit:
             self._fitted_at = len(trained)
-        everything = [*candidates, *pending]
-        own = [each for each in trained if each.task == OWN_TASK]
-        self._latency.fit(observed, everything, refit=refit)
-        log_latency = self._latency.predict(everything)
-        reference = self._reference(own, np.exp(log_latency[0]))
-        points = self._points(trained, own, reference)
-        ap = self._predict_ap(points, everything, refit=refit)
-        if pending:
-            # Fantasies: the hyperparameters stay, the mean stays, and the neighbours become more certain.
-            means = zip(pending, ap[0][len(candidates) :], strict=True)
-            points = [*points, *(Observation(spec=spec, ap=float(mean)) for spec, mean in means)]
-            ap = self._predict_ap(points, everything, refit=False)
+        try:
+            self._latency.fit(observed, everything, refit=refit)
+            log_latency = self._latency.predict(everything)
+            reference = self._reference(own, np.exp(log_latency[0]) if beyond_known else np.zeros(1))
+            points = self._points(trained, own, reference)
+            ap = self._predict_ap(points, everything, refit=refit)
+            if pending:
+                # Fantasies: the hyperparameters stay, the mean stays, and the neighbours become more certain.
+                means = zip(pending, ap[0][len(candidates) :], strict=True)
+                points = [*points, *(Observation(spec=spec, ap=float(mean)) for spec, mean in means)]
+                ap = self._predict_ap(points, everything, refit=False)
+        except (ValueError, np.linalg.LinAlgError):  # nothing that the kernels can be fitted to
+            return None
         count = len(candidates)
-        front = self._front(own, np.exp(log_latency[0][count:]), ap[0][count:], reference)
-        ap = ap[0][:count], ap[1][:count]
-        gains = expected_improvement(front, (log_latency[0][:count], log_latency[1][:count]), ap)
-        if self._time_gate is not None:
-            best = np.argsort(-gains, kind="stable")[:TIMED]
-            specs = [candidates[place] for place in best]
-            for spec in specs:
-                self._time(spec)
-            gains = np.full(count, -np.inf)
-            gains[best] = expected_improvement(front, self._latency.predict(specs), (ap[0][best], ap[1][best]))
-        return candidates[int(np.argmax(gains))] if gains.max() > 0 else None
+        return _Forecast(
+            log_latency=(log_latency[0][:count], log_latency[1][:count]),
+            ap=(ap[0][:count], ap[1][:count]),
+            front=self._front(own, np.exp(log_latency[0][count:]), ap[0][count:], reference),
+        )
 
     def _within_limits(self, candidates: Sequence[DetectorSpec]) -> list[DetectorSpec]:
         """Return the candidates that have no more parameters than allowed."""

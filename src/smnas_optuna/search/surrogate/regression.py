@@ -84,6 +84,11 @@ class Surrogate:
         assert self._theta is not None
         return self._theta
 
+    @property
+    def noise(self) -> float:
+        """Standard deviation of targets for one and the same input, as fitted, in their unit."""
+        return self._scale * math.exp(float(self.hyperparameters[-1]) / 2)
+
     def _scaled(self, inputs: Array) -> Array:
         assert self._columns is not None
         if not len(self._columns):

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smnas_optuna.errors import DataError, DeviceError, FileError
+from smnas_optuna.stopwatch import client as client_module
+from smnas_optuna.stopwatch.client import StopwatchClient
+from smnas_optuna.stopwatch.measure import Conditions
+
+from ..runtime.exported_files import DESCRIPTION, make_content, make_model
+from .conftest import REFERENCE
+from .test_server import TOKEN, serving
+
+FILE, REFERENCE_FILE = make_content(slow=1), make_content(REFERENCE)
+QUICK = Conditions(num_threads=1, precision=0.5, max_seconds=0.05)
+
+
+class PausedError(Exception):
+    pass
+
+
+def _stop(_: float) -> None:
+    raise PausedError
+
+
+def _client(port: int, images: Sequence[Path], **options: Any) -> StopwatchClient:
+    settings = {"reference": REFERENCE_FILE, "images": images, "pause": _stop, "token": TOKEN, **options}
+    return StopwatchClient(f"http://127.0.0.1:{port}/", **settings)
+
+
+@pytest.fixture
+def images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.png") if path.is_file())
+
+
+def test_a_detector_is_timed_elsewhere(images: list[Path]) -> None:
+    with serving() as port:
+        client = _client(port, images)
+
+        stats, result = client.measure(FILE, QUICK)
+        described = client.describe()
+
+    assert 0 < stats.ratio_low <= stats.ratio <= stats.ratio_high
+    assert stats.num_runs >= stats.num_blocks >= 6
+    assert (result["arch"], result["reference"], result["images"]) == (DESCRIPTION.arch, REFERENCE.arch, 4)
+    assert described["device"]["cores"] >= 1
+
+
+def test_files_are_sent_once(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    sent, real = list[str](), StopwatchClient._send
+
+    def send(self: StopwatchClient, content: Any, digest: str, limit: int) -> None:
+        sent.append(digest)
+        real(self, content, digest, limit)
+
+    monkeypatch.setattr(StopwatchClient, "_send", send)
+    with serving() as port:
+        client = _client(port, images)
+        client.measure(FILE, QUICK)
+        assert len(sent) == len(set(sent)) == 6
+        client.measure(FILE, QUICK)
+        client.measure(REFERENCE_FILE, QUICK)
+        assert len(sent) == 6
+        client.measure(make_content(), QUICK)
+        assert sent[6:] == [hashlib.sha256(make_content()).hexdigest()]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/x", "ftp://x", "127.0.0.1:80", "", "http://", "http://a:b@c", "x:y:z"]
+)
+def test_a_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(DeviceError, match=r"^the URL of a stopwatch cannot be '.*'\n  fix: write http://host:port"):
+        StopwatchClient(url, TOKEN, reference=b"", images=[])
+
+
+@pytest.mark.parametrize("token", ["", "a\nb", "ä"])
+def test_a_token_that_is_none_is_refused(token: str) -> None:
+    with pytest.raises(DeviceError, match="the token of the stopwatch is no printable text"):
+        StopwatchClient("http://127.0.0.1:1", token, reference=b"", images=[])
+
+
+def test_a_wrong_token_is_told_and_not_waited_for(images: list[Path]) -> None:
+    with serving() as port:
+        client = _client(port, images, token="wrong")
+        for use in (client.describe, lambda: client.measure(FILE, QUICK)):
+            with pytest.raises(DeviceError, match=r"the stopwatch does not accept the token\n  fix: take the token"):
+                use()
+
+
+def test_at_first_it_must_be_there(images: list[Path]) -> None:
+    with serving() as port:
+        pass
+
+    with pytest.raises(
+        DeviceError, match=r"the stopwatch cannot be reached: Connection refused\n  fix: start it there"
+    ):
+        _client(port, images).describe()
+
+
+def test_a_lost_connection_is_told_once_and_waited_for(images: list[Path]) -> None:
+    notes, pauses = list[str](), list[float]()
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 7:
+            raise PausedError
+
+    with serving() as port:
+        client = _client(port, images, note=notes.append, pause=pause)
+        client.measure(FILE, QUICK)
+    with pytest.raises(PausedError):
+        client.measure(FILE, QUICK)
+
+    assert notes == [f"http://127.0.0.1:{port}: the stopwatch cannot be reached: Connection refused; waiting for it"]
+    assert pauses == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_a_file_that_ends_the_stopwatch_again_and_again_is_given_up(
+    images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = _client(1, images, pause=lambda _: None)
+    monkeypatch.setattr(client, "_send_missing", lambda _: None)
+
+    with pytest.raises(DeviceError, match=r"the stopwatch was lost 10 times while it timed one exported file: "):
+        client.measure(FILE, QUICK)
+
+
+def test_a_file_that_its_machine_cannot_run_is_named(images: list[Path]) -> None:
+    broken = make_model()
+    broken.graph.node[0].op_type = "Detect"
+    with serving() as port:
+        with pytest.raises(
+            FileError, match=r"^http://127\.0\.0\.1:[0-9]+: the exported file: ONNX Runtime .* cannot load"
+        ):
+            _client(port, images).measure(bytes(broken.SerializeToString()), QUICK)
+        with pytest.raises(DeviceError, match=r": the runtime cuda: ONNX Runtime"):
+            _client(port, images).measure(FILE, Conditions(runtime="cuda"))
+
+
+def test_images_that_are_missing_or_damaged_are_named(images: list[Path], tmp_path: Path) -> None:
+    with serving() as port:
+        with pytest.raises(DataError, match=r"none\.png: the image cannot be read: No such file"):
+            _client(port, [*images, tmp_path / "none.png"]).measure(FILE, QUICK)
+        (tmp_path / "bad.png").write_bytes(b"no image")
+        with pytest.raises(DataError, match=r": image 5 of 5: the image cannot be read: "):
+            _client(port, [*images, tmp_path / "bad.png"]).measure(FILE, QUICK)
+
+
+def test_files_that_are_too_large_for_it_are_named(images: list[Path]) -> None:
+    with serving(max_file_bytes=1000) as port, pytest.raises(DeviceError) as caught:
+        _client(port, images).measure(FILE, QUICK)
+    assert " bytes, and the stopwatch takes 1,000 at most\n  fix: start it with a larger --max-gib" in str(caught.value)
+
+    most = max(len(FILE), *(path.stat().st_size for path in images))
+    with serving(max_bytes=most + 10) as port, pytest.raises(DeviceError) as caught:
+        _client(port, images).measure(FILE, QUICK)
+    assert "the stopwatch does not keep the files that it got" in str(caught.value)
+
+
+@contextmanager
+def _answering(status: int, body: bytes, kind: str = "application/json", **headers: str) -> Iterator[int]:
+    """The port of a server that always answers the same."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            for name, value in {"Content-Type": kind, **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_PUT = do_GET  # noqa: N815
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (200, b"<html>", "text/html"),
+        (200, b"[]", "application/json"),
+        (200, b"{}", "application/json"),
+        (200, b'{"missing": ["x"]}', "application/json"),
+        (200, b'{"missing": [[1]]}', "application/json"),
+        (404, b"<html>", "text/html"),
+        (500, b'{"error": "x"}', "application/json"),
+        (302, b"", "text/html"),
+        (200, b'{"missing": [], "result": 1}', "application/json"),
+        (200, b'{"missing": [], "result": {"ratio": 1}}', "application/json"),
+    ],
+    ids=range(10),
+)
+def test_another_server_is_noticed(status: int, body: bytes, kind: str, images: list[Path]) -> None:
+    with _answering(status, body, kind, Location="http://127.0.0.1:1/secret") as port:
+        client = _client(port, images)
+        with pytest.raises(DeviceError, match=r"this is no stopwatch, or another version: it answers "):
+            client.describe()
+        with pytest.raises(DeviceError, match=r"this is no stopwatch, or another version: it answers "):
+            client.measure(FILE, QUICK)
+
+
+@pytest.mark.parametrize(
+    "change", [{"ratio": "1"}, {"ratio": float("nan")}, {"p10_ms": -1}, {"num_runs": 1.5}, {"warm": 1}]
+)
+def test_a_result_that_is_none_is_noticed(change: dict[str, Any], images: list[Path]) -> None:
+    with serving() as port:
+        _, result = _client(port, images).measure(FILE, QUICK)
+    client = _client(1, images)
+    assert client._checked(result, FILE).ratio == result["ratio"]
+
+    for wrong in ({**result, **change}, {**result, "sha256": "0"}, None):
+        with pytest.raises(DeviceError, match="this is no stopwatch"):
+            client._checked(wrong, FILE)
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, b"    "), (200, b'{"missing": ['), (502, b""), (503, b"{}")])
+def test_an_answer_that_is_cut_off_counts_as_lost(status: int, body: bytes, images: list[Path]) -> None:
+    notes = list[str]()
+    with _answering(status, body) as port, pytest.raises(PausedError):
+        _client(port, images, note=notes.append).measure(FILE, QUICK)
+
+    assert len(notes) == 1
+    assert notes[0].endswith("; waiting for it")
+
+
+def test_a_proxy_in_the_environment_does_not_get_the_token(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with serving() as port:
+        assert _client(port, images).describe()["device"]
+
+
+def test_an_unlimited_interval_is_written_as_a_number(images: list[Path]) -> None:
+    conditions = Conditions(num_threads=1, precision=0.5, max_seconds=0.05, acceptable=float("inf"))
+    with serving() as port:
+        _, result = _client(port, images).measure(FILE, conditions)
+
+    assert result["conditions"]["acceptable"] == 1e9
+    assert json.dumps(result, allow_nan=False)
+
+
+def test_a_server_that_falls_silent_counts_as_lost(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    monkeypatch.setattr(client_module, "SILENCE_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(PausedError):
+        _client(silent.getsockname()[1], images).measure(FILE, QUICK)
