@@ -1,7 +1,8 @@
 """RoIAlign for a trace: each level sees its own RoIs only, and small levels are pooled by matrix products.
 
-A bin is the mean of 2 x 2 bilinear samples. Bilinear weights of a place are a product of one number for its row and one
-for its column, so the bins of a RoI are ``rows @ map @ columns``. On a small map these two products take less time than ONNX Runtime's ``RoiAlign``, which visits 16 pixels for every bin and channel one by one.
+A bin is the mean of 2 x 2 bilinear samples. The bilinear weight of a pixel is a product of one number for its row and
+one for its column, so the bins of a RoI are ``rows @ map @ columns``. On a small map these two products take less time
+than ONNX Runtime's ``RoiAlign``, which visits 16 pixels for every bin and channel one by one.
 """
 
 from __future__ import annotations
