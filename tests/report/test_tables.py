@@ -150,13 +150,14 @@ def test_one_member_is_no_members() -> None:
 
 def test_where_the_time_went() -> None:
     study = new_study()
-    times = {"gate": 10.0, "train": 120.0, "rungs": 5, "evaluate": 15.0, "latency": 30.0}
+    times: dict[str, Any] = {"gate": 10.0, "train": 120.0, "rungs": 5, "evaluate": 15.0, "latency": 30.0}
     for state, values, seconds in (
         (TrialState.COMPLETE, (2.0, 0.5), times),
         (TrialState.PRUNED, None, {"gate": 14.0, "load": 1.0, "bookkeeping": 5.0}),
         (TrialState.RUNNING, None, None),
     ):
-        add_trial(study, values, state, arch=FAST, **({} if seconds is None else {"seconds": seconds}))
+        attrs: dict[str, Any] = {} if seconds is None else {"seconds": seconds}
+        add_trial(study, values, state, arch=FAST, **attrs)
 
     assert time_lines(summarize(study)) == [
         "3 min of all trials: training 60 %, timing 27 %, evaluation 10 %, other work 3 %"

@@ -17,8 +17,6 @@ from smnas_optuna.export.rows import rows
 from smnas_optuna.export.sizes import as_tensor, constants
 from smnas_optuna.models.roi_align import CANONICAL_EDGE, CANONICAL_LEVEL, SAMPLES
 
-SMALL = 2000
-"""A map with at most this many places is pooled by matrix products."""
 MOST_ROIS = 2**20
 """More RoIs than any detector has."""
 SMALL = 3000
