@@ -376,6 +376,8 @@ class LatencySettings(Settings):
         runtime: What runs detectors while they are timed: ``onnxruntime`` or ``openvino`` (exported files, on a CPU),
             ``graph`` (CUDA graphs), ``eager`` (torch, kernel by kernel), or ``auto``: ``graph`` on a GPU, otherwise
             ``onnxruntime``. A study that has begun keeps what ``auto`` meant then.
+        device: URL of the stopwatch of another device, ``http://host:port``; detectors are timed there, in place of
+            here. Its token is in the environment variable ``SMNAS_STOPWATCH_TOKEN``.
     """
 
     reference: Arch | None = None
@@ -384,6 +386,13 @@ class LatencySettings(Settings):
     max_seconds: Annotated[float, Field(ge=1e-3, le=86_400)] = 20.0
     noise: Annotated[float, Field(ge=0, lt=1)] = 0.01
     runtime: RuntimeChoice = "auto"
+    device: Annotated[str, Field(pattern=r"^https?://[!-~]+$", max_length=300)] | None = None
+
+    @model_validator(mode="after")
+    def _a_stopwatch_runs_files(self) -> Self:
+        if self.device is not None and self.runtime in ("eager", "graph"):
+            raise ValueError(f"a stopwatch runs exported files, but got runtime = {self.runtime!r} (device is set)")
+        return self
 
     @field_validator("noise")
     @classmethod

@@ -114,6 +114,8 @@ def prepare(
         watch=watch_gpu(chosen, note=listener.note),
         threads=measuring,
         begun_with=begun_with,
+        note=listener.note,
+        check=stop.check,
     )
     return Session(
         folder=folder,

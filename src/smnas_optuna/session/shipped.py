@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from smnas_optuna.batch import Batch
 from smnas_optuna.config import Runtime
+from smnas_optuna.data.reading import FULL_BITS
 from smnas_optuna.engine.graphs import GraphDetector
 from smnas_optuna.export import export_detector, export_reference
 from smnas_optuna.models import Detector, ReferenceDetector, fold_for_inference
@@ -38,6 +39,19 @@ def as_shipped(detector: Detector | ReferenceDetector, runtime: Runtime, threads
     return FileDetector(_runners(detector, runtime, threads or torch.get_num_threads()))
 
 
+def timed_description(detector: Detector | ReferenceDetector, *, grey_bits: int = FULL_BITS) -> FileDescription:
+    """Return the description of a file that is only timed: what its input must be, and no more."""
+    return FileDescription(
+        arch=NOT_SAID,
+        classes=(NOT_SAID,),
+        long=detector.long,
+        short=detector.short,
+        precision="fp32",
+        constants={},
+        grey_bits=grey_bits,
+    )
+
+
 def prepare_for(shipped: nn.Module, images: Sequence[Batch]) -> None:
     """Build what runs ``images``, if ``shipped`` is an exported file: the first run would take up to seconds."""
     if isinstance(shipped, FileDetector):
@@ -47,9 +61,7 @@ def prepare_for(shipped: nn.Module, images: Sequence[Batch]) -> None:
 
 def _runners(detector: Detector | ReferenceDetector, runtime: FileRuntime, threads: int) -> Callable[[bool], Runner]:
     """Return what runs the exported ``detector`` on the landscape canvas (False) and on the portrait one (True)."""
-    description = FileDescription(
-        arch=NOT_SAID, classes=(NOT_SAID,), long=detector.long, short=detector.short, precision="fp32", constants={}
-    )
+    description = timed_description(detector)
 
     def run(content: bytes) -> Runner:
         file = DetectorFile(name="the exported detector", content=content, description=description)

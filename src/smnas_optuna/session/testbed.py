@@ -20,6 +20,7 @@ from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
 from smnas_optuna.engine.gpu_watch import GpuWatch
 from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.models import Detector, build_detector
+from smnas_optuna.session.remote import RemoteDevice, file_to_time
 from smnas_optuna.session.runtimes import OF_FILES, choose_runtime
 from smnas_optuna.session.shipped import as_shipped, prepare_for
 from smnas_optuna.session.timing import measure_alone, spread_evenly
@@ -50,6 +51,8 @@ class Testbed:
         watch: Watch on the GPU, if the device is one, likewise.
         threads: CPU threads while a latency is measured, as the other workers pause; torch's own number by default.
         begun_with: Description of the device that the study began with, if it has begun; its runtime is kept.
+        note: Receives lines about a device elsewhere that cannot be reached.
+        check: Called while that is waited for; may raise to stop.
     """
 
     settings: StudySettings
@@ -61,6 +64,8 @@ class Testbed:
     watch: GpuWatch = field(default_factory=GpuWatch)
     threads: int | None = None
     begun_with: Mapping[str, Any] | None = None
+    note: Callable[[str], None] = lambda _: None
+    check: Callable[[], None] = lambda: None
 
     def build(self, spec: DetectorSpec, seed: int, *, score_threshold: float | None = None) -> Detector:
         """Build a new detector on the device; ``seed`` determines torch's global random numbers, here and in training.
@@ -150,6 +155,8 @@ class Testbed:
         acceptable: float,
         on_step: Callable[[], None],
     ) -> LatencyStats:
+        if self.remote is not None:
+            return self._kept(self.remote.measure(detector, settings, acceptable))
         shipped, images = self._shipped(detector, size)
         with cpu_threads(self.threads):
             measured = measure_alone(
@@ -162,10 +169,30 @@ class Testbed:
                 acceptable=acceptable,
                 on_step=on_step,
             )
+        return self._kept(measured)
+
+    def _kept(self, measured: LatencyStats) -> LatencyStats:
+        """Keep the time of the reference detector for other studies on this machine."""
         key = reference_key(self.fingerprint)
         assert key is not None
         remember(key, measured.reference_p10_ms, alone=measured.alone)
         return measured
+
+    @cached_property
+    def remote(self) -> RemoteDevice | None:
+        """The device that latencies are those of, if it is another machine."""
+        url = self.settings.latency.device
+        if url is None:
+            return None
+        return RemoteDevice(
+            url=url,
+            runtime=self.runtime,
+            images=[image.path for image in self._timed.images],
+            reference=lambda: file_to_time(self._build_reference(), grey_bits=self.splits.grey_bits),
+            grey_bits=self.splits.grey_bits,
+            note=self.note,
+            check=self.check,
+        )
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -174,7 +201,10 @@ class Testbed:
         recipe = {
             TRAIN: settings.train.model_dump(mode="json"),
             "detector": settings.detector.model_dump(mode="json"),
-            "latency": {**settings.latency.model_dump(mode="json"), "reference": settings.reference},
+            "latency": {
+                **settings.latency.model_dump(mode="json", exclude={"device"}),  # a device may move to another URL
+                "reference": settings.reference,
+            },
         }
         data: dict[str, Any] = {"content": splits.content_hash, "classes": list(splits.train.category_names)}
         for role, split in (("train", splits.train), ("val", splits.val)):
@@ -182,18 +212,22 @@ class Testbed:
         return {"data": data, "recipe": recipe, "device": self.device_description}
 
     @property
-    def device_description(self) -> dict[str, str | int]:
+    def device_description(self) -> dict[str, Any]:
         """Device properties that latencies depend on; see :func:`smnas_optuna.engine.device.describe_device`.
 
         ``runtime`` is among them for exported files. Studies of early versions have none, and time in torch.
         """
+        if self.remote is not None:
+            return dict(self.remote.description)
         described = describe_device(self.device, self.threads)
         return {**described, "runtime": self.runtime} if self.runtime in OF_FILES else described
 
     @cached_property
     def runtime(self) -> Runtime:
         """Runtime of detectors while they are timed."""
-        return choose_runtime(self.settings.latency.runtime, self.device, self.begun_with)
+        latency = self.settings.latency
+        timed_on = self.device if latency.device is None else torch.device("cpu")
+        return choose_runtime(latency.runtime, timed_on, self.begun_with)
 
     @cached_property
     def reference(self) -> tuple[nn.Module, list[Batch]]:
@@ -201,10 +235,11 @@ class Testbed:
 
         It is not trained. It always has the same weights and sees the same images, so its work is the same each time.
         """
-        spec = decode(self.settings.reference)
+        return self._shipped(self._build_reference(), decode(self.settings.reference).input_size)
+
+    def _build_reference(self) -> Detector:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            detector = self.build(spec, derive_seed("reference", self.settings.reference))
-        return self._shipped(detector, spec.input_size)
+            return self.build(decode(self.settings.reference), derive_seed("reference", self.settings.reference))
 
     def _shipped(self, detector: Detector, size: InputSize) -> tuple[nn.Module, list[Batch]]:
         """Return ``detector`` as it would ship, ready to run, and the images that it is timed on."""

@@ -1,0 +1,113 @@
+"""A study whose latencies are those of another device, which a stopwatch there measures on exported files."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from smnas_optuna.config import LatencySettings, Runtime
+from smnas_optuna.engine.latency import LatencyStats
+from smnas_optuna.errors import DeviceError
+from smnas_optuna.export import export_detector
+from smnas_optuna.models import Detector
+from smnas_optuna.runtime.names import Runtime as FileRuntime
+from smnas_optuna.session.runtimes import OF_FILES
+from smnas_optuna.session.shipped import timed_description
+from smnas_optuna.stopwatch.client import StopwatchClient
+from smnas_optuna.stopwatch.measure import Conditions
+
+TOKEN = "SMNAS_STOPWATCH_TOKEN"
+"""Environment variable with the token of the stopwatch: a study file is no place for a secret."""
+
+
+def file_to_time(detector: Detector, *, grey_bits: int) -> bytes:
+    """Return ``detector`` as an exported file that says no more than a stopwatch needs."""
+    return export_detector(copy.deepcopy(detector).cpu(), timed_description(detector, grey_bits=grey_bits))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteDevice:
+    """The device that latencies are those of.
+
+    Attributes:
+        url: Of its stopwatch, ``http://host:port``.
+        runtime: What runs the exported files there.
+        images: Files of the images that detectors are timed on.
+        reference: Returns the exported file that all are timed against.
+        grey_bits: Bits of grey images with more than 8 bits.
+        note: Receives a line when the stopwatch cannot be reached, and when it is back.
+        check: Called every few seconds; may raise to stop.
+    """
+
+    url: str
+    runtime: Runtime
+    images: Sequence[Path]
+    reference: Callable[[], bytes]
+    grey_bits: int
+    note: Callable[[str], None]
+    check: Callable[[], None]
+
+    @cached_property
+    def description(self) -> Mapping[str, Any]:
+        """Properties of the device that latencies depend on, as those of a local one.
+
+        Raises:
+            DeviceError: If the stopwatch cannot be reached, or does not accept the token.
+        """
+        device = self._client.describe()["device"]
+        return {
+            "kind": "cpu",
+            "model": str(device.get("processor")),
+            "threads": device.get("cores"),
+            "runtime": self.runtime,
+            "stopwatch": True,
+        }
+
+    def measure(self, detector: Detector, settings: LatencySettings, acceptable: float) -> LatencyStats:
+        """Time ``detector`` against the reference there; a lost connection is waited for.
+
+        Raises:
+            SmnasError: If the stopwatch refuses it, or cannot run it.
+        """
+        assert self.runtime in OF_FILES
+        runtime: FileRuntime = "openvino" if self.runtime == "openvino" else "onnxruntime"
+        conditions = Conditions(
+            runtime=runtime,
+            precision=settings.precision,
+            max_seconds=settings.max_seconds,
+            acceptable=max(acceptable, settings.precision),
+        )
+        stats, _ = self._client.measure(file_to_time(detector, grey_bits=self.grey_bits), conditions)
+        return LatencyStats(**asdict(stats), network_ms=math.nan)
+
+    @cached_property
+    def _client(self) -> StopwatchClient:
+        token = os.environ.get(TOKEN, "")
+        if not token:
+            raise DeviceError(
+                f"[latency] device = {self.url!r}: the token of the stopwatch is not known",
+                fix=f"export {TOKEN}=..., the token that it printed or read when it was started",
+            )
+        return StopwatchClient(
+            self.url,
+            token,
+            reference=self.reference(),
+            images=self.images,
+            note=self.note,
+            pause=self._wait,
+            on_beat=self.check,
+        )
+
+    def _wait(self, seconds: float) -> None:
+        """Wait, and look now and then whether to stop."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.check()
+            time.sleep(min(left, 0.5))
