@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,35 +18,18 @@ from smnas_optuna.session.prepare import prepare
 from smnas_optuna.session.remote import TOKEN
 from smnas_optuna.session.testbed import Testbed
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.forms import is_device
 from smnas_optuna.workers.interrupt import StopRequest
 
-from ..commands import environment, records, searching, smnas
+from ..commands import records, searching, smnas
+from ..stopwatches import SECRET, free_port, stopwatch
 
-SECRET = "x" * 20
 SMALL = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina"
 
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-        return number
-
-
-@contextmanager
-def stopwatch(port: int, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A stopwatch that listens."""
-    token = folder / "token"
-    token.write_text(f"{SECRET}\n")
-    command = [sys.executable, "-m", "smnas_optuna.stopwatch", "serve", "--port", str(port), "--token-file", str(token)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
-        try:
-            assert process.stdout is not None
-            assert "listening" in process.stdout.readline()
-            yield process
-        finally:
-            process.kill()
+    return free_port()
 
 
 def timed_by(study_dir: Path, port: int) -> None:
@@ -71,7 +51,8 @@ def test_a_detector_is_timed_there(drawn_dir: Path, tmp_path: Path, port: int, m
         gate = testbed.measure_gate(spec, lambda: None)
         stats = testbed.measure_latency(testbed.build(spec, 0), spec.input_size, lambda: None)
 
-    assert testbed.device_description["stopwatch"] is True
+    assert testbed.device_description["kind"] == "stopwatch"
+    assert is_device(testbed.device_description), "trials store it, and are read with doubt"
     assert testbed.latency_values(stats)["runtime"] == "onnxruntime"
     assert 0 < stats.ratio_low <= stats.ratio <= stats.ratio_high
     assert gate.ratio < 1, "the reference is the larger baseline"

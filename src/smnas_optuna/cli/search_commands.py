@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from smnas_optuna.search.request import Request
+    from smnas_optuna.session.listener import Listener
     from smnas_optuna.study.record import StageName
     from smnas_optuna.workers.interrupt import StopRequest
     from smnas_optuna.workers.placement import Placement
@@ -105,7 +106,20 @@ def worker(
         raise typer.Exit(1)
 
 
-def retime(study_dir: StudyDir, data: DataDir = None, device: DeviceOption = Device.auto, force: Force = False) -> None:
+def retime(
+    study_dir: StudyDir,
+    data: DataDir = None,
+    device: DeviceOption = Device.auto,
+    stopwatch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Time on the device of this stopwatch, and show the front there. The study stays as it is.",
+            show_default=False,
+        ),
+    ] = None,
+    force: Force = False,
+) -> None:
     """Measure the latencies of the front again, all in one run, best on a machine that does nothing else."""
     from smnas_optuna.config import load_settings
     from smnas_optuna.search.retime import retime as time_again
@@ -115,6 +129,9 @@ def retime(study_dir: StudyDir, data: DataDir = None, device: DeviceOption = Dev
 
     console, stop = make_console(), StopRequest()
     request = _request("structural", study_dir, data, None, device, False, force)
+    if stopwatch is not None:
+        _time_elsewhere(request, stopwatch, console, stop)
+        return
     with stop.listening():
         try:
             load_settings(study_dir)
@@ -124,6 +141,27 @@ def retime(study_dir: StudyDir, data: DataDir = None, device: DeviceOption = Dev
             console.print(f"{interrupted}; no latency was changed", soft_wrap=True)
             raise typer.Exit(128 + interrupted.signal_number) from None
     print_report(study_dir, console)
+
+
+def _time_elsewhere(request: Request, url: str, console: Console, stop: StopRequest) -> None:
+    from smnas_optuna.report.elsewhere import print_elsewhere, write_elsewhere
+    from smnas_optuna.search.elsewhere import FrontElsewhere, time_elsewhere
+    from smnas_optuna.study.folder import StudyFolder
+    from smnas_optuna.workers.interrupt import Interrupted
+
+    found = list[FrontElsewhere]()
+
+    def measure(request: Request, *, listener: Listener, stop: StopRequest) -> None:
+        found.append(time_elsewhere(request, url, listener=listener, stop=stop))
+
+    with stop.listening():
+        try:
+            run_shown(measure, request, console, stop)
+        except Interrupted as interrupted:
+            console.print(f"{interrupted}; nothing was stored", soft_wrap=True)
+            raise typer.Exit(128 + interrupted.signal_number) from None
+    print_elsewhere(found[0], console)
+    say(console, f"wrote {write_elsewhere(found[0], StudyFolder(request.study_dir).report)}")
 
 
 def _request(

@@ -47,6 +47,15 @@ def write_verification(verification: Verification, summary: Summary, folder: Pat
     return _write_all(folder, writers, "verification")
 
 
+def write_text(folder: Path, name: str, text: str, what: str) -> Path:
+    """Write ``text`` into the file ``name`` in ``folder``, made if needed, and return its path.
+
+    Raises:
+        StudyError: If it cannot be written; names ``what`` it is.
+    """
+    return _write_all(folder, {name: lambda path: path.write_text(text, encoding="utf-8", newline="")}, what)[0]
+
+
 def _write_all(folder: Path, writers: Mapping[str, Callable[[Path], object]], what: str) -> list[Path]:
     if folder.is_symlink():
         raise StudyError(

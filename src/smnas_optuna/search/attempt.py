@@ -47,7 +47,7 @@ class Attempt:
         self.seed = derive_seed(settings.search.seed, self.arch)
         self._study_folder = session.folder
         self.folder = session.folder.make_run(self.arch)
-        device = testbed.device_description
+        device = testbed.training_device
         self.key = {
             "arch": self.arch,
             "seed": self.seed,

@@ -13,6 +13,7 @@ from smnas_optuna.arch import decode
 from smnas_optuna.engine.checkpoint import WEIGHTS_FILE, load_weights
 from smnas_optuna.engine.latency import round_to_noise
 from smnas_optuna.errors import CheckpointError, StudyError
+from smnas_optuna.models import Detector
 from smnas_optuna.search.plan import check_studies
 from smnas_optuna.search.request import Request
 from smnas_optuna.session.listener import Listener, step_of
@@ -52,7 +53,7 @@ def retime(request: Request, *, listener: Listener, stop: StopRequest) -> None:
     folder = StudyFolder(request.study_dir)
     with explained_disk_errors(folder.path):
         structural = folder.load(STRUCTURAL)
-        records = _with_weights(folder, listener)
+        records = records_with_weights(folder, listener)
         session = prepare(folder, listener=listener, stop=stop, data_dir=request.data_dir, device=request.device)
         forced = check_studies(session, [], force=request.force)
         listener.note(f"timing again, in one run: {len(records)} detectors")
@@ -71,13 +72,10 @@ def _time_all(session: Session, records: Sequence[TrialRecord], reference_ms: fl
     run = datetime.now(UTC).isoformat(timespec="seconds")
     for number, record in enumerate(records, start=1):
         arch = str(record.arch)
-        spec = decode(arch)
-        detector = testbed.build(spec, seed=0)
-        try:
-            load_weights(session.folder.run(str(record.stored_arch)), detector)
-        except CheckpointError as error:
-            listener.note(f"{arch}: cannot be timed again: {error.message}")
+        detector = build_trained(session, record)
+        if detector is None:
             continue
+        spec = decode(arch)
         latency = testbed.latency_values(testbed.measure_latency(detector, spec.input_size, session.stop.check))
         ratio, before = ratio_of(latency), record.latency
         assert ratio is not None
@@ -91,13 +89,24 @@ def _time_all(session: Session, records: Sequence[TrialRecord], reference_ms: fl
     return latencies
 
 
+def build_trained(session: Session, record: TrialRecord) -> Detector | None:
+    """Return the trained detector of a record; None, and a line that says why, if its weights cannot be read."""
+    detector = session.testbed.build(decode(str(record.arch)), seed=0)
+    try:
+        load_weights(session.folder.run(str(record.stored_arch)), detector)
+    except CheckpointError as error:
+        session.listener.note(f"{record.arch}: cannot be timed again: {error.message}")
+        return None
+    return detector
+
+
 def _stages(folder: StudyFolder) -> list[list[TrialRecord]]:
     """Return the trials of each stage that has any."""
     modular = [record for study in folder.modular for record in read_records(study)]
     return [records for records in (read_records(folder.load(STRUCTURAL)), modular) if records]
 
 
-def _with_weights(folder: StudyFolder, listener: Listener) -> list[TrialRecord]:
+def records_with_weights(folder: StudyFolder, listener: Listener) -> list[TrialRecord]:
     """Return what may be on a front and has its weights, fastest first; name the members that have not."""
     stages = _stages(folder)
     pool = {record.arch: record for records in stages for record in contenders(records)}

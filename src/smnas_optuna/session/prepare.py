@@ -75,6 +75,7 @@ def prepare(
     device: DeviceChoice = "auto",
     threads: int | None = None,
     stage: StageName = "structural",
+    stopwatch: str | None = None,
 ) -> Session:
     """Check settings, data and device, and begin a session with them.
 
@@ -86,6 +87,7 @@ def prepare(
         device: The device to train and measure on.
         threads: CPU threads to work with; see :func:`smnas_optuna.session.threads.adopt_threads`.
         stage: Stage whose recipe the session has; with ``modular`` ``[modular.train]`` counts.
+        stopwatch: URL of the stopwatch of a second device, on which detectors are timed, whatever the settings say.
 
     Raises:
         SmnasError: If the settings, the data or the device cannot be used.
@@ -93,8 +95,11 @@ def prepare(
     in_file = load_settings(folder.path)
     of_stage: dict[StageName, StudySettings] = {"structural": in_file, "modular": in_file.for_modular()}
     settings = of_stage[stage]
+    if stopwatch is not None:
+        update = {"device": stopwatch, "runtime": "auto"}
+        settings = settings.model_copy(update={"latency": settings.latency.model_copy(update=update)})
     chosen, measuring = choose_device(device), None
-    begun_with = _begun_with(folder)
+    begun_with = _begun_with(folder) if stopwatch is None else None
     if chosen.type == "cpu":
         stored = {} if begun_with is None else begun_with
         measuring = adopt_threads(threads, stored.get("threads"), os.environ, listener.note)

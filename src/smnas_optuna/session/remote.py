@@ -63,11 +63,10 @@ class RemoteDevice:
         """
         device = self._client.describe()["device"]
         return {
-            "kind": "cpu",
+            "kind": "stopwatch",
             "model": str(device.get("processor")),
             "threads": device.get("cores"),
             "runtime": self.runtime,
-            "stopwatch": True,
         }
 
     def measure(self, detector: Detector, settings: LatencySettings, acceptable: float) -> LatencyStats:

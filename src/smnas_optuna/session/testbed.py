@@ -213,14 +213,19 @@ class Testbed:
 
     @property
     def device_description(self) -> dict[str, Any]:
-        """Device properties that latencies depend on; see :func:`smnas_optuna.engine.device.describe_device`.
+        """Properties of the device that latencies depend on, as names and counts.
 
         ``runtime`` is among them for exported files. Studies of early versions have none, and time in torch.
         """
         if self.remote is not None:
             return dict(self.remote.description)
-        described = describe_device(self.device, self.threads)
+        described = self.training_device
         return {**described, "runtime": self.runtime} if self.runtime in OF_FILES else described
+
+    @property
+    def training_device(self) -> dict[str, str | int]:
+        """Properties of the device that trains; see :func:`smnas_optuna.engine.device.describe_device`."""
+        return describe_device(self.device, self.threads)
 
     @cached_property
     def runtime(self) -> Runtime:
