@@ -66,6 +66,10 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
         (["verify"], {"--top", "--seeds", "--epochs", "--data", "--device", "--workers"}),
         (["dashboard"], {"--port"}),
         (["data", "check"], {"--data"}),
+        (
+            ["export"],
+            {"--latency-ms", "--best", "--output", "--precision", "--allow-loss", "--data"},
+        ),
         (["stopwatch"], {"--images", "--runtime", "--threads", "--max-seconds", "--json"}),
         (["stopwatch", "serve"], {"--host", "--port", "--token-file", "--max-gib"}),
     ],

@@ -12,7 +12,7 @@ from torch import nn
 from smnas_optuna.export import described, export_detector
 from smnas_optuna.runtime.detector_file import DetectorFile
 
-from ..models.tiny_detectors import ARCHS, CONSTANTS, TWO_STAGE, build, kinds, ready, spread_predictions
+from ..models.tiny_detectors import ARCHS, CONSTANTS, ONE_STAGE, TWO_STAGE, build, kinds, ready, spread_predictions
 from ..runtime.exported_files import DESCRIPTION
 from .compared import assert_same, noise, on_canvas, run
 
@@ -22,6 +22,11 @@ PAIRS = {
     for head in ("fc", "cascade2", "cascade3", "cascade4")
 } | {"none-retina": "64x48.resnet18-w4.fpn-p3-p6-c8.none.retina"}
 """All combinations of RPN and head."""
+LARGE = "320x240.resnet18-w4.fpn-p2-p5-c8.rpn.fc-w16"
+"""The map of p2 has 5,120 places."""
+
+
+some = pytest.mark.parametrize("arch", [ONE_STAGE, TWO_STAGE, ARCHS["guided-c4-basicblock"]])
 
 
 @cache
@@ -30,17 +35,14 @@ def exported(arch: str) -> bytes:
 
 
 @kinds
-@pytest.mark.parametrize("portrait", [False, True], ids=["landscape", "portrait"])
 @torch.inference_mode()
-def test_detections_are_the_detectors(arch: str, portrait: bool) -> None:
+def test_detections_are_the_detectors(arch: str) -> None:
     detector = ready(arch)
-    for sizes in ([(48, 64)], [(48, 64), (40, 30), (20, 64)]):
-        turned = [size[::-1] for size in sizes] if portrait else sizes
-        batch = noise(detector, turned, portrait=portrait, seed=len(sizes))
-
-        compared = assert_same(run(exported(arch), batch), detector.detect(batch))
-
-        assert compared > 0
+    for batch in (
+        noise(detector, [(48, 64), (40, 30), (20, 64)], seed=1),
+        noise(detector, [(64, 40)], portrait=True, seed=2),
+    ):
+        assert assert_same(run(exported(arch), batch), detector.detect(batch)) > 0
 
 
 @pytest.mark.slow
@@ -80,7 +82,17 @@ def test_batchnorm_is_folded() -> None:
     assert "BatchNormalization" not in {node.op_type for node in onnx.load_from_string(content).graph.node}
 
 
-@kinds
+@torch.inference_mode()
+def test_rois_on_a_large_map_are_pooled_by_roi_align() -> None:
+    detector = ready(LARGE)
+    content, batch = exported(LARGE), noise(detector, [(240, 320), (100, 320)])
+
+    assert assert_same(run(content, batch), detector.detect(batch)) > 0
+    assert [node.op_type for node in onnx.load_from_string(content).graph.node].count("RoiAlign") == 1
+    assert "RoiAlign" not in {node.op_type for node in onnx.load_from_string(exported(TWO_STAGE)).graph.node}
+
+
+@some
 @torch.inference_mode()
 def test_nothing_is_found_where_no_score_passes(arch: str) -> None:
     with torch.inference_mode(False):
@@ -94,7 +106,7 @@ def test_nothing_is_found_where_no_score_passes(arch: str) -> None:
     assert not any(each.any() for each in (boxes, labels, scores, counts))
 
 
-@kinds
+@some
 def test_one_session_runs_any_batch_on_either_canvas(arch: str) -> None:
     detector = ready(arch)
     for batch in (noise(detector, [(48, 64)]), noise(detector, [(64, 48)] * 2, portrait=True)):

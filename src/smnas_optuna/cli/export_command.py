@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from smnas_optuna.ship.request import Weights
     from smnas_optuna.ship.run import Shipped
     from smnas_optuna.study.folder import StudyFolder
+    from smnas_optuna.verify.results import SeedRun
 
 
 class FilePrecision(StrEnum):
@@ -72,11 +74,12 @@ def export(
     console, stop = make_console(), StopRequest()
     with explained_disk_errors(study_dir):
         folder = StudyFolder(study_dir)
-        choice = choose(request, summarize(*folder.of_stage(None)).front, _verified(folder))
+        runs = _verified_runs(folder)
+        choice = choose(request, summarize(*folder.of_stage(None)).front, _verified(folder, runs))
         say(console, f"{choice.arch}, with the weights of {choice.weights.source}")
         try:
             with stop.listening(), ConsoleListener(console) as listener:
-                shipped = ship(request, choice, listener=listener, stop=stop)
+                shipped = ship(request, choice, ap_spread=_spread(runs), listener=listener, stop=stop)
         except Interrupted as interrupted:
             console.print(f"{interrupted}; no file is written", soft_wrap=True)
             raise typer.Exit(128 + interrupted.signal_number) from None
@@ -84,22 +87,38 @@ def export(
         say(console, line)
 
 
-def _verified(folder: StudyFolder) -> dict[str, Weights]:
-    """Return the weights that ``smnas verify`` has kept, by architecture."""
-    from smnas_optuna.ship.request import Weights
+def _verified_runs(folder: StudyFolder) -> list[SeedRun]:
+    """Return the finished trainings of ``smnas verify``."""
     from smnas_optuna.verify.results import read_results
     from smnas_optuna.verify.verification import RESULTS_FILE
-    from smnas_optuna.verify.weights import kept_weights
 
     results = read_results(folder.verify / RESULTS_FILE)
-    if results is None:
-        return {}
+    return [] if results is None else list(results.runs.values())
+
+
+def _spread(runs: Sequence[SeedRun]) -> float | None:
+    """Return the standard deviation of AP over the seeds of ``smnas verify``; None before it has two of a detector."""
+    from smnas_optuna.verify.statistics import pooled_spread
+
+    groups: dict[tuple[str, int], list[float]] = {}
+    for run in runs:
+        if run.ap is not None:
+            groups.setdefault((run.arch, run.epochs), []).append(run.ap)
+    spread = pooled_spread(groups.values())
+    return None if spread is None else spread.deviation
+
+
+def _verified(folder: StudyFolder, runs: Sequence[SeedRun]) -> dict[str, Weights]:
+    """Return the weights that ``smnas verify`` has kept, by architecture."""
+    from smnas_optuna.ship.request import Weights
+    from smnas_optuna.verify.weights import kept_weights
+
     return {
         arch: Weights(
             folder=folder.path / kept.folder,
             source=f"smnas verify: seed {kept.number}, {kept.epochs} epochs, the best of its trainings",
         )
-        for arch, kept in kept_weights(folder, results.runs.values()).items()
+        for arch, kept in kept_weights(folder, runs).items()
     }
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms, roi_align
 
-from smnas_optuna.export.sizes import known
+from smnas_optuna.export.sizes import constants_are_meant, known
 from smnas_optuna.models.roi_align import SAMPLES
 
 
@@ -90,7 +90,8 @@ class _RoiAlign(torch.autograd.Function):
     @staticmethod
     def forward(_ctx: Any, feature: Tensor, rois: Tensor, images: Tensor, bins: int, scale: float) -> Tensor:
         numbered = torch.cat((images[:, None].to(rois.dtype), rois), dim=1)
-        return roi_align(feature, numbered, bins, scale, SAMPLES)  # type: ignore[no-any-return]
+        with constants_are_meant():  # torchvision's checks; the operator has none
+            return roi_align(feature, numbered, bins, scale, SAMPLES)  # type: ignore[no-any-return]
 
     @staticmethod
     def symbolic(g: Any, feature: Any, rois: Any, images: Any, bins: int, scale: float) -> Any:

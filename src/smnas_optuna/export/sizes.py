@@ -15,13 +15,13 @@ def known(size: int | Tensor) -> int:
 
     Its caller knows that it is the same on both canvases of a detector, such as the number of places of a map.
     """
-    with _constants_are_meant():
+    with constants_are_meant():
         return int(size)
 
 
 def constants(values: Sequence[float]) -> Tensor:
     """Return float32 Tensor[N], a constant of the trace."""
-    with _constants_are_meant():
+    with constants_are_meant():
         return torch.tensor(values)
 
 
@@ -31,7 +31,8 @@ def as_tensor(size: int | Tensor) -> Tensor:
 
 
 @contextmanager
-def _constants_are_meant() -> Iterator[None]:
+def constants_are_meant() -> Iterator[None]:
+    """Allow that numbers inside are constants of the trace."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         yield
