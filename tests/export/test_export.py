@@ -40,7 +40,7 @@ def test_detections_are_the_detectors(arch: str) -> None:
     detector = ready(arch)
     for batch in (
         noise(detector, [(48, 64), (40, 30), (20, 64)], seed=1),
-        noise(detector, [(64, 40)], portrait=True, seed=2),
+        noise(detector, [(64, 40)], portrait=True, seed=3),  # with 2, two logits at a cut are equal to the last bit
     ):
         assert assert_same(run(exported(arch), batch), detector.detect(batch)) > 0
 

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torchvision.models.detection.rpn import RPNHead
 
 from smnas_optuna.batch import canvas_size
-from smnas_optuna.export.layers import AnchorLayers, StageLayers, replace_norms, scale_input
+from smnas_optuna.export.layers import AnchorLayers, GuidedLayers, StageLayers, replace_norms, scale_input
 from smnas_optuna.export.pooling import pool
-from smnas_optuna.export.proposals import anchor_outputs, guided_outputs, propose
+from smnas_optuna.export.proposals import propose
 from smnas_optuna.export.rows import rows
 from smnas_optuna.export.selection import Slots, select
 from smnas_optuna.export.sizes import known
@@ -76,7 +76,7 @@ class TwoStages(nn.Module):
         assert isinstance(roi_head, RoiHead)
         self.rpn: nn.Module
         if isinstance(rpn, GuidedRpn):
-            self.rpn, self.anchors = rpn, rpn.squares
+            self.rpn, self.anchors = GuidedLayers(rpn), rpn.squares
         else:
             assert isinstance(rpn.head, RPNHead)
             self.rpn, self.anchors = AnchorLayers(rpn.head), rpn.anchors
@@ -89,10 +89,8 @@ class TwoStages(nn.Module):
 
     def forward(self, features: dict[str, Tensor], sizes: Tensor) -> Slots:
         """Return the detections; see :class:`ExportedDetector`."""
-        rpn, batch = self.rpn, sizes.shape[0]
-        levels = (
-            guided_outputs(rpn, features) if isinstance(rpn, GuidedRpn) else anchor_outputs(rpn, self.anchors, features)  # type: ignore[arg-type]
-        )
+        maps, batch = list(features.values()), sizes.shape[0]
+        levels = [self.rpn(each, own) for each, own in zip(maps, self.anchors.of(maps), strict=True)]
         boxes, found = propose(levels, sizes, self.count, self.box_weights)
         scores = []
         for number, (stage, recipe) in enumerate(zip(self.stages, self.recipes, strict=True), start=1):

@@ -7,36 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from smnas_optuna.export.layers import AnchorLayers
+from smnas_optuna.export.layers import NEVER
 from smnas_optuna.export.operators import non_max_suppression
 from smnas_optuna.export.rows import rows
 from smnas_optuna.export.sizes import known
-from smnas_optuna.models.anchors import PyramidAnchors
 from smnas_optuna.models.boxes import Weights, clip_boxes, decode_boxes, shorter_edges
-from smnas_optuna.models.guided import GuidedRpn
 from smnas_optuna.models.proposals import MIN_EDGE, NMS_IOU
 
-NEVER = -3e38
-"""Logit of what may not be proposed."""
 LOWEST = -1e38
-"""Logits at or below this are those."""
+"""Logits at or below this belong to what may not be proposed."""
 
 Level = tuple[Tensor, Tensor]
 """Logits and deltas of a level's reference boxes, Tensor[B, A, 5], and these, Tensor[A, 4] or Tensor[B, A, 4]."""
-
-
-def anchor_outputs(layers: AnchorLayers, anchors: PyramidAnchors, features: dict[str, Tensor]) -> list[Level]:
-    """Return the outputs of an RPN on every level."""
-    maps = list(features.values())
-    return [(layers(each), own) for each, own in zip(maps, anchors.of(maps), strict=True)]
-
-
-def guided_outputs(rpn: GuidedRpn, features: dict[str, Tensor]) -> list[Level]:
-    """Return the outputs of a guided RPN on every level; logits of unlikely centres are below ``LOWEST``."""
-    return [
-        (torch.cat((each.logits.clamp(min=NEVER)[..., None], each.deltas), dim=-1), each.references)
-        for each in rpn.outputs(features)
-    ]
 
 
 def propose(levels: Sequence[Level], sizes: Tensor, count: int, weights: Weights) -> tuple[Tensor, Tensor]:
