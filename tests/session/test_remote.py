@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.forms import is_device
 from smnas_optuna.workers.interrupt import StopRequest
 
-from ..commands import records, searching, smnas
+from ..commands import PATIENCE, records, searching, smnas
 from ..stopwatches import SECRET, free_port, stopwatch
 
 SMALL = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina"
@@ -82,42 +81,47 @@ def test_a_search_waits_for_a_stopwatch_that_is_killed(
 ) -> None:
     monkeypatch.setenv(TOKEN, SECRET)
     timed_by(study_dir, port)
-    with searching_with_kills(study_dir, tmp_path, port) as output:
-        pass
+    lines = search_with_kills(study_dir, tmp_path, port)
 
-    assert "ended: budget reached: 5 of 5 architectures are trained" in output[0]
-    assert "the stopwatch cannot be reached" in output[0]
-    assert "the stopwatch is back" in output[0]
+    assert "ended: budget reached: 5 of 5 architectures are trained\n" in lines
+    assert sum("the stopwatch is back" in line for line in lines) == 2
     trained = [record for record in records(study_dir) if record.trained]
     assert len({record.arch for record in trained}) == len(trained) == 5
     assert all(record.attrs["latency"]["ratio"] > 0 for record in trained)
     assert smnas("front", study_dir).returncode == 0
 
 
-@contextmanager
-def searching_with_kills(study_dir: Path, folder: Path, port: int) -> Iterator[list[str]]:
-    """A search whose stopwatch is killed and started again, twice; what it printed."""
-    output = list[str]()
-    with stopwatch(port, folder) as first, searching(study_dir) as search:
-        reader = threading.Thread(target=lambda: output.append(search.communicate()[0]))
+def search_with_kills(study_dir: Path, folder: Path, port: int) -> list[str]:
+    """Search while the stopwatch is killed, and started again once the search has noticed, twice; what it printed."""
+    lines = list[str]()
+
+    def read() -> None:
+        assert search.stdout is not None
+        for line in search.stdout:
+            lines.append(line)  # noqa: PERF402  # one by one: another thread looks at them
+
+    with ExitStack() as stack:
+        watch = stack.enter_context(stopwatch(port, folder))
+        search = stack.enter_context(searching(study_dir))
+        reader = threading.Thread(target=read)
         reader.start()
-        for count in (1, 3):
-            wait_for(lambda count=count: sum(record.trained for record in records(study_dir)) >= count)
-            first.send_signal(signal.SIGKILL)
-            first.wait()
-            time.sleep(3)
-            with stopwatch(port, folder) as first:
-                if count == 1:
-                    wait_for(lambda: sum(record.trained for record in records(study_dir)) >= 3)
-                else:
-                    reader.join(240)
-        assert search.returncode == 0
-    yield output
+        for times in (1, 2):
+            wait_for(lambda times=times: trained_in(study_dir) >= times)  # type: ignore[misc]
+            watch.kill()
+            watch.wait()
+            wait_for(lambda times=times: sum("cannot be reached" in line for line in lines) == times)  # type: ignore[misc]
+            watch = stack.enter_context(stopwatch(port, folder))
+        reader.join(PATIENCE)
+        assert search.wait(PATIENCE) == 0
+    return lines
 
 
-def wait_for(happens: object, seconds: float = 240) -> None:
-    """Wait until ``happens()`` is true."""
-    until = time.monotonic() + seconds
-    while not happens():  # type: ignore[operator]
+def trained_in(study_dir: Path) -> int:
+    return sum(record.trained for record in records(study_dir))
+
+
+def wait_for(happens: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not happens():
         assert time.monotonic() < until
-        time.sleep(0.3)
+        time.sleep(0.5)
