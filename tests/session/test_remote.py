@@ -98,7 +98,7 @@ def search_with_kills(study_dir: Path, folder: Path, port: int) -> list[str]:
     def read() -> None:
         assert search.stdout is not None
         for line in search.stdout:
-            lines.append(line)  # noqa: PERF402  # one by one: another thread looks at them
+            lines.append(line)  # one by one: another thread looks at them
 
     with ExitStack() as stack:
         watch = stack.enter_context(stopwatch(port, folder))
