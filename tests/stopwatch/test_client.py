@@ -13,6 +13,7 @@ import pytest
 
 from smnas_optuna.errors import DataError, DeviceError, FileError
 from smnas_optuna.stopwatch import client as client_module
+from smnas_optuna.stopwatch import server as server_module
 from smnas_optuna.stopwatch.client import StopwatchClient
 from smnas_optuna.stopwatch.measure import Conditions
 
@@ -53,6 +54,25 @@ def test_a_detector_is_timed_elsewhere(images: list[Path]) -> None:
     assert stats.num_runs >= stats.num_blocks >= 6
     assert (result["arch"], result["reference"], result["images"]) == (DESCRIPTION.arch, REFERENCE.arch, 4)
     assert described["device"]["cores"] >= 1
+
+
+def test_it_can_be_stopped_while_the_stopwatch_works(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    class StopError(Exception):
+        pass
+
+    beats = list[None]()
+
+    def beat() -> None:
+        beats.append(None)
+        if len(beats) == 12:  # more than the answers to the requests before it
+            raise StopError
+
+    monkeypatch.setattr(server_module, "BEAT_S", 0.02)
+    with serving() as port:
+        client = _client(port, images, on_beat=beat)
+        with pytest.raises(StopError):
+            client.measure(FILE, Conditions(num_threads=1, precision=0, max_seconds=99))
+        assert _client(port, images).measure(FILE, QUICK)[0].ratio > 0
 
 
 def test_files_are_sent_once(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,7 @@ class StopwatchClient:
         images: Files of the images that they are timed on.
         note: Called when the connection is lost, and when it is back.
         pause: Called with seconds to wait; may raise to stop.
+        on_beat: Called every few seconds while the stopwatch works; may raise to stop.
 
     Raises:
         DeviceError: If the URL or the token cannot be one.
@@ -58,6 +59,7 @@ class StopwatchClient:
         images: Sequence[Path],
         note: Callable[[str], None] = lambda _: None,
         pause: Callable[[float], None] = time.sleep,
+        on_beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.url = _checked_url(url)
         if not (token.isascii() and token.isprintable() and token):
@@ -68,7 +70,7 @@ class StopwatchClient:
         self._reference = reference
         self._images = images
         self._is_lost = False
-        self._note, self._pause = note, pause
+        self._note, self._pause, self._on_beat = note, pause, on_beat
         # No proxy, which would get the token, and no redirection, which could lead it elsewhere.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirection())
 
@@ -181,8 +183,8 @@ class StopwatchClient:
         request = urllib.request.Request(self.url + path, data=data, headers=headers, method=method)
         try:
             with self._opener.open(request, timeout=SILENCE_S) as response:
-                content = response.read(MAX_ANSWER_BYTES)
                 kind = response.headers.get_content_type()
+                content = self._read(response)
         except urllib.error.HTTPError as error:
             with error:
                 raise self._refusal(error) from error
@@ -201,6 +203,14 @@ class StopwatchClient:
             self._is_lost = False
             self._note(f"{self.url}: the stopwatch is back")
         return answer
+
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        """Return the answer; it begins with spaces that come while the stopwatch works."""
+        content = b""
+        while len(content) <= MAX_ANSWER_BYTES and (part := response.read1(MAX_ANSWER_BYTES)):
+            content = content.lstrip() + part
+            self._on_beat()
+        return content
 
     def _refusal(self, error: urllib.error.HTTPError) -> Exception:
         """Return what is raised for an answer with an error's status."""

@@ -99,13 +99,13 @@ def _in_words(result: dict[str, Any]) -> str:
         f"{result['arch']}: {result['p10_ms']:.3g} ms",
         f"reference {result['reference']}: {result['reference_p10_ms']:.3g} ms",
         f"ratio {result['ratio']:.3f} (95 % interval {result['ratio_low']:.3f} to {result['ratio_high']:.3f})",
-        f"{result['num_runs']} runs of each on {result['images']} images, {result['device']['runtime']}, "
+        f"{result['num_runs']} runs of each on {result['images']} images, {result['runtime']}, "
         f"{threads} {'thread' if threads == 1 else 'threads'}, {result['device']['processor']}",
     ]
     if result["ratio_high"] - result["ratio_low"] > ACCEPTABLE_WIDTH * result["ratio"]:
         lines.append(
-            f"note: the interval is wider than {ACCEPTABLE_WIDTH:.0%}: something else works on this machine, or "
-            "--max-seconds is too short"
+            f"note: the interval is wider than {100 * ACCEPTABLE_WIDTH:.0f} %: something else works on this machine, "
+            "or --max-seconds is too short"
         )
     elif not result["warm"]:
         lines.append("note: the times still changed when timing began; give more time to warm up with --max-seconds")

@@ -122,14 +122,14 @@ def as_json(
         "reference_sha256": reference.sha256,
         "images": num_images,
         "conditions": {**asdict(conditions), "num_threads": conditions.num_threads or usable_cores()},
-        "device": describe_device(conditions.runtime),
+        "runtime": f"{conditions.runtime} {runtime_version(conditions.runtime)}",
+        "device": describe_device(),
     }
 
 
-def describe_device(runtime: Runtime) -> dict[str, Any]:
-    """Return what is known of this machine and of ``runtime`` on it, as JSON values."""
+def describe_device() -> dict[str, Any]:
+    """Return what is known of this machine, as JSON values."""
     return {
-        "runtime": f"{runtime} {runtime_version(runtime)}",
         "processor": processor_name(keys=("model name", "Model")),
         "cores": usable_cores(),
         "system": platform.platform(),

@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
                 raise _RefusedError(HTTPStatus.NOT_FOUND, f"there is only GET {ROOT}")
             store = self.server.store
             limits = {"max_file_bytes": store.max_file_bytes, "max_bytes": store.max_bytes, "max_images": MAX_IMAGES}
-            self._send(HTTPStatus.OK, {"device": describe_device("onnxruntime"), **limits})
+            self._send(HTTPStatus.OK, {"device": describe_device(), **limits})
 
     def do_PUT(self) -> None:
         with self._refusals():
