@@ -20,7 +20,7 @@ from smnas_optuna.ship.timing import Pace
 CALIBRATION_IMAGES = 64
 """Training images whose activations set the ranges of the integers; a few dozen are usual (Nagel et al. 2021, section
 3)."""
-PREDICTORS = ("predictor", "cls_logits", "bbox_pred", "bbox_reg", "location", "shape", "offset")
+PREDICTORS = ("predictor", "places", "offset", "cls_logits", "bbox_reg")
 """Layers that stay in fp32: the last ones, whose outputs are scores and coordinates. They take hardly any time."""
 LAYERS = ("Conv", "Gemm")
 
