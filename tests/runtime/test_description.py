@@ -105,7 +105,7 @@ def test_values_that_are_wrong_are_named(changes: dict[str, Any], what: str) -> 
     assert message.endswith(FIX)
 
 
-@pytest.mark.parametrize("name", list(json.loads(DESCRIPTION.json()).keys() - {"format"}))
+@pytest.mark.parametrize("name", sorted(json.loads(DESCRIPTION.json()).keys() - {"format"}))
 def test_a_value_that_is_missing_is_named(name: str) -> None:
     values = json.loads(DESCRIPTION.json())
     del values[name]
