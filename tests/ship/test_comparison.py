@@ -94,3 +94,11 @@ def test_agreements_add_up() -> None:
     assert total == Agreement(compared=1000, equal=999, box_px=0.001, score=1e-5)
     assert total.holds
     assert not (total + Agreement(compared=1, equal=0)).holds
+
+
+@pytest.mark.parametrize(
+    ("compared", "lost", "holds"),
+    [(1, 1, False), (99, 1, False), (100, 1, True), (100, 2, False), (1999, 2, False), (2000, 2, True)],
+)
+def test_few_detections_may_lack_their_equal(compared: int, lost: int, holds: bool) -> None:
+    assert Agreement(compared=compared, equal=compared - lost).holds == holds

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 BOX_PX, SCORE = 0.01, 1e-4
 """Largest difference of equal detections: of a corner in pixels of the canvas, and of a score."""
-LEAST_SHARE = 0.999
-"""Smallest share of detections that have their equal. The order of sums decides between candidates with nearly equal
-scores or overlaps, and what it decides differently has no equal: a few of 10,000 detections of a trained detector."""
+TIES = 1000
+"""One detection of so many may have no equal. The order of sums decides between candidates with nearly equal scores or
+overlaps, and what it decides differently has no equal: a few of 10,000 detections of a trained detector."""
+FEW = 100
+"""Of fewer detections than this, each has its equal; of more, one may always lack it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -59,7 +61,8 @@ class Agreement:
     @property
     def holds(self) -> bool:
         """True if they are equal but for ties."""
-        return self.equal >= LEAST_SHARE * self.compared
+        allowed = max(self.compared // TIES, 1) if self.compared >= FEW else 0
+        return self.compared - self.equal <= allowed
 
 
 def agreement(expected: Objects, found: Objects, *, slots: int, threshold: float) -> Agreement:
