@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 ROOT = Path("/")
+LONGEST_NUMBER = 20
+"""Digits of the largest number of 64 bits."""
 MIB = 2**20
 _PROC = "proc/self"
 _UNIFIED = "0"
@@ -172,9 +174,12 @@ def _number(path: Path) -> int | None:
 
 
 def _words(path: Path, count: int) -> list[int | None]:
-    """Return the first ``count`` words of a file as numbers, None for other words; fewer if there are fewer."""
+    """Return the first ``count`` words of a file as numbers, None for other words; fewer if there are fewer.
+
+    The kernel writes no number of more than 64 bits; a longer one, which a float may not hold, is another word.
+    """
     words = [word for line in read_lines(path) for word in line.split()][:count]
-    return [int(word) if word.isdecimal() else None for word in words]
+    return [int(word) if word.isdecimal() and len(word) <= LONGEST_NUMBER else None for word in words]
 
 
 def read_lines(path: Path) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from smnas_optuna.arch import decode
+from smnas_optuna.engine.device import library_versions
 from smnas_optuna.session import testbed as testbed_module
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import prepare
@@ -39,5 +40,5 @@ def test_a_worker_with_a_share_of_the_cpu_measures_with_all_its_threads(
     assert seen == [before + 2, before + 2, before]
     assert torch.get_num_threads() == before
     assert shared.device_description["threads"] == before + 2
-    assert remembered(reference_key(shared.fingerprint)) == [(1.0, False), (2.0, True)]
-    assert remembered(reference_key(testbed.fingerprint)) == [(3.0, True)]
+    assert remembered(reference_key(shared.fingerprint, library_versions())) == [(1.0, False), (2.0, True)]
+    assert remembered(reference_key(testbed.fingerprint, library_versions())) == [(3.0, True)]

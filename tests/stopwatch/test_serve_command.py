@@ -73,7 +73,7 @@ def test_its_files_are_removed_when_it_ends(
         assert line == f"token: that in {token_file}"
         StopwatchClient(url, TOKEN, reference=REFERENCE_FILE, images=images).measure(FILE, QUICK)
         assert list(tmp_path.glob("smnas-stopwatch-*/*"))
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         process.wait(timeout=20)
 
     assert not list(tmp_path.glob("smnas-stopwatch-*"))

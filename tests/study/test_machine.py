@@ -52,17 +52,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_what_the_time_depends_on_is_in_the_key(path: str, value: object) -> None:
-    assert reference_key(with_(path, value)) != reference_key(PRINT)
+    assert reference_key(with_(path, value), {}) != reference_key(PRINT, {})
 
 
 @pytest.mark.parametrize(("path", "value"), [("recipe.train.epochs", 9), ("recipe.latency.images", 9)])
 def test_what_it_does_not_depend_on_is_not(path: str, value: object) -> None:
-    assert reference_key(with_(path, value)) == reference_key(PRINT)
+    assert reference_key(with_(path, value), {}) == reference_key(PRINT, {})
 
 
 @pytest.mark.parametrize("stored", [{}, {"recipe": 3}, {"recipe": {"latency": []}, "data": None}])
 def test_a_fingerprint_without_the_parts_has_no_key(stored: Any) -> None:
-    assert reference_key(stored) is None
+    assert reference_key(stored, {}) is None
     assert remembered(None) == []
 
 
@@ -121,7 +121,7 @@ def test_a_folder_that_cannot_be_made_is_done_without(tmp_path: Path, monkeypatc
 
 @pytest.mark.usefixtures("cache")
 def test_studies_of_a_machine_share_the_unit() -> None:
-    key = reference_key(PRINT)
+    key = reference_key(PRINT, {})
     assert key is not None
     for time_ms in (9.7, 9.8, 7.4):
         remember(key, time_ms, alone=True)

@@ -26,7 +26,8 @@ class BenchmarkRequest:
         study_dir: Study folder whose settings, data and weights are used.
         data_dir: Images that detectors are timed on; by default the study's, or drawn ones.
         device: The device to measure on.
-        runtimes: Runtimes of the detectors, each of which has a row for each; torchvision's have no graphs.
+        runtimes: Runtimes of the detectors, each of which has a row for each; torchvision's have no graphs. By default
+            that of the study, or else ``eager``.
         latency: Settings of the measurement, unless a study has its own.
     """
 
@@ -36,7 +37,7 @@ class BenchmarkRequest:
     study_dir: Path | None = None
     data_dir: Path | None = None
     device: DeviceChoice = "auto"
-    runtimes: Sequence[Runtime] = ("eager",)
+    runtimes: Sequence[Runtime] = ()
     latency: LatencySettings = DEFAULT_LATENCY
 
 

@@ -116,8 +116,9 @@ def run_benchmark(request: BenchmarkRequest, *, listener: Listener, stop: StopRe
     check_request(request)
     device = choose_device(request.device)
     adopt_threads(None, None, os.environ)
-    runtimes = [choose_runtime(choice, device) for choice in dict.fromkeys(request.runtimes)]
+    asked = [choose_runtime(choice, device) for choice in dict.fromkeys(request.runtimes)]
     with prepared(request, device, listener, stop) as setup, explained_device_faults(device):
+        runtimes = asked or [setup.runtime]
         ours = [setup.timed(name) for name in dict.fromkeys(request.archs)]
         timed_detectors = in_each(ours, runtimes)
         if request.baselines:

@@ -13,10 +13,10 @@ import torch
 from smnas_optuna.benchmark.detectors import TimedDetector, our_detector, studied_detector
 from smnas_optuna.benchmark.images import NUM_IMAGES, BenchmarkImages, drawn_images, images_of_folder
 from smnas_optuna.benchmark.request import BenchmarkRequest
-from smnas_optuna.config import LatencySettings, load_settings
+from smnas_optuna.config import LatencySettings, Runtime, load_settings
 from smnas_optuna.data import CachePool
 from smnas_optuna.session.listener import Listener, step_of
-from smnas_optuna.session.prepare import load_data
+from smnas_optuna.session.prepare import begun_with, load_data
 from smnas_optuna.session.testbed import Testbed
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.storage import explained_disk_errors
@@ -34,11 +34,13 @@ class BenchmarkSetup:
         images: Images that detectors are timed on.
         timed: Returns the detector of a name.
         settings: Settings of the measurement.
+        runtime: What runs the detectors of a study while it times them; torch if there is none.
     """
 
     images: BenchmarkImages
     timed: Callable[[str], TimedDetector]
     settings: LatencySettings
+    runtime: Runtime = "eager"
 
 
 @contextmanager
@@ -83,6 +85,7 @@ def _study_setup(
         splits=splits,
         caches=CachePool(folder.cache, listener.note, on_progress=step),
         device=device,
+        begun_with=begun_with(folder),
     )
     count = min(latency.images, len(splits.val.images))
     return BenchmarkSetup(
@@ -93,4 +96,5 @@ def _study_setup(
         ),
         timed=lambda name: studied_detector(name, testbed, folder),
         settings=latency,
+        runtime=testbed.runtime,
     )

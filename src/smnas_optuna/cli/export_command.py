@@ -132,6 +132,8 @@ def _in_words(shipped: Shipped) -> list[str]:
         f"AP {100 * shipped.file_ap:.2f} (x100), the detector's {100 * shipped.detector_ap:.2f}",
         f"{pace.ms:.3g} ms in ONNX Runtime, {pace.reference_ms:.3g} ms in torch, {threads} of this machine",
     ]
+    if not proof.compared:
+        lines[0] = f"nothing is proved: the detector finds nothing in {shipped.images:,} validation images"
     if trial is not None:
         lines.append(
             f"{trial.precision}: AP {100 * trial.ap:.2f} (x100) at {trial.pace.ms:.3g} ms, fp32 "

@@ -87,7 +87,8 @@ def benchmark(
     runtime: Annotated[
         list[BenchmarkRuntime] | None,
         typer.Option(
-            help="What runs the detectors; give it several times for a row each.", show_default=BenchmarkRuntime.eager
+            help="What runs the detectors; give it several times for a row each.",
+            show_default="that of the study, or eager",
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -106,7 +107,7 @@ def benchmark(
         study_dir=study,
         data_dir=data,
         device=device.value,
-        runtimes=tuple(each.value for each in runtime or [BenchmarkRuntime.eager]),
+        runtimes=tuple(each.value for each in runtime or ()),
     )
     console, stop = make_console(stderr=json), StopRequest()
     try:

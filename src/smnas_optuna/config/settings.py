@@ -29,9 +29,10 @@ from smnas_optuna.errors import ArchError
 _DETECTOR = DetectorConstants()
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
-Runtime = Literal["eager", "graph", "onnxruntime", "openvino"]
-RuntimeChoice = Literal["auto", "eager", "graph", "onnxruntime", "openvino"]
 """Requested device; ``auto`` is CUDA where it is available, and otherwise the CPU."""
+Runtime = Literal["eager", "graph", "onnxruntime", "openvino"]
+"""What runs detectors while they are timed; see :class:`LatencySettings`."""
+RuntimeChoice = Literal["auto", "eager", "graph", "onnxruntime", "openvino"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Number = Annotated[int, Field(gt=0, le=1_000_000)]
 """Images or trainings; a million trainings of a minute each take two years."""

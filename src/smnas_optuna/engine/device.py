@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 
 import torch
@@ -57,10 +57,16 @@ def cpu_threads(threads: int | None) -> Iterator[None]:
 def library_versions() -> dict[str, str]:
     """Return the versions that latencies and accuracies may depend on."""
     versions = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
-    versions["onnxruntime"] = metadata.version("onnxruntime")
+    for package, name in _RUNTIMES.items():
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(package)
     if torch.version.cuda is not None:
         versions["cuda"] = torch.version.cuda
     return versions
+
+
+_RUNTIMES = {"onnxruntime-gpu": "onnxruntime", "onnxruntime": "onnxruntime", "openvino": "openvino"}
+"""Packages that a runtime of exported files may come in; of several, the last one that is installed counts."""
 
 
 def synchronize(device: torch.device) -> None:

@@ -55,7 +55,7 @@ def protocol_lines(benchmark: Benchmark) -> list[str]:
     lines = [
         f"ratio: 10th percentile (p10) divided by that of {benchmark.reference}, timed in alternation, with its 95 % "
         "confidence interval",
-        "timed: from uint8 pixels on the device to boxes in original pixels (Mask R-CNN: and masks), float32; "
+        "timed: from uint8 pixels on the device to boxes in original pixels (Mask R-CNN in torch: and masks), float32; "
         f"{benchmark.source}; {benchmark.num_classes} classes",
         "network: all layers on the largest number of regions that they can get, without RoIAlign, decoding and NMS; "
         "GMACs counts the same",

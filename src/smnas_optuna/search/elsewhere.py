@@ -12,7 +12,9 @@ from smnas_optuna.search.request import Request
 from smnas_optuna.search.retime import build_trained, records_with_weights
 from smnas_optuna.session.listener import Listener, step_of
 from smnas_optuna.session.prepare import prepare
+from smnas_optuna.study.fingerprint import trained_alike
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.record import STRUCTURAL, TrialRecord, read_records
 from smnas_optuna.study.scale import Latency
 from smnas_optuna.study.storage import explained_disk_errors
 from smnas_optuna.workers.interrupt import StopRequest
@@ -59,7 +61,7 @@ def time_elsewhere(request: Request, url: str, *, listener: Listener, stop: Stop
     """
     folder = StudyFolder(request.study_dir)
     with explained_disk_errors(folder.path):
-        records = records_with_weights(folder, listener)
+        records = _of_one_recipe(folder, records_with_weights(folder, listener), listener)
         session = prepare(
             folder, listener=listener, stop=stop, data_dir=request.data_dir, device=request.device, stopwatch=url
         )
@@ -87,6 +89,16 @@ def time_elsewhere(request: Request, url: str, *, listener: Listener, stop: Stop
         for arch, ap, here_ms, stats in measured
     ]
     return FrontElsewhere(device=testbed.device_description, detectors=with_front(detectors))
+
+
+def _of_one_recipe(folder: StudyFolder, records: Sequence[TrialRecord], listener: Listener) -> Sequence[TrialRecord]:
+    """Return ``records``, or those of stage 2 alone if it has another recipe than stage 1: APs do not compare then."""
+    structural, modular = folder.structural, folder.modular
+    later = {record.arch for study in modular for record in read_records(study) if record.trained}
+    if structural is None or not later or all(trained_alike(structural, study) for study in modular):
+        return records
+    listener.note("stage 1 has another recipe, and AP does not compare: the detectors are those of stage 2")
+    return [record for record in records if record.study != STRUCTURAL]
 
 
 def with_front(detectors: Sequence[TimedElsewhere]) -> list[TimedElsewhere]:

@@ -18,6 +18,7 @@ from smnas_optuna.engine.device import choose_device, library_versions
 from smnas_optuna.engine.gpu_watch import watch_gpu
 from smnas_optuna.errors import DataError
 from smnas_optuna.session.listener import Listener, step_of
+from smnas_optuna.session.remote import STOPWATCH
 from smnas_optuna.session.testbed import Testbed
 from smnas_optuna.session.threads import adopt_threads
 from smnas_optuna.study.attributes import DATA_ROOT, FINGERPRINT, VERSIONS
@@ -76,6 +77,7 @@ def prepare(
     threads: int | None = None,
     stage: StageName = "structural",
     stopwatch: str | None = None,
+    times: bool = True,
 ) -> Session:
     """Check settings, data and device, and begin a session with them.
 
@@ -88,6 +90,7 @@ def prepare(
         threads: CPU threads to work with; see :func:`smnas_optuna.session.threads.adopt_threads`.
         stage: Stage whose recipe the session has; with ``modular`` ``[modular.train]`` counts.
         stopwatch: URL of the stopwatch of a second device, on which detectors are timed, whatever the settings say.
+        times: False for a session that times nothing for the study: its runtime and its stopwatch need not be there.
 
     Raises:
         SmnasError: If the settings, the data or the device cannot be used.
@@ -95,13 +98,13 @@ def prepare(
     in_file = load_settings(folder.path)
     of_stage: dict[StageName, StudySettings] = {"structural": in_file, "modular": in_file.for_modular()}
     settings = of_stage[stage]
-    if stopwatch is not None:
+    if stopwatch is not None or not times:
         update = {"device": stopwatch, "runtime": "auto"}
         settings = settings.model_copy(update={"latency": settings.latency.model_copy(update=update)})
     chosen, measuring = choose_device(device), None
-    begun_with = _begun_with(folder) if stopwatch is None else None
+    begun = begun_with(folder) if stopwatch is None else None
     if chosen.type == "cpu":
-        stored = {} if begun_with is None else begun_with
+        stored = {} if begun is None or begun.get("kind") == STOPWATCH else begun  # its cores are its own
         measuring = adopt_threads(threads, stored.get("threads"), os.environ, listener.note)
     else:
         adopt_threads(None, None, os.environ)
@@ -109,6 +112,11 @@ def prepare(
     step = step_of("load", listener, stop, measurement_lock)
     with measurement_lock.running(stop.check):
         root, splits = load_data(folder, data_dir, settings, step)
+
+    def check() -> None:
+        stop.check()
+        measurement_lock.pause(stop.check)  # nobody who measures here waits for a process that waits for a stopwatch
+
     testbed = Testbed(
         settings=settings,
         splits=splits,
@@ -118,9 +126,9 @@ def prepare(
         cpu_watch=CpuWatch(note=listener.note),
         watch=watch_gpu(chosen, note=listener.note),
         threads=measuring,
-        begun_with=begun_with,
+        begun_with=begun,
         note=listener.note,
-        check=stop.check,
+        check=check,
     )
     return Session(
         folder=folder,
@@ -174,7 +182,7 @@ def load_data(
     return root, load_splits(root, settings.data, index_file=folder.cache / "images.json", on_progress=step)
 
 
-def _begun_with(folder: StudyFolder) -> Mapping[str, Any] | None:
+def begun_with(folder: StudyFolder) -> Mapping[str, Any] | None:
     """Return the description of the device that the study began with; None if it has not begun."""
     study = folder.structural
     begun = None if study is None else study_attrs(study).get(FINGERPRINT)

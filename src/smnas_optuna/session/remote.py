@@ -25,6 +25,8 @@ from smnas_optuna.stopwatch.measure import Conditions
 
 TOKEN = "SMNAS_STOPWATCH_TOKEN"
 """Environment variable with the token of the stopwatch: a study file is no place for a secret."""
+STOPWATCH = "stopwatch"
+"""Kind of a device that is another machine."""
 
 
 def file_to_time(detector: Detector, *, grey_bits: int) -> bytes:
@@ -63,7 +65,7 @@ class RemoteDevice:
         """
         device = self._client.describe()["device"]
         return {
-            "kind": "stopwatch",
+            "kind": STOPWATCH,
             "model": str(device.get("processor")),
             "threads": device.get("cores"),
             "runtime": self.runtime,

@@ -15,12 +15,12 @@ from smnas_optuna.batch import Batch
 from smnas_optuna.config import LatencySettings, Runtime, StudySettings
 from smnas_optuna.data import CachePool, CocoDataset, DetectionLoader, Splits
 from smnas_optuna.engine.cpu_watch import CpuWatch
-from smnas_optuna.engine.device import cpu_threads, describe_device
+from smnas_optuna.engine.device import cpu_threads, describe_device, library_versions
 from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
 from smnas_optuna.engine.gpu_watch import GpuWatch
 from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.models import Detector, build_detector
-from smnas_optuna.session.remote import RemoteDevice, file_to_time
+from smnas_optuna.session.remote import STOPWATCH, RemoteDevice, file_to_time
 from smnas_optuna.session.runtimes import OF_FILES, choose_runtime
 from smnas_optuna.session.shipped import as_shipped, prepare_for
 from smnas_optuna.session.timing import measure_alone, spread_evenly
@@ -173,7 +173,7 @@ class Testbed:
 
     def _kept(self, measured: LatencyStats) -> LatencyStats:
         """Keep the time of the reference detector for other studies on this machine."""
-        key = reference_key(self.fingerprint)
+        key = reference_key(self.fingerprint, library_versions())
         assert key is not None
         remember(key, measured.reference_p10_ms, alone=measured.alone)
         return measured
@@ -231,8 +231,10 @@ class Testbed:
     def runtime(self) -> Runtime:
         """Runtime of detectors while they are timed."""
         latency = self.settings.latency
-        timed_on = self.device if latency.device is None else torch.device("cpu")
-        return choose_runtime(latency.runtime, timed_on, self.begun_with)
+        if latency.device is None:
+            return choose_runtime(latency.runtime, self.device, self.begun_with)
+        is_there = self.begun_with is not None and self.begun_with.get("kind") == STOPWATCH
+        return choose_runtime(latency.runtime, torch.device("cpu"), self.begun_with if is_there else None)
 
     @cached_property
     def reference(self) -> tuple[nn.Module, list[Batch]]:

@@ -80,10 +80,16 @@ def ship(
     _check_output(path)
     trained = read_trained(choice.weights.folder)
     session = prepare(
-        StudyFolder(request.study_dir), listener=listener, stop=stop, data_dir=request.data_dir, device="cpu"
+        StudyFolder(request.study_dir),
+        listener=listener,
+        stop=stop,
+        data_dir=request.data_dir,
+        device="cpu",
+        times=False,
     )
     with session.testbed.measurement_lock.running(stop.check):
         _check_data(session, trained, choice)
+        trained.description.setdefault("latency_ms", None if choice.record is None else choice.record.latency_ms)
         content = export_detector(trained.module, _description(session, trained))
         expected, found, proof = prove(session, trained, content)
         content = described(content, _description(session, trained, ap=found.metrics.ap))

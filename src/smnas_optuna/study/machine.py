@@ -30,12 +30,13 @@ ReferenceTime = tuple[float, bool]
 """Time of the reference detector in a measurement, ms, and whether nothing else ran then, as far as is known."""
 
 
-def reference_key(fingerprint: Mapping[str, Any]) -> str | None:
+def reference_key(fingerprint: Mapping[str, Any], versions: Mapping[str, Any]) -> str | None:
     """Return the name of all that the reference detector's time depends on; None if ``fingerprint`` lacks it.
 
     Args:
-        fingerprint: That of a study: its data, the constants of its detectors, its reference detector, runtime, device
-            and library versions count.
+        fingerprint: That of a study: its data, the constants of its detectors, its reference detector, runtime and
+            device count.
+        versions: Versions of the libraries by name; that of what runs the reference detector counts.
     """
     try:
         recipe, latency = fingerprint["recipe"], fingerprint["recipe"]["latency"]
@@ -45,8 +46,9 @@ def reference_key(fingerprint: Mapping[str, Any]) -> str | None:
             latency["reference"],
             latency["runtime"],
             fingerprint["device"],
+            versions.get(fingerprint["device"].get("runtime", "torch")),
         ]
-    except (KeyError, TypeError):  # of another program, or of an early version
+    except (KeyError, TypeError, AttributeError):  # of another program, or of an early version
         return None
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -54,6 +56,8 @@ def reference_key(fingerprint: Mapping[str, Any]) -> str | None:
 def remember(key: str, time_ms: float, *, alone: bool) -> None:
     """Keep a time of the reference detector on this machine; do nothing if no file can be written."""
     path = _path(key)
+    if path is None:
+        return
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not is_regular_file(path) or path.stat().st_size < LONGEST_FILE:
@@ -62,23 +66,25 @@ def remember(key: str, time_ms: float, *, alone: bool) -> None:
 
 def remembered(key: str | None) -> list[ReferenceTime]:
     """Return the times that this machine has kept under ``key``; lines that are none are left out."""
-    if key is None:
+    path = None if key is None else _path(key)
+    if path is None:
         return []
     try:
-        lines = read_text(_path(key), 2 * LONGEST_FILE).splitlines()
+        lines = read_text(path, 2 * LONGEST_FILE).splitlines()
     except OSError:
         return []
     return [time for line in lines if (time := _time(line)) is not None]
 
 
-def _path(key: str) -> Path:
-    """Return the file of ``key``; whether it exists, and can be written, shows later."""
+def _path(key: str) -> Path | None:
+    """Return the file of ``key``, which may not exist; None for a user without a home."""
     named = os.environ.get(CACHE)
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = Path(named) if named else Path(caches) / "smnas_optuna"
-    with suppress(RuntimeError):  # a user without a home
-        folder = folder.expanduser()
-    return folder / "reference_times" / f"{key}.txt"
+    try:
+        return folder.expanduser() / "reference_times" / f"{key}.txt"
+    except RuntimeError:
+        return None
 
 
 def _time(line: str) -> ReferenceTime | None:

@@ -17,7 +17,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from smnas_optuna.arch import canonical
-from smnas_optuna.study.attributes import FINGERPRINT, REFERENCE_MS, RETIMED, TIMED_TOGETHER
+from smnas_optuna.study.attributes import FINGERPRINT, REFERENCE_MS, RETIMED, TIMED_TOGETHER, VERSIONS
 from smnas_optuna.study.forms import is_positive
 from smnas_optuna.study.machine import DIGITS, ReferenceTime, reference_key, remembered
 
@@ -193,7 +193,7 @@ def scale_of(studies: Iterable[tuple[Mapping[str, Any], Iterable[ReferenceTime]]
     times, retimed, by = list[ReferenceTime](), dict[str, Mapping[str, Any]](), None
     key = None
     for attrs, measured in studies:
-        key = key or reference_key(attrs.get(FINGERPRINT, {}))
+        key = key or reference_key(attrs.get(FINGERPRINT, {}), attrs.get(VERSIONS, {}))
         times += measured
         again = _retimed(attrs)
         for each in again.values():

@@ -194,7 +194,7 @@ def test_the_start_is_spread_out() -> None:
     assert ranking().farthest([near, far], []) in (near, far)
 
 
-def test_many_trainings_take_no_second_of_a_proposal() -> None:
+def test_many_trainings_do_not_stop_a_proposal() -> None:
     random = np.random.default_rng(0)
     specs = {
         decode(f"{32 * a + 64}x{32 * b + 64}.resnet{d}-w{4 * w}.fpn-p{p}-p5-c{8 * c}.rpn.fc-w64")
@@ -221,7 +221,8 @@ def test_many_trainings_take_no_second_of_a_proposal() -> None:
 
     chooser.choose(ordered[1000:], records)
 
-    assert time.process_time() - start < 1.0
+    # It takes some 0.5 s on a quiet machine (benchmarks/bookkeeping.py); to learn from all trainings takes minutes.
+    assert time.process_time() - start < 10
 
 
 @pytest.fixture(autouse=True)
