@@ -88,7 +88,11 @@ def test_a_search_waits_for_a_stopwatch_that_is_killed(
     trained = [record for record in records(study_dir) if record.trained]
     assert len({record.arch for record in trained}) == len(trained) == 5
     assert all(record.attrs["latency"]["ratio"] > 0 for record in trained)
-    assert smnas("front", study_dir).returncode == 0
+    # What times nothing needs neither the stopwatch nor its token.
+    monkeypatch.delenv(TOKEN)
+    smnas("front", study_dir)
+    smnas("verify", study_dir, "--device", "cpu", "--workers", "1", "--top", "1", "--seeds", "1", "--epochs", "1")
+    smnas("export", study_dir, "--output", study_dir / "best.onnx")
 
 
 def search_with_kills(study_dir: Path, folder: Path, port: int) -> list[str]:

@@ -25,6 +25,7 @@ from smnas_optuna.models import Detector
 from smnas_optuna.session.description import describe_detector
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session, other_versions, prepare
+from smnas_optuna.session.remote import STOPWATCH
 from smnas_optuna.session.resumable import begin_training
 from smnas_optuna.session.workload import Workers
 from smnas_optuna.study.attributes import FINGERPRINT, json_values
@@ -88,6 +89,7 @@ def retrain(
             device=request.device,
             threads=threads,
             stage="modular",
+            times=False,
         )
         about = _conditions(session)
         versions = _check_studies(session, about)
@@ -285,8 +287,11 @@ def _check_studies(session: Session, about: Mapping[str, Any]) -> list[str]:
         recipe = {name: stored.get("recipe", {}).get(name) for name in RECIPE}
         now_recipe = session.depends_on_of(study)["recipe"]
         now = {**about, "data": data, "recipe": {name: now_recipe[name] for name in RECIPE}}
+        was = {"data": stored.get("data"), "recipe": recipe, "device": stored.get("device")}
+        if (stored.get("device") or {}).get("kind") == STOPWATCH:  # it has timed, and trained nothing
+            del was["device"], now["device"]
         refuse_differences(
-            differences({"data": stored.get("data"), "recipe": recipe, "device": stored.get("device")}, now),
+            differences(was, now),
             f"{session.folder.path}: the study was made with other",
             fix="go back to what it was: a longer training is --epochs, and another device has another study",
         )
