@@ -94,7 +94,7 @@ class Benchmark:
                 "precision": "float32",
                 "images": self.source,
                 "num_classes": self.num_classes,
-                "latency": self.settings.model_dump(mode="json", exclude={"reference", "noise", "runtime"}),
+                "latency": self.settings.model_dump(mode="json", exclude={"reference", "noise", "runtime", "device"}),
             },
             "device": dict(self.device),
             "versions": dict(self.versions),
