@@ -5,8 +5,9 @@
 
 Begins four studies one after the other, from the same study file and on the same images, each with the study's
 baselines and what the search proposes next. A busy process on each core disturbs the first study from its beginning to
-its first trained detector, and nothing of ours disturbs the others. Prints what each study says of each baseline, and
-the largest difference; 5 % is what is promised. Each training has one epoch, as latency hardly depends on more.
+its first trained detector, and nothing of ours disturbs the others. Prints what each study says of each baseline once
+all have ended, and the largest difference of those latencies that are precise; 5 % is what is promised. Each training
+has one epoch, as latency hardly depends on more.
 Resumes: a study that is finished in ``--folder`` is not searched again.
 """
 
@@ -47,11 +48,12 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = arguments.folder or Path(temporary)
-        found = {
+        loads = {
             name: search(arguments.study, root / name, arguments.trials, arguments.epochs, busy=name == STUDIES[0])
             for name in STUDIES
         }
-    differences = largest_differences([study["latency_ms"] for study in found.values()])
+        found = {name: {"load": load, **said_by(root / name)} for name, load in loads.items()}
+    differences = largest_differences([precise_ms(study) for study in found.values()])
     about = {"trials": arguments.trials, "epochs": arguments.epochs, **measured_on(torch.device("cpu"))}
     write_json(arguments.output, {**about, "studies": found, "differences": differences})
     print(table(found, differences))
@@ -59,8 +61,8 @@ def main() -> None:
     print(f"\nlargest difference: {100 * worst:.1f} %, promised are {100 * PROMISED:.0f} %")
 
 
-def search(template: Path, folder: Path, trials: int, epochs: int, *, busy: bool) -> dict[str, Any]:
-    """Search in ``folder`` with the study file of ``template``; return what the study says of its baselines, in ms.
+def search(template: Path, folder: Path, trials: int, epochs: int, *, busy: bool) -> list[float]:
+    """Search in ``folder`` with the study file of ``template``; return the load before and after.
 
     Args:
         template: Folder of a study file; its data is drawn there.
@@ -83,18 +85,23 @@ def search(template: Path, folder: Path, trials: int, epochs: int, *, busy: bool
                     time.sleep(POLL_S)
         status = process.wait()
     assert status == 0, f"the search in {folder} ended with status {status}"
+    return [round(load_before, 2), round(os.getloadavg()[0], 2)]
+
+
+def said_by(folder: Path) -> dict[str, Any]:
+    """What the study says now of its unit and of its baselines, in ms."""
     study = StudyFolder(folder).load("structural")
     unit = folder_scale(study).unit
     assert unit is not None
     records = [record for record in StudyFolder(folder).records() if record.trained]
     assert all(record.latency is not None for record in records)
     return {
-        "load": [round(load_before, 2), round(os.getloadavg()[0], 2)],
         "constant_ms": study.user_attrs["reference_ms"],
         "unit_ms": unit.ms,
         "measurements": unit.num_measurements,
         "doubt": unit.doubt,
         "latency_ms": {str(each.arch): each.latency.ms for each in records if each.baseline and each.latency},
+        "precise": {str(each.arch): each.latency.precise for each in records if each.baseline and each.latency},
         "interval_ms": {
             str(each.arch): [each.latency.low_ms, each.latency.high_ms]
             for each in records
@@ -115,13 +122,15 @@ def busy_cores() -> Iterator[None]:
             loop.wait()
 
 
+def precise_ms(study: Mapping[str, Any]) -> dict[str, float]:
+    """The latencies of a study that are precise."""
+    return {arch: ms for arch, ms in study["latency_ms"].items() if study["precise"][arch]}
+
+
 def largest_differences(latencies: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return the largest difference of each network's latency in two studies, relative to the smallest one."""
-    shared = set.intersection(*(set(each) for each in latencies))
-    return {
-        arch: max(each[arch] for each in latencies) / min(each[arch] for each in latencies) - 1
-        for arch in sorted(shared)
-    }
+    known = {arch: [each[arch] for each in latencies if arch in each] for each in latencies for arch in each}
+    return {arch: max(ms) / min(ms) - 1 for arch, ms in sorted(known.items())}
 
 
 def table(found: Mapping[str, Mapping[str, Any]], differences: Mapping[str, float]) -> str:
@@ -132,7 +141,10 @@ def table(found: Mapping[str, Mapping[str, Any]], differences: Mapping[str, floa
             f"{study['load'][0]:.1f} to {study['load'][1]:.1f}",
             f"{study['constant_ms']:.2f}",
             f"{study['unit_ms']:.2f} ({study['measurements']}{', doubtful' if study['doubt'] else ''})",
-            *(f"{study['latency_ms'][arch]:.2f}" for arch in differences),
+            *(
+                f"{study['latency_ms'][arch]:.2f}{'' if study['precise'][arch] else ' (imprecise)'}"
+                for arch in differences
+            ),
         )
         for name, study in found.items()
     ]
