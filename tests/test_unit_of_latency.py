@@ -14,29 +14,32 @@ import unit_of_latency
 A, B = "64x48.a", "128x96.b"
 
 
-def study(a: float, **others: float) -> dict[str, Any]:
-    latencies = {A: a, **others}
+def study(a: float, *, precise: bool = True) -> dict[str, Any]:
     return {
         "load": [0.5, 2.25],
         "constant_ms": 9.0,
         "unit_ms": a,
         "measurements": 6,
         "doubt": "scattered" if a > 10.2 else None,
-        "latency_ms": latencies,
+        "latency_ms": {A: a, B: 2 * a},
+        "precise": {A: precise, B: True},
     }
 
 
-def test_the_largest_difference_is_relative_to_the_fastest_and_only_shared_networks_count() -> None:
-    latencies = [{A: 10.0, B: 4.0}, {A: 10.5, B: 4.0}, {A: 10.2, B: 4.0, "other": 1.0}]
+def test_the_largest_difference_is_relative_to_the_fastest_and_only_precise_latencies_count() -> None:
+    found = [study(10.0), study(10.5), study(30.0, precise=False)]
 
-    assert unit_of_latency.largest_differences(latencies) == pytest.approx({A: 0.05, B: 0.0})
+    latencies = [unit_of_latency.precise_ms(each) for each in found]
+
+    assert latencies == [{A: 10.0, B: 20.0}, {A: 10.5, B: 21.0}, {B: 60.0}]
+    assert unit_of_latency.largest_differences(latencies) == pytest.approx({A: 0.05, B: 2.0})
 
 
 def test_the_table_has_a_row_for_each_study_and_the_differences() -> None:
-    found = {"disturbed": study(10.0), "second": study(10.4)}
+    found = {"disturbed": study(10.0), "second": study(10.4, precise=False)}
 
     *_, first, second, last = unit_of_latency.table(found, {A: 0.04}).splitlines()
 
     assert first == "| disturbed | 0.5 to 2.2 | 9.00 | 10.00 (6) | 10.00 |"
-    assert second == "| second | 0.5 to 2.2 | 9.00 | 10.40 (6, doubtful) | 10.40 |"
+    assert second == "| second | 0.5 to 2.2 | 9.00 | 10.40 (6, doubtful) | 10.40 (imprecise) |"
     assert last == "| difference | | | | 4.0 % |"
