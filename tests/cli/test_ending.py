@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from smnas_optuna.cli import main
-from smnas_optuna.cli.ending import ISSUES, exit_status
+from smnas_optuna.cli.ending import FAILED, ISSUES, MISUSED, exit_status
 from smnas_optuna.errors import StudyError
 from smnas_optuna.workers.interrupt import Interrupted
 
@@ -182,3 +182,13 @@ def test_what_is_no_assignment_is_refused(assignment: str, capsys: pytest.Captur
         "error: smnas work: this is no assignment of a supervisor\n"
         "  fix: join a search with smnas worker STUDY_DIR instead\n"
     )
+
+
+@pytest.mark.parametrize("command", [["doctor", "b\udcff"], ["front", "b\udcff", "--", "-x", "b\udcff"]])
+def test_a_name_that_no_encoding_has_is_escaped(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+
+    captured = capsys.readouterr()
+    assert ended.value.code in (FAILED, MISUSED)
+    assert "b\\udcff" in captured.out + captured.err

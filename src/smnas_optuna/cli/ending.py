@@ -43,6 +43,7 @@ def exit_status(command: Callable[[], object]) -> int:
 
     A fault of ours is raised as it is, with a line that says where to report it.
     """
+    _escape_what_no_encoding_has()
     try:
         try:
             command()
@@ -83,6 +84,13 @@ def _of_the_system(error: OSError) -> str:
     file = f"{error.filename}: " if error.filename else ""
     fix = _FIXES.get(error.errno or 0, f"look at it, and if nothing is wrong there, report this: {ISSUES}")
     return str(SmnasError(f"{file}{error.strerror or error}", fix=f"{fix}; {KEPT}"))
+
+
+def _escape_what_no_encoding_has() -> None:
+    """Let both outputs escape what they cannot encode: a file may have any bytes as its name."""
+    for output in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError):  # another kind of file, or a closed one
+            output.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def _say(message: str) -> None:
