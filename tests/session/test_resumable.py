@@ -43,6 +43,7 @@ def begin(folder: Path, notes: list[str] | None = None, key: Mapping[str, Any] =
         RECIPE,
         seed=0,
         checkpoint=folder / "checkpoint.safetensors",
+        make_folder=lambda: None,
         key=key,
         note=(list[str]() if notes is None else notes).append,
     )

@@ -139,6 +139,7 @@ class Objective:
         on_scale = folder_scale(study).of_study(study.user_attrs).latency(stored_ms, results)
         attempt.write(f"AP {metrics.ap:.4f}, {on_scale.ms:.3f} ms ({on_scale.low_ms:.3f} to {on_scale.high_ms:.3f})")
         self._set_constraints(attempt.trial, on_scale.safe_ms, num_params)
+        self.session.folder.make_run(attempt.arch)
         save_weights(attempt.folder, detector, describe_detector(self.session.testbed, attempt.arch, results))
         weights = str(attempt.folder.relative_to(self.session.folder.path))
         return Evaluation(latency_ms=stored_ms, ap=metrics.ap, attrs={**results, "weights": weights})
@@ -156,6 +157,7 @@ class Objective:
             seed=attempt.seed,
             checkpoint=attempt.checkpoint,
             key=attempt.key,
+            make_folder=lambda: self.session.folder.make_run(attempt.arch),
             note=attempt.note,
         )
         epochs_done = resumable.training.epochs_done

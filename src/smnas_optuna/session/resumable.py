@@ -28,11 +28,13 @@ class ResumableTraining:
         training: The training, with the state that an earlier attempt stored.
         checkpoint: File of the checkpoint.
         key: Everything that a checkpoint must have been made with to be resumed.
+        make_folder: Makes the checkpoint's folder if it is gone, and raises if it has become a link meanwhile.
     """
 
     training: Training
     checkpoint: Path
     key: Mapping[str, Any]
+    make_folder: Callable[[], object]
 
     def run(
         self,
@@ -54,15 +56,19 @@ class ResumableTraining:
         """
 
         def store_and_report(report: EpochReport) -> None:
-            save_checkpoint(self.checkpoint, self.training.state(), self.key)
+            self._store()
             on_epoch(report)
 
         try:
             on_begin()
             return self.training.run(on_step=on_step, on_epoch=store_and_report)
         except Interrupted:
-            save_checkpoint(self.checkpoint, self.training.state(), self.key)
+            self._store()
             raise
+
+    def _store(self) -> None:
+        self.make_folder()
+        save_checkpoint(self.checkpoint, self.training.state(), self.key)
 
 
 def begin_training(
@@ -75,6 +81,7 @@ def begin_training(
     seed: int,
     checkpoint: Path,
     key: Mapping[str, Any],
+    make_folder: Callable[[], object],
     note: Callable[[str], None],
 ) -> ResumableTraining:
     """Return a training of ``detector`` from the start, or from the checkpoint of an earlier attempt.
@@ -88,6 +95,7 @@ def begin_training(
         seed: Seed of order and augmentation.
         checkpoint: File of the checkpoint.
         key: See :class:`ResumableTraining`; a checkpoint with another key is set aside.
+        make_folder: See :class:`ResumableTraining`.
         note: Receives lines for people.
 
     Raises:
@@ -97,7 +105,7 @@ def begin_training(
     training = Training(detector, batches, recipe, seed=seed, micro_batch=micro_batch, note=note)
     if resume(checkpoint, training, key, note):
         note(f"{encode(spec)}: resumes after epoch {training.epochs_done}, step {training.step} of the next")
-    return ResumableTraining(training=training, checkpoint=checkpoint, key=key)
+    return ResumableTraining(training=training, checkpoint=checkpoint, key=key, make_folder=make_folder)
 
 
 def fitting_images(testbed: Testbed, detector: Detector, spec: DetectorSpec) -> int | None:

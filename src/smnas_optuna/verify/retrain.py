@@ -240,6 +240,7 @@ def _train_and_evaluate(session: Session, key: Key, seed: int) -> tuple[Detector
         seed=seed,
         checkpoint=_checkpoint(session, key),
         key={"run": list(key), "seed": seed, **_conditions(session)},
+        make_folder=lambda: session.folder.make(session.folder.verify),
         note=session.listener.note,
     )
     training.run(on_step=session.step("train"), on_epoch=session.listener.epoch)
