@@ -15,7 +15,9 @@ from .properties import refusal
 
 VALID = tuple(encode(spec) for spec in BASELINES.values())
 LETTERS = "0123456789.-_xwpcabcdefnrt /\\\n\0\x1b٣é\u202e\ud800"
-PARTS = tuple({part for arch in VALID for part in arch.split(".")})
+PARTS = tuple(sorted({part for arch in VALID for part in arch.split(".")}))
+LONGEST = 1_000_000
+"""Characters of the longest one."""
 
 
 def spoiled(rng: random.Random) -> str:
@@ -29,7 +31,8 @@ def spoiled(rng: random.Random) -> str:
             case 1:
                 arch = arch[:place] + arch[end:]
             case 2:
-                arch = (arch[:end] + arch[place:end] * rng.choice((1, 2, 20_000)) + arch[end:])[:1_000_000]
+                times = rng.choice((1, 2, min(20_000, LONGEST // max(1, end - place))))
+                arch = (arch[:end] + arch[place:end] * times + arch[end:])[:LONGEST]
             case 3:
                 parts = arch.split(".")
                 parts[rng.randrange(len(parts))] = rng.choice(PARTS)
