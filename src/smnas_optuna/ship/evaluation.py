@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from smnas_optuna.arch import InputSize
@@ -16,10 +13,8 @@ from smnas_optuna.engine.evaluate import CocoMetrics
 from smnas_optuna.models import Detector
 from smnas_optuna.runtime.sessions import Runner
 from smnas_optuna.session.prepare import Session
+from smnas_optuna.session.shipped import FileDetector
 from smnas_optuna.ship.comparison import Objects
-
-Detect = Callable[[Batch], dict[str, Tensor]]
-"""Returns what is found in a batch of one image: boxes Tensor[D, 4] in pixels of the canvas, labels and scores."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,33 +27,22 @@ class Evaluation:
 
 def evaluate_detector(session: Session, detector: Detector) -> Evaluation:
     """Evaluate a detector on the validation images, on the CPU."""
-
-    def detect(one: Batch) -> dict[str, Tensor]:
-        on_canvas = replace(one, original_sizes=one.sizes)
-        return detector.detect(on_canvas)[0]
-
-    return _evaluate(session, detector, detect)
+    return _evaluate(session, detector, detector)
 
 
 def evaluate_file(session: Session, detector: Detector, runner: Runner) -> Evaluation:
     """Evaluate an exported file on the validation images; ``detector`` is what it was exported from."""
-
-    def detect(one: Batch) -> dict[str, Tensor]:
-        found = runner.run(one.images.numpy(), one.sizes.numpy())
-        count = int(found.counts[0])
-        parts: dict[str, NDArray[Any]] = {"boxes": found.boxes, "labels": found.labels, "scores": found.scores}
-        return {name: torch.from_numpy(part[0, :count].copy()) for name, part in parts.items()}
-
-    return _evaluate(session, detector, detect)
+    return _evaluate(session, detector, FileDetector(lambda _: runner))
 
 
-def _evaluate(session: Session, detector: Detector, detect: Detect) -> Evaluation:
+def _evaluate(session: Session, like: Detector, module: nn.Module) -> Evaluation:
+    """Evaluate ``module`` at the input size of ``like``."""
     testbed = session.testbed
-    one_by_one = _OneByOne(detect)
+    one_by_one = _OneByOne(module)
     metrics = testbed.evaluate(
         one_by_one,
         testbed.splits.val,
-        testbed.single_val_images(InputSize(long=detector.long, short=detector.short)),
+        testbed.single_val_images(InputSize(long=like.long, short=like.short)),
         session.step("evaluate"),
         session.listener.note,
     )
@@ -68,15 +52,15 @@ def _evaluate(session: Session, detector: Detector, detect: Detect) -> Evaluatio
 class _OneByOne(nn.Module):
     """Detects in batches of one image, and keeps what it found in pixels of the canvas."""
 
-    def __init__(self, detect: Detect) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self._detect = detect
+        self._module: Any = module
         self.found: list[Objects] = []
 
     def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
         """Return the objects of the only image, in original pixels."""
         assert len(batch) == 1
-        found = self._detect(batch)
+        (found,) = self._module.detect(replace(batch, original_sizes=batch.sizes))
         boxes, labels, scores = (found[name].numpy() for name in ("boxes", "labels", "scores"))
         self.found.append(Objects(boxes=boxes, labels=labels, scores=scores))
         scale = (batch.original_sizes / batch.sizes).flip(1).repeat(1, 2)
