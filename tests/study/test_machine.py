@@ -71,7 +71,7 @@ def test_what_is_kept_is_read() -> None:
     remember("k", 7.654321987, alone=True)
     remember("k", 12.0, alone=False)
 
-    assert remembered("k") == [(7.65432, True), (12.0, False)]
+    assert remembered("k") == [(7.654321987, True), (12.0, False)]
     assert remembered("other") == []
 
 

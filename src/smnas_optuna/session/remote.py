@@ -29,11 +29,6 @@ STOPWATCH = "stopwatch"
 """Kind of a device that is another machine."""
 
 
-def file_to_time(detector: Detector, *, grey_bits: int) -> bytes:
-    """Return ``detector`` as an exported file that says no more than a stopwatch needs."""
-    return export_detector(copy.deepcopy(detector).cpu(), timed_description(detector, grey_bits=grey_bits))
-
-
 @dataclass(frozen=True, kw_only=True)
 class RemoteDevice:
     """The device that latencies are those of.
@@ -42,7 +37,7 @@ class RemoteDevice:
         url: Of its stopwatch, ``http://host:port``.
         runtime: What runs the exported files there.
         images: Files of the images that detectors are timed on.
-        reference: Returns the exported file that all are timed against.
+        reference: Builds the detector that all are timed against.
         grey_bits: Bits of grey images with more than 8 bits.
         note: Receives a line when the stopwatch cannot be reached, and when it is back.
         check: Called every few seconds; may raise to stop.
@@ -51,7 +46,7 @@ class RemoteDevice:
     url: str
     runtime: Runtime
     images: Sequence[Path]
-    reference: Callable[[], bytes]
+    reference: Callable[[], Detector]
     grey_bits: int
     note: Callable[[str], None]
     check: Callable[[], None]
@@ -85,7 +80,7 @@ class RemoteDevice:
             max_seconds=settings.max_seconds,
             acceptable=max(acceptable, settings.precision),
         )
-        stats, _ = self._client.measure(file_to_time(detector, grey_bits=self.grey_bits), conditions)
+        stats, _ = self._client.measure(self._file(detector), conditions)
         return LatencyStats(**asdict(stats), network_ms=math.nan)
 
     @cached_property
@@ -99,12 +94,16 @@ class RemoteDevice:
         return StopwatchClient(
             self.url,
             token,
-            reference=self.reference(),
+            reference=self._file(self.reference()),
             images=self.images,
             note=self.note,
             pause=self._wait,
             on_beat=self.check,
         )
+
+    def _file(self, detector: Detector) -> bytes:
+        """Return ``detector`` as an exported file that says no more than a stopwatch needs."""
+        return export_detector(copy.deepcopy(detector).cpu(), timed_description(detector, grey_bits=self.grey_bits))
 
     def _wait(self, seconds: float) -> None:
         """Wait, and look now and then whether to stop."""

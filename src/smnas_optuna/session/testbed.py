@@ -20,7 +20,7 @@ from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
 from smnas_optuna.engine.gpu_watch import GpuWatch
 from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.models import Detector, build_detector
-from smnas_optuna.session.remote import STOPWATCH, RemoteDevice, file_to_time
+from smnas_optuna.session.remote import STOPWATCH, RemoteDevice
 from smnas_optuna.session.runtimes import OF_FILES, choose_runtime
 from smnas_optuna.session.shipped import as_shipped, prepare_for
 from smnas_optuna.session.timing import measure_alone, spread_evenly
@@ -173,10 +173,14 @@ class Testbed:
 
     def _kept(self, measured: LatencyStats) -> LatencyStats:
         """Keep the time of the reference detector for other studies on this machine."""
+        remember(self._reference_key, measured.reference_p10_ms, alone=measured.alone)
+        return measured
+
+    @cached_property
+    def _reference_key(self) -> str:
         key = reference_key(self.fingerprint, library_versions())
         assert key is not None
-        remember(key, measured.reference_p10_ms, alone=measured.alone)
-        return measured
+        return key
 
     @cached_property
     def remote(self) -> RemoteDevice | None:
@@ -188,7 +192,7 @@ class Testbed:
             url=url,
             runtime=self.runtime,
             images=[image.path for image in self._timed.images],
-            reference=lambda: file_to_time(self._build_reference(), grey_bits=self.splits.grey_bits),
+            reference=self._build_reference,
             grey_bits=self.splits.grey_bits,
             note=self.note,
             check=self.check,

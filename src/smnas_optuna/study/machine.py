@@ -22,9 +22,7 @@ from smnas_optuna.study.forms import is_positive
 CACHE = "SMNAS_OPTUNA_CACHE"
 """Environment variable: the folder, instead of ``smnas_optuna`` in the user's folder for caches."""
 LONGEST_FILE = 2**16
-"""Bytes of the largest file, some 3,000 measurements. More would say nothing new."""
-DIGITS = 6
-"""Significant digits of a time in the file."""
+"""Bytes of the largest file, some 2,700 measurements. More would say nothing new."""
 
 ReferenceTime = tuple[float, bool]
 """Time of the reference detector in a measurement, ms, and whether nothing else ran then, as far as is known."""
@@ -61,7 +59,7 @@ def remember(key: str, time_ms: float, *, alone: bool) -> None:
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not is_regular_file(path) or path.stat().st_size < LONGEST_FILE:
-            append_line(path, f"{time_ms:.{DIGITS}g} {'alone' if alone else 'disturbed'}")
+            append_line(path, f"{time_ms!r} {'alone' if alone else 'disturbed'}")
 
 
 def remembered(key: str | None) -> list[ReferenceTime]:

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial
 from smnas_optuna.arch import canonical
 from smnas_optuna.study.attributes import FINGERPRINT, REFERENCE_MS, RETIMED, TIMED_TOGETHER, VERSIONS
 from smnas_optuna.study.forms import is_positive
-from smnas_optuna.study.machine import DIGITS, ReferenceTime, reference_key, remembered
+from smnas_optuna.study.machine import ReferenceTime, reference_key, remembered
 
 ACCEPTABLE_WIDTH = 0.1
 """Largest width of the confidence interval of a precise latency, relative to the latency. Most neighbours on the fronts
@@ -266,8 +266,8 @@ def _reference_times(attrs: Mapping[str, Any], *measured: object) -> Iterator[Re
 
 def _of_other_studies(own: Sequence[ReferenceTime], kept: Sequence[ReferenceTime]) -> Iterator[ReferenceTime]:
     """Yield the times that this machine has ``kept`` and that are not among the folder's ``own``."""
-    known = {f"{time_ms:.{DIGITS}g}" for time_ms, _ in own}
-    yield from (each for each in kept if f"{each[0]:.{DIGITS}g}" not in known)
+    known = {time_ms for time_ms, _ in own}
+    yield from (each for each in kept if each[0] not in known)
 
 
 def _retimed(attrs: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
