@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from smnas_optuna.stopwatch.statistics import ACCEPTABLE_WIDTH
 from smnas_optuna.study import record as record_module
 from smnas_optuna.study.attributes import REFERENCE_MS, RETIMED, TIMED_TOGETHER
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import contenders, pareto_front
 from smnas_optuna.study.record import TrialRecord, folder_scale, read_record, read_records
-from smnas_optuna.study.scale import ACCEPTABLE_WIDTH, FEW, PART, Latency, ReferenceTimes, Unit, estimate_unit
+from smnas_optuna.study.scale import FEW, PART, Latency, ReferenceTimes, Unit, estimate_unit
 from smnas_optuna.study.settled import UNKNOWN_SHARE, trained_share
 from smnas_optuna.study.storage import make_storage, open_storage
 from smnas_optuna.study.stored import trial_attrs

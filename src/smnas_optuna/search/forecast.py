@@ -32,7 +32,7 @@ from smnas_optuna.session.testbed import GATE_PRECISION, Testbed
 from smnas_optuna.session.timing import spread_evenly
 from smnas_optuna.session.workload import Workers, finish_s
 from smnas_optuna.stopwatch.protocol import ROUNDS, WARM_UP_SHARE
-from smnas_optuna.study.scale import ACCEPTABLE_WIDTH
+from smnas_optuna.stopwatch.statistics import ACCEPTABLE_WIDTH
 
 TIMED_S, TIMED_CALLS = 1.0, 5
 """A step is timed until it has taken this many seconds, or was called this many times, after a first call."""

@@ -135,10 +135,7 @@ def search(
         if stage.shared is not None:
             stage.shared.recover()
         records = read_records(study)
-        others = stage.other_trials()
-        share = trained_share([*records, *others])
-        settled = known_results(records, limits, share)
-        known = {**known_results(others, limits, share), **settled}
+        settled, known = _results(records, stage.other_trials(), limits)
         ended = stop_reason(records, settled, stage.space.size, budget, failures, known)
         if ended is None and stage.shared is not None:
             ended = stage.shared.stop_reason(records, settled)
@@ -324,10 +321,8 @@ def _is_left(study: Study, stage: Stage, crew: Crew, begun: _Begun, arch: str, *
     """
     claims = [claim for claim in crew.claims() if is_arch(claim)]
     everywhere = None if stage.shared is None else stage.shared.claims(crew)
-    records, others = read_records(study), stage.other_trials()
-    share = trained_share([*records, *others])
-    settled = known_results(records, limits, share)
-    known = {**known_results(others, limits, share), **settled}
+    records = read_records(study)
+    settled, known = _results(records, stage.other_trials(), limits)
     if arch in known:
         _answer_from(known[arch], study, begun.trial, arch)
     elif num_trained(records) + _claimed_before(claims, arch, settled) < budget and (
@@ -339,6 +334,15 @@ def _is_left(study: Study, stage: Stage, crew: Crew, begun: _Begun, arch: str, *
     else:
         skip(study, begun.trial, ELSEWHERE)
     return False
+
+
+def _results(
+    records: Sequence[TrialRecord], others: Sequence[TrialRecord], limits: Limits
+) -> tuple[dict[str, TrialRecord], dict[str, TrialRecord]]:
+    """Return the known results of a study, and those with what the trials of ``others`` know."""
+    share = trained_share([*records, *others])
+    settled = known_results(records, limits, share)
+    return settled, {**known_results(others, limits, share), **settled}
 
 
 def _claimed_before(claims: Sequence[str], arch: str, settled: Container[str]) -> int:

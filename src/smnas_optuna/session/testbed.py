@@ -24,10 +24,10 @@ from smnas_optuna.session.remote import STOPWATCH, RemoteDevice
 from smnas_optuna.session.runtimes import OF_FILES, choose_runtime
 from smnas_optuna.session.shipped import as_shipped, prepare_for
 from smnas_optuna.session.timing import measure_alone, spread_evenly
+from smnas_optuna.stopwatch.statistics import ACCEPTABLE_WIDTH
 from smnas_optuna.study.attributes import json_values
 from smnas_optuna.study.fingerprint import TRAIN
 from smnas_optuna.study.machine import reference_key, remember
-from smnas_optuna.study.scale import ACCEPTABLE_WIDTH
 from smnas_optuna.study.seeds import derive_seed
 from smnas_optuna.workers.measurement_lock import MeasurementLock
 

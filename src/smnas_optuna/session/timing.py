@@ -15,7 +15,7 @@ from smnas_optuna.engine.cpu_watch import CpuWatch
 from smnas_optuna.engine.device import synchronize
 from smnas_optuna.engine.gpu_watch import GpuWatch
 from smnas_optuna.engine.latency import LatencyStats, measure_latency
-from smnas_optuna.study.scale import ACCEPTABLE_WIDTH
+from smnas_optuna.stopwatch.statistics import ACCEPTABLE_WIDTH
 from smnas_optuna.workers.measurement_lock import MeasurementLock
 
 PATIENCE = 3

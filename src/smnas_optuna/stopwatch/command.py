@@ -18,7 +18,6 @@ from smnas_optuna.runtime.detector_file import DetectorFile
 from smnas_optuna.runtime.names import Runtime
 from smnas_optuna.stopwatch.images import MAX_IMAGES, image_paths, read_images
 from smnas_optuna.stopwatch.measure import (
-    ACCEPTABLE_WIDTH,
     MAX_SECONDS,
     MAX_THREADS,
     Conditions,
@@ -26,6 +25,7 @@ from smnas_optuna.stopwatch.measure import (
     measure_files,
 )
 from smnas_optuna.stopwatch.serve_command import serve, serve_parser
+from smnas_optuna.stopwatch.statistics import ACCEPTABLE_WIDTH
 
 PROGRAM = "python -m smnas_optuna.stopwatch"
 FAILED, INTERRUPTED = 1, 130

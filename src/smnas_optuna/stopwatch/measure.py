@@ -19,13 +19,10 @@ from smnas_optuna.runtime.names import Runtime
 from smnas_optuna.runtime.picture import input_of
 from smnas_optuna.runtime.sessions import Runner, open_runner, runtime_version
 from smnas_optuna.stopwatch.protocol import Protocol, RatioStats, Run
+from smnas_optuna.stopwatch.statistics import ACCEPTABLE_WIDTH
 
 Pixels = NDArray[np.uint8]
 """An image, uint8 [height, width, 3] in RGB."""
-ACCEPTABLE_WIDTH = 0.1
-"""Width of an interval, relative to the ratio, from which a latency is imprecise; also that of studies."""
-
-
 MAX_SECONDS = 86_400.0
 MAX_THREADS = 1024
 _LARGEST = 1e300

@@ -17,13 +17,11 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from smnas_optuna.arch import canonical
+from smnas_optuna.stopwatch.statistics import ACCEPTABLE_WIDTH
 from smnas_optuna.study.attributes import FINGERPRINT, REFERENCE_MS, RETIMED, TIMED_TOGETHER, VERSIONS
 from smnas_optuna.study.forms import is_positive
 from smnas_optuna.study.machine import ReferenceTime, reference_key, remembered
 
-ACCEPTABLE_WIDTH = 0.1
-"""Largest width of the confidence interval of a precise latency, relative to the latency. Most neighbours on the fronts
-in ``studies`` are 8 to 40 % apart. Of 40 quiet measurements of 4 s, 32 were as precise (``latency_noise.json``)."""
 PART = 16
 """The unit is the lowest of up to 15 measurements, the second lowest of 16 to 31, and so on. Other work only lengthens
 a measurement, so a low one is right if few are quiet; the lowest of very many would be too low."""
