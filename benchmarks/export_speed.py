@@ -36,6 +36,9 @@ from smnas_optuna.engine.durable import write_json
 from smnas_optuna.export import export_detector
 from smnas_optuna.models import Detector, build_detector, fold_for_inference
 from smnas_optuna.runtime.description import FileDescription
+from smnas_optuna.runtime.detector_file import DetectorFile
+from smnas_optuna.runtime.names import FREE_DIMENSIONS, Runtime
+from smnas_optuna.runtime.sessions import open_runner
 from smnas_optuna.study.folder import StudyFolder
 
 EMBEDDED = DetectorConstants(
@@ -100,7 +103,7 @@ def run_case(case: Case, norm: str, folder: Path, arguments: Any) -> dict[str, A
     folded = fold_for_inference(detector)
     runs: dict[str, Callable[[Batch], int]] = {"eager": lambda batch: len(folded.detect(batch)[0]["scores"])}
     for runtime in arguments.runtimes:
-        runs[runtime] = _RUNTIMES[runtime](content, batches[0], arguments.threads)
+        runs[runtime] = run_by(runtime, content, arguments.threads)
     if arguments.profile:
         profile(content, batches, arguments.threads, arguments.profile / f"{case.arch}.{norm}")
     times = alternate(runs, batches, arguments.seconds)
@@ -175,49 +178,28 @@ def alternate(runs: dict[str, Callable[[Batch], int]], batches: list[Batch], sec
     return times
 
 
-def session_of(content: bytes, batch: Batch, threads: int, *, profile_file: Path | None = None) -> Any:
-    """Return a session of ONNX Runtime for the shape of ``batch``."""
+def profiled_session(content: bytes, batch: Batch, threads: int, file: Path) -> Any:
+    """Return a session of ONNX Runtime for the shape of ``batch`` that writes a profile."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    for name, size in zip(("batch", "height", "width"), (1, *batch.images.shape[2:]), strict=True):
+    for name, size in zip(FREE_DIMENSIONS, (1, *batch.images.shape[2:]), strict=True):
         options.add_free_dimension_override_by_name(name, size)
-    if profile_file is not None:
-        options.enable_profiling, options.profile_file_prefix = True, str(profile_file)
+    options.enable_profiling, options.profile_file_prefix = True, str(file)
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def in_onnxruntime(content: bytes, example: Batch, threads: int) -> Callable[[Batch], int]:
-    """Return what detects on a batch in ONNX Runtime, and returns the number of detections."""
-    session = session_of(content, example, threads)
-    return lambda batch: int(session.run(None, {"images": batch.images.numpy(), "sizes": batch.sizes.numpy()})[3][0])
-
-
-def in_openvino(content: bytes, example: Batch, threads: int) -> Callable[[Batch], int]:
-    """Return what detects on a batch in OpenVINO, and returns the number of detections."""
-    import openvino
-
-    core = openvino.Core()
-    model = core.read_model(content)
-    model.reshape({"images": [1, 3, *example.images.shape[2:]], "sizes": [1, 2]})
-    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    request = core.compile_model(model, "CPU", settings).create_infer_request()
-
-    def run(batch: Batch) -> int:
-        found = request.infer({"images": batch.images.numpy(), "sizes": batch.sizes.numpy()}, share_outputs=True)
-        return int(found["counts"][0])
-
-    return run
-
-
-_RUNTIMES = {"onnxruntime": in_onnxruntime, "openvino": in_openvino}
+def run_by(runtime: Runtime, content: bytes, threads: int) -> Callable[[Batch], int]:
+    """Return what detects on a batch in ``runtime``, and returns the number of detections."""
+    runner = open_runner(DetectorFile.of(content, "the exported detector"), runtime, num_threads=threads)
+    return lambda batch: int(runner.run(batch.images.numpy(), batch.sizes.numpy()).counts[0])
 
 
 def profile(content: bytes, batches: list[Batch], threads: int, file: Path) -> None:
     """Print the operators of ONNX Runtime that take most of the time, and write its profile."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    session = session_of(content, batches[0], threads, profile_file=file)
+    session = profiled_session(content, batches[0], threads, file)
     repeats = 10
     for _ in range(repeats):
         for batch in batches:
