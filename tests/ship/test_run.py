@@ -21,8 +21,9 @@ from smnas_optuna.session.description import describe_detector
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session, prepare
 from smnas_optuna.session.trained import read_trained
-from smnas_optuna.ship.request import Choice, ShipRequest, choose
+from smnas_optuna.ship.request import ShipRequest
 from smnas_optuna.ship.run import Shipped, prove, ship
+from smnas_optuna.study.choice import Pick, choose
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.workers.interrupt import StopRequest
 
@@ -55,11 +56,11 @@ def runs_dir(stored: Path, drawn_dir: Path) -> Path:
 
 
 def request_of(study_dir: Path, output: Path, **options: Any) -> ShipRequest:
-    return ShipRequest(study_dir=study_dir, arch=ARCH, output=output, **options)
+    return ShipRequest(study_dir=study_dir, output=output, **options)
 
 
 def shipped(request: ShipRequest) -> Shipped:
-    choice: Choice = choose(request, [], {})
+    choice = choose(StudyFolder(request.study_dir), Pick(arch=ARCH), [])
     return ship(request, choice, listener=Listener(), stop=StopRequest())
 
 

@@ -18,6 +18,7 @@ from smnas_optuna.study.pareto import (
     hypervolume,
     hypervolume_curve,
     join_front,
+    knee,
     pareto_front,
     points_of,
     reference_point,
@@ -230,3 +231,20 @@ def test_a_curve_of_many_trainings_takes_no_time() -> None:
     hypervolume_curve(records, (30_000.0, 0.0))
 
     assert time.process_time() - begin < 5  # 21 s for 8,000 when each value was that of all points before it
+
+
+@pytest.mark.parametrize(
+    ("points", "place"),
+    [
+        ([(10, 0.1)], 0),
+        ([(10, 0.1), (20, 0.4)], 1),
+        ([(10, 0.1), (12, 0.35), (40, 0.4)], 1),
+        ([(10, 0.1), (35, 0.15), (40, 0.4)], 2),
+        ([(10, 0.1), (20, 0.2), (30, 0.3)], 2),
+    ],
+    ids=["one", "two", "bend", "hollow", "straight"],
+)
+def test_the_knee_is_farthest_above_the_line_between_the_ends(points: list[tuple[float, float]], place: int) -> None:
+    front = pareto_front(records_of(points))
+
+    assert knee(front) is front[place]

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from smnas_optuna.cli.choice import Arch, Best, Knee, LatencyMs, chosen, verified_runs
 from smnas_optuna.cli.console import make_console, say
 from smnas_optuna.cli.options import DataDir, StudyDir
 
 if TYPE_CHECKING:
-    from smnas_optuna.ship.request import Weights
     from smnas_optuna.ship.run import Shipped
-    from smnas_optuna.study.folder import StudyFolder
     from smnas_optuna.verify.results import SeedRun
 
 
@@ -29,18 +28,10 @@ class FilePrecision(StrEnum):
 
 def export(
     study_dir: StudyDir,
-    arch: Annotated[
-        str | None, typer.Argument(metavar="ARCH", help="Architecture whose weights are kept.", show_default=False)
-    ] = None,
-    latency_ms: Annotated[
-        float | None,
-        typer.Option(
-            "--latency-ms", metavar="X", min=0, help="Take the most accurate front member within X ms of the study."
-        ),
-    ] = None,
-    best: Annotated[
-        bool, typer.Option("--best", help="Take the most accurate front member, as without any choice.")
-    ] = False,
+    arch: Arch = None,
+    latency_ms: LatencyMs = None,
+    knee: Knee = False,
+    best: Best = False,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File to write.", show_default="ARCH.onnx in this folder")
     ] = None,
@@ -54,46 +45,34 @@ def export(
 ) -> None:
     """Export a trained detector as one ONNX file that needs no torch, proved on the validation images."""
     from smnas_optuna.report.progress import ConsoleListener
-    from smnas_optuna.report.summary import summarize
-    from smnas_optuna.ship.request import ShipRequest, choose
+    from smnas_optuna.ship.request import ShipRequest
     from smnas_optuna.ship.run import ship
+    from smnas_optuna.study.choice import Pick
     from smnas_optuna.study.folder import StudyFolder
     from smnas_optuna.study.storage import explained_disk_errors
     from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 
     request = ShipRequest(
         study_dir=study_dir,
-        arch=arch,
-        latency_ms=latency_ms,
-        best=best,
         output=output,
         precision=precision.value,
         allow_loss=allow_loss,
         data_dir=data,
     )
+    pick = Pick(arch=arch, latency_ms=latency_ms, knee=knee, best=best)
     console, stop = make_console(), StopRequest()
     with explained_disk_errors(study_dir):
         folder = StudyFolder(study_dir)
-        runs = _verified_runs(folder)
-        choice = choose(request, summarize(*folder.of_stage(None)).front, _verified(folder, runs))
+        choice = chosen(folder, pick)
         say(console, f"{choice.arch}, with the weights of {choice.weights.source}")
         try:
             with stop.listening(), ConsoleListener(console) as listener:
-                shipped = ship(request, choice, ap_spread=_spread(runs), listener=listener, stop=stop)
+                shipped = ship(request, choice, ap_spread=_spread(verified_runs(folder)), listener=listener, stop=stop)
         except Interrupted as interrupted:
             console.print(f"{interrupted}; no file is written", soft_wrap=True)
             raise typer.Exit(128 + interrupted.signal_number) from None
     for line in _in_words(shipped):
         say(console, line)
-
-
-def _verified_runs(folder: StudyFolder) -> list[SeedRun]:
-    """Return the finished trainings of ``smnas verify``."""
-    from smnas_optuna.verify.results import read_results
-    from smnas_optuna.verify.verification import RESULTS_FILE
-
-    results = read_results(folder.verify / RESULTS_FILE)
-    return [] if results is None else list(results.runs.values())
 
 
 def _spread(runs: Sequence[SeedRun]) -> float | None:
@@ -106,20 +85,6 @@ def _spread(runs: Sequence[SeedRun]) -> float | None:
             groups.setdefault((run.arch, run.epochs), []).append(run.ap)
     spread = pooled_spread(groups.values())
     return None if spread is None else spread.deviation
-
-
-def _verified(folder: StudyFolder, runs: Sequence[SeedRun]) -> dict[str, Weights]:
-    """Return the weights that ``smnas verify`` has kept, by architecture."""
-    from smnas_optuna.ship.request import Weights
-    from smnas_optuna.verify.weights import kept_weights
-
-    return {
-        arch: Weights(
-            folder=folder.path / kept.folder,
-            source=f"smnas verify: seed {kept.number}, {kept.epochs} epochs, the best of its trainings",
-        )
-        for arch, kept in kept_weights(folder, runs).items()
-    }
 
 
 def _in_words(shipped: Shipped) -> list[str]:

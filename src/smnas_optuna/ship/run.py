@@ -24,8 +24,9 @@ from smnas_optuna.session.trained import Trained, read_trained
 from smnas_optuna.ship.comparison import BOX_PX, SCORE, Agreement, agreement
 from smnas_optuna.ship.evaluation import Evaluation, evaluate_detector, evaluate_file
 from smnas_optuna.ship.precision import Trial, check_trial, lower_precision
-from smnas_optuna.ship.request import Choice, Precision, ShipRequest
+from smnas_optuna.ship.request import Precision, ShipRequest
 from smnas_optuna.ship.timing import Pace, beside_detector, beside_file
+from smnas_optuna.study.choice import Choice
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.workers.interrupt import StopRequest
 
@@ -67,7 +68,7 @@ def ship(
 
     Args:
         request: The request.
-        choice: The detector; see :func:`smnas_optuna.ship.request.choose`.
+        choice: The detector; see :func:`smnas_optuna.study.choice.choose`.
         ap_spread: Standard deviation of AP over seeds that ``smnas verify`` has measured; the study's setting if None.
         listener: Receives reports.
         stop: Checked at every step.

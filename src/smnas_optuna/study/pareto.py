@@ -39,6 +39,25 @@ def contenders(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     return [record for ap, latency, record in pool if surely_ms[ap] >= latency.low_ms]
 
 
+def knee(front: Sequence[TrialRecord]) -> TrialRecord:
+    """Return the knee of a front: the member farthest above the line from its fastest to its most accurate one.
+
+    That is the point where more latency begins to buy less AP. Both axes are scaled to the span of the front, so that
+    the units do not matter (Das, On characterizing the "knee" of the Pareto curve, 1999). Without a member above the
+    line it is the most accurate one.
+
+    Args:
+        front: At least one trained record, fastest first; none dominates another.
+    """
+    points = [(record.latency_ms or 0.0, record.ap or 0.0) for record in front]
+    (fastest, worst), (slowest, best) = points[0], points[-1]
+    heights = [
+        (ap - worst) / ((best - worst) or 1.0) - (ms - fastest) / ((slowest - fastest) or 1.0) for ms, ap in points
+    ]
+    highest = max(range(len(front)), key=lambda place: (round(heights[place], 9), points[place][1]))
+    return front[highest]
+
+
 def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
     """Return the area that ``points`` dominate, bounded by ``reference``; larger is better.
 
