@@ -65,7 +65,7 @@ CASES = {
     "cascade": Case(arch="128x96.resnet34-w12.fpn-p2-p5-c32.ga.cascade3-w256", constants=EMBEDDED),
     "retina": Case(arch="128x96.resnet18-w16.fpn-p3-p5-c64.none.retina", constants=EMBEDDED),
     "c4": Case(arch="128x96.resnet18-w16.c4.rpn.fc", constants=EMBEDDED),
-    "r18": Case(arch="320x240.resnet18-w64.fpn-p2-p6-c128.rpn.fc-w512", constants=PAPER),
+    "r18": Case(arch="320x240.resnet18-w64.fpn-p2-p6-c128.rpn.fc-w512", constants=EMBEDDED),
     "r50": Case(arch="320x240.resnet50-w64.fpn-p2-p6-c256.rpn.fc-w1024", constants=PAPER),
 }
 

@@ -89,7 +89,7 @@ def time_once(study: Path, data: Path | None, archs: Sequence[str]) -> dict[str,
     testbed, found = load_testbed(study, data), {}
     for arch in archs:
         spec = decode(arch)
-        stats = testbed.measure_latency(testbed.build(spec, seed=0), spec.input_size, lambda: None)
+        stats = testbed.measure_latency(testbed.build(spec, seed=0), spec, lambda: None)
         found[arch] = {
             "ratio": stats.ratio,
             "low": stats.ratio_low,

@@ -153,7 +153,7 @@ def package_ratio(testbed: Testbed, detector: Detector | None, spec: DetectorSpe
     """A :data:`Timing` as in a search."""
     if detector is None:
         return testbed.measure_gate(spec, lambda: None).ratio
-    return testbed.measure_latency(detector, spec.input_size, lambda: None).ratio
+    return testbed.measure_latency(detector, spec, lambda: None).ratio
 
 
 @torch.inference_mode()

@@ -108,7 +108,7 @@ def time_front(testbed: Testbed, folder: Path) -> list[Point]:
         spec = decode(str(record.arch))
         detector = testbed.build(spec, seed=0)
         load_weights(StudyFolder(folder).run(str(record.arch)), detector)
-        points.append((testbed.measure_latency(detector, spec.input_size, lambda: None).ratio, record.ap or 0.0))
+        points.append((testbed.measure_latency(detector, spec, lambda: None).ratio, record.ap or 0.0))
     return points
 
 

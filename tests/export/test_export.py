@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from smnas_optuna.export import described, export_detector
+from smnas_optuna.arch import decode
+from smnas_optuna.export import Exporter, described, export_detector, onnx_file
 from smnas_optuna.runtime.detector_file import DetectorFile
 
 from ..models.tiny_detectors import ARCHS, CONSTANTS, ONE_STAGE, TWO_STAGE, build, kinds, ready, spread_predictions
@@ -160,6 +161,40 @@ def test_the_detector_stays_as_it_was() -> None:
 
 def test_exports_of_the_same_weights_are_the_same_file() -> None:
     assert exported(TWO_STAGE) == export_detector(ready(TWO_STAGE), DESCRIPTION)
+
+
+@kinds
+def test_another_detector_of_an_architecture_is_not_traced_again(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = ready(arch), build(arch, constants=replace(CONSTANTS, score_threshold=0.21)).eval()
+    spread_predictions(second)
+    with torch.no_grad():
+        for weight in second.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    expected = export_detector(second, DESCRIPTION)
+    exporter = Exporter()
+
+    assert exporter.export(decode(arch), first, DESCRIPTION) == exported(arch)
+    monkeypatch.setattr(onnx_file, "traced", None)
+    assert exporter.export(decode(arch), second, DESCRIPTION) == expected
+
+
+def test_few_graphs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced: list[nn.Module] = []
+
+    def graph_of(detector: nn.Module) -> bytes:
+        traced.append(detector)
+        return b""
+
+    monkeypatch.setattr(onnx_file, "KEPT_GRAPHS", 2)
+    monkeypatch.setattr(onnx_file, "graph_of", graph_of)
+    monkeypatch.setattr(onnx_file, "filled", lambda *_: b"")
+    exporter, detectors = Exporter(), [nn.Module() for _ in range(3)]
+    archs = [f"64x{short}.resnet18-w4.fpn-p3-p5-c8.none.retina" for short in (64, 48, 32)]
+
+    for number in (0, 1, 0, 2, 0, 1):
+        exporter.export(decode(archs[number]), detectors[number], DESCRIPTION)  # type: ignore[arg-type]
+
+    assert traced == [detectors[number] for number in (0, 1, 2, 1)]
 
 
 def test_the_archs_have_all_kinds() -> None:

@@ -48,7 +48,7 @@ def test_a_detector_is_timed_there(drawn_dir: Path, tmp_path: Path, port: int, m
     with stopwatch(port, tmp_path):
         testbed = prepared(drawn_dir)
         gate = testbed.measure_gate(spec, lambda: None)
-        stats = testbed.measure_latency(testbed.build(spec, 0), spec.input_size, lambda: None)
+        stats = testbed.measure_latency(testbed.build(spec, 0), spec, lambda: None)
 
     assert testbed.device_description["kind"] == "stopwatch"
     assert is_device(testbed.device_description), "trials store it, and are read with doubt"

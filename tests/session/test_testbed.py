@@ -34,7 +34,7 @@ def test_a_worker_with_a_share_of_the_cpu_measures_with_all_its_threads(
     shared = replace(testbed, threads=before + 2)
 
     shared.measure_gate(spec, lambda: None)
-    shared.measure_latency(detector, spec.input_size, lambda: None)
+    shared.measure_latency(detector, spec, lambda: None)
     testbed.measure_gate(spec, lambda: None)
 
     assert seen == [before + 2, before + 2, before]

@@ -40,8 +40,8 @@ class InstanceThenScale(nn.Module):
         self.groups, self.eps = norm.num_groups, norm.eps
         self.register_buffer("weight", norm.weight.detach())
         self.register_buffer("bias", norm.bias.detach())
-        self.register_buffer("mean", torch.zeros_like(norm.weight))
-        self.register_buffer("variance", torch.ones_like(norm.weight))
+        self.register_buffer("mean", torch.zeros_like(norm.weight), persistent=False)
+        self.register_buffer("variance", torch.ones_like(norm.weight), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Tensor[B, C, H, W] -> Tensor[B, C, H, W]."""

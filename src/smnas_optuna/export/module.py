@@ -27,6 +27,7 @@ class ExportedDetector(nn.Module):
 
     Nothing in it loops over images, and no operator sees what it does not need. What depends on the canvas alone is a
     constant once the canvas is fixed. The copy is folded; see :func:`smnas_optuna.models.fold_for_inference`.
+    ``state_dict`` has all that detectors of one architecture may differ in: weights, and the score threshold.
 
     Attributes:
         slots: Slots of an image for detections.
@@ -70,6 +71,8 @@ class TwoStages(nn.Module):
         canvas: (height, width) of a canvas of the input size, either one.
     """
 
+    threshold: Tensor
+
     def __init__(self, head: TwoStageHead, canvas: tuple[int, int]) -> None:
         super().__init__()
         rpn, roi_head = head.rpn, head.roi_head
@@ -86,6 +89,7 @@ class TwoStages(nn.Module):
         self.trunk = roi_head.trunk
         self.stages = nn.ModuleList(StageLayers(stage, roi_head.bins) for stage in roi_head.stages)
         self.recipes, self.rules = roi_head.recipes, roi_head.selection
+        self.register_buffer("threshold", torch.tensor([roi_head.selection.score_threshold]))
 
     def forward(self, features: dict[str, Tensor], sizes: Tensor) -> Slots:
         """Return the detections; see :class:`ExportedDetector`."""
@@ -107,7 +111,7 @@ class TwoStages(nn.Module):
         boxes = clip_boxes(decode_boxes(deltas, boxes, recipe.box_weights), sizes)
         usable = shorter_edges(boxes) >= MIN_EDGE
         usable = found[:, None] & (usable if of_each_class else usable[:, None])
-        return select(boxes, torch.where(usable, mean, NO_SCORE), self.rules, classes, batch)
+        return select(boxes, torch.where(usable, mean, NO_SCORE), self.rules, self.threshold, classes)
 
     def _run(self, stage: StageLayers, features: dict[str, Tensor], boxes: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         """Return logits Tensor[B, N, C + 1] and deltas Tensor[B, N, 4 or 4 * C] of RoIs Tensor[B, N, 4]."""
@@ -127,10 +131,13 @@ class OneStage(nn.Module):
         head: The part behind the neck.
     """
 
+    threshold: Tensor
+
     def __init__(self, head: OneStageHead) -> None:
         super().__init__()
         self.layers, self.anchors = head.head, head.anchors
         self.candidates_a_level, self.rules = head.candidates_a_level, head.selection
+        self.register_buffer("threshold", torch.tensor([head.selection.score_threshold]))
 
     def forward(self, features: dict[str, Tensor], sizes: Tensor) -> Slots:
         """Return the detections; see :class:`ExportedDetector`."""
@@ -147,4 +154,4 @@ class OneStage(nn.Module):
         logits, labels, deltas, references = (torch.cat(parts, dim=1) for parts in zip(*levels, strict=True))
         boxes = clip_boxes(decode_boxes(deltas, references), sizes)
         own = labels[:, None] == torch.arange(classes)[:, None]
-        return select(boxes, torch.where(own, logits.sigmoid()[:, None], NO_SCORE), self.rules, classes, batch)
+        return select(boxes, torch.where(own, logits.sigmoid()[:, None], NO_SCORE), self.rules, self.threshold, classes)

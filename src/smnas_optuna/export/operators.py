@@ -12,7 +12,7 @@ from smnas_optuna.export.sizes import constants_are_meant, known
 from smnas_optuna.models.roi_align import SAMPLES
 
 
-def non_max_suppression(boxes: Tensor, scores: Tensor, *, limit: int, iou: float, score_threshold: float) -> Tensor:
+def non_max_suppression(boxes: Tensor, scores: Tensor, *, limit: int, iou: float, score_threshold: Tensor) -> Tensor:
     """Return what NMS keeps in every class of every image, int64 Tensor[S, 3]: (image, class, box).
 
     Images come in ascending order, and so do the classes of an image.
@@ -22,7 +22,7 @@ def non_max_suppression(boxes: Tensor, scores: Tensor, *, limit: int, iou: float
         scores: Tensor[B, C, N].
         limit: Maximum number of boxes that are kept of a class; the best ones.
         iou: A box is dropped if its IoU with a kept one of its class and a higher score is more than this.
-        score_threshold: Boxes with a score at or below this are neither kept nor do they suppress others.
+        score_threshold: Tensor[1]; boxes with a score at or below this are neither kept nor do they suppress others.
     """
     return _NonMaxSuppression.apply(boxes, scores, limit, iou, score_threshold)  # type: ignore[no-any-return]
 
@@ -59,7 +59,7 @@ def normalize(x: Tensor, channels: int, eps: float) -> Tensor:
 
 class _NonMaxSuppression(torch.autograd.Function):
     @staticmethod
-    def forward(_ctx: Any, boxes: Tensor, scores: Tensor, limit: int, iou: float, score_threshold: float) -> Tensor:
+    def forward(_ctx: Any, boxes: Tensor, scores: Tensor, limit: int, iou: float, score_threshold: Tensor) -> Tensor:
         rows = [boxes.new_zeros(0, 3, dtype=torch.int64)]
         for image in range(scores.shape[0]):
             for label in range(scores.shape[1]):
@@ -69,9 +69,9 @@ class _NonMaxSuppression(torch.autograd.Function):
         return torch.cat(rows)
 
     @staticmethod
-    def symbolic(g: Any, boxes: Any, scores: Any, limit: int, iou: float, score_threshold: float) -> Any:
-        numbers = (torch.tensor([limit]), torch.tensor([iou]), torch.tensor([score_threshold]))
-        return g.op("NonMaxSuppression", boxes, scores, *(g.op("Constant", value_t=number) for number in numbers))
+    def symbolic(g: Any, boxes: Any, scores: Any, limit: int, iou: float, score_threshold: Any) -> Any:
+        numbers = (g.op("Constant", value_t=number) for number in (torch.tensor([limit]), torch.tensor([iou])))
+        return g.op("NonMaxSuppression", boxes, scores, *numbers, score_threshold)
 
 
 class _TopK(torch.autograd.Function):

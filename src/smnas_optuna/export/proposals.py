@@ -44,7 +44,11 @@ def propose(levels: Sequence[Level], sizes: Tensor, count: int, weights: Weights
     own = number == torch.arange(len(levels))[:, None]
     # The classes of this NMS are the levels, each with its own boxes.
     kept = non_max_suppression(
-        boxes, torch.where(own, scores[:, None], NEVER), limit=count, iou=NMS_IOU, score_threshold=LOWEST
+        boxes,
+        torch.where(own, scores[:, None], NEVER),
+        limit=count,
+        iou=NMS_IOU,
+        score_threshold=torch.full((1,), LOWEST),
     )
     at = kept[:, 0] * sum(lengths) + kept[:, 2]
     flat = scores.reshape(-1)

@@ -13,24 +13,24 @@ Slots = tuple[Tensor, Tensor, Tensor, Tensor]
 first, zeros in the slots beyond the count."""
 
 
-def select(boxes: Tensor, scores: Tensor, rules: Selection, num_classes: int, batch: int) -> Slots:
+def select(boxes: Tensor, scores: Tensor, rules: Selection, threshold: Tensor, num_classes: int) -> Slots:
     """Select the detections of each image.
 
     Args:
         boxes: Tensor[B, N, 4], shared by all classes; or Tensor[B, C, N, 4], those of each class.
         scores: Tensor[B, C, N]; -1 for what is no candidate.
         rules: Rules of the selection.
+        threshold: Tensor[1], the score threshold of these rules, which is no constant of the graph.
         num_classes: ``C``.
-        batch: ``B``.
     """
-    candidates, slots = scores.shape[2], rules.max_detections
+    batch, candidates, slots = scores.shape[0], scores.shape[2], rules.max_detections
     shared = boxes.ndim == 3
     kept = non_max_suppression(
         boxes if shared else boxes.reshape(-1, candidates, 4),
         scores if shared else scores.reshape(-1, 1, candidates),
         limit=slots,
         iou=rules.nms_iou,
-        score_threshold=rules.score_threshold,
+        score_threshold=threshold,
     )
     if shared:
         image, label = kept[:, 0], kept[:, 1]

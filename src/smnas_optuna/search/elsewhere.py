@@ -72,7 +72,7 @@ def time_elsewhere(request: Request, url: str, *, listener: Listener, stop: Stop
             detector = build_trained(session, record)
             if detector is not None:
                 assert record.ap is not None
-                stats = testbed.measure_latency(detector, decode(str(record.arch)).input_size, stop.check)
+                stats = testbed.measure_latency(detector, decode(str(record.arch)), stop.check)
                 measured.append((str(record.arch), record.ap, record.latency_ms or 0.0, stats))
             step(number, len(records))
     # All were timed in one run against one reference detector, whose quietest moment is the unit.

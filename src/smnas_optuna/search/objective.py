@@ -128,7 +128,7 @@ class Objective:
         with attempt.phase("evaluate"):
             metrics = evaluate()
         with attempt.phase("latency"):
-            latency = testbed.measure_latency(detector, size, self.session.stop.check)
+            latency = testbed.measure_latency(detector, attempt.spec, self.session.stop.check)
         results = {
             "metrics": json_values(metrics),
             "latency": testbed.latency_values(latency),

@@ -76,7 +76,7 @@ def _time_all(session: Session, records: Sequence[TrialRecord], reference_ms: fl
         if detector is None:
             continue
         spec = decode(arch)
-        latency = testbed.latency_values(testbed.measure_latency(detector, spec.input_size, session.stop.check))
+        latency = testbed.latency_values(testbed.measure_latency(detector, spec, session.stop.check))
         ratio, before = ratio_of(latency), record.latency
         assert ratio is not None
         if before is not None and before.precise and not ratio.precise:

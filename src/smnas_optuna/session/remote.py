@@ -12,10 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from smnas_optuna.arch import DetectorSpec, encode
 from smnas_optuna.config import LatencySettings, Runtime
 from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.errors import DeviceError
-from smnas_optuna.export import export_detector
+from smnas_optuna.export import Exporter
 from smnas_optuna.models import Detector
 from smnas_optuna.runtime.names import Runtime as FileRuntime
 from smnas_optuna.session.runtimes import OF_FILES
@@ -37,7 +38,8 @@ class RemoteDevice:
         url: Of its stopwatch, ``http://host:port``.
         runtime: What runs the exported files there.
         images: Files of the images that detectors are timed on.
-        reference: Builds the detector that all are timed against.
+        reference: Returns the detector that all are timed against, newly built, with its architecture.
+        exporter: Exports the detectors.
         grey_bits: Bits of grey images with more than 8 bits.
         note: Receives a line when the stopwatch cannot be reached, and when it is back.
         check: Called every few seconds; may raise to stop.
@@ -46,7 +48,8 @@ class RemoteDevice:
     url: str
     runtime: Runtime
     images: Sequence[Path]
-    reference: Callable[[], Detector]
+    reference: Callable[[], tuple[DetectorSpec, Detector]]
+    exporter: Exporter
     grey_bits: int
     note: Callable[[str], None]
     check: Callable[[], None]
@@ -66,8 +69,10 @@ class RemoteDevice:
             "runtime": self.runtime,
         }
 
-    def measure(self, detector: Detector, settings: LatencySettings, acceptable: float) -> LatencyStats:
-        """Time ``detector`` against the reference there; a lost connection is waited for.
+    def measure(
+        self, detector: Detector, spec: DetectorSpec, settings: LatencySettings, acceptable: float
+    ) -> LatencyStats:
+        """Time a detector of this architecture against the reference there; a lost connection is waited for.
 
         Raises:
             SmnasError: If the stopwatch refuses it, or cannot run it.
@@ -80,7 +85,7 @@ class RemoteDevice:
             max_seconds=settings.max_seconds,
             acceptable=max(acceptable, settings.precision),
         )
-        stats, _ = self._client.measure(self._file(detector), conditions)
+        stats, _ = self._client.measure(self._file(spec, detector), conditions)
         return LatencyStats(**asdict(stats), network_ms=math.nan)
 
     @cached_property
@@ -94,16 +99,17 @@ class RemoteDevice:
         return StopwatchClient(
             self.url,
             token,
-            reference=self._file(self.reference()),
+            reference=self._file(*self.reference()),
             images=self.images,
             note=self.note,
             pause=self._wait,
             on_beat=self.check,
         )
 
-    def _file(self, detector: Detector) -> bytes:
+    def _file(self, spec: DetectorSpec, detector: Detector) -> bytes:
         """Return ``detector`` as an exported file that says no more than a stopwatch needs."""
-        return export_detector(copy.deepcopy(detector).cpu(), timed_description(detector, grey_bits=self.grey_bits))
+        description = timed_description(detector, arch=encode(spec), grey_bits=self.grey_bits)
+        return self.exporter.export(spec, copy.deepcopy(detector).cpu(), description)
 
     def _wait(self, seconds: float) -> None:
         """Wait, and look now and then whether to stop."""

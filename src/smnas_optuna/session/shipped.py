@@ -24,25 +24,37 @@ NOT_SAID = "not said"
 """Names in the description of a file that is only timed, and never written."""
 
 
-def as_shipped(detector: Detector | ReferenceDetector, runtime: Runtime, threads: int | None = None) -> nn.Module:
+Export = Callable[[Detector, FileDescription], bytes]
+"""Returns the content of the exported file of a detector."""
+
+
+def as_shipped(
+    detector: Detector | ReferenceDetector,
+    runtime: Runtime,
+    threads: int | None = None,
+    export: Export = export_detector,
+) -> nn.Module:
     """Return a copy of ``detector`` as it would ship, with ``detect`` of :class:`smnas_optuna.models.Detector`.
 
     Args:
         detector: With the weights for deployment; one of torchvision's is returned as it is if torch runs it.
         runtime: What runs it. ``eager`` and ``graph`` are torch; the others run the exported file on the CPU.
         threads: CPU threads of an exported file; torch's own number by default.
+        export: Exports a detector of ours.
     """
     if runtime == "eager":
         return detector if isinstance(detector, ReferenceDetector) else fold_for_inference(detector)
     if runtime == "graph":
         return detector if isinstance(detector, ReferenceDetector) else GraphDetector(fold_for_inference(detector))
-    return FileDetector(_runners(detector, runtime, threads or torch.get_num_threads()))
+    return FileDetector(_runners(detector, runtime, threads or torch.get_num_threads(), export))
 
 
-def timed_description(detector: Detector | ReferenceDetector, *, grey_bits: int = FULL_BITS) -> FileDescription:
+def timed_description(
+    detector: Detector | ReferenceDetector, *, arch: str = NOT_SAID, grey_bits: int = FULL_BITS
+) -> FileDescription:
     """Return the description of a file that is only timed: what its input must be, and no more."""
     return FileDescription(
-        arch=NOT_SAID,
+        arch=arch,
         classes=(NOT_SAID,),
         long=detector.long,
         short=detector.short,
@@ -59,7 +71,9 @@ def prepare_for(shipped: nn.Module, images: Sequence[Batch]) -> None:
             shipped.prepare(shape)
 
 
-def _runners(detector: Detector | ReferenceDetector, runtime: FileRuntime, threads: int) -> Callable[[bool], Runner]:
+def _runners(
+    detector: Detector | ReferenceDetector, runtime: FileRuntime, threads: int, export: Export
+) -> Callable[[bool], Runner]:
     """Return what runs the exported ``detector`` on the landscape canvas (False) and on the portrait one (True)."""
     description = timed_description(detector)
 
@@ -69,7 +83,7 @@ def _runners(detector: Detector | ReferenceDetector, runtime: FileRuntime, threa
 
     if isinstance(detector, ReferenceDetector):  # a file for each canvas, made when it is needed
         return cache(lambda portrait: run(export_reference(detector, description, portrait=portrait)))
-    runner = run(export_detector(detector, description))
+    runner = run(export(detector, description))
     return lambda _: runner
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from smnas_optuna.engine.device import cpu_threads, describe_device, library_ver
 from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
 from smnas_optuna.engine.gpu_watch import GpuWatch
 from smnas_optuna.engine.latency import LatencyStats
+from smnas_optuna.export import Exporter
 from smnas_optuna.models import Detector, build_detector
 from smnas_optuna.session.remote import STOPWATCH, RemoteDevice
 from smnas_optuna.session.runtimes import OF_FILES, choose_runtime
@@ -123,9 +124,12 @@ class Testbed:
         found = detect(detector, batches, dataset.category_ids, on_step=on_step, note=note)
         return coco_metrics(dataset.ground_truth(), found)
 
-    def measure_latency(self, detector: Detector, size: InputSize, on_step: Callable[[], None]) -> LatencyStats:
-        """Time ``detector``, with its weights as they would ship, against the reference, while the others pause."""
-        return self._time(detector, size, self.settings.latency, ACCEPTABLE_WIDTH, on_step)
+    def measure_latency(self, detector: Detector, spec: DetectorSpec, on_step: Callable[[], None]) -> LatencyStats:
+        """Time a detector of this architecture, with its weights as they would ship, against the reference.
+
+        The other workers of the machine pause meanwhile.
+        """
+        return self._time(detector, spec, self.settings.latency, ACCEPTABLE_WIDTH, on_step)
 
     def latency_values(self, latency: LatencyStats) -> dict[str, Any]:
         """Return a measured latency as JSON values, with what it was measured against and how."""
@@ -145,19 +149,19 @@ class Testbed:
                 "max_seconds": settings.max_seconds * GATE_SHARE,
             }
         )
-        return self._time(detector, spec.input_size, settings, GATE_ACCEPTABLE, on_step)
+        return self._time(detector, spec, settings, GATE_ACCEPTABLE, on_step)
 
     def _time(
         self,
         detector: Detector,
-        size: InputSize,
+        spec: DetectorSpec,
         settings: LatencySettings,
         acceptable: float,
         on_step: Callable[[], None],
     ) -> LatencyStats:
         if self.remote is not None:
-            return self._kept(self.remote.measure(detector, settings, acceptable))
-        shipped, images = self._shipped(detector, size)
+            return self._kept(self.remote.measure(detector, spec, settings, acceptable))
+        shipped, images = self._shipped(detector, spec)
         with cpu_threads(self.threads):
             measured = measure_alone(
                 self.measurement_lock,
@@ -192,7 +196,8 @@ class Testbed:
             url=url,
             runtime=self.runtime,
             images=[image.path for image in self._timed.images],
-            reference=self._build_reference,
+            reference=lambda: (decode(self.settings.reference), self._build_reference()),
+            exporter=self._exporter,
             grey_bits=self.splits.grey_bits,
             note=self.note,
             check=self.check,
@@ -246,17 +251,22 @@ class Testbed:
 
         It is not trained. It always has the same weights and sees the same images, so its work is the same each time.
         """
-        return self._shipped(self._build_reference(), decode(self.settings.reference).input_size)
+        return self._shipped(self._build_reference(), decode(self.settings.reference))
 
     def _build_reference(self) -> Detector:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             return self.build(decode(self.settings.reference), derive_seed("reference", self.settings.reference))
 
-    def _shipped(self, detector: Detector, size: InputSize) -> tuple[nn.Module, list[Batch]]:
+    def _shipped(self, detector: Detector, spec: DetectorSpec) -> tuple[nn.Module, list[Batch]]:
         """Return ``detector`` as it would ship, ready to run, and the images that it is timed on."""
-        shipped, images = as_shipped(detector, self.runtime, self.threads), self.timed_images(size)
+        shipped = as_shipped(detector, self.runtime, self.threads, partial(self._exporter.export, spec))
+        images = self.timed_images(spec.input_size)
         prepare_for(shipped, images)
         return shipped, images
+
+    @cached_property
+    def _exporter(self) -> Exporter:
+        return Exporter()
 
     @cached_property
     def _timed(self) -> CocoDataset:
