@@ -147,7 +147,8 @@ def _drawn(studies: Sequence[Study]) -> Iterator[Finding]:
 
 
 def _versions() -> Iterator[Finding]:
-    names = ("smnas-optuna", "torch", "torchvision", "optuna", "sqlalchemy", "pycocotools", "optuna-dashboard")
+    names = ("smnas-optuna", "torch", "torchvision", "onnx", "onnxruntime")
+    names += ("optuna", "sqlalchemy", "pycocotools", "optuna-dashboard")
     yield Finding(
         level="fine",
         what=f"versions: Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in names),

@@ -261,6 +261,7 @@ def test_an_answer_that_is_cut_off_counts_as_lost(status: int, body: bytes, imag
 
     assert len(notes) == 1
     assert notes[0].endswith("; waiting for it")
+    assert ("it is busy" in notes[0]) == (status == 503)
 
 
 def test_a_proxy_in_the_environment_does_not_get_the_token(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,24 @@ def measure(port: int, file: str, reference: str, images: list[str], **condition
     return ask(port, "POST", "/v1/measure", json.dumps(request).encode())
 
 
+def test_a_file_does_not_wait_for_a_long_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "BUSY_S", 0.01)
+    content = b"a file"
+    with Store(max_bytes=100, max_file_bytes=100) as store:
+        server = StopwatchServer(("127.0.0.1", 0), token=TOKEN, store=store)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        path = f"/v1/files/{hashlib.sha256(content).hexdigest()}"
+        with server:
+            with server.turn:
+                status, answer = ask(server.server_address[1], "PUT", path, content)
+            assert ask(server.server_address[1], "PUT", path, content) == (201, {})
+            server.shutdown()
+            thread.join()
+
+    assert (status, answer["error"]["message"]) == (503, "another file is being timed; try again")
+
+
 def test_a_detector_is_timed_for_a_client(folder: Path) -> None:
     notes = list[str]()
     with serving(notes=notes) as port:

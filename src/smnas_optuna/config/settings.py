@@ -367,7 +367,7 @@ class LatencySettings(Settings):
 
     Attributes:
         reference: Architecture of the reference detector; the default is the first baseline.
-        images: Number of validation images that a measurement cycles through.
+        images: Number of validation images that a measurement cycles through; a stopwatch gets 256 of them at most.
         precision: Target width of the 95 % confidence interval of the latency ratio, relative to the ratio. A
             measurement ends when it is reached.
         max_seconds: Time limit of a measurement, without warm-up. To keep to it, blocks become shorter, but there are

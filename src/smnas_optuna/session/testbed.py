@@ -25,6 +25,7 @@ from smnas_optuna.session.remote import STOPWATCH, RemoteDevice
 from smnas_optuna.session.runtimes import OF_FILES, choose_runtime
 from smnas_optuna.session.shipped import as_shipped, prepare_for
 from smnas_optuna.session.timing import measure_alone, spread_evenly
+from smnas_optuna.stopwatch.server import MAX_IMAGES
 from smnas_optuna.stopwatch.statistics import ACCEPTABLE_WIDTH
 from smnas_optuna.study.attributes import json_values
 from smnas_optuna.study.fingerprint import TRAIN
@@ -195,7 +196,7 @@ class Testbed:
         return RemoteDevice(
             url=url,
             runtime=self.runtime,
-            images=[image.path for image in self._timed.images],
+            images=[image.path for image in spread_evenly(self._timed, MAX_IMAGES).images],
             reference=lambda: (decode(self.settings.reference), self._build_reference()),
             exporter=self._exporter,
             grey_bits=self.splits.grey_bits,

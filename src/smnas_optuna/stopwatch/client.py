@@ -215,7 +215,8 @@ class StopwatchClient:
     def _refusal(self, error: urllib.error.HTTPError) -> Exception:
         """Return what is raised for an answer with an error's status."""
         if error.code in _PASSING:
-            return _LostError(f"status {error.code}")
+            busy = error.code == http.HTTPStatus.SERVICE_UNAVAILABLE
+            return _LostError(f"{'it is busy, ' if busy else ''}status {error.code}")
         if error.code == http.HTTPStatus.UNAUTHORIZED:
             return DeviceError(
                 f"{self.url}: the stopwatch does not accept the token",

@@ -39,6 +39,8 @@ MAX_CONNECTIONS = 16
 """Open connections; further ones are closed at once."""
 SILENCE_S = 60.0
 """Time after which a client that says nothing is given up."""
+BUSY_S = 30.0
+"""Time that a file which is sent waits for a measurement to end; its client then tells people so, and tries again."""
 BEAT_S = 5.0
 """Time between two signs of life during a measurement."""
 
@@ -116,15 +118,18 @@ class _Handler(BaseHTTPRequestHandler):
             if not self.path.startswith(FILES):
                 raise _RefusedError(HTTPStatus.NOT_FOUND, f"there is only PUT {FILES}<sha256>")
             size = self._length(self.server.store.max_file_bytes)
+            if not self.server.turn.acquire(timeout=BUSY_S):
+                raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "another file is being timed; try again")
             try:
-                with self.server.turn:
-                    self.server.store.add(self.path.removeprefix(FILES), size, self.rfile.read)
+                self.server.store.add(self.path.removeprefix(FILES), size, self.rfile.read)
             except TooLargeError:
                 raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the file is too large") from None
             except WrongContentError:
                 raise _RefusedError(
                     HTTPStatus.BAD_REQUEST, "the file ended early, or its name is not its SHA-256"
                 ) from None
+            finally:
+                self.server.turn.release()
             self._send(HTTPStatus.CREATED, {})
 
     def do_POST(self) -> None:
