@@ -27,7 +27,7 @@ def predict(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...", help="Images, folders (searched with all folders in them) or patterns in quotes."
+            metavar="SOURCE", help="Images, folders (searched with all folders in them) or patterns in quotes."
         ),
     ],
     detector: Annotated[
@@ -43,9 +43,7 @@ def predict(
             metavar="DIR", help="Folder for pictures and detections.json.", show_default=f"{_OUTPUT} in this folder"
         ),
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the detections as JSON, and write no file.")
-    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the detections as JSON, and write no file.")] = False,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -66,7 +64,7 @@ def predict(
     from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 
     if json and output is not None:
-        raise typer.BadParameter("--json prints and writes no file, so that --output has no meaning beside it")
+        raise typer.BadParameter("--json writes no file, so that --output has no meaning beside it")
     folder = None if json else output or _OUTPUT
     errors, stop = make_console(stderr=True), StopRequest()
     images = find_sources(sources, output=folder)
@@ -115,8 +113,8 @@ def _in_words(done: Predicted, folder: Path | None, threshold: float | None) -> 
     objects = f"{len(done.results):,} object{'' if len(done.results) == 1 else 's'}"
     lines = [f"{objects} in {done.num_images:,} image{'' if done.num_images == 1 else 's'}"]
     if not done.results and done.best_below is not None:
-        limit = "that of its class" if threshold is None else f"{threshold:g}"
-        lines.append(f"no score reaches the threshold, {limit}; the highest is {done.best_below:.2f}: --threshold X")
+        limit = "the threshold of its class" if threshold is None else f"--threshold {threshold:g}"
+        lines.append(f"the highest score is {done.best_below:.2f}, which is below {limit}")
     if folder is not None:
         lines.append(f"wrote {folder}/")
     return lines

@@ -96,7 +96,9 @@ def _draw_box(draw: ImageDraw.ImageDraw, box: list[int], line: int, colour: Colo
     """Draw a box whose line has a black or white edge on both sides, whichever it differs from more."""
     x1, y1, x2, y2 = box
     edge = max(1, line // 3)
-    draw.rectangle((x1 - edge, y1 - edge, x2 - 1 + edge, y2 - 1 + edge), outline=text_colour(colour), width=line + 2 * edge)
+    draw.rectangle(
+        (x1 - edge, y1 - edge, x2 - 1 + edge, y2 - 1 + edge), outline=text_colour(colour), width=line + 2 * edge
+    )
     draw.rectangle((x1, y1, x2 - 1, y2 - 1), outline=colour, width=line)
 
 
@@ -105,4 +107,3 @@ def _draw_label(draw: ImageDraw.ImageDraw, label: _Label, corner: tuple[int, int
     draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour, outline=text_colour(colour))
     middle = x + width / 2, y + height / 2
     draw.text(middle, label.text, font=label.font, fill=text_colour(colour), anchor="mm")
-

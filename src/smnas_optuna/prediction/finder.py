@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from smnas_optuna.quote import printable_name
 from smnas_optuna.runtime.detections import Detections
 
 DEFAULT_THRESHOLD = 0.5
@@ -66,14 +67,13 @@ def finder_of(
             counts by name of the class; a class that is not there has :data:`DEFAULT_THRESHOLD`.
         threshold: Lowest score that counts, in [0, 1], of all classes; None for those of the description.
     """
-    stored = description.get("thresholds") or {}
-    known = stored if isinstance(stored, Mapping) else {}
+    known = {printable_name(name): score for name, score in description.get("thresholds", {}).items()}
     chosen = [known.get(name, DEFAULT_THRESHOLD) if threshold is None else threshold for name in classes]
     labels = range(1, len(classes) + 1)
     return Finder(
         detector=detector,
         classes=classes,
-        category_ids=description.get("category_ids") or labels,
+        category_ids=description.get("category_ids", labels),
         thresholds=np.array(chosen, np.float64),
         grey_bits=description.get("grey_bits", 16),
     )

@@ -49,7 +49,7 @@ def _best(
             continue
         corners = np.array(list(_corners(box, width, height)), np.int64)
         corners = np.clip(corners, 0, (picture[0] - width, picture[1] - height))
-        hidden = _overlap(np.concatenate([corners, corners + (width, height)], axis=1), placed)
+        hidden = _overlap(np.concatenate([corners, corners + np.array([width, height])], axis=1), placed)
         place = int(hidden.argmin())
         best = which, (int(corners[place, 0]), int(corners[place, 1]))
         if hidden[place] == 0:

@@ -12,9 +12,7 @@ from smnas_optuna.runtime.detections import Detections
 RESULTS_FILE = "detections.json"
 
 
-def results_of(
-    found: Detections, *, image_id: int, file: Path, category_ids: Sequence[int]
-) -> list[dict[str, Any]]:
+def results_of(found: Detections, *, image_id: int, file: Path, category_ids: Sequence[int]) -> list[dict[str, Any]]:
     """Return the objects of one image as entries of a results file, highest score first.
 
     Args:

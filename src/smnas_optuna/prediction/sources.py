@@ -36,8 +36,8 @@ def find_sources(sources: Sequence[str], *, output: Path | None = None) -> list[
     """Return the images that ``sources`` mean, each once, in the order of ``sources`` and then of their paths.
 
     Args:
-        sources: Each is an image file, a folder that is searched with all folders in it, or a pattern with ``*``, ``?``
-            or ``[...]``, in which ``**`` stands for any folders.
+        sources: Each is an image file, a folder that is searched with all folders in it but hidden ones, or a pattern
+            with ``*``, ``?`` or ``[...]``, in which ``**`` stands for any folders.
         output: Folder for pictures; what is below it is no source of a folder or pattern around it.
 
     Raises:
@@ -55,21 +55,19 @@ def find_sources(sources: Sequence[str], *, output: Path | None = None) -> list[
             if (real := path.resolve()) not in known:
                 known.add(real)
                 found.append(Source(path=path, picture=_picture(path.relative_to(root), taken)))
-    if inside is not None:
-        _check_kept(found, known, inside)
+    if output is not None:
+        _check_kept(found, known, output)
     return found
 
 
 def _meant(source: str, output: Path | None) -> tuple[Path, list[Path]]:
     """Return the folder that names of pictures are relative to, and the images that ``source`` means."""
     path = Path(source).expanduser()
-    if path.is_dir():
-        return path, sorted(_images_in(path, output))
     if _is_there(path):
-        return path.parent, [path]
+        return (path, sorted(_images_in(path, output))) if path.is_dir() else (path.parent, [path])
     if not glob.has_magic(source):
         raise DataError(f"{quote_path(path)}: there is no such file or folder", fix=_FIX)
-    matches = map(Path, glob.iglob(str(path), recursive=True))
+    matches = map(Path, glob.iglob(str(path), recursive=True))  # noqa: PTH207  # Path.glob refuses `a**b`
     return _fixed_part(path), sorted(each for each in matches if _is_image(each) and _is_outside(each, output, path))
 
 
@@ -81,7 +79,10 @@ def _is_there(path: Path) -> bool:
 
 
 def _images_in(folder: Path, output: Path | None) -> Iterator[Path]:
-    yield from (each for each in folder.rglob("*") if _is_image(each) and _is_outside(each, output, folder))
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)  # thumbnails, files of a Mac
+        if not hidden and _is_image(path) and _is_outside(path, output, folder):
+            yield path
 
 
 def _is_image(path: Path) -> bool:
