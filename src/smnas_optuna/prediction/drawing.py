@@ -13,6 +13,7 @@ from smnas_optuna.prediction.colours import Colour, class_colour, text_colour
 from smnas_optuna.prediction.fonts import Fonts, font
 from smnas_optuna.prediction.labels import Size, place_labels
 from smnas_optuna.runtime.detections import Detections
+from smnas_optuna.runtime.picture import Picture, pixels_of
 
 SHORTEST_EDGE = 480
 """Pixels of the long edge of a picture: a smaller image is enlarged by a whole factor, so that text has room."""
@@ -32,20 +33,26 @@ class _Label:
     size: Size
 
 
-def draw_detections(pixels: NDArray[np.uint8], found: Detections, fonts: Fonts) -> Image.Image:
-    """Return the image with a box and a label, name and score, for each object.
+def draw_detections(image: Picture, found: Detections, fonts: Fonts | None = None) -> Image.Image:
+    """Return a copy of an image with a box and a label, name and score, for each object.
 
     A class has one colour in all pictures. Objects with a higher score lie on top. Where labels are crowded, some have
     the score alone; where even that does not fit into the picture, there is none.
 
     Args:
-        pixels: Of the image, uint8 [H, W, 3] in RGB.
-        found: Its objects, highest score first; boxes in its pixels.
-        fonts: Fonts for the names.
+        image: Path, PIL image or numpy array (uint8 [H, W, 3] in RGB); see
+            :func:`smnas_optuna.runtime.picture.pixels_of`.
+        found: Its objects, highest score first; boxes in its pixels. ``found.above(0.5)`` has those of a higher score.
+        fonts: Fonts for the names; those of this machine by default.
 
     Returns:
         RGB of [H, W] times a whole factor, which is 1 unless the image is small; see :data:`SHORTEST_EDGE`.
+
+    Raises:
+        DataError: If the image cannot be read, or is none of these.
     """
+    fonts = fonts or Fonts()
+    pixels = pixels_of(image)
     height, width = pixels.shape[:2]
     factor = ceil(SHORTEST_EDGE / max(height, width))
     picture = Image.fromarray(pixels).resize((factor * width, factor * height), Image.Resampling.NEAREST)

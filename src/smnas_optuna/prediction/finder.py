@@ -38,21 +38,15 @@ class Finder:
     detector: Detector
     classes: Sequence[str]
     category_ids: Sequence[int]
-    thresholds: NDArray[np.float64]
+    thresholds: NDArray[np.float32]
     grey_bits: int
 
     def find(self, pixels: NDArray[np.uint8]) -> tuple[Detections, float | None]:
         """Return the objects in an image that count, and the highest score of those that do not."""
         found = self.detector.predict(pixels)
-        counts = found.scores >= self.thresholds[found.labels - 1].astype(np.float32)
-        below = found.scores[~counts]
-        kept = Detections(
-            boxes=found.boxes[counts],
-            labels=found.labels[counts],
-            names=[name for name, does in zip(found.names, counts, strict=True) if does],
-            scores=found.scores[counts],
-        )
-        return kept, float(below.max()) if below.size else None
+        thresholds = self.thresholds[found.labels - 1]
+        below = found.scores[found.scores < thresholds]
+        return found.above(thresholds), float(below.max()) if below.size else None
 
 
 def finder_of(
@@ -74,6 +68,6 @@ def finder_of(
         detector=detector,
         classes=classes,
         category_ids=description.get("category_ids", labels),
-        thresholds=np.array(chosen, np.float64),
+        thresholds=np.array(chosen, np.float32),
         grey_bits=description.get("grey_bits", 16),
     )

@@ -26,6 +26,16 @@ class Detections:
     names: list[str]
     scores: NDArray[np.float32]
 
+    def above(self, threshold: float | NDArray[np.floating]) -> Detections:
+        """The objects whose score is at least ``threshold``: one for all, or [D], one for each of them."""
+        kept = self.scores >= np.asarray(threshold, np.float32)
+        return Detections(
+            boxes=self.boxes[kept],
+            labels=self.labels[kept],
+            names=[name for name, is_kept in zip(self.names, kept, strict=True) if is_kept],
+            scores=self.scores[kept],
+        )
+
     def __len__(self) -> int:
         return len(self.names)
 
