@@ -58,9 +58,15 @@ def images(tmp_path: Path) -> Path:
 
 def test_a_file_is_used_without_torch(images: Path, exported: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    command = [sys.executable, "-c", BLOCKED, "predict", images, "--detector", exported, "--output", output]
+    arguments = ["predict", images, "--detector", exported, "--output", output]
 
-    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
+    run = subprocess.run(
+        [sys.executable, "-c", BLOCKED, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+    )
 
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.splitlines() == ["2 objects in 3 images", f"wrote {output}/"]

@@ -86,9 +86,10 @@ def test_a_small_image_is_enlarged_with_its_boxes() -> None:
 
 
 def test_a_long_name_loses_its_end_and_keeps_its_score() -> None:
-    def label(name: str, score: float) -> NDArray[np.uint8]:
+    def label(name: str, score: float) -> NDArray[np.bool_]:
         picture = drawn(plain(640, 480), detections(((50, 100, 600, 400), 1, score), names=[name]))
-        return (picture[85:98] == class_colour(1)).all(axis=2)
+        filled: NDArray[np.bool_] = (picture[85:98] == class_colour(1)).all(axis=2)
+        return filled
 
     long = label(80 * "n", 0.5)
     assert 3 * label("cat", 0.5).any(axis=0).sum() < long.any(axis=0).sum() <= 16 * 12 + 4
