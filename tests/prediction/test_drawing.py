@@ -95,6 +95,7 @@ def test_a_long_name_loses_its_end_and_keeps_its_score() -> None:
     assert 3 * label("cat", 0.5).any(axis=0).sum() < long.any(axis=0).sum() <= 16 * 12 + 4
     assert (label(90 * "n", 0.5) == long).all()
     assert (label(80 * "n", 0.7) != long).any()
+    assert (label(1_000_000 * "n", 0.5) == long).all()  # at once
 
 
 @pytest.mark.parametrize("box", [(5, 5, 5, 5), (-9, -9, 3, 3), (600, 400, 900, 900), (640, 480, 640, 480)])

@@ -21,6 +21,8 @@ _TEXT_SHARE, _SMALLEST_TEXT = 0.022, 12
 """Size of the text, as a share of the square root of the picture's area, and in pixels at least."""
 _LONGEST_NAME = 16
 """Longest label, as a multiple of the size of the text; a longer name loses its end."""
+_MOST_CHARACTERS = 4 * _LONGEST_NAME
+"""Characters of a name that are looked at; the narrowest ones have a quarter of the size."""
 _ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -92,11 +94,10 @@ def _labels(name: str, path: str, score: float, text: int, width: int) -> list[_
 
     number = f"{score:.2f}"
     longest = min(_LONGEST_NAME * text, width - 2 * margin)
-    whole = f"{name} {number}"
-    while name and own.getlength(whole) > longest:
-        name = name[:-1].rstrip()
-        whole = f"{name}{_ELLIPSIS} {number}"
-    return [label(whole), label(number)] if name else [label(number)]
+    shown, end = name[:_MOST_CHARACTERS], _ELLIPSIS if len(name) > _MOST_CHARACTERS else ""
+    while shown and own.getlength(f"{shown}{end} {number}") > longest:
+        shown, end = shown[:-1].rstrip(), _ELLIPSIS
+    return [label(f"{shown}{end} {number}"), label(number)] if shown else [label(number)]
 
 
 def _draw_box(draw: ImageDraw.ImageDraw, box: list[int], line: int, colour: Colour) -> None:
