@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,8 @@ class Detections:
     def above(self, threshold: float | NDArray[np.floating]) -> Detections:
         """The objects whose score is at least ``threshold``: one for all, or [D], one for each of them."""
         kept = self.scores >= np.asarray(threshold, np.float32)
-        return Detections(
+        return replace(
+            self,
             boxes=self.boxes[kept],
             labels=self.labels[kept],
             names=[name for name, is_kept in zip(self.names, kept, strict=True) if is_kept],
