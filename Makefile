@@ -6,6 +6,7 @@ TRIALS ?=
 WORKERS ?=
 DEVICE ?= auto
 PORT ?= 8080
+IMAGES ?= $(STUDY)/data/images/val_00000*.png
 JOBS ?= 2
 PYTHON ?= python3
 
@@ -15,7 +16,7 @@ PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS)) --device $(DEVICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help structural modular front verify dashboard test test-slow test-nightly check clean
+.PHONY: help structural modular front verify predict dashboard test test-slow test-nightly check clean
 
 help:  ## show this help
 	@echo "make TARGET [STUDY=$(STUDY)] [DATA=folder] [TRIALS=n] [WORKERS=n] [DEVICE=auto|cpu|cuda]"
@@ -33,6 +34,9 @@ front: .venv/ready  ## show the Pareto front of STUDY, also while a search runs
 
 verify: .venv/ready  ## train members of the front again with other seeds, for longer; goes on after anything
 	$(SMNAS) verify "$(STUDY)" $(if $(DATA),--data "$(DATA)") $(if $(WORKERS),--workers $(WORKERS)) --device $(DEVICE)
+
+predict: .venv/ready  ## draw what the best detector of STUDY finds in IMAGES (a folder, file or pattern)
+	$(SMNAS) predict "$(IMAGES)" --detector "$(STUDY)" --output "$(STUDY)/predictions" --device $(DEVICE)
 
 dashboard: .venv/ready  ## browse STUDY on http://127.0.0.1:PORT, also while a search runs
 	$(SMNAS) dashboard "$(STUDY)" --port $(PORT)

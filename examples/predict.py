@@ -1,4 +1,4 @@
-"""Detect the objects in an image with a trained detector, and draw them.
+"""Detect the objects in an image with a trained detector, and draw those with a score of 0.3 or more.
 
     python examples/predict.py RUN_FOLDER IMAGE [OUTPUT]
 
@@ -9,25 +9,16 @@ from __future__ import annotations
 
 import sys
 
-from PIL import Image, ImageDraw, ImageOps
-
-from smnas_optuna import load_detector
+from smnas_optuna import draw_detections, load_detector
 
 
 def main(run_folder: str, image_file: str, output: str | None = None) -> None:
     """Print the objects in ``image_file``, and draw them into a copy of it if ``output`` is given."""
-    detector = load_detector(run_folder)
-    with Image.open(image_file) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGB")  # upright, so that the boxes fit what is drawn on
-    found = detector.predict(image)  # the path alone would do, too
-
-    draw = ImageDraw.Draw(image)
+    found = load_detector(run_folder).predict(image_file)
     for box, name, score in zip(found.boxes.tolist(), found.names, found.scores, strict=True):
         print(f"{score:.2f}  {name:20}  {', '.join(f'{edge:.1f}' for edge in box)}")
-        draw.rectangle(box, outline="red", width=2)
-        draw.text(box[:2], f"{name} {score:.2f}", fill="red")
     if output is not None:
-        image.save(output)
+        draw_detections(image_file, found.above(0.3)).save(output)
 
 
 if __name__ == "__main__":

@@ -68,8 +68,9 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
         (["data", "check"], {"--data"}),
         (
             ["export"],
-            {"--latency-ms", "--best", "--output", "--precision", "--allow-loss", "--data"},
+            {"--latency-ms", "--knee", "--best", "--output", "--precision", "--allow-loss", "--data"},
         ),
+        (["predict"], {"--detector", "--output", "--json", "--threshold", "--device"}),
         (["stopwatch"], {"--images", "--runtime", "--threads", "--max-seconds", "--json"}),
         (["stopwatch", "serve"], {"--host", "--port", "--token-file", "--max-gib"}),
     ],

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from smnas_optuna.api import load_detector, open_study
     from smnas_optuna.arch import BASELINES, decode, encode
     from smnas_optuna.models import build_detector
+    from smnas_optuna.prediction.drawing import draw_detections
     from smnas_optuna.runtime.predictor import load_exported
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "__version__",
     "build_detector",
     "decode",
+    "draw_detections",
     "encode",
     "load_detector",
     "load_exported",
@@ -28,6 +30,7 @@ _HOMES = {
     "BASELINES": "smnas_optuna.arch",
     "build_detector": "smnas_optuna.models",
     "decode": "smnas_optuna.arch",
+    "draw_detections": "smnas_optuna.prediction.drawing",
     "encode": "smnas_optuna.arch",
     "load_detector": "smnas_optuna.api",
     "load_exported": "smnas_optuna.runtime.predictor",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -29,3 +31,22 @@ def _found(*names: str) -> Detections:
 def test_what_is_shown_in_a_notebook_is_short(names: list[str], shown: str) -> None:
     assert repr(_found(*names)) == shown
     assert len(_found(*names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "kept"),
+    [(0.0, [0, 1, 2]), (0.7, [0, 1]), (0.71, [0]), (1.0, []), (np.array([0.95, 0.7, 0.1]), [1, 2])],
+)
+def test_objects_above_a_threshold_keep_their_order(threshold: Any, kept: list[int]) -> None:
+    found = Detections(
+        boxes=np.arange(12, dtype=np.float32).reshape(3, 4),
+        labels=np.array([1, 2, 1]),
+        names=["cat", "dog", "cat"],
+        scores=np.array([0.9, 0.7, 0.2], np.float32),
+    )
+
+    above = found.above(threshold)
+
+    assert above.names == [found.names[number] for number in kept]
+    for mine, whole in ((above.boxes, found.boxes), (above.labels, found.labels), (above.scores, found.scores)):
+        assert np.array_equal(mine, whole[kept])

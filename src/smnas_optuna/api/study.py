@@ -1,16 +1,27 @@
-"""A study folder in Python: its front and its trials. No torch."""
+"""A study folder in Python: its front, its trials and its detectors. No torch before one of these is used."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from smnas_optuna.api.load import load_detector
 from smnas_optuna.api.trial import Trial, trial_of
 from smnas_optuna.errors import StudyError
+from smnas_optuna.report.choice import chosen
 from smnas_optuna.report.summary import Summary, summarize
 from smnas_optuna.report.tables import counts_line
+from smnas_optuna.runtime.detections import Detections
+from smnas_optuna.study.choice import Pick, choose
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.storage import explained_disk_errors
+
+if TYPE_CHECKING:
+    from smnas_optuna.api.detector import TrainedDetector
+    from smnas_optuna.api.picture import Picture
+    from smnas_optuna.config import DeviceChoice
+    from smnas_optuna.ship.request import Precision
 
 
 def open_study(study_dir: str | os.PathLike[str]) -> OpenStudy:
@@ -33,7 +44,7 @@ def open_study(study_dir: str | os.PathLike[str]) -> OpenStudy:
 class OpenStudy:
     """A study folder that is looked at; see :func:`open_study`.
 
-    Every call reads the study anew, so that it also shows a search while it runs.
+    Every call reads the study anew, so that it also shows a search while it runs; only detectors are loaded once.
 
     Attributes:
         path: The study folder.
@@ -42,6 +53,7 @@ class OpenStudy:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._folder = StudyFolder(path)
+        self._detectors: dict[tuple[str | None, DeviceChoice], TrainedDetector] = {}
 
     def front(self) -> list[Trial]:
         """The Pareto front of all stages, fastest first, as ``smnas front`` shows it.
@@ -71,9 +83,114 @@ class OpenStudy:
             for record in summary.records
         ]
 
+    def best(self, *, latency_ms: float | None = None) -> Trial:
+        """The most accurate member of the front.
+
+        Args:
+            latency_ms: Only members that take no longer than this, in the study's milliseconds, are asked.
+
+        Raises:
+            StudyError: If the front is empty, or none of its members is that fast.
+        """
+        return self._picked(Pick(latency_ms=latency_ms))
+
+    def knee(self) -> Trial:
+        """The member of the front behind which more latency buys least; see :func:`smnas_optuna.study.pareto.knee`.
+
+        Raises:
+            StudyError: If the front is empty.
+        """
+        return self._picked(Pick(knee=True))
+
+    def detector(self, which: Trial | str | None = None, *, device: DeviceChoice = "auto") -> TrainedDetector:
+        """A detector with the best weights that are kept of it, loaded once and the same from then on.
+
+        Weights of ``smnas verify`` are taken where there are some, because these trainings are longer.
+
+        Args:
+            which: A trial, an architecture or its name; the most accurate member of the front if it is None.
+            device: ``cpu``, ``cuda``, or ``auto``: CUDA where there is one.
+
+        Raises:
+            SmnasError: If there is no such detector or device, or its weights are not kept.
+        """
+        pick = _pick(which)
+        key = pick.arch, device
+        if key not in self._detectors:
+            with explained_disk_errors(self.path):
+                weights = chosen(self._folder, pick).weights
+            self._detectors[key] = load_detector(weights.folder, device=device)
+        return self._detectors[key]
+
+    def predict(self, image: Picture, which: Trial | str | None = None, *, device: DeviceChoice = "auto") -> Detections:
+        """Detect the objects in one image with :meth:`detector`; all of them, whatever their score.
+
+        Args:
+            image: Path, PIL image, numpy array (uint8 [H, W, 3] in RGB) or tensor ([3, H, W], uint8 or in [0, 1]).
+            which: As in :meth:`detector`.
+            device: As in :meth:`detector`.
+
+        Returns:
+            Boxes in pixels of the image as given; of a file, as it is seen when its EXIF data has turned it.
+
+        Raises:
+            SmnasError: If there is no such detector or device, or the image cannot be read.
+        """
+        return self.detector(which, device=device).predict(image)
+
+    def export(
+        self,
+        which: Trial | str | None = None,
+        *,
+        output: str | os.PathLike[str] | None = None,
+        precision: Precision = "fp32",
+        allow_loss: bool = False,
+        data_dir: str | os.PathLike[str] | None = None,
+    ) -> Path:
+        """Write a detector as one ONNX file, proved on the validation images, and return its path: ``smnas export``.
+
+        Args:
+            which: As in :meth:`detector`.
+            output: File to write; by default ``<arch>.onnx`` (with the precision, if it is not fp32) in the working
+                folder.
+            precision: Precision of weights and activations.
+            allow_loss: Write the file even if a lower precision loses AP or is no faster.
+            data_dir: The data folder; by default that of the last search, or ``data`` in the study folder.
+
+        Raises:
+            SmnasError: If there is no such detector, its weights or its data cannot be used, or the file is not
+                proved; no file is written then.
+        """
+        from smnas_optuna.api.export import export_chosen  # loads torch, which takes seconds
+        from smnas_optuna.session.listener import Listener
+        from smnas_optuna.ship.request import ShipRequest
+        from smnas_optuna.workers.interrupt import StopRequest
+
+        request = ShipRequest(
+            study_dir=self.path,
+            output=None if output is None else Path(output).expanduser(),
+            precision=precision,
+            allow_loss=allow_loss,
+            data_dir=None if data_dir is None else Path(data_dir).expanduser(),
+        )
+        return export_chosen(request, _pick(which), listener=Listener(), stop=StopRequest()).path
+
     def __repr__(self) -> str:
         return f"OpenStudy({str(self.path)!r}, {counts_line(self._summary())})"
+
+    def _picked(self, pick: Pick) -> Trial:
+        record = choose(self._folder, pick, self._summary().front).record
+        assert record is not None  # only an architecture may be chosen beside the front
+        return trial_of(record, self._folder, on_front=True)
 
     def _summary(self) -> Summary:
         with explained_disk_errors(self.path):
             return summarize(*self._folder.of_stage(None), name=self._folder.path.resolve().name)
+
+
+def _pick(which: Trial | str | None) -> Pick:
+    if isinstance(which, Trial):
+        if which.arch is None:
+            raise StudyError(f"{which!r} has no architecture", fix="take one of the front: study.front()")
+        return Pick(arch=which.arch)
+    return Pick(arch=which)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smnas_optuna.cli.choice import Arch, Best, Knee, LatencyMs, chosen, verified_runs
+from smnas_optuna.cli.choice import Arch, Best, Knee, LatencyMs
 from smnas_optuna.cli.console import make_console, say
 from smnas_optuna.cli.options import DataDir, StudyDir
 
 if TYPE_CHECKING:
     from smnas_optuna.ship.run import Shipped
-    from smnas_optuna.verify.results import SeedRun
 
 
 class FilePrecision(StrEnum):
@@ -44,12 +42,10 @@ def export(
     data: DataDir = None,
 ) -> None:
     """Export a trained detector as one ONNX file that needs no torch, proved on the validation images."""
+    from smnas_optuna.api.export import export_chosen
     from smnas_optuna.report.progress import ConsoleListener
     from smnas_optuna.ship.request import ShipRequest
-    from smnas_optuna.ship.run import ship
     from smnas_optuna.study.choice import Pick
-    from smnas_optuna.study.folder import StudyFolder
-    from smnas_optuna.study.storage import explained_disk_errors
     from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 
     request = ShipRequest(
@@ -61,30 +57,14 @@ def export(
     )
     pick = Pick(arch=arch, latency_ms=latency_ms, knee=knee, best=best)
     console, stop = make_console(), StopRequest()
-    with explained_disk_errors(study_dir):
-        folder = StudyFolder(study_dir)
-        choice = chosen(folder, pick)
-        say(console, f"{choice.arch}, with the weights of {choice.weights.source}")
-        try:
-            with stop.listening(), ConsoleListener(console) as listener:
-                shipped = ship(request, choice, ap_spread=_spread(verified_runs(folder)), listener=listener, stop=stop)
-        except Interrupted as interrupted:
-            console.print(f"{interrupted}; no file is written", soft_wrap=True)
-            raise typer.Exit(128 + interrupted.signal_number) from None
+    try:
+        with stop.listening(), ConsoleListener(console) as listener:
+            shipped = export_chosen(request, pick, listener=listener, stop=stop)
+    except Interrupted as interrupted:
+        console.print(f"{interrupted}; no file is written", soft_wrap=True)
+        raise typer.Exit(128 + interrupted.signal_number) from None
     for line in _in_words(shipped):
         say(console, line)
-
-
-def _spread(runs: Sequence[SeedRun]) -> float | None:
-    """Return the standard deviation of AP over the seeds of ``smnas verify``; None before it has two of a detector."""
-    from smnas_optuna.verify.statistics import pooled_spread
-
-    groups: dict[tuple[str, int], list[float]] = {}
-    for run in runs:
-        if run.ap is not None:
-            groups.setdefault((run.arch, run.epochs), []).append(run.ap)
-    spread = pooled_spread(groups.values())
-    return None if spread is None else spread.deviation
 
 
 def _in_words(shipped: Shipped) -> list[str]:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from smnas_optuna.duration import format_seconds
-from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.report.tables import latency_text
 from smnas_optuna.report.uncertainty import in_brackets, interval_of
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.record import TrialRecord
 
-PHASES = {"load": "loading images", "train": "training", "evaluate": "evaluating", "latency": "timing"}
+if TYPE_CHECKING:
+    from smnas_optuna.engine.train import EpochReport
+
+PHASES = {
+    "load": "loading images",
+    "train": "training",
+    "evaluate": "evaluating",
+    "latency": "timing",
+    "predict": "detecting",
+}
 
 
 class ConsoleListener(Listener):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,17 @@ class Detections:
     labels: NDArray[np.int64]
     names: list[str]
     scores: NDArray[np.float32]
+
+    def above(self, threshold: float | NDArray[np.floating]) -> Detections:
+        """The objects whose score is at least ``threshold``: one for all, or [D], one for each of them."""
+        kept = self.scores >= np.asarray(threshold, np.float32)
+        return replace(
+            self,
+            boxes=self.boxes[kept],
+            labels=self.labels[kept],
+            names=[name for name, is_kept in zip(self.names, kept, strict=True) if is_kept],
+            scores=self.scores[kept],
+        )
 
     def __len__(self) -> int:
         return len(self.names)

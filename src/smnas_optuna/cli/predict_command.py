@@ -1,0 +1,120 @@
+"""Command that finds objects in images of one's own: ``smnas predict``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from smnas_optuna.cli.console import make_console, say
+from smnas_optuna.cli.options import Device, DeviceOption
+from smnas_optuna.report.choice import chosen
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from smnas_optuna.prediction.finder import Finder
+    from smnas_optuna.prediction.run import Predicted
+
+_STUDY_FILE = "study.toml"
+_OUTPUT = Path("predictions")
+
+
+def predict(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE", help="Images, folders (searched with all folders in them) or patterns in quotes."
+        ),
+    ],
+    detector: Annotated[
+        Path,
+        typer.Option(
+            metavar="PATH",
+            help="Detector: the folder of its weights, an exported .onnx file, or a study for the best of its front.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder for pictures and detections.json.", show_default=f"{_OUTPUT} in this folder"
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the detections as JSON, and write no file.")] = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            min=0,
+            max=1,
+            help="Lowest score that counts.",
+            show_default="one per class, as stored with the detector; else 0.5",
+        ),
+    ] = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Find objects in images: write pictures with boxes, and the detections as JSON."""
+    from smnas_optuna.prediction.results import results_json
+    from smnas_optuna.prediction.run import predict as predict_all
+    from smnas_optuna.prediction.sources import find_sources
+    from smnas_optuna.report.progress import ConsoleListener
+    from smnas_optuna.workers.interrupt import Interrupted, StopRequest
+
+    if json and output is not None:
+        raise typer.BadParameter("--json writes no file, so that --output has no meaning beside it")
+    folder = None if json else output or _OUTPUT
+    errors, stop = make_console(stderr=True), StopRequest()
+    images = find_sources(sources, output=folder)
+    finder = _open(detector, device, threshold, errors)
+    try:
+        with stop.listening(), ConsoleListener(errors) as listener:
+            done = predict_all(finder, images, output=folder, listener=listener, stop=stop)
+    except Interrupted as interrupted:
+        say(errors, f"{interrupted}; {'nothing' if folder is None else 'no detections.json'} is written")
+        raise typer.Exit(128 + interrupted.signal_number) from None
+    if folder is None:
+        sys.stdout.write(results_json(done.results))
+        sys.stdout.flush()
+    for line in _in_words(done, folder, threshold):
+        say(errors if folder is None else make_console(), line)
+    if done.errors:
+        say(errors, f"error: {len(done.errors)} of {len(images)} images cannot be read, and are skipped")
+        raise typer.Exit(1)
+
+
+def _open(path: Path, device: Device, threshold: float | None, console: Console) -> Finder:
+    """Return the detector of a run, of a study, or in an exported file; the last needs no torch."""
+    from smnas_optuna.api.load import load_detector
+    from smnas_optuna.prediction.finder import finder_of
+    from smnas_optuna.runtime.predictor import load_exported
+    from smnas_optuna.study.choice import Pick
+    from smnas_optuna.study.folder import StudyFolder
+
+    path = path.expanduser()
+    if (path / _STUDY_FILE).is_file():
+        choice = chosen(StudyFolder(path), Pick())
+        say(console, f"{choice.arch}, with the weights of {choice.weights.source}")
+        path = choice.weights.folder
+    if path.is_dir():
+        trained = load_detector(path, device=device.value)
+        return finder_of(trained, trained.classes, trained.description, threshold=threshold)
+    exported = load_exported(path, "cuda" if device is Device.cuda else "onnxruntime")
+    description = {
+        field.name: getattr(exported.description, field.name) for field in dataclasses.fields(exported.description)
+    }
+    return finder_of(exported, exported.classes, description, threshold=threshold)
+
+
+def _in_words(done: Predicted, folder: Path | None, threshold: float | None) -> list[str]:
+    """Return what was found and written, one line each."""
+    objects = f"{len(done.results):,} object{'' if len(done.results) == 1 else 's'}"
+    lines = [f"{objects} in {done.num_images:,} image{'' if done.num_images == 1 else 's'}"]
+    if not done.results and done.best_below is not None:
+        limit = "the threshold of its class" if threshold is None else f"--threshold {threshold:g}"
+        lines.append(f"the highest score is {done.best_below:.2f}, which is below {limit}")
+    if folder is not None:
+        lines.append(f"wrote {folder}/")
+    return lines

@@ -1,0 +1,130 @@
+"""Images that are named one by one, by folder or by pattern, and the pictures that are made of them."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from smnas_optuna.errors import DataError
+from smnas_optuna.quote import quote, quote_path
+
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+"""Endings of the files that are taken from a folder; a file that is named itself may have any."""
+_JPEG = frozenset({".jpg", ".jpeg"})
+_FIX = "name image files, folders of them, or a pattern in quotes: 'photos/*.jpg'"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """An image, and where its picture goes.
+
+    Attributes:
+        path: The image file.
+        picture: Path of its picture inside the output folder. It is the image's path inside the folder that was named,
+            or its name, with ``.jpg`` for a JPEG and ``.png`` for all others. No two sources have the same.
+    """
+
+    path: Path
+    picture: Path
+
+
+def find_sources(sources: Sequence[str], *, output: Path | None = None) -> list[Source]:
+    """Return the images that ``sources`` mean, each once, in the order of ``sources`` and then of their paths.
+
+    Args:
+        sources: Each is an image file, a folder that is searched with all folders in it but hidden ones, or a pattern
+            with ``*``, ``?`` or ``[...]``, in which ``**`` stands for any folders.
+        output: Folder for pictures; what is below it is no source of a folder or pattern around it.
+
+    Raises:
+        DataError: If one of them means no image, or a picture would take the place of an image.
+    """
+    inside = None if output is None else output.resolve()
+    found: list[Source] = []
+    known: set[Path] = set()
+    taken: set[str] = set()
+    for source in sources:
+        root, paths = _meant(source, inside)
+        if not paths:
+            raise DataError(f"{quote(source)}: there is no image", fix=_FIX)
+        for path in paths:
+            if (real := path.resolve()) not in known:
+                known.add(real)
+                found.append(Source(path=path, picture=_picture(path.relative_to(root), taken)))
+    if output is not None:
+        _check_kept(found, known, output)
+    return found
+
+
+def _meant(source: str, output: Path | None) -> tuple[Path, list[Path]]:
+    """Return the folder that names of pictures are relative to, and the images that ``source`` means."""
+    path = Path(source).expanduser()
+    if _is_there(path):
+        return (path, sorted(_images_in(path, output))) if path.is_dir() else (path.parent, [path])
+    if not glob.has_magic(source):
+        raise DataError(f"{quote_path(path)}: there is no such file or folder", fix=_FIX)
+    matches = map(Path, glob.iglob(str(path), recursive=True))  # noqa: PTH207  # Path.glob refuses `a**b`
+    return _fixed_part(path), sorted(each for each in matches if _is_image(each) and _is_outside(each, output, path))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a name, or with a NUL
+        return False
+
+
+def _images_in(folder: Path, output: Path | None) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)  # thumbnails, files of a Mac
+        if not hidden and _is_image(path) and _is_outside(path, output, folder):
+            yield path
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def _is_outside(path: Path, output: Path | None, named: Path) -> bool:
+    """Return whether ``path`` is not among earlier pictures; all are, of an output folder that is named itself."""
+    if output is None or named.resolve().is_relative_to(output):
+        return True
+    return not path.resolve().is_relative_to(output)
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """Return the folder before the first part of ``pattern`` that is one."""
+    parts = pattern.parts
+    fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    return Path(*parts[:fixed])
+
+
+def _picture(name: Path, taken: set[str]) -> Path:
+    """Return a path for the picture of ``name`` that is not in ``taken`` yet, whatever the case of its letters."""
+    ending = ".jpg" if name.suffix.lower() in _JPEG else ".png"
+    number, stem = 1, name.stem
+    while True:
+        picture = name.with_name(f"{stem}{'' if number == 1 else f'-{number}'}{ending}")
+        if (key := str(picture).casefold()) not in taken:
+            taken.add(key)
+            return picture
+        number += 1
+
+
+def _check_kept(found: Sequence[Source], images: set[Path], output: Path) -> None:
+    """Check that no picture has the path of an image.
+
+    Raises:
+        DataError: If one has.
+    """
+    lost = [each for each in found if (output / each.picture).resolve() in images]
+    if lost:
+        raise DataError(
+            f"{quote_path(output)}: the pictures of {len(lost)} of {len(found)} images would take the place of images",
+            first=quote_path(output / lost[0].picture),
+            fix="name another folder: --output DIR",
+        )

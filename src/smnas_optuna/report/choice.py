@@ -1,0 +1,60 @@
+"""Choice of a trained detector among those that a study shows, with the best weights that are kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from smnas_optuna.study.choice import Choice, Pick, Weights
+    from smnas_optuna.study.folder import StudyFolder
+    from smnas_optuna.verify.results import SeedRun
+
+
+def chosen(folder: StudyFolder, pick: Pick) -> Choice:
+    """Return the detector of a study that ``pick`` means, with the best weights that are kept of it.
+
+    Raises:
+        SmnasError: If there is no such detector, or its weights are not kept.
+    """
+    from smnas_optuna.report.summary import summarize
+    from smnas_optuna.study.choice import check_kept, choose
+
+    choice = choose(folder, pick, summarize(*folder.of_stage(None)).front, _verified(folder))
+    check_kept(folder, choice)
+    return choice
+
+
+def verified_runs(folder: StudyFolder) -> Sequence[SeedRun]:
+    """Return the finished trainings of ``smnas verify``."""
+    from smnas_optuna.verify.results import read_results
+    from smnas_optuna.verify.verification import RESULTS_FILE
+
+    results = read_results(folder.verify / RESULTS_FILE)
+    return [] if results is None else list(results.runs.values())
+
+
+def measured_spread(folder: StudyFolder) -> float | None:
+    """Return the standard deviation of AP over the seeds of ``smnas verify``; None before it has two of a detector."""
+    from smnas_optuna.verify.statistics import pooled_spread
+
+    groups: dict[tuple[str, int], list[float]] = {}
+    for run in verified_runs(folder):
+        if run.ap is not None:
+            groups.setdefault((run.arch, run.epochs), []).append(run.ap)
+    spread = pooled_spread(groups.values())
+    return None if spread is None else spread.deviation
+
+
+def _verified(folder: StudyFolder) -> dict[str, Weights]:
+    """Return the weights that ``smnas verify`` has kept, by architecture."""
+    from smnas_optuna.study.choice import Weights
+    from smnas_optuna.verify.weights import kept_weights
+
+    return {
+        arch: Weights(
+            folder=folder.path / kept.folder,
+            source=f"smnas verify: seed {kept.number}, {kept.epochs} epochs, the best of its trainings",
+        )
+        for arch, kept in kept_weights(folder, verified_runs(folder)).items()
+    }
