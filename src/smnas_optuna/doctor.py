@@ -147,8 +147,8 @@ def _drawn(studies: Sequence[Study]) -> Iterator[Finding]:
 
 
 def _versions() -> Iterator[Finding]:
-    names = ("smnas-optuna", "torch", "torchvision", "onnx", "onnxruntime")
-    names += ("optuna", "sqlalchemy", "pycocotools", "optuna-dashboard")
+    trains, searches = ("torch", "torchvision", "onnx", "onnxruntime"), ("optuna", "sqlalchemy", "optuna-dashboard")
+    names = ("smnas-optuna", *trains, "pycocotools", *searches)
     yield Finding(
         level="fine",
         what=f"versions: Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in names),

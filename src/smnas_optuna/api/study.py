@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smnas_optuna.api.load import load_detector
 from smnas_optuna.api.trial import Trial, trial_of
+from smnas_optuna.config.study_file import STUDY_FILE
 from smnas_optuna.errors import StudyError
 from smnas_optuna.report.choice import chosen
 from smnas_optuna.report.summary import Summary, summarize
 from smnas_optuna.report.tables import counts_line
 from smnas_optuna.runtime.detections import Detections
+from smnas_optuna.search.request import Request
 from smnas_optuna.study.choice import Pick, choose
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.record import StageName
 from smnas_optuna.study.storage import explained_disk_errors
 
 if TYPE_CHECKING:
@@ -25,24 +30,39 @@ if TYPE_CHECKING:
 
 
 def open_study(study_dir: str | os.PathLike[str]) -> OpenStudy:
-    """Return the study in ``study_dir``, to be looked at; nothing in the folder changes.
+    """Return the study in ``study_dir``; nothing in the folder changes before something is searched or exported.
 
     Args:
-        study_dir: Folder of a study whose search has begun, such as ``studies/shapes``; ``~`` is the home folder.
+        study_dir: Folder with a ``study.toml``, such as ``studies/shapes``; ``~`` is the home folder.
 
     Raises:
-        StudyError: If there is no such folder, no study in it yet, or its database cannot be used.
+        StudyError: If there is no such folder, there is neither a study file nor a study in it, or its database cannot
+            be used.
     """
     path = Path(study_dir).expanduser()
     if not path.is_dir():
         raise StudyError(f"{path}: there is no such folder", fix="name the folder of a study, such as studies/shapes")
     study = OpenStudy(path)
-    study.front()
+    if study.has_begun or not (path / STUDY_FILE).is_file():
+        study.front()
     return study
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """A step of a search.
+
+    Attributes:
+        trial: The trial that ended.
+        front: The front after it, fastest first; see :meth:`OpenStudy.front`.
+    """
+
+    trial: Trial
+    front: list[Trial]
+
+
 class OpenStudy:
-    """A study folder that is looked at; see :func:`open_study`.
+    """A study folder: what was found in it, and searches that find more; see :func:`open_study`.
 
     Every call reads the study anew, so that it also shows a search while it runs; only detectors are loaded once.
 
@@ -54,6 +74,56 @@ class OpenStudy:
         self.path = path
         self._folder = StudyFolder(path)
         self._detectors: dict[tuple[str | None, DeviceChoice], TrainedDetector] = {}
+
+    @property
+    def has_begun(self) -> bool:
+        """True once a search has begun here.
+
+        Raises:
+            StudyError: If the database cannot be used.
+        """
+        return self._folder.structural is not None
+
+    def search(
+        self,
+        stage: StageName = "structural",
+        *,
+        trials: int | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        device: DeviceChoice = "auto",
+    ) -> Iterator[Step]:
+        """Search a stage, and yield a step whenever a trial ends: ``smnas structural`` and ``smnas modular``.
+
+        Finished trials are kept, and an interrupted one goes on. The search is one worker, in a thread of this process;
+        the command line has several, on all GPUs. It stops at its next step when the loop over it is left, or the
+        iterator is closed. What it would print goes to the logger ``smnas_optuna``.
+
+        Args:
+            stage: ``structural`` (stage 1) or ``modular`` (stage 2, inside the structures that won).
+            trials: Budget: number of architectures to train, earlier runs included; by default that of ``study.toml``.
+            data_dir: The data folder; by default that of the last search, or ``data`` in the study folder.
+            device: ``cpu``, ``cuda``, or ``auto``: CUDA where there is one.
+
+        Raises:
+            SmnasError: If the settings, the data, the study or the device cannot be used, or another process searches
+                this folder.
+        """
+        from smnas_optuna.api.search import ended_trials
+
+        request = Request(
+            study_dir=self.path,
+            stage=stage,
+            trials=trials,
+            data_dir=None if data_dir is None else Path(data_dir).expanduser(),
+            device=device,
+        )
+        for record in ended_trials(request):
+            front = self._summary().front
+            on_front = (record.study, record.number) in {(member.study, member.number) for member in front}
+            yield Step(
+                trial=trial_of(record, self._folder, on_front=on_front),
+                front=[trial_of(member, self._folder, on_front=True) for member in front],
+            )
 
     def front(self) -> list[Trial]:
         """The Pareto front of all stages, fastest first, as ``smnas front`` shows it.
@@ -176,7 +246,8 @@ class OpenStudy:
         return export_chosen(request, _pick(which), listener=Listener(), stop=StopRequest()).path
 
     def __repr__(self) -> str:
-        return f"OpenStudy({str(self.path)!r}, {counts_line(self._summary())})"
+        counts = counts_line(self._summary()) if self.has_begun else "not begun"
+        return f"OpenStudy({str(self.path)!r}, {counts})"
 
     def _picked(self, pick: Pick) -> Trial:
         record = choose(self._folder, pick, self._summary().front).record

@@ -1,0 +1,73 @@
+"""A search in Python, seen trial by trial: it runs in a thread of its own while its results are looked at."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from queue import SimpleQueue
+
+from smnas_optuna.errors import SmnasError
+from smnas_optuna.search.request import Request
+from smnas_optuna.session.listener import Listener
+from smnas_optuna.study.record import TrialRecord
+from smnas_optuna.workers.interrupt import Interrupted, StopRequest
+from smnas_optuna.workers.supervisor import supervising
+
+logger = logging.getLogger("smnas_optuna")
+
+
+def ended_trials(request: Request) -> Iterator[TrialRecord]:
+    """Yield each trial of a search when it ends, as soon as it ends; see :func:`smnas_optuna.search.stages.run_search`.
+
+    The search is one worker. It stops at its next step when the iterator is closed, or the main thread gets a signal
+    that raises, and resumes when the same request comes again. Notes for people go to the logger ``smnas_optuna``.
+
+    Args:
+        request: The search.
+
+    Raises:
+        SmnasError: If the settings, the data, the study or the device cannot be used, or another process searches the
+            folder.
+    """
+    from smnas_optuna.search.stages import run_search  # loads torch, which takes seconds
+
+    ended, failed, stop = SimpleQueue[TrialRecord | None](), list[BaseException](), StopRequest()
+
+    def run() -> None:
+        try:
+            with supervising(request.study_dir):
+                run_search(request, listener=_Ended(ended), stop=stop)
+        except Interrupted:
+            pass
+        except BaseException as error:  # noqa: BLE001  # it is raised in the thread that asked for the search
+            failed.append(error)
+        finally:
+            ended.put(None)
+
+    thread = threading.Thread(target=run, name="smnas search")
+    thread.start()
+    try:
+        while (record := ended.get()) is not None:
+            yield record
+    finally:
+        stop.ask(signal.SIGINT)
+        thread.join()
+    if failed:
+        raise failed[0] if isinstance(failed[0], SmnasError) else RuntimeError("the search failed") from failed[0]
+
+
+class _Ended(Listener):
+    """Puts the trials that end into a queue."""
+
+    def __init__(self, ended: SimpleQueue[TrialRecord | None]) -> None:
+        self._ended = ended
+
+    def note(self, text: str) -> None:
+        """Log what a person should know."""
+        logger.info(text)
+
+    def trial_ended(self, record: TrialRecord, **_: object) -> None:
+        """Put ``record`` into the queue."""
+        self._ended.put(record)
