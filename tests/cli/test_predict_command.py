@@ -73,6 +73,17 @@ def test_a_file_is_used_without_torch(images: Path, exported: Path, tmp_path: Pa
     assert sorted(path.name for path in output.iterdir()) == ["a.png", "b.jpg", "c.png", "detections.json"]
 
 
+def test_the_same_command_again_takes_no_picture_for_an_image(
+    images: Path, exported: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(images)
+
+    for _ in range(2):
+        assert status("predict", ".", "--detector", exported) == 0
+
+        assert capsys.readouterr().out.splitlines() == ["2 objects in 3 images", "wrote predictions/"]
+
+
 def test_json_is_all_that_is_printed_and_nothing_is_written(
     images: Path, exported: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

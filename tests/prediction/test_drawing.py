@@ -44,9 +44,10 @@ def test_a_line_has_the_colour_of_its_class_and_an_edge_that_the_ground_does_not
     on_line = (row == colour).all(axis=1)
     assert 2 <= on_line.sum() <= 4
     assert on_line[9] or on_line[10]  # where the box ends
-    edge = row[on_line.argmax() - 1]
-    assert set(edge.tolist()) in ({0}, {255})
-    assert max(abs(edge - grey).max(), abs(colour - grey).max()) > 100
+    outside, inside = row[on_line.argmax() - 1], row[on_line.argmax() + on_line.sum()]
+    assert set(outside.tolist()) in ({0}, {255})
+    assert (inside == outside).all()
+    assert max(abs(outside - grey).max(), abs(colour - grey).max()) > 100
     assert (row[:5] == grey).all()
     assert (row[-5:] == grey).all()
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+from PIL import ImageFont
 
+from smnas_optuna.prediction import fonts
 from smnas_optuna.prediction.fonts import Fonts
 
 FOLDER = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -20,10 +22,10 @@ def test_usual_scripts_need_no_other_font(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["猫", "ก", "cat 猫", "🐈", "", " "])
 def test_what_no_font_can_write_is_the_number_of_the_class(name: str) -> None:
-    fonts = Fonts(others=[OTHER])
+    some = Fonts(others=[OTHER])
 
-    assert fonts.written(name, 3) == ("class 3", USUAL)
-    assert fonts.unwritten(["cat", name, "dog"]) == [name]
+    assert some.written(name, 3) == ("class 3", USUAL)
+    assert some.unwritten(["cat", name, "dog"]) == [name]
 
 
 def test_another_font_writes_what_the_usual_one_lacks() -> None:
@@ -36,6 +38,19 @@ def test_a_damaged_font_is_passed_over(tmp_path: Path) -> None:
     others = [str(tmp_path / "missing.ttf"), str(tmp_path / "broken.ttf"), OTHER]
 
     assert Fonts(others).written(ONLY_OTHER, 1) == (ONLY_OTHER, OTHER)
+
+
+def test_a_font_that_has_no_such_size_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_font(path: str, size: int) -> ImageFont.FreeTypeFont:
+        if path == str(bitmaps):
+            raise OSError("invalid pixel size")  # as Pillow says of fonts of emoji
+        return ImageFont.truetype(path, size)
+
+    bitmaps = tmp_path / "emoji.ttf"
+    bitmaps.write_bytes(Path(OTHER).read_bytes())
+    monkeypatch.setattr(fonts, "font", open_font)
+
+    assert Fonts([str(bitmaps), OTHER]).written(ONLY_OTHER, 1) == (ONLY_OTHER, OTHER)
 
 
 def test_fonts_of_this_machine_are_looked_for_only_where_the_usual_one_lacks_a_character() -> None:
