@@ -68,7 +68,11 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
         (["data", "check"], {"--data"}),
         (
             ["export"],
-            {"--latency-ms", "--best", "--output", "--precision", "--allow-loss", "--data"},
+            {"--latency-ms", "--knee", "--best", "--output", "--precision", "--allow-loss", "--data"},
+        ),
+        (
+            ["evaluate"],
+            {"--latency-ms", "--knee", "--best", "--detector", "--on", "--images", "--output", "--data", "--device"},
         ),
         (["stopwatch"], {"--images", "--runtime", "--threads", "--max-seconds", "--json"}),
         (["stopwatch", "serve"], {"--host", "--port", "--token-file", "--max-gib"}),

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from smnas_optuna.arch import InputSize
 from smnas_optuna.data import CocoDataset, ImageRecord
+from smnas_optuna.evaluation.images import Images
+from smnas_optuna.evaluation.metrics import limits_of
+from smnas_optuna.evaluation.request import EvaluationRequest
+from smnas_optuna.evaluation.run import Evaluated, evaluate_detections
+from smnas_optuna.evaluation.subject import Subject
+from smnas_optuna.runtime.detector_file import DetectorFile
+from smnas_optuna.session.listener import Listener
+
+from ..runtime.exported_files import DESCRIPTION
 
 Rows = list[dict[str, Any]]
 
@@ -86,3 +98,57 @@ def drawn(seed: int, *, images: int = 12, classes: int = 3, most: int = 9) -> tu
             box = tuple(float(each) for each in (*random.uniform(0, 100, 2), *random.uniform(10, 60, 2)))
             found.append(detection(image, int(random.integers(classes)), box, float(random.uniform())))
     return dataset(boxes, images=images, classes=classes, crowd=crowd), found
+
+
+def evaluated(
+    data: CocoDataset,
+    found: Rows,
+    *,
+    thresholds: dict[str, float] | None = None,
+    output: Path = Path("study/evaluation/a.onnx.val"),
+    long: int = 64,
+    short: int = 48,
+    max_detections: int = 100,
+) -> Evaluated:
+    """What an exported file has found, with the thresholds that it carries; without them those of validation images."""
+    description = replace(
+        DESCRIPTION,
+        classes=data.category_names,
+        long=long,
+        short=short,
+        constants={"max_detections": max_detections},
+        thresholds=thresholds or {},
+    )
+    subject = Subject(
+        path=Path("a.onnx"),
+        arch=description.arch,
+        classes=description.classes,
+        size=InputSize(long=long, short=short),
+        grey_bits=16,
+        sha256="f00",
+        constants=description.constants,
+        thresholds=description.thresholds,
+        source=DetectorFile(name="a.onnx", content=b"", description=description),
+    )
+    images = Images(dataset=data, content_hash="abc", category_ids=data.category_ids)
+    return evaluate_detections(
+        EvaluationRequest(study_dir=Path("study"), detector=subject.path, on="val" if thresholds is None else "test"),
+        subject,
+        images,
+        output,
+        limits_of(images.most_objects, subject.max_detections, fixed=True),
+        found,
+        kept=False,
+        listener=Listener(),
+    )
+
+
+def with_images(data: CocoDataset, folder: Path) -> CocoDataset:
+    """The same data set, with files of noise as its images."""
+    records = []
+    for image in data.images:
+        path = folder / image.path.name
+        noise = np.random.default_rng(image.image_id).integers(0, 256, (image.height, image.width, 3), np.uint8)
+        Image.fromarray(noise).save(path)
+        records.append(replace(image, path=path))
+    return replace(data, images=tuple(records))

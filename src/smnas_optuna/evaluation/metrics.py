@@ -22,6 +22,8 @@ EDGES_PX = (0.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, math.inf)
 """Ends of the ranges of sizes: the square root of an object's area, in pixels of the input."""
 LARGEST_AREA = 1e10
 """COCO's end of the range of large areas, pixels."""
+FEWEST_IMAGES = 10
+"""Images with objects of a class below which its AP has no interval: a bootstrap of fewer is too narrow."""
 MOST_WORK = 20_000_000
 """Images times objects from which on bootstraps would take minutes, so that there is no interval."""
 
@@ -56,7 +58,8 @@ class ClassMetrics:
         objects: Number of its objects; crowd regions are none.
         ap: AP over IoUs from 0.5 to 0.95.
         ap50: AP at an IoU of 0.5.
-        ap_low: Lower end of a 95 % interval of ``ap`` for other images; NaN for very many images.
+        ap_low: Lower end of a 95 % interval of ``ap`` for other images; NaN for very many images, and for a class in
+            fewer than 10 of them.
         ap_high: Upper end of it.
     """
 
@@ -132,11 +135,14 @@ def class_metrics(evaluation: COCOeval, names: Sequence[str], category_ids: Sequ
         objects = [0 if each is None else int(np.count_nonzero(np.asarray(each["gtIgnore"]) == 0)) for each in images]
         ap = _mean(precision)
         one = SimpleNamespace(imgIds=params.imgIds, areaRng=[0], catIds=[category_id], recThrs=params.recThrs)
-        low, high = _interval(SimpleNamespace(params=one, evalImgs=images), ap, count)
+        low, high = math.nan, math.nan
+        with_objects = sum(each > 0 for each in objects)
+        if with_objects >= FEWEST_IMAGES:
+            low, high = _interval(SimpleNamespace(params=one, evalImgs=images), ap, count)
         classes.append(
             ClassMetrics(
                 name=name,
-                images=sum(each > 0 for each in objects),
+                images=with_objects,
                 objects=sum(objects),
                 ap=ap,
                 ap50=_mean(precision[is_fifty]),

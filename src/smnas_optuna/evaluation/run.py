@@ -128,10 +128,10 @@ def evaluate(request: EvaluationRequest, *, listener: Listener, stop: StopReques
         found, kept = kept_or_new(
             output, _key(subject, images, limits), lambda: _detect(session, subject, images, limits)
         )
-        return _evaluated(request, subject, images, output, limits, found, kept=kept, listener=listener)
+        return evaluate_detections(request, subject, images, output, limits, found, kept=kept, listener=listener)
 
 
-def _evaluated(
+def evaluate_detections(
     request: EvaluationRequest,
     subject: Subject,
     images: Images,
@@ -142,6 +142,7 @@ def _evaluated(
     kept: bool,
     listener: Listener,
 ) -> Evaluated:
+    """Return what the detections ``found`` say, and store the thresholds if the images are those of validation."""
     dataset, ids = images.dataset, images.category_ids
     evaluation = coco_evaluation(dataset.ground_truth(), found, max_detections=limits.metric)
     curves = [curve_of(evaluation, category_id) for category_id in ids]

@@ -13,7 +13,7 @@ from rich.table import Table
 from smnas_optuna.engine.device import library_versions
 from smnas_optuna.evaluation.curves import WITHOUT_ANY, Counts, Curve
 from smnas_optuna.evaluation.matching import Places
-from smnas_optuna.evaluation.metrics import SizeMetrics
+from smnas_optuna.evaluation.metrics import FEWEST_IMAGES, SizeMetrics
 from smnas_optuna.evaluation.run import Evaluated
 from smnas_optuna.report.tables import UNKNOWN, new_table, print_tables, strict
 from smnas_optuna.report.uncertainty import in_brackets
@@ -92,9 +92,7 @@ def class_table(evaluated: Evaluated) -> Table:
 def size_table(evaluated: Evaluated) -> Table:
     """One row per range of sizes of objects, in pixels of the input."""
     size = evaluated.subject.size
-    table = new_table(
-        f"Size of objects (square root of the area) in pixels of the input, {size.long}x{size.short}", "size"
-    )
+    table = new_table(f"Objects by size in the input, {size.long}x{size.short}", "size")
     for header in ("objects", "AP", "AR"):
         table.add_column(header, justify="right", no_wrap=True)
     for each in evaluated.sizes:
@@ -109,7 +107,11 @@ def size_text(size: SizeMetrics) -> str:
 
 def explanations(evaluated: Evaluated) -> list[str]:
     """Lines for people on what the tables leave out."""
-    lines = ["in brackets: 95 % interval for other images like these (bootstrap over the images)"]
+    few = any(each.images < FEWEST_IMAGES for each in evaluated.classes)
+    lines = [
+        "in brackets: 95 % interval for other images like these (bootstrap over the images)"
+        + (f"; none for a class in fewer than {FEWEST_IMAGES} of them" if few else "")
+    ]
     hidden = len(evaluated.classes) - len(_shown(evaluated))
     if hidden:
         lines.append(f"{hidden} classes with a higher AP are in evaluation.json only")

@@ -64,7 +64,9 @@ def draw_classes(evaluated: Evaluated) -> Figure:
     highs = [100 * (each.ap if math.isnan(each.ap_high) else each.ap_high) for each in classes]
     axes.hlines(heights, lows, highs, color=TEXT_COLOUR, linewidth=1.0)
     f1 = [100 * counts[place].f1 for place in known]
-    axes.plot(f1, heights, "D", color=BASELINE_COLOUR, markersize=4.5, label="F1 at the threshold, IoU 0.5")
+    axes.plot(
+        f1, heights, "D", color=BASELINE_COLOUR, markersize=4.5, clip_on=False, label="F1 at the threshold, IoU 0.5"
+    )
     axes.set_yticks(heights, [_name(each.name) for each in classes], fontsize=FONT_SIZE - 1, parse_math=False)
     for height, each in zip(heights, classes, strict=True):
         text = f"{each.objects:,} in {each.images:,}"
@@ -98,7 +100,7 @@ def draw_curves(evaluated: Evaluated) -> Figure:
         right.plot(curve.scores, curve.f1, **look)
         right.plot([threshold], [curve.at(threshold).f1], "o", color=colour, markersize=2 if many else 4)
     everything = evaluated.all_classes
-    whole: dict[str, Any] = {"color": "0.45", "linewidth": 3.0, "alpha": 0.6}
+    whole: dict[str, Any] = {"color": FRONT_COLOUR if many else "0.45", "linewidth": 3.0, "alpha": 0.6}
     left.plot(everything.recall, everything.precision, label="all, one threshold", **whole)
     right.plot(everything.scores, everything.f1, **whole)
     for axes in (left, right):
@@ -125,7 +127,7 @@ def draw_confusion(evaluated: Evaluated) -> Figure:
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     numbered = count <= MOST_NUMBERS
-    size = LEGEND_SIZE if numbered else max(2.5, 200 / (count + 1))
+    size = min(LEGEND_SIZE, 400 / (count + 1))  # points, and the table has some 500
     names = [_name(each.name) for each in evaluated.classes]
     places = range(count + 1)
     axes.set_xticks(places, [*names, "missed"], rotation=90, fontsize=size, parse_math=False)

@@ -29,7 +29,7 @@ LABEL_SIZE = 6.5
 """Size of the letters of a label, points."""
 LETTER_WIDTH, LETTER_HEIGHT = 0.62, 1.5
 """Room for a letter, in parts of its size."""
-GAP, TITLE, HEAD = 0.1, 0.28, 0.62
+GAP, TITLE, HEAD = 0.1, 0.28, 0.55
 """Space beside and above a picture, and above all of them, inches."""
 RIGHT, WRONG = FRONT_COLOUR, BASELINE_COLOUR
 
@@ -159,13 +159,13 @@ def _write_head(figure: Figure, title: str, height: float) -> None:
 def _draw_boxes(axes: Axes, boxes: Sequence[Named], image: ImageRecord, *, inches: float) -> None:
     """Draw boxes over an image that is ``inches`` wide, the wrong ones and their labels last."""
     point = image.width / (72 * inches)
-    outline = [patheffects.Stroke(linewidth=2.6, foreground="white", alpha=0.8), patheffects.Normal()]
     taken: list[Area] = []
     for each in sorted(boxes, key=lambda named: named.wrong):
         colour, (x, y, width, height) = WRONG if each.wrong else RIGHT, each.box
         line = 1.5 if each.wrong else 0.9
-        effects = outline if each.wrong else []
-        axes.add_patch(Rectangle((x, y), width, height, fill=False, color=colour, lw=line, path_effects=effects))
+        outline = patheffects.Stroke(linewidth=line + 1.1, foreground="white", alpha=0.7)
+        axes.add_patch(Rectangle((x, y), width, height, fill=False, color=colour, lw=line))
+        axes.patches[-1].set_path_effects([outline, patheffects.Normal()])
     axes.set_xlim(-0.5, image.width - 0.5)
     axes.set_ylim(image.height - 0.5, -0.5)
     for each in sorted(boxes, key=lambda named: not named.wrong):
@@ -203,4 +203,4 @@ def _save(figure: Figure, path: Path) -> None:
     pixels = BytesIO()
     figure.savefig(pixels, format="rgba")
     image = Image.frombytes("RGBA", figure.canvas.get_width_height(), pixels.getvalue()).convert("RGB")
-    image.save(path, format="PNG", dpi=(DPI, DPI), optimize=True)
+    image.save(path, format="PNG", dpi=(DPI, DPI))
