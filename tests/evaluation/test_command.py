@@ -33,6 +33,7 @@ def test_a_trained_member_is_evaluated_by_one_command(trained_dir: Path, tmp_pat
     exported = tmp_path / "a.onnx"
     smnas("export", trained_dir, "--output", exported)
     of_file = smnas("evaluate", trained_dir, "--detector", exported, "--output", tmp_path / "file").stdout
+    assert of_file.startswith(f"{exported}: {member.arch}\n")
     assert "are not stored: a file stays as it was exported" in of_file
     of_file_values = json.loads((tmp_path / "file" / "evaluation.json").read_text())
     assert of_file_values["metrics"]["ap"] == pytest.approx(member.ap, abs=1e-3)

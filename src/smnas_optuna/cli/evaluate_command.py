@@ -53,6 +53,7 @@ def evaluate(
     pick = Pick(arch=arch, latency_ms=latency_ms, knee=knee, best=best)
     console, stop = make_console(), StopRequest()
     with explained_disk_errors(study_dir):
+        is_given = detector is not None
         if detector is None:
             choice = chosen(StudyFolder(study_dir), pick)
             say(console, f"{choice.arch}, with the weights of {choice.weights.source}")
@@ -77,6 +78,8 @@ def evaluate(
         except Interrupted as interrupted:
             console.print(f"{interrupted}; nothing is written, run the same command again", soft_wrap=True)
             raise typer.Exit(128 + interrupted.signal_number) from None
+        if is_given:
+            say(console, f"{evaluated.subject.path}: {evaluated.subject.arch}")
         if evaluated.kept:
             say(console, f"detections of these weights and images were kept in {evaluated.output}")
         print_evaluation(evaluated, console)

@@ -52,8 +52,8 @@ def test_curves_end_where_the_numbers_do(many: Evaluated) -> None:
     left, right = draw_curves(many).axes
 
     for place, curve in enumerate(many.curves):
-        np.testing.assert_allclose(left.lines[place].get_xdata(), curve.recall)
-        np.testing.assert_allclose(left.lines[place].get_ydata(), curve.precision)
+        expected = np.stack((curve.recall, curve.precision), axis=1)
+        np.testing.assert_allclose(np.asarray(left.lines[place].get_xydata()), expected)
         dot = right.lines[2 * place + 1]
         assert dot.get_xdata() == [many.thresholds[place]]
         assert dot.get_ydata() == [many.counts[place].f1]
