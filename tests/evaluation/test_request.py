@@ -34,6 +34,15 @@ def test_an_annotation_file_gives_its_name(tmp_path: Path) -> None:
     assert request.output_in(STUDY) == STUDY / "evaluation" / "a.instances_night"
 
 
+def test_a_file_called_val_is_not_taken_for_the_validation_images(tmp_path: Path) -> None:
+    file = tmp_path / "val.json"
+    file.touch()
+
+    request = EvaluationRequest(study_dir=STUDY, detector=Path("a"), on=str(file))
+
+    assert (request.file, request.role) == (file, "val.json")
+
+
 def test_images_that_are_nothing_known_are_refused() -> None:
     with pytest.raises(StudyError) as caught:
         EvaluationRequest(study_dir=STUDY, detector=Path("a"), on="train")

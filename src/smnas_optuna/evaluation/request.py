@@ -52,8 +52,10 @@ class EvaluationRequest:
 
     @property
     def role(self) -> str:
-        """Name of the images: ``val``, ``test``, or that of their annotation file without its ending."""
-        return self.on if self.file is None else self.file.stem
+        """Name of the images: ``val``, ``test``, or that of their annotation file."""
+        if self.file is None:
+            return self.on
+        return self.file.name if self.file.stem in (VAL, TEST) else self.file.stem
 
     def output_in(self, study_dir: Path) -> Path:
         """Return the folder of the results inside ``study_dir``."""
