@@ -70,6 +70,10 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
             ["export"],
             {"--latency-ms", "--knee", "--best", "--output", "--precision", "--allow-loss", "--data"},
         ),
+        (
+            ["evaluate"],
+            {"--latency-ms", "--knee", "--best", "--detector", "--on", "--images", "--output", "--data", "--device"},
+        ),
         (["predict"], {"--detector", "--output", "--json", "--threshold", "--device"}),
         (["stopwatch"], {"--images", "--runtime", "--threads", "--max-seconds", "--json"}),
         (["stopwatch", "serve"], {"--host", "--port", "--token-file", "--max-gib"}),

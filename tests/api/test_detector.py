@@ -213,6 +213,25 @@ def _change(run_folder: Path, change: Callable[[dict[str, Any]], object]) -> Non
     (run_folder / "detector.json").write_text(json.dumps(about))
 
 
+def test_thresholds_make_detections_confident(dataset: CocoDataset, run_folder: Path) -> None:
+    before = load_detector(run_folder, device="cpu")
+    found = before.predict(dataset.images[0].path)
+    middle = float(np.median(found.scores))
+    _change(run_folder, lambda values: values.update(thresholds=dict.fromkeys(CLASSES, middle)))
+
+    sure = load_detector(run_folder, device="cpu").predict(dataset.images[0].path).confident()
+
+    assert before.thresholds == {}
+    assert 0 < len(sure) < len(found)
+    assert sure.scores.tolist() == [score for score in found.scores.tolist() if score >= middle]
+
+
+def test_a_threshold_of_no_class_is_refused(run_folder: Path) -> None:
+    _change(run_folder, lambda values: values.update(thresholds={"cat": 0.5, "cow": 0.5}))
+
+    assert "thresholds: 'cow' is none of its classes" in _refusal(run_folder)
+
+
 def _refusal(folder: Path, device: Any = "cpu") -> str:
     with pytest.raises((CheckpointError, DeviceError)) as caught:
         load_detector(folder, device=device)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from smnas_optuna.config import DataSettings
-from smnas_optuna.data import CocoDataset, Splits, load_splits
+from smnas_optuna.data import CocoDataset, Splits, load_apart, load_splits
 from smnas_optuna.data.images import decode
 from smnas_optuna.errors import DataError
 
@@ -196,3 +196,13 @@ def test_the_notes_of_one_file_that_is_split_are_told_once(tmp_path: Path) -> No
 
     assert len(splits.train.notes) == 1
     assert splits.val.notes == ()
+
+
+def test_a_data_set_apart_is_read_with_the_bits_of_the_detector(tmp_path: Path) -> None:
+    values = _noise(0, most=1000, dtype=np.uint16)
+    _write(tmp_path, "other", [Image.fromarray(values)])
+
+    read = {bits: load_apart(tmp_path / "other.json", tmp_path / "images", grey_bits=bits)[0] for bits in (10, 12, 16)}
+
+    for bits, dataset in read.items():
+        np.testing.assert_array_equal(_pixels(dataset)[0][:, :, 0], (values >> (bits - 8)).astype(np.uint8))

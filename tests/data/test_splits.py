@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from smnas_optuna.config import DataSettings
-from smnas_optuna.data import CocoDataset, load_splits
+from smnas_optuna.data import CocoDataset, load_apart, load_splits
 from smnas_optuna.errors import DataError
 
 WriteCoco = Callable[..., Path]
@@ -280,3 +280,25 @@ def test_a_test_file_is_held_to_what_the_others_are(write_coco: WriteCoco, tmp_p
             load_splits(tmp_path, THREE_FILES)
 
         assert str(error.value).startswith(f"{test}: {message}")
+
+
+def test_a_data_set_apart_has_a_hash_of_its_content(write_coco: WriteCoco, tmp_path: Path) -> None:
+    path = write_coco("other.json", SIZES[:3], [[(1, 1, 2, 3, 4)]] * 3)
+    dataset, before = load_apart(path, tmp_path / "images", grey_bits=16, index_file=tmp_path / "index.json")
+    document = json.loads(path.read_text())
+    document["images"].reverse()
+    path.write_text(json.dumps(document))
+    turned = load_apart(path, tmp_path / "images", grey_bits=16, index_file=tmp_path / "index.json")[1]
+    document["annotations"][0]["bbox"][2] += 1
+    path.write_text(json.dumps(document))
+    changed = load_apart(path, tmp_path / "images", grey_bits=16)[1]
+
+    assert (len(dataset.images), turned) == (3, before)
+    assert changed != before
+
+
+def test_a_data_set_apart_without_objects_is_refused(write_coco: WriteCoco, tmp_path: Path) -> None:
+    path = write_coco("other.json", SIZES[:3], [[]] * 3)
+
+    with pytest.raises(DataError, match="the 3 given images have no box that is not a crowd region"):
+        load_apart(path, tmp_path / "images", grey_bits=16)

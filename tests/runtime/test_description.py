@@ -57,6 +57,19 @@ def test_what_an_older_version_does_not_know_is_ignored() -> None:
     assert FileDescription.read(_text(later="x")) == DESCRIPTION
 
 
+def test_files_of_earlier_versions_have_no_thresholds() -> None:
+    values = json.loads(DESCRIPTION.json())
+    del values["thresholds"]
+
+    assert FileDescription.read(json.dumps(values)).thresholds == {}
+
+
+def test_thresholds_are_read_by_the_names_of_the_classes() -> None:
+    described = FileDescription.read(_text(classes=["c\x1bat", "dog"], thresholds={"c\x1bat": 0.25, "dog": 1}))
+
+    assert described.thresholds == {described.classes[0]: 0.25, "dog": 1}
+
+
 def test_control_characters_in_names_of_classes_are_replaced() -> None:
     described = FileDescription.read(_text(classes=["c\x1b[2Jat", "\ud800", "\u202e", "größer, 図"]))
 
@@ -93,6 +106,11 @@ def test_an_input_can_be_as_long_as_that_of_an_architecture() -> None:
         ({"constants": []}, "`constants` of its description must be an object of finite numbers and texts, nested"),
         ({"constants": {"a": 10**30}}, "an object of finite numbers and texts"),
         ({"latency": {"a": [[[[[[[[[1]]]]]]]]]}}, "`latency` of its description must be an object of finite numbers"),
+        ({"thresholds": {"cat": 2}}, "`thresholds` of its description must be an object of numbers in 0..1, but is {"),
+        ({"thresholds": {"cat": None}}, "must be an object of numbers in 0..1, but is {'cat': None}"),
+        ({"thresholds": {"cat": True}}, "must be an object of numbers in 0..1, but is {'cat': True}"),
+        ({"thresholds": [0.5]}, "must be an object of numbers in 0..1, but is [0.5]"),
+        ({"thresholds": {"cow": 0.5}}, "it has a threshold for 'cow', which is no class of it"),
         ({"data": None}, "`data` of its description must be a printable text of at most 1000 characters, but is None"),
         ({"smnas_optuna": "1\n  fix: rm"}, "at most 1000 characters, but is '1\\n  fix: rm'"),
     ],
@@ -105,7 +123,7 @@ def test_values_that_are_wrong_are_named(changes: dict[str, Any], what: str) -> 
     assert message.endswith(FIX)
 
 
-@pytest.mark.parametrize("name", sorted(json.loads(DESCRIPTION.json()).keys() - {"format"}))
+@pytest.mark.parametrize("name", sorted(json.loads(DESCRIPTION.json()).keys() - {"format", "thresholds"}))
 def test_a_value_that_is_missing_is_named(name: str) -> None:
     values = json.loads(DESCRIPTION.json())
     del values[name]

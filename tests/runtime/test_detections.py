@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from smnas_optuna.api import Detections
+from smnas_optuna.errors import FileError
 
 
 def _found(*names: str) -> Detections:
@@ -50,3 +52,25 @@ def test_objects_above_a_threshold_keep_their_order(threshold: Any, kept: list[i
     assert above.names == [found.names[number] for number in kept]
     for mine, whole in ((above.boxes, found.boxes), (above.labels, found.labels), (above.scores, found.scores)):
         assert np.array_equal(mine, whole[kept])
+
+
+def test_confident_ones_reach_the_thresholds_of_their_classes() -> None:
+    found = replace(_found("cat", "dog", "cat", "cat"), thresholds={"cat": 0.625, "dog": 0.9})  # 0.875 0.75 0.625 0.5
+
+    sure = found.confident()
+
+    assert (sure.names, sure.scores.tolist()) == (["cat", "cat"], [0.875, 0.625])
+    assert (len(sure.boxes), len(sure.labels), len(sure)) == (2, 2, 2)
+    assert sure.confident().names == sure.names
+    assert len(found) == 4
+
+
+def test_nothing_found_is_confident() -> None:
+    sure = replace(_found(), thresholds={"cat": 0.5}).confident()
+
+    assert (len(sure), sure.boxes.shape) == (0, (0, 4))
+
+
+def test_without_thresholds_nobody_knows_which_ones_are_sure() -> None:
+    with pytest.raises(FileError, match="the detector has no thresholds\n  fix: find them: smnas evaluate STUDY_DIR"):
+        _found("cat").confident()

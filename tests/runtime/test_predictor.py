@@ -165,3 +165,13 @@ def test_a_description_that_asks_for_another_canvas_gets_it() -> None:
 
     assert shapes == [(1, 3, 48, 64)]
     assert replace(DESCRIPTION, canvas_multiple=16) == file.description
+
+
+def test_confident_ones_are_those_of_the_files_thresholds(tmp_path: Path) -> None:
+    path = tmp_path / "detector.onnx"
+    path.write_bytes(make_content(replace(DESCRIPTION, thresholds={"cat": 0.5, "dog": 0.6})))
+
+    found = load_exported(path, num_threads=1).predict(_pixels(60, 90, red=250))  # 0.9 and 0.5 times nearly 1
+
+    assert found.names == ["cat", "dog"]
+    assert found.confident().names == ["cat"]

@@ -85,6 +85,17 @@ def test_a_file_is_proved_and_written_with_its_description(runs_dir: Path, tmp_p
     assert list(tmp_path.glob("*.part")) == []
 
 
+def test_thresholds_of_the_detector_go_into_the_file(runs_dir: Path, tmp_path: Path) -> None:
+    about = runs_dir / "runs" / ARCH / DETECTOR_FILE
+    values = json.loads(about.read_text())
+    thresholds = {name: number / 20 for number, name in enumerate(values["classes"])}
+    about.write_text(json.dumps({**values, "thresholds": thresholds}))
+
+    shipped(request_of(runs_dir, tmp_path / "a.onnx"))
+
+    assert DetectorFile.read(tmp_path / "a.onnx").description.thresholds == thresholds
+
+
 def test_the_file_finds_what_the_detector_finds_in_an_image_file(runs_dir: Path, tmp_path: Path) -> None:
     shipped(request_of(runs_dir, tmp_path / "a.onnx"))
     detector, predictor = load_detector(runs_dir / "runs" / ARCH), load_exported(tmp_path / "a.onnx")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,14 +26,24 @@ class TrainedDetector:
         module: The network, in evaluation mode; see :func:`smnas_optuna.build_detector`.
         arch: Its architecture, as a string.
         classes: Names of the classes; label 1 is the first.
+        thresholds: Score by name of a class, from which on its detections count; empty before ``smnas evaluate``.
         description: What ``detector.json`` says: classes, constants, latency, device, versions, metrics.
         device: Where it runs.
     """
 
-    def __init__(self, module: Detector, *, arch: str, classes: list[str], description: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        module: Detector,
+        *,
+        arch: str,
+        classes: list[str],
+        description: dict[str, Any],
+        thresholds: Mapping[str, float] | None = None,
+    ) -> None:
         self.module = module.eval()
         self.arch = arch
         self.classes = classes
+        self.thresholds = thresholds or {}
         self.description = description
         self.device = module.mean.device
 
@@ -57,7 +68,7 @@ class TrainedDetector:
         (found,) = self.module.detect(batch.to(self.device))
         boxes, labels, scores = (found[name].cpu().numpy() for name in ("boxes", "labels", "scores"))
         names = [self.classes[label - 1] for label in labels]
-        return Detections(boxes=boxes, labels=labels, names=names, scores=scores)
+        return Detections(boxes=boxes, labels=labels, names=names, scores=scores, thresholds=self.thresholds)
 
     def __repr__(self) -> str:
         return f"TrainedDetector({self.arch!r}, {len(self.classes)} classes, on {self.device})"
@@ -68,7 +79,11 @@ def read_detector(folder: Path, device: DeviceChoice) -> TrainedDetector:
     chosen = _chosen(device)
     trained = read_trained(folder)
     return TrainedDetector(
-        trained.module.to(chosen), arch=trained.arch, classes=trained.classes, description=trained.description
+        trained.module.to(chosen),
+        arch=trained.arch,
+        classes=trained.classes,
+        description=trained.description,
+        thresholds=trained.thresholds,
     )
 
 

@@ -13,6 +13,7 @@ import typer
 from smnas_optuna import __version__
 from smnas_optuna.cli.data_commands import check_data
 from smnas_optuna.cli.ending import exit_status, refuse_long_arguments
+from smnas_optuna.cli.evaluate_command import evaluate
 from smnas_optuna.cli.export_command import export
 from smnas_optuna.cli.predict_command import predict
 from smnas_optuna.cli.result_commands import benchmark, dashboard, doctor, front
@@ -28,7 +29,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (structural, modular, worker, front, retime, verify, export, predict, dashboard, doctor, benchmark):
+STEPS = (structural, modular, worker, front, retime, verify, evaluate, export, predict)
+"""Commands in the order in which they are used."""
+for command in (*STEPS, dashboard, doctor, benchmark):
     app.command()(command)
 app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     stopwatch

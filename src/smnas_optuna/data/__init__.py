@@ -6,7 +6,7 @@ from smnas_optuna.data.coco import CocoDataset, ImageRecord, load_coco
 from smnas_optuna.data.content import index_content
 from smnas_optuna.data.images import decode_image
 from smnas_optuna.data.loader import DetectionLoader
-from smnas_optuna.data.splits import Splits, load_splits
+from smnas_optuna.data.splits import Splits, load_apart, load_splits
 
 __all__ = [
     "CachePool",
@@ -18,6 +18,7 @@ __all__ = [
     "augment",
     "decode_image",
     "index_content",
+    "load_apart",
     "load_coco",
     "load_splits",
 ]

@@ -20,7 +20,7 @@ Contents = Sequence[Content]
 
 
 def read_images(
-    datasets: Mapping[str, CocoDataset], index: ContentIndex
+    datasets: Mapping[str, CocoDataset], index: ContentIndex, *, grey_bits: int | None = None
 ) -> tuple[dict[str, CocoDataset], dict[str, Contents], int]:
     """Decode all images, and return the data sets as their images are to be read, with notes, and the contents.
 
@@ -32,6 +32,7 @@ def read_images(
     Args:
         datasets: Data sets by role; ``test`` decides nothing.
         index: Contents that are known already.
+        grey_bits: Bits of deep grey, if they are known.
 
     Returns:
         The data sets, the contents of their images in order, and the bits of deep grey (16 without deep grey).
@@ -41,7 +42,8 @@ def read_images(
     """
     contents = _read(datasets, index)
     deep = [each.high for role, some in contents.items() if role != "test" for each in some if each.deep]
-    grey_bits = max(8, max(deep).bit_length()) if deep else FULL_BITS
+    if grey_bits is None:
+        grey_bits = max(8, max(deep).bit_length()) if deep else FULL_BITS
     read = {role: _as_read(dataset, contents[role], grey_bits) for role, dataset in datasets.items()}
     if any(read[role] is not datasets[role] for role in datasets):
         contents = _read(read, index)

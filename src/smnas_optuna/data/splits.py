@@ -84,6 +84,40 @@ def load_splits(
     return replace(splits, test=test, test_hash=_content_hash((test,), hashes))
 
 
+def load_apart(
+    annotations: Path,
+    images: Path,
+    *,
+    grey_bits: int,
+    drop_empty_boxes: bool = False,
+    index_file: Path | None = None,
+    on_progress: Progress | None = None,
+) -> tuple[CocoDataset, str]:
+    """Load and check a data set that belongs to no study; every image is decoded once.
+
+    Args:
+        annotations: A COCO annotation file.
+        images: The folder that ``file_name`` is relative to.
+        grey_bits: Bits of the values of grey images with more than 8 bits, as a detector was trained on them.
+        drop_empty_boxes: As in :func:`smnas_optuna.data.coco.load_coco`.
+        index_file: As in :func:`load_splits`; another file than that of a study.
+        on_progress: Called after each decoded image.
+
+    Returns:
+        The data set, and a hash of it as in ``Splits.content_hash``.
+
+    Raises:
+        DataError: If the file or an image cannot be used, or there are no objects.
+    """
+    loaded = {"test": load_coco(annotations, images, drop_empty_boxes=drop_empty_boxes)}
+    index = ContentIndex(file=index_file, on_progress=on_progress)
+    read, contents, _ = read_images(loaded, index, grey_bits=grey_bits)
+    dataset = read["test"]
+    _refuse_empty(dataset, "given")
+    pairs = zip(dataset.images, contents["test"], strict=True)
+    return dataset, _content_hash((dataset,), {image.path: content.digest for image, content in pairs})
+
+
 def _load(root: Path, name: str, images: str | None, settings: DataSettings) -> CocoDataset:
     """Load the annotation file ``name``; its images are in the folder ``images`` or, if None, in the common one."""
     folder = root / (settings.images if images is None else images)

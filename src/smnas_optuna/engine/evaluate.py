@@ -7,10 +7,11 @@ import io
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -19,6 +20,9 @@ from torch import Tensor, nn
 from smnas_optuna.batch import Batch, BatchSource
 from smnas_optuna.engine.ap_interval import ap_interval, is_uncertain
 from smnas_optuna.engine.memory import ImagesAtOnce
+
+MAX_DETECTIONS = 100
+"""Detections of an image and category that COCO's metrics count, the best ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,21 +107,71 @@ def coco_metrics(ground_truth: Mapping[str, Any], detections: Sequence[dict[str,
         ground_truth: In COCO's format, with images, annotations and categories.
         detections: In COCO's result format; may be empty.
     """
+    evaluation = coco_evaluation(ground_truth, detections)
+    objects = sum(not row.get("iscrowd") for row in ground_truth["annotations"])
+    metrics = summary_of(evaluation)
+    if math.isnan(metrics.ap) or not is_uncertain(len(ground_truth["images"]), objects):
+        return metrics
+    low, high = ap_interval(evaluation, metrics.ap)
+    return replace(metrics, ap_low=low, ap_high=high)
+
+
+def coco_evaluation(
+    ground_truth: Mapping[str, Any],
+    detections: Sequence[dict[str, Any]],
+    *,
+    max_detections: int = MAX_DETECTIONS,
+    areas: Sequence[tuple[float, float]] | None = None,
+) -> COCOeval:
+    """Return pycocotools' evaluation of ``detections``, after ``evaluate()`` and ``accumulate()``.
+
+    Args:
+        ground_truth: In COCO's format, with images, annotations and categories.
+        detections: In COCO's result format; may be empty.
+        max_detections: Detections of an image and category that count, the best ones. COCO's number is 100.
+        areas: Ranges (smallest, largest) of the areas of objects, pixels; COCO's four by default.
+    """
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _coco(ground_truth)
         # pycocotools cannot load an empty list of results
         results = truth.loadRes([*map(dict, detections)]) if detections else _coco({**ground_truth, "annotations": []})
         evaluation = COCOeval(truth, results, iouType="bbox")
+        evaluation.params.maxDets = [1, 10, max_detections]
+        if areas is not None:
+            evaluation.params.areaRng = [list(each) for each in areas]
+            evaluation.params.areaRngLbl = [f"{low:g}-{high:g}" for low, high in areas]
         evaluation.evaluate()
         evaluation.accumulate()
-        evaluation.summarize()
-    # pycocotools returns -1 for a metric without ground truth
-    values = [math.nan if value < 0 else float(value) for value in evaluation.stats]
-    objects = sum(not row.get("iscrowd") for row in ground_truth["annotations"])
-    uncertain = is_uncertain(len(ground_truth["images"]), objects) and not math.isnan(values[0])
-    interval = ap_interval(evaluation, values[0]) if uncertain else (math.nan, math.nan)
-    names = (field.name for field in fields(CocoMetrics))
-    return CocoMetrics(**dict(zip(names, (*values, *interval), strict=True)))
+    return evaluation
+
+
+def summary_of(evaluation: COCOeval) -> CocoMetrics:
+    """Return the 12 metrics of ``evaluation`` with COCO's areas; those of 100 detections count as many as it does.
+
+    pycocotools' own ``summarize()`` gives the same numbers, but knows no other limit than 100 for the first of them.
+    """
+
+    def mean(name: str, *, iou: float | None = None, area: int = 0, limit: int = -1) -> float:
+        values = evaluation.eval[name][..., area, limit]
+        if iou is not None:
+            values = values[np.isclose(evaluation.params.iouThrs, iou)]
+        known = values[values > -1]
+        return float(np.mean(known)) if known.size else math.nan
+
+    return CocoMetrics(
+        ap=mean("precision"),
+        ap50=mean("precision", iou=0.5),
+        ap75=mean("precision", iou=0.75),
+        ap_small=mean("precision", area=1),
+        ap_medium=mean("precision", area=2),
+        ap_large=mean("precision", area=3),
+        ar1=mean("recall", limit=0),
+        ar10=mean("recall", limit=1),
+        ar100=mean("recall"),
+        ar_small=mean("recall", area=1),
+        ar_medium=mean("recall", area=2),
+        ar_large=mean("recall", area=3),
+    )
 
 
 def _coco(dataset: Mapping[str, Any]) -> COCO:

@@ -10,10 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnas_optuna.quote import printable_name
-from smnas_optuna.runtime.detections import Detections
-
-DEFAULT_THRESHOLD = 0.5
-"""Lowest score that counts of a detector that has no thresholds of its own."""
+from smnas_optuna.runtime.detections import USUAL_THRESHOLD, Detections
 
 
 class Detector(Protocol):
@@ -58,11 +55,11 @@ def finder_of(
         detector: The detector.
         classes: Names of its classes.
         description: What ``detector.json`` or the exported file says of it. ``thresholds`` has the lowest score that
-            counts by name of the class; a class that is not there has :data:`DEFAULT_THRESHOLD`.
+            counts by name of the class; a class that is not there has ``USUAL_THRESHOLD``.
         threshold: Lowest score that counts, in [0, 1], of all classes; None for those of the description.
     """
     known = {printable_name(name): score for name, score in description.get("thresholds", {}).items()}
-    chosen = [known.get(name, DEFAULT_THRESHOLD) if threshold is None else threshold for name in classes]
+    chosen = [known.get(name, USUAL_THRESHOLD) if threshold is None else threshold for name in classes]
     labels = range(1, len(classes) + 1)
     return Finder(
         detector=detector,

@@ -31,7 +31,7 @@ def write_front(summary: Summary, folder: Path) -> list[Path]:
         "front.png": lambda path: save_front_png(summary, path),
         "hypervolume.png": lambda path: save_hypervolume_png(summary, path),
     }
-    return _write_all(folder, writers, "front")
+    return write_all(folder, writers, "front")
 
 
 def write_verification(verification: Verification, summary: Summary, folder: Path) -> list[Path]:
@@ -44,7 +44,7 @@ def write_verification(verification: Verification, summary: Summary, folder: Pat
         "verify.json": lambda path: path.write_text(verification_json(verification), encoding="utf-8"),
         "verify.png": lambda path: save_verification_png(verification, summary, path),
     }
-    return _write_all(folder, writers, "verification")
+    return write_all(folder, writers, "verification")
 
 
 def write_text(folder: Path, name: str, text: str, what: str) -> Path:
@@ -53,10 +53,15 @@ def write_text(folder: Path, name: str, text: str, what: str) -> Path:
     Raises:
         StudyError: If it cannot be written; names ``what`` it is.
     """
-    return _write_all(folder, {name: lambda path: path.write_text(text, encoding="utf-8", newline="")}, what)[0]
+    return write_all(folder, {name: lambda path: path.write_text(text, encoding="utf-8", newline="")}, what)[0]
 
 
-def _write_all(folder: Path, writers: Mapping[str, Callable[[Path], object]], what: str) -> list[Path]:
+def write_all(folder: Path, writers: Mapping[str, Callable[[Path], object]], what: str) -> list[Path]:
+    """Call each writer with a path that becomes the file of its name in ``folder``, made if needed; return their paths.
+
+    Raises:
+        StudyError: If they cannot be written; names ``what`` it is.
+    """
     if folder.is_symlink():
         raise StudyError(
             f"{folder}: the {what} cannot be written: this is a link to {folder.readlink()}",

@@ -46,6 +46,7 @@ class FileDescription:
         grey_bits: Bits of the values of grey images with more than 8 bits, 8..16.
         ap: AP on the validation images, 0..1; None if it is not known.
         latency: What is known of its latency: device, versions, milliseconds.
+        thresholds: Score by name of a class, 0..1, from which on its detections count; empty if they are not known.
         data: Fingerprint of the data that it was trained on; empty if it is not known.
         smnas_optuna: Version of this package that wrote the file; empty if it is not known.
     """
@@ -61,6 +62,7 @@ class FileDescription:
     grey_bits: int = 16
     ap: float | None = None
     latency: Mapping[str, Any] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     data: str = ""
     smnas_optuna: str = ""
 
@@ -101,6 +103,8 @@ class FileDescription:
             )
         for name, is_right, rule in _RULES:
             if name not in values:
+                if name in _OPTIONAL:
+                    continue
                 raise FileError(f"{where}: its description has no `{name}`", fix=FIX)
             if not is_right(values[name]):
                 raise FileError(
@@ -110,9 +114,13 @@ class FileDescription:
             raise FileError(
                 f"{where}: its input size is {values['long']}x{values['short']}, but the long edge comes first", fix=FIX
             )
-        known = {name: values[name] for name, _, _ in _RULES}
+        known = {name: values[name] for name, _, _ in _RULES if name in values}
         classes = tuple(printable_name(name) for name in known["classes"])
-        return cls(**{**known, "classes": classes, "padding": tuple(known["padding"])})
+        thresholds = {printable_name(name): score for name, score in known.get("thresholds", {}).items()}
+        if others := thresholds.keys() - {*classes}:
+            raise FileError(f"{where}: it has a threshold for {quote(min(others))}, which is no class of it", fix=FIX)
+        padding = tuple(known["padding"])
+        return cls(**{**known, "classes": classes, "padding": padding, "thresholds": thresholds})
 
 
 def _json_object(text: str | bytes, where: str) -> dict[str, Any]:
@@ -155,6 +163,10 @@ def _is_share_or_none(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1)
 
 
+def _are_thresholds(value: object) -> bool:
+    return isinstance(value, dict) and all(each is not None and _is_share_or_none(each) for each in value.values())
+
+
 def _is_finite_object(value: object) -> bool:
     return isinstance(value, dict) and _is_finite(value, DEEPEST)
 
@@ -184,7 +196,10 @@ _RULES: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("grey_bits", _within(8, 16), "a whole number in 8..16"),
     ("ap", _is_share_or_none, "a number in 0..1, or null"),
     ("latency", *_OBJECT),
+    ("thresholds", _are_thresholds, "an object of numbers in 0..1"),
     ("data", *_TEXT),
     ("smnas_optuna", *_TEXT),
 )
 """Names of the values, what they must be, and that in words."""
+_OPTIONAL = ("thresholds",)
+"""Those that files of earlier versions do not have."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from smnas_optuna.errors import FileError
+
+USUAL_THRESHOLD = 0.5
+"""Score from which on detections are taken to be sure of a class that has no threshold of its own."""
 _SHOWN = 3
 
 
@@ -19,12 +24,31 @@ class Detections:
         labels: int64 [D], 1..num_classes.
         names: Names of the classes.
         scores: float32 [D], in [0, 1].
+        thresholds: Score by name of a class, from which on detections are sure enough for use; empty if the detector
+            has none.
     """
 
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     names: list[str]
     scores: NDArray[np.float32]
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+    def confident(self) -> Detections:
+        """Return the detections whose scores reach the thresholds of their classes.
+
+        All detections are what AP is measured with, down to very low scores. The thresholds maximise F1 on the
+        validation images; ``smnas evaluate`` finds them.
+
+        Raises:
+            FileError: If the detector has no thresholds.
+        """
+        if not self.thresholds:
+            raise FileError(
+                "the detector has no thresholds",
+                fix="find them: smnas evaluate STUDY_DIR; and export it again, if it is a file",
+            )
+        return self.above(np.array([self.thresholds.get(name, USUAL_THRESHOLD) for name in self.names], np.float64))
 
     def above(self, threshold: float | NDArray[np.floating]) -> Detections:
         """The objects whose score is at least ``threshold``: one for all, or [D], one for each of them."""

@@ -74,6 +74,7 @@ class Predictor:
             labels=labels[:count],
             names=[self.classes[label - 1] for label in labels[:count]],
             scores=found.scores[0, :count],
+            thresholds=self.description.thresholds,
         )
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from smnas_optuna.arch import DetectorConstants, canonical, decode
 from smnas_optuna.config import Arch, DetectorSettings
@@ -29,6 +29,7 @@ class Trained:
         classes: Names of the classes; label 1 is the first.
         constants: Constants that it was built with.
         grey_bits: Bits of the values of grey images with more than 8 bits.
+        thresholds: Score by name of a class, from which on its detections count; empty if they are not known.
         description: What ``detector.json`` says: classes, constants, latency, device, versions, metrics.
     """
 
@@ -37,6 +38,7 @@ class Trained:
     classes: list[str]
     constants: DetectorConstants
     grey_bits: int
+    thresholds: dict[str, float]
     description: dict[str, Any]
 
 
@@ -49,6 +51,15 @@ class _Built(BaseModel):
     classes: Annotated[list[str], Field(min_length=1)]
     constants: DetectorSettings
     grey_bits: Annotated[int, Field(ge=8, le=FULL_BITS)] = FULL_BITS
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+
+    @field_validator("thresholds")
+    @classmethod
+    def _of_classes(cls, thresholds: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        others = thresholds.keys() - {*info.data.get("classes", thresholds)}
+        if others:
+            raise ValueError(f"{quote(min(others))} is none of its classes")
+        return thresholds
 
 
 def read_trained(folder: Path) -> Trained:
@@ -70,6 +81,7 @@ def read_trained(folder: Path) -> Trained:
         classes=[printable_name(name) for name in built.classes],
         constants=constants,
         grey_bits=built.grey_bits,
+        thresholds={printable_name(name): score for name, score in built.thresholds.items()},
         description=description,
     )
 

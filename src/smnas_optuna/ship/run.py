@@ -176,6 +176,7 @@ def _description(
         grey_bits=trained.grey_bits,
         ap=ap,
         latency=_latency(trained.description),
+        thresholds=trained.thresholds,
         data=session.testbed.splits.content_hash,
         smnas_optuna=version("smnas-optuna"),
     )

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smnas_optuna.errors import StudyError
+from smnas_optuna.evaluation.request import EvaluationRequest
+
+STUDY = Path("study")
+
+
+@pytest.mark.parametrize(
+    ("detector", "on", "name"),
+    [
+        ("study/runs/ARCH", "val", "ARCH.val"),
+        ("study/verify/weights/ARCH.seed1.epochs4/", "test", "ARCH.seed1.epochs4.test"),
+        ("ARCH.onnx", "val", "ARCH.onnx.val"),
+    ],
+)
+def test_the_results_are_named_after_detector_and_images(detector: str, on: str, name: str) -> None:
+    request = EvaluationRequest(study_dir=STUDY, detector=Path(detector), on=on)
+
+    assert request.output_in(STUDY) == STUDY / "evaluation" / name
+
+
+def test_an_annotation_file_gives_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "instances_night.json"
+    file.touch()
+
+    request = EvaluationRequest(study_dir=STUDY, detector=Path("a"), on=str(file))
+
+    assert (request.file, request.role) == (file, "instances_night")
+    assert request.output_in(STUDY) == STUDY / "evaluation" / "a.instances_night"
+
+
+def test_a_file_called_val_is_not_taken_for_the_validation_images(tmp_path: Path) -> None:
+    file = tmp_path / "val.json"
+    file.touch()
+
+    request = EvaluationRequest(study_dir=STUDY, detector=Path("a"), on=str(file))
+
+    assert (request.file, request.role) == (file, "val.json")
+
+
+def test_images_that_are_nothing_known_are_refused() -> None:
+    with pytest.raises(StudyError) as caught:
+        EvaluationRequest(study_dir=STUDY, detector=Path("a"), on="train")
+
+    assert str(caught.value) == (
+        "--on train: this is neither val nor test, and there is no such file\n"
+        "  fix: give val, test or a COCO annotation file"
+    )
+
+
+def test_a_folder_of_images_belongs_to_an_annotation_file() -> None:
+    with pytest.raises(StudyError, match=r"--images: test is named by study.toml, and so is the folder of its images"):
+        EvaluationRequest(study_dir=STUDY, detector=Path("a"), on="test", images=Path("images"))

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from smnas_optuna.arch import decode
+from smnas_optuna.engine.checkpoint import DETECTOR_FILE, save_weights
+from smnas_optuna.errors import StudyError
+from smnas_optuna.evaluation.kept import DETECTIONS_FILE
+from smnas_optuna.evaluation.request import EvaluationRequest
+from smnas_optuna.evaluation.run import Evaluated, evaluate
+from smnas_optuna.evaluation.subject import read_subject
+from smnas_optuna.session.description import describe_detector
+from smnas_optuna.session.listener import Listener
+from smnas_optuna.session.prepare import prepare
+from smnas_optuna.session.trained import read_trained
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.workers.interrupt import StopRequest
+
+from ..models.tiny_detectors import spread_predictions
+from ..runtime.exported_files import DESCRIPTION, make_content
+
+ARCH = "64x64.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32"
+
+
+class Notes(Listener):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.evaluated = 0
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def step(self, phase: str, done: int, total: int) -> None:
+        self.evaluated += phase == "evaluate"
+
+
+@pytest.fixture(scope="module")
+def stored(drawn: Path) -> tuple[Path, float]:
+    """A study folder with a detector of varied predictions in its runs, as if it had been trained, and its AP."""
+    session = prepare(StudyFolder(drawn), listener=Listener(), stop=StopRequest(), device="cpu")
+    with torch.random.fork_rng():
+        detector = session.testbed.build(decode(ARCH), 0)
+    spread_predictions(detector)
+    save_weights(drawn / "runs" / ARCH, detector, describe_detector(session.testbed, ARCH, {"epochs": 2}))
+    testbed = session.testbed
+    size = decode(ARCH).input_size
+    return drawn, testbed.evaluate(detector, testbed.splits.val, testbed.val_batches(size)).ap
+
+
+@pytest.fixture
+def runs_dir(stored: tuple[Path, float], drawn_dir: Path) -> Path:
+    """A copy of it."""
+    return drawn_dir
+
+
+def request_of(study_dir: Path, **options: Any) -> EvaluationRequest:
+    given: dict[str, Any] = {"study_dir": study_dir, "detector": study_dir / "runs" / ARCH, "device": "cpu"}
+    return EvaluationRequest(**given | options)
+
+
+def evaluated(request: EvaluationRequest, listener: Listener | None = None) -> Evaluated:
+    return evaluate(request, listener=listener or Listener(), stop=StopRequest())
+
+
+def test_a_run_has_the_ap_of_its_training(runs_dir: Path, stored: tuple[Path, float]) -> None:
+    done = evaluated(request_of(runs_dir))
+
+    assert done.metrics.ap == stored[1]
+    assert (done.role, done.kept, done.output) == ("val", False, runs_dir / "evaluation" / f"{ARCH}.val")
+    assert len(done.matches) == len(done.images.dataset.images) == 12
+    assert [each.name for each in done.classes] == list(done.subject.classes)
+    assert (
+        sum(each.objects for each in done.sizes)
+        == sum(each.objects for each in done.classes)
+        == done.total.right + done.total.missed
+    )
+    assert np.trace(done.confusion) == done.total.right
+    rows = json.loads((done.output / DETECTIONS_FILE).read_text())
+    assert set(rows[0]) == {"image_id", "category_id", "bbox", "score"}
+    assert list(done.output.glob("*.part")) == []
+
+
+def test_nothing_is_detected_twice(runs_dir: Path) -> None:
+    first, listener = evaluated(request_of(runs_dir)), Notes()
+
+    again = evaluated(request_of(runs_dir), listener)
+
+    assert (first.kept, again.kept, listener.evaluated) == (False, True, 0)
+    assert dataclasses.astuple(again.metrics) == pytest.approx(dataclasses.astuple(first.metrics), nan_ok=True)
+    assert again.thresholds == first.thresholds
+
+
+def test_thresholds_of_val_are_stored_and_used_on_other_images(runs_dir: Path) -> None:
+    on_val = evaluated(request_of(runs_dir))
+
+    description = json.loads((runs_dir / "runs" / ARCH / DETECTOR_FILE).read_text())
+    assert (on_val.threshold_source, on_val.stored) == ("found here", True)
+    assert description["thresholds"] == dict(zip(on_val.subject.classes, on_val.thresholds, strict=True))
+    assert description["epochs"] == 2  # the rest stays
+    assert read_trained(runs_dir / "runs" / ARCH).thresholds == description["thresholds"]
+
+    data = runs_dir / "data"
+    other = evaluated(request_of(runs_dir, on=str(data / "instances_train.json"), images=data / "images"))
+
+    assert (other.threshold_source, other.stored, other.role) == ("stored", False, "instances_train")
+    assert other.thresholds == on_val.thresholds
+    assert len(other.matches) == 24
+
+
+def test_without_thresholds_other_images_take_a_half(runs_dir: Path) -> None:
+    data = runs_dir / "data"
+
+    done = evaluated(request_of(runs_dir, on=str(data / "instances_train.json"), images=data / "images"))
+
+    assert (done.threshold_source, set(done.thresholds)) == ("none", {0.5})
+    assert "thresholds" not in json.loads((runs_dir / "runs" / ARCH / DETECTOR_FILE).read_text())
+
+
+def test_thresholds_that_cannot_be_stored_are_a_note(runs_dir: Path) -> None:
+    listener = Notes()
+    (runs_dir / "runs" / ARCH / f"{DETECTOR_FILE}.part").mkdir()
+
+    done = evaluated(request_of(runs_dir), listener)
+
+    assert not done.stored
+    assert any("the thresholds cannot be stored" in note for note in listener.notes)
+
+
+def test_test_images_are_those_of_the_study(runs_dir: Path) -> None:
+    with pytest.raises(StudyError, match="--on test: the study has no test images"):
+        evaluated(request_of(runs_dir, on="test"))
+
+    toml, data = runs_dir / "study.toml", runs_dir / "data"
+    rows = json.loads((data / "instances_train.json").read_text())
+    last = max(row["id"] for row in rows["images"])
+    for name, keep in {"instances_train.json": [last], "instances_test.json": []}.items():
+        chosen = [row for row in rows["images"] if (row["id"] == last) == (not keep)]
+        ids = {row["id"] for row in chosen}
+        annotations = [row for row in rows["annotations"] if row["image_id"] in ids]
+        (data / name).write_text(json.dumps({**rows, "images": chosen, "annotations": annotations}))
+    toml.write_text(toml.read_text().replace("[data]\n", '[data]\ntest = "instances_test.json"\n', 1))
+
+    done = evaluated(request_of(runs_dir, on="test", data_dir=data))
+
+    assert (done.role, len(done.matches)) == ("test", 1)
+
+
+def renamed(study_dir: Path, names: dict[str, str], ids: dict[int, int]) -> Path:
+    """The validation file with other names and ids of categories."""
+    rows = json.loads((study_dir / "data" / "instances_val.json").read_text())
+    categories = [
+        {"id": ids.get(row["id"], row["id"]), "name": names.get(row["name"], row["name"])} for row in rows["categories"]
+    ]
+    annotations = [
+        {**row, "category_id": ids.get(row["category_id"], row["category_id"])} for row in rows["annotations"]
+    ]
+    path = study_dir / "data" / "other.json"
+    path.write_text(json.dumps({**rows, "categories": categories, "annotations": annotations}))
+    return path
+
+
+def test_classes_are_told_by_their_names(runs_dir: Path) -> None:
+    on_val = evaluated(request_of(runs_dir))
+    ids = {1: 502, 2: 501}  # now the second one comes before the first
+    options = {"on": str(renamed(runs_dir, {}, ids)), "images": runs_dir / "data" / "images"}
+
+    other = evaluated(request_of(runs_dir, **options))
+
+    assert other.images.category_ids[:2] == (502, 501)
+    assert other.metrics.ap == pytest.approx(on_val.metrics.ap)
+    for mine, its in zip(on_val.classes, other.classes, strict=True):
+        assert (mine.name, mine.objects) == (its.name, its.objects)
+        assert mine.ap == pytest.approx(its.ap, nan_ok=True)
+
+
+def test_other_classes_are_refused(runs_dir: Path) -> None:
+    path = renamed(runs_dir, {read_subject(runs_dir / "runs" / ARCH).classes[0]: "zebra"}, {})
+
+    with pytest.raises(StudyError, match=r"other.json: its classes are not those of .*: 10 and 10\n  first: .* one of"):
+        evaluated(request_of(runs_dir, on=str(path), images=runs_dir / "data" / "images"))
+
+
+def test_an_exported_file_is_evaluated_and_stays_as_it_is(runs_dir: Path, tmp_path: Path) -> None:
+    classes = read_subject(runs_dir / "runs" / ARCH).classes
+    path = tmp_path / "a.onnx"
+    content = make_content(replace(DESCRIPTION, classes=classes, thresholds={classes[0]: 0.25}))
+    path.write_bytes(content)
+
+    done = evaluated(request_of(runs_dir, detector=path))
+
+    assert (done.subject.is_file, done.stored, done.threshold_source) == (True, False, "found here")
+    assert done.output.name == "a.onnx.val"
+    assert len(json.loads((done.output / DETECTIONS_FILE).read_text())) >= 12  # one or two an image
+    assert path.read_bytes() == content
+
+    data = runs_dir / "data"
+    options = {"on": str(data / "instances_train.json"), "images": data / "images"}
+    other = evaluated(request_of(runs_dir, detector=path, **options))
+
+    assert other.threshold_source == "stored"
+    assert other.thresholds[:2] == [0.25, 0.5]
+
+
+def test_limits_go_up_where_images_hold_more_than_100_objects(runs_dir: Path) -> None:
+    path = runs_dir / "data" / "many.json"
+    rows = json.loads((runs_dir / "data" / "instances_val.json").read_text())
+    first = rows["annotations"][0]
+    boxes = [[x, y, 5, 5] for x in range(0, 55, 5) for y in range(0, 55, 5)]
+    rows["annotations"] += [{**first, "id": 10_000 + n, "bbox": box, "area": 25} for n, box in enumerate(boxes)]
+    path.write_text(json.dumps(rows))
+
+    done = evaluated(request_of(runs_dir, on=str(path), images=runs_dir / "data" / "images"))
+
+    assert (done.limits.metric, done.limits.detector, done.limits.raised) == (200, 200, True)
+    subject = read_subject(runs_dir / "runs" / ARCH)
+    network = subject.network(200, torch.device("cpu"))
+    assert network.selection.max_detections == 200  # type: ignore[union-attr]
+    for mine, its in zip(
+        network.state_dict().values(), read_trained(subject.path).module.state_dict().values(), strict=True
+    ):
+        assert torch.equal(mine, its)
+
+
+def test_results_go_where_they_are_wanted(runs_dir: Path, tmp_path: Path) -> None:
+    done = evaluated(request_of(runs_dir, output=tmp_path / "far" / "away"))
+
+    assert (done.output / DETECTIONS_FILE).is_file()
+    assert done.output == tmp_path / "far" / "away"
+    assert not (runs_dir / "evaluation").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_refused(runs_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StudyError, match=r"file: the folder cannot be made: .*\n  fix: write elsewhere: --output DIR"):
+        evaluated(request_of(runs_dir, output=tmp_path / "file"))
+
+
+def test_nothing_is_written_behind_a_link(runs_dir: Path, tmp_path: Path) -> None:
+    (runs_dir / "evaluation").symlink_to(tmp_path)
+
+    with pytest.raises(StudyError, match="evaluation: is a link to "):
+        evaluated(request_of(runs_dir))
+
+
+def test_an_evaluation_that_is_stopped_leaves_nothing_half_done(runs_dir: Path) -> None:
+    class Stopped(Listener):
+        def step(self, phase: str, done: int, total: int) -> None:
+            if phase == "evaluate":
+                raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        evaluated(request_of(runs_dir), Stopped())
+
+    assert not (runs_dir / "evaluation" / f"{ARCH}.val" / DETECTIONS_FILE).exists()
+    assert not math.isnan(evaluated(request_of(runs_dir)).metrics.ap)
