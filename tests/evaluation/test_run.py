@@ -18,6 +18,7 @@ from smnas_optuna.evaluation.kept import DETECTIONS_FILE
 from smnas_optuna.evaluation.request import EvaluationRequest
 from smnas_optuna.evaluation.run import Evaluated, evaluate
 from smnas_optuna.evaluation.subject import read_subject
+from smnas_optuna.report.evaluation_table import explanations
 from smnas_optuna.session.description import describe_detector
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import prepare
@@ -139,19 +140,43 @@ def test_test_images_are_those_of_the_study(runs_dir: Path) -> None:
     with pytest.raises(StudyError, match="--on test: the study has no test images"):
         evaluated(request_of(runs_dir, on="test"))
 
-    toml, data = runs_dir / "study.toml", runs_dir / "data"
+    set_last_image_aside(runs_dir)
+
+    done = evaluated(request_of(runs_dir, on="test", data_dir=runs_dir / "data"))
+
+    assert (done.role, len(done.matches)) == ("test", 1)
+
+
+def set_last_image_aside(study_dir: Path) -> None:
+    """Make the last training image the only test image."""
+    toml, data = study_dir / "study.toml", study_dir / "data"
     rows = json.loads((data / "instances_train.json").read_text())
     last = max(row["id"] for row in rows["images"])
-    for name, keep in {"instances_train.json": [last], "instances_test.json": []}.items():
-        chosen = [row for row in rows["images"] if (row["id"] == last) == (not keep)]
+    for name, is_test in (("instances_train.json", False), ("instances_test.json", True)):
+        chosen = [row for row in rows["images"] if (row["id"] == last) == is_test]
         ids = {row["id"] for row in chosen}
         annotations = [row for row in rows["annotations"] if row["image_id"] in ids]
         (data / name).write_text(json.dumps({**rows, "images": chosen, "annotations": annotations}))
     toml.write_text(toml.read_text().replace("[data]\n", '[data]\ntest = "instances_test.json"\n', 1))
 
-    done = evaluated(request_of(runs_dir, on="test", data_dir=data))
 
-    assert (done.role, len(done.matches)) == ("test", 1)
+def test_the_test_images_decide_for_a_detector_that_has_seen_the_validation_images(runs_dir: Path) -> None:
+    about = runs_dir / "runs" / ARCH / DETECTOR_FILE
+    about.write_text(json.dumps({**json.loads(about.read_text()), "with_val": True}))
+    set_last_image_aside(runs_dir)
+
+    on_val = evaluated(request_of(runs_dir, data_dir=runs_dir / "data"))
+
+    assert (on_val.threshold_source, on_val.stored) == ("none", False)
+    assert any("was trained on the validation images, too" in line for line in explanations(on_val))
+    assert explanations(on_val)[-1].endswith("find them: --on test")
+
+    on_test = evaluated(request_of(runs_dir, on="test", data_dir=runs_dir / "data"))
+    again = evaluated(request_of(runs_dir, data_dir=runs_dir / "data"))
+
+    assert (on_test.threshold_source, on_test.stored) == ("found here", True)
+    assert (again.threshold_source, again.thresholds) == ("stored", on_test.thresholds)
+    assert "as found on the test images" in explanations(again)[-1]
 
 
 def renamed(study_dir: Path, names: dict[str, str], ids: dict[int, int]) -> Path:

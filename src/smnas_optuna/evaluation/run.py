@@ -31,7 +31,7 @@ from smnas_optuna.evaluation.metrics import (
     metrics_of,
     size_metrics,
 )
-from smnas_optuna.evaluation.request import VAL, EvaluationRequest
+from smnas_optuna.evaluation.request import TEST, VAL, EvaluationRequest
 from smnas_optuna.evaluation.subject import Subject, read_subject
 from smnas_optuna.quote import quote_error
 from smnas_optuna.runtime.detections import USUAL_THRESHOLD
@@ -102,7 +102,9 @@ class Evaluated:
 
 
 def evaluate(request: EvaluationRequest, *, listener: Listener, stop: StopRequest) -> Evaluated:
-    """Evaluate the detector that ``request`` names, and store its thresholds if the images are those of validation.
+    """Evaluate the detector that ``request`` names, and store the thresholds of the validation images.
+
+    If it was trained on these, the thresholds are those of the test images.
 
     Args:
         request: The request.
@@ -143,7 +145,7 @@ def evaluate_detections(
     kept: bool,
     listener: Listener,
 ) -> Evaluated:
-    """Return what the detections ``found`` say, and store the thresholds if the images are those of validation."""
+    """Return what the detections ``found`` say, and store the thresholds if these images decide."""
     dataset, ids = images.dataset, images.category_ids
     evaluation = coco_evaluation(dataset.ground_truth(), found, max_detections=limits.metric)
     curves = [curve_of(evaluation, category_id) for category_id in ids]
@@ -169,8 +171,8 @@ def evaluate_detections(
 def _thresholds(
     request: EvaluationRequest, subject: Subject, curves: Sequence[Curve]
 ) -> tuple[list[float], ThresholdSource]:
-    """Return the thresholds: those of these images if they are for validation, otherwise those that are stored."""
-    if request.on == VAL:
+    """Return the thresholds: those of these images if they are to decide, otherwise those that are stored."""
+    if request.on == (TEST if subject.saw_val else VAL):
         return best_thresholds(curves), "found here"
     if not subject.thresholds:
         return [USUAL_THRESHOLD] * len(curves), "none"

@@ -14,6 +14,7 @@ from smnas_optuna.engine.device import library_versions
 from smnas_optuna.evaluation.curves import Counts, Curve
 from smnas_optuna.evaluation.matching import Places
 from smnas_optuna.evaluation.metrics import FEWEST_IMAGES, SizeMetrics
+from smnas_optuna.evaluation.request import TEST, VAL
 from smnas_optuna.evaluation.run import Evaluated
 from smnas_optuna.report.tables import UNKNOWN, new_table, print_tables, strict
 from smnas_optuna.report.uncertainty import in_brackets
@@ -116,6 +117,8 @@ def explanations(evaluated: Evaluated) -> list[str]:
     hidden = len(evaluated.classes) - len(_shown(evaluated))
     if hidden:
         lines.append(f"{hidden} classes with a higher AP are in evaluation.json only")
+    if evaluated.subject.saw_val and evaluated.role == VAL:
+        lines.append("the detector was trained on the validation images, too: its numbers on them are too good")
     return [*lines, *_about_limits(evaluated), _about_thresholds(evaluated)]
 
 
@@ -139,11 +142,12 @@ def _about_thresholds(evaluated: Evaluated) -> str:
     subject, classes = evaluated.subject, f"{len(evaluated.classes)} classes"
     if evaluated.threshold_source == "none":
         return (
-            f"the detector has no thresholds: {USUAL_THRESHOLD:g} is taken for all classes ({shares}); find them on "
-            "the validation images: --on val"
+            f"the detector has no thresholds: {USUAL_THRESHOLD:g} is taken for all classes ({shares}); find them: --on "
+            f"{TEST if subject.saw_val else VAL}"
         )
     if evaluated.threshold_source == "stored":
-        return f"thresholds of {classes} as found on the validation images; on these images they give {shares}"
+        where = TEST if subject.saw_val else "validation"
+        return f"thresholds of {classes} as found on the {where} images; on these images they give {shares}"
     if evaluated.stored:
         return (
             f"thresholds of {classes} that maximise F1 on these images ({shares}) are stored in "
