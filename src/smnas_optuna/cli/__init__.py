@@ -18,6 +18,7 @@ from smnas_optuna.cli.predict_command import predict
 from smnas_optuna.cli.result_commands import benchmark, dashboard, doctor, front
 from smnas_optuna.cli.search_commands import modular, retime, structural, worker
 from smnas_optuna.cli.stopwatch_command import stopwatch
+from smnas_optuna.cli.train_command import train
 from smnas_optuna.cli.verify_commands import verify
 from smnas_optuna.cli.worker_commands import work
 from smnas_optuna.errors import StudyError
@@ -28,7 +29,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (structural, modular, worker, front, retime, verify, export, predict, dashboard, doctor, benchmark):
+for command in (
+    structural,
+    modular,
+    worker,
+    front,
+    retime,
+    verify,
+    train,
+    export,
+    predict,
+    dashboard,
+    doctor,
+    benchmark,
+):
     app.command()(command)
 app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     stopwatch

@@ -1,0 +1,92 @@
+"""Time of a training, from a few of its steps on this machine."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import pairwise
+from statistics import fmean
+
+import torch
+
+from smnas_optuna.arch import DetectorSpec
+from smnas_optuna.data import DetectionLoader
+from smnas_optuna.engine.device import synchronize
+from smnas_optuna.engine.graphs import WARM_UP_CALLS as RECORDED_AFTER
+from smnas_optuna.engine.train import Training
+from smnas_optuna.final_training.schedule import Pace
+from smnas_optuna.models import Detector
+from smnas_optuna.session.prepare import Session
+from smnas_optuna.session.resumable import fitting_images
+from smnas_optuna.study.record import TrialRecord
+
+PROBE_S, TIMED_STEPS = 3.0, 3
+"""Steps are timed for so long, and so many at least."""
+MEASUREMENTS = 2
+"""Assumed rounds of the measurement of the latency at the end; a noisy one is repeated."""
+
+
+class _Enough(Exception):  # noqa: N818  # an event, not an error
+    """Enough steps are timed."""
+
+
+def measure_pace(
+    session: Session, spec: DetectorSpec, detector: Detector, batches: DetectionLoader, record: TrialRecord | None
+) -> Pace:
+    """Return the likely seconds of a training of ``detector``, which stays as it is.
+
+    Args:
+        session: Data, device and settings.
+        spec: Architecture of the detector.
+        detector: On the device, untrained.
+        batches: Its training images.
+        record: Trial of its training in the search, which tells the seconds of an evaluation. Without one a copy of the
+            detector is evaluated.
+    """
+    probe = copy.deepcopy(detector)
+    epoch_s = _step_s(session, spec, probe, batches) * len(batches)
+    testbed, val = session.testbed, session.testbed.splits.val
+    known = None if record is None else record.attrs.get("seconds", {}).get("evaluate")
+    evaluation_s = (
+        known
+        if known is not None
+        else _took(lambda: testbed.evaluate(probe, val, testbed.val_batches(spec.input_size), session.step("evaluate")))
+    )
+    test = testbed.splits.test
+    end_s = 0.0 if test is None else evaluation_s * len(test.images) / len(val.images)
+    return Pace(
+        epoch_s=epoch_s,
+        evaluation_s=evaluation_s,
+        end_s=end_s + MEASUREMENTS * session.settings.latency.max_seconds,
+    )
+
+
+def _step_s(session: Session, spec: DetectorSpec, probe: Detector, batches: DetectionLoader) -> float:
+    """Return the seconds of a training step."""
+    testbed = session.testbed
+    warm_up = 1 + RECORDED_AFTER if testbed.device.type == "cuda" else 1
+    epochs = -(-(warm_up + TIMED_STEPS) // len(batches))
+    recipe = testbed.settings.train.model_copy(update={"epochs": epochs})
+    ends = [time.perf_counter()]
+
+    def on_step(*_: int) -> None:
+        session.stop.check()
+        testbed.measurement_lock.pause(session.stop.check)
+        synchronize(testbed.device)
+        ends.append(time.perf_counter())
+        if len(ends) > warm_up + TIMED_STEPS and ends[-1] - ends[warm_up] >= PROBE_S:
+            raise _Enough
+
+    training = Training(probe, batches, recipe, seed=0, micro_batch=fitting_images(testbed, probe, spec))
+    with suppress(_Enough):
+        training.run(on_step=on_step)
+    return fmean(after - before for before, after in pairwise(ends[warm_up:]))
+
+
+def _took(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    with torch.random.fork_rng(devices=[]):
+        work()
+    return time.perf_counter() - begin
