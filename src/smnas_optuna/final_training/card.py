@@ -124,13 +124,13 @@ def _data(record: TrainingRecord) -> list[str]:
 def _training(record: TrainingRecord) -> list[str]:
     plan, outcome = record.plan, record.outcome
     assert outcome is not None
-    recipe: Mapping[str, Any] = {**record.about["recipe"]["train"], "epochs": plan.epochs, "seed": plan.seed}
+    recipe: Mapping[str, Any] = {**record.about["recipe"]["train"], "seed": plan.seed}
     chosen = f" (as many as fit into {plan.hours:g} h)" if plan.hours is not None else ""
     skipped = f", {outcome.skipped_steps} steps skipped" if outcome.skipped_steps else ""
     return [
         f"- from scratch, {plan.epochs} epochs{chosen} in {format_seconds(outcome.seconds)}{skipped}; "
         "`curve.json` and `curve.png` have loss and AP",
-        *(f"- {name}: {_value(value)}" for name, value in recipe.items() if name != "epochs"),
+        *(f"- {name}: {_value(value)}" for name, value in recipe.items()),
     ]
 
 

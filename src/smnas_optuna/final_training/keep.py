@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from smnas_optuna.arch import decode
+from smnas_optuna.data.json_file import read_json
 from smnas_optuna.engine.checkpoint import DETECTOR_FILE, load_weights, save_weights
 from smnas_optuna.engine.device import library_versions
 from smnas_optuna.engine.durable import write_json
@@ -20,7 +21,6 @@ from smnas_optuna.final_training.schedule import evaluation_epochs
 from smnas_optuna.models import Detector
 from smnas_optuna.session.description import describe_detector
 from smnas_optuna.session.prepare import Session
-from smnas_optuna.session.trained import read_trained
 from smnas_optuna.study.attributes import REFERENCE_MS, json_values
 from smnas_optuna.study.record import TrialRecord, folder_scale
 from smnas_optuna.study.stored import study_attrs
@@ -91,8 +91,8 @@ class Keeper:
             self._save(self._place, epoch=epoch, metrics=None)
         else:
             epoch = min(aps, key=lambda each: (-aps[each], each))
-            metrics = read_trained(self._place).description["metrics"]
-            last_metrics = read_trained(self._place / LAST).description["metrics"]
+            metrics = _stored_metrics(self._place)
+            last_metrics = _stored_metrics(self._place / LAST)
             load_weights(self._place, self._detector)
         test_metrics = None if testbed.splits.test is None else self._metrics("test")
         stats = testbed.measure_latency(self._detector, self._size, self._session.stop.check)
@@ -167,3 +167,11 @@ class Keeper:
             reference_here_ms=stats.reference_p10_ms,
             runtime=values["runtime"],
         )
+
+
+def _stored_metrics(folder: Path) -> Metrics:
+    """Return the metrics that are stored beside weights."""
+    description = read_json(folder / DETECTOR_FILE)
+    assert isinstance(description, dict)
+    metrics: Metrics = description["metrics"]
+    return metrics

@@ -9,8 +9,6 @@ from contextlib import suppress
 from itertools import pairwise
 from statistics import fmean
 
-import torch
-
 from smnas_optuna.arch import DetectorSpec
 from smnas_optuna.data import DetectionLoader
 from smnas_optuna.engine.device import synchronize
@@ -33,7 +31,13 @@ class _Enough(Exception):  # noqa: N818  # an event, not an error
 
 
 def measure_pace(
-    session: Session, spec: DetectorSpec, detector: Detector, batches: DetectionLoader, record: TrialRecord | None
+    session: Session,
+    spec: DetectorSpec,
+    detector: Detector,
+    batches: DetectionLoader,
+    record: TrialRecord | None,
+    *,
+    with_val: bool,
 ) -> Pace:
     """Return the likely seconds of a training of ``detector``, which stays as it is.
 
@@ -44,6 +48,7 @@ def measure_pace(
         batches: Its training images.
         record: Trial of its training in the search, which tells the seconds of an evaluation. Without one a copy of the
             detector is evaluated.
+        with_val: True if the training is never evaluated on the validation images.
     """
     probe = copy.deepcopy(detector)
     epoch_s = _step_s(session, spec, probe, batches) * len(batches)
@@ -58,7 +63,7 @@ def measure_pace(
     end_s = 0.0 if test is None else evaluation_s * len(test.images) / len(val.images)
     return Pace(
         epoch_s=epoch_s,
-        evaluation_s=evaluation_s,
+        evaluation_s=0.0 if with_val else evaluation_s,
         end_s=end_s + MEASUREMENTS * session.settings.latency.max_seconds,
     )
 
@@ -87,6 +92,5 @@ def _step_s(session: Session, spec: DetectorSpec, probe: Detector, batches: Dete
 
 def _took(work: Callable[[], object]) -> float:
     begin = time.perf_counter()
-    with torch.random.fork_rng(devices=[]):
-        work()
+    work()
     return time.perf_counter() - begin

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import Any
 
 from smnas_optuna.arch import decode
 from smnas_optuna.config import load_settings
-from smnas_optuna.data import train_and_val
+from smnas_optuna.data import DetectionLoader, train_and_val
 from smnas_optuna.duration import format_seconds
-from smnas_optuna.engine.checkpoint import remove_checkpoint
+from smnas_optuna.engine.checkpoint import WEIGHTS_FILE, remove_checkpoint
 from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory
 from smnas_optuna.errors import NEXT_LINE, StudyError
 from smnas_optuna.final_training.expectation import expect
@@ -22,12 +22,16 @@ from smnas_optuna.final_training.known import Known
 from smnas_optuna.final_training.probe import measure_pace
 from smnas_optuna.final_training.record import Plan, TrainingRecord, read_training, write_training
 from smnas_optuna.final_training.request import TrainRequest
+from smnas_optuna.final_training.schedule import Pace
+from smnas_optuna.models import Detector
+from smnas_optuna.real_files import is_regular_file
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session, prepare
-from smnas_optuna.session.resumable import begin_training
+from smnas_optuna.session.resumable import ResumableTraining, begin_training
 from smnas_optuna.study.attributes import FINGERPRINT
-from smnas_optuna.study.fingerprint import differences, refuse_differences
+from smnas_optuna.study.fingerprint import TRAIN, differences, refuse_differences
 from smnas_optuna.study.folder import CHECKPOINT_FILE, StudyFolder
+from smnas_optuna.study.record import stage_name
 from smnas_optuna.study.seeds import derive_seed
 from smnas_optuna.study.storage import explained_disk_errors
 from smnas_optuna.study.stored import study_attrs
@@ -35,7 +39,7 @@ from smnas_optuna.workers.interrupt import StopRequest
 from smnas_optuna.workers.locks import acquire, check_locks
 
 LOCK_FILE = "train.lock"
-RECIPE = ("train", "detector")
+RECIPE = (TRAIN, "detector")
 """Parts of a recipe that AP depends on."""
 
 
@@ -88,6 +92,7 @@ def train_detector(request: TrainRequest, known: Known, *, listener: Listener, s
             _refuse_other_request(stored.plan, plan, place)
             plan = stored.plan
             if stored.outcome is not None:
+                _check_weights(place)
                 remove_checkpoint(place / CHECKPOINT_FILE)  # of a process that died before it could
                 return Finished(name=name, folder=place, record=stored, before=True)
         session = prepare(
@@ -111,51 +116,78 @@ def _train(session: Session, plan: Plan, stored: TrainingRecord | None, known: K
         refuse_differences(
             differences(stored.about, about),
             f"{place}: was begun with other",
-            verb="its weights would be those of two trainings",
+            verb="its epochs",
             fix="go back to what it was, or begin another training: --name OTHER",
         )
     comparable = session.depends_on["device"] == _device_of(session.folder)
     if plan.with_val:
-        testbed = session.testbed
-        both = replace(testbed.splits, train=train_and_val(testbed.splits))
-        session = replace(session, testbed=replace(testbed, splits=both))
-    testbed, spec, listener = session.testbed, decode(plan.arch), session.listener
-    detector = testbed.build(spec, plan.seed)
-    batches = testbed.train_batches(spec.input_size, plan.seed)
+        splits = session.testbed.splits
+        both = replace(splits, train=train_and_val(splits))
+        session = replace(session, testbed=replace(session.testbed, splits=both))
+    spec, listener = decode(plan.arch), session.listener
+    detector = session.testbed.build(spec, plan.seed)
+    batches = session.testbed.train_batches(spec.input_size, plan.seed)
     if stored is None:
-        pace = measure_pace(session, spec, detector, batches, known.record)
-        if plan.hours is not None:
-            plan = replace(plan, epochs=pace.epochs_within(3600 * plan.hours))
-            listener.note(f"{plan.epochs} epoch{'s' if plan.epochs > 1 else ''} fit into {plan.hours:g} h")
-        stored = TrainingRecord(plan=plan, about=about, expected=expect(known.evidence, plan.epochs), outcome=None)
-        listener.note(pace.in_words(plan.epochs))
+        pace = measure_pace(session, spec, detector, batches, known.record, with_val=plan.with_val)
+        stored = _begin(plan, about, pace, known, listener.note)
         write_training(place, stored)
     if stored.expected is not None:
-        listener.note(stored.expected.in_words(plan.epochs, "test" if plan.with_val else "validation"))
-    # Building a detector and a probe have changed torch's random numbers; each epoch begins with its own.
-    resumable = begin_training(
-        testbed,
-        spec,
-        detector,
-        batches,
-        testbed.settings.train.model_copy(update={"epochs": plan.epochs}),
-        seed=plan.seed,
-        checkpoint=place / CHECKPOINT_FILE,
-        key={"arch": plan.arch, "seed": plan.seed, "epochs": plan.epochs, "with_val": plan.with_val, **about},
-        make_folder=lambda: session.folder.make(place),
-        note=listener.note,
-    )
-    history = resumable.training.history
-    if history:
-        left_s = (plan.epochs - len(history)) * fmean(each.seconds for each in history)
-        listener.note(f"time: about {format_seconds(left_s)} of training are left")
-    keeper = Keeper(session, plan, place, detector, resumable.training)
+        listener.note(stored.expected.in_words(stored.plan.epochs, "test" if plan.with_val else "validation"))
+    resumable = _resumable(session, stored, detector, batches, place)
+    keeper = Keeper(session, stored.plan, place, detector, resumable.training)
     skipped = resumable.run(on_step=session.step("train"), on_epoch=keeper.end_epoch, on_begin=keeper.evaluate)
     outcome = keeper.finish(skipped, known.record, known.front, known.evidence.spread, comparable=comparable)
     stored = replace(stored, outcome=outcome)
     write_training(place, stored)
     remove_checkpoint(place / CHECKPOINT_FILE)
     return stored
+
+
+def _begin(
+    plan: Plan, about: Mapping[str, Any], pace: Pace, known: Known, note: Callable[[str], None]
+) -> TrainingRecord:
+    """Return the record of a training that begins, and say what it will take."""
+    if plan.hours is not None:
+        seconds = 3600 * plan.hours
+        plan = replace(plan, epochs=pace.epochs_within(seconds))
+        hours = f"{seconds / 3600:g} h"
+        if pace.total_s(plan.epochs) <= seconds:
+            note(f"{plan.epochs} epoch{'s fit' if plan.epochs > 1 else ' fits'} into {hours}")
+        else:
+            note(f"not even one epoch fits into {hours}: one is trained all the same")
+    note(pace.in_words(plan.epochs))
+    return TrainingRecord(plan=plan, about=about, expected=expect(known.evidence, plan.epochs), outcome=None)
+
+
+def _resumable(
+    session: Session, stored: TrainingRecord, detector: Detector, batches: DetectionLoader, place: Path
+) -> ResumableTraining:
+    """Return the training from its beginning, or from its checkpoint; say how long it takes from there."""
+    plan, testbed, note = stored.plan, session.testbed, session.listener.note
+    # To build a detector and to probe have changed torch's random numbers; each epoch begins with its own.
+    resumable = begin_training(
+        testbed,
+        decode(plan.arch),
+        detector,
+        batches,
+        testbed.settings.train.model_copy(update={"epochs": plan.epochs}),
+        seed=plan.seed,
+        checkpoint=place / CHECKPOINT_FILE,
+        key={
+            "arch": plan.arch,
+            "seed": plan.seed,
+            "epochs": plan.epochs,
+            "with_val": plan.with_val,
+            **stored.about,
+        },
+        make_folder=lambda: session.folder.make(place),
+        note=note,
+    )
+    history = resumable.training.history
+    if history:
+        left_s = (plan.epochs - len(history)) * fmean(each.seconds for each in history)
+        note(f"time: about {format_seconds(left_s)} of training are left")
+    return resumable
 
 
 def _plan(request: TrainRequest, search_epochs: int) -> Plan:
@@ -197,14 +229,30 @@ def _refuse_other_request(was: Plan, now: Plan, place: Path) -> None:
         )
 
 
+def _check_weights(place: Path) -> None:
+    """Check that a finished training has its weights.
+
+    Raises:
+        StudyError: If they are gone.
+    """
+    if not is_regular_file(place / WEIGHTS_FILE):
+        raise StudyError(
+            f"{place}: this training is finished, and its {WEIGHTS_FILE} is gone",
+            fix="bring the file back, or move the folder away and train again",
+        )
+
+
 def _conditions(session: Session) -> dict[str, Any]:
     """Return what weights and APs depend on beside the plan, as JSON values."""
     depends_on, splits = session.depends_on, session.testbed.splits
     images = [] if splits.test is None else splits.test.images
     test = {"content": splits.test_hash, "images": len(images), "boxes": sum(len(image.boxes) for image in images)}
+    recipe = {
+        name: value for name, value in depends_on["recipe"][TRAIN].items() if name != "epochs"
+    }  # the plan has them
     return {
         "data": {**depends_on["data"], "test": test},
-        "recipe": {name: depends_on["recipe"][name] for name in RECIPE},
+        "recipe": {TRAIN: recipe, "detector": depends_on["recipe"]["detector"]},
         "device": dict(session.testbed.training_device),
     }
 
@@ -228,7 +276,7 @@ def _check_study(session: Session, about: Mapping[str, Any]) -> None:
         now = session.depends_on_of(study)["recipe"]
         if was is not None and any(was.get(name) != now[name] for name in RECIPE):
             session.listener.note(
-                f"warning: {study.study_name} was trained with another recipe than study.toml has now"
+                f"warning: {stage_name(study)} was trained with another recipe than study.toml has now"
             )
     other = differences({"device": _device_of(session.folder) or {}}, {"device": session.depends_on["device"]})
     if other:
