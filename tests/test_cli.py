@@ -68,7 +68,11 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
         (["data", "check"], {"--data"}),
         (
             ["export"],
-            {"--latency-ms", "--best", "--output", "--precision", "--allow-loss", "--data"},
+            {"--latency-ms", "--knee", "--best", "--trained", "--output", "--precision", "--allow-loss", "--data"},
+        ),
+        (
+            ["train"],
+            {"--latency-ms", "--knee", "--best", "--epochs", "--hours", "--with-val", "--name", "--data", "--device"},
         ),
         (["stopwatch"], {"--images", "--runtime", "--threads", "--max-seconds", "--json"}),
         (["stopwatch", "serve"], {"--host", "--port", "--token-file", "--max-gib"}),
@@ -88,6 +92,7 @@ def test_options_are_these(command: list[str], options: set[str], capsys: pytest
         ("structural", "STUDY_DIR/study.db"),
         ("worker", "that of the joined search"),
         ("verify", "twice those of study.toml"),
+        ("train", "five times those of the search"),
         ("benchmark", "those of the ARCHs"),
     ],
 )

@@ -18,6 +18,7 @@ from smnas_optuna.config import ShapesSettings
 from smnas_optuna.data.shapes import make_shapes
 from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.errors import StudyError
+from smnas_optuna.final_training import probe
 from smnas_optuna.final_training import run as run_module
 from smnas_optuna.final_training.expectation import Evidence
 from smnas_optuna.final_training.keep import Keeper
@@ -60,9 +61,16 @@ class Hears(Listener):
         self.epochs.append(report.epoch)
 
 
+@pytest.fixture(autouse=True)
+def few_steps_are_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "PROBE_S", 0.0)
+
+
 @pytest.fixture
 def searched(drawn_dir: Path) -> Path:
     """A study whose search has trained ARCH and a faster one."""
+    file = drawn_dir / "study.toml"
+    file.write_text(file.read_text().replace("max_seconds = 0.5", "max_seconds = 0.05"))
     folder = StudyFolder(drawn_dir)
     study = folder.create("structural", optuna.samplers.RandomSampler())
     session = prepare(folder, listener=Listener(), stop=StopRequest(), device="cpu")
