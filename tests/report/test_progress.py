@@ -198,10 +198,13 @@ def test_a_single_training_has_no_number_and_no_search() -> None:
     ]
 
 
-def test_on_a_terminal_a_single_training_has_one_bar() -> None:
-    terminal = Console(file=io.StringIO(), width=120, force_terminal=True, force_interactive=True)
+def test_on_a_terminal_a_single_training_has_a_bar_in_place_of_lines() -> None:
+    terminal = console(terminal=True)
     with TrainingListener(terminal) as listener:
         listener.step("train", 1, 2)
         listener.epoch(epoch(1))
+    text = written(terminal)
 
-    assert "epoch 1/2, loss 1.5" in written(terminal)
+    assert "training" in text
+    assert "epoch 1/2:" not in text
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
