@@ -149,6 +149,7 @@ def test_a_detector_is_trained_measured_and_described(searched: Path) -> None:
     assert [each["epoch"] for each in curve["epochs"]] == [1, 2, 3]
     aps = [each["ap"] for each in curve["epochs"]]
     assert outcome.epoch == 1 + aps.index(max(aps))
+    assert outcome.metrics is not None
     assert outcome.metrics["ap"] == max(aps)
     assert outcome.last_metrics is not None
     assert outcome.last_metrics["ap"] == aps[-1]

@@ -8,7 +8,7 @@ from matplotlib import pyplot
 
 from smnas_optuna.report.figures.training_figure import draw_training, save_training_png
 
-from .pictures import around, assert_legible, texts
+from .pictures import around, assert_legible, steps, texts
 
 
 def curve(*epochs: tuple[float | None, float | None], of: int = 4) -> dict[str, Any]:
@@ -20,9 +20,9 @@ def test_loss_and_ap_are_drawn_over_epochs_and_the_best_is_marked() -> None:
     figure = draw_training(curve((2.0, None), (1.5, 0.3), (None, None), (1.0, 0.25)), "mine")
     loss, ap = figure.axes
 
-    assert [list(line) for line in loss.lines[0].get_data()] == [[1, 2, 4], [2.0, 1.5, 1.0]]
-    assert [list(line) for line in ap.lines[0].get_data()] == [[2, 4], [30.0, 25.0]]
-    assert [list(line) for line in ap.lines[1].get_data()] == [[2], [30.0]]
+    assert steps(loss.lines[0]) == [[1.0, 2.0], [2.0, 1.5], [4.0, 1.0]]
+    assert steps(ap.lines[0]) == [[2.0, 30.0], [4.0, 25.0]]
+    assert steps(ap.lines[1]) == [[2.0, 30.0]]
     assert (loss.get_ylabel(), ap.get_ylabel()) == ("training loss", "AP x100 on the validation images")
     assert loss.get_xlabel() == "epoch"
     assert around(figure) == ["mine", "an-arch, 4 of 4 epochs", "best AP (x100) 30.0 after epoch 2, which is circled"]
