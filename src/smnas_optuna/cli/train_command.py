@@ -48,7 +48,7 @@ def train(
     from smnas_optuna.study.storage import explained_disk_errors
     from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 
-    console, stop = make_console(), StopRequest()
+    console, stop, ranks = make_console(), StopRequest(), None
     pick = Pick(arch=arch, latency_ms=latency_ms, knee=knee, best=best)
     with stop.listening(), explained_disk_errors(study_dir):
         arch, known = known_of(study_dir, pick, with_val=with_val)
@@ -63,13 +63,20 @@ def train(
             device=device.value,
         )
         name = request.name_for(load_settings(study_dir).for_modular().train.epochs)
-        say(console, f"{name}: {arch}")
-        from smnas_optuna.final_training.run import train_detector  # loads torch
+        from smnas_optuna.final_training.parallel import follow, launched  # loads torch
+        from smnas_optuna.final_training.run import train_detector
 
         try:
-            with TrainingListener(console) as listener:
-                finished = train_detector(request, known, listener=listener, stop=stop)
+            with launched(request.device) as ranks:
+                if ranks is not None and ranks.rank > 0:
+                    follow(request, ranks, stop)
+                    return
+                say(console, f"{name}: {arch}")
+                with TrainingListener(console) as listener:
+                    finished = train_detector(request, known, listener=listener, stop=stop, ranks=ranks)
         except Interrupted as interrupted:
+            if ranks is not None and ranks.rank > 0:
+                raise
             write_training_report(study_dir, name)
             console.print(f"{interrupted}; run the same command to resume", soft_wrap=True)
             raise typer.Exit(128 + interrupted.signal_number) from None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import pairwise
 from statistics import fmean
 
 from smnas_optuna.arch import DetectorSpec
+from smnas_optuna.batch import Batch, BatchSource
 from smnas_optuna.data import DetectionLoader
+from smnas_optuna.engine.data_parallel import Ranks
 from smnas_optuna.engine.device import synchronize
 from smnas_optuna.engine.graphs import WARM_UP_CALLS as RECORDED_AFTER
+from smnas_optuna.engine.memory import release_memory
 from smnas_optuna.engine.train import Training
 from smnas_optuna.final_training.schedule import Pace
 from smnas_optuna.models import Detector
@@ -24,6 +27,20 @@ PROBE_S, TIMED_STEPS = 3.0, 3
 """Steps are timed for so long, and so many at least."""
 MEASUREMENTS = 2
 """Assumed rounds of the measurement of the latency at the end; a noisy one is repeated."""
+
+
+class _Parts:
+    """The parts of ``batches`` that this process trains on."""
+
+    def __init__(self, batches: BatchSource, ranks: Ranks) -> None:
+        self._batches, self._ranks = batches, ranks
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def epoch(self, index: int, start: int = 0) -> Iterator[Batch]:
+        """See :class:`smnas_optuna.batch.BatchSource`."""
+        return map(self._ranks.part, self._batches.epoch(index, start))
 
 
 class _Enough(Exception):  # noqa: N818  # an event, not an error
@@ -38,6 +55,7 @@ def measure_pace(
     record: TrialRecord | None,
     *,
     with_val: bool,
+    ranks: Ranks | None = None,
 ) -> Pace:
     """Return the likely seconds of a training of ``detector``, which stays as it is.
 
@@ -49,9 +67,10 @@ def measure_pace(
         record: Trial of its training in the search, which tells the seconds of an evaluation. Without one a copy of the
             detector is evaluated.
         with_val: True if the training is never evaluated on the validation images.
+        ranks: Processes that share each batch; the time of this one's part is measured.
     """
     probe = copy.deepcopy(detector)
-    epoch_s = _step_s(session, spec, probe, batches) * len(batches)
+    epoch_s = _step_s(session, spec, probe, batches if ranks is None else _Parts(batches, ranks)) * len(batches)
     testbed, val = session.testbed, session.testbed.splits.val
     known = None if record is None else record.attrs.get("seconds", {}).get("evaluate")
     evaluation_s = (
@@ -59,6 +78,8 @@ def measure_pace(
         if known is not None
         else _took(lambda: testbed.evaluate(probe, val, testbed.val_batches(spec.input_size), session.step("evaluate")))
     )
+    del probe
+    release_memory()
     test = testbed.splits.test
     end_s = 0.0 if test is None else evaluation_s * len(test.images) / len(val.images)
     return Pace(
@@ -68,7 +89,7 @@ def measure_pace(
     )
 
 
-def _step_s(session: Session, spec: DetectorSpec, probe: Detector, batches: DetectionLoader) -> float:
+def _step_s(session: Session, spec: DetectorSpec, probe: Detector, batches: BatchSource) -> float:
     """Return the seconds of a training step."""
     testbed = session.testbed
     warm_up = 1 + RECORDED_AFTER if testbed.device.type == "cuda" else 1

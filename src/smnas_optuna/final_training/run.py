@@ -14,11 +14,13 @@ from smnas_optuna.config import load_settings
 from smnas_optuna.data import DetectionLoader, train_and_val
 from smnas_optuna.duration import format_seconds
 from smnas_optuna.engine.checkpoint import WEIGHTS_FILE, remove_checkpoint
+from smnas_optuna.engine.data_parallel import Ranks
 from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory
 from smnas_optuna.errors import NEXT_LINE, StudyError
 from smnas_optuna.final_training.expectation import expect
 from smnas_optuna.final_training.keep import Keeper
 from smnas_optuna.final_training.known import Known
+from smnas_optuna.final_training.parallel import check_parallel, in_step
 from smnas_optuna.final_training.probe import measure_pace
 from smnas_optuna.final_training.record import Plan, TrainingRecord, read_training, write_training
 from smnas_optuna.final_training.request import TrainRequest
@@ -60,7 +62,9 @@ class Finished:
     before: bool
 
 
-def train_detector(request: TrainRequest, known: Known, *, listener: Listener, stop: StopRequest) -> Finished:
+def train_detector(
+    request: TrainRequest, known: Known, *, listener: Listener, stop: StopRequest, ranks: Ranks | None = None
+) -> Finished:
     """Train the requested detector to the end, from where an earlier attempt has stopped.
 
     The recipe is that of stage 2, where ``[modular.train]`` gives it one, as in ``smnas verify``.
@@ -70,6 +74,7 @@ def train_detector(request: TrainRequest, known: Known, *, listener: Listener, s
         known: What the study knows of the architecture.
         listener: Receives reports.
         stop: Checked at every step.
+        ranks: Processes that train together, of which this is number 0; see :mod:`.parallel`.
 
     Raises:
         SmnasError: If the settings, the data or the device cannot be used or are not those of the study, another
@@ -79,6 +84,7 @@ def train_detector(request: TrainRequest, known: Known, *, listener: Listener, s
     """
     folder = StudyFolder(request.study_dir)
     settings = load_settings(folder.path).for_modular()
+    check_parallel(settings.detector.norm, settings.train.batch_size, ranks)
     if request.with_val and settings.data.test is None:
         raise StudyError(
             f"{folder.path}: with --with-val nothing but test images can tell how good the detector is, and [data] of "
@@ -94,6 +100,8 @@ def train_detector(request: TrainRequest, known: Known, *, listener: Listener, s
             if stored.outcome is not None:
                 _check_weights(place)
                 remove_checkpoint(place / CHECKPOINT_FILE)  # of a process that died before it could
+                if ranks is not None:
+                    ranks.announce(None)
                 return Finished(name=name, folder=place, record=stored, before=True)
         session = prepare(
             folder, listener=listener, stop=stop, data_dir=request.data_dir, device=request.device, stage="modular"
@@ -103,13 +111,20 @@ def train_detector(request: TrainRequest, known: Known, *, listener: Listener, s
             explained_device_faults(session.testbed.device),
             explained_out_of_memory(),
         ):
-            record = _train(session, plan, stored, known, place)
+            record = _train(session, plan, stored, known, place, ranks)
         return Finished(name=name, folder=place, record=record, before=False)
 
 
-def _train(session: Session, plan: Plan, stored: TrainingRecord | None, known: Known, place: Path) -> TrainingRecord:
+def _train(
+    session: Session,
+    plan: Plan,
+    stored: TrainingRecord | None,
+    known: Known,
+    place: Path,
+    ranks: Ranks | None,
+) -> TrainingRecord:
     """Train to the end, and return what came out."""
-    about = _conditions(session)
+    about = _conditions(session, ranks)
     if stored is None:
         _check_study(session, about)
     else:
@@ -128,14 +143,15 @@ def _train(session: Session, plan: Plan, stored: TrainingRecord | None, known: K
     detector = session.testbed.build(spec, plan.seed)
     batches = session.testbed.train_batches(spec.input_size, plan.seed)
     if stored is None:
-        pace = measure_pace(session, spec, detector, batches, known.record, with_val=plan.with_val)
+        pace = measure_pace(session, spec, detector, batches, known.record, with_val=plan.with_val, ranks=ranks)
         stored = _begin(plan, about, pace, known, listener.note)
         write_training(place, stored)
     if stored.expected is not None:
         listener.note(stored.expected.in_words(stored.plan.epochs, "test" if plan.with_val else "validation"))
-    resumable = _resumable(session, stored, detector, batches, place)
+    resumable = _resumable(session, stored, detector, batches, place, ranks)
     keeper = Keeper(session, stored.plan, place, detector, resumable.training)
-    skipped = resumable.run(on_step=session.step("train"), on_epoch=keeper.end_epoch, on_begin=keeper.evaluate)
+    on_step = in_step(session.step("train"), ranks, session.stop)
+    skipped = resumable.run(on_step=on_step, on_epoch=keeper.end_epoch, on_begin=keeper.evaluate)
     outcome = keeper.finish(skipped, known.record, known.front, known.evidence.spread, comparable=comparable)
     stored = replace(stored, outcome=outcome)
     write_training(place, stored)
@@ -160,7 +176,12 @@ def _begin(
 
 
 def _resumable(
-    session: Session, stored: TrainingRecord, detector: Detector, batches: DetectionLoader, place: Path
+    session: Session,
+    stored: TrainingRecord,
+    detector: Detector,
+    batches: DetectionLoader,
+    place: Path,
+    ranks: Ranks | None,
 ) -> ResumableTraining:
     """Return the training from its beginning, or from its checkpoint; say how long it takes from there."""
     plan, testbed, note = stored.plan, session.testbed, session.listener.note
@@ -182,7 +203,11 @@ def _resumable(
         },
         make_folder=lambda: session.folder.make(place),
         note=note,
+        ranks=ranks,
     )
+    if ranks is not None:
+        note(f"{ranks.size} processes train together")
+        ranks.announce((plan, resumable.training.state()))
     history = resumable.training.history
     if history:
         left_s = (plan.epochs - len(history)) * fmean(each.seconds for each in history)
@@ -242,7 +267,7 @@ def _check_weights(place: Path) -> None:
         )
 
 
-def _conditions(session: Session) -> dict[str, Any]:
+def _conditions(session: Session, ranks: Ranks | None) -> dict[str, Any]:
     """Return what weights and APs depend on beside the plan, as JSON values."""
     depends_on, splits = session.depends_on, session.testbed.splits
     images = [] if splits.test is None else splits.test.images
@@ -253,7 +278,7 @@ def _conditions(session: Session) -> dict[str, Any]:
     return {
         "data": {**depends_on["data"], "test": test},
         "recipe": {TRAIN: recipe, "detector": depends_on["recipe"]["detector"]},
-        "device": dict(session.testbed.training_device),
+        "device": {**session.testbed.training_device, **({} if ranks is None else {"processes": ranks.size})},
     }
 
 
