@@ -99,7 +99,7 @@ def in_step(step: Callable[[int, int], None], ranks: Ranks | None, stop: StopReq
         return step
 
     def together(done: int, total: int) -> None:
-        if ranks.any(stop.asked) and not stop.asked:
+        if ranks.any(stop.arrived) and not stop.arrived:
             stop.ask(signal.SIGTERM)
         step(done, total)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
 from statistics import fmean
@@ -69,24 +69,31 @@ def measure_pace(
         with_val: True if the training is never evaluated on the validation images.
         ranks: Processes that share each batch; the time of this one's part is measured.
     """
-    probe = copy.deepcopy(detector)
-    epoch_s = _step_s(session, spec, probe, batches if ranks is None else _Parts(batches, ranks)) * len(batches)
     testbed, val = session.testbed, session.testbed.splits.val
-    known = None if record is None else record.attrs.get("seconds", {}).get("evaluate")
-    evaluation_s = (
-        known
-        if known is not None
-        else _took(lambda: testbed.evaluate(probe, val, testbed.val_batches(spec.input_size), session.step("evaluate")))
-    )
-    del probe
+    parts = batches if ranks is None else _Parts(batches, ranks)
+    step_s, evaluation_s = _probe(session, spec, copy.deepcopy(detector), parts, record)
     release_memory()
     test = testbed.splits.test
     end_s = 0.0 if test is None else evaluation_s * len(test.images) / len(val.images)
     return Pace(
-        epoch_s=epoch_s,
+        epoch_s=step_s * len(batches),
         evaluation_s=0.0 if with_val else evaluation_s,
         end_s=end_s + MEASUREMENTS * session.settings.latency.max_seconds,
     )
+
+
+def _probe(
+    session: Session, spec: DetectorSpec, probe: Detector, batches: BatchSource, record: TrialRecord | None
+) -> tuple[float, float]:
+    """Return the seconds of a training step and of an evaluation on the validation images."""
+    testbed = session.testbed
+    step_s = _step_s(session, spec, probe, batches)
+    known = None if record is None else record.attrs.get("seconds", {}).get("evaluate")
+    if known is not None:
+        return step_s, float(known)
+    begin = time.perf_counter()
+    testbed.evaluate(probe, testbed.splits.val, testbed.val_batches(spec.input_size), session.step("evaluate"))
+    return step_s, time.perf_counter() - begin
 
 
 def _step_s(session: Session, spec: DetectorSpec, probe: Detector, batches: BatchSource) -> float:
@@ -109,9 +116,3 @@ def _step_s(session: Session, spec: DetectorSpec, probe: Detector, batches: Batc
     with suppress(_Enough):
         training.run(on_step=on_step)
     return fmean(after - before for before, after in pairwise(ends[warm_up:]))
-
-
-def _took(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin

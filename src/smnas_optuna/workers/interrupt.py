@@ -27,7 +27,7 @@ class StopRequest:
         self._signal: int | None = None
 
     @property
-    def asked(self) -> bool:
+    def arrived(self) -> bool:
         """True if a signal has arrived."""
         return self._signal is not None
 
