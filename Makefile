@@ -4,6 +4,8 @@ STUDY ?= studies/shapes
 DATA ?=
 TRIALS ?=
 WORKERS ?=
+EPOCHS ?=
+HOURS ?=
 DEVICE ?= auto
 PORT ?= 8080
 IMAGES ?= $(STUDY)/data/images/val_00000*.png
@@ -16,10 +18,10 @@ PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS)) --device $(DEVICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help structural modular front verify predict dashboard test test-slow test-nightly check clean
+.PHONY: help structural modular front verify train predict dashboard test test-slow test-nightly check clean
 
 help:  ## show this help
-	@echo "make TARGET [STUDY=$(STUDY)] [DATA=folder] [TRIALS=n] [WORKERS=n] [DEVICE=auto|cpu|cuda]"
+	@echo "make TARGET [STUDY=$(STUDY)] [DATA=folder] [TRIALS=n] [WORKERS=n] [EPOCHS=n] [HOURS=h] [DEVICE=auto|cpu|cuda]"
 	@echo "make test|test-slow|test-nightly|check [JOBS=$(JOBS)]"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -34,6 +36,9 @@ front: .venv/ready  ## show the Pareto front of STUDY, also while a search runs
 
 verify: .venv/ready  ## train members of the front again with other seeds, for longer; goes on after anything
 	$(SMNAS) verify "$(STUDY)" $(if $(DATA),--data "$(DATA)") $(if $(WORKERS),--workers $(WORKERS)) --device $(DEVICE)
+
+train: .venv/ready  ## train the knee of the front for longer, with a curve and a card; goes on after anything
+	$(SMNAS) train "$(STUDY)" --knee $(if $(DATA),--data "$(DATA)") $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(HOURS),--hours $(HOURS)) --device $(DEVICE)
 
 predict: .venv/ready  ## draw what the best detector of STUDY finds in IMAGES (a folder, file or pattern)
 	$(SMNAS) predict "$(IMAGES)" --detector "$(STUDY)" --output "$(STUDY)/predictions" --device $(DEVICE)

@@ -68,11 +68,16 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
         (["data", "check"], {"--data"}),
         (
             ["export"],
-            {"--latency-ms", "--knee", "--best", "--output", "--precision", "--allow-loss", "--data"},
+            {"--latency-ms", "--knee", "--best", "--trained", "--output", "--precision", "--allow-loss", "--data"},
+        ),
+        (
+            ["train"],
+            {"--latency-ms", "--knee", "--best", "--epochs", "--hours", "--with-val", "--name", "--data", "--device"},
         ),
         (
             ["evaluate"],
-            {"--latency-ms", "--knee", "--best", "--detector", "--on", "--images", "--output", "--data", "--device"},
+            {"--latency-ms", "--knee", "--best", "--trained", "--detector", "--on", "--images", "--output"}
+            | {"--data", "--device"},
         ),
         (["predict"], {"--detector", "--output", "--json", "--threshold", "--device"}),
         (["stopwatch"], {"--images", "--runtime", "--threads", "--max-seconds", "--json"}),
@@ -93,6 +98,7 @@ def test_options_are_these(command: list[str], options: set[str], capsys: pytest
         ("structural", "STUDY_DIR/study.db"),
         ("worker", "that of the joined search"),
         ("verify", "twice those of study.toml"),
+        ("train", "five times those of the search"),
         ("benchmark", "those of the ARCHs"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from smnas_optuna.config import DataSettings
-from smnas_optuna.data import CocoDataset, load_apart, load_splits
+from smnas_optuna.data import CocoDataset, load_apart, load_splits, train_and_val
 from smnas_optuna.errors import DataError
 
 WriteCoco = Callable[..., Path]
@@ -29,6 +29,26 @@ def test_two_files_are_taken_as_they_are(write_coco: WriteCoco, tmp_path: Path) 
 
     assert _names(splits.train) == {f"0-{number}.png" for number in range(4)}
     assert _names(splits.val) == {f"1-{number}.png" for number in range(3)}
+
+
+def test_training_and_validation_images_are_one_data_set_with_ids_of_its_own(
+    write_coco: WriteCoco, tmp_path: Path
+) -> None:
+    write_coco("train.json", SIZES[:4], [[(1, 1, 2, 3, 4)]] * 4, seed=0)
+    write_coco("val.json", SIZES[:3], [[(2, 1, 2, 3, 4), (1, 3, 2, 3, 4)]] * 3, seed=1)
+    splits = load_splits(tmp_path, TWO_FILES)
+
+    both = train_and_val(splits)
+
+    assert [image.path for image in both.images] == [
+        image.path for each in (splits.train, splits.val) for image in each.images
+    ]
+    assert len({image.image_id for image in both.images}) == 7
+    assert [row["id"] for row in both.annotations] == list(range(1, 11))
+    for image, of in zip(both.images[4:], splits.val.images, strict=True):
+        rows = [row["category_id"] for row in both.annotations if row["image_id"] == image.image_id]
+        assert rows == [row["category_id"] for row in splits.val.annotations if row["image_id"] == of.image_id]
+        assert image.labels.tolist() == of.labels.tolist()
 
 
 def test_validation_images_may_lie_in_another_folder(write_coco: WriteCoco, tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from smnas_optuna.errors import StudyError
-from smnas_optuna.report.files import write_front, write_verification
+from smnas_optuna.final_training.record import CURVE_FILE, write_training
+from smnas_optuna.report.files import write_front, write_training_report, write_verification
 from smnas_optuna.report.summary import summarize
 from smnas_optuna.report.tables import front_csv, front_json
 from smnas_optuna.report.verify_table import verification_csv, verification_json
 
+from ..final_training.trainings import finished, training
 from .report_studies import full_study, new_study
 from .verifications import summary, verification
 
@@ -88,3 +90,16 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_what_it_leads_to_stays(tm
     assert (tmp_path / "theirs").read_text() == "theirs"
     assert sorted((tmp_path / "report").iterdir()) == paths
     assert not any(path.is_symlink() for path in paths)
+
+
+def test_a_training_has_a_curve_and_when_it_is_finished_a_card(tmp_path: Path) -> None:
+    folder = tmp_path / "trained" / "mine"
+    folder.mkdir(parents=True)
+    write_training(folder, training())
+    assert write_training_report(tmp_path, "mine") == []
+    (folder / CURVE_FILE).write_text('{"arch": "an-arch", "of": 3, "epochs": []}')
+    assert write_training_report(tmp_path, "mine") == [folder / "curve.png"]
+    done = finished(tmp_path, "done", 0.5)
+
+    assert write_training_report(tmp_path, "done") == [done / "card.md"]
+    assert (done / "card.md").read_text().startswith("# done\n")

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from smnas_optuna.engine.train import EpochReport
-from smnas_optuna.report.progress import ConsoleListener, TimeLeft
+from smnas_optuna.report.progress import ConsoleListener, TimeLeft, TrainingListener
 from smnas_optuna.study.record import TrialRecord, read_records
 
 from .report_studies import FAST, add_trial, new_study
@@ -183,3 +183,28 @@ def test_time_left_is_shared_by_the_workers_and_no_less_than_that_of_this_ones_t
     left.end(3, 5, 20.0, trained=True)
     left.start(4, 5)
     assert left.of_search() == 20.0
+
+
+def test_a_single_training_has_no_number_and_no_search() -> None:
+    plain = console(terminal=False)
+    with TrainingListener(plain) as listener:
+        listener.step("train", 1, 2)
+        listener.epoch(epoch(1))
+        listener.epoch(epoch(2, skipped=3))
+
+    assert written(plain).splitlines() == [
+        "epoch 1/2: loss 1.5, took 30 s; about 30 s left",
+        "epoch 2/2: loss 1.5, skipped steps: 3, took 30 s; time left unknown",
+    ]
+
+
+def test_on_a_terminal_a_single_training_has_a_bar_in_place_of_lines() -> None:
+    terminal = console(terminal=True)
+    with TrainingListener(terminal) as listener:
+        listener.step("train", 1, 2)
+        listener.epoch(epoch(1))
+    text = written(terminal)
+
+    assert "training" in text
+    assert "epoch 1/2:" not in text
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -99,6 +100,7 @@ def test_a_name_that_is_no_architecture_is_refused(study: StudyFolder) -> None:
         choose(study, Pick(arch="../../etc"), front())
 
 
-def test_two_choices_are_refused() -> None:
+@pytest.mark.parametrize("pick", [{"best": True, "latency_ms": 3}, {"arch": ARCHS[0], "trained": "mine"}])
+def test_two_choices_are_refused(pick: dict[str, Any]) -> None:
     with pytest.raises(StudyError, match="more than one of them is given"):
-        Pick(best=True, latency_ms=3)
+        Pick(**pick)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 from collections.abc import Iterator
 from queue import SimpleQueue
 
+from smnas_optuna.api.logged import LoggingListener
 from smnas_optuna.errors import SmnasError
 from smnas_optuna.search.request import Request
-from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.record import TrialRecord
 from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 from smnas_optuna.workers.supervisor import supervising
-
-logger = logging.getLogger("smnas_optuna")
 
 
 def ended_trials(request: Request) -> Iterator[TrialRecord]:
@@ -58,15 +55,11 @@ def ended_trials(request: Request) -> Iterator[TrialRecord]:
         raise failed[0] if isinstance(failed[0], SmnasError) else RuntimeError("the search failed") from failed[0]
 
 
-class _Ended(Listener):
+class _Ended(LoggingListener):
     """Puts the trials that end into a queue."""
 
     def __init__(self, ended: SimpleQueue[TrialRecord | None]) -> None:
         self._ended = ended
-
-    def note(self, text: str) -> None:
-        """Log what a person should know."""
-        logger.info(text)
 
     def trial_ended(self, record: TrialRecord, **_: object) -> None:
         """Put ``record`` into the queue."""

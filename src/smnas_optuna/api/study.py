@@ -175,7 +175,7 @@ class OpenStudy:
     def detector(self, which: Trial | str | None = None, *, device: DeviceChoice = "auto") -> TrainedDetector:
         """A detector with the best weights that are kept of it, loaded once and the same from then on.
 
-        Weights of ``smnas verify`` are taken where there are some, because these trainings are longer.
+        Weights of ``smnas train`` and ``smnas verify`` are taken where there are some: these trainings are longer.
 
         Args:
             which: A trial, an architecture or its name; the most accurate member of the front if it is None.
@@ -191,6 +191,42 @@ class OpenStudy:
                 weights = chosen(self._folder, pick).weights
             self._detectors[key] = load_detector(weights.folder, device=device)
         return self._detectors[key]
+
+    def train(
+        self,
+        which: Trial | str | None = None,
+        *,
+        epochs: int | None = None,
+        hours: float | None = None,
+        with_val: bool = False,
+        name: str | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        device: DeviceChoice = "auto",
+    ) -> Path:
+        """Train a detector from scratch for longer, and return the folder of its weights: ``smnas train``.
+
+        The same call goes on after anything; once it has finished, it returns at once. :meth:`detector` and
+        :meth:`export` take its weights from then on. What it would print goes to the logger ``smnas_optuna``.
+
+        Args:
+            which: As in :meth:`detector`; its weights need not be kept.
+            epochs: Epochs; by default five times those of the search.
+            hours: Time that it may take, in the place of ``epochs``.
+            with_val: Train on the validation images, too; there must be test images.
+            name: Name of the training; by default it says the architecture and the epochs.
+            data_dir: The data folder; by default that of the last search, or ``data`` in the study folder.
+            device: ``cpu``, ``cuda``, or ``auto``: CUDA where there is one.
+
+        Raises:
+            SmnasError: If there is no such detector, data or device cannot be used, or there is another training of
+                this name.
+        """
+        from smnas_optuna.api.train import train_chosen
+
+        self._detectors.clear()
+        data = None if data_dir is None else Path(data_dir).expanduser()
+        options = {"epochs": epochs, "hours": hours, "with_val": with_val, "name": name}
+        return train_chosen(self.path, _pick(which), data_dir=data, device=device, **options)
 
     def predict(self, image: Picture, which: Trial | str | None = None, *, device: DeviceChoice = "auto") -> Detections:
         """Detect the objects in one image with :meth:`detector`; all of them, whatever their score.

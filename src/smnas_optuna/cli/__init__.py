@@ -19,6 +19,7 @@ from smnas_optuna.cli.predict_command import predict
 from smnas_optuna.cli.result_commands import benchmark, dashboard, doctor, front
 from smnas_optuna.cli.search_commands import modular, retime, structural, worker
 from smnas_optuna.cli.stopwatch_command import stopwatch
+from smnas_optuna.cli.train_command import train
 from smnas_optuna.cli.verify_commands import verify
 from smnas_optuna.cli.worker_commands import work
 from smnas_optuna.errors import StudyError
@@ -29,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-STEPS = (structural, modular, worker, front, retime, verify, evaluate, export, predict)
+STEPS = (structural, modular, worker, front, retime, verify, train, evaluate, export, predict)
 """Commands in the order in which they are used."""
 for command in (*STEPS, dashboard, doctor, benchmark):
     app.command()(command)

@@ -6,10 +6,6 @@ from typing import Annotated
 
 import typer
 
-from smnas_optuna.report.choice import chosen, verified_runs
-
-__all__ = ["Arch", "Best", "Knee", "LatencyMs", "chosen", "verified_runs"]
-
 Arch = Annotated[
     str | None, typer.Argument(metavar="ARCH", help="Architecture, whose weights are kept.", show_default=False)
 ]
@@ -21,3 +17,6 @@ LatencyMs = Annotated[
 ]
 Knee = Annotated[bool, typer.Option("--knee", help="Take the front member behind which more latency buys least.")]
 Best = Annotated[bool, typer.Option("--best", help="Take the most accurate front member, as without any choice.")]
+TrainedName = Annotated[
+    str | None, typer.Option("--trained", metavar="NAME", help="Take the finished training NAME of smnas train.")
+]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from smnas_optuna.cli.choice import Arch, Best, Knee, LatencyMs, chosen
+from smnas_optuna.cli.choice import Arch, Best, Knee, LatencyMs, TrainedName
 from smnas_optuna.cli.console import make_console, say
 from smnas_optuna.cli.options import DataDir, Device, DeviceOption, StudyDir
 
@@ -18,6 +18,7 @@ def evaluate(
     latency_ms: LatencyMs = None,
     knee: Knee = False,
     best: Best = False,
+    trained: TrainedName = None,
     detector: Annotated[
         Path | None,
         typer.Option(
@@ -42,6 +43,7 @@ def evaluate(
     from smnas_optuna.errors import StudyError
     from smnas_optuna.evaluation.request import EvaluationRequest
     from smnas_optuna.evaluation.run import evaluate as evaluate_detector
+    from smnas_optuna.report.choice import chosen
     from smnas_optuna.report.evaluation_files import write_evaluation
     from smnas_optuna.report.evaluation_table import print_evaluation
     from smnas_optuna.report.progress import ConsoleListener
@@ -50,7 +52,7 @@ def evaluate(
     from smnas_optuna.study.storage import explained_disk_errors
     from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 
-    pick = Pick(arch=arch, latency_ms=latency_ms, knee=knee, best=best)
+    pick = Pick(arch=arch, latency_ms=latency_ms, knee=knee, best=best, trained=trained)
     console, stop = make_console(), StopRequest()
     with explained_disk_errors(study_dir):
         is_given = detector is not None
@@ -60,7 +62,7 @@ def evaluate(
             detector = choice.weights.folder
         elif pick != Pick():
             raise StudyError(
-                "--detector names the detector, and ARCH, --latency-ms, --knee or --best chooses one as well",
+                "--detector names the detector, and ARCH, --latency-ms, --knee, --best or --trained chooses one as well",
                 fix="give one of them",
             )
         request = EvaluationRequest(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smnas_optuna.cli.choice import Arch, Best, Knee, LatencyMs
+from smnas_optuna.cli.choice import Arch, Best, Knee, LatencyMs, TrainedName
 from smnas_optuna.cli.console import make_console, say
 from smnas_optuna.cli.options import DataDir, StudyDir
 
@@ -30,6 +30,7 @@ def export(
     latency_ms: LatencyMs = None,
     knee: Knee = False,
     best: Best = False,
+    trained: TrainedName = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File to write.", show_default="ARCH.onnx in this folder")
     ] = None,
@@ -55,7 +56,7 @@ def export(
         allow_loss=allow_loss,
         data_dir=data,
     )
-    pick = Pick(arch=arch, latency_ms=latency_ms, knee=knee, best=best)
+    pick = Pick(arch=arch, latency_ms=latency_ms, knee=knee, best=best, trained=trained)
     console, stop = make_console(), StopRequest()
     try:
         with stop.listening(), ConsoleListener(console) as listener:
@@ -77,6 +78,8 @@ def _in_words(shipped: Shipped) -> list[str]:
         f"AP {100 * shipped.file_ap:.2f} (x100), the detector's {100 * shipped.detector_ap:.2f}",
         f"{pace.ms:.3g} ms in ONNX Runtime, {pace.reference_ms:.3g} ms in torch, {threads} of this machine",
     ]
+    if shipped.choice.weights.saw_val:
+        lines[1] += ": it was trained on these images, so that this proves equality and says nothing of accuracy"
     if not proof.compared:
         lines[0] = f"nothing is proved: the detector finds nothing in {shipped.images:,} validation images"
     if trial is not None:

@@ -101,7 +101,7 @@ class DataSettings(Settings):
         train: Annotation file of the training images, COCO format.
         val: Annotation file of the validation images. Without one, ``val_fraction`` of the training images are held
             out.
-        test: Annotation file of the test images. No search uses them; only ``smnas verify`` does.
+        test: Annotation file of the test images. No search uses them; ``smnas verify``, ``train`` and ``evaluate`` do.
         images: Image folder of all annotation files.
         val_images: Folder of the validation images, if it differs.
         test_images: Folder of the test images, if it differs.

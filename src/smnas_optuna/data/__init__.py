@@ -6,7 +6,7 @@ from smnas_optuna.data.coco import CocoDataset, ImageRecord, load_coco
 from smnas_optuna.data.content import index_content
 from smnas_optuna.data.images import decode_image
 from smnas_optuna.data.loader import DetectionLoader
-from smnas_optuna.data.splits import Splits, load_apart, load_splits
+from smnas_optuna.data.splits import Splits, load_apart, load_splits, train_and_val
 
 __all__ = [
     "CachePool",
@@ -21,4 +21,5 @@ __all__ = [
     "load_apart",
     "load_coco",
     "load_splits",
+    "train_and_val",
 ]

@@ -25,7 +25,7 @@ class Splits:
         train: Has at least one box that is not a crowd region.
         val: As ``train``.
         content_hash: Hash of the annotations and pixels of ``train`` and ``val``, independent of paths and order.
-        test: As ``train``, used by :mod:`smnas_optuna.verify.retrain` only; None if the study names none.
+        test: As ``train``, used by no search; None if the study names none.
         test_hash: Hash of ``test`` as in ``content_hash``; no search depends on it.
         grey_bits: Bits of the values of grey images with more than 8 bits, 8..16; 16 if there are none.
     """
@@ -116,6 +116,22 @@ def load_apart(
     _refuse_empty(dataset, "given")
     pairs = zip(dataset.images, contents["test"], strict=True)
     return dataset, _content_hash((dataset,), {image.path: content.digest for image, content in pairs})
+
+
+def train_and_val(splits: Splits) -> CocoDataset:
+    """Return one data set of the training and the validation images, in this order.
+
+    Two annotation files may use the same ids, so images and annotations of the latter get new ones.
+    """
+    train, val = splits.train, splits.val
+    first = 1 + max(image.image_id for image in train.images)
+    ids = {image.image_id: first + number for number, image in enumerate(val.images)}
+    rows = [*train.annotations, *({**row, "image_id": ids[row["image_id"]]} for row in val.annotations)]
+    return replace(
+        train,
+        images=(*train.images, *(replace(image, image_id=ids[image.image_id]) for image in val.images)),
+        annotations=tuple({**row, "id": number} for number, row in enumerate(rows, start=1)),
+    )
 
 
 def _load(root: Path, name: str, images: str | None, settings: DataSettings) -> CocoDataset:

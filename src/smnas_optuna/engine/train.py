@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from smnas_optuna.batch import Batch, BatchSource
 from smnas_optuna.config import TrainSettings
+from smnas_optuna.engine.data_parallel import Ranks
 from smnas_optuna.engine.device import explained_out_of_memory
 from smnas_optuna.engine.graphs import GraphSteps
 from smnas_optuna.engine.memory import ImagesAtOnce, release_memory
@@ -73,6 +74,7 @@ class Training:
         micro_batch: Largest number of images at once; the whole batch by default. Without BatchNorm the weights depend
             on it only by the order of summation (see :func:`smnas_optuna.engine.steps.accumulate_gradients`).
         note: Called when memory runs out, with the new number of images at once.
+        ranks: Processes that take each step together, all with the same arguments; None if this is the only one.
 
     Attributes:
         history: The finished epochs, in order.
@@ -89,6 +91,7 @@ class Training:
         seed: int,
         micro_batch: int | None = None,
         note: Callable[[str], None] = lambda _: None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.history: list[EpochReport] = []
         self.step = 0
@@ -97,8 +100,9 @@ class Training:
         self._device = next(detector.parameters()).device
         self._total = len(batches) * settings.epochs
         self._optimizer = build_optimizer(detector, settings)
-        on_gpu = self._device.type == "cuda"
-        self._graphs = GraphSteps(detector, self._optimizer, settings.clip_norm) if on_gpu else None
+        recorded = self._device.type == "cuda" and ranks is None
+        self._graphs = GraphSteps(detector, self._optimizer, settings.clip_norm) if recorded else None
+        self._ranks = ranks
         self._guard = SkipGuard(self._total, self._device)
         # of the current epoch: sum of the losses of steps that were not skipped, and their number; seconds
         self._losses = torch.zeros(2, dtype=torch.float64, device=self._device)
@@ -216,15 +220,19 @@ class Training:
             self._graphs = None
             release_memory()
 
+        part = batch if self._ranks is None else self._ranks.part(batch)
+
         def gradients(images: int) -> Tensor:
             self._optimizer.zero_grad()
-            return accumulate_gradients(self._detector, batch, images)
+            return accumulate_gradients(self._detector, part, images)
 
         def give_way(text: str) -> None:
             self._optimizer.zero_grad()
             self._note(text)
 
-        loss = self._at_once.run(gradients, len(batch), give_way)
+        loss = self._at_once.run(gradients, len(part), give_way)
+        if self._ranks is not None:
+            loss = self._ranks.sum_up(self._detector, loss, len(part) / len(batch))
         return loss, apply_gradients(self._detector, loss, self._optimizer, self._settings.clip_norm)
 
     def _end_epoch(self) -> EpochReport:

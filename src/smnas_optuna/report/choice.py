@@ -14,13 +14,22 @@ if TYPE_CHECKING:
 def chosen(folder: StudyFolder, pick: Pick) -> Choice:
     """Return the detector of a study that ``pick`` means, with the best weights that are kept of it.
 
+    Those of ``smnas train`` go before those of ``smnas verify``, and these before those of the search.
+
     Raises:
         SmnasError: If there is no such detector, or its weights are not kept.
     """
+    from smnas_optuna.final_training.record import best_trained, named_training, weights_of
     from smnas_optuna.report.summary import summarize
-    from smnas_optuna.study.choice import check_kept, choose
+    from smnas_optuna.study.choice import Choice, check_kept, choose
 
-    choice = choose(folder, pick, summarize(*folder.of_stage(None)).front, _verified(folder))
+    front = summarize(*folder.of_stage(None)).front
+    if pick.trained is not None:
+        training = named_training(folder, pick.trained)
+        arch = training.plan.arch
+        member = next((each for each in front if each.arch == arch), None)
+        return Choice(arch=arch, weights=weights_of(folder, pick.trained, training), record=member)
+    choice = choose(folder, pick, front, _verified(folder) | best_trained(folder))
     check_kept(folder, choice)
     return choice
 

@@ -1,4 +1,4 @@
-"""Reports of a study as files in its folder: the front and its verification."""
+"""Reports of a study as files in its folder: the front, its verification and trainings."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from smnas_optuna.errors import StudyError
-from smnas_optuna.real_files import write_anew
+from smnas_optuna.final_training.card import card
+from smnas_optuna.final_training.record import CURVE_FILE, read_curve, read_training
+from smnas_optuna.real_files import is_regular_file, write_anew
 from smnas_optuna.report.figures.front_figure import save_front_png
 from smnas_optuna.report.figures.hypervolume_figure import save_hypervolume_png
+from smnas_optuna.report.figures.training_figure import save_training_png
 from smnas_optuna.report.figures.verify_figure import save_verification_png
 from smnas_optuna.report.summary import Summary
 from smnas_optuna.report.tables import front_csv, front_json
 from smnas_optuna.report.verify_table import verification_csv, verification_json
+from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.verify.verification import Verification
 
 
@@ -45,6 +49,26 @@ def write_verification(verification: Verification, summary: Summary, folder: Pat
         "verify.png": lambda path: save_verification_png(verification, summary, path),
     }
     return write_all(folder, writers, "verification")
+
+
+def write_training_report(study_dir: Path, name: str) -> list[Path]:
+    """Write ``curve.png``, and ``card.md`` once it is finished, into the folder of a training of ``smnas train``.
+
+    Returns their paths; none before its first epoch. Each file is replaced as a whole.
+
+    Raises:
+        StudyError: If they cannot be written, or the training cannot be read.
+    """
+    study = StudyFolder(study_dir)
+    folder = study.trained / name
+    record, writers = read_training(folder), dict[str, Callable[[Path], object]]()
+    if is_regular_file(folder / CURVE_FILE):
+        curve = read_curve(folder)
+        writers["curve.png"] = lambda path: save_training_png(curve, name, path)
+    if record is not None and record.outcome is not None:
+        text = card(study_dir, name, record)
+        writers["card.md"] = lambda path: path.write_text(text, encoding="utf-8")
+    return write_all(folder, writers, "report of the training")
 
 
 def write_text(folder: Path, name: str, text: str, what: str) -> Path:

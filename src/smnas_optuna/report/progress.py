@@ -104,6 +104,20 @@ class ConsoleListener(Listener):
         self._console.print(" ".join(text.split("\n")), markup=False, highlight=False, soft_wrap=True)
 
 
+class TrainingListener(ConsoleListener):
+    """Progress of a single training, which has no number and is no part of a search."""
+
+    def epoch(self, report: EpochReport) -> None:
+        """Show the loss, and the time left."""
+        self._estimate.epoch(report)
+        loss = f"loss {report.loss:.4g}" + (f", skipped steps: {report.skipped_steps}" if report.skipped_steps else "")
+        done, left = f"epoch {report.epoch}/{report.epochs}", _left(self._estimate.of_trial())
+        if self._bars is not None:
+            self._bars.set_loss(f"{done}, {loss}, {left}")
+        else:
+            self._line(f"{done}: {loss}, took {format_seconds(report.seconds)}; {left}")
+
+
 class TimeLeft:
     """Estimates of the time left, from the mean durations in this run; None before the first one.
 

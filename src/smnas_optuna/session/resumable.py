@@ -12,6 +12,7 @@ from smnas_optuna.arch import DetectorSpec, encode
 from smnas_optuna.config import TrainSettings
 from smnas_optuna.data import DetectionLoader
 from smnas_optuna.engine.checkpoint import resume, save_checkpoint
+from smnas_optuna.engine.data_parallel import Ranks
 from smnas_optuna.engine.memory import estimate_training, fitting_micro_batch
 from smnas_optuna.engine.train import EpochReport, Training
 from smnas_optuna.errors import OutOfMemoryError
@@ -83,6 +84,7 @@ def begin_training(
     key: Mapping[str, Any],
     make_folder: Callable[[], object],
     note: Callable[[str], None],
+    ranks: Ranks | None = None,
 ) -> ResumableTraining:
     """Return a training of ``detector`` from the start, or from the checkpoint of an earlier attempt.
 
@@ -97,12 +99,13 @@ def begin_training(
         key: See :class:`ResumableTraining`; a checkpoint with another key is set aside.
         make_folder: See :class:`ResumableTraining`.
         note: Receives lines for people.
+        ranks: Processes that train together, of which this one stores; None if it is the only one.
 
     Raises:
         OutOfMemoryError: If main memory has no room for a single image.
     """
     micro_batch = fitting_images(testbed, detector, spec)
-    training = Training(detector, batches, recipe, seed=seed, micro_batch=micro_batch, note=note)
+    training = Training(detector, batches, recipe, seed=seed, micro_batch=micro_batch, note=note, ranks=ranks)
     if resume(checkpoint, training, key, note):
         note(f"{encode(spec)}: resumes after epoch {training.epochs_done}, step {training.step} of the next")
     return ResumableTraining(training=training, checkpoint=checkpoint, key=key, make_folder=make_folder)

@@ -93,11 +93,14 @@ def ship(
         trained.description.setdefault("latency_ms", None if choice.record is None else choice.record.latency_ms)
         content = export_detector(trained.module, _description(session, trained))
         expected, found, proof = prove(session, trained, content)
-        content = described(content, _description(session, trained, ap=found.metrics.ap))
+        known_ap = None if choice.weights.saw_val else found.metrics.ap
+        content = described(content, _description(session, trained, ap=known_ap))
     pace, trial = beside_detector(session, trained, _file(content, path)), None
     if request.precision != "fp32":
         listener.note(f"fp32: AP {100 * found.metrics.ap:.1f} (x100), {pace.ms:.3g} ms; {request.precision} is next")
-        content, trial = _lowered(session, trained, _file(content, path), found.metrics.ap, request.precision)
+        content, trial = _lowered(
+            session, trained, _file(content, path), found.metrics.ap, request.precision, saw_val=choice.weights.saw_val
+        )
         if not request.allow_loss:
             check_trial(trial, session.settings.search.ap_spread if ap_spread is None else ap_spread)
     write_durably(path, content)
@@ -115,13 +118,20 @@ def ship(
 
 
 def _lowered(
-    session: Session, trained: Trained, fp32: DetectorFile, fp32_ap: float, precision: Precision
+    session: Session,
+    trained: Trained,
+    fp32: DetectorFile,
+    fp32_ap: float,
+    precision: Precision,
+    *,
+    saw_val: bool,
 ) -> tuple[bytes, Trial]:
-    """Return a file of lower precision, evaluated and timed beside that in fp32."""
+    """Return a file of lower precision, evaluated and timed beside that in fp32; no AP is kept if it ``saw_val``."""
     with session.testbed.measurement_lock.running(session.stop.check):
         content = lower_precision(session, trained, fp32.content, precision)
         ap = evaluate_file(session, trained.module, open_runner(_file(content, fp32.name))).metrics.ap
-    content = described(content, _description(session, trained, ap=ap, precision=precision))
+    known_ap = None if saw_val else ap
+    content = described(content, _description(session, trained, ap=known_ap, precision=precision))
     pace = beside_file(session, trained, _file(content, fp32.name), fp32)
     return content, Trial(precision=precision, ap=ap, fp32_ap=fp32_ap, pace=pace)
 

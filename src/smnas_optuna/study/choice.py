@@ -25,17 +25,21 @@ class Pick:
         latency_ms: The most accurate front member that takes no longer than this, in the study's milliseconds.
         knee: The front member behind which more latency buys least; see :func:`smnas_optuna.study.pareto.knee`.
         best: The most accurate front member.
+        trained: The detector of that finished training of ``smnas train``.
     """
 
     arch: str | None = None
     latency_ms: float | None = None
     knee: bool = False
     best: bool = False
+    trained: str | None = None
 
     def __post_init__(self) -> None:
-        if sum([self.arch is not None, self.latency_ms is not None, self.knee, self.best]) > 1:
+        given = [self.arch is not None, self.latency_ms is not None, self.knee, self.best, self.trained is not None]
+        if sum(given) > 1:
             raise StudyError(
-                "ARCH, --latency-ms, --knee and --best each choose the detector, and more than one of them is given",
+                "ARCH, --latency-ms, --knee, --best and --trained each choose the detector, and more than one of them "
+                "is given",
                 fix="give one of them, or none for the most accurate member of the front",
             )
 
@@ -47,10 +51,12 @@ class Weights:
     Attributes:
         folder: Folder of the weights and of ``detector.json``.
         source: Training that they are from, in words.
+        saw_val: True if they were trained on the validation images, too.
     """
 
     folder: Path
     source: str
+    saw_val: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -47,6 +47,7 @@ class StudyFolder:
         workers: Folder with a lock file for each worker that is alive or died.
         cache: Folder of image hashes, and of decoded images that do not fit in memory.
         verify: Folder of the results of ``smnas verify``, with a checkpoint of each of its unfinished trainings.
+        trained: Folder with a subfolder for each training of ``smnas train``, by its name.
         lock: Lock file of the only supervisor of the folder.
     """
 
@@ -57,6 +58,7 @@ class StudyFolder:
         self.workers = path / "workers"
         self.cache = path / "cache"
         self.verify = path / "verify"
+        self.trained = path / "trained"
         self.lock = path / "study.lock"
         self._storage: RDBStorage | None = None
         self._studies: dict[str, Study] = {}
@@ -220,7 +222,7 @@ class StudyFolder:
         Raises:
             StudyError: If there is a link, or something else that has the name of a file or folder of a search.
         """
-        folders = (self.runs, self.report, self.workers, self.cache, self.verify, self.verify / WEIGHTS)
+        folders = (self.runs, self.report, self.workers, self.cache, self.verify, self.verify / WEIGHTS, self.trained)
         files = [self.path / f"{DATABASE}{ending}" for ending in ("", "-journal", "-wal", "-shm")]
         wrong = [f"{each} is {_kind(each)}" for each in folders if os.path.lexists(each) and not is_real_folder(each)]
         wrong += [f"{each} is {_kind(each)}" for each in (*files, self.lock) if not _is_own_file(each)]

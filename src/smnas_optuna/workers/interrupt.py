@@ -26,6 +26,11 @@ class StopRequest:
     def __init__(self) -> None:
         self._signal: int | None = None
 
+    @property
+    def arrived(self) -> bool:
+        """True if a signal has arrived."""
+        return self._signal is not None
+
     def check(self) -> None:
         """Raise :class:`Interrupted` if a signal has arrived."""
         if self._signal is not None:

@@ -1,0 +1,340 @@
+"""A final training: begun or resumed, evaluated on the way, and at its end measured as the search measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from smnas_optuna.arch import decode
+from smnas_optuna.config import load_settings
+from smnas_optuna.data import DetectionLoader, train_and_val
+from smnas_optuna.duration import format_seconds
+from smnas_optuna.engine.checkpoint import WEIGHTS_FILE, remove_checkpoint
+from smnas_optuna.engine.data_parallel import Ranks
+from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory
+from smnas_optuna.errors import NEXT_LINE, StudyError
+from smnas_optuna.final_training.expectation import expect
+from smnas_optuna.final_training.keep import Keeper
+from smnas_optuna.final_training.known import Known
+from smnas_optuna.final_training.parallel import check_parallel, in_step
+from smnas_optuna.final_training.probe import measure_pace
+from smnas_optuna.final_training.record import Plan, TrainingRecord, read_training, write_training
+from smnas_optuna.final_training.request import TrainRequest
+from smnas_optuna.final_training.schedule import Pace
+from smnas_optuna.models import Detector
+from smnas_optuna.real_files import is_regular_file
+from smnas_optuna.session.listener import Listener
+from smnas_optuna.session.prepare import Session, prepare
+from smnas_optuna.session.resumable import ResumableTraining, begin_training
+from smnas_optuna.study.attributes import FINGERPRINT
+from smnas_optuna.study.fingerprint import TRAIN, differences, refuse_differences
+from smnas_optuna.study.folder import CHECKPOINT_FILE, StudyFolder
+from smnas_optuna.study.record import stage_name
+from smnas_optuna.study.seeds import derive_seed
+from smnas_optuna.study.storage import explained_disk_errors
+from smnas_optuna.study.stored import study_attrs
+from smnas_optuna.workers.interrupt import StopRequest
+from smnas_optuna.workers.locks import acquire, check_locks
+
+LOCK_FILE = "train.lock"
+RECIPE = (TRAIN, "detector")
+"""Parts of a recipe that AP depends on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """A finished training.
+
+    Attributes:
+        name: Its name.
+        folder: Folder of its weights.
+        record: What was asked for, and what came out.
+        before: True if it was finished already, and nothing was trained now.
+    """
+
+    name: str
+    folder: Path
+    record: TrainingRecord
+    before: bool
+
+
+def train_detector(
+    request: TrainRequest, known: Known, *, listener: Listener, stop: StopRequest, ranks: Ranks | None = None
+) -> Finished:
+    """Train the requested detector to the end, from where an earlier attempt has stopped.
+
+    The recipe is that of stage 2, where ``[modular.train]`` gives it one, as in ``smnas verify``.
+
+    Args:
+        request: The request.
+        known: What the study knows of the architecture.
+        listener: Receives reports.
+        stop: Checked at every step.
+        ranks: Processes that train together, of which this is number 0; see :mod:`.parallel`.
+
+    Raises:
+        SmnasError: If the settings, the data or the device cannot be used or are not those of the study, another
+            process is at this training, or there is a training of this name with another request.
+        DeviceFault: If the GPU failed; the same command goes on.
+        Interrupted: If asked to stop; the same command goes on.
+    """
+    folder = StudyFolder(request.study_dir)
+    settings = load_settings(folder.path).for_modular()
+    check_parallel(settings.detector.norm, settings.train.batch_size, ranks)
+    if request.with_val and settings.data.test is None:
+        raise StudyError(
+            f"{folder.path}: with --with-val nothing but test images can tell how good the detector is, and [data] of "
+            "study.toml names none",
+            fix='name them: test = "instances_test.json" under [data], or train without --with-val',
+        )
+    name = request.name_for(settings.train.epochs)
+    with explained_disk_errors(folder.path), _training(folder, name) as place:
+        stored, plan = read_training(place), _plan(request, settings.train.epochs)
+        if stored is not None:
+            _refuse_other_request(stored.plan, plan, place)
+            plan = stored.plan
+            if stored.outcome is not None:
+                _check_weights(place)
+                remove_checkpoint(place / CHECKPOINT_FILE)  # of a process that died before it could
+                if ranks is not None:
+                    ranks.announce(None)
+                return Finished(name=name, folder=place, record=stored, before=True)
+        session = prepare(
+            folder, listener=listener, stop=stop, data_dir=request.data_dir, device=request.device, stage="modular"
+        )
+        with (
+            session.testbed.measurement_lock.running(stop.check),
+            explained_device_faults(session.testbed.device),
+            explained_out_of_memory(),
+        ):
+            record = _train(session, plan, stored, known, place, ranks)
+        return Finished(name=name, folder=place, record=record, before=False)
+
+
+def _train(
+    session: Session,
+    plan: Plan,
+    stored: TrainingRecord | None,
+    known: Known,
+    place: Path,
+    ranks: Ranks | None,
+) -> TrainingRecord:
+    """Train to the end, and return what came out."""
+    about = _conditions(session, ranks)
+    if stored is None:
+        _check_study(session, about)
+    else:
+        refuse_differences(
+            differences(stored.about, about),
+            f"{place}: was begun with other",
+            verb="its epochs",
+            fix="go back to what it was, or begin another training: --name OTHER",
+        )
+    comparable = session.depends_on["device"] == _device_of(session.folder)
+    if plan.with_val:
+        splits = session.testbed.splits
+        both = replace(splits, train=train_and_val(splits))
+        session = replace(session, testbed=replace(session.testbed, splits=both))
+    spec, listener = decode(plan.arch), session.listener
+    detector = session.testbed.build(spec, plan.seed)
+    batches = session.testbed.train_batches(spec.input_size, plan.seed)
+    if stored is None:
+        pace = measure_pace(session, spec, detector, batches, known.record, with_val=plan.with_val, ranks=ranks)
+        stored = _begin(plan, about, pace, known, listener.note)
+        write_training(place, stored)
+    if stored.expected is not None:
+        listener.note(stored.expected.in_words(stored.plan.epochs, "test" if plan.with_val else "validation"))
+    resumable = _resumable(session, stored, detector, batches, place, ranks)
+    keeper = Keeper(session, stored.plan, place, detector, resumable.training)
+    on_step = in_step(session.step("train"), ranks, session.stop)
+    skipped = resumable.run(on_step=on_step, on_epoch=keeper.end_epoch, on_begin=keeper.evaluate)
+    outcome = keeper.finish(skipped, known.record, known.front, known.evidence.spread, comparable=comparable)
+    stored = replace(stored, outcome=outcome)
+    write_training(place, stored)
+    remove_checkpoint(place / CHECKPOINT_FILE)
+    return stored
+
+
+def _begin(
+    plan: Plan, about: Mapping[str, Any], pace: Pace, known: Known, note: Callable[[str], None]
+) -> TrainingRecord:
+    """Return the record of a training that begins, and say what it will take."""
+    if plan.hours is not None:
+        seconds = 3600 * plan.hours
+        plan = replace(plan, epochs=pace.epochs_within(seconds))
+        hours = f"{seconds / 3600:g} h"
+        if pace.total_s(plan.epochs) <= seconds:
+            note(f"{plan.epochs} epoch{'s fit' if plan.epochs > 1 else ' fits'} into {hours}")
+        else:
+            note(f"not even one epoch fits into {hours}: one is trained all the same")
+    note(pace.in_words(plan.epochs))
+    return TrainingRecord(plan=plan, about=about, expected=expect(known.evidence, plan.epochs), outcome=None)
+
+
+def _resumable(
+    session: Session,
+    stored: TrainingRecord,
+    detector: Detector,
+    batches: DetectionLoader,
+    place: Path,
+    ranks: Ranks | None,
+) -> ResumableTraining:
+    """Return the training from its beginning, or from its checkpoint; say how long it takes from there."""
+    plan, testbed, note = stored.plan, session.testbed, session.listener.note
+    # To build a detector and to probe have changed torch's random numbers; each epoch begins with its own.
+    resumable = begin_training(
+        testbed,
+        decode(plan.arch),
+        detector,
+        batches,
+        testbed.settings.train.model_copy(update={"epochs": plan.epochs}),
+        seed=plan.seed,
+        checkpoint=place / CHECKPOINT_FILE,
+        key={
+            "arch": plan.arch,
+            "seed": plan.seed,
+            "epochs": plan.epochs,
+            "with_val": plan.with_val,
+            **stored.about,
+        },
+        make_folder=lambda: session.folder.make(place),
+        note=note,
+        ranks=ranks,
+    )
+    if ranks is not None:
+        note(f"{ranks.size} processes train together")
+        ranks.announce((plan, resumable.training.state()))
+    history = resumable.training.history
+    if history:
+        left_s = (plan.epochs - len(history)) * fmean(each.seconds for each in history)
+        note(f"time: about {format_seconds(left_s)} of training are left")
+    return resumable
+
+
+def _plan(request: TrainRequest, search_epochs: int) -> Plan:
+    """Return the plan of a request; its epochs are 1 until they follow from its hours."""
+    return Plan(
+        arch=request.arch,
+        epochs=request.epochs_wanted(search_epochs) or 1,
+        hours=request.hours,
+        with_val=request.with_val,
+        seed=derive_seed("final training", request.arch),
+    )
+
+
+def _refuse_other_request(was: Plan, now: Plan, place: Path) -> None:
+    """Check that a training was asked for as it is asked for now.
+
+    Raises:
+        StudyError: If it was not.
+    """
+    if was.hours is not None and was.hours == now.hours:
+        now = replace(now, epochs=was.epochs)
+    pairs = {
+        "architecture": (was.arch, now.arch),
+        "epochs": (was.epochs, now.epochs) if now.hours is None else (None, None),
+        "--hours": (was.hours, now.hours),
+        "--with-val": (was.with_val, now.with_val),
+    }
+    differing = {
+        name: f"{name}: it has {before}, and {after} is asked for"
+        for name, (before, after) in pairs.items()
+        if before != after
+    }
+    if differing:
+        raise StudyError(
+            f"{place}: there is another training of this name: {len(differing)} part"
+            f"{'s' if len(differing) > 1 else ''} of its request differ{'' if len(differing) > 1 else 's'}",
+            first=NEXT_LINE.join(differing.values()),
+            fix="give this one another name: --name OTHER",
+        )
+
+
+def _check_weights(place: Path) -> None:
+    """Check that a finished training has its weights.
+
+    Raises:
+        StudyError: If they are gone.
+    """
+    if not is_regular_file(place / WEIGHTS_FILE):
+        raise StudyError(
+            f"{place}: this training is finished, and its {WEIGHTS_FILE} is gone",
+            fix="bring the file back, or move the folder away and train again",
+        )
+
+
+def _conditions(session: Session, ranks: Ranks | None) -> dict[str, Any]:
+    """Return what weights and APs depend on beside the plan, as JSON values."""
+    depends_on, splits = session.depends_on, session.testbed.splits
+    images = [] if splits.test is None else splits.test.images
+    test = {"content": splits.test_hash, "images": len(images), "boxes": sum(len(image.boxes) for image in images)}
+    recipe = {
+        name: value for name, value in depends_on["recipe"][TRAIN].items() if name != "epochs"
+    }  # the plan has them
+    return {
+        "data": {**depends_on["data"], "test": test},
+        "recipe": {TRAIN: recipe, "detector": depends_on["recipe"]["detector"]},
+        "device": {**session.testbed.training_device, **({} if ranks is None else {"processes": ranks.size})},
+    }
+
+
+def _check_study(session: Session, about: Mapping[str, Any]) -> None:
+    """Check that the data is that of the search, and say where recipe or device are others.
+
+    Raises:
+        StudyError: If the data is other data.
+    """
+    structural = session.folder.structural
+    stored = {} if structural is None else study_attrs(structural).get(FINGERPRINT, {})
+    data = {name: value for name, value in about["data"].items() if name != "test"}
+    refuse_differences(
+        differences({"data": stored.get("data", data)}, {"data": data}),
+        f"{session.folder.path}: the study was made with other",
+        fix="name the data of the search: --data DIR",
+    )
+    for study in session.folder.studies:
+        was = study_attrs(study).get(FINGERPRINT, {}).get("recipe")
+        now = session.depends_on_of(study)["recipe"]
+        if was is not None and any(was.get(name) != now[name] for name in RECIPE):
+            session.listener.note(
+                f"warning: {stage_name(study)} was trained with another recipe than study.toml has now"
+            )
+    other = differences({"device": _device_of(session.folder) or {}}, {"device": session.depends_on["device"]})
+    if other:
+        session.listener.note(
+            f"warning: {'; '.join(other.values())}: on another device than that of the search the latency has no place "
+            "on the scale of the study"
+        )
+
+
+def _device_of(folder: StudyFolder) -> Any:
+    structural = folder.structural
+    return None if structural is None else study_attrs(structural).get(FINGERPRINT, {}).get("device")
+
+
+@contextmanager
+def _training(folder: StudyFolder, name: str) -> Iterator[Path]:
+    """Be the only process at the training ``name``, and yield its folder.
+
+    The operating system frees it when the process dies.
+
+    Raises:
+        StudyError: If another process is at it, or files of the study folder are not its own.
+    """
+    folder.check_own()
+    place = folder.make(folder.trained / name)
+    check_locks(folder.path)
+    lock = acquire(place / LOCK_FILE)
+    if lock is None:
+        raise StudyError(
+            f"{place}: another process is at this training",
+            fix="wait for it, or stop it and resume here; another training is --name OTHER",
+        )
+    try:
+        yield place
+    finally:
+        lock.release()
