@@ -56,3 +56,22 @@ def test_a_search_is_seen_trial_by_trial_and_goes_on_after_it_was_left(
     assert [trial.arch for trial in steps[-1].front] == [trial.arch for trial in study.front()]
     assert any("budget: 2 of them" in line for line in caplog.messages)
     assert list(study.search(trials=3, device="cpu")) == []
+
+
+@pytest.mark.slow
+def test_a_detector_is_trained_for_longer(trained_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "smnas_optuna")
+    study = open_study(trained_dir)
+    fastest = study.front()[0]
+
+    folder = study.train(fastest, epochs=3, device="cpu")
+
+    assert folder == trained_dir / "trained" / f"{fastest.arch}.epochs3"
+    assert [line.partition(":")[0] for line in caplog.messages if line.startswith("epoch")] == [
+        f"epoch {number}/3" for number in (1, 2, 3)
+    ]
+    assert (folder / "card.md").is_file()
+    assert study.detector(fastest, device="cpu").description["epochs"] == 3
+    caplog.clear()
+    assert study.train(fastest, epochs=3, device="cpu") == folder
+    assert not any(line.startswith("epoch") for line in caplog.messages)

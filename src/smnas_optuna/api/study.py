@@ -224,9 +224,16 @@ class OpenStudy:
         from smnas_optuna.api.train import train_chosen
 
         self._detectors.clear()
-        data = None if data_dir is None else Path(data_dir).expanduser()
-        options = {"epochs": epochs, "hours": hours, "with_val": with_val, "name": name}
-        return train_chosen(self.path, _pick(which), data_dir=data, device=device, **options)
+        return train_chosen(
+            self.path,
+            _pick(which),
+            epochs=epochs,
+            hours=hours,
+            with_val=with_val,
+            name=name,
+            data_dir=None if data_dir is None else Path(data_dir).expanduser(),
+            device=device,
+        )
 
     def predict(self, image: Picture, which: Trial | str | None = None, *, device: DeviceChoice = "auto") -> Detections:
         """Detect the objects in one image with :meth:`detector`; all of them, whatever their score.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from smnas_optuna.api.logged import LoggingListener
+from smnas_optuna.config import DeviceChoice
 from smnas_optuna.final_training.request import TrainRequest
 from smnas_optuna.final_training.run import train_detector
 from smnas_optuna.report.evidence import known_of
@@ -15,21 +15,36 @@ from smnas_optuna.study.storage import explained_disk_errors
 from smnas_optuna.workers.interrupt import StopRequest
 
 
-def train_chosen(study_dir: Path, pick: Pick, *, with_val: bool, **options: Any) -> Path:
+def train_chosen(
+    study_dir: Path,
+    pick: Pick,
+    *,
+    epochs: int | None,
+    hours: float | None,
+    with_val: bool,
+    name: str | None,
+    data_dir: Path | None,
+    device: DeviceChoice,
+) -> Path:
     """Train the detector that ``pick`` means, write its curve and card, and return the folder of its weights.
 
-    Args:
-        study_dir: The study folder.
-        pick: The choice.
-        with_val: See :class:`smnas_optuna.final_training.request.TrainRequest`.
-        options: The other fields of that.
+    The arguments are those of :class:`smnas_optuna.final_training.request.TrainRequest`.
 
     Raises:
         SmnasError: If something cannot be used; see :func:`smnas_optuna.final_training.run.train_detector`.
     """
     with explained_disk_errors(study_dir):
         arch, known = known_of(study_dir, pick, with_val=with_val)
-        request = TrainRequest(study_dir=study_dir, arch=arch, with_val=with_val, **options)
+        request = TrainRequest(
+            study_dir=study_dir,
+            arch=arch,
+            epochs=epochs,
+            hours=hours,
+            with_val=with_val,
+            name=name,
+            data_dir=data_dir,
+            device=device,
+        )
         finished = train_detector(request, known, listener=LoggingListener(), stop=StopRequest())
         write_training_report(study_dir, finished.name)
     return finished.folder

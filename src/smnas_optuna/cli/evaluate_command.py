@@ -62,7 +62,7 @@ def evaluate(
             detector = choice.weights.folder
         elif pick != Pick():
             raise StudyError(
-                "--detector names the detector, and ARCH, --latency-ms, --knee, --best or --trained chooses one as well",
+                "--detector names the detector, and ARCH or another option chooses one as well",
                 fix="give one of them",
             )
         request = EvaluationRequest(
