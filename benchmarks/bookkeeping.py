@@ -58,7 +58,16 @@ from smnas_optuna.workers.crew import open_crew
 from smnas_optuna.workers.interrupt import StopRequest
 
 SETTINGS = StudySettings.model_validate({"latency": {"reference": "96x72.resnet18-w8.fpn-p2-p5-c32.rpn.fc-w128"}})
-SPACE = StructuralSearchSpace(SETTINGS.space.structural)
+SPACE = StructuralSearchSpace(
+    SETTINGS.space.structural.model_copy(
+        update={
+            "backbone_widths": [16, 24, 32, 48, 64],
+            "neck_channels": [64, 128, 256],
+            "head_widths": [256, 512, 1024],
+        }
+    )
+)
+"""The default space with more widths: a study of thousands of trials must not be most of it."""
 BEGIN = datetime(2025, 1, 1)
 DEVICE = {"kind": "cpu", "model": "AMD EPYC", "threads": 1}
 WARM_UP = 2
@@ -181,6 +190,7 @@ def attributes(spec: DetectorSpec, chance: random.Random) -> tuple[tuple[float, 
 
 def filled_folder(path: Path, size: int) -> StudyFolder:
     """Return a study folder with ``size`` trials of different architectures, whose runs have folders."""
+    assert size <= SPACE.size / 2, f"{size} architectures are too many of {SPACE.size}"
     folder, chance, draws = StudyFolder(path), random.Random(size), np.random.default_rng(size)
     (path / "study.toml").write_text(f'[latency]\nreference = "{SETTINGS.reference}"\n')
     study = folder.create("structural", NSGAIISampler())

@@ -109,7 +109,9 @@ class _Scene:
         below = boxes[:, 1] + boxes[:, 3] < 2 * mark[1]
         costs = np.maximum(gaps, 0.0) + SHORTER * rank**2 + COLLISION * covers + WRONG_SIDE * (below != label.below)
         costs += CROSSING * hit((starts, ends), self._lines).any(axis=1)
-        costs += HIDING * (overlap(boxes, self._dots) | hit((starts, ends), self._dots)).sum(axis=1)
+        low, high = np.minimum(boxes[:, :2].min(axis=0), mark), np.maximum(boxes[:, 2:].max(axis=0), mark)
+        near = self._dots[overlap(np.hstack([low, high])[None], self._dots)[0]]  # of thousands, few
+        costs += HIDING * (overlap(boxes, near) | hit((starts, ends), near)).sum(axis=1)
         best = np.argsort(costs, kind="stable")[:MOST]
         return Places(
             owners=np.full(len(best), number),
