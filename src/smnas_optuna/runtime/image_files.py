@@ -96,6 +96,30 @@ def decode_upright(path: Path, *, grey_bits: int = 16) -> NDArray[np.uint8]:
     return decoded.pixels
 
 
+def upright_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image file in pixels, upright as its EXIF data says; no pixel is decoded.
+
+    Pillow may warn about the file: see :func:`quiet_pillow`.
+
+    Raises:
+        DataError: If the file is missing, or is no image.
+    """
+    with explained_damage(path, "the image", missing="add the file", broken="replace the file, or remove it"):
+        check_regular_file(path)
+        try:
+            return _upright_size(path)
+        except _DAMAGE:
+            plain = without_side_data(path)
+            if plain is None:
+                raise
+            return _upright_size(io.BytesIO(plain))
+
+
+def _upright_size(file: Path | BinaryIO) -> tuple[int, int]:
+    with _opened_image(file) as image:
+        return _upright(image)
+
+
 def rgb_of(image: Image.Image, *, grey_bits: int = 16) -> NDArray[np.uint8]:
     """The pixels of an image in memory as RGB, uint8 [height, width, 3], as it lies there: EXIF data turn nothing.
 
@@ -169,13 +193,7 @@ def _read_pixels(
     file: Path | BinaryIO, path: Path, stated: tuple[int, int] | None, *, grey_bits: int, turn: bool
 ) -> tuple[Decoded | None, tuple[int, int]]:
     """As :func:`read_image`, from ``file``, which is ``path`` or has its content."""
-    Image.init()
-    formats = [name for name in _FORMATS if name in Image.OPEN]  # older versions of Pillow lack some
-    try:
-        image = Image.open(file, formats=formats)
-    except UnidentifiedImageError as error:
-        raise ValueError(f"cannot identify it as any of {', '.join(formats)}") from error
-    with image:
+    with _opened_image(file) as image:
         stored, upright, orientation = (image.height, image.width), _upright(image), _orientation(image)
         if stated not in (None, stored, upright):
             return None, stored
@@ -197,6 +215,15 @@ def _read_pixels(
             turned=orientation != 1 and (turned or left == 1),
         )
         return decoded, stored
+
+
+def _opened_image(file: Path | BinaryIO) -> Image.Image:
+    Image.init()
+    formats = [name for name in _FORMATS if name in Image.OPEN]  # older versions of Pillow lack some
+    try:
+        return Image.open(file, formats=formats)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"cannot identify it as any of {', '.join(formats)}") from error
 
 
 def _orientation(image: Image.Image) -> int:
