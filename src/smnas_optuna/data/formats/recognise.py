@@ -69,6 +69,8 @@ def recognise(root: Path, settings: DataSettings) -> Recognised:
         found["voc"] = f"there are XML files in {'it' if source == root else f'{source.relative_to(root)}/'}"
     if described is not None and not found:  # a list of classes may belong to any format
         found["yolo"] = f"{described.relative_to(root)} is there"
+    if not found and (root / "labels").is_dir() and (root / "images").is_dir():
+        found["yolo"] = "labels/ is there beside images/"
     if not found:
         return Recognised(format="coco")
     chosen, *others = found

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smnas_optuna.data.annotation_file import refuse
+from smnas_optuna.data.box_layout import IN_PIXEL, NEARLY_ALL
 from smnas_optuna.data.formats.found import Found, Rows
 from smnas_optuna.data.formats.image_folder import is_image, read_sizes
 from smnas_optuna.data.formats.split_names import Role, entries_of
@@ -32,8 +33,9 @@ def read_voc(root: Path) -> dict[Role, Found]:
 
     Corners are pixels, counted from 1, and the pixels at ``xmax`` and ``ymax`` belong to the object (VOC2012
     development kit, section 4.1; the pixel in the upper left corner of the image is (1, 1)). In COCO's coordinates,
-    which are continuous and begin at 0, the box is ``(xmin - 1, ymin - 1, xmax, ymax)``. Where more boxes of the data
-    set begin at 0 than at 1, they count from 0, and are taken as they are, with a note: several tools write corners so.
+    which are continuous and begin at 0, the box is ``(xmin - 1, ymin - 1, xmax, ymax)``. Where ``xmin`` and ``ymin`` of
+    the data set are 0 as often as 1, or more often, corners are such coordinates already, as several tools write them:
+    they are taken as they are, with a note.
 
     An object that is marked ``difficult`` becomes a crowd region: VOC counts it neither as missed nor what finds it as
     false, and that is what COCO's evaluation does with crowd regions, and only with these.
@@ -49,11 +51,14 @@ def read_voc(root: Path) -> dict[Role, Found]:
     splits = {role: some for role, some in splits.items() if some}
     every = [each for some in splits.values() for each in some]
     _refuse_mistakes(every, root)
+    _refuse_parts(every, root)
     objects = [item for each in every for item in each.file.objects if isinstance(item, VocObject)]
     names, notes = _class_names(objects, root)
     from_zero = _counts_from_zero(objects)
     if from_zero:
-        notes.append("more boxes begin at pixel 0 than at 1: the corners count from 0, and are taken as they are")
+        notes.append(
+            "xmin and ymin are 0 as often as 1, or more often: the corners count from 0, and are taken as they are"
+        )
     difficult = sum(item.difficult for item in objects)
     if difficult:
         notes.append(
@@ -111,6 +116,26 @@ def _refuse_mistakes(every: Sequence[_Annotated], root: Path) -> None:
         )
 
 
+def _refuse_parts(every: Sequence[_Annotated], root: Path) -> None:
+    """Check that corners are pixels, not parts of the width and height, which are at most 1."""
+    boxes = [
+        (each.file.path, item)
+        for each in every
+        for item in each.file.objects
+        if isinstance(item, VocObject) and item.corners is not None
+    ]
+    parts = [(path, item) for path, item in boxes if item.corners is not None and max(item.corners) <= IN_PIXEL]
+    if parts and len(parts) >= NEARLY_ALL * len(boxes):
+        refuse(
+            root,
+            parts,
+            lambda item: f"{_origin(item[0], item[1].number, root)}, corners {item[1].corners}",
+            "boxes end within the first pixel of their images: they look like parts of width and height, not pixels",
+            total=len(boxes),
+            fix=_BOX_FIX,
+        )
+
+
 def _class_names(objects: Sequence[VocObject], root: Path) -> tuple[list[str], list[str]]:
     """Return the classes in their order, and notes."""
     used = sorted({item.name for item in objects})
@@ -132,8 +157,9 @@ def _class_names(objects: Sequence[VocObject], root: Path) -> tuple[list[str], l
 
 
 def _counts_from_zero(objects: Sequence[VocObject]) -> bool:
+    """Return whether boxes at the left and upper borders begin at 0 rather than 1."""
     starts = [number for item in objects if item.corners is not None for number in item.corners[:2]]
-    return sum(number == 0 for number in starts) > sum(number == 1 for number in starts)
+    return 0 < sum(number == 0 for number in starts) >= sum(number == 1 for number in starts)
 
 
 def _found(

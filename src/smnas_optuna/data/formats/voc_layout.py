@@ -11,7 +11,7 @@ from smnas_optuna.data.formats.text_file import lines_of
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_path
 
-ANNOTATIONS = ("Annotations", "annotations")
+ANNOTATIONS = ("Annotations", "annotations", "xmls", "labels")
 _IMAGES = ("JPEGImages", "images", "Images")
 _SETS = ("ImageSets/Main", "ImageSets")
 CLASS_LISTS = ("classes.txt", "labels.txt")
@@ -89,7 +89,9 @@ def read_voc_layout(root: Path) -> VocLayout:
 
 
 def _annotations(base: Path) -> Path | None:
-    return next((base / name for name in ANNOTATIONS if (base / name).is_dir()), None)
+    """Return the folder of ``base`` that has XML files, or has folders with them; None if there is none."""
+    places = [base / name for name in ANNOTATIONS]
+    return next((place for place in places if any(map(_has_xml, (place, *folders_in(place))))), None)
 
 
 def _xml_files(folder: Path) -> list[Path]:
@@ -106,7 +108,7 @@ def _in_folders(splits: Mapping[Role, Sequence[Path]], root: Path, images: Seque
     parts: dict[Role, list[VocPart]] = {}
     for role, folders in splits.items():
         for folder in folders:
-            inside = [folder / name for name in (*ANNOTATIONS, "labels") if (folder / name).is_dir()]
+            inside = [folder / name for name in ANNOTATIONS]
             files = _xml_files(folder) or [file for each in inside for file in _xml_files(each)]
             near = [each for place in images for each in (place / folder.name, place)]
             beside = [folder / name for name in _IMAGES]

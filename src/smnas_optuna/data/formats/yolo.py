@@ -46,8 +46,8 @@ def read_yolo(root: Path) -> dict[Role, Found]:
         raise DataError(
             f"{layout.source}: none of {len(every)} images has a label file",
             first=f"{quote_path(image)}, where {quote_path(label_files(image, root)[0])} would be",
-            fix="put the label files into labels/, with the same folders and names as the images in images/, or set another "
-            "format in [data] of study.toml",
+            fix="put the label files into labels/, with the same folders and names as the images in images/, or set "
+            "another format in [data] of study.toml",
         )
     decimals = max((label.decimals for each in every for label in each.labels if isinstance(label, Label)), default=0)
     return {role: _found(role, some, root, layout, decimals) for role, some in splits.items()}

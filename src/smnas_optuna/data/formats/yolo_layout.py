@@ -147,9 +147,17 @@ def _images_by_yaml(
     base = content.get("path")
     images: dict[Role, Sequence[Path]] = {}
     for role, names in entries.items():
-        paths = [path for name in names for path in _images_of(name, base, root, source, role)]
-        if names:
-            images[role] = list(dict.fromkeys(paths))
+        paths = {name: _images_of(name, base, root) for name in names}
+        for name in [name for name, found in paths.items() if found is None and role != "train"]:
+            notes.append(f"{source.name} names {quote(name)} for {role}, and there are no images: left out")
+        missing = [name for name, found in paths.items() if found is None and role == "train"]
+        if missing:
+            raise DataError(
+                f"{source}: 'train' is {quote(missing[0])}, and there are no images of that name in {root}",
+                fix=_PATHS_FIX,
+            )
+        if found := list(dict.fromkeys(path for some in paths.values() for path in some or ())):
+            images[role] = found
     return images
 
 
@@ -162,20 +170,12 @@ def _entries(value: object, role: Role, source: Path) -> list[str]:
     return [str(entry).strip() for entry in entries]
 
 
-def _images_of(entry: str, base: object, root: Path, source: Path, role: Role) -> list[Path]:
-    """Return the images of one folder, list of images, or image."""
+def _images_of(entry: str, base: object, root: Path) -> list[Path] | None:
+    """Return the images in a folder, or those in a list of images; None if there are none."""
     path = resolve(entry, base if isinstance(base, str) else "", root)
     if path is None:
-        raise DataError(
-            f"{source}: '{role}' is {quote(entry)}, and there is no such folder or list of images in {root}",
-            fix=_PATHS_FIX,
-        )
-    if path.is_dir():
-        found = images_in(path)
-        if not found:
-            raise DataError(f"{source}: '{role}' is {quote(entry)}, and there are no images in it", fix=_PATHS_FIX)
-        return found
-    return read_image_list(path, root)
+        return None
+    return (images_in(path) or None) if path.is_dir() else read_image_list(path, root)
 
 
 def resolve(entry: str, base: str, root: Path) -> Path | None:
