@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 from smnas_optuna.config import DataSettings
 from smnas_optuna.data.formats import load_datasets
 from smnas_optuna.errors import DataError
-from tests.data.formats.writers import write_roboflow, write_voc, write_yolo_as_roboflow_does
+from tests.data.formats.writers import WRITERS
 from tests.data.hostile import check_message, time_limit
 
 PIECES = [
@@ -76,12 +75,8 @@ PIECES = [
     ),
     *(b"<bndbox/>", b"<?xml version='1.0' encoding='utf-16'?>", b"<annotation>", b"xmlns='a' ", b"true", b"null"),
 ]
-SUFFIXES = (".txt", ".yaml", ".xml", ".json")
-WRITERS: dict[str, Callable[[Path], None]] = {
-    "yolo": write_yolo_as_roboflow_does,
-    "voc": write_voc,
-    "roboflow": write_roboflow,
-}
+SUFFIXES = (".txt", ".yaml", ".names", ".xml", ".json")
+SPOILED = ("yolo of roboflow", "yolo of darknet", "voc", "roboflow")
 
 
 def _spoil(content: bytes, rng: random.Random) -> bytes:
@@ -131,13 +126,14 @@ def _check(root: Path, format_: str) -> bool:
     return True
 
 
-def _mutate(format_: str, root: Path, seeds: range) -> Counter[bool]:
-    WRITERS[format_](root)
+def _mutate(name: str, root: Path, seeds: range) -> Counter[bool]:
+    format_, write = WRITERS[name]
+    write(root)
     files = sorted(path for path in root.rglob("*") if path.suffix in SUFFIXES)
     assert _check(root, format_)
     outcomes = Counter[bool]()
     for seed in seeds:
-        rng = random.Random(f"{format_} {seed}")
+        rng = random.Random(f"{name} {seed}")
         spoiled = rng.sample(files, rng.choice((1, 1, 2)))
         contents = {path: path.read_bytes() for path in spoiled}
         for path, content in contents.items():
@@ -153,14 +149,14 @@ def _mutate(format_: str, root: Path, seeds: range) -> Counter[bool]:
     return outcomes
 
 
-@pytest.mark.parametrize("format_", WRITERS)
-def test_spoiled_files_are_refused_or_read_correctly(format_: str, tmp_path: Path) -> None:
-    outcomes = _mutate(format_, tmp_path, range(60))
+@pytest.mark.parametrize("name", SPOILED)
+def test_spoiled_files_are_refused_or_read_correctly(name: str, tmp_path: Path) -> None:
+    outcomes = _mutate(name, tmp_path, range(60))
     assert min(outcomes[True], outcomes[False]) > 0  # both happen, or this would test nothing
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("format_", WRITERS)
-def test_a_thousand_spoiled_files_are_refused_or_read_correctly(format_: str, tmp_path: Path) -> None:
-    outcomes = _mutate(format_, tmp_path, range(60, 1060))
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_thousand_spoiled_files_are_refused_or_read_correctly(name: str, tmp_path: Path) -> None:
+    outcomes = _mutate(name, tmp_path, range(60, 1060))
     assert min(outcomes[True], outcomes[False]) > 50

@@ -137,7 +137,7 @@ YAMLS = {
     "a train that is a mapping": ("names: [cat]\ntrain: {a: b}\n", "'train' is {'a': 'b'}", "train: train/images"),
     "a list": ("- cat\n", "this is not the description of a YOLO data set: ['cat']", "train, val and names"),
     "broken": ("names: [cat\n", "this is not YAML: ", "write a YAML file"),
-    "nested": ("[" * 5000, "this is not YAML: ", "write a YAML file"),
+    "nested": ("- " * 5000, "this is not YAML: ", "write a YAML file"),
     "odd key points": ("names: [cat]\nkpt_shape: many\n", "'kpt_shape' is 'many'", "number of key points"),
 }
 

@@ -17,7 +17,7 @@ from smnas_optuna.quote import quote, quote_error
 
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 LIST_NAMES = ("classes.txt", "obj.names", "labels/classes.txt")
-_LONGEST_YAML = 2**20
+_LONGEST_YAML = 2**19  # characters; 20,000 classes have half as many, and PyYAML takes 4 s
 _NAMES_FIX = "write the names of the classes as a list, in the order of their numbers: names: [cat, dog]"
 _PATHS_FIX = "write the folders of images relative to the data folder: train: train/images"
 
