@@ -7,7 +7,7 @@ import logging
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_error, quote_path
@@ -28,6 +28,7 @@ _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEB
 _MAX_FILE = 2**31  # bytes; the largest image (MAX_PIXELS) at 8 uncompressed bytes a pixel has 1.4e9
 _MAX_SCANS = 500  # of a JPEG; encoders write about ten. Even a scan of a few bytes costs a pass over all pixels
 
+_QUARTER_TURN = 5  # EXIF orientations from this one on turn an image by a quarter
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -117,7 +118,12 @@ def upright_size(path: Path) -> tuple[int, int]:
 
 def _upright_size(file: Path | BinaryIO) -> tuple[int, int]:
     with _opened_image(file) as image:
-        return _upright(image)
+        # a PNG's own getexif decodes the pixels, to look for what comes after them
+        turned = _orientation(image, Image.Image.getexif) >= _QUARTER_TURN
+        height, width = image.height, image.width
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # newer versions of Pillow turn its size when they open it
+            height, width = image.tag_v2[TiffImagePlugin.IMAGELENGTH], image.tag_v2[TiffImagePlugin.IMAGEWIDTH]
+        return (width, height) if turned else (height, width)
 
 
 def rgb_of(image: Image.Image, *, grey_bits: int = 16) -> NDArray[np.uint8]:
@@ -226,10 +232,12 @@ def _opened_image(file: Path | BinaryIO) -> Image.Image:
         raise ValueError(f"cannot identify it as any of {', '.join(formats)}") from error
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(
+    image: Image.Image, exif_of: Callable[[Image.Image], Image.Exif] = lambda image: image.getexif()
+) -> int:
     """Return the EXIF orientation, 1..8; 1 (upright) if there is none."""
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        orientation = exif_of(image).get(ExifTags.Base.Orientation)
     except _DAMAGE:
         return 1
     return orientation if isinstance(orientation, int) and orientation in _TURNS else 1
@@ -237,7 +245,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _upright(image: Image.Image) -> tuple[int, int]:
     """Return (height, width) of ``image`` after the EXIF rotation; orientations 2, 3 and 4 keep the size."""
-    return (image.width, image.height) if _orientation(image) >= 5 else (image.height, image.width)
+    return (image.width, image.height) if _orientation(image) >= _QUARTER_TURN else (image.height, image.width)
 
 
 def _count_scans(path: Path) -> int:

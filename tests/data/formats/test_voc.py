@@ -154,6 +154,13 @@ def test_files_in_no_list_are_noted(root: Path) -> None:
     assert "1 XML files (first z.xml) are in no list: not used" in load_splits(root, VOC).train.notes
 
 
+def test_images_without_an_xml_file_are_noted(tmp_path: Path) -> None:
+    write_voc_beside_the_images(tmp_path)
+    shutil.copy(tmp_path / "valid/d.png", tmp_path / "train/d-1.png")
+    note = "1 images (first train/d-1.png) have no XML file, or are in no list: not used"
+    assert note in load_splits(tmp_path, VOC).train.notes
+
+
 def test_trainval_is_split_if_there_is_no_train(root: Path) -> None:
     sets = root / "ImageSets/Main"
     (sets / "trainval.txt").write_text("a 1\nb -1\nd 1\ne 1\n")

@@ -95,6 +95,14 @@ def test_no_label_file_at_all_is_an_error(root: Path) -> None:
     assert "put the label files into labels/" in error.fix
 
 
+def test_label_files_of_no_image_are_noted(root: Path) -> None:
+    (root / "valid/labels/classes.txt").write_text("cat\n")
+    assert not any("belong to no image" in note for note in load_splits(root, YOLO).train.notes)
+    (root / "valid/labels/d-1.txt").write_text("0 .5 .5 .5 .5\n")
+    note = "1 of 7 label files (first valid/labels/d-1.txt) belong to no image: not used"
+    assert note in load_splits(root, YOLO).train.notes
+
+
 def test_key_points_after_a_box_are_not_looked_at(root: Path) -> None:
     (root / "data.yaml").write_text((root / "data.yaml").read_text() + "kpt_shape: [2, 3]\n")
     for file in root.rglob("labels/*.txt"):

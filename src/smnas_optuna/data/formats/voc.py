@@ -48,13 +48,13 @@ def read_voc(root: Path) -> dict[Role, Found]:
     """
     layout = read_voc_layout(root)
     splits = {role: [each for part in parts for each in _read_part(part)] for role, parts in layout.parts.items()}
-    splits = {role: some for role, some in splits.items() if some}
     every = [each for some in splits.values() for each in some]
     _refuse_mistakes(every, root)
     _refuse_parts(every, root)
     objects = [item for each in every for item in each.file.objects if isinstance(item, VocObject)]
     names, notes = _class_names(objects, root)
     from_zero = _counts_from_zero(objects)
+    notes += _note_without_xml(every, root)
     if from_zero:
         notes.append(
             "xmin and ymin are 0 as often as 1, or more often: the corners count from 0, and are taken as they are"
@@ -100,6 +100,17 @@ def _read_part(part: VocPart) -> list[_Annotated]:
             fix=f"put the images into {places}, with the names of their XML files",
         )
     return [_Annotated(file=file, image=image) for file, image in pairs if image is not None]
+
+
+def _note_without_xml(every: Sequence[_Annotated], root: Path) -> list[str]:
+    """Return a note on images of no XML file, in the folders that have images of some."""
+    used = {each.image for each in every}
+    there = [path for folder in sorted({image.parent for image in used}) for path in entries_of(folder)]
+    left = [path for path in there if is_image(path) and path not in used]
+    if not left:
+        return []
+    first = quote_path(left[0].relative_to(root))
+    return [f"{len(left)} images (first {first}) have no XML file, or are in no list: not used"]
 
 
 def _refuse_mistakes(every: Sequence[_Annotated], root: Path) -> None:

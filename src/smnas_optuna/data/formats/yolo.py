@@ -9,9 +9,9 @@ from pathlib import Path
 from smnas_optuna.data.annotation_file import refuse
 from smnas_optuna.data.formats.found import Found, Rows
 from smnas_optuna.data.formats.image_folder import read_sizes
-from smnas_optuna.data.formats.split_names import Role
+from smnas_optuna.data.formats.split_names import Role, entries_of
 from smnas_optuna.data.formats.yolo_labels import LINE_FIXES, Label, Mistake, box_in_pixels, read_labels
-from smnas_optuna.data.formats.yolo_layout import YoloLayout, read_yolo_layout
+from smnas_optuna.data.formats.yolo_layout import LIST_NAMES, YoloLayout, read_yolo_layout
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_path
 
@@ -50,7 +50,10 @@ def read_yolo(root: Path) -> dict[Role, Found]:
             "another format in [data] of study.toml",
         )
     decimals = max((label.decimals for each in every for label in each.labels if isinstance(label, Label)), default=0)
-    return {role: _found(role, some, root, layout, decimals) for role, some in splits.items()}
+    notes = [*layout.notes, *_note_without_image(every, root)]
+    return {
+        role: _found(some, root, layout, decimals, notes if role == "train" else []) for role, some in splits.items()
+    }
 
 
 def label_files(image: Path, root: Path) -> list[Path]:
@@ -78,25 +81,24 @@ def _refuse_mistakes(every: Sequence[_Labelled], root: Path, layout: YoloLayout)
         refuse(
             layout.source,
             mistakes,
-            lambda item: f"{_origin(item[0], item[1].line, root)}, {item[1].what}",
+            lambda item: f"{_origin(quote_path(item[0].relative_to(root)), item[1].line)}, {item[1].what}",
             "lines of the label files are not as in YOLO's format",
             total=len(lines),
             fix=fix,
         )
 
 
-def _found(role: Role, some: Sequence[_Labelled], root: Path, layout: YoloLayout, decimals: int) -> Found:
+def _found(some: Sequence[_Labelled], root: Path, layout: YoloLayout, decimals: int, notes: Sequence[str]) -> Found:
     sizes, rows = read_sizes([each.image for each in some]), Rows()
     category_of: Mapping[int, int] = {number: place for place, number in enumerate(layout.names, start=1)}
     for each, size in zip(some, sizes, strict=True):
         image_id = rows.add_image(each.image.relative_to(root).as_posix(), size)
+        name = "" if each.file is None else quote_path(each.file.relative_to(root))
         for label in each.labels:
             assert isinstance(label, Label)  # mistakes were refused
-            assert each.file is not None
-            bbox = box_in_pixels(label, size, decimals)
-            origin = _origin(each.file, label.line, root)
+            bbox, origin = box_in_pixels(label, size, decimals), _origin(name, label.line)
             rows.add(image_id, category_of[label.class_number], bbox, crowd=False, origin=origin)
-    notes = list(layout.notes) if role == "train" else []
+    notes = list(notes)
     without = [each.image for each in some if each.file is None]
     if without:
         first = quote_path(without[0].relative_to(root))
@@ -105,5 +107,17 @@ def _found(role: Role, some: Sequence[_Labelled], root: Path, layout: YoloLayout
     return rows.found(source=layout.source, folder=root, names=names, notes=notes, box_fix=_BOX_FIX)
 
 
-def _origin(file: Path, line: int, root: Path) -> str:
-    return f"{quote_path(file.relative_to(root))}, line {line}"
+def _note_without_image(every: Sequence[_Labelled], root: Path) -> list[str]:
+    """Return a note on label files of no image, in the folders that have files of some images."""
+    used = {each.file for each in every if each.file is not None}
+    folders = sorted({file.parent for file in used if "labels" in file.relative_to(root).parts})
+    there = [path for folder in folders for path in entries_of(folder) if path.suffix == ".txt"]
+    left = [path for path in there if path not in used and path.name not in LIST_NAMES]
+    if not left:
+        return []
+    first = quote_path(left[0].relative_to(root))
+    return [f"{len(left)} of {len(there)} label files (first {first}) belong to no image: not used"]
+
+
+def _origin(name: str, line: int) -> str:
+    return f"{name}, line {line}"
