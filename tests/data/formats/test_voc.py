@@ -40,6 +40,12 @@ def test_corners_count_from_1_and_the_last_pixel_belongs_to_the_object(root: Pat
     assert load_splits(root, VOC).train.images[0].boxes.tolist()[0] == [0, 0, 24, 20]
 
 
+def test_differences_of_corners_have_no_rounding_errors(root: Path) -> None:
+    box = "<xmin>3.19</xmin><ymin>1.1</ymin><xmax>14.38</xmax><ymax>15.95</ymax>"
+    _replace(root, "<xmin>4</xmin><ymin>5</ymin><xmax>13</xmax><ymax>15</ymax>", box)
+    assert load_splits(root, VOC).train.annotations[0]["bbox"] == [2.19, 0.1, 12.19, 15.85]
+
+
 def test_corners_that_count_from_0_are_noted(tmp_path: Path) -> None:
     write_voc_beside_the_images(tmp_path, 0)
     note = "xmin and ymin are 0 as often as 1, or more often: the corners count from 0, and are taken as they are"

@@ -17,6 +17,7 @@ from smnas_optuna.data.formats.voc_xml import OBJECT_FIXES, Mistake, VocFile, Vo
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_path
 
+_DIGITS = 6  # millionths of a pixel
 _BOX_FIX = "write xmin, ymin, xmax and ymax in pixels, of which the first is 1"
 
 
@@ -201,9 +202,10 @@ def _found(
 
 
 def _box(corners: tuple[float, float, float, float], shift: int) -> tuple[float, float, float, float]:
-    """Return (x, y, width, height)."""
+    """Return (x, y, width, height), without the rounding errors of the differences."""
     xmin, ymin, xmax, ymax = corners
-    return xmin - shift, ymin - shift, xmax - xmin + shift, ymax - ymin + shift
+    x, y, width, height = xmin - shift, ymin - shift, xmax - xmin + shift, ymax - ymin + shift
+    return round(x, _DIGITS), round(y, _DIGITS), round(width, _DIGITS), round(height, _DIGITS)
 
 
 def _origin(file: Path, number: int, root: Path) -> str:
