@@ -70,9 +70,19 @@ def test_files_of_coco_that_the_study_names_are_said_to_be_unused(tmp_path: Path
     assert "val and test in [data] of study.toml name files of COCO's format: not used" in notes
 
 
-def test_an_unknown_folder_is_taken_for_coco(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"instances_train.json: there is no such annotation file"):
+def test_an_unknown_folder_is_taken_for_coco_and_told_what_others_need(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
         load_splits(tmp_path, DataSettings())
+    assert caught.value.message == f"{tmp_path}/instances_train.json: there is no such annotation file"
+    assert caught.value.fix.startswith("name the file in [data] of study.toml, relative to --data; the other formats")
+    assert "data.yaml or classes.txt (YOLO)" in caught.value.fix
+
+
+def test_data_one_folder_below_are_pointed_at(tmp_path: Path) -> None:
+    write_voc(tmp_path / "BCCD")
+    with pytest.raises(DataError) as caught:
+        load_splits(tmp_path, DataSettings())
+    assert caught.value.fix.endswith(f"; --data {tmp_path}/BCCD looks like Pascal VOC")
 
 
 def test_a_named_format_is_not_guessed(tmp_path: Path) -> None:

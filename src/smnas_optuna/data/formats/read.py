@@ -11,11 +11,12 @@ from smnas_optuna.data.coco import CocoDataset, check_dataset, load_coco
 from smnas_optuna.data.formats.found import Found
 from smnas_optuna.data.formats.recognise import TITLES, Format, Recognised, recognise
 from smnas_optuna.data.formats.roboflow import read_roboflow
-from smnas_optuna.data.formats.split_names import Role
+from smnas_optuna.data.formats.split_names import Role, folders_in
 from smnas_optuna.data.formats.voc import read_voc
 from smnas_optuna.data.formats.yolo import read_yolo
 from smnas_optuna.errors import DataError
 
+_FOLDERS_TRIED = 20
 _READERS: dict[Format, Callable[[Path], Mapping[Role, Found]]] = {
     "roboflow": read_roboflow,
     "yolo": read_yolo,
@@ -38,6 +39,8 @@ def load_datasets(root: Path, settings: DataSettings) -> tuple[dict[Role, CocoDa
     """
     recognised = recognise(root, settings)
     if recognised.format == "coco":
+        if settings.format == "auto" and not (root / settings.train).exists():
+            raise _nothing_there(root, settings)
         return _load_coco_files(root, settings), recognised
     found = _READERS[recognised.format](root)
     if "train" not in found:
@@ -51,6 +54,20 @@ def load_datasets(root: Path, settings: DataSettings) -> tuple[dict[Role, CocoDa
     }
     notes = (*recognised.note(settings), *loaded["train"].notes)
     return {**loaded, "train": replace(loaded["train"], notes=notes)}, recognised
+
+
+def _nothing_there(root: Path, settings: DataSettings) -> DataError:
+    """Return the error for a folder that looks like no format."""
+    inside = [(folder, recognise(folder, settings)) for folder in folders_in(root)[:_FOLDERS_TRIED]]
+    hints = [f"--data {folder} looks like {TITLES[each.format]}" for folder, each in inside if each.why]
+    others = (
+        "the other formats need: train/_annotations.coco.json (Roboflow), data.yaml or classes.txt (YOLO), "
+        "Annotations/ (Pascal VOC)"
+    )
+    return DataError(
+        f"{root / settings.train}: there is no such annotation file",
+        fix=f"name the file in [data] of study.toml, relative to --data; {hints[0] if hints else others}",
+    )
 
 
 def _load_coco_files(root: Path, settings: DataSettings) -> dict[Role, CocoDataset]:
