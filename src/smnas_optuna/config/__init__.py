@@ -2,6 +2,7 @@
 
 from smnas_optuna.config.settings import (
     Arch,
+    DataFormat,
     DataSettings,
     DetectorSettings,
     DeviceChoice,
@@ -22,6 +23,7 @@ from smnas_optuna.config.study_file import STUDY_FILE, check_study_dir, load_set
 __all__ = [
     "STUDY_FILE",
     "Arch",
+    "DataFormat",
     "DataSettings",
     "DetectorSettings",
     "DeviceChoice",

@@ -33,6 +33,9 @@ DeviceChoice = Literal["auto", "cpu", "cuda"]
 Runtime = Literal["eager", "graph", "onnxruntime", "openvino"]
 """What runs detectors while they are timed; see :class:`LatencySettings`."""
 RuntimeChoice = Literal["auto", "eager", "graph", "onnxruntime", "openvino"]
+DataFormat = Literal["auto", "coco", "roboflow", "yolo", "voc"]
+"""Format of annotations; ``auto`` is COCO where the file that ``[data] train`` names exists, and otherwise the one that
+the data folder looks like."""
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Number = Annotated[int, Field(gt=0, le=1_000_000)]
 """Images or trainings; a million trainings of a minute each take two years."""
@@ -95,9 +98,10 @@ class ShapesSettings(Settings):
 
 
 class DataSettings(Settings):
-    """``[data]``: location of the data; all paths are relative to the data folder.
+    """``[data]``: location of the data; all paths are relative to the data folder, and belong to COCO's format.
 
     Attributes:
+        format: Format of the annotations; see :mod:`smnas_optuna.data.formats`.
         train: Annotation file of the training images, COCO format.
         val: Annotation file of the validation images. Without one, ``val_fraction`` of the training images are held
             out.
@@ -105,12 +109,14 @@ class DataSettings(Settings):
         images: Image folder of all annotation files.
         val_images: Folder of the validation images, if it differs.
         test_images: Folder of the test images, if it differs.
-        val_fraction: Share of the images that is held out for validation, chosen by a hash of their content.
+        val_fraction: Share of the images that is held out for validation, chosen by a hash of their content, if there
+            are no validation images.
         drop_empty_boxes: Drop boxes that have no area, lie outside the image or are not a number, instead of rejecting
             the file.
         shapes: Draw the embedded data set.
     """
 
+    format: DataFormat = "auto"
     train: str = "instances_train.json"
     val: str | None = None
     test: str | None = None

@@ -37,7 +37,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,19}(\.[0-9]{1,30})?")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnnotationFile:
-    """The content of an annotation file; each row has exactly the fields named here.
+    """The content of an annotation file, or of files in another format; each row has exactly the fields named here.
 
     Attributes:
         images: ``id``, ``file_name``, ``height`` and ``width`` (pixels, at least 1).
@@ -48,6 +48,9 @@ class AnnotationFile:
         renumbered: True if the ids of the annotations are their places in the file, from 1, as the file has no ids of
             its own that could name them.
         notes: What was read otherwise than it is written, with counts, as messages for the user.
+        origins: File and line, or file and object, that each annotation is from, in the order of ids, which begin at 1;
+            None for COCO. With origins, an image is named by its ``file_name``, as nobody has seen its id.
+        box_fix: How boxes are to be written, if not as in COCO.
     """
 
     images: list[Row]
@@ -55,10 +58,23 @@ class AnnotationFile:
     categories: list[Row]
     renumbered: bool = False
     notes: tuple[str, ...] = ()
+    origins: Sequence[str] | None = None
+    box_fix: str | None = None
 
     def name_of(self, annotation: Row) -> str:
-        """Return words that a user finds ``annotation`` by: its id, or its place in the list."""
+        """Return words that a user finds ``annotation`` by: its origin, its id, or its place in the list."""
+        if self.origins is not None:
+            return self.origins[int(annotation["id"]) - 1]
         return f"annotations[{annotation['id'] - 1}]" if self.renumbered else f"annotation {annotation['id']}"
+
+    def place_of(self, annotation: Row) -> str:
+        """Return :meth:`name_of`, and the image if the name does not tell it."""
+        name = self.name_of(annotation)
+        return name if self.origins is not None else f"{name} of image {annotation['image_id']}"
+
+    def name_of_image(self, image: Row) -> str:
+        """Return words that a user finds ``image`` by."""
+        return f"image {quote(image['file_name'])}" if self.origins is not None else f"image {image['id']}"
 
 
 def read_annotation_file(path: Path, *, free_bytes: Callable[[], int] = free_memory) -> AnnotationFile:
@@ -73,7 +89,16 @@ def read_annotation_file(path: Path, *, free_bytes: Callable[[], int] = free_mem
             an image or a category is missing, a field has the wrong type, the id of an image or of a category is used
             twice, or there are no images or no categories.
     """
-    document, notes = _read_document(path, free_bytes), list[str]()
+    return check_document(read_document(path, free_bytes), path)
+
+
+def check_document(document: Row, path: Path) -> AnnotationFile:
+    """Return the rows of a COCO document; ``path`` is its file, for messages.
+
+    Raises:
+        DataError: As :func:`read_annotation_file`.
+    """
+    notes = list[str]()
     categories, images, annotations = (
         _read_table(document, name, path, notes) for name in ("categories", "images", "annotations")
     )
@@ -109,7 +134,12 @@ def refuse(
         raise DataError(f"{path}: {len(offenders)} of {total} {rule}", first=describe(offenders[0]), fix=fix)
 
 
-def _read_document(path: Path, free_bytes: Callable[[], int]) -> Row:
+def read_document(path: Path, free_bytes: Callable[[], int] = free_memory) -> Row:
+    """Return the content of a COCO file, of which nothing is checked but that it is a JSON object.
+
+    Raises:
+        DataError: If it cannot be read, does not fit into memory, or is anything else.
+    """
     try:
         document = read_json(path, free_bytes)
     except FileNotFoundError as error:

@@ -40,10 +40,7 @@ def check_boxes(file: AnnotationFile, source: Path, *, drop: bool) -> tuple[dict
         box = clip_box(row["bbox"], *sizes[row["image_id"]])
         if isinstance(box, Fault):
             faults[box] += 1
-            first = first or (
-                f"{file.name_of(row)} of image {row['image_id']}, "
-                f"bbox {quote(row['bbox'])} (x, y, width, height in pixels)"
-            )
+            first = first or (f"{file.place_of(row)}, bbox {quote(row['bbox'])} (x, y, width, height in pixels)")
         else:
             boxes[row["id"]] = box.xyxy
             num_clipped += box.clipped
@@ -104,5 +101,5 @@ def _note(file: AnnotationFile, pairs: Sequence[tuple[Row, Row]], rule: str) -> 
     if not pairs:
         return []
     row, other = pairs[0]
-    first = f"first {file.name_of(row)} of image {row['image_id']}, as {file.name_of(other)}"
+    first = f"first {file.place_of(row)}, as {file.name_of(other)}"
     return [f"{len(pairs)} of {len(file.annotations)} annotations {rule} ({first})"]

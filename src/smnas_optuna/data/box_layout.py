@@ -99,7 +99,7 @@ def check_layout(file: AnnotationFile, source: Path) -> tuple[str, ...]:
         DataError: If nearly all boxes lie within the first pixel of their images, or if many do not fit into their
             images, and all do in another layout.
     """
-    boxes = _boxes(file)
+    boxes, box_fix = _boxes(file), file.box_fix or PIXEL_FIX
     count = len(boxes.rows)
     if count == 0:
         return ()
@@ -107,9 +107,7 @@ def check_layout(file: AnnotationFile, source: Path) -> tuple[str, ...]:
     def first(which: Bools) -> str:
         row = boxes.rows[int(np.argmax(which))]
         width, height = boxes.sizes[:, int(np.argmax(which))]
-        return (
-            f"{file.name_of(row)} of image {row['image_id']}, bbox {quote(row['bbox'])}, image {width:.0f}x{height:.0f}"
-        )
+        return f"{file.place_of(row)}, bbox {quote(row['bbox'])}, image {width:.0f}x{height:.0f}"
 
     tiny = (np.abs(boxes.numbers) <= IN_PIXEL).all(0) & (boxes.sizes.min(0) >= SMALLEST_EDGE)
     if tiny.sum() >= NEARLY_ALL * count:
@@ -117,7 +115,7 @@ def check_layout(file: AnnotationFile, source: Path) -> tuple[str, ...]:
             f"{source}: {tiny.sum()} of {count} boxes lie within the first pixel of their images: they look like parts "
             "of the width and height, not pixels",
             first=first(tiny),
-            fix=f"multiply them by width and height of their images; {PIXEL_FIX}",
+            fix=f"multiply them by width and height of their images; {box_fix}",
         )
     misfits = ~boxes.fits(COCO_LAYOUT)
     other, sure = _other_layout(boxes, misfits)
@@ -128,7 +126,7 @@ def check_layout(file: AnnotationFile, source: Path) -> tuple[str, ...]:
             f"{source}: the boxes look like {other}, not {COCO_LAYOUT}: {misfits.sum()} of {count} do not fit into "
             f"their images as the latter, and as the former {boxes.fits(other).sum()} fit",
             first=first(example),
-            fix=PIXEL_FIX,
+            fix=box_fix,
         )
     notes = []
     if other is not None:

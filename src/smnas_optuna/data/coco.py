@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnas_optuna.allowance import free_memory
-from smnas_optuna.data.annotation_file import MAX_AREA, Row, read_annotation_file
+from smnas_optuna.data.annotation_file import MAX_AREA, AnnotationFile, Row, read_annotation_file
 from smnas_optuna.data.box_check import check_boxes
 from smnas_optuna.data.coco_box import XYXY
 from smnas_optuna.data.image_paths import find_images
@@ -127,11 +127,42 @@ def load_coco(
             is false, or the boxes are not in pixels or not in COCO's layout.
     """
     file = read_annotation_file(annotations, free_bytes=free_bytes)
+    return check_dataset(file, annotations, images, drop_empty_boxes=drop_empty_boxes, free_bytes=free_bytes)
+
+
+def check_dataset(
+    file: AnnotationFile,
+    annotations: Path,
+    images: Path,
+    *,
+    drop_empty_boxes: bool = False,
+    free_bytes: Callable[[], int] = free_memory,
+) -> CocoDataset:
+    """Return the checked data set of the rows in ``file``, whatever format they are from; see :func:`load_coco`.
+
+    Args:
+        file: The rows.
+        annotations: The file, or the folder, that messages name.
+        images: As in :func:`load_coco`.
+        drop_empty_boxes: As in :func:`load_coco`.
+        free_bytes: Returns the free memory in bytes.
+
+    Raises:
+        DataError: As :func:`load_coco`.
+    """
     refuse_excess(file, annotations)
     paths, path_notes = find_images(file.images, annotations, images)
     boxes, notes = check_boxes(file, annotations, drop=drop_empty_boxes)
     kept = [row for row in file.annotations if row["id"] in boxes]
-    refuse_crowding(Counter(row["image_id"] for row in kept), len(file.images), annotations, free_bytes)
+    rows_by_id = {row["id"]: row for row in file.images}
+    counts = Counter(row["image_id"] for row in kept)
+    refuse_crowding(
+        counts,
+        len(file.images),
+        annotations,
+        free_bytes,
+        name_of=lambda image_id: file.name_of_image(rows_by_id[image_id]),
+    )
     names, name_notes = _category_names(file.categories)
     category_ids = tuple(int(row["id"]) for row in file.categories)
     labels = {category_id: position + 1 for position, category_id in enumerate(category_ids)}

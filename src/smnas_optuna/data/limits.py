@@ -48,10 +48,21 @@ def refuse_excess(file: AnnotationFile, path: Path) -> None:
     refuse(path, long, _describe_name, rule, total=len(file.categories), fix="give them shorter names")
     large = [row for row in file.images if max(row["height"], row["width"]) > MAX_EDGE or _pixels(row) > MAX_PIXELS]
     rule = f"images are larger than {MAX_PIXELS // 10**6} megapixels or have an edge of more than {MAX_EDGE} pixels"
-    refuse(path, large, _describe_size, rule, total=len(file.images), fix=f"correct width and height, or {_CUT}")
+
+    def describe(row: Row) -> str:
+        return f"{file.name_of_image(row)}, {row['width']}x{row['height']} pixels (width x height)"
+
+    refuse(path, large, describe, rule, total=len(file.images), fix=f"correct width and height, or {_CUT}")
 
 
-def refuse_crowding(boxes: Counter[int], num_images: int, path: Path, free_bytes: Callable[[], int]) -> None:
+def refuse_crowding(
+    boxes: Counter[int],
+    num_images: int,
+    path: Path,
+    free_bytes: Callable[[], int],
+    *,
+    name_of: Callable[[int], str] = "image {}".format,
+) -> None:
     """Check that the boxes, padded to the largest number in an image, are within the limits.
 
     Args:
@@ -59,29 +70,26 @@ def refuse_crowding(boxes: Counter[int], num_images: int, path: Path, free_bytes
         num_images: Number of images, those without boxes included.
         path: The annotation file.
         free_bytes: Returns the free memory in bytes.
+        name_of: Returns words that a user finds an image by, from its id.
 
     Raises:
         DataError: If an image has too many boxes, or all boxes would take more than half of the free memory.
     """
     crowded = [(image_id, count) for image_id, count in boxes.items() if count > MAX_BOXES]
     rule = f"images have more than {MAX_BOXES} boxes"
-    refuse(path, crowded, lambda item: f"image {item[0]} has {item[1]}", rule, total=num_images, fix=_CUT)
+    refuse(path, crowded, lambda item: f"{name_of(item[0])} has {item[1]}", rule, total=num_images, fix=_CUT)
     fullest, most = max(boxes.items(), key=lambda item: item[1], default=(0, 0))
     needed, free = BOX_BYTES * most * num_images, free_bytes()
     if 2 * needed > free:
         raise DataError(
             f"{path}: the boxes of {num_images} images take {needed / 2**20:,.0f} MiB, padded to the {most} boxes of "
-            f"image {fullest}; that is more than half of the {free / 2**20:,.0f} MiB that are free",
+            f"{name_of(fullest)}; that is more than half of the {free / 2**20:,.0f} MiB that are free",
             fix=f"free memory, or {_CUT}",
         )
 
 
 def _pixels(row: Row) -> int:
     return int(row["height"] * row["width"])
-
-
-def _describe_size(row: Row) -> str:
-    return f"image {row['id']}, {row['width']}x{row['height']} pixels (width x height)"
 
 
 def _describe_name(row: Row) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from smnas_optuna.config import DataSettings
 from smnas_optuna.data.coco import CocoDataset, load_coco
 from smnas_optuna.data.content import ContentIndex
+from smnas_optuna.data.formats import load_datasets
 from smnas_optuna.data.images import Progress
 from smnas_optuna.data.reading import read_images
 from smnas_optuna.errors import DataError
@@ -41,7 +42,7 @@ class Splits:
 def load_splits(
     root: Path, settings: DataSettings, *, index_file: Path | None = None, on_progress: Progress | None = None
 ) -> Splits:
-    """Load and check the data sets that ``settings`` names; every image is decoded once.
+    """Load and check the data sets of a study, in the format of ``root``; every image is decoded once.
 
     Args:
         root: The data folder; paths in ``settings`` are relative to it.
@@ -53,13 +54,11 @@ def load_splits(
         DataError: If a file or an image cannot be used, a split has no images or no objects, or two of them disagree on
             the categories or share images.
     """
-    loaded = {"train": _load(root, settings.train, None, settings)}
-    if settings.val is not None:
-        loaded["val"] = _load(root, settings.val, settings.val_images, settings)
-        _refuse_other_categories(loaded["train"], loaded["val"])
-    if settings.test is not None:
-        loaded["test"] = _load(root, settings.test, settings.test_images, settings)
-        _refuse_other_categories(loaded["train"], loaded["test"])
+    found, recognised = load_datasets(root, settings)
+    for role, dataset in found.items():
+        if role != "train":
+            _refuse_other_categories(found["train"], dataset)
+    loaded = {str(role): dataset for role, dataset in found.items()}
     index = ContentIndex(file=index_file, on_progress=on_progress)
     loaded, contents, grey_bits = read_images(loaded, index)
     hashes = {
@@ -68,11 +67,11 @@ def load_splits(
         for image, content in zip(dataset.images, contents[role], strict=True)
     }
     train, test = loaded["train"], loaded.get("test")
-    if settings.val is None:
+    if "val" not in loaded:
         train, val = _split(train, hashes, settings.val_fraction)
     else:
         val = loaded["val"]
-        _refuse_shared_images(train, val, hashes, fix=_OR_SPLIT)
+        _refuse_shared_images(train, val, hashes, fix=_OR_SPLIT if recognised.format == "coco" else "")
     _refuse_empty(train, "training")
     _refuse_empty(val, "validation")
     splits = Splits(train=train, val=val, content_hash=_content_hash((train, val), hashes), grey_bits=grey_bits)
@@ -132,12 +131,6 @@ def train_and_val(splits: Splits) -> CocoDataset:
         images=(*train.images, *(replace(image, image_id=ids[image.image_id]) for image in val.images)),
         annotations=tuple({**row, "id": number} for number, row in enumerate(rows, start=1)),
     )
-
-
-def _load(root: Path, name: str, images: str | None, settings: DataSettings) -> CocoDataset:
-    """Load the annotation file ``name``; its images are in the folder ``images`` or, if None, in the common one."""
-    folder = root / (settings.images if images is None else images)
-    return load_coco(root / name, folder, drop_empty_boxes=settings.drop_empty_boxes)
 
 
 def _split(dataset: CocoDataset, hashes: Mapping[Path, str], fraction: float) -> tuple[CocoDataset, CocoDataset]:

@@ -85,12 +85,6 @@ def train_detector(
     folder = StudyFolder(request.study_dir)
     settings = load_settings(folder.path).for_modular()
     check_parallel(settings.detector.norm, settings.train.batch_size, ranks)
-    if request.with_val and settings.data.test is None:
-        raise StudyError(
-            f"{folder.path}: with --with-val nothing but test images can tell how good the detector is, and [data] of "
-            "study.toml names none",
-            fix='name them: test = "instances_test.json" under [data], or train without --with-val',
-        )
     name = request.name_for(settings.train.epochs)
     with explained_disk_errors(folder.path), _training(folder, name) as place:
         stored, plan = read_training(place), _plan(request, settings.train.epochs)
@@ -106,6 +100,12 @@ def train_detector(
         session = prepare(
             folder, listener=listener, stop=stop, data_dir=request.data_dir, device=request.device, stage="modular"
         )
+        if request.with_val and session.testbed.splits.test is None:
+            raise StudyError(
+                f"{session.data_root}: with --with-val nothing but test images can tell how good the detector is, and "
+                "there are none",
+                fix='name them: test = "instances_test.json" under [data] in study.toml, or train without --with-val',
+            )
         with (
             session.testbed.measurement_lock.running(stop.check),
             explained_device_faults(session.testbed.device),

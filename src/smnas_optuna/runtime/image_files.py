@@ -7,7 +7,7 @@ import logging
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_error, quote_path
@@ -28,6 +28,7 @@ _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEB
 _MAX_FILE = 2**31  # bytes; the largest image (MAX_PIXELS) at 8 uncompressed bytes a pixel has 1.4e9
 _MAX_SCANS = 500  # of a JPEG; encoders write about ten. Even a scan of a few bytes costs a pass over all pixels
 
+_QUARTER_TURN = 5  # EXIF orientations from this one on turn an image by a quarter
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -94,6 +95,35 @@ def decode_upright(path: Path, *, grey_bits: int = 16) -> NDArray[np.uint8]:
         decoded, _ = read_image(path, None, grey_bits=grey_bits, turn=True)
     assert decoded is not None  # no size was stated
     return decoded.pixels
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image file in pixels, upright as its EXIF data says; no pixel is decoded.
+
+    Pillow may warn about the file: see :func:`quiet_pillow`.
+
+    Raises:
+        DataError: If the file is missing, or is no image.
+    """
+    with explained_damage(path, "the image", missing="add the file", broken="replace the file, or remove it"):
+        check_regular_file(path)
+        try:
+            return _upright_size(path)
+        except _DAMAGE:
+            plain = without_side_data(path)
+            if plain is None:
+                raise
+            return _upright_size(io.BytesIO(plain))
+
+
+def _upright_size(file: Path | BinaryIO) -> tuple[int, int]:
+    with _opened_image(file) as image:
+        # a PNG's own getexif decodes the pixels, to look for what comes after them
+        turned = _orientation(image, Image.Image.getexif) >= _QUARTER_TURN
+        height, width = image.height, image.width
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # newer versions of Pillow turn its size when they open it
+            height, width = image.tag_v2[TiffImagePlugin.IMAGELENGTH], image.tag_v2[TiffImagePlugin.IMAGEWIDTH]
+        return (width, height) if turned else (height, width)
 
 
 def rgb_of(image: Image.Image, *, grey_bits: int = 16) -> NDArray[np.uint8]:
@@ -169,13 +199,7 @@ def _read_pixels(
     file: Path | BinaryIO, path: Path, stated: tuple[int, int] | None, *, grey_bits: int, turn: bool
 ) -> tuple[Decoded | None, tuple[int, int]]:
     """As :func:`read_image`, from ``file``, which is ``path`` or has its content."""
-    Image.init()
-    formats = [name for name in _FORMATS if name in Image.OPEN]  # older versions of Pillow lack some
-    try:
-        image = Image.open(file, formats=formats)
-    except UnidentifiedImageError as error:
-        raise ValueError(f"cannot identify it as any of {', '.join(formats)}") from error
-    with image:
+    with _opened_image(file) as image:
         stored, upright, orientation = (image.height, image.width), _upright(image), _orientation(image)
         if stated not in (None, stored, upright):
             return None, stored
@@ -199,10 +223,21 @@ def _read_pixels(
         return decoded, stored
 
 
-def _orientation(image: Image.Image) -> int:
+def _opened_image(file: Path | BinaryIO) -> Image.Image:
+    Image.init()
+    formats = [name for name in _FORMATS if name in Image.OPEN]  # older versions of Pillow lack some
+    try:
+        return Image.open(file, formats=formats)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"cannot identify it as any of {', '.join(formats)}") from error
+
+
+def _orientation(
+    image: Image.Image, exif_of: Callable[[Image.Image], Image.Exif] = lambda image: image.getexif()
+) -> int:
     """Return the EXIF orientation, 1..8; 1 (upright) if there is none."""
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        orientation = exif_of(image).get(ExifTags.Base.Orientation)
     except _DAMAGE:
         return 1
     return orientation if isinstance(orientation, int) and orientation in _TURNS else 1
@@ -210,7 +245,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _upright(image: Image.Image) -> tuple[int, int]:
     """Return (height, width) of ``image`` after the EXIF rotation; orientations 2, 3 and 4 keep the size."""
-    return (image.width, image.height) if _orientation(image) >= 5 else (image.height, image.width)
+    return (image.width, image.height) if _orientation(image) >= _QUARTER_TURN else (image.height, image.width)
 
 
 def _count_scans(path: Path) -> int:

@@ -1,0 +1,88 @@
+"""The data sets of a study, in the format of its data folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from smnas_optuna.config import DataSettings
+from smnas_optuna.data.coco import CocoDataset, check_dataset, load_coco
+from smnas_optuna.data.formats.found import Found
+from smnas_optuna.data.formats.recognise import TITLES, Format, Recognised, recognise
+from smnas_optuna.data.formats.roboflow import read_roboflow
+from smnas_optuna.data.formats.split_names import Role, folders_in
+from smnas_optuna.data.formats.voc import read_voc
+from smnas_optuna.data.formats.yolo import read_yolo
+from smnas_optuna.errors import DataError
+
+_FOLDERS_TRIED = 20
+_READERS: dict[Format, Callable[[Path], Mapping[Role, Found]]] = {
+    "roboflow": read_roboflow,
+    "yolo": read_yolo,
+    "voc": read_voc,
+}
+
+
+def load_datasets(root: Path, settings: DataSettings) -> tuple[dict[Role, CocoDataset], Recognised]:
+    """Return the checked data sets of ``root`` by split, ``train`` always and ``val`` and ``test`` if they are there.
+
+    Args:
+        root: The data folder.
+        settings: The ``[data]`` table of a study file.
+
+    Returns:
+        The data sets, and the format that they were read in; a note on it is that of ``train``.
+
+    Raises:
+        DataError: If a file cannot be used, or there are no images for training.
+    """
+    recognised = recognise(root, settings)
+    if recognised.format == "coco":
+        if settings.format == "auto" and not (root / settings.train).exists():
+            raise _nothing_there(root, settings)
+        return _load_coco_files(root, settings), recognised
+    found = _READERS[recognised.format](root)
+    if "train" not in found:
+        raise DataError(
+            f"{root}: {TITLES[recognised.format]} without images for training: only {' and '.join(found) or 'nothing'}",
+            fix="put the training images into a folder train/, or name them as the format does",
+        )
+    loaded = {
+        role: check_dataset(each.file, each.source, each.folder, drop_empty_boxes=settings.drop_empty_boxes)
+        for role, each in found.items()
+    }
+    notes = (*recognised.note(settings), *loaded["train"].notes)
+    return {**loaded, "train": replace(loaded["train"], notes=notes)}, recognised
+
+
+def _nothing_there(root: Path, settings: DataSettings) -> DataError:
+    """Return the error for a folder that looks like no format."""
+    inside = [(folder, recognise(folder, settings)) for folder in folders_in(root)[:_FOLDERS_TRIED]]
+    hints = [f"--data {folder} looks like {TITLES[each.format]}" for folder, each in inside if each.why]
+    others = (
+        "the other formats need: train/_annotations.coco.json (Roboflow), data.yaml or classes.txt (YOLO), "
+        "Annotations/ (Pascal VOC)"
+    )
+    return DataError(
+        f"{root / settings.train}: there is no such annotation file",
+        fix=f"name the file in [data] of study.toml, relative to --data; {hints[0] if hints else others}",
+    )
+
+
+def _load_coco_files(root: Path, settings: DataSettings) -> dict[Role, CocoDataset]:
+    """Load the annotation files that ``settings`` names; images are in their own folder, or in the common one."""
+    named: dict[Role, tuple[str | None, str | None]] = {
+        "train": (settings.train, None),
+        "val": (settings.val, settings.val_images),
+        "test": (settings.test, settings.test_images),
+    }
+    return {
+        role: load_coco(
+            root / file,
+            root / (settings.images if folder is None else folder),
+            drop_empty_boxes=settings.drop_empty_boxes,
+        )
+        for role, (file, folder) in named.items()
+        if file is not None
+    }

@@ -1,0 +1,42 @@
+"""Names of folders and files that tell which split they hold."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+Role = Literal["train", "val", "test"]
+
+ROLES: tuple[Role, ...] = ("train", "val", "test")
+_PATTERNS: dict[Role, str] = {"train": "train|training", "val": "val|valid|validation", "test": "test|testing"}
+_NAMES = {
+    role: re.compile(rf"(obj_)?({words})(_data)?[0-9]{{0,4}}", re.IGNORECASE) for role, words in _PATTERNS.items()
+}
+
+
+def role_of(name: str) -> Role | None:
+    """Return the split that a folder or file of that name holds: ``valid`` and ``val2017`` hold ``val``."""
+    return next((role for role, pattern in _NAMES.items() if pattern.fullmatch(name)), None)
+
+
+def split_folders(folder: Path) -> dict[Role, list[Path]]:
+    """Return the folders in ``folder`` that are named after a split, in the order of ``ROLES``."""
+    found: dict[Role, list[Path]] = {}
+    for path in folders_in(folder):
+        if (role := role_of(path.name)) is not None:
+            found.setdefault(role, []).append(path)
+    return {role: found[role] for role in ROLES if role in found}
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Return the folders in ``folder``, sorted; none if it cannot be read."""
+    return [path for path in entries_of(folder) if path.is_dir()]
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """Return what is in ``folder``, sorted; nothing if it cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []

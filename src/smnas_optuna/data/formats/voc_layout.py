@@ -1,0 +1,168 @@
+"""A Pascal VOC data folder -> the XML files of each split, and where their images are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from smnas_optuna.data.formats.split_names import ROLES, Role, entries_of, folders_in, role_of, split_folders
+from smnas_optuna.data.formats.text_file import lines_of
+from smnas_optuna.errors import DataError
+from smnas_optuna.quote import quote, quote_path
+
+ANNOTATIONS = ("Annotations", "annotations", "xmls", "labels")
+_IMAGES = ("JPEGImages", "images", "Images")
+_SETS = ("ImageSets/Main", "ImageSets")
+CLASS_LISTS = ("classes.txt", "labels.txt")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VocPart:
+    """XML files of a split.
+
+    Attributes:
+        files: In the order of the list that names them, or of their names.
+        folders: Where their images may be.
+    """
+
+    files: Sequence[Path]
+    folders: Sequence[Path]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VocLayout:
+    """What a VOC data folder holds.
+
+    Attributes:
+        source: The folder or the list that messages name, by split.
+        parts: XML files of each split that is there.
+        notes: Messages for the user.
+    """
+
+    source: Mapping[Role, Path]
+    parts: Mapping[Role, Sequence[VocPart]]
+    notes: list[str] = field(default_factory=list)
+
+
+def voc_source(root: Path) -> Path | None:
+    """Return the folder with XML files that makes ``root`` a VOC data folder; None if there is none."""
+    base = voc_base(root)
+    annotations = _annotations(base)
+    if annotations is not None:
+        places = [annotations, *folders_in(annotations)]
+    else:
+        places = [root, *(folder for folders in split_folders(root).values() for folder in folders)]
+    return next((place for place in places if _has_xml(place)), None)
+
+
+def voc_base(root: Path) -> Path:
+    """Return the folder with ``Annotations``: ``root``, or the only one of ``VOC2012`` and ``VOCdevkit/VOC2012``."""
+    if _annotations(root) is not None:
+        return root
+    inside = [path for folder in (root, root / "VOCdevkit") for path in folders_in(folder) if path.name[:3] == "VOC"]
+    bases = [path for path in inside if _annotations(path) is not None]
+    return bases[0] if len(bases) == 1 else root
+
+
+def read_voc_layout(root: Path) -> VocLayout:
+    """Return the XML files in ``root`` by split.
+
+    The lists in ``ImageSets`` decide, if they are there; otherwise folders named after splits; otherwise all files are
+    for training.
+
+    Raises:
+        DataError: If there are no XML files, or a list names a file that is not there.
+    """
+    base = voc_base(root)
+    annotations = _annotations(base)
+    if annotations is None:
+        layout = _in_folders(split_folders(root), root)
+        return layout if "train" in layout.parts else _in_folders({"train": [root]}, root)
+    images = [base / name for name in _IMAGES if (base / name).is_dir()]
+    places = [*images, annotations, base]
+    lists = _lists(base)
+    if lists:
+        return _in_lists(lists, annotations, places)
+    layout = _in_folders(split_folders(annotations), root, images)
+    return layout if "train" in layout.parts else _in_folders({"train": [annotations]}, root, places)
+
+
+def _annotations(base: Path) -> Path | None:
+    """Return the folder of ``base`` that has XML files, or has folders with them; None if there is none."""
+    places = [base / name for name in ANNOTATIONS]
+    return next((place for place in places if any(map(_has_xml, (place, *folders_in(place))))), None)
+
+
+def _xml_files(folder: Path) -> list[Path]:
+    return [path for path in entries_of(folder) if path.suffix.lower() == ".xml" and path.is_file()]
+
+
+def _has_xml(folder: Path) -> bool:
+    return bool(_xml_files(folder))
+
+
+def _in_folders(splits: Mapping[Role, Sequence[Path]], root: Path, images: Sequence[Path] = ()) -> VocLayout:
+    """Return the layout of folders with XML files; images are in ``images``, or beside them."""
+    source: dict[Role, Path] = {}
+    parts: dict[Role, list[VocPart]] = {}
+    for role, folders in splits.items():
+        for folder in folders:
+            inside = [folder / name for name in ANNOTATIONS]
+            files = _xml_files(folder) or [file for each in inside for file in _xml_files(each)]
+            near = [each for place in images for each in (place / folder.name, place)]
+            beside = [folder / name for name in _IMAGES]
+            if files:
+                source.setdefault(role, folder)
+                parts.setdefault(role, []).append(VocPart(files=files, folders=[*near, folder, *beside]))
+    if splits and not parts and set(splits) == {"train"} and splits["train"][0] == root:
+        raise DataError(
+            f"{root}: there are no XML files in {ANNOTATIONS[0]}/ or train/",
+            fix="name the folder that holds them, or set another format in [data] of study.toml",
+        )
+    return VocLayout(source=source, parts=parts)
+
+
+def _lists(base: Path) -> dict[Role, Path]:
+    """Return the list of each split; that of all of ``trainval`` is for training if there is none of ``train``."""
+    for name in _SETS:
+        files = [path for path in entries_of(base / name) if path.suffix == ".txt" and path.is_file()]
+        named = {role: path for path in files if (role := role_of(path.stem)) is not None}
+        whole = next((path for path in files if path.stem == "trainval"), None)
+        if "train" not in named and whole is not None:
+            named = {"train": whole, **({"test": named["test"]} if "test" in named else {})}
+        if "train" in named:
+            return {role: named[role] for role in ROLES if role in named}
+    return {}
+
+
+def _in_lists(lists: Mapping[Role, Path], annotations: Path, places: Sequence[Path]) -> VocLayout:
+    parts: dict[Role, list[VocPart]] = {}
+    for role, path in lists.items():
+        names = list(dict.fromkeys(line.split()[0] for line in lines_of(path)))
+        files = [(name, _file_of(name, annotations)) for name in names]
+        missing = [name for name, file in files if file is None]
+        if missing:
+            raise DataError(
+                f"{path}: {len(missing)} of {len(names)} images have no XML file in {annotations}",
+                first=quote(missing[0]),
+                fix="write the names of XML files without .xml, one a line, or add the files",
+            )
+        if not names:
+            raise DataError(f"{path}: names no image", fix="write the names of XML files without .xml, one a line")
+        parts[role] = [VocPart(files=[file for _, file in files if file is not None], folders=places)]
+    used = {file for some in parts.values() for part in some for file in part.files}
+    left = [file for file in _xml_files(annotations) if file not in used]
+    notes = [f"{len(left)} XML files (first {quote_path(Path(left[0].name))}) are in no list: not used"] if left else []
+    return VocLayout(source=lists, parts=parts, notes=notes)
+
+
+def _file_of(name: str, annotations: Path) -> Path | None:
+    """Return the XML file of an image that a list names; no name leads out of the folder."""
+    if "/" in name or "\\" in name or "\0" in name or name in (".", ".."):
+        return None
+    file = annotations / f"{name}.xml"
+    try:
+        return file if file.is_file() else None
+    except OSError:
+        return None

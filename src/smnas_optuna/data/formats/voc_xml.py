@@ -1,0 +1,128 @@
+"""An XML file of Pascal VOC -> its image and objects. No entity is expanded: a file with a DOCTYPE is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from smnas_optuna.data.formats.text_file import read_data_text
+from smnas_optuna.errors import DataError
+from smnas_optuna.quote import quote, quote_error, quote_path
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+OBJECT_FIXES = {
+    "name": "write the class of each object as <name>",
+    "corner": "write the corners of each object as numbers: <bndbox> with <xmin>, <ymin>, <xmax> and <ymax>",
+    "difficult": "write 0 or 1 as <difficult>",
+}
+_XML_FIX = "write the file as Pascal VOC has it: an <annotation> with an <object> for each object"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VocObject:
+    """An object.
+
+    Attributes:
+        number: Its place in the file, from 1.
+        name: Its class.
+        corners: (xmin, ymin, xmax, ymax) as written; None if there is no box.
+        difficult: Whether it is marked so.
+    """
+
+    number: int
+    name: str
+    corners: tuple[float, float, float, float] | None
+    difficult: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mistake:
+    """An object that cannot be read.
+
+    Attributes:
+        number: Its place in the file, from 1.
+        what: Words on the mistake.
+        kind: Key of ``OBJECT_FIXES``.
+    """
+
+    number: int
+    what: str
+    kind: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VocFile:
+    """An XML file.
+
+    Attributes:
+        path: The file.
+        file_name: Name of the image, without folders; empty if there is none.
+        size: (height, width) of the image as stated, pixels; None if it is not stated.
+        objects: In the order of the file.
+    """
+
+    path: Path
+    file_name: str
+    size: tuple[int, int] | None
+    objects: Sequence[VocObject | Mistake]
+
+
+def read_voc_file(path: Path) -> VocFile:
+    """Return the content of an XML file.
+
+    Raises:
+        DataError: If it cannot be read, is not XML, has a DOCTYPE, or is something else than VOC.
+    """
+    text = read_data_text(path)
+    if "<!DOCTYPE" in text:
+        raise DataError(f"{quote_path(path)}: has a DOCTYPE, which VOC does not have", fix="remove the DOCTYPE")
+    try:
+        top = ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError, RecursionError) as error:
+        raise DataError(f"{quote_path(path)}: this is not XML: {quote_error(error)}", fix=_XML_FIX) from error
+    if top.tag != "annotation":
+        raise DataError(f"{quote_path(path)}: this is not VOC: it holds a {quote(top.tag)}", fix=_XML_FIX)
+    objects = [_read_object(element, number) for number, element in enumerate(top.findall("object"), start=1)]
+    name = _text(top, "filename").replace("\\", "/").rpartition("/")[2]
+    return VocFile(path=path, file_name=name, size=_size(top), objects=objects)
+
+
+def _text(element: ElementTree.Element, name: str) -> str:
+    return (element.findtext(name) or "").strip()
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and "_" not in text else None
+
+
+def _size(top: ElementTree.Element) -> tuple[int, int] | None:
+    """Return (height, width); None if it is missing or 0, as some tools write it."""
+    height, width = (_number(_text(top, f"size/{name}")) for name in ("height", "width"))
+    if height is None or width is None or not height.is_integer() or not width.is_integer():
+        return None
+    return (int(height), int(width)) if min(height, width) > 0 else None
+
+
+def _read_object(element: ElementTree.Element, number: int) -> VocObject | Mistake:
+    name, difficult, box = _text(element, "name"), _text(element, "difficult").lower(), element.find("bndbox")
+    if not name:
+        return Mistake(number=number, what="has no name", kind="name")
+    if difficult not in ("", "0", "1", "false", "true"):
+        return Mistake(number=number, what=f"has {quote(difficult)} as difficult", kind="difficult")
+    corners = None
+    if box is not None:
+        texts = [_text(box, corner) for corner in CORNERS]
+        numbers = [each for text in texts if (each := _number(text)) is not None]
+        if len(numbers) < len(CORNERS):
+            place = next(place for place, text in enumerate(texts) if _number(text) is None)
+            what = f"has {quote(texts[place])}, which is no number, as {CORNERS[place]}"
+            return Mistake(number=number, what=what if texts[place] else f"has no {CORNERS[place]}", kind="corner")
+        corners = (numbers[0], numbers[1], numbers[2], numbers[3])
+    return VocObject(number=number, name=name, corners=corners, difficult=difficult in ("1", "true"))

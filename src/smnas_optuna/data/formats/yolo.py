@@ -1,0 +1,123 @@
+"""A YOLO data folder -> rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from smnas_optuna.data.annotation_file import refuse
+from smnas_optuna.data.formats.found import Found, Rows
+from smnas_optuna.data.formats.image_folder import read_sizes
+from smnas_optuna.data.formats.split_names import Role, entries_of
+from smnas_optuna.data.formats.yolo_labels import LINE_FIXES, Label, Mistake, box_in_pixels, read_labels
+from smnas_optuna.data.formats.yolo_layout import LIST_NAMES, YoloLayout, read_yolo_layout
+from smnas_optuna.errors import DataError
+from smnas_optuna.quote import quote_path
+
+_BOX_FIX = LINE_FIXES["range"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Labelled:
+    """An image with its label file, if there is one, and what that holds."""
+
+    image: Path
+    file: Path | None
+    labels: Sequence[Label | Mistake]
+
+
+def read_yolo(root: Path) -> dict[Role, Found]:
+    """Return the splits of a YOLO data folder.
+
+    An image without a label file is an image without objects. Class ``n`` becomes the category after all classes with
+    lower numbers. Images are in the order of their paths, or in that of the list that names them. Their sizes are read
+    from the files, and are those after the EXIF rotation, as trainers of YOLO have it.
+
+    Raises:
+        DataError: If the folder's description, an image or a label file cannot be used, or no image has a label file.
+    """
+    layout = read_yolo_layout(root)
+    splits = {role: [_read_labelled(image, root, layout) for image in images] for role, images in layout.images.items()}
+    every = [each for some in splits.values() for each in some]
+    _refuse_mistakes(every, root, layout)
+    if not any(each.file for each in every):
+        image = every[0].image
+        raise DataError(
+            f"{layout.source}: none of {len(every)} images has a label file",
+            first=f"{quote_path(image)}, where {quote_path(label_files(image, root)[0])} would be",
+            fix="put the label files into labels/, with the same folders and names as the images in images/, or set "
+            "another format in [data] of study.toml",
+        )
+    decimals = max((label.decimals for each in every for label in each.labels if isinstance(label, Label)), default=0)
+    notes = [*layout.notes, *_note_without_image(every, root)]
+    return {
+        role: _found(some, root, layout, decimals, notes if role == "train" else []) for role, some in splits.items()
+    }
+
+
+def label_files(image: Path, root: Path) -> list[Path]:
+    """Return where the labels of ``image`` may be: in ``labels`` instead of ``images``, or beside it."""
+    beside = image.with_suffix(".txt")
+    parts = list(beside.relative_to(root).parts)
+    places = [place for place, part in enumerate(parts[:-1]) if part.lower() == "images"]
+    if not places:
+        return [beside, beside.parent / "labels" / beside.name]
+    parts[places[-1]] = "labels"
+    return [root.joinpath(*parts), beside]
+
+
+def _read_labelled(image: Path, root: Path, layout: YoloLayout) -> _Labelled:
+    file = next((path for path in label_files(image, root) if path.exists()), None)
+    labels = [] if file is None else read_labels(file, layout.names, layout.num_keypoint_columns)
+    return _Labelled(image=image, file=file, labels=labels)
+
+
+def _refuse_mistakes(every: Sequence[_Labelled], root: Path, layout: YoloLayout) -> None:
+    lines = [(each.file, label) for each in every for label in each.labels if each.file is not None]
+    mistakes = [(file, label) for file, label in lines if isinstance(label, Mistake)]
+    if mistakes:
+        fix = LINE_FIXES[mistakes[0][1].kind]
+        refuse(
+            layout.source,
+            mistakes,
+            lambda item: f"{_origin(quote_path(item[0].relative_to(root)), item[1].line)}, {item[1].what}",
+            "lines of the label files are not as in YOLO's format",
+            total=len(lines),
+            fix=fix,
+        )
+
+
+def _found(some: Sequence[_Labelled], root: Path, layout: YoloLayout, decimals: int, notes: Sequence[str]) -> Found:
+    sizes, rows = read_sizes([each.image for each in some]), Rows()
+    category_of: Mapping[int, int] = {number: place for place, number in enumerate(layout.names, start=1)}
+    for each, size in zip(some, sizes, strict=True):
+        image_id = rows.add_image(each.image.relative_to(root).as_posix(), size)
+        name = "" if each.file is None else quote_path(each.file.relative_to(root))
+        for label in each.labels:
+            assert isinstance(label, Label)  # mistakes were refused
+            bbox, origin = box_in_pixels(label, size, decimals), _origin(name, label.line)
+            rows.add(image_id, category_of[label.class_number], bbox, crowd=False, origin=origin)
+    notes = list(notes)
+    without = [each.image for each in some if each.file is None]
+    if without:
+        first = quote_path(without[0].relative_to(root))
+        notes.append(f"{len(without)} of {len(some)} images (first {first}) have no label file: images without objects")
+    names = list(layout.names.values())
+    return rows.found(source=layout.source, folder=root, names=names, notes=notes, box_fix=_BOX_FIX)
+
+
+def _note_without_image(every: Sequence[_Labelled], root: Path) -> list[str]:
+    """Return a note on label files of no image, in the folders that have files of some images."""
+    used = {each.file for each in every if each.file is not None}
+    folders = sorted({file.parent for file in used if "labels" in file.relative_to(root).parts})
+    there = [path for folder in folders for path in entries_of(folder) if path.suffix == ".txt"]
+    left = [path for path in there if path not in used and path.name not in LIST_NAMES]
+    if not left:
+        return []
+    first = quote_path(left[0].relative_to(root))
+    return [f"{len(left)} of {len(there)} label files (first {first}) belong to no image: not used"]
+
+
+def _origin(name: str, line: int) -> str:
+    return f"{name}, line {line}"
