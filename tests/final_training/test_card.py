@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from smnas_optuna.final_training.card import accuracy_lines, card, latency_lines
 from smnas_optuna.final_training.place import OTHERS_GAIN
 
@@ -24,8 +26,8 @@ def test_a_card_says_what_the_detector_is_and_how_good() -> None:
         "- batch_size: 8",
         "- scale_jitter: 0.8 to 1.25",
         "- seed: 7",
-        "- AP (x100) 50.0 on the validation images; with 95 % of other seeds it would be between 47.2 and 52.8, as APs "
-        "of seeds have a standard deviation of 1.0",
+        "- AP (x100) 50.0 on the validation images; 95 % of trainings with other seeds have 47.2 to 52.8, as APs of "
+        "seeds have a standard deviation of 1.0",
         "- there are few validation images: on others like them it would be between 25.0 and 75.0 (95 %)",
         "- the weights are those after epoch 24 of 30, the best on the validation images, whose AP flatters a little "
         "for that; AP after the last epoch: 48.0",
@@ -38,8 +40,8 @@ def test_a_card_says_what_the_detector_is_and_how_good() -> None:
         "- device: kind cpu, model A CPU, threads 2",
         "- at most 100 detections in an image, with scores of at least 0.01",
         "- no test images: its AP is on images that chose it, and no figure for a publication",
+        "smnas evaluate 'studies/my study' --trained mine --on val",
         "smnas export 'studies/my study' --trained mine",
-        "smnas evaluate 'studies/my study' --detector 'studies/my study/trained/mine' --on val",
         "smnas predict image.jpg --detector 'studies/my study/trained/mine'",
         "torch 2.14",
     ):
@@ -52,13 +54,30 @@ def test_trained_on_validation_images_only_the_test_images_count() -> None:
 
     assert "- 40 images with 80 boxes for test\n" in text
     assert "- trained on the images for training and for validation together\n" in text
-    assert "- AP (x100) 40.0 on the test images; with 95 % of other seeds" in text
-    assert "- expected AP (x100) on the test images: 40.0" in text
+    assert "- AP (x100) 40.0 on the test images; 95 % of trainings with other seeds" in text
+    assert "- before it began: expected AP (x100) on the test images: 40.0" in text
     assert "- the validation images were trained on, so that only the test images tell how good it is\n" in text
     assert "| x100 | test |\n" in text
     assert " --on test\n" in text
     assert "on the front" not in text
     assert "no test images" not in text
+
+
+def test_an_imprecise_latency_is_an_upper_end() -> None:
+    out = outcome()
+    out = replace(out, latency=replace(out.latency, ms=12.5, low_ms=10.0, high_ms=12.5))
+
+    assert latency_lines(out)[:2] == [
+        "at most 12.5 ms on the scale of the study (95 %: 10 to 12.5 ms), one image at a time, from pixels to boxes",
+        "that is imprecise, so that the upper end counts; something else worked on this machine",
+    ]
+
+
+@pytest.mark.parametrize(("ap", "told"), [(0.34, True), (0.36, False)])
+def test_an_ap_below_all_that_was_expected_is_told(ap: float, told: bool) -> None:
+    lines = accuracy_lines(training(out=outcome(ap)))  # 0.35 to 0.45 were expected
+
+    assert ("its AP is below all that was expected" in lines) == told
 
 
 def test_a_latency_of_another_device_is_named_as_that() -> None:

@@ -40,6 +40,6 @@ def test_it_is_off_the_front_if_others_dominate_it() -> None:
     one, two = place_of(ARCH, 20.0, 0.3, front()), place_of(ARCH, 31.0, 0.2, front())
 
     assert one.dominated_by == (FASTER,)
-    assert one.in_words() == f"off the front: no slower and no less accurate is {FASTER}; {OTHERS_GAIN}"
+    assert one.in_words() == f"off the front: {FASTER} is no slower and no less accurate; {OTHERS_GAIN}"
     assert two.dominated_by == (FASTER, SLOWER)
-    assert f"is 2 members, first {FASTER}; " in two.in_words()
+    assert f"2 members, {FASTER} among them, are no slower and no less accurate; " in two.in_words()

@@ -73,8 +73,8 @@ def test_of_several_trainings_the_best_by_validation_is_taken(tmp_path: Path) ->
     (tmp_path / "trained" / "g" / WEIGHTS_FILE).unlink()
 
     assert best_trained(StudyFolder(tmp_path)) == {
-        ARCH: Weights(folder=best, source="smnas train: b, after epoch 24 of 30"),
-        OTHER: Weights(folder=other, source="smnas train: e, after epoch 24 of 30"),
+        ARCH: Weights(folder=best, source="smnas train: b, after epoch 24 of 30", ap=0.5),
+        OTHER: Weights(folder=other, source="smnas train: e, after epoch 24 of 30", ap=0.1),
     }
 
 

@@ -42,5 +42,8 @@ def test_what_is_trained_ends_in_time_and_one_more_epoch_would_not(seconds: floa
 def test_the_time_is_told_with_what_it_is_made_of() -> None:
     pace = Pace(epoch_s=100.0, evaluation_s=10.0, end_s=20.0)
 
-    assert pace.in_words(40) == "time: about 1 h 10 min: epochs of 2 min, 20 evaluations of 10 s"
-    assert Pace(epoch_s=1.0, evaluation_s=0.0, end_s=2.0).in_words(3) == "time: about 5.0 s: epochs of 1.0 s"
+    assert pace.in_words(40) == "time: about 1 h 10 min at this moment's pace: epochs of 2 min, 20 evaluations of 10 s"
+    assert (
+        Pace(epoch_s=1.0, evaluation_s=0.0, end_s=2.0).in_words(3)
+        == "time: about 5.0 s at this moment's pace: epochs of 1.0 s"
+    )

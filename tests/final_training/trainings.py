@@ -8,7 +8,7 @@ from pathlib import Path
 from smnas_optuna.final_training.expectation import Expectation
 from smnas_optuna.final_training.place import Place
 from smnas_optuna.final_training.record import MeasuredLatency, Outcome, Plan, TrainingRecord, write_training
-from smnas_optuna.study.choice import WEIGHTS_FILE
+from smnas_optuna.study.choice import DETECTOR_FILE, WEIGHTS_FILE
 from smnas_optuna.study.folder import StudyFolder
 
 ARCH = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina"
@@ -64,9 +64,10 @@ def training(of: Plan | None = None, *, out: Outcome | None = None, test_images:
 
 
 def finished(study: Path, name: str, ap: float | None, *, arch: str = ARCH, with_val: bool = False) -> Path:
-    """A finished training in a study folder, whose weights are an empty file."""
+    """A finished training in a study folder, whose weights and description are empty files."""
     folder = StudyFolder(study).trained / name
     folder.mkdir(parents=True)
-    (folder / WEIGHTS_FILE).touch()
+    for file in (WEIGHTS_FILE, DETECTOR_FILE):
+        (folder / file).touch()
     write_training(folder, replace(training(plan(arch, with_val=with_val)), outcome=outcome(ap, test_ap=0.5)))
     return folder

@@ -8,7 +8,7 @@ from optuna.trial import create_trial
 
 from smnas_optuna.errors import StudyError
 from smnas_optuna.report.choice import chosen
-from smnas_optuna.study.choice import WEIGHTS_FILE, Pick
+from smnas_optuna.study.choice import DETECTOR_FILE, WEIGHTS_FILE, Pick
 from smnas_optuna.study.folder import StudyFolder
 
 from ..final_training.trainings import ARCH, OTHER, finished
@@ -28,7 +28,9 @@ def study(tmp_path: Path) -> StudyFolder:
 
 
 @pytest.mark.parametrize("pick", [Pick(), Pick(arch=OTHER), Pick(latency_ms=25.0)], ids=["best", "arch", "limit"])
-def test_final_trainings_go_before_the_search(study: StudyFolder, pick: Pick) -> None:
+def test_the_best_weights_are_taken(study: StudyFolder, pick: Pick) -> None:
+    assert chosen(study, pick).weights.source == "the search"
+    finished(study.path, "worse", 0.39, arch=OTHER)
     assert chosen(study, pick).weights.source == "the search"
     finished(study.path, "short", 0.5, arch=OTHER)
     longest = finished(study.path, "long", 0.6, arch=OTHER)
@@ -51,3 +53,23 @@ def test_a_training_is_chosen_by_its_name(study: StudyFolder) -> None:
     assert choice.record.latency_ms == 10.0
     with pytest.raises(StudyError, match="there is no training 'less'"):
         chosen(study, Pick(trained="less"))
+
+
+def test_weights_that_are_gone_are_not_better(study: StudyFolder) -> None:
+    folder = finished(study.path, "worse", 0.39, arch=OTHER)
+    (study.run(OTHER) / WEIGHTS_FILE).unlink()
+
+    assert chosen(study, Pick()).weights.folder == folder
+
+
+@pytest.mark.parametrize("file", [WEIGHTS_FILE, DETECTOR_FILE, "training.json"])
+def test_a_damaged_training_does_not_keep_others_from_being_used(study: StudyFolder, file: str) -> None:
+    good = finished(study.path, "good", 0.5, arch=OTHER)
+    damaged = finished(study.path, "damaged", 0.6, arch=OTHER)
+    (damaged / file).unlink()
+    if file == "training.json":
+        (damaged / file).write_text("{")
+
+    assert chosen(study, Pick()).weights.folder == good
+    with pytest.raises(StudyError, match="holds no training" if file == "training.json" else "is not finished"):
+        chosen(study, Pick(trained="damaged"))

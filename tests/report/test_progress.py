@@ -194,7 +194,7 @@ def test_a_single_training_has_no_number_and_no_search() -> None:
 
     assert written(plain).splitlines() == [
         "epoch 1/2: loss 1.5, took 30 s; about 30 s left",
-        "epoch 2/2: loss 1.5, skipped steps: 3, took 30 s; time left unknown",
+        "epoch 2/2: loss 1.5, skipped steps: 3, took 30 s; evaluation and latency are left",
     ]
 
 

@@ -58,7 +58,9 @@ def test_a_member_is_chosen(study: StudyFolder, pick: Pick, number: int) -> None
     assert choice.arch == ARCHS[number]
     assert choice.record is not None
     assert choice.record.ap == POINTS[number][1]
-    assert choice.weights == Weights(folder=study.path / "runs" / ARCHS[number], source="the search")
+    assert choice.weights == Weights(
+        folder=study.path / "runs" / ARCHS[number], source="the search", ap=POINTS[number][1]
+    )
 
 
 def test_verified_weights_are_taken_rather_than_those_of_the_search(study: StudyFolder) -> None:

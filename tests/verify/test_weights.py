@@ -6,10 +6,11 @@ import pytest
 
 from smnas_optuna.engine import checkpoint
 from smnas_optuna.errors import ArchError, StudyError
+from smnas_optuna.study.choice import DETECTOR_FILE
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.verify.results import Key, SeedRun
 from smnas_optuna.verify.verdict import Kept
-from smnas_optuna.verify.weights import DETECTOR_FILE, is_best, kept_weights, remove_all_but_best, weights_folder
+from smnas_optuna.verify.weights import is_best, kept_weights, remove_all_but_best, weights_folder
 
 SMALL, LARGE = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina", "32x32.resnet18-w4.fpn-p2-p5-c8.rpn.fc-w16"
 

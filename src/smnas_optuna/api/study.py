@@ -175,7 +175,7 @@ class OpenStudy:
     def detector(self, which: Trial | str | None = None, *, device: DeviceChoice = "auto") -> TrainedDetector:
         """A detector with the best weights that are kept of it, loaded once and the same from then on.
 
-        Weights of ``smnas train`` and ``smnas verify`` are taken where there are some: these trainings are longer.
+        Of the search, ``smnas verify`` and ``smnas train`` those weights are taken that have the highest AP.
 
         Args:
             which: A trial, an architecture or its name; the most accurate member of the front if it is None.

@@ -38,7 +38,7 @@ def train(
     data: DataDir = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Train one detector of a study from scratch for as long as it deserves; goes on after anything."""
+    """Train one detector of a study from scratch for as long as it deserves. Run the same command to resume."""
     from smnas_optuna.config import load_settings
     from smnas_optuna.final_training.request import TrainRequest
     from smnas_optuna.report.evidence import known_of
@@ -98,5 +98,7 @@ def _in_words(study_dir: Path, finished: Finished) -> list[str]:
         *results_table(outcome),
         *accuracy_lines(finished.record),
         *latency_lines(outcome),
+        f"weights: {finished.folder}",
+        f"evaluate it: smnas evaluate {study_dir} --trained {finished.name}",
         f"export it: smnas export {study_dir} --trained {finished.name}",
     ]

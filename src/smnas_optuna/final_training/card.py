@@ -74,13 +74,15 @@ def accuracy_lines(record: TrainingRecord) -> list[str]:
     if ap is not None:
         low, high = seed_interval(ap, outcome.ap_spread)
         lines.append(
-            f"AP (x100) {100 * ap:.1f} on the {role} images; with 95 % of other seeds it would be between "
-            f"{100 * low:.1f} and {100 * high:.1f}, as APs of seeds have a standard deviation of "
-            f"{100 * outcome.ap_spread:.1f}"
+            f"AP (x100) {100 * ap:.1f} on the {role} images; 95 % of trainings with other seeds have {100 * low:.1f} "
+            f"to {100 * high:.1f}, as APs of seeds have a standard deviation of {100 * outcome.ap_spread:.1f}"
         )
     lines += _image_intervals(outcome)
     if record.expected is not None:
-        lines.append(record.expected.in_words(plan.epochs, role))
+        below = ap is not None and ap < record.expected.low
+        lines.append(f"before it began: {record.expected.in_words(plan.epochs, role)}")
+        if below:
+            lines.append("its AP is below all that was expected")
     if plan.with_val:
         lines.append("the validation images were trained on, so that only the test images tell how good it is")
     else:
@@ -99,10 +101,13 @@ def latency_lines(outcome: Outcome) -> list[str]:
     """Return the latency in words, one fact a line."""
     latency, lines = outcome.latency, []
     if latency.ms is not None and latency.low_ms is not None and latency.high_ms is not None:
+        imprecise = latency.low_ms < latency.high_ms <= latency.ms
         lines.append(
-            f"{latency.ms:.3g} ms on the scale of the study (95 %: {latency.low_ms:.3g} to {latency.high_ms:.3g} ms), "
-            "one image at a time, from pixels to boxes"
+            f"{'at most ' if imprecise else ''}{latency.ms:.3g} ms on the scale of the study (95 %: "
+            f"{latency.low_ms:.3g} to {latency.high_ms:.3g} ms), one image at a time, from pixels to boxes"
         )
+        if imprecise:
+            lines.append("that is imprecise, so that the upper end counts; something else worked on this machine")
     else:
         lines.append("no place on the scale of the study, which was made on another device")
     return [
@@ -159,11 +164,12 @@ def _limits(record: TrainingRecord, outcome: Outcome) -> list[str]:
 
 def _commands(study_dir: Path, name: str, record: TrainingRecord) -> list[str]:
     study, folder = shlex.quote(str(study_dir)), shlex.quote(str(study_dir / "trained" / name))
+    named = f"--trained {shlex.quote(name)}"
     role = "test" if record.about["data"].get("test", {}).get("images") else "val"
     return [
         "```",
-        f"smnas export {study} --trained {shlex.quote(name)}",
-        f"smnas evaluate {study} --detector {folder} --on {role}",
+        f"smnas evaluate {study} {named} --on {role}",
+        f"smnas export {study} {named}",
         f"smnas predict image.jpg --detector {folder}",
         "```",
     ]

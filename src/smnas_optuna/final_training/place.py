@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from smnas_optuna.study.record import TrialRecord
 
-OTHERS_GAIN = "the others have the AP of the search's shorter trainings, and would gain from longer ones, too"
+OTHERS_GAIN = "the APs of the others are those of the search; longer trainings would raise them, too"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,8 +26,8 @@ class Place:
         """Return the place in one line."""
         if self.dominated_by:
             first, count = self.dominated_by[0], len(self.dominated_by)
-            which = first if count == 1 else f"{count} members, first {first}"
-            return f"off the front: no slower and no less accurate is {which}; {OTHERS_GAIN}"
+            which = f"{first} is" if count == 1 else f"{count} members, {first} among them, are"
+            return f"off the front: {which} no slower and no less accurate; {OTHERS_GAIN}"
         more = f", and beats {len(self.dominates)} of them in both" if self.dominates else ""
         return f"on the front: no other member is as fast and as accurate{more}; {OTHERS_GAIN}"
 

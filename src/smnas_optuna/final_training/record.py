@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from smnas_optuna.final_training.expectation import Expectation
 from smnas_optuna.final_training.place import Place
 from smnas_optuna.final_training.request import check_name
 from smnas_optuna.real_files import is_real_folder, is_regular_file, read_text
-from smnas_optuna.study.choice import WEIGHTS_FILE, Weights
+from smnas_optuna.study.choice import DETECTOR_FILE, WEIGHTS_FILE, Weights
 from smnas_optuna.study.folder import StudyFolder
 
 TRAINING_FILE, CURVE_FILE, LAST = "training.json", "curve.json", "last"
@@ -190,18 +191,21 @@ def read_curve(folder: Path) -> dict[str, Any]:
 
 
 def finished_trainings(folder: StudyFolder) -> Iterator[tuple[str, TrainingRecord]]:
-    """Yield name and record of each finished training whose weights are kept, by name.
-
-    Raises:
-        StudyError: If the file of one of them holds something else.
-    """
+    """Yield name and record of each finished training whose weights are kept, by name; a damaged one is left out."""
     if not is_real_folder(folder.trained):
         return
     for each in sorted(folder.trained.iterdir()):
-        if is_real_folder(each) and is_regular_file(each / WEIGHTS_FILE):
+        if not is_real_folder(each) or missing_files(each):
+            continue
+        with suppress(StudyError):
             record = read_training(each)
             if record is not None and record.outcome is not None:
                 yield each.name, record
+
+
+def missing_files(folder: Path) -> list[str]:
+    """Return the files that the weights of a finished training lack."""
+    return [name for name in (WEIGHTS_FILE, DETECTOR_FILE) if not is_regular_file(folder / name)]
 
 
 def best_trained(folder: StudyFolder) -> dict[str, Weights]:
@@ -224,8 +228,9 @@ def weights_of(folder: StudyFolder, name: str, record: TrainingRecord) -> Weight
     """Return the weights of a finished training."""
     outcome, plan = record.outcome, record.plan
     assert outcome is not None
+    ap = None if outcome.metrics is None else outcome.metrics.get("ap")
     source = f"smnas train: {name}, after epoch {outcome.epoch} of {plan.epochs}"
-    return Weights(folder=folder.trained / name, source=source, saw_val=plan.with_val)
+    return Weights(folder=folder.trained / name, source=source, ap=ap, saw_val=plan.with_val)
 
 
 def named_training(folder: StudyFolder, name: str) -> TrainingRecord:
@@ -239,11 +244,15 @@ def named_training(folder: StudyFolder, name: str) -> TrainingRecord:
     if name in trainings:
         return trainings[name]
     begun = is_regular_file(folder.trained / name / TRAINING_FILE)
+    if begun:
+        read_training(folder.trained / name)  # says what is damaged
     known = ", ".join(trainings) or "none yet"
     raise StudyError(
         f"{folder.path}: the training {quote(name)} is not finished"
         if begun
         else f"{folder.path}: there is no training {quote(name)}",
         first=f"finished trainings: {known}",
-        fix=f"train it: smnas train {folder.path} --name NAME",
+        fix="run the command again that began it, with the same options"
+        if begun
+        else f"train it: smnas train {folder.path} --name {name}",
     )

@@ -13,7 +13,7 @@ from smnas_optuna.arch import decode
 from smnas_optuna.config import load_settings
 from smnas_optuna.data import DetectionLoader, train_and_val
 from smnas_optuna.duration import format_seconds
-from smnas_optuna.engine.checkpoint import WEIGHTS_FILE, remove_checkpoint
+from smnas_optuna.engine.checkpoint import remove_checkpoint
 from smnas_optuna.engine.data_parallel import Ranks
 from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory
 from smnas_optuna.errors import NEXT_LINE, StudyError
@@ -22,11 +22,10 @@ from smnas_optuna.final_training.keep import Keeper
 from smnas_optuna.final_training.known import Known
 from smnas_optuna.final_training.parallel import check_parallel, in_step
 from smnas_optuna.final_training.probe import measure_pace
-from smnas_optuna.final_training.record import Plan, TrainingRecord, read_training, write_training
+from smnas_optuna.final_training.record import Plan, TrainingRecord, missing_files, read_training, write_training
 from smnas_optuna.final_training.request import TrainRequest
 from smnas_optuna.final_training.schedule import Pace
 from smnas_optuna.models import Detector
-from smnas_optuna.real_files import is_regular_file
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session, prepare
 from smnas_optuna.session.resumable import ResumableTraining, begin_training
@@ -255,14 +254,14 @@ def _refuse_other_request(was: Plan, now: Plan, place: Path) -> None:
 
 
 def _check_weights(place: Path) -> None:
-    """Check that a finished training has its weights.
+    """Check that a finished training has its weights and their description.
 
     Raises:
-        StudyError: If they are gone.
+        StudyError: If one is gone.
     """
-    if not is_regular_file(place / WEIGHTS_FILE):
+    if missing := missing_files(place):
         raise StudyError(
-            f"{place}: this training is finished, and its {WEIGHTS_FILE} is gone",
+            f"{place}: this training is finished, and its {missing[0]} is gone",
             fix="bring the file back, or move the folder away and train again",
         )
 

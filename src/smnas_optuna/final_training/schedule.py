@@ -38,9 +38,11 @@ class Pace:
     def in_words(self, epochs: int) -> str:
         """Return the likely time of so many epochs."""
         evaluations = len(evaluation_epochs(epochs))
-        line = f"time: about {format_seconds(self.total_s(epochs))}: epochs of {format_seconds(self.epoch_s)}"
+        line = f"time: about {format_seconds(self.total_s(epochs))} at this moment's pace"
+        line += f": epochs of {format_seconds(self.epoch_s)}"
+        plural = "" if evaluations == 1 else "s"
         return line + (
-            f", {evaluations} evaluations of {format_seconds(self.evaluation_s)}" if self.evaluation_s else ""
+            f", {evaluations} evaluation{plural} of {format_seconds(self.evaluation_s)}" if self.evaluation_s else ""
         )
 
     def _bound_s(self, epochs: int) -> float:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from smnas_optuna.study.choice import Choice, Pick, Weights
     from smnas_optuna.study.folder import StudyFolder
+    from smnas_optuna.study.record import TrialRecord
     from smnas_optuna.verify.results import SeedRun
 
 
 def chosen(folder: StudyFolder, pick: Pick) -> Choice:
     """Return the detector of a study that ``pick`` means, with the best weights that are kept of it.
 
-    Those of ``smnas train`` go before those of ``smnas verify``, and these before those of the search.
+    The best ones of the search, ``smnas verify`` and ``smnas train`` are those of the highest AP on the validation
+    images.
 
     Raises:
         SmnasError: If there is no such detector, or its weights are not kept.
@@ -23,15 +25,43 @@ def chosen(folder: StudyFolder, pick: Pick) -> Choice:
     from smnas_optuna.report.summary import summarize
     from smnas_optuna.study.choice import Choice, check_kept, choose
 
-    front = summarize(*folder.of_stage(None)).front
+    summary = summarize(*folder.of_stage(None))
+    front = summary.front
     if pick.trained is not None:
         training = named_training(folder, pick.trained)
         arch = training.plan.arch
         member = next((each for each in front if each.arch == arch), None)
         return Choice(arch=arch, weights=weights_of(folder, pick.trained, training), record=member)
-    choice = choose(folder, pick, front, _verified(folder) | best_trained(folder))
+    choice = choose(folder, pick, front, _better(folder, summary.records, [_verified(folder), best_trained(folder)]))
     check_kept(folder, choice)
     return choice
+
+
+def _better(
+    folder: StudyFolder, records: Iterable[TrialRecord], retrained: Iterable[Mapping[str, Weights]]
+) -> dict[str, Weights]:
+    """Return the best weights of each architecture that was trained again, if they are no worse than the search's.
+
+    Args:
+        folder: The study folder.
+        records: Trials of the search.
+        retrained: Weights of later trainings by architecture, with their APs.
+    """
+    from smnas_optuna.study.choice import WEIGHTS_FILE
+
+    best: dict[str, Weights] = {}
+    for each in retrained:
+        best |= {arch: weights for arch, weights in each.items() if arch not in best or _ap(best[arch]) <= _ap(weights)}
+    searched = {
+        record.arch: record.ap or 0.0
+        for record in records
+        if record.trained and (folder.run(str(record.stored_arch)) / WEIGHTS_FILE).exists()
+    }
+    return {arch: weights for arch, weights in best.items() if searched.get(arch, 0.0) <= _ap(weights)}
+
+
+def _ap(weights: Weights) -> float:
+    return weights.ap or 0.0
 
 
 def verified_runs(folder: StudyFolder) -> Sequence[SeedRun]:
@@ -64,6 +94,7 @@ def _verified(folder: StudyFolder) -> dict[str, Weights]:
         arch: Weights(
             folder=folder.path / kept.folder,
             source=f"smnas verify: seed {kept.number}, {kept.epochs} epochs, the best of its trainings",
+            ap=kept.ap,
         )
         for arch, kept in kept_weights(folder, verified_runs(folder)).items()
     }

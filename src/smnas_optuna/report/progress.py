@@ -108,10 +108,11 @@ class TrainingListener(ConsoleListener):
     """Progress of a single training, which has no number and is no part of a search."""
 
     def epoch(self, report: EpochReport) -> None:
-        """Show the loss, and the time left."""
+        """Show the loss, and the time left before the last epoch."""
         self._estimate.epoch(report)
+        done = f"epoch {report.epoch}/{report.epochs}"
         loss = f"loss {report.loss:.4g}" + (f", skipped steps: {report.skipped_steps}" if report.skipped_steps else "")
-        done, left = f"epoch {report.epoch}/{report.epochs}", _left(self._estimate.of_trial())
+        left = "evaluation and latency are left" if report.epoch == report.epochs else _left(self._estimate.of_trial())
         if self._bars is not None:
             self._bars.set_loss(f"{done}, {loss}, {left}")
         else:

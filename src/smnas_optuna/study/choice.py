@@ -12,8 +12,9 @@ from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.pareto import knee
 from smnas_optuna.study.record import TrialRecord
 
-WEIGHTS_FILE = "weights.safetensors"
-"""File of the weights; :mod:`smnas_optuna.engine.checkpoint` says the same, and loads torch."""
+WEIGHTS_FILE, DETECTOR_FILE = "weights.safetensors", "detector.json"
+"""Files of a trained detector, the latter written last; :mod:`smnas_optuna.engine.checkpoint` says the same, and loads
+torch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,11 +52,13 @@ class Weights:
     Attributes:
         folder: Folder of the weights and of ``detector.json``.
         source: Training that they are from, in words.
+        ap: AP on the validation images, in [0, 1]; None if it is not known, or says nothing.
         saw_val: True if they were trained on the validation images, too.
     """
 
     folder: Path
     source: str
+    ap: float | None = None
     saw_val: bool = False
 
 
@@ -83,8 +86,7 @@ def choose(
         folder: The study folder.
         pick: The user's choice.
         front: Front of the study, fastest first.
-        retrained: Weights of later trainings by architecture. They are taken rather than those of the search, because
-            these trainings are longer.
+        retrained: Weights of later trainings by architecture, which are better than those of the search.
 
     Raises:
         SmnasError: If there is no such architecture, or no member within the limit.
@@ -98,7 +100,7 @@ def choose(
         assert record.arch is not None
         arch = record.arch
     stored = arch if record is None or record.stored_arch is None else record.stored_arch
-    searched = Weights(folder=folder.run(stored), source="the search")
+    searched = Weights(folder=folder.run(stored), source="the search", ap=None if record is None else record.ap)
     return Choice(arch=arch, weights=(retrained or {}).get(arch, searched), record=record)
 
 

@@ -8,12 +8,10 @@ from pathlib import Path
 
 from smnas_optuna.arch import decode, spellings
 from smnas_optuna.real_files import is_regular_file, linked_part
+from smnas_optuna.study.choice import DETECTOR_FILE
 from smnas_optuna.study.folder import WEIGHTS, StudyFolder
 from smnas_optuna.verify.results import Key, SeedRun
 from smnas_optuna.verify.verdict import Kept
-
-DETECTOR_FILE = "detector.json"
-"""Written last, so that a folder that has it is whole."""
 
 
 def weights_folder(verify: Path, key: Key) -> Path:
