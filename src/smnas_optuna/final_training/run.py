@@ -125,7 +125,7 @@ def _train(
     """Train to the end, and return what came out."""
     about = _conditions(session, ranks)
     if stored is None:
-        _check_study(session, about)
+        _check_study(session)
     else:
         refuse_differences(
             differences(stored.about, about),
@@ -281,17 +281,14 @@ def _conditions(session: Session, ranks: Ranks | None) -> dict[str, Any]:
     }
 
 
-def _check_study(session: Session, about: Mapping[str, Any]) -> None:
+def _check_study(session: Session) -> None:
     """Check that the data is that of the search, and say where recipe or device are others.
 
     Raises:
         StudyError: If the data is other data.
     """
-    structural = session.folder.structural
-    stored = {} if structural is None else study_attrs(structural).get(FINGERPRINT, {})
-    data = {name: value for name, value in about["data"].items() if name != "test"}
     refuse_differences(
-        differences({"data": stored.get("data", data)}, {"data": data}),
+        session.other_data,
         f"{session.folder.path}: the study was made with other",
         fix="name the data of the search: --data DIR",
     )

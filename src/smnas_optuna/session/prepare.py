@@ -22,7 +22,7 @@ from smnas_optuna.session.remote import STOPWATCH
 from smnas_optuna.session.testbed import Testbed
 from smnas_optuna.session.threads import adopt_threads
 from smnas_optuna.study.attributes import DATA_ROOT, FINGERPRINT, VERSIONS
-from smnas_optuna.study.fingerprint import TRAIN
+from smnas_optuna.study.fingerprint import TRAIN, differences
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import STRUCTURAL, StageName, stage_name
 from smnas_optuna.study.stored import study_attrs
@@ -61,6 +61,13 @@ class Session:
         """Return the fingerprint of ``study`` if it began now, with the recipe of its stage, without the space."""
         stage: StageName = "structural" if stage_name(study) == STRUCTURAL else "modular"
         return {**self.depends_on, "recipe": {**self.depends_on["recipe"], TRAIN: self.recipes[stage]}}
+
+    @property
+    def other_data(self) -> Mapping[str, str]:
+        """How the data differs from that of the study; empty if it does not, and for a study that has not begun."""
+        structural, now = self.folder.structural, self.depends_on["data"]
+        stored = {} if structural is None else study_attrs(structural).get(FINGERPRINT, {})
+        return differences({"data": stored.get("data", now)}, {"data": now})
 
     def step(self, phase: str) -> Callable[[int, int], None]:
         """Return the function that long work calls with (steps done, all steps); see :func:`step_of`."""

@@ -90,6 +90,10 @@ def ship(
     )
     with session.testbed.measurement_lock.running(stop.check):
         _check_data(session, trained, choice)
+        if session.other_data:
+            listener.note(
+                "note: this data is not that of the search; the AP in the file is that on these validation images"
+            )
         trained.description.setdefault("latency_ms", None if choice.record is None else choice.record.latency_ms)
         content = export_detector(trained.module, _description(session, trained))
         expected, found, proof = prove(session, trained, content)
