@@ -232,6 +232,29 @@ def test_a_threshold_of_no_class_is_refused(run_folder: Path) -> None:
     assert "thresholds: 'cow' is none of its classes" in _refusal(run_folder)
 
 
+@pytest.mark.parametrize(
+    ("category_ids", "problem"),
+    [
+        ([1, 2], "category_ids: should be distinct ids, one for each of 3 classes, but got [1, 2]"),
+        ([1, 2, 2], "category_ids: should be distinct ids, one for each of 3 classes, but got [1, 2, 2]"),
+        ([], "category_ids: should be distinct ids, one for each of 3 classes, but got []"),
+        ("abc", "category_ids: Input should be a valid list, but got 'abc'"),
+        ([1, 2, "3"], "category_ids.2: Input should be a valid integer, but got '3'"),
+        (None, "category_ids: Input should be a valid list, but got None"),
+    ],
+)
+def test_damaged_category_ids_are_refused(category_ids: object, problem: str, run_folder: Path) -> None:
+    _change(run_folder, lambda values: values.update(category_ids=category_ids))
+
+    assert f"detector.json: {problem}\n" in _refusal(run_folder)
+
+
+def test_a_detector_without_category_ids_is_whole(run_folder: Path) -> None:
+    _change(run_folder, lambda values: values.pop("category_ids"))
+
+    assert load_detector(run_folder, device="cpu").classes == CLASSES
+
+
 def _refusal(folder: Path, device: Any = "cpu") -> str:
     with pytest.raises((CheckpointError, DeviceError)) as caught:
         load_detector(folder, device=device)

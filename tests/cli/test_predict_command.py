@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -158,9 +159,76 @@ def test_a_detector_that_is_missing_is_one_message(images: Path, capsys: pytest.
     assert status("predict", images, "--detector", images / "x.onnx", "--json") == 1
 
     assert capsys.readouterr().err.splitlines() == [
-        f"error: {images / 'x.onnx'}: there is no such file",
-        "  fix: name a file that `smnas export` has written",
+        f"error: {images / 'x.onnx'}: there is no such file or folder",
+        "  fix: name a folder with weights, such as studies/shapes/runs/ARCH, a file that `smnas export` has written, "
+        "or a study folder, such as studies/shapes",
     ]
+
+
+def test_a_detector_that_cannot_be_reached_is_not_called_missing(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / "loop").symlink_to("loop")
+
+    assert status("predict", images, "--detector", images / "loop", "--json") == 1
+
+    assert "loop: it cannot be read: Too many levels of symbolic links" in capsys.readouterr().err
+
+
+def test_damaged_category_ids_are_no_fault_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_folder, image = keep_detector(tmp_path / "run", TWO_STAGE), tmp_path / "image.png"
+    Image.new("RGB", (90, 60)).save(image)
+    about = json.loads((run_folder / "detector.json").read_text())
+    (run_folder / "detector.json").write_text(json.dumps({**about, "category_ids": [1]}))
+
+    assert status("predict", image, "--detector", run_folder, "--json", "--threshold", "0", "--device", "cpu") == 1
+
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {run_folder / 'detector.json'}: category_ids: should be distinct ids, one for each of 3 classes, but "
+        "got [1]",
+        "  fix: copy the file from where the weights are from, or train the architecture again",
+    ]
+
+
+def test_an_output_folder_that_cannot_be_used_is_told_before_any_work(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "evaluated"
+    output.mkdir()
+    for name in ("detections.json", "detected.json"):
+        (output / name).write_text("kept")
+
+    assert status("predict", images, "--detector", "nothing", "--output", output) == 1
+
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {output}: it holds the detections.json of `smnas evaluate`, which would be lost",
+        "  fix: name another folder: --output DIR",
+    ]
+    assert {path.name: path.read_text() for path in output.iterdir()} == {
+        "detections.json": "kept",
+        "detected.json": "kept",
+    }
+
+
+def test_a_picture_that_cannot_be_written_is_one_message_and_leaves_whole_ones(
+    images: Path, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    Image.fromarray(noise).save(images / "big.png")
+    output, limits = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        ended = status("predict", images, "--detector", exported, "--output", output)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert ended == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {output / 'big.png'}: the picture cannot be written: File too large",
+        "  fix: let a process write larger files: ulimit -f unlimited, or name another folder: --output DIR",
+    ]
+    assert sorted(path.name for path in output.iterdir()) == ["a.png", "b.jpg"]
 
 
 def test_json_and_an_output_folder_exclude_each_other(

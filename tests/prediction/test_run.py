@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from PIL import ExifTags, Image
 
 from smnas_optuna.engine.durable import part_of
 from smnas_optuna.prediction.finder import Finder, finder_of
+from smnas_optuna.prediction.output import OutputError
 from smnas_optuna.prediction.run import PHASE, Predicted, predict
 from smnas_optuna.prediction.sources import find_sources
 from smnas_optuna.runtime.detections import Detections
@@ -174,3 +177,43 @@ def test_names_that_no_font_can_write_are_noted(images: Path, tmp_path: Path) ->
         "note: no font of this machine has all characters of 2 of 3 class names, the first '\\U0010ffff'; pictures say "
         "`class 2`; fix: install a font, such as Noto Sans of that script"
     ]
+
+
+@pytest.mark.parametrize("output", ["out", None])
+def test_of_an_animated_image_the_first_frame_is_taken_and_that_is_noted(
+    images: Path, output: str | None, tmp_path: Path
+) -> None:
+    frames, heard = [Image.new("RGB", (600, 500), (level, level, level)) for level in (250, 20)], Heard()
+    frames[0].save(images / "a.gif", save_all=True, append_images=frames[1:])
+
+    done = run(images, None if output is None else tmp_path / output, heard=heard)
+
+    assert [each["category_name"] for each in done.results if each["file_name"].endswith("a.gif")] == ["dog"]
+    assert heard.notes == [
+        f"note: 1 of 4 images has more than one frame, such as {images / 'a.gif'}; only the first frame is looked at"
+    ]
+
+
+def test_a_full_disk_leaves_whole_pictures_and_no_results(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, room = tmp_path / "out", [True]
+
+    def write_first(path: Path, content: bytes) -> None:
+        path.write_bytes(content if room else content[:9])
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        room.pop()
+
+    run(images, output)
+    (output / "dark.jpg").unlink()
+    monkeypatch.setattr("smnas_optuna.engine.durable.write_anew", write_first)
+
+    with pytest.raises(OutputError, match=r"bright\.png: the picture cannot be written: No space left on device"):
+        run(images, output)
+
+    files = [path for path in output.rglob("*") if path.is_file()]
+    assert sorted(path.name for path in files) == ["bright.png", "dark.jpg", "turned.png"]
+    for path in files:
+        with Image.open(path) as picture:
+            picture.load()

@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from smnas_optuna.errors import DataError
-from smnas_optuna.prediction.sources import find_sources
+from smnas_optuna.prediction.sources import find_sources, has_more_frames
 
 
 def make(folder: Path, *names: str) -> None:
@@ -143,3 +144,29 @@ def test_a_name_in_no_encoding_is_a_name_like_any_other() -> None:
     make(Path("in"), os.fsdecode(b"\xff.png"))
 
     assert len(found("in")) == 1
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tif"])
+def test_an_image_may_have_more_frames(name: str, frames: int) -> None:
+    first, *others = [Image.new("RGB", (32, 24), (60 * number, 0, 0)) for number in range(frames)]
+    first.save(name, save_all=True, append_images=others)
+
+    assert has_more_frames(Path(name)) == (frames > 1)
+
+
+def test_a_photo_with_a_preview_has_one_frame() -> None:
+    photo = Image.new("RGB", (32, 24))
+    photo.save("a.jpg", "MPO", save_all=True, append_images=[photo.resize((16, 12))])
+
+    assert not has_more_frames(Path("a.jpg"))
+
+
+def test_damage_after_the_first_frame_is_no_error() -> None:
+    frames = [Image.effect_noise((64, 48), 50 + number) for number in range(3)]
+    frames[0].save("a.gif", save_all=True, append_images=frames[1:])
+    whole = Path("a.gif").read_bytes()
+
+    for length in range(20, len(whole), 97):
+        Path("a.gif").write_bytes(whole[:length])
+        has_more_frames(Path("a.gif"))

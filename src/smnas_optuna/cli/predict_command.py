@@ -57,7 +57,7 @@ def predict(
     device: DeviceOption = Device.auto,
 ) -> None:
     """Find objects in images: write pictures with boxes, and the detections as JSON."""
-    from smnas_optuna.prediction.results import results_json
+    from smnas_optuna.prediction.output import check_output
     from smnas_optuna.prediction.run import predict as predict_all
     from smnas_optuna.prediction.sources import find_sources
     from smnas_optuna.report.progress import ConsoleListener
@@ -66,6 +66,8 @@ def predict(
     if json and output is not None:
         raise typer.BadParameter("--json writes no file, so that --output has no meaning beside it")
     folder = None if json else output or _OUTPUT
+    if folder is not None:
+        check_output(folder)
     errors, stop = make_console(stderr=True), StopRequest()
     images = find_sources(sources, output=folder)
     finder = _open(detector, device, threshold, errors)
@@ -75,11 +77,7 @@ def predict(
     except Interrupted as interrupted:
         say(errors, f"{interrupted}; {'nothing' if folder is None else 'no detections.json'} is written")
         raise typer.Exit(128 + interrupted.signal_number) from None
-    if folder is None:
-        sys.stdout.write(results_json(done.results))
-        sys.stdout.flush()
-    for line in _in_words(done, folder, threshold):
-        say(errors if folder is None else make_console(), line)
+    _tell(done, folder, threshold, errors)
     if done.errors:
         say(errors, f"error: {len(done.errors)} of {len(images)} images cannot be read, and are skipped")
         raise typer.Exit(1)
@@ -94,6 +92,7 @@ def _open(path: Path, device: Device, threshold: float | None, console: Console)
     from smnas_optuna.study.folder import StudyFolder
 
     path = path.expanduser()
+    _check_there(path)
     if (path / _STUDY_FILE).is_file():
         choice = chosen(StudyFolder(path), Pick())
         say(console, f"{choice.arch}, with the weights of {choice.weights.source}")
@@ -106,6 +105,38 @@ def _open(path: Path, device: Device, threshold: float | None, console: Console)
         field.name: getattr(exported.description, field.name) for field in dataclasses.fields(exported.description)
     }
     return finder_of(exported, exported.classes, description, threshold=threshold)
+
+
+def _check_there(path: Path) -> None:
+    """Check that there is a file or folder that may be a detector.
+
+    Raises:
+        FileError: If there is none.
+    """
+    from smnas_optuna.errors import FileError
+    from smnas_optuna.quote import quote_error, quote_path
+
+    try:
+        path.stat()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        problem = "there is no such file or folder" if missing else f"it cannot be read: {quote_error(error)}"
+        raise FileError(
+            f"{quote_path(path)}: {problem}",
+            fix="name a folder with weights, such as studies/shapes/runs/ARCH, a file that `smnas export` has written, "
+            "or a study folder, such as studies/shapes",
+        ) from error
+
+
+def _tell(done: Predicted, folder: Path | None, threshold: float | None, errors: Console) -> None:
+    """Print what was found: in words, and as JSON on standard output if nothing was written to a folder."""
+    from smnas_optuna.prediction.results import results_json
+
+    if folder is None:
+        sys.stdout.write(results_json(done.results))
+        sys.stdout.flush()
+    for line in _in_words(done, folder, threshold):
+        say(errors if folder is None else make_console(), line)
 
 
 def _in_words(done: Predicted, folder: Path | None, threshold: float | None) -> list[str]:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_path
+from smnas_optuna.runtime.image_files import quiet_pillow
 
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 """Endings of the files that are taken from a folder; a file that is named itself may have any."""
+_WITH_FRAMES = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")
+"""Pillow's names of the formats whose files may have several frames or pages."""
 _JPEG = frozenset({".jpg", ".jpeg"})
 _FIX = "name image files, folders of them, or a pattern in quotes: 'photos/*.jpg'"
 
@@ -58,6 +64,14 @@ def find_sources(sources: Sequence[str], *, output: Path | None = None) -> list[
     if output is not None:
         _check_kept(found, known, output)
     return found
+
+
+def has_more_frames(path: Path) -> bool:
+    """Return whether an image that can be read is animated, or has several pages."""
+    # Pillow raises all kinds of errors for what is damaged after the first frame.
+    with quiet_pillow(), suppress(Exception), Image.open(path, formats=_WITH_FRAMES) as image:
+        return bool(getattr(image, "is_animated", False))
+    return False
 
 
 def _meant(source: str, output: Path | None) -> tuple[Path, list[Path]]:

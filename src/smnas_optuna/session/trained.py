@@ -52,6 +52,7 @@ class _Built(BaseModel):
     constants: DetectorSettings
     grey_bits: Annotated[int, Field(ge=8, le=FULL_BITS)] = FULL_BITS
     thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    category_ids: list[int] = []
 
     @field_validator("thresholds")
     @classmethod
@@ -60,6 +61,14 @@ class _Built(BaseModel):
         if others:
             raise ValueError(f"{quote(min(others))} is none of its classes")
         return thresholds
+
+    @field_validator("category_ids")
+    @classmethod
+    def _one_per_class(cls, category_ids: list[int], info: ValidationInfo) -> list[int]:
+        classes = info.data.get("classes", category_ids)
+        if not len(category_ids) == len({*category_ids}) == len(classes):
+            raise ValueError(f"should be distinct ids, one for each of {len(classes)} classes")
+        return category_ids
 
 
 def read_trained(folder: Path) -> Trained:
