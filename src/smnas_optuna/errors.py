@@ -107,6 +107,10 @@ class FileError(SmnasError):
     """An exported detector that cannot be used: damaged, incomplete, or written by something else."""
 
 
+class OutputError(SmnasError):
+    """Pictures or results that cannot be written where they are wanted."""
+
+
 class DivergenceError(SmnasError):
     """A training whose losses or gradients are no longer finite. The cause is the architecture, not the run."""
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from smnas_optuna.prediction.output import OutputError, check_output, make_output, write_output
+from smnas_optuna.errors import OutputError
+from smnas_optuna.prediction.output import check_output, make_output, write_output
 
 ELSEWHERE = "name another folder: --output DIR"
 

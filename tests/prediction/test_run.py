@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from smnas_optuna.engine.durable import part_of
+from smnas_optuna.errors import OutputError
 from smnas_optuna.prediction.finder import Finder, finder_of
-from smnas_optuna.prediction.output import OutputError
 from smnas_optuna.prediction.run import PHASE, Predicted, predict
 from smnas_optuna.prediction.sources import find_sources
 from smnas_optuna.runtime.detections import Detections

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from smnas_optuna.engine.durable import write_durably
-from smnas_optuna.errors import SmnasError
+from smnas_optuna.errors import OutputError
 from smnas_optuna.prediction.results import RESULTS_FILE
 from smnas_optuna.quote import quote_error, quote_path
 
@@ -28,10 +28,6 @@ _FIXES = {
     errno.ENAMETOOLONG: "take a shorter name",
 }
 """What else than another folder helps."""
-
-
-class OutputError(SmnasError):
-    """Pictures or results that cannot be written."""
 
 
 def check_output(folder: Path) -> None:
