@@ -10,6 +10,7 @@ from rich.console import Console
 from smnas_optuna.evaluation.run import Evaluated
 from smnas_optuna.report.evaluation_files import write_evaluation
 from smnas_optuna.report.evaluation_table import MOST_CLASSES, evaluation_json, explanations, print_evaluation
+from smnas_optuna.workers.interrupt import StopRequest
 
 from ..evaluation.evaluated_data import dataset, detection, drawn, evaluated, with_images
 
@@ -148,7 +149,9 @@ def test_the_json_has_all_numbers_and_no_nan() -> None:
 def test_numbers_and_pictures_are_written_beside_the_detections(tmp_path: Path) -> None:
     data, found = drawn(3, images=6)
 
-    paths = write_evaluation(evaluated(with_images(data, tmp_path), found, output=tmp_path / "out"))
+    done = evaluated(with_images(data, tmp_path), found, output=tmp_path / "out")
+
+    paths = list(write_evaluation(done, StopRequest()))
 
     assert {path.name for path in paths} == {
         *("evaluation.json", "per_class.png", "pr_curves.png", "confusion.png", "missed.png", "false.png")
