@@ -63,7 +63,10 @@ def check_output(folder: Path, root: Path | None = None) -> None:
     Raises:
         StudyError: If it is a link, it or what is around it is no folder, or it has the detections of something else.
     """
-    link = linked_part(folder, folder.parent if root is None else root)
+    try:
+        link = linked_part(folder, folder.parent if root is None else root)
+    except OSError as error:  # no folder can have that name
+        raise unmade(folder, error) from error
     if link is not None:
         raise StudyError(
             f"{link}: is a link to {link.readlink()}, and results are not written through a link",
@@ -77,6 +80,11 @@ def check_output(folder: Path, root: Path | None = None) -> None:
             f"{folder / DETECTIONS_FILE}: is not of an evaluation, as there is no {KEY_FILE} beside it",
             fix="move it away, or write elsewhere: --output DIR",
         )
+
+
+def unmade(folder: Path, error: Exception) -> StudyError:
+    """Return the error of a folder that cannot be made."""
+    return StudyError(f"{folder}: the folder cannot be made: {quote_error(error)}", fix="write elsewhere: --output DIR")
 
 
 def kept_or_new(folder: Path, key: Mapping[str, Any], detect: Callable[[], Rows]) -> tuple[Rows, bool]:

@@ -17,10 +17,9 @@ from smnas_optuna.data.json_file import read_json
 from smnas_optuna.engine.checkpoint import DETECTOR_FILE
 from smnas_optuna.engine.durable import write_json
 from smnas_optuna.engine.evaluate import CocoMetrics, coco_evaluation, detect
-from smnas_optuna.errors import StudyError
 from smnas_optuna.evaluation.curves import Counts, Curve, best_thresholds, curve_of, pooled
 from smnas_optuna.evaluation.images import Images, read_images_of
-from smnas_optuna.evaluation.kept import Rows, check_output, keeping, kept_or_new
+from smnas_optuna.evaluation.kept import Rows, check_output, keeping, kept_or_new, unmade
 from smnas_optuna.evaluation.matching import Match, Places, confusion, match_images
 from smnas_optuna.evaluation.metrics import (
     ClassMetrics,
@@ -258,8 +257,5 @@ def _make_output(request: EvaluationRequest, folder: StudyFolder) -> Path:
             return folder.make(request.output_in(folder.path))
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StudyError(
-            f"{path or request.output_in(folder.path)}: the folder cannot be made: {quote_error(error)}",
-            fix="write elsewhere: --output DIR",
-        ) from error
+        raise unmade(path or request.output_in(folder.path), error) from error
     return path
