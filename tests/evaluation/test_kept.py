@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from smnas_optuna.engine.durable import write_durably
 from smnas_optuna.errors import StudyError
 from smnas_optuna.evaluation import kept
 from smnas_optuna.evaluation.kept import DETECTIONS_FILE, KEY_FILE, Rows, check_output, kept_or_new
@@ -65,10 +66,8 @@ def test_what_is_not_whole_is_detected_anew(tmp_path: Path, damage: Any) -> None
 def test_a_kill_before_the_hash_is_written_leaves_what_is_known_to_be_an_evaluation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = kept.write_durably
-
     def killed(path: Path, content: bytes) -> None:
-        write(path, content)
+        write_durably(path, content)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(kept, "write_durably", killed)

@@ -74,6 +74,10 @@ def test_f1_fills_its_panel() -> None:
     assert right.get_ylim() == pytest.approx((0, 0.525))  # 1 of 3 objects found: F1 is a half
     assert left.get_xlim() == (0, 1)
 
+    above = draw_curves(replace(found, thresholds=[0.8, 0.2])).axes[1]
+
+    assert above.get_xlim() == pytest.approx((0, 0.84))  # the dots are seen
+
 
 def test_the_confusion_is_as_wide_as_the_picture(many: Evaluated) -> None:
     figure = draw_confusion(many)

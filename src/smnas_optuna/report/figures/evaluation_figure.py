@@ -114,7 +114,7 @@ def draw_curves(evaluated: Evaluated) -> Figure:
     left.set_xlim(0, 1)
     left.set_ylim(0, 1.02)
     shown = [everything, *(each for each in evaluated.curves if each.objects)]
-    right.set_xlim(0, _end(each.scores for each in shown))
+    right.set_xlim(0, _end([np.array(evaluated.thresholds), *(each.scores for each in shown)]))
     right.set_ylim(0, _end(each.f1 for each in shown))
     handles, labels = left.get_legend_handles_labels()
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=LEGEND_SIZE, frameon=False)

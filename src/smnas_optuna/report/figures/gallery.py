@@ -36,7 +36,7 @@ GAP, TITLE, HEAD = 0.1, 0.28, 0.55
 RIGHT, WRONG = FRONT_COLOUR, BASELINE_COLOUR
 LINE, OUTLINE = 1.3, 1.1
 """Width of the line around a box, and of the white around that on both sides together, points."""
-DASHES = (0.0, (3.0, 2.0))
+DASHES = (0.0, (4.0, 1.8))
 """Line of a wrong box, in parts of its width: a right one of the same place is seen through it."""
 ROWS = 3
 """Labels that may stand above or below a box."""
