@@ -19,6 +19,7 @@ from smnas_optuna.evaluation.run import Evaluated, evaluate_detections
 from smnas_optuna.evaluation.subject import Subject
 from smnas_optuna.runtime.detector_file import DetectorFile
 from smnas_optuna.session.listener import Listener
+from smnas_optuna.workers.interrupt import StopRequest
 
 from ..runtime.exported_files import DESCRIPTION
 
@@ -140,6 +141,7 @@ def evaluated(
         found,
         kept=False,
         listener=Listener(),
+        stop=StopRequest(),
     )
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from smnas_optuna.engine.durable import write_durably
 from smnas_optuna.errors import StudyError
-from smnas_optuna.evaluation.kept import DETECTIONS_FILE, KEY_FILE, Rows, kept_or_new
+from smnas_optuna.evaluation import kept
+from smnas_optuna.evaluation.kept import DETECTIONS_FILE, KEY_FILE, Rows, check_output, kept_or_new
 
 KEY: dict[str, Any] = {"weights_sha256": "f00", "data": "abc", "constants": {"nms_iou": 0.5}}
 FOUND: Rows = [{"image_id": 3, "category_id": 7, "bbox": [1.5, 0.1, 2.0, 3.0], "score": 0.30000001192092896}]
@@ -59,6 +61,22 @@ def test_what_is_not_whole_is_detected_anew(tmp_path: Path, damage: Any) -> None
 
     assert kept_or_new(tmp_path, KEY, lambda: FOUND) == (FOUND, False)
     assert kept_or_new(tmp_path, KEY, never) == (FOUND, True)
+
+
+def test_a_kill_before_the_hash_is_written_leaves_what_is_known_to_be_an_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path, content: bytes) -> None:
+        write_durably(path, content)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kept, "write_durably", killed)
+    with pytest.raises(KeyboardInterrupt):
+        kept_or_new(tmp_path, KEY, lambda: FOUND)
+    monkeypatch.undo()
+
+    check_output(tmp_path)
+    assert kept_or_new(tmp_path, KEY, lambda: FOUND) == (FOUND, False)
 
 
 def test_a_disk_that_takes_nothing_is_one_message(tmp_path: Path) -> None:

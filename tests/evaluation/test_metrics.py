@@ -62,6 +62,14 @@ def test_classes_have_pycocotools_own_ap(seed: int) -> None:
     assert metrics.ap_low < metrics.ap < metrics.ap_high
 
 
+def test_metrics_of_classes_stop_before_each_class() -> None:
+    data, found = drawn(0, images=10)
+    left = iter([None, None])
+
+    with pytest.raises(StopIteration):
+        class_metrics(coco_evaluation(data.ground_truth(), found), NAMES, data.category_ids, check=lambda: next(left))
+
+
 @pytest.mark.skipif(REFERENCE is None, reason="set SMNAS_COCO_REFERENCE to the folder of COCO's own example")
 def test_classes_of_cocos_own_example_have_pycocotools_ap() -> None:
     folder = Path(REFERENCE or "")

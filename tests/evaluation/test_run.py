@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from optuna.samplers import RandomSampler
 
 from smnas_optuna.arch import decode
 from smnas_optuna.engine.checkpoint import DETECTOR_FILE, save_weights
 from smnas_optuna.errors import StudyError
-from smnas_optuna.evaluation.kept import DETECTIONS_FILE
+from smnas_optuna.evaluation import run
+from smnas_optuna.evaluation.kept import DETECTIONS_FILE, DetectionsKept
 from smnas_optuna.evaluation.request import EvaluationRequest
 from smnas_optuna.evaluation.run import Evaluated, evaluate
 from smnas_optuna.evaluation.subject import read_subject
@@ -23,6 +27,7 @@ from smnas_optuna.session.description import describe_detector
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import prepare
 from smnas_optuna.session.trained import read_trained
+from smnas_optuna.study.attributes import FINGERPRINT
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.workers.interrupt import StopRequest
 
@@ -264,10 +269,105 @@ def test_results_go_where_they_are_wanted(runs_dir: Path, tmp_path: Path) -> Non
 
 
 def test_a_folder_that_cannot_be_made_is_refused(runs_dir: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
+    with pytest.raises(StudyError, match=r"nn: the folder cannot be made: .*\n  fix: write elsewhere: --output DIR"):
+        evaluated(request_of(runs_dir, output=tmp_path / ("n" * 300)))
 
-    with pytest.raises(StudyError, match=r"file: the folder cannot be made: .*\n  fix: write elsewhere: --output DIR"):
-        evaluated(request_of(runs_dir, output=tmp_path / "file"))
+
+def test_an_output_that_cannot_be_used_is_refused_before_any_work(
+    runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "file").touch()
+    predictions = tmp_path / "predictions"
+    predictions.mkdir()
+    (predictions / DETECTIONS_FILE).write_text("mine")
+    monkeypatch.setattr(run, "read_subject", never)
+
+    with pytest.raises(StudyError, match=r"link: is a link to .*, and results are not written through a link\n  fix: "):
+        evaluated(request_of(runs_dir, output=tmp_path / "link"))
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(StudyError, match=r"file: is no folder, .*\n  fix: write elsewhere: --output DIR"):
+            evaluated(request_of(runs_dir, output=path))
+    with pytest.raises(StudyError, match=r"predictions/detections.json: is not of an evaluation, .* no detected.json"):
+        evaluated(request_of(runs_dir, output=predictions))
+    assert (predictions / DETECTIONS_FILE).read_text() == "mine"
+
+
+def never(*_: object) -> None:
+    raise AssertionError("the work has begun")
+
+
+def begin_study(study_dir: Path, **changes: object) -> None:
+    """Begin the study with its data, or with data that differs in ``changes``."""
+    session = prepare(StudyFolder(study_dir), listener=Listener(), stop=StopRequest(), device="cpu")
+    study = session.folder.create("structural", RandomSampler())
+    data = {**session.depends_on["data"], **changes}
+    study.set_user_attr(FINGERPRINT, {**session.depends_on, "data": data})
+
+
+@pytest.mark.parametrize("on", ["val", "test"])
+def test_other_data_than_that_of_the_search_is_refused(runs_dir: Path, on: str) -> None:
+    begin_study(runs_dir, content="f00")
+
+    with pytest.raises(
+        StudyError,
+        match=r"study was made with other data; .*\n  first: data.content was f00, is .*\n  fix: .*--data",
+    ):
+        evaluated(request_of(runs_dir, on=on))
+
+    assert not (runs_dir / "evaluation").exists()
+    assert "thresholds" not in json.loads((runs_dir / "runs" / ARCH / DETECTOR_FILE).read_text())
+
+    data = runs_dir / "data"
+    alone = evaluated(request_of(runs_dir, on=str(data / "instances_val.json"), images=data / "images"))
+
+    assert (alone.stored, len(alone.matches)) == (False, 12)
+
+
+def test_the_data_of_the_search_passes(runs_dir: Path) -> None:
+    begin_study(runs_dir)
+
+    assert evaluated(request_of(runs_dir)).stored
+
+
+def test_weights_of_a_study_with_other_data_are_refused(runs_dir: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(runs_dir, tmp_path / "other"))
+    begin_study(other, content="f00")
+
+    with pytest.raises(StudyError, match=r"the study .*other was made with other data; "):
+        evaluated(request_of(runs_dir, detector=other / "runs" / ARCH))
+
+    assert "thresholds" not in json.loads((other / "runs" / ARCH / DETECTOR_FILE).read_text())
+
+
+@pytest.mark.parametrize(
+    ("part", "following"),
+    [
+        ("coco_evaluation", "metrics_of"),
+        ("metrics_of", "size_metrics"),
+        ("class_metrics", "size_metrics"),
+        ("size_metrics", "match_images"),
+        ("match_images", "_store"),
+    ],
+)
+def test_a_signal_between_two_parts_keeps_the_detections(
+    runs_dir: Path, part: str, following: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, compute = StopRequest(), getattr(run, part)
+
+    def stopped(*values: Any, **options: Any) -> Any:
+        stop.ask(signal.SIGTERM)
+        return compute(*values, **options)
+
+    monkeypatch.setattr(run, part, stopped)
+    monkeypatch.setattr(run, following, never)
+
+    with pytest.raises(DetectionsKept, match=r"stopped by SIGTERM; the detections are kept in .*evaluation/"):
+        evaluate(request_of(runs_dir), listener=Listener(), stop=stop)
+
+    assert "thresholds" not in json.loads((runs_dir / "runs" / ARCH / DETECTOR_FILE).read_text())
+    monkeypatch.undo()
+    assert evaluated(request_of(runs_dir)).kept
 
 
 def test_nothing_is_written_behind_a_link(runs_dir: Path, tmp_path: Path) -> None:

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from smnas_optuna.evaluation.kept import DetectionsKept
 from smnas_optuna.evaluation.run import Evaluated
 from smnas_optuna.report.evaluation_files import write_evaluation
 from smnas_optuna.report.evaluation_table import MOST_CLASSES, evaluation_json, explanations, print_evaluation
+from smnas_optuna.workers.interrupt import StopRequest
 
 from ..evaluation.evaluated_data import dataset, detection, drawn, evaluated, with_images
 
@@ -148,9 +152,30 @@ def test_the_json_has_all_numbers_and_no_nan() -> None:
 def test_numbers_and_pictures_are_written_beside_the_detections(tmp_path: Path) -> None:
     data, found = drawn(3, images=6)
 
-    paths = write_evaluation(evaluated(with_images(data, tmp_path), found, output=tmp_path / "out"))
+    done = evaluated(with_images(data, tmp_path), found, output=tmp_path / "out")
+
+    paths = list(write_evaluation(replace(done, kept=True), StopRequest()))
 
     assert {path.name for path in paths} == {
         *("evaluation.json", "per_class.png", "pr_curves.png", "confusion.png", "missed.png", "false.png")
     }
     assert set((tmp_path / "out").iterdir()) == set(paths)
+
+
+def test_new_detections_are_named_first(tmp_path: Path) -> None:
+    paths = write_evaluation(small(output=tmp_path), StopRequest())
+
+    assert [next(paths).name for _ in range(3)] == ["detections.json", "detected.json", "evaluation.json"]
+
+
+def test_a_signal_stops_between_two_pictures(tmp_path: Path) -> None:
+    stop = StopRequest()
+    paths = write_evaluation(replace(small(output=tmp_path), kept=True), stop)
+    assert [next(paths).name for _ in range(2)] == ["evaluation.json", "per_class.png"]
+
+    stop.ask(signal.SIGINT)
+
+    with pytest.raises(DetectionsKept) as caught:
+        next(paths)
+    assert str(caught.value) == f"stopped by SIGINT; the detections are kept in {tmp_path}"
+    assert {path.name for path in tmp_path.iterdir()} == {"evaluation.json", "per_class.png"}

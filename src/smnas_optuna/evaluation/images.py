@@ -7,12 +7,17 @@ from collections import Counter
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from smnas_optuna.config import STUDY_FILE
 from smnas_optuna.data import CocoDataset, load_apart
 from smnas_optuna.errors import StudyError
 from smnas_optuna.evaluation.request import TEST, VAL, EvaluationRequest
 from smnas_optuna.evaluation.subject import Subject
 from smnas_optuna.quote import quote
 from smnas_optuna.session.prepare import Session
+from smnas_optuna.study.attributes import FINGERPRINT
+from smnas_optuna.study.fingerprint import differences, refuse_differences
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.stored import study_attrs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -46,10 +51,12 @@ def read_images_of(request: EvaluationRequest, session: Session, subject: Subjec
     """Return the images that ``request`` names.
 
     Raises:
-        SmnasError: If the study has no test images, the annotation file cannot be used, or the classes are not those of
-            the detector.
+        SmnasError: If the data is not that of the search, the study has no test images, the annotation file cannot be
+            used, or the classes are not those of the detector.
     """
     splits = session.testbed.splits
+    if request.file is None:
+        _check_data(request, session)
     if request.file is not None:
         dataset, content_hash = load_apart(
             request.file,
@@ -72,6 +79,26 @@ def read_images_of(request: EvaluationRequest, session: Session, subject: Subjec
         assert splits.test_hash is not None
         dataset, content_hash = splits.test, splits.test_hash
     return Images(dataset=dataset, content_hash=content_hash, category_ids=_category_ids(dataset, subject))
+
+
+def _check_data(request: EvaluationRequest, session: Session) -> None:
+    """Check that the data is that of the study, and of the study that the weights lie in if it is another one.
+
+    Raises:
+        StudyError: If one of them began with other data, whose thresholds and results would be lost.
+    """
+    data = session.depends_on["data"]
+    around = [each for each in request.detector.resolve().parents if (each / STUDY_FILE).is_file()]
+    own = session.folder.path.resolve()
+    homes = [StudyFolder(each) for each in around[:1] if each != own and request.detector.is_dir()]
+    for folder in (session.folder, *homes):
+        study = folder.structural
+        stored = {} if study is None else study_attrs(study).get(FINGERPRINT, {})
+        refuse_differences(
+            differences({"data": stored.get("data", data)}, {"data": data}),
+            f"{session.data_root}: the study {folder.path} was made with other",
+            fix="name the data of the search: --data DIR, or evaluate on one file alone: --on FILE.json --images DIR",
+        )
 
 
 def _category_ids(dataset: CocoDataset, subject: Subject) -> tuple[int, ...]:

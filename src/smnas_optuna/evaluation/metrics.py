@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import SimpleNamespace
@@ -115,19 +115,27 @@ def metrics_of(evaluation: COCOeval) -> CocoMetrics:
     return replace(metrics, ap_low=low, ap_high=high)
 
 
-def class_metrics(evaluation: COCOeval, names: Sequence[str], category_ids: Sequence[int]) -> list[ClassMetrics]:
+def class_metrics(
+    evaluation: COCOeval,
+    names: Sequence[str],
+    category_ids: Sequence[int],
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> list[ClassMetrics]:
     """Return the metrics of each class.
 
     Args:
         evaluation: With COCO's areas, the first of which is that of all objects.
         names: Names of the classes.
         category_ids: Their categories.
+        check: Called before each class; may raise to stop.
     """
     params = evaluation.params
     is_fifty = np.isclose(params.iouThrs, 0.5)
     count, num_images, num_areas = _num_objects(evaluation), len(params.imgIds), len(params.areaRng)
     classes = []
     for name, category_id in zip(names, category_ids, strict=True):
+        check()
         place = list(params.catIds).index(category_id)
         precision = evaluation.eval["precision"][:, :, place, 0, -1]
         start = place * num_areas * num_images

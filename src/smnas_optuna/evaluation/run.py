@@ -17,10 +17,9 @@ from smnas_optuna.data.json_file import read_json
 from smnas_optuna.engine.checkpoint import DETECTOR_FILE
 from smnas_optuna.engine.durable import write_json
 from smnas_optuna.engine.evaluate import CocoMetrics, coco_evaluation, detect
-from smnas_optuna.errors import StudyError
 from smnas_optuna.evaluation.curves import Counts, Curve, best_thresholds, curve_of, pooled
 from smnas_optuna.evaluation.images import Images, read_images_of
-from smnas_optuna.evaluation.kept import Rows, kept_or_new
+from smnas_optuna.evaluation.kept import Rows, check_output, keeping, kept_or_new, unmade
 from smnas_optuna.evaluation.matching import Match, Places, confusion, match_images
 from smnas_optuna.evaluation.metrics import (
     ClassMetrics,
@@ -113,9 +112,14 @@ def evaluate(request: EvaluationRequest, *, listener: Listener, stop: StopReques
 
     Raises:
         SmnasError: If detector, data or device cannot be used, or the results cannot be written.
-        Interrupted: If asked to stop.
+        Interrupted: If asked to stop; it says whether the detections are kept.
     """
-    subject, folder = read_subject(request.detector), StudyFolder(request.study_dir)
+    folder = StudyFolder(request.study_dir)
+    if request.output is None:
+        check_output(request.output_in(folder.path), folder.path)
+    else:
+        check_output(request.output)
+    subject = read_subject(request.detector)
     session = prepare(
         folder,
         listener=listener,
@@ -131,7 +135,10 @@ def evaluate(request: EvaluationRequest, *, listener: Listener, stop: StopReques
         found, kept = kept_or_new(
             output, _key(subject, images, limits), lambda: _detect(session, subject, images, limits)
         )
-        return evaluate_detections(request, subject, images, output, limits, found, kept=kept, listener=listener)
+        with keeping(output):
+            return evaluate_detections(
+                request, subject, images, output, limits, found, kept=kept, listener=listener, stop=stop
+            )
 
 
 def evaluate_detections(
@@ -144,12 +151,26 @@ def evaluate_detections(
     *,
     kept: bool,
     listener: Listener,
+    stop: StopRequest,
 ) -> Evaluated:
-    """Return what the detections ``found`` say, and store the thresholds if these images decide."""
+    """Return what the detections ``found`` say, and at last store the thresholds if these images decide.
+
+    Raises:
+        Interrupted: If asked to stop; no thresholds are stored.
+    """
+    stop.check()
     dataset, ids = images.dataset, images.category_ids
     evaluation = coco_evaluation(dataset.ground_truth(), found, max_detections=limits.metric)
+    stop.check()
+    metrics = metrics_of(evaluation)
+    classes = class_metrics(evaluation, subject.classes, ids, check=stop.check)
+    stop.check()
+    sizes = size_metrics(dataset, found, subject.size, limits.metric)
+    stop.check()
     curves = [curve_of(evaluation, category_id) for category_id in ids]
     thresholds, source = _thresholds(request, subject, curves)
+    matches = match_images(dataset, found, ids, thresholds)
+    stop.check()
     return Evaluated(
         subject=subject,
         role=request.role,
@@ -157,14 +178,14 @@ def evaluate_detections(
         output=output,
         kept=kept,
         limits=limits,
-        metrics=metrics_of(evaluation),
-        classes=class_metrics(evaluation, subject.classes, ids),
-        sizes=size_metrics(dataset, found, subject.size, limits.metric),
+        metrics=metrics,
+        classes=classes,
+        sizes=sizes,
         curves=curves,
         thresholds=thresholds,
         threshold_source=source,
         stored=source == "found here" and not subject.is_file and _store(subject, thresholds, listener),
-        matches=match_images(dataset, found, ids, thresholds),
+        matches=matches,
     )
 
 
@@ -236,8 +257,5 @@ def _make_output(request: EvaluationRequest, folder: StudyFolder) -> Path:
             return folder.make(request.output_in(folder.path))
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StudyError(
-            f"{path or request.output_in(folder.path)}: the folder cannot be made: {quote_error(error)}",
-            fix="write elsewhere: --output DIR",
-        ) from error
+        raise unmade(path or request.output_in(folder.path), error) from error
     return path

@@ -3,6 +3,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,10 +16,13 @@ from smnas_optuna.report.figures.evaluation_figure import (
     draw_confusion,
     draw_curves,
     save_confusion_png,
+    subject_lines,
 )
+from smnas_optuna.session.trained import Trained
 
 from ...evaluation.evaluated_data import dataset, detection, drawn, evaluated
 
+ARCH = "64x48.resnet18-w8.fpn-p2-p5-c32.rpn.fc-w128"
 LEFT, RIGHT = (0.0, 0.0, 20.0, 20.0), (80.0, 0.0, 20.0, 20.0)
 
 
@@ -57,6 +61,50 @@ def test_curves_end_where_the_numbers_do(many: Evaluated) -> None:
         dot = right.lines[2 * place + 1]
         assert dot.get_xdata() == [many.thresholds[place]]
         assert dot.get_ydata() == [many.counts[place].f1]
+
+
+def test_f1_fills_its_panel() -> None:
+    found = evaluated(
+        dataset([(1, 0, LEFT), (1, 0, RIGHT), (1, 0, (40.0, 40.0, 20.0, 20.0))]), [detection(1, 0, LEFT, 0.4)]
+    )
+
+    left, right = draw_curves(found).axes
+
+    assert right.get_xlim() == pytest.approx((0, 0.42))
+    assert right.get_ylim() == pytest.approx((0, 0.525))  # 1 of 3 objects found: F1 is a half
+    assert left.get_xlim() == (0, 1)
+
+    above = draw_curves(replace(found, thresholds=[0.8, 0.2])).axes[1]
+
+    assert above.get_xlim() == pytest.approx((0, 0.84))  # the dots are seen
+
+
+def test_the_confusion_is_as_wide_as_the_picture(many: Evaluated) -> None:
+    figure = draw_confusion(many)
+
+    figure.draw_without_rendering()
+
+    assert figure.axes[0].get_position().x1 > 0.98
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (f"study/runs/{ARCH}", [f"runs/{ARCH}"]),
+        (f"study/trained/{ARCH}.epochs2", [f"trained/{ARCH}.epochs2"]),
+        ("study/trained/mine", [f"trained/mine: {ARCH}"]),
+        (f"study/trained/{'n' * 150}", ["trained/" + "n" * 87, "n" * 63 + ":", ARCH]),
+    ],
+)
+def test_pictures_name_the_weights(many: Evaluated, path: str, expected: list[str]) -> None:
+    subject = replace(many.subject, path=Path(path), arch=ARCH, source=cast(Trained, None))
+
+    lines = subject_lines(subject)
+
+    assert lines[: len(expected)] == expected
+    for draw in (draw_classes, draw_curves, draw_confusion):
+        title = draw(replace(many, subject=subject)).get_suptitle()
+        assert title.splitlines()[1:] == lines
 
 
 def test_cells_of_the_confusion_have_their_counts(many: Evaluated) -> None:

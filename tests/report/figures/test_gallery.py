@@ -3,13 +3,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from PIL import Image
 
 from smnas_optuna.evaluation.matching import match_images
+from smnas_optuna.report.figures import gallery
 from smnas_optuna.report.figures.gallery import (
     MOST_IMAGES,
     Named,
     _draw,
+    _draw_boxes,
     _worst,
     detected_boxes,
     free_place,
@@ -60,6 +64,26 @@ def test_labels_avoid_one_another(taken: list[tuple[float, ...]], expected: tupl
     assert free_place((50, 50, 20, 20), 30, 10, taken, IMAGE) == expected  # type: ignore[arg-type]
 
 
+def test_labels_go_further_off_where_all_near_places_are_taken() -> None:
+    near: list[tuple[float, float, float, float]] = [(0, 40, 200, 80)]
+
+    assert free_place((50, 50, 20, 20), 30, 10, near, IMAGE) == (50, 30, 80, 40)
+
+
+def test_a_right_box_is_seen_below_a_false_one_of_the_same_place() -> None:
+    axes = Figure().add_subplot()
+    image = dataset([(1, 0, LEFT)]).images[0]
+
+    _draw_boxes(axes, [Named(box=LEFT, text="", wrong=wrong) for wrong in (True, False)], image, inches=4)
+
+    *white, right, false = axes.patches
+    assert [to_hex(each.get_edgecolor()) for each in white] == ["#ffffff", "#ffffff"]
+    assert [to_hex(each.get_edgecolor()) for each in (right, false)] == [gallery.RIGHT.lower(), gallery.WRONG.lower()]
+    assert right.get_linewidth() == false.get_linewidth() < white[0].get_linewidth()
+    assert right.get_linestyle() == "-"
+    assert false.get_linestyle() == gallery.DASHES
+
+
 @pytest.mark.parametrize("box", [(0, 0, 20, 20), (190, 90, 10, 10), (180, 0, 20, 100), (-5, 95, 30, 5)])
 def test_labels_stay_in_the_image(box: tuple[float, ...]) -> None:
     left, top, right, bottom = free_place(box, 30, 10, [], IMAGE)
@@ -81,6 +105,7 @@ def test_the_worst_images_come_first(tmp_path: Path) -> None:
     assert counts == sorted(missed, reverse=True)[:MOST_IMAGES]
     assert all(image.image_id == match.image_id for image, match in shown)
     figure = _draw(done, shown, "title", "nothing")
+    assert any(text.get_text() == f"a.onnx: {done.subject.arch}" for text in figure.texts)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert len(titles) == 2 * MOST_IMAGES
     assert titles[0] == f"{shown[0][0].path.name}: {counts[0]} of {len(shown[0][1].truth)} objects missed"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from itertools import cycle
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from smnas_optuna.evaluation.curves import Numbers
 from smnas_optuna.evaluation.run import Evaluated
+from smnas_optuna.evaluation.subject import Subject
 from smnas_optuna.report.figures.axes import (
     BASELINE_COLOUR,
     FONT_SIZE,
@@ -31,6 +35,10 @@ MOST_NUMBERS = 25
 """Classes up to which the cells of a confusion have numbers."""
 LONGEST_NAME = 24
 """Characters of a class's name in a picture."""
+LONGEST_LINE = 95
+"""Characters of a line below the title."""
+LINE_HEIGHT = 0.19
+"""Height of such a line, inches."""
 
 
 def save_class_png(evaluated: Evaluated, path: Path) -> None:
@@ -103,9 +111,11 @@ def draw_curves(evaluated: Evaluated) -> Figure:
     whole: dict[str, Any] = {"color": FRONT_COLOUR if many else "0.45", "linewidth": 3.0, "alpha": 0.6}
     left.plot(everything.recall, everything.precision, label="all, one threshold", **whole)
     right.plot(everything.scores, everything.f1, **whole)
-    for axes in (left, right):
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1.02)
+    left.set_xlim(0, 1)
+    left.set_ylim(0, 1.02)
+    shown = [everything, *(each for each in evaluated.curves if each.objects)]
+    right.set_xlim(0, _end([np.array(evaluated.thresholds), *(each.scores for each in shown)]))
+    right.set_ylim(0, _end(each.f1 for each in shown))
     handles, labels = left.get_legend_handles_labels()
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=LEGEND_SIZE, frameon=False)
     _plain(legend.get_texts())
@@ -125,7 +135,7 @@ def draw_confusion(evaluated: Evaluated) -> Figure:
         say_empty(axes, "there are no detections and no objects")
         return figure
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")  # as wide as the picture
     numbered = count <= MOST_NUMBERS
     size = min(LEGEND_SIZE, 400 / (count + 1))  # points, and the table has some 500
     names = [_name(each.name) for each in evaluated.classes]
@@ -145,12 +155,26 @@ def draw_confusion(evaluated: Evaluated) -> Figure:
     return figure
 
 
+def subject_lines(subject: Subject) -> list[str]:
+    """Return which detector it is, for people: its file or its folder of weights, and its architecture."""
+    path = subject.path.resolve()
+    where = path.name if subject.is_file else f"{path.parent.name}/{path.name}"
+    text = where if subject.arch in where else f"{where}: {subject.arch}"
+    return wrap(drawable(text), LONGEST_LINE, break_on_hyphens=False)
+
+
 def _figure(height: float, title: str, evaluated: Evaluated) -> Figure:
-    """Return an empty picture with a title, and the architecture below it."""
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
-    arch = f"\n{evaluated.subject.arch}" if len(evaluated.subject.arch) < 100 else ""
-    figure.suptitle(title + arch, fontsize=FONT_SIZE + 1, x=0.01, ha="left", parse_math=False)
+    """Return an empty picture with a title, and the detector below it."""
+    lines = subject_lines(evaluated.subject)
+    figure = Figure(figsize=(WIDTH, height + LINE_HEIGHT * (len(lines) - 1)), dpi=DPI, layout="constrained")
+    figure.suptitle("\n".join([title, *lines]), fontsize=FONT_SIZE + 1, x=0.01, ha="left", parse_math=False)
     return figure
+
+
+def _end(values: Iterable[Numbers]) -> float:
+    """Return where an axis from 0 ends, a little above the largest of ``values``; there may be none."""
+    largest = max((float(each.max()) for each in values if each.size), default=0.0)
+    return min(1.05 * largest, 1.02) or 1.0
 
 
 def _legend(axes: Axes, *, columns: int) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import product
 from pathlib import Path
+from typing import Any
 
-from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -18,6 +19,7 @@ from smnas_optuna.data.images import decode
 from smnas_optuna.evaluation.matching import NONE, Match
 from smnas_optuna.evaluation.run import Evaluated
 from smnas_optuna.report.figures.axes import BASELINE_COLOUR, FONT_SIZE, FRONT_COLOUR, say_empty
+from smnas_optuna.report.figures.evaluation_figure import LINE_HEIGHT, subject_lines
 from smnas_optuna.report.figures.frame import WIDTH, drawable
 from smnas_optuna.runtime.image_files import quiet_pillow
 
@@ -32,6 +34,12 @@ LETTER_WIDTH, LETTER_HEIGHT = 0.62, 1.5
 GAP, TITLE, HEAD = 0.1, 0.28, 0.55
 """Space beside and above a picture, and above all of them, inches."""
 RIGHT, WRONG = FRONT_COLOUR, BASELINE_COLOUR
+LINE, OUTLINE = 1.3, 1.1
+"""Width of the line around a box, and of the white around that on both sides together, points."""
+DASHES = (0.0, (4.0, 1.8))
+"""Line of a wrong box, in parts of its width: a right one of the same place is seen through it."""
+ROWS = 3
+"""Labels that may stand above or below a box."""
 
 Area = tuple[float, float, float, float]
 """Left, top, right and bottom, in pixels of an image."""
@@ -84,7 +92,7 @@ def detected_boxes(match: Match, classes: Sequence[str]) -> list[Named]:
 
 
 def free_place(box: Sequence[float], width: float, height: float, taken: Sequence[Area], image: Area) -> Area:
-    """Return where a label of ``width`` x ``height`` goes: at a corner of its box, over as little text as possible.
+    """Return where a label of ``width`` x ``height`` goes: near a corner of its box, over as little text as possible.
 
     Args:
         box: (x, y, width, height) of the box.
@@ -95,12 +103,14 @@ def free_place(box: Sequence[float], width: float, height: float, taken: Sequenc
     """
     x, y, box_width, box_height = box
     left, top, right, bottom = image
+    columns = x, x + box_width - width
+    near = y - height, y + box_height, y, y + box_height - height
+    further = [at_y for row in range(1, ROWS) for at_y in (y - (row + 1) * height, y + box_height + row * height)]
     places = []
-    for at_x in (x, x + box_width - width):
-        for at_y in (y - height, y + box_height, y, y + box_height - height):
-            at_left = max(left, min(at_x, right - width))
-            at_top = max(top, min(at_y, bottom - height))
-            places.append((at_left, at_top, at_left + width, at_top + height))
+    for at_x, at_y in (*product(columns, near), *product(columns, further)):
+        at_left = max(left, min(at_x, right - width))
+        at_top = max(top, min(at_y, bottom - height))
+        places.append((at_left, at_top, at_left + width, at_top + height))
     return min(places, key=lambda place: sum(_shared(place, other) for other in taken))
 
 
@@ -114,13 +124,15 @@ def _worst(evaluated: Evaluated, mistakes: Sequence[int]) -> list[tuple[ImageRec
 def _draw(evaluated: Evaluated, shown: Sequence[tuple[ImageRecord, Match]], title: str, nothing: str) -> Figure:
     width = (WIDTH - 3 * GAP) / 2
     heights = [width * min(1.0, image.height / image.width) for image, _ in shown]
-    whole = HEAD + sum(height + TITLE for height in heights) + GAP if shown else 2.0
+    lines = subject_lines(evaluated.subject)
+    head = HEAD + LINE_HEIGHT * len(lines)
+    whole = head + (sum(height + TITLE for height in heights) + GAP if shown else 1.5)
     figure = Figure(figsize=(WIDTH, whole), dpi=DPI)
-    _write_head(figure, title, whole)
+    _write_head(figure, title, lines, whole)
     if not shown:
         say_empty(figure.add_axes((0.05, 0.1, 0.9, 0.5)), nothing)
         return figure
-    top = HEAD
+    top = head
     for (image, match), height in zip(shown, heights, strict=True):
         missed, false = int(match.missed.sum()), int(match.false.sum())
         with quiet_pillow():
@@ -142,30 +154,31 @@ def _draw(evaluated: Evaluated, shown: Sequence[tuple[ImageRecord, Match]], titl
     return figure
 
 
-def _write_head(figure: Figure, title: str, height: float) -> None:
-    at = GAP / WIDTH
+def _write_head(figure: Figure, title: str, lines: Sequence[str], height: float) -> None:
+    at, below = GAP / WIDTH, GAP + 0.25
+    text = "\n".join(lines)
+    figure.text(at, 1 - below / height, text, fontsize=FONT_SIZE, color="0.25", va="top", parse_math=False)
+    below += LINE_HEIGHT * len(lines)
     figure.text(at, 1 - GAP / height, title, fontsize=FONT_SIZE + 2, weight="bold", va="top", parse_math=False)
     for x, text, colour in (
         (at, "left: objects", "0.25"),
         (0.13, "found", RIGHT),
-        (0.19, "missed", WRONG),
+        (0.19, "missed (dashed)", WRONG),
         (0.5, "right: detections", "0.25"),
         (0.635, "right", RIGHT),
-        (0.685, "false", WRONG),
+        (0.685, "false (dashed)", WRONG),
     ):
-        figure.text(x, 1 - (GAP + 0.28) / height, text, fontsize=FONT_SIZE, color=colour, va="top")
+        figure.text(x, 1 - below / height, text, fontsize=FONT_SIZE, color=colour, va="top")
 
 
 def _draw_boxes(axes: Axes, boxes: Sequence[Named], image: ImageRecord, *, inches: float) -> None:
-    """Draw boxes over an image that is ``inches`` wide, the wrong ones and their labels last."""
+    """Draw boxes over an image that is ``inches`` wide, all equally wide: the white, the right, and the wrong ones."""
     point = image.width / (72 * inches)
     taken: list[Area] = []
+    for each in boxes:
+        _add_box(axes, each, "white", linewidth=LINE + OUTLINE, alpha=0.7)
     for each in sorted(boxes, key=lambda named: named.wrong):
-        colour, (x, y, width, height) = WRONG if each.wrong else RIGHT, each.box
-        line = 1.5 if each.wrong else 0.9
-        outline = patheffects.Stroke(linewidth=line + 1.1, foreground="white", alpha=0.7)
-        axes.add_patch(Rectangle((x, y), width, height, fill=False, color=colour, lw=line))
-        axes.patches[-1].set_path_effects([outline, patheffects.Normal()])
+        _add_box(axes, each, WRONG if each.wrong else RIGHT, linewidth=LINE, linestyle=DASHES if each.wrong else "-")
     axes.set_xlim(-0.5, image.width - 0.5)
     axes.set_ylim(image.height - 0.5, -0.5)
     for each in sorted(boxes, key=lambda named: not named.wrong):
@@ -186,6 +199,11 @@ def _draw_boxes(axes: Axes, boxes: Sequence[Named], image: ImageRecord, *, inche
             bbox=box,
             parse_math=False,
         )
+
+
+def _add_box(axes: Axes, named: Named, colour: str, **look: Any) -> None:
+    x, y, width, height = named.box
+    axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=colour, **look))
 
 
 def _shared(one: Area, other: Area) -> float:
