@@ -13,11 +13,9 @@ from smnas_optuna.errors import StudyError
 from smnas_optuna.evaluation.request import TEST, VAL, EvaluationRequest
 from smnas_optuna.evaluation.subject import Subject
 from smnas_optuna.quote import quote
-from smnas_optuna.session.prepare import Session
-from smnas_optuna.study.attributes import FINGERPRINT
-from smnas_optuna.study.fingerprint import differences, refuse_differences
+from smnas_optuna.session.prepare import Session, other_data
+from smnas_optuna.study.fingerprint import refuse_differences
 from smnas_optuna.study.folder import StudyFolder
-from smnas_optuna.study.stored import study_attrs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -92,10 +90,8 @@ def _check_data(request: EvaluationRequest, session: Session) -> None:
     own = session.folder.path.resolve()
     homes = [StudyFolder(each) for each in around[:1] if each != own and request.detector.is_dir()]
     for folder in (session.folder, *homes):
-        study = folder.structural
-        stored = {} if study is None else study_attrs(study).get(FINGERPRINT, {})
         refuse_differences(
-            differences({"data": stored.get("data", data)}, {"data": data}),
+            other_data(folder, data),
             f"{session.data_root}: the study {folder.path} was made with other",
             fix="name the data of the search: --data DIR, or evaluate on one file alone: --on FILE.json --images DIR",
         )

@@ -65,9 +65,7 @@ class Session:
     @property
     def other_data(self) -> Mapping[str, str]:
         """How the data differs from that of the study; empty if it does not, and for a study that has not begun."""
-        structural, now = self.folder.structural, self.depends_on["data"]
-        stored = {} if structural is None else study_attrs(structural).get(FINGERPRINT, {})
-        return differences({"data": stored.get("data", now)}, {"data": now})
+        return other_data(self.folder, self.depends_on["data"])
 
     def step(self, phase: str) -> Callable[[int, int], None]:
         """Return the function that long work calls with (steps done, all steps); see :func:`step_of`."""
@@ -156,6 +154,13 @@ def other_versions(study: Study) -> list[str]:
         for name in sorted(was.keys() & now.keys())
         if was[name] != now[name]
     ]
+
+
+def other_data(folder: StudyFolder, data: Mapping[str, Any]) -> dict[str, str]:
+    """Return how ``data``, as a fingerprint has it, differs from that of a study; see :attr:`Session.other_data`."""
+    structural = folder.structural
+    stored = {} if structural is None else study_attrs(structural).get(FINGERPRINT, {})
+    return differences({"data": stored.get("data", data)}, {"data": data})
 
 
 def load_data(
