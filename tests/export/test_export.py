@@ -163,7 +163,7 @@ def test_exports_of_the_same_weights_are_the_same_file() -> None:
     assert exported(TWO_STAGE) == export_detector(ready(TWO_STAGE), DESCRIPTION)
 
 
-@kinds
+@some
 def test_another_detector_of_an_architecture_is_not_traced_again(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = ready(arch), build(arch, constants=replace(CONSTANTS, score_threshold=0.21)).eval()
     spread_predictions(second)
