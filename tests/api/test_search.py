@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from smnas_optuna import open_study
+from smnas_optuna import load_detector, open_study
 from smnas_optuna.errors import DataError, StudyError
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.workers.supervisor import supervising
@@ -71,7 +71,7 @@ def test_a_detector_is_trained_for_longer(trained_dir: Path, caplog: pytest.LogC
         f"epoch {number}/3" for number in (1, 2, 3)
     ]
     assert (folder / "card.md").is_file()
-    assert study.detector(fastest, device="cpu").description["epochs"] == 3
+    assert load_detector(folder, device="cpu").description["epochs"] == 3
     caplog.clear()
     assert study.train(fastest, epochs=3, device="cpu") == folder
     assert not any("/3: loss" in line for line in caplog.messages)

@@ -80,7 +80,7 @@ def test_two_processes_train_as_one_does_and_one_of_them_writes(trained_dir: Pat
     assert "two is finished already" in run(torchrun(trained_dir, "--epochs", "1", "--name", "two")).stdout
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_that_are_stopped_go_on_to_the_same_weights(trained_dir: Path) -> None:
     run(torchrun(trained_dir, "--epochs", "20", "--name", "whole"))
     command, checkpoint = torchrun(trained_dir, "--epochs", "20", "--name", "parts"), trained_dir / "trained" / "parts"
