@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from smnas_optuna.prediction.finder import Finder
     from smnas_optuna.prediction.run import Predicted
 
-_STUDY_FILE = "study.toml"
 _OUTPUT = Path("predictions")
 
 
@@ -86,6 +85,7 @@ def predict(
 def _open(path: Path, device: Device, threshold: float | None, console: Console) -> Finder:
     """Return the detector of a run, of a study, or in an exported file; the last needs no torch."""
     from smnas_optuna.api.load import load_detector
+    from smnas_optuna.config.study_file import STUDY_FILE
     from smnas_optuna.prediction.finder import finder_of
     from smnas_optuna.runtime.predictor import load_exported
     from smnas_optuna.study.choice import Pick
@@ -93,7 +93,7 @@ def _open(path: Path, device: Device, threshold: float | None, console: Console)
 
     path = path.expanduser()
     _check_there(path)
-    if (path / _STUDY_FILE).is_file():
+    if (path / STUDY_FILE).is_file():
         choice = chosen(StudyFolder(path), Pick())
         say(console, f"{choice.arch}, with the weights of {choice.weights.source}")
         path = choice.weights.folder

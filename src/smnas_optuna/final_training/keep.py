@@ -43,7 +43,7 @@ class Keeper:
     def __init__(self, session: Session, plan: Plan, place: Path, detector: Detector, training: Training) -> None:
         self._session, self._plan, self._place = session, plan, place
         self._detector, self._training = detector, training
-        self._size = decode(plan.arch).input_size
+        self._spec = decode(plan.arch)
         self._due = frozenset[int]() if plan.with_val else evaluation_epochs(plan.epochs)
 
     def end_epoch(self, report: EpochReport) -> None:
@@ -95,7 +95,7 @@ class Keeper:
             last_metrics = _stored_metrics(self._place / LAST)
             load_weights(self._place, self._detector)
         test_metrics = None if testbed.splits.test is None else self._metrics("test")
-        stats = testbed.measure_latency(self._detector, decode(plan.arch), self._session.stop.check)
+        stats = testbed.measure_latency(self._detector, self._spec, self._session.stop.check)
         values = testbed.latency_values(stats)
         latency = self._on_scale(stats, values, comparable=comparable)
         known_ms = latency.ms or (None if record is None else record.latency_ms)
@@ -123,7 +123,8 @@ class Keeper:
         testbed, listener = self._session.testbed, self._session.listener
         images = testbed.splits.val if role == "val" else testbed.splits.test
         assert images is not None
-        batches = testbed.val_batches(self._size) if role == "val" else testbed.test_batches(self._size)
+        size = self._spec.input_size
+        batches = testbed.val_batches(size) if role == "val" else testbed.test_batches(size)
         return json_values(
             testbed.evaluate(self._detector, images, batches, self._session.step("evaluate"), listener.note)
         )

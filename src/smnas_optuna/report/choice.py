@@ -55,7 +55,7 @@ def _better(
     searched = {
         record.arch: record.ap or 0.0
         for record in records
-        if record.trained and (folder.run(str(record.stored_arch)) / WEIGHTS_FILE).exists()
+        if record.arch in best and record.trained and (folder.run(str(record.stored_arch)) / WEIGHTS_FILE).exists()
     }
     return {arch: weights for arch, weights in best.items() if searched.get(arch, 0.0) <= _ap(weights)}
 

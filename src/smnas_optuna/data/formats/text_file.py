@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from smnas_optuna.errors import DataError
@@ -34,3 +35,12 @@ def lines_of(path: Path) -> list[str]:
         DataError: As :func:`read_data_text`.
     """
     return [text for line in read_data_text(path).splitlines() if (text := line.strip())]
+
+
+def finite_number(text: str) -> float | None:
+    """Return the number that ``text`` is; None if it is none, infinite or NaN."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and "_" not in text else None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from smnas_optuna.data.formats.text_file import read_data_text
+from smnas_optuna.data.formats.text_file import finite_number, read_data_text
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_error, quote_path
 
@@ -94,17 +93,9 @@ def _text(element: ElementTree.Element, name: str) -> str:
     return (element.findtext(name) or "").strip()
 
 
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and "_" not in text else None
-
-
 def _size(top: ElementTree.Element) -> tuple[int, int] | None:
     """Return (height, width); None if it is missing or 0, as some tools write it."""
-    height, width = (_number(_text(top, f"size/{name}")) for name in ("height", "width"))
+    height, width = (finite_number(_text(top, f"size/{name}")) for name in ("height", "width"))
     if height is None or width is None or not height.is_integer() or not width.is_integer():
         return None
     return (int(height), int(width)) if min(height, width) > 0 else None
@@ -119,9 +110,9 @@ def _read_object(element: ElementTree.Element, number: int) -> VocObject | Mista
     corners = None
     if box is not None:
         texts = [_text(box, corner) for corner in CORNERS]
-        numbers = [each for text in texts if (each := _number(text)) is not None]
+        numbers = [each for text in texts if (each := finite_number(text)) is not None]
         if len(numbers) < len(CORNERS):
-            place = next(place for place, text in enumerate(texts) if _number(text) is None)
+            place = next(place for place, text in enumerate(texts) if finite_number(text) is None)
             what = f"has {quote(texts[place])}, which is no number, as {CORNERS[place]}"
             return Mistake(number=number, what=what if texts[place] else f"has no {CORNERS[place]}", kind="corner")
         corners = (numbers[0], numbers[1], numbers[2], numbers[3])

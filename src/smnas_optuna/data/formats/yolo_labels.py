@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from smnas_optuna.data.formats.text_file import read_data_text
+from smnas_optuna.data.formats.text_file import finite_number, read_data_text
 from smnas_optuna.quote import quote
 
 BOX_COLUMNS = 5
@@ -88,7 +87,7 @@ def _read_line(line: int, texts: list[str], classes: Collection[int], num_keypoi
         return mistake("confidence", f"has {len(texts)} columns, not {BOX_COLUMNS}")
     elif len(texts) < 1 + 2 * FEWEST_CORNERS or len(texts) % 2 == 0:
         return mistake("columns", f"has {len(texts)} columns, not {BOX_COLUMNS + num_keypoint_columns}")
-    numbers = [_number(text) for text in texts]
+    numbers = [finite_number(text) for text in texts]
     wrong = next((text for text, number in zip(texts, numbers, strict=True) if number is None), None)
     if wrong is not None:
         return mistake("number", f"has {quote(wrong)}, which is no number")
@@ -104,14 +103,6 @@ def _read_line(line: int, texts: list[str], classes: Collection[int], num_keypoi
     else:
         box = (min(rest[::2]), min(rest[1::2]), max(rest[::2]), max(rest[1::2]))
     return Label(line=line, class_number=int(first), box=box, decimals=max(map(_decimals, texts[1:])))
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and "_" not in text else None
 
 
 def _decimals(text: str) -> int:
