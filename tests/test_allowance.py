@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from smnas_optuna.allowance import (
     affinity,
     cores_in_words,
     cpu_quota,
+    free_disk_space,
     free_memory,
     memory_in_words,
     memory_limit,
@@ -214,3 +216,7 @@ def test_a_processor_without_a_name_has_its_architecture(tmp_path: Path) -> None
 
     assert processor_name(tmp_path / "cpuinfo") == processor_name(tmp_path / "none")
     assert processor_name(tmp_path / "none") in (platform.processor(), platform.machine())
+
+
+def test_a_folder_that_is_not_there_yet_has_the_room_of_its_disk(tmp_path: Path) -> None:
+    assert free_disk_space(tmp_path / "no" / "folder") == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.5)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -75,6 +76,15 @@ def free_memory(root: Path = ROOT) -> int:
     left = [limit - used for limit, used in _memory_limits(root)]
     available = _meminfo("MemAvailable", root)
     return max(0, min([_pages("SC_AVPHYS_PAGES") if available is None else available, *left]))
+
+
+def free_disk_space(folder: Path) -> int:
+    """Return the bytes that this process can write into ``folder``, which need not exist yet; 0 if nothing tells."""
+    nearest = next((each for each in (folder, *folder.absolute().parents) if each.is_dir()), None)
+    try:
+        return 0 if nearest is None else shutil.disk_usage(nearest).free
+    except OSError:
+        return 0
 
 
 def memory_limit(root: Path = ROOT) -> int | None:

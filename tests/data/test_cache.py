@@ -191,3 +191,27 @@ def test_the_pool_drops_nothing_for_what_will_never_fit(dataset: CocoDataset, tm
 
     assert not pool.get(dataset, "h", 320, 320).in_memory
     assert pool.get(dataset, "h", 60, 30) is small
+
+
+def test_processes_on_one_machine_share_the_pixels(dataset: CocoDataset, tmp_path: Path) -> None:
+    def fail(*_: int) -> None:
+        raise AssertionError("decoded again")
+
+    notes: list[str] = []
+    first = CachePool(tmp_path, notes.append, shared=True).get(dataset, "h", 60, 30)
+    second = CachePool(tmp_path, notes.append, shared=True, on_progress=fail).get(dataset, "h", 60, 30)
+
+    assert not first.in_memory
+    for portrait in (False, True):
+        np.testing.assert_array_equal(first.pixels[portrait], second.pixels[portrait])
+    assert notes == []
+
+
+@pytest.mark.parametrize(("missing", "in_memory"), [(0, False), (1, True)])
+def test_pixels_are_not_shared_on_a_disk_without_room(
+    missing: int, in_memory: bool, dataset: CocoDataset, tmp_path: Path
+) -> None:
+    free = 2 * cache_bytes(dataset, 60, 30) - missing
+    pool = CachePool(tmp_path, _note, shared=True, free_bytes=lambda: PLENTY, free_disk=lambda _: free)
+
+    assert pool.get(dataset, "h", 60, 30).in_memory is in_memory

@@ -84,7 +84,7 @@ def test_subset_keeps_categories_and_the_annotations_of_its_images(document: Doc
     subset = _load(document, tmp_path).subset({9})
 
     assert [image.image_id for image in subset.images] == [9]
-    assert subset.annotations == ()
+    assert len(subset.annotations) == 0
     assert subset.num_classes == 2
     assert subset.max_boxes == 0
 

@@ -117,7 +117,7 @@ def test_a_study_of_a_spoiled_file_is_refused_or_split_correctly(name: str, root
         (root / "train.json").write_bytes(mutate(correct, name, seed))
         try:
             with time_limit():
-                splits = load_splits(root, settings, index_file=root / "index.json")
+                splits = load_splits(root, settings, cache=root / "cache")
             train, val = ({image.path for image in split.images} for split in (splits.train, splits.val))
             assert not train & val
             assert splits.train.category_ids == splits.val.category_ids

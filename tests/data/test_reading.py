@@ -51,8 +51,8 @@ def _pixels(dataset: CocoDataset) -> list[Pixels]:
 
 
 def _load(root: Path, settings: DataSettings = TWO_FILES) -> Splits:
-    splits = load_splits(root, settings, index_file=root / "index.json")
-    again = load_splits(root, settings, index_file=root / "index.json", on_progress=_fail)
+    splits = load_splits(root, settings, cache=root / "cache")
+    again = load_splits(root, settings, cache=root / "cache", on_progress=_fail)
     assert again.content_hash == splits.content_hash, "the index knows all of it"
     return splits
 

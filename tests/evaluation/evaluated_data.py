@@ -12,6 +12,7 @@ from PIL import Image
 
 from smnas_optuna.arch import InputSize
 from smnas_optuna.data import CocoDataset, ImageRecord
+from smnas_optuna.data.annotations import Annotations
 from smnas_optuna.evaluation.images import Images
 from smnas_optuna.evaluation.metrics import limits_of
 from smnas_optuna.evaluation.request import EvaluationRequest
@@ -69,7 +70,7 @@ def dataset(
         images=tuple(records),
         category_ids=tuple(10 * (label + 1) for label in range(classes)),
         category_names=tuple("abcdefgh"[:classes]),
-        annotations=tuple(annotations),
+        annotations=Annotations.of(annotations),
         notes=(),
     )
 

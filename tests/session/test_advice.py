@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from smnas_optuna.data import CocoDataset, ImageRecord, Splits
+from smnas_optuna.data.annotations import Annotations
 from smnas_optuna.engine.evaluate import coco_metrics
 from smnas_optuna.session.advice import advice_on
 
@@ -29,7 +30,14 @@ def _dataset(*images: Sequence[int], crowd: bool = False) -> CocoDataset:
         )
         records.append(record)
         rows += [
-            {"image_id": number, "category_id": label, "bbox": [*corner, 8, 8], "area": 64.0, "iscrowd": int(crowd)}
+            {
+                "id": 1,
+                "image_id": number,
+                "category_id": label,
+                "bbox": [*corner, 8, 8],
+                "area": 64.0,
+                "iscrowd": int(crowd),
+            }
             for label, corner in zip(labels, corners.tolist(), strict=True)
         ]
     return CocoDataset(
@@ -37,7 +45,7 @@ def _dataset(*images: Sequence[int], crowd: bool = False) -> CocoDataset:
         images=tuple(records),
         category_ids=(1, 2, 3),
         category_names=("cat", "dog", "cow"),
-        annotations=tuple(rows),
+        annotations=Annotations.of({"id": place, **row} for place, row in enumerate(rows)),
         notes=(),
     )
 

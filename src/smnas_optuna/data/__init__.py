@@ -6,7 +6,8 @@ from smnas_optuna.data.coco import CocoDataset, ImageRecord, load_coco
 from smnas_optuna.data.content import index_content
 from smnas_optuna.data.images import decode_image
 from smnas_optuna.data.loader import DetectionLoader
-from smnas_optuna.data.splits import Splits, load_apart, load_splits, train_and_val
+from smnas_optuna.data.splits import Splits, load_apart, train_and_val
+from smnas_optuna.data.start import load_splits
 
 __all__ = [
     "CachePool",

@@ -13,7 +13,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from smnas_optuna.allowance import free_memory
+from smnas_optuna.allowance import free_disk_space, free_memory
 from smnas_optuna.data.coco import CocoDataset, ImageRecord
 from smnas_optuna.data.content import file_identity
 from smnas_optuna.data.images import Progress, decode, decoding_bytes
@@ -147,13 +147,16 @@ class CachePool:
     """Image caches by data set and input size, for the many detectors of one search.
 
     A cache that would take more than half of the free memory is kept in a file, unless dropping the least recently used
-    caches from memory makes room for it.
+    caches from memory makes room for it. Processes that share a machine also share the files, and with them the memory:
+    one of them decodes each image, and all map the file. Each decodes for itself where the disk has no room.
 
     Args:
         folder: Folder of these files, which later processes use again.
-        note: Called when a cache is kept on disk.
+        note: Called when a cache is kept on disk because memory is short.
         on_progress: Called after each decoded image; may raise to stop.
+        shared: True if other processes on this machine use the same folder at the same time.
         free_bytes: Returns the free memory in bytes.
+        free_disk: Returns the free bytes on the disk of a folder that need not exist.
     """
 
     def __init__(
@@ -162,12 +165,16 @@ class CachePool:
         note: Note,
         *,
         on_progress: Progress = lambda *_: None,
+        shared: bool = False,
         free_bytes: Callable[[], int] = free_memory,
+        free_disk: Callable[[Path], int] = free_disk_space,
     ) -> None:
         self._folder = folder
         self._on_progress = on_progress
         self._note = note
+        self._shared = shared
         self._free_bytes = free_bytes
+        self._free_disk = free_disk
         self._caches: OrderedDict[tuple[CocoDataset, int, int], ImageCache] = OrderedDict()
 
     def get(self, dataset: CocoDataset, content_hash: str, long: int, short: int) -> ImageCache:
@@ -185,9 +192,11 @@ class CachePool:
         key = (dataset, long, short)
         if key not in self._caches:
             needed = cache_bytes(dataset, long, short)
+            on_disk = self._shared and 2 * needed <= self._free_disk(self._folder)
             file = None
-            if not self._make_room(needed):
+            if on_disk or not self._make_room(needed):
                 file = self._folder / _file_name(dataset, content_hash, long, short)
+            if file is not None and not on_disk:
                 self._note(
                     f"{len(dataset.images)} images at {long}x{short} take {needed / 2**20:,.0f} MiB, "
                     f"more than half of the free memory: kept on disk in {file}"

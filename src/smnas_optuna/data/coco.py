@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from smnas_optuna.allowance import free_memory
 from smnas_optuna.data.annotation_file import MAX_AREA, AnnotationFile, Row, read_annotation_file
+from smnas_optuna.data.annotations import Annotations
 from smnas_optuna.data.box_check import check_boxes
 from smnas_optuna.data.coco_box import XYXY
 from smnas_optuna.data.image_paths import find_images
@@ -62,8 +63,7 @@ class CocoDataset:
         category_ids: Ascending, holes allowed; label ``l`` is ``category_ids[l - 1]``.
         category_names: In the order of ``category_ids``; one line each, harmless on a terminal (see
             :func:`smnas_optuna.quote.printable_name`), but any text beyond that: HTML is not escaped.
-        annotations: As in the file, without those that were dropped, for the official metric: ``id``, ``image_id``,
-            ``category_id``, ``bbox`` (x, y, width, height in pixels, not clipped), ``area``, ``iscrowd``.
+        annotations: As in the file, without those that were dropped, for the official metric.
         notes: Corrections made while loading, with counts, as messages for the user.
     """
 
@@ -71,7 +71,7 @@ class CocoDataset:
     images: tuple[ImageRecord, ...]
     category_ids: tuple[int, ...]
     category_names: tuple[str, ...]
-    annotations: tuple[dict[str, Any], ...]
+    annotations: Annotations
     notes: tuple[str, ...]
 
     @property
@@ -101,7 +101,7 @@ class CocoDataset:
         return replace(
             self,
             images=tuple(image for image in self.images if image.image_id in keep),
-            annotations=tuple(row for row in self.annotations if row["image_id"] in keep),
+            annotations=self.annotations.where(np.isin(self.annotations.image_id, list(keep))),
         )
 
 
@@ -174,7 +174,7 @@ def check_dataset(
         images=tuple(_record(row, paths[row["id"]], by_image[row["id"]], boxes, labels) for row in file.images),
         category_ids=category_ids,
         category_names=names,
-        annotations=tuple(_with_area(row) for row in kept),
+        annotations=Annotations.of(map(_with_area, kept)),
         notes=(*file.notes, *name_notes, *path_notes, *notes),
     )
 

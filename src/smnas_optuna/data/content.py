@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -137,7 +138,17 @@ def file_identity(record: ImageRecord) -> str:
             fix="add the file, or remove the image from the annotation file",
         ) from error
     way = ("" if record.grey_bits == 16 else f"|{record.grey_bits} bits") + ("" if record.turned else "|not turned")
-    return f"{record.path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{record.width}x{record.height}{way}"
+    return f"{_resolved(record.path)}|{stat.st_size}|{stat.st_mtime_ns}|{record.width}x{record.height}{way}"
+
+
+def _resolved(path: Path) -> Path:
+    """Return ``path`` without symbolic links; a folder of many images is resolved once."""
+    return path.resolve() if path.is_symlink() else _resolved_folder(path.parent) / path.name
+
+
+@lru_cache(maxsize=1024)
+def _resolved_folder(folder: Path) -> Path:
+    return folder.resolve()
 
 
 def _content_or_error(record: ImageRecord) -> Content | DataError:

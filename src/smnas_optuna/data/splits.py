@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
+
+import numpy as np
 
 from smnas_optuna.config import DataSettings
 from smnas_optuna.data.coco import CocoDataset, load_coco
 from smnas_optuna.data.content import ContentIndex
+from smnas_optuna.data.content_hash import content_hash
 from smnas_optuna.data.formats import load_datasets
 from smnas_optuna.data.images import Progress
 from smnas_optuna.data.reading import read_images
@@ -39,22 +40,31 @@ class Splits:
     grey_bits: int = 16
 
 
-def load_splits(
-    root: Path, settings: DataSettings, *, index_file: Path | None = None, on_progress: Progress | None = None
+def read_splits(
+    root: Path,
+    settings: DataSettings,
+    *,
+    index_file: Path | None = None,
+    on_progress: Progress | None = None,
+    look: Callable[[Path], None] = lambda _: None,
 ) -> Splits:
-    """Load and check the data sets of a study, in the format of ``root``; every image is decoded once.
+    """Read and check the data sets of a study, in the format of ``root``; every image is decoded once.
 
     Args:
         root: The data folder; paths in ``settings`` are relative to it.
         settings: The ``[data]`` table of a study file.
         index_file: File that stores hashes of the images' content, so that the next start decodes nothing.
         on_progress: Called after each decoded image.
+        look: Called with each image file before any is decoded.
 
     Raises:
         DataError: If a file or an image cannot be used, a split has no images or no objects, or two of them disagree on
             the categories or share images.
     """
     found, recognised = load_datasets(root, settings)
+    for dataset in found.values():
+        for image in dataset.images:
+            look(image.path)
     for role, dataset in found.items():
         if role != "train":
             _refuse_other_categories(found["train"], dataset)
@@ -74,13 +84,13 @@ def load_splits(
         _refuse_shared_images(train, val, hashes, fix=_OR_SPLIT if recognised.format == "coco" else "")
     _refuse_empty(train, "training")
     _refuse_empty(val, "validation")
-    splits = Splits(train=train, val=val, content_hash=_content_hash((train, val), hashes), grey_bits=grey_bits)
+    splits = Splits(train=train, val=val, content_hash=content_hash((train, val), hashes), grey_bits=grey_bits)
     if test is None:
         return splits
     _refuse_shared_images(train, test, hashes, roles=("training", "test"))
     _refuse_shared_images(val, test, hashes, roles=("validation", "test"))
     _refuse_empty(test, "test")
-    return replace(splits, test=test, test_hash=_content_hash((test,), hashes))
+    return replace(splits, test=test, test_hash=content_hash((test,), hashes))
 
 
 def load_apart(
@@ -99,7 +109,7 @@ def load_apart(
         images: The folder that ``file_name`` is relative to.
         grey_bits: Bits of the values of grey images with more than 8 bits, as a detector was trained on them.
         drop_empty_boxes: As in :func:`smnas_optuna.data.coco.load_coco`.
-        index_file: As in :func:`load_splits`; another file than that of a study.
+        index_file: As in :func:`read_splits`; another file than that of a study.
         on_progress: Called after each decoded image.
 
     Returns:
@@ -114,7 +124,7 @@ def load_apart(
     dataset = read["test"]
     _refuse_empty(dataset, "given")
     pairs = zip(dataset.images, contents["test"], strict=True)
-    return dataset, _content_hash((dataset,), {image.path: content.digest for image, content in pairs})
+    return dataset, content_hash((dataset,), {image.path: content.digest for image, content in pairs})
 
 
 def train_and_val(splits: Splits) -> CocoDataset:
@@ -125,11 +135,11 @@ def train_and_val(splits: Splits) -> CocoDataset:
     train, val = splits.train, splits.val
     first = 1 + max(image.image_id for image in train.images)
     ids = {image.image_id: first + number for number, image in enumerate(val.images)}
-    rows = [*train.annotations, *({**row, "image_id": ids[row["image_id"]]} for row in val.annotations)]
+    owners = np.array([ids[image_id] for image_id in val.annotations.image_id.tolist()], np.int64)
     return replace(
         train,
         images=(*train.images, *(replace(image, image_id=ids[image.image_id]) for image in val.images)),
-        annotations=tuple({**row, "id": number} for number, row in enumerate(rows, start=1)),
+        annotations=train.annotations.and_then(val.annotations.with_images(owners)),
     )
 
 
@@ -193,18 +203,3 @@ def _refuse_shared_images(
             first=f"{quote_path(shared[0])} holds the same pixels as {quote_path(in_first[hashes[shared[0]]])}",
             fix=f"remove them from {second.source.name} or from {first.source.name}{fix}",
         )
-
-
-def _content_hash(datasets: Sequence[CocoDataset], hashes: Mapping[Path, str]) -> str:
-    categories = sorted(zip(datasets[0].category_ids, datasets[0].category_names, strict=True))
-    content = [categories, *(_contents(dataset, hashes) for dataset in datasets)]
-    return blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
-
-
-def _contents(dataset: CocoDataset, hashes: Mapping[Path, str]) -> Sequence[object]:
-    """Return each image's content hash and annotations, in an order independent of the file's."""
-    by_image: dict[int, list[list[object]]] = {image.image_id: [] for image in dataset.images}
-    for row in dataset.annotations:
-        numbers = [float(number) for number in (*row["bbox"], row["area"])]
-        by_image[row["image_id"]].append([row["category_id"], row["iscrowd"], *numbers])
-    return sorted([hashes[image.path], sorted(by_image[image.image_id])] for image in dataset.images)

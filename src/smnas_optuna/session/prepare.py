@@ -191,7 +191,7 @@ def load_data(
         root = _last_data_root(folder) or root
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder", fix="name the data folder: --data DIR")
-    return root, load_splits(root, settings.data, index_file=folder.cache / "images.json", on_progress=step)
+    return root, load_splits(root, settings.data, cache=folder.cache, on_progress=step)
 
 
 def begun_with(folder: StudyFolder) -> Mapping[str, Any] | None:

@@ -11,7 +11,7 @@ VOC        Pascal VOC: an XML file for each image; ``ImageSets/Main`` where it i
 =========  =============================================================================================
 """
 
-from smnas_optuna.data.formats.read import load_datasets
+from smnas_optuna.data.formats.read import annotation_files, load_datasets
 from smnas_optuna.data.formats.recognise import Recognised, recognise
 
-__all__ = ["Recognised", "load_datasets", "recognise"]
+__all__ = ["Recognised", "annotation_files", "load_datasets", "recognise"]

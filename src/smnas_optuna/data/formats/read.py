@@ -10,7 +10,7 @@ from smnas_optuna.config import DataSettings
 from smnas_optuna.data.coco import CocoDataset, check_dataset, load_coco
 from smnas_optuna.data.formats.found import Found
 from smnas_optuna.data.formats.recognise import TITLES, Format, Recognised, recognise
-from smnas_optuna.data.formats.roboflow import read_roboflow
+from smnas_optuna.data.formats.roboflow import read_roboflow, roboflow_files
 from smnas_optuna.data.formats.split_names import Role, folders_in
 from smnas_optuna.data.formats.voc import read_voc
 from smnas_optuna.data.formats.yolo import read_yolo
@@ -54,6 +54,13 @@ def load_datasets(root: Path, settings: DataSettings) -> tuple[dict[Role, CocoDa
     }
     notes = (*recognised.note(settings), *loaded["train"].notes)
     return {**loaded, "train": replace(loaded["train"], notes=notes)}, recognised
+
+
+def annotation_files(root: Path, settings: DataSettings, format: Format) -> list[Path] | None:
+    """Return the annotation files of all splits; None for a format with a file for each image."""
+    if format == "coco":
+        return [root / name for name in (settings.train, settings.val, settings.test) if name is not None]
+    return list(roboflow_files(root).values()) if format == "roboflow" else None
 
 
 def _nothing_there(root: Path, settings: DataSettings) -> DataError:

@@ -1,0 +1,107 @@
+"""The data of a study at the start of a process: read and checked once, and kept for every later start."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from smnas_optuna.config import DataSettings
+from smnas_optuna.data.checked_file import Identity, identity_of, read_checked, write_checked
+from smnas_optuna.data.formats import annotation_files, recognise
+from smnas_optuna.data.images import Progress
+from smnas_optuna.data.splits import Splits, read_splits
+
+_LOOK_S = 0.5  # between two looks at whether to stop, while another process has the lock
+
+
+def load_splits(
+    root: Path, settings: DataSettings, *, cache: Path | None = None, on_progress: Progress = lambda *_: None
+) -> Splits:
+    """Load and check the data sets of a study, in the format of ``root``; every image is decoded once.
+
+    Args:
+        root: The data folder; paths in ``settings`` are relative to it.
+        settings: The ``[data]`` table of a study file.
+        cache: Folder that keeps what is checked, so that the next start decodes nothing, and reads no annotation file
+            that has not changed. Of several processes that start together one works, and the others wait for it.
+        on_progress: Called with (images decoded, all images); may raise to stop.
+
+    Raises:
+        DataError: If a file or an image cannot be used, a split has no images or no objects, or two of them disagree on
+            the categories or share images.
+    """
+    if cache is None:
+        return read_splits(root, settings, on_progress=on_progress)
+    index_file = cache / "images.json"
+    if (key := _key(root, settings)) is None:
+        return read_splits(root, settings, index_file=index_file, on_progress=on_progress)
+    file = cache / f"data-{blake2b(os.fsencode(root.resolve()), digest_size=4).hexdigest()}.arrays"
+    if (kept := _read(file, key)) is not None:
+        return kept
+    with _alone(cache / "data.lock", on_progress):
+        if (kept := _read(file, key)) is not None:  # another process has checked them meanwhile
+            return kept
+        identities: dict[Path, Identity] = {}
+
+        def look(image: Path) -> None:
+            with suppress(OSError):  # what is gone is reported by what decodes it
+                identities[image] = identity_of(image)
+
+        splits = read_splits(root, settings, index_file=index_file, on_progress=on_progress, look=look)
+        _write(file, key, splits, identities)
+        return splits
+
+
+def _key(root: Path, settings: DataSettings) -> str | None:
+    """Return a text that changes with what the splits depend on, but for the images; None if that is too many files."""
+    recognised = recognise(root, settings)
+    files = annotation_files(root, settings, recognised.format)
+    if files is None:
+        return None
+    try:
+        identities = [(str(file), *identity_of(file)) for file in files]
+    except OSError:  # reported by what reads it
+        return None
+    code = sorted(Path(__file__).parent.rglob("*.py"))
+    digest = blake2b(b"".join(path.read_bytes() for path in code), digest_size=16).hexdigest()
+    key = [str(root.absolute()), recognised.format, settings.model_dump(mode="json"), identities, digest]
+    return json.dumps(key)
+
+
+def _read(file: Path, key: str) -> Splits | None:
+    kept = read_checked(file, key)
+    if kept is None:
+        return None
+    datasets, values = kept
+    return Splits(train=datasets["train"], val=datasets["val"], test=datasets.get("test"), **values)
+
+
+def _write(file: Path, key: str, splits: Splits, identities: Mapping[Path, Identity]) -> None:
+    datasets = {"train": splits.train, "val": splits.val, **({} if splits.test is None else {"test": splits.test})}
+    values = {name: getattr(splits, name) for name in ("content_hash", "test_hash", "grey_bits")}
+    write_checked(file, key, datasets, values, identities)
+
+
+@contextmanager
+def _alone(path: Path, on_progress: Progress) -> Iterator[None]:
+    """Hold a lock; where no file can be locked, go on without, as the work is the same."""
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while not lock.is_locked:
+            with suppress(Timeout):
+                lock.acquire(timeout=_LOOK_S)
+                break
+            on_progress(0, 1)  # stops, and lets others measure
+    except (OSError, NotImplementedError):
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
