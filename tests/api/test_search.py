@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from smnas_optuna import load_detector, open_study
+from smnas_optuna.api.events import EpochEnded, Evaluated, Event, TrainingEnded, TrialEnded
 from smnas_optuna.errors import DataError, StudyError
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.workers.supervisor import supervising
@@ -40,11 +41,14 @@ def test_a_search_is_seen_trial_by_trial_and_goes_on_after_it_was_left(
     caplog.set_level(logging.INFO, "smnas_optuna")
     study = open_study(drawn_dir)
 
-    for step in study.search(trials=2, device="cpu"):
+    events: list[Event] = []
+    for step in study.search(trials=2, device="cpu", callbacks=[events.append]):
         assert step.trial.state == "complete"
         assert step.trial.on_front
         assert [member.arch for member in step.front] == [step.trial.arch]
         break  # the second trial has begun
+    (ended,) = [event for event in events if isinstance(event, TrialEnded)]
+    assert ended.trial == step.trial
     left = [record.state for record in StudyFolder(drawn_dir).records()]
     steps = list(study.search(trials=3, device="cpu"))
 
@@ -64,7 +68,9 @@ def test_a_detector_is_trained_for_longer(trained_dir: Path, caplog: pytest.LogC
     study = open_study(trained_dir)
     fastest = study.front()[0]
 
-    folder = study.train(fastest, epochs=3, device="cpu")
+    events: list[Event] = []
+
+    folder = study.train(fastest, epochs=3, device="cpu", callbacks=[events.append])
 
     assert folder == trained_dir / "trained" / f"{fastest.arch}.epochs3"
     assert [line.partition(":")[0] for line in caplog.messages if "/3: loss" in line] == [
@@ -72,6 +78,11 @@ def test_a_detector_is_trained_for_longer(trained_dir: Path, caplog: pytest.LogC
     ]
     assert (folder / "card.md").is_file()
     assert load_detector(folder, device="cpu").description["epochs"] == 3
+    curve = [event for event in events if isinstance(event, Evaluated)]
+    assert [event.epoch for event in events if isinstance(event, EpochEnded)] == [1, 2, 3]
+    assert curve
+    ended = [event for event in events if isinstance(event, TrainingEnded)]
+    assert [(event.arch, event.ap) for event in ended] == [(fastest.arch, max(event.ap for event in curve))]
     caplog.clear()
     assert study.train(fastest, epochs=3, device="cpu") == folder
     assert not any("/3: loss" in line for line in caplog.messages)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from queue import SimpleQueue
 
-from smnas_optuna.api.logged import LoggingListener
+from smnas_optuna.api.events import Callback, CallbackListener
 from smnas_optuna.errors import SmnasError
 from smnas_optuna.search.request import Request
 from smnas_optuna.study.record import TrialRecord
@@ -15,7 +16,7 @@ from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 from smnas_optuna.workers.supervisor import supervising
 
 
-def ended_trials(request: Request) -> Iterator[TrialRecord]:
+def ended_trials(request: Request, callbacks: Sequence[Callback] = ()) -> Iterator[TrialRecord]:
     """Yield each trial of a search when it ends, as soon as it ends; see :func:`smnas_optuna.search.stages.run_search`.
 
     The search is one worker. It stops at its next step when the iterator is closed, or the main thread gets a signal
@@ -23,6 +24,7 @@ def ended_trials(request: Request) -> Iterator[TrialRecord]:
 
     Args:
         request: The search.
+        callbacks: Receive its events.
 
     Raises:
         SmnasError: If the settings, the data, the study or the device cannot be used, or another process searches the
@@ -35,7 +37,7 @@ def ended_trials(request: Request) -> Iterator[TrialRecord]:
     def run() -> None:
         try:
             with supervising(request.study_dir):
-                run_search(request, listener=_Ended(ended), stop=stop)
+                run_search(request, listener=_Ended(ended, request.study_dir, callbacks), stop=stop)
         except Interrupted:
             pass
         except BaseException as error:  # noqa: BLE001  # it is raised in the thread that asked for the search
@@ -55,12 +57,14 @@ def ended_trials(request: Request) -> Iterator[TrialRecord]:
         raise failed[0] if isinstance(failed[0], SmnasError) else RuntimeError("the search failed") from failed[0]
 
 
-class _Ended(LoggingListener):
+class _Ended(CallbackListener):
     """Puts the trials that end into a queue."""
 
-    def __init__(self, ended: SimpleQueue[TrialRecord | None]) -> None:
+    def __init__(self, ended: SimpleQueue[TrialRecord | None], folder: Path, callbacks: Sequence[Callback]) -> None:
+        super().__init__(folder, callbacks)
         self._ended = ended
 
-    def trial_ended(self, record: TrialRecord, **_: object) -> None:
-        """Put ``record`` into the queue."""
+    def trial_ended(self, record: TrialRecord, *, on_front: bool, seconds: float, done: int, budget: int) -> None:
+        """Put ``record`` into the queue, once the callbacks have it."""
+        super().trial_ended(record, on_front=on_front, seconds=seconds, done=done, budget=budget)
         self._ended.put(record)

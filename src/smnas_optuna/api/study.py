@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from smnas_optuna.study.storage import explained_disk_errors
 
 if TYPE_CHECKING:
     from smnas_optuna.api.detector import TrainedDetector
+    from smnas_optuna.api.events import Callback
     from smnas_optuna.api.picture import Picture
     from smnas_optuna.config import DeviceChoice
     from smnas_optuna.ship.request import Precision
@@ -91,6 +92,7 @@ class OpenStudy:
         trials: int | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         device: DeviceChoice = "auto",
+        callbacks: Sequence[Callback] = (),
     ) -> Iterator[Step]:
         """Search a stage, and yield a step whenever a trial ends: ``smnas structural`` and ``smnas modular``.
 
@@ -103,6 +105,8 @@ class OpenStudy:
             trials: Budget: number of architectures to train, earlier runs included; by default that of ``study.toml``.
             data_dir: The data folder; by default that of the last search, or ``data`` in the study folder.
             device: ``cpu``, ``cuda``, or ``auto``: CUDA where there is one.
+            callbacks: Called with each event (:mod:`smnas_optuna.api.events`), such as those of
+                :mod:`smnas_optuna.loggers`, in the thread that searches. One that raises gets no more of them.
 
         Raises:
             SmnasError: If the settings, the data, the study or the device cannot be used, or another process searches
@@ -117,7 +121,7 @@ class OpenStudy:
             data_dir=None if data_dir is None else Path(data_dir).expanduser(),
             device=device,
         )
-        for record in ended_trials(request):
+        for record in ended_trials(request, callbacks):
             front = self._summary().front
             on_front = (record.study, record.number) in {(member.study, member.number) for member in front}
             yield Step(
@@ -202,6 +206,7 @@ class OpenStudy:
         name: str | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         device: DeviceChoice = "auto",
+        callbacks: Sequence[Callback] = (),
     ) -> Path:
         """Train a detector from scratch for longer, and return the folder of its weights: ``smnas train``.
 
@@ -216,6 +221,7 @@ class OpenStudy:
             name: Name of the training; by default it says the architecture and the epochs.
             data_dir: The data folder; by default that of the last search, or ``data`` in the study folder.
             device: ``cpu``, ``cuda``, or ``auto``: CUDA where there is one.
+            callbacks: As in :meth:`search`.
 
         Raises:
             SmnasError: If there is no such detector, data or device cannot be used, or there is another training of
@@ -233,6 +239,7 @@ class OpenStudy:
             name=name,
             data_dir=None if data_dir is None else Path(data_dir).expanduser(),
             device=device,
+            callbacks=callbacks,
         )
 
     def predict(self, image: Picture, which: Trial | str | None = None, *, device: DeviceChoice = "auto") -> Detections:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
-from smnas_optuna.api.logged import LoggingListener
+from smnas_optuna.api.events import Callback, CallbackListener
 from smnas_optuna.config import DeviceChoice
 from smnas_optuna.final_training.request import TrainRequest
 from smnas_optuna.final_training.run import train_detector
@@ -25,10 +27,11 @@ def train_chosen(
     name: str | None,
     data_dir: Path | None,
     device: DeviceChoice,
+    callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Train the detector that ``pick`` means, write its curve and card, and return the folder of its weights.
 
-    The arguments are those of :class:`smnas_optuna.final_training.request.TrainRequest`.
+    The arguments are those of :class:`smnas_optuna.final_training.request.TrainRequest`; ``callbacks`` receive events.
 
     Raises:
         SmnasError: If something cannot be used; see :func:`smnas_optuna.final_training.run.train_detector`.
@@ -45,6 +48,10 @@ def train_chosen(
             data_dir=data_dir,
             device=device,
         )
-        finished = train_detector(request, known, listener=LoggingListener(), stop=StopRequest())
+        listener = CallbackListener(study_dir, callbacks, arch=arch)
+        finished = train_detector(request, known, listener=listener, stop=StopRequest())
         write_training_report(study_dir, finished.name)
+        if not finished.before and (outcome := finished.record.outcome) is not None:
+            ap = None if outcome.metrics is None else outcome.metrics["ap"]
+            listener.training_ended(outcome.epoch, math.nan if ap is None else ap)
     return finished.folder

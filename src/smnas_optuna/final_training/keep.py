@@ -65,6 +65,7 @@ class Keeper:
             if epoch == self._plan.epochs:
                 self._save(self._place / LAST, epoch=epoch, metrics=metrics)
             training.ap_by_epoch[epoch] = ap
+            self._session.listener.evaluated(epoch, ap)
         self._write_curve()
 
     def finish(

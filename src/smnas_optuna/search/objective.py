@@ -242,6 +242,7 @@ class Objective:
             with attempt.phase("rungs"):
                 training.ap_by_epoch[epoch] = evaluate().ap
             attempt.write(f"epoch {epoch}: AP {training.ap_by_epoch[epoch]:.4f}")
+            self.session.listener.evaluated(epoch, training.ap_by_epoch[epoch])
         if training.ap_by_epoch:
             store_attrs(attempt.trial, {"ap_by_epoch": {str(rung): ap for rung, ap in training.ap_by_epoch.items()}})
         if at_rung and not self._is_spared(attempt):

@@ -56,6 +56,9 @@ class Listener:
     def epoch(self, report: EpochReport) -> None:
         """Report a finished epoch of the running trial."""
 
+    def evaluated(self, epoch: int, ap: float) -> None:
+        """Report the AP on the validation images, in [0, 1], after ``epoch`` epochs of a training that goes on."""
+
     def trial_ended(self, record: TrialRecord, *, on_front: bool, seconds: float, done: int, budget: int) -> None:
         """Report that a trial is complete, pruned or failed, after ``seconds``. Cached trials are not reported."""
 
@@ -83,6 +86,10 @@ class PartOfAStage(Listener):
     def epoch(self, report: EpochReport) -> None:
         """See :meth:`Listener.epoch`."""
         self._listener.epoch(report)
+
+    def evaluated(self, epoch: int, ap: float) -> None:
+        """See :meth:`Listener.evaluated`."""
+        self._listener.evaluated(epoch, ap)
 
     def trial_started(self, number: int, arch: str, *, why: str, done: int, budget: int) -> None:
         """See :meth:`Listener.trial_started`; the counts are the stage's."""

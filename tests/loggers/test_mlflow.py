@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from smnas_optuna.errors import ConfigError
+from smnas_optuna.loggers import MlflowLogger
+
+from .events import ARCH, SEARCH, SEARCHED, TRAINING
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # inside mlflow
+def test_runs_and_metrics_are_those_of_the_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # a store of files, instead of a server
+    uri = (tmp_path / "runs").as_uri()
+    logger = MlflowLogger("detectors", tracking_uri=uri)
+    for event in (*SEARCH, *TRAINING):
+        logger(event)
+    MlflowLogger("detectors", tracking_uri=uri)  # the experiment may be there already
+
+    client = mlflow.MlflowClient(uri)
+    experiment = client.get_experiment_by_name("detectors")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert runs.keys() == {SEARCHED, ARCH}
+    assert {name: run.info.status for name, run in runs.items()} == {SEARCHED: "FINISHED", ARCH: "FINISHED"}
+
+    def curve(run: str, name: str) -> list[tuple[int, float]]:
+        return [(each.step, each.value) for each in client.get_metric_history(runs[run].info.run_id, name)]
+
+    assert curve(SEARCHED, "ap") == [(1, 0.25), (2, 0.5)]
+    assert curve(SEARCHED, "loss") == [(1, 0.75)]
+    assert curve(SEARCHED, "latency_ms") == [(2, 7.5)]
+    assert curve(ARCH, "loss") == [(1, 0.5)]
+    assert curve(ARCH, "ap") == [(2, 0.6)]
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+
+    with pytest.raises(ConfigError, match=r"(?s)MLflow is not installed.*smnas-optuna\[mlflow\]"):
+        MlflowLogger()
