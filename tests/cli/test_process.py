@@ -127,8 +127,13 @@ def test_a_low_limit_of_files_is_raised_where_it_may_be(seen_dir: Path) -> None:
     assert shell('ulimit -S -n 12; smnas front "$STUDY" --format csv', seen_dir).returncode == 0
 
 
-@slow
-@pytest.mark.parametrize("name", [b"b\xffd", b"-x", b"--help", b"a b", b"[red]"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(pytest.param(name, marks=slow) for name in (b"b\xffd", b"--help")),
+        *(pytest.param(name, marks=pytest.mark.nightly) for name in (b"-x", b"a b", b"[red]")),
+    ],
+)
 def test_odd_names_of_folders(name: bytes, seen_dir: Path, tmp_path: Path) -> None:
     quoted = "$'" + "".join(f"\\x{byte:02x}" for byte in name) + "'"
     at = f'cd {shlex.quote(str(tmp_path))}; cp -r "$STUDY" ./{quoted}'

@@ -43,7 +43,8 @@ def shapes() -> StudySettings:
     "name",
     [
         *("bccd_claim", "bccd_small", "deeppcb_claim", "shapes"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("bccd", "deeppcb")),
+        pytest.param("bccd", marks=pytest.mark.slow),
+        pytest.param("deeppcb", marks=pytest.mark.nightly),
     ],
 )
 def test_at_least_half_of_the_trainings_are_bred_from_a_front(tmp_path: Path, name: str) -> None:

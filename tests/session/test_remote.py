@@ -75,7 +75,7 @@ def test_a_stopwatch_that_is_not_there_is_named(drawn_dir: Path, port: int, monk
         prepared(drawn_dir)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_search_waits_for_a_stopwatch_that_is_killed(
     study_dir: Path, tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

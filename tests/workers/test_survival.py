@@ -234,13 +234,13 @@ def check_reasons(plan: Plan, may_have_died: set[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "kills",
+    ("studies", "kills"),
     [
-        pytest.param(12, marks=pytest.mark.slow, id="a dozen"),
-        pytest.param(KILLS, marks=pytest.mark.nightly, id="hundreds"),
+        pytest.param(2, 12, marks=pytest.mark.slow, id="two studies, a dozen"),
+        pytest.param(1, KILLS, marks=pytest.mark.nightly, id="one study, hundreds"),
+        pytest.param(2, KILLS, marks=pytest.mark.nightly, id="two studies, hundreds"),
     ],
 )
-@pytest.mark.parametrize("studies", [1, 2], ids=["one study", "two studies"])
 def test_killed_again_and_again_nothing_is_lost_and_nothing_is_doubled(
     study_dir: Path, studies: int, kills: int
 ) -> None:
