@@ -40,6 +40,17 @@ class Objects:
         return self.boxes[:, 2:] - self.boxes[:, :2]
 
     @property
+    def areas(self) -> Numbers:
+        """Area of the boxes, float64 [N], square pixels."""
+        edges = self.edges
+        return np.asarray(edges[:, 0] * edges[:, 1])
+
+    @property
+    def lengths(self) -> Numbers:
+        """Square root of the area of the boxes, float64 [N], pixels."""
+        return np.asarray(np.sqrt(self.areas))
+
+    @property
     def per_image(self) -> Counts:
         """Objects of each image, int64 [I]."""
         return np.bincount(self.image, minlength=len(self.sizes))

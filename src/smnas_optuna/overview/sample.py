@@ -46,7 +46,7 @@ def choose(every: Mapping[str, Objects]) -> list[Chosen]:
     shuffled = {split: _shuffled(objects) for split, objects in shown.items()}
     train = shown["training"]
     if len(train.boxes):
-        areas = train.edges.prod(axis=1)
+        areas = train.areas
         take("training", np.argsort(-train.per_image, kind="stable").tolist(), FULLEST, "most objects")
         take("training", train.image[np.argsort(areas, kind="stable")].tolist(), SMALLEST, "smallest objects")
         take("training", train.image[np.argsort(-areas, kind="stable")].tolist(), LARGEST, "largest objects")

@@ -16,7 +16,6 @@ from smnas_optuna.overview.statistics import (
     shares_of_objects_per_image,
     shares_of_shapes,
 )
-from smnas_optuna.overview.suspicious import lengths
 from smnas_optuna.page import Bar, Html, bars, element, isolated, joined, section, table, tiles
 from smnas_optuna.page.pieces import bar
 
@@ -35,12 +34,20 @@ def numbers(overview: Overview) -> Html:
             ("objects", f"{len(every.boxes):,}"),
             ("classes", f"{every.num_classes:,}"),
             ("objects per image, median", f"{low_middle_high(every.per_image)[1]:g}"),
-            ("edge of an object, median", f"{low_middle_high(lengths(every))[1]:.0f} px"),
+            ("edge of an object, median", f"{low_middle_high(every.lengths)[1]:.0f} px"),
         ]
     )
-    head = ("split", "images", "objects", "objects per image", "images without objects", "crowd regions")
-    rows = [(name, *_of_split(objects)) for name, objects in overview.objects.items()]
-    return joined((shown, table("The splits; objects per image are the median and the range", head, rows)))
+    head = ["split", "images", "objects", "per image", "empty"]
+    rows = [[name, *_of_split(objects)] for name, objects in overview.objects.items()]
+    if every.num_crowds:
+        head.append("crowds")
+        for row, objects in zip(rows, overview.objects.values(), strict=True):
+            row.append(f"{objects.num_crowds:,}")
+    caption = (
+        "The splits. Per image: median and range of the objects. Empty: images without objects. "
+        "Crowds are regions that count as no objects."
+    )
+    return joined((shown, table(caption if every.num_crowds else caption.rpartition(" Crowds")[0], head, rows)))
 
 
 def classes(overview: Overview) -> Html:
@@ -68,7 +75,7 @@ def classes(overview: Overview) -> Html:
 def sizes(overview: Overview) -> Html:
     """Return the sizes of images and objects, in pixels of the images and of the inputs."""
     every, space = overview.all_objects, overview.settings.space.structural
-    low, middle, high = low_middle_high(lengths(every))
+    low, middle, high = low_middle_high(every.lengths)
     levels = ", ".join(f"p{anchor.level} {anchor.edge:g} px" for anchor in overview.anchors)
     in_image = (
         _card(_chart("Sizes of images, width x height", shares_of_image_sizes(every), ("size", "share of images"))),
@@ -128,7 +135,6 @@ def _of_split(objects: Objects) -> Sequence[str]:
         f"{len(objects.boxes):,}",
         joined((f"{middle:g}", element("small", f"{low:,.0f} to {high:,.0f}"))),
         f"{int((objects.per_image == 0).sum()):,}",
-        f"{objects.num_crowds:,}",
     )
 
 

@@ -90,7 +90,7 @@ def sizes_at(objects: Objects, name: str, size: InputSize, anchors: Sequence[Anc
     """Return the sizes of objects at the input size ``size``, which the study file calls ``name``."""
     scales = input_scales(objects.sizes, size.long, size.short)
     edges = objects.edges * scales[objects.image][:, None]
-    lengths = np.sqrt(edges.prod(axis=1))
+    lengths = objects.lengths * scales[objects.image]
     some = len(lengths) > 0
     return SizesAt(
         name=name,
@@ -114,12 +114,12 @@ def best_iou(edges: Numbers, anchors: Sequence[Anchor]) -> Numbers:
         edges: float64 [N, 2], width and height in pixels of the input.
         anchors: Each stands for three, of the aspect ratios that all detectors have.
     """
-    best = np.zeros(len(edges))
+    best, areas = np.zeros(len(edges)), edges[:, 0] * edges[:, 1]
     for anchor in anchors:
         for ratio in ASPECT_RATIOS:
             width, height = anchor.edge / np.sqrt(ratio), anchor.edge * np.sqrt(ratio)
             shared = np.minimum(edges[:, 0], width) * np.minimum(edges[:, 1], height)
-            np.maximum(best, shared / (edges.prod(axis=1) + width * height - shared), out=best)
+            np.maximum(best, shared / (areas + width * height - shared), out=best)
     return best
 
 

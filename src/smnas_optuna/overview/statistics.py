@@ -46,7 +46,7 @@ def shares_of_objects_per_image(objects: Objects) -> list[Share]:
 
 def shares_of_coco_sizes(objects: Objects) -> list[Share]:
     """Return the share of objects that are small, medium and large by COCO's limits, in pixels of the images."""
-    places = np.digitize(objects.edges.prod(axis=1), [COCO_SMALL**2, COCO_MEDIUM**2])
+    places = np.digitize(objects.areas, [COCO_SMALL**2, COCO_MEDIUM**2])
     names = [f"small, below {COCO_SMALL}² px", f"medium, below {COCO_MEDIUM}² px", "large"]
     return _shares(names, np.bincount(places, minlength=len(names)))
 

@@ -84,7 +84,7 @@ def findings(every: Mapping[str, Objects]) -> list[Finding]:
             of=num_boxes,
         ),
         _found(
-            {split: _boxes(split, objects, TINY / lengths(objects)) for split, objects in every.items()},
+            {split: _boxes(split, objects, TINY / objects.lengths) for split, objects in every.items()},
             f"Boxes of up to {TINY:g}x{TINY:g} pixels of their image",
             "They may be slips of the mouse. Real objects of this size need larger images.",
             of=num_boxes,
@@ -131,12 +131,7 @@ def elongation(objects: Objects) -> Numbers:
 
 def coverage(objects: Objects) -> Numbers:
     """Return the share of its image that each box covers, float64 [N]."""
-    return np.asarray(objects.edges.prod(axis=1) / objects.sizes[objects.image].prod(axis=1))
-
-
-def lengths(objects: Objects) -> Numbers:
-    """Return the square root of the area of each box, float64 [N], pixels of the image."""
-    return np.asarray(np.sqrt(objects.edges.prod(axis=1)))
+    return np.asarray(objects.areas / objects.sizes.prod(axis=1)[objects.image])
 
 
 def near_pairs(objects: Objects, at_least: float = SAME) -> Counts:
@@ -146,7 +141,7 @@ def near_pairs(objects: Objects, at_least: float = SAME) -> Counts:
     a lower IoU, and so has every box after it: each box is compared with few.
     """
     order = np.lexsort((objects.boxes[:, 0], objects.image))
-    boxes, image = objects.boxes[order], objects.image[order]
+    boxes, image, areas = objects.boxes[order], objects.image[order], objects.areas[order]
     reach = boxes[:, 0] + (1 - at_least) * (boxes[:, 2] - boxes[:, 0]) + 1e-6
     first, pairs = np.arange(len(boxes)), [np.zeros((0, 2), np.int64)]
     step = 1
@@ -155,18 +150,19 @@ def near_pairs(objects: Objects, at_least: float = SAME) -> Counts:
         other = first + step
         within = (image[other] == image[first]) & (boxes[other, 0] <= reach[first])
         first, other = first[within], other[within]
-        same = _iou(boxes[first], boxes[other]) >= at_least
+        shared = _shared(boxes[first], boxes[other])
+        same = shared >= at_least * (areas[first] + areas[other] - shared)
         pairs.append(np.stack([order[first[same]], order[other[same]]], axis=1))
         step += 1
     found = np.sort(np.concatenate(pairs), axis=1)
     return found[np.lexsort((found[:, 1], found[:, 0]))]
 
 
-def _iou(one: Numbers, other: Numbers) -> Numbers:
-    low, high = np.maximum(one[:, :2], other[:, :2]), np.minimum(one[:, 2:], other[:, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (one, other)]
-    return np.asarray(shared / (areas[0] + areas[1] - shared))
+def _shared(one: Numbers, other: Numbers) -> Numbers:
+    """Return the area that each box has in common with the other one of its row."""
+    width = np.minimum(one[:, 2], other[:, 2]) - np.maximum(one[:, 0], other[:, 0])
+    height = np.minimum(one[:, 3], other[:, 3]) - np.maximum(one[:, 1], other[:, 1])
+    return np.asarray(np.clip(width, 0, None) * np.clip(height, 0, None))
 
 
 Case = tuple[float, Example]

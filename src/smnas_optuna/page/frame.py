@@ -44,8 +44,9 @@ th{font-weight:500;text-align:left}td{text-align:right}td,thead th{overflow-wrap
 .small.pictures{grid-template-columns:repeat(auto-fill,minmax(min(45%,165px),1fr));gap:12px}
 figure{margin:0;min-width:0}figure svg{display:block;width:100%;height:auto;max-height:420px;border-radius:6px;
 background:var(--mark)}figcaption{font-size:.85rem;margin-top:4px}
-.key{display:inline-block;width:.75em;height:.75em;border-radius:2px;margin-right:5px;border:1px solid #0006}
-.names{margin:2px 0}.names span{margin-right:10px;white-space:normal;color:var(--ink)}
+.key{flex:none;width:.75em;height:.75em;border-radius:2px;border:1px solid #0006}
+.names{margin:2px 0;color:var(--ink)}.names>span{display:inline-flex;align-items:baseline;gap:5px;
+margin-right:10px;max-width:100%}
 @media(max-width:560px){.numbers th,.numbers td{padding:5px 7px;font-size:.88rem}.numbers thead th{white-space:normal}
 .numbers td small{white-space:normal}.numbers tbody th{min-width:110px}}
 @media print{.scroll{max-height:none}}

@@ -6,7 +6,6 @@ from rich.console import Console
 
 from smnas_optuna.overview.look import Overview
 from smnas_optuna.overview.statistics import low_middle_high
-from smnas_optuna.overview.suspicious import lengths
 from smnas_optuna.report.tables import new_table, print_tables
 
 NARROWEST = 60
@@ -24,7 +23,7 @@ def print_overview(overview: Overview, console: Console) -> None:
             f"{len(objects.sizes):,}",
             f"{len(objects.boxes):,}",
             f"{low_middle_high(objects.per_image)[1]:g}",
-            f"{low_middle_high(lengths(objects))[1]:.0f}",
+            f"{low_middle_high(objects.lengths)[1]:.0f}",
             f"{int((objects.per_image == 0).sum()):,}",
             f"{int((objects.per_class > 0).sum()):,} of {objects.num_classes:,}",
         )
