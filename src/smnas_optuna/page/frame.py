@@ -39,11 +39,12 @@ th{font-weight:500;text-align:left}td{text-align:right}td,thead th{overflow-wrap
 .bars i{font-style:normal;background:var(--mark);border-radius:4px;padding:0 5px;margin-left:6px;font-size:.8rem}
 .bar{display:block;height:.8em;min-width:1px;border-radius:2px;background:var(--bar)}
 .numbers .bar{height:4px;margin-top:4px}
+.cards>.scroll{margin:0}
 .unseen{position:absolute;clip-path:inset(50%);width:1px;height:1px;overflow:hidden}
 .pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,280px),1fr));gap:16px;margin:14px 0}
 .small.pictures{grid-template-columns:repeat(auto-fill,minmax(min(45%,165px),1fr));gap:12px}
 figure{margin:0;min-width:0}figure svg{display:block;width:100%;height:auto;max-height:420px;border-radius:6px;
-background:var(--mark)}figcaption{font-size:.85rem;margin-top:4px}
+background:var(--mark);border:1px solid var(--line)}figcaption{font-size:.85rem;margin-top:4px}
 .key{flex:none;width:.75em;height:.75em;border-radius:2px;border:1px solid #0006}
 .names{margin:2px 0;color:var(--ink)}.names>span{display:inline-flex;align-items:baseline;gap:5px;
 margin-right:10px;max-width:100%}
