@@ -12,6 +12,7 @@ from PIL import Image
 
 from smnas_optuna.data import ImageRecord
 from smnas_optuna.errors import DataError
+from smnas_optuna.overview.data_page import EDGE, EXAMPLE_EDGE
 from smnas_optuna.overview.pictures import MOST_BOXES, Order, around, draw, whole
 
 from .made import Box, dataset
@@ -97,3 +98,13 @@ def test_two_boxes_are_in_one_area(tmp_path: Path) -> None:
     assert x1 <= 100
     assert x2 >= 160
     assert (x2 - x1, y2 - y1) == (180, 180)
+
+
+def test_a_page_of_noise_has_less_than_5_mb(tmp_path: Path) -> None:
+    """Noise is what JPEG stores worst: 24 pictures, and 6 examples of each of 7 suspicions."""
+    image = _record(tmp_path, [], size=(640, 640))
+    noise = np.random.default_rng(0).integers(0, 256, (640, 640, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(image.path)
+    sizes = [len(draw(_order(image, edge=edge), ["pawn"])) for edge in (EDGE, EXAMPLE_EDGE)]
+
+    assert 24 * sizes[0] + 6 * 7 * sizes[1] < 5e6

@@ -44,9 +44,8 @@ def test_tiles_are_names_and_values() -> None:
     assert tiles([("images", "5")]) == '<dl class="tiles"><div><dt>images</dt><dd>5</dd></div></dl>'
 
 
-def test_a_disclosure_is_closed_unless_it_is_opened() -> None:
-    assert disclosure("more", "text") == "<details><summary>more</summary>text</details>"
-    assert disclosure("more", is_open=True) == '<details open=""><summary>more</summary></details>'
+def test_a_disclosure_is_open_until_it_is_closed() -> None:
+    assert disclosure("more <", "text") == '<details open=""><summary>more &lt;</summary>text</details>'
 
 
 def test_a_file_comes_back_from_its_uri() -> None:

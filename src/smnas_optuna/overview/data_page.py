@@ -16,7 +16,7 @@ from smnas_optuna.page import Html, disclosure, element, isolated, page, section
 from smnas_optuna.quote import quote_path
 from smnas_optuna.runtime.image_files import quiet_pillow
 
-EDGE, EXAMPLE_EDGE = 440, 220
+EDGE, EXAMPLE_EDGE = 416, 216
 """Longest edges of the stored pictures, pixels: of the sample, and of examples."""
 LONGEST_NOTE = 900
 MOST_RARE = 12
@@ -113,7 +113,6 @@ def _finding(finding: Finding, pictures: Sequence[Html]) -> Html:
         f"{finding.what}: {total}",
         element("p", f"{finding.why} ({where})", class_="note"),
         element("div", *pictures, class_="small pictures"),
-        is_open=True,
     )
 
 

@@ -122,10 +122,12 @@ _OBJECTS = ("size", "share of objects")
 
 
 def percent(share: float) -> str:
-    """Return a share as text; something is never 0 %."""
-    if share in (0.0, 1.0) or share >= 0.1:
-        return f"{100 * share:.0f} %" if share in (0.0, 1.0) or share < 0.995 else "99 %"
-    return f"{100 * share:.1f} %" if share >= 0.001 else "<0.1 %"
+    """Return a share, in [0, 1], as text; only nothing is 0 %, and only all is 100 %."""
+    if 0 < share < 0.001:
+        return "<0.1 %"
+    if 0 < share < 0.1:
+        return f"{100 * share:.1f} %"
+    return "99 %" if 0.99 < share < 1 else f"{100 * share:.0f} %"
 
 
 def _of_split(objects: Objects) -> Sequence[str]:

@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from smnas_optuna.page.html import Html, element, joined
+from smnas_optuna.page.html import Html, element
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,10 +87,9 @@ def tiles(facts: Sequence[tuple[str, str]]) -> Html:
     return element("dl", *pairs, class_="tiles")
 
 
-def disclosure(summary: str, *content: str, is_open: bool = False) -> Html:
-    """Return content that opens and closes under its summary."""
-    opened = {"open": ""} if is_open else {}
-    return element("details", element("summary", summary), joined(content), **opened)
+def disclosure(summary: str, *content: str) -> Html:
+    """Return content under its summary, which closes it and opens it again."""
+    return element("details", element("summary", summary), *content, open="")
 
 
 def data_uri(content: bytes, kind: str) -> str:
