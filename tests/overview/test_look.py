@@ -39,3 +39,14 @@ def test_sizes_are_those_of_all_splits_at_each_input_size(tmp_path: Path) -> Non
     assert overview.all_objects.per_image.tolist() == [1, 1, 0]
     assert overview.rare == [1]
     assert [finding.what for finding in overview.findings] == ["Images without objects"]
+
+
+def test_notes_are_those_of_the_check_without_the_format(tmp_path: Path) -> None:
+    (tmp_path / "instances_train.json").write_text("{}")
+    said = f"read as {read_as(tmp_path, SETTINGS.data)}"
+    train = dataset(tmp_path, [[(0, 0, 9, 9)]], notes=[said, "1 box is clipped"])
+    overview = look("mine", tmp_path, Splits(train=train, val=train, content_hash=""), SETTINGS)
+
+    assert overview.notes[:2] == ["training: 1 box is clipped", "validation: 1 box is clipped"]
+    assert overview.notes[2:] == overview.advice
+    assert overview.advice

@@ -88,3 +88,12 @@ def test_sizes_are_in_pixels_of_the_image_and_of_the_inputs(overview: Overview) 
     assert "RetinaNet has three sizes on each level" in text
     assert "512x512 Images are resized by 8. Objects have a median edge of 240 px; 0 % are below 8 px, and" in text
     assert "128 - 181 p4 0.9 % 181 - 256 p5 99 %" in text
+
+
+def test_a_bin_of_several_levels_says_so(tmp_path: Path) -> None:
+    train = dataset(tmp_path, [[(0, 0, 2, 2)] * 50 + [(0, 0, 4000, 4000)]], size=(4000, 4000))
+    overview = look("mine", tmp_path, Splits(train=train, val=train, content_hash=""), SETTINGS)
+    text = _text(sections.sizes(overview))
+
+    assert "up to 4 p2 98 %" in text
+    assert "181 - 256 p5 0 % 256 and more p5 and up 2.0 %" in text

@@ -82,15 +82,34 @@ def test_each_bin_is_of_the_anchor_of_its_objects(seed: int) -> None:
         assert {PYRAMID[place] for place in nearest(inside, PYRAMID)} <= {each.anchor}
 
 
-def test_what_is_far_out_is_in_the_end_bins() -> None:
-    common = [(0.0, 0.0, 40.0, 40.0)] * 50
-    some = objects([[*common, (0, 0, 1e-3, 1e-3), (0, 0, 3900, 3900)]], size=(4000, 4000))
+def test_what_is_too_small_to_see_is_in_the_first_bin() -> None:
+    some = objects([[(0, 0, 0.1, 0.1), (0, 0, 2, 2), (0, 0, 5, 5), (0, 0, 7, 7)]])
+    first, second, *others = sizes_at(some, "100x100", InputSize(long=100, short=100), PYRAMID).bins
+
+    assert (first.low, round(first.high, 9), first.share) == (0, 4, 0.5)
+    assert (second.share, [each.share for each in others]) == (0.25, [0.25])
+
+
+def test_only_what_is_too_small_is_one_bin() -> None:
+    some = objects([[(0, 0, 0.1, 0.1), (0, 0, 1, 1)]])
+    (only,) = sizes_at(some, "100x100", InputSize(long=100, short=100), PYRAMID).bins
+
+    assert (only.low, only.high > 1, only.share) == (0, True, 1)
+
+
+@pytest.mark.parametrize("common", [40, 1000])
+def test_what_is_far_out_is_in_the_end_bins(common: int) -> None:
+    some = objects([[(0, 0, common, common)] * 50 + [(0, 0, 1e-3, 1e-3), (0, 0, 3900, 3900)]], size=(4000, 4000))
     at = sizes_at(some, "4000x4000", InputSize(long=4000, short=4000), PYRAMID)
+    first, *_, last = at.bins
 
     assert len(at.bins) == LONGEST_CHART
     assert sum(each.share for each in at.bins) == pytest.approx(1)
-    ends = at.bins[0].low, at.bins[-1].high
-    assert ends[0] == 0 or math.isinf(ends[1])
+    assert first.low == 0
+    assert first.share == pytest.approx(1 / 52)
+    assert last.share == pytest.approx(1 / 52)
+    assert math.isinf(last.high) == (common == 40)
+    assert last.anchor == PYRAMID[-1]
 
 
 def test_no_objects_are_no_fault() -> None:

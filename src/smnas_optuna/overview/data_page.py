@@ -79,11 +79,7 @@ def _head(overview: Overview) -> Html:
 
 
 def _to_check(overview: Overview, pictures: Sequence[Html]) -> Html:
-    notes = [
-        *(f"{name}: {note}" for name, dataset in overview.datasets.items() for note in dataset.notes),
-        *overview.advice,
-    ]
-    said = [element("li", isolated(note, longest=LONGEST_NOTE)) for note in notes]
+    said = [element("li", isolated(note, longest=LONGEST_NOTE)) for note in overview.notes]
     if overview.rare:
         said.append(element("li", *_rare(overview)))
     parts = [element("ul", *said)] if said else []

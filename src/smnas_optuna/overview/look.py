@@ -57,6 +57,13 @@ class Overview:
         """Names of the classes; any text."""
         return self.datasets["training"].category_names
 
+    @property
+    def notes(self) -> list[str]:
+        """What ``smnas data check`` notes, but for the format."""
+        of_splits = [(name, note) for name, dataset in self.datasets.items() for note in dataset.notes]
+        said = f"read as {self.read_as}"
+        return [*(f"{name}: {note}" for name, note in of_splits if note != said), *self.advice]
+
 
 def look(study: str, root: Path, splits: Splits, settings: StudySettings) -> Overview:
     """Return what the data of ``study`` in the folder ``root`` are like."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from smnas_optuna.overview.look import Overview
 from smnas_optuna.overview.objects import Objects
-from smnas_optuna.overview.sizes import FIT, SMALL, Bin, SizesAt
+from smnas_optuna.overview.sizes import FIT, SMALL, Anchor, Bin, SizesAt
 from smnas_optuna.overview.statistics import (
     Share,
     low_middle_high,
@@ -97,7 +97,7 @@ def sizes(overview: Overview) -> Html:
             f"nearest to it. The RPN's anchors are {levels}, with ratios of 1:2, 1:1 and 2:1 ([detector] anchor_scale "
             f"is {overview.settings.detector.anchor_scale:g}).{retina}",
         ),
-        element("div", *(_at(each) for each in overview.sizes), class_="cards"),
+        element("div", *(_at(each, overview.anchors) for each in overview.sizes), class_="cards"),
         name="sizes",
     )
 
@@ -156,19 +156,26 @@ def _chart(caption: str, shares: Sequence[Share], heads: tuple[str, str]) -> Htm
     )
 
 
-def _at(sizes: SizesAt) -> Html:
+def _at(sizes: SizesAt, anchors: Sequence[Anchor]) -> Html:
     facts = (
         f"Images are resized by {sizes.scale:.2g}. Objects have a median edge of {sizes.median:.0f} px; "
         f"{percent(sizes.small)} are below {SMALL:g} px, and {percent(sizes.unfit)} have an IoU below {FIT:g} with "
         "every anchor."
     )
     rows = [
-        Bar(label=_range(each), tag=f"p{each.anchor.level}", value=each.share, text=percent(each.share))
+        Bar(label=_range(each), tag=_levels(each, anchors), value=each.share, text=percent(each.share))
         for each in sizes.bins
     ]
     look = "card warned" if sizes.small >= MANY_SMALL else "card"
     chart = bars("Edges of objects in pixels of the input", rows, heads=("pixels and level", "share of objects"))
     return element("div", element("h3", sizes.name), element("p", facts, class_="note"), chart, class_=look)
+
+
+def _levels(each: Bin, anchors: Sequence[Anchor]) -> str:
+    level = f"p{each.anchor.level}"
+    if math.isinf(each.high) and each.anchor.level < anchors[-1].level:
+        return f"{level} and up"
+    return f"up to {level}" if each.low == 0 and each.anchor.level > anchors[0].level else level
 
 
 def _range(each: Bin) -> str:

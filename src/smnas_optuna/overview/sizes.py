@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class Bin:
         low: Smallest edge, pixels; 0 in the first bin.
         high: Edge that is too large; infinite in the last bin.
         share: Share of all objects.
-        anchor: The anchor of the nearest size.
+        anchor: The anchor of the nearest size; in the first and the last bin, to their finite end.
     """
 
     low: float
@@ -130,26 +131,29 @@ def nearest(lengths: Numbers, anchors: Sequence[Anchor]) -> Counts:
 
 
 def _bins(lengths: Numbers, anchors: Sequence[Anchor]) -> Iterator[Bin]:
-    """Yield bins of half an octave, each nearest to one anchor. What does not fit into the chart is in its end bins."""
+    """Yield bins of half an octave, each nearest to one anchor.
+
+    The end bins have all that does not fit into the chart, and the first one all that is far below :data:`SMALL`.
+    """
     if not len(lengths):
         return
     unit = anchors[0].edge
     steps = np.floor(2 * np.log2(lengths / unit)).astype(np.int64)
-    low = int(steps.min())
-    counts = np.bincount(steps - low)
+    low = max(int(steps.min()), min(math.ceil(2 * math.log2(SMALL / 2 / unit)) - 1, int(steps.max())))
+    below = int((steps < low).sum())
+    counts = np.bincount(np.maximum(steps, low) - low)
+    above = 0
     if len(counts) > LONGEST_CHART:  # the part with most objects
         start = int(np.convolve(counts, np.ones(LONGEST_CHART, np.int64), "valid").argmax())
         end = start + LONGEST_CHART
         rest = int(counts[:start].sum()), int(counts[end:].sum())
-        counts, low = counts[start:end], low + start
+        counts, low, below, above = counts[start:end], low + start, below + rest[0], rest[1]
         counts[[0, -1]] += rest
-    else:
-        rest = 0, 0
     middles = unit * 2 ** ((low + np.arange(len(counts)) + 0.5) / 2)
     for place, (count, anchor) in enumerate(zip(counts.tolist(), nearest(middles, anchors).tolist(), strict=True)):
         yield Bin(
-            low=0.0 if place == 0 and rest[0] else unit * 2 ** ((low + place) / 2),
-            high=np.inf if place == len(counts) - 1 and rest[1] else unit * 2 ** ((low + place + 1) / 2),
+            low=0.0 if place == 0 and below else unit * 2 ** ((low + place) / 2),
+            high=np.inf if place == len(counts) - 1 and above else unit * 2 ** ((low + place + 1) / 2),
             share=count / len(lengths),
             anchor=anchors[anchor],
         )

@@ -34,7 +34,6 @@ def print_overview(overview: Overview, console: Console) -> None:
     for finding in overview.findings:
         total = f"{finding.count:,}" if finding.of is None else f"{finding.count:,} of {finding.of:,}"
         lines.append(f"{finding.what}: {total}")
-    num_notes = len(overview.advice) + sum(len(dataset.notes) for dataset in overview.datasets.values())
-    if num_notes:
-        lines.append(f"notes of smnas data check: {num_notes}, on the page")
+    if overview.notes:
+        lines.append(f"notes of smnas data check: {len(overview.notes)}, on the page")
     print_tables([table], lines, console, narrowest=NARROWEST)
