@@ -66,6 +66,7 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
         (["verify"], {"--top", "--seeds", "--epochs", "--data", "--device", "--workers"}),
         (["dashboard"], {"--port"}),
         (["data", "check"], {"--data"}),
+        (["data", "look"], {"--data"}),
         (
             ["export"],
             {"--latency-ms", "--knee", "--best", "--trained", "--output", "--precision", "--allow-loss", "--data"},
@@ -222,6 +223,30 @@ def test_good_data_passes_the_check(own_data_study: Path, tmp_path: Path, capsys
     assert smnas("data", "check", own_data_study, "--data", data) == 0
 
     assert "train: 2 images, 2 boxes, 1 classes" in capsys.readouterr().out
+
+
+def test_data_are_shown_on_a_page(own_data_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, page = make_data(tmp_path / "data"), own_data_study / "report" / "data.html"
+
+    assert smnas("data", "look", own_data_study, "--data", data) == 0
+
+    out = capsys.readouterr().out
+    assert ["training", "2", "2", "1"] in [line.split()[:4] for line in out.splitlines()]
+    assert out.splitlines()[-1] == f"wrote {page}"
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert [file.name for file in page.parent.iterdir()] == ["data.html"], "nothing else is left there"
+
+
+def test_a_page_is_not_written_through_a_link(
+    own_data_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (own_data_study / "report").symlink_to(tmp_path / "elsewhere")
+
+    assert smnas("data", "look", own_data_study, "--data", make_data(tmp_path / "data")) == 1
+
+    assert "1 of its parts are something else\n  first: " in capsys.readouterr().err
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 @pytest.mark.parametrize("command", [("structural", "--device", "cpu", "--dry-run"), ("data", "check")], ids=" ".join)

@@ -13,7 +13,10 @@ from smnas_optuna.cli import main
 from ..data.hostile import time_limit
 from .properties import check_message, nothing_changes
 
-COMMANDS = ("structural", "modular", "worker", "front", "verify", "dashboard", "doctor", "benchmark", "data check")
+COMMANDS = (
+    *("structural", "modular", "worker", "front", "verify", "dashboard", "doctor", "benchmark"),
+    *("data check", "data look"),
+)
 OPTIONS = (
     *("--data", "--trials", "--device", "--workers", "--no-pruning", "--force", "--dry-run", "--storage", "--parents"),
     *("--parent", "--stage", "--format", "--fix", "--top", "--seeds", "--epochs", "--port", "--baselines", "--sizes"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from smnas_optuna.prediction.colours import class_colour
+from smnas_optuna.colours import class_colour
 from smnas_optuna.prediction.drawing import draw_detections
 from smnas_optuna.prediction.fonts import Fonts
 from smnas_optuna.runtime.detections import Detections

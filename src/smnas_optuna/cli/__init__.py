@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from smnas_optuna import __version__
-from smnas_optuna.cli.data_commands import check_data
+from smnas_optuna.cli.data_commands import check_data, look_at_data
 from smnas_optuna.cli.ending import exit_status, refuse_long_arguments
 from smnas_optuna.cli.evaluate_command import evaluate
 from smnas_optuna.cli.export_command import export
@@ -38,8 +38,9 @@ app.command(add_help_option=False, context_settings={"allow_extra_args": True, "
     stopwatch
 )
 app.command(hidden=True)(work)
-data_app = typer.Typer(help="Check data sets.", no_args_is_help=True)
+data_app = typer.Typer(help="Check data sets, and look at them.", no_args_is_help=True)
 data_app.command("check")(check_data)
+data_app.command("look")(look_at_data)
 app.add_typer(data_app, name="data")
 
 

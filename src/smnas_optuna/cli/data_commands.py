@@ -1,4 +1,4 @@
-"""The command that checks data sets."""
+"""The commands that check data sets and show them."""
 
 from __future__ import annotations
 
@@ -38,3 +38,27 @@ def check_data(study_dir: StudyDir, data: DataDir = None) -> None:
     noted = bool(advice) or any(split.notes for split in (splits.train, splits.val, splits.test) if split is not None)
     verdict = "fine, but read the notes above" if noted else "fine"
     say(console, f"{root}: {verdict}")
+
+
+def look_at_data(study_dir: StudyDir, data: DataDir = None) -> None:
+    """Show the data of a study on a page: classes, sizes, what is suspicious, and pictures with their boxes."""
+    from smnas_optuna.config import load_settings
+
+    settings = load_settings(study_dir)
+    from smnas_optuna.overview.data_page import data_page
+    from smnas_optuna.overview.look import look
+    from smnas_optuna.report.data_table import print_overview
+    from smnas_optuna.report.files import write_text
+    from smnas_optuna.report.progress import ConsoleListener
+    from smnas_optuna.session.prepare import load_data
+    from smnas_optuna.study.folder import StudyFolder
+    from smnas_optuna.study.storage import explained_disk_errors
+
+    console, folder = make_console(), StudyFolder(study_dir)
+    with explained_disk_errors(study_dir):
+        with ConsoleListener(console) as listener:
+            root, splits = load_data(folder, data, settings, partial(listener.step, "load"))
+            overview = look(study_dir.resolve().name, root, splits, settings)
+            text = data_page(overview, partial(listener.step, "draw"))
+        print_overview(overview, console)
+        say(console, f"wrote {write_text(folder.report, 'data.html', text, 'page on the data')}")

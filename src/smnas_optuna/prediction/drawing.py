@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from smnas_optuna.prediction.colours import Colour, class_colour, text_colour
+from smnas_optuna.colours import Colour, class_colour, text_colour
 from smnas_optuna.prediction.fonts import Fonts, font
 from smnas_optuna.prediction.labels import Size, place_labels
 from smnas_optuna.runtime.detections import Detections

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PHASES = {
     "load": "loading images",
+    "draw": "drawing images",
     "train": "training",
     "evaluate": "evaluating",
     "latency": "timing",

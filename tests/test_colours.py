@@ -5,7 +5,7 @@ from itertools import combinations
 
 import pytest
 
-from smnas_optuna.prediction.colours import BLACK, WHITE, class_colour, contrast, text_colour
+from smnas_optuna.colours import BLACK, WHITE, class_colour, contrast, text_colour
 
 LABELS = range(1, 81)
 
