@@ -53,7 +53,8 @@ splits = load_splits(Path(sys.argv[1]), DataSettings(val="val.json", train="trai
 seconds = time.perf_counter() - begun
 boxes = sum(len(image.boxes) for image in splits.train.images)
 print(json.dumps({
-    "seconds": seconds, "processor_s": time.process_time() - used, "peak_mib": memory("VmHWM") - imported, "kept_mib": memory("VmRSS") - imported,
+    "seconds": seconds, "processor_s": time.process_time() - used,
+    "peak_mib": memory("VmHWM") - imported, "kept_mib": memory("VmRSS") - imported,
     "images": len(splits.train.images) + len(splits.val.images), "boxes": boxes, "hash": splits.content_hash,
 }))
 """

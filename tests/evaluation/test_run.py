@@ -40,13 +40,13 @@ ARCH = "64x64.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32"
 class Notes(Listener):
     def __init__(self) -> None:
         self.notes: list[str] = []
-        self.evaluated = 0
+        self.evaluations = 0
 
     def note(self, text: str) -> None:
         self.notes.append(text)
 
     def step(self, phase: str, done: int, total: int) -> None:
-        self.evaluated += phase == "evaluate"
+        self.evaluations += phase == "evaluate"
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_nothing_is_detected_twice(runs_dir: Path) -> None:
 
     again = evaluated(request_of(runs_dir), listener)
 
-    assert (first.kept, again.kept, listener.evaluated) == (False, True, 0)
+    assert (first.kept, again.kept, listener.evaluations) == (False, True, 0)
     assert dataclasses.astuple(again.metrics) == pytest.approx(dataclasses.astuple(first.metrics), nan_ok=True)
     assert again.thresholds == first.thresholds
 

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from smnas_optuna.data import CocoDataset, ImageRecord
+from smnas_optuna.data.annotations import Annotations
 from smnas_optuna.overview.objects import Objects
 
 Box = Sequence[float]
@@ -77,6 +78,6 @@ def dataset(
         images=tuple(records),
         category_ids=tuple(range(1, len(names) + 1)),
         category_names=tuple(names),
-        annotations=(),
+        annotations=Annotations.of(()),
         notes=tuple(notes),
     )
