@@ -32,6 +32,7 @@ _FIXES = {
     "width": "write the size of each image as width and height, whole numbers of pixels",
     "name": "give each category a name",
 }
+_TRUTH = {"false": 0, "true": 1}
 _NUMBER = re.compile(r"-?[0-9]{1,19}(\.[0-9]{1,30})?")
 
 
@@ -107,6 +108,7 @@ def check_document(document: Row, path: Path) -> AnnotationFile:
             raise DataError(f"{path}: there are no {name}: the list is empty", fix=_FORMAT_FIX)
         _refuse_double_ids(rows, name, path)
     notes += [*_note_boxes_of_outlines(annotations), *_note_names(categories)]
+    notes += _note_masks_as_crowds(annotations, document["annotations"])
     renumbered = _number(annotations, notes)
     categories.sort(key=lambda row: int(row["id"]))
     file = AnnotationFile(
@@ -200,7 +202,7 @@ def _area(value: object) -> float:
 
 
 def _crowd(value: object) -> int | None:
-    value = _number_in_text(value)
+    value = _TRUTH.get(value.lower(), _number_in_text(value)) if isinstance(value, str) else value
     return int(value or 0) if value in (None, 0, 1) else None
 
 
@@ -282,6 +284,18 @@ def _note_boxes_of_outlines(annotations: Sequence[Row]) -> list[str]:
         return []
     which = f"{len(places)} of {len(annotations)} annotations, first annotations[{places[0]}]"
     return [f"{which}, have no box: taken from their outlines"]
+
+
+def _note_masks_as_crowds(annotations: Sequence[Row], written: Sequence[Row]) -> list[str]:
+    """Take ``iscrowd`` from annotations that are all masks of crowds, with a note: CVAT writes masks of objects so."""
+    masks = all(row["iscrowd"] == 1 for row in annotations) and all(
+        isinstance(row.get("segmentation"), dict) for row in written
+    )
+    if not annotations or not masks:
+        return []
+    for row in annotations:
+        row["iscrowd"] = 0
+    return [f"all {len(annotations)} annotations are masks with iscrowd 1, as CVAT writes objects: read as objects"]
 
 
 def _note_names(categories: Sequence[Row]) -> list[str]:
