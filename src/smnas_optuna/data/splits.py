@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
 from smnas_optuna.config import DataSettings
+from smnas_optuna.data.alike import note_alike
 from smnas_optuna.data.coco import CocoDataset, load_coco
 from smnas_optuna.data.content import ContentIndex
 from smnas_optuna.data.formats import load_datasets
+from smnas_optuna.data.groups import choose_groups, groups_by_name, needs_looks
 from smnas_optuna.data.images import Progress
 from smnas_optuna.data.reading import read_images
 from smnas_optuna.errors import DataError
@@ -40,7 +42,12 @@ class Splits:
 
 
 def load_splits(
-    root: Path, settings: DataSettings, *, index_file: Path | None = None, on_progress: Progress | None = None
+    root: Path,
+    settings: DataSettings,
+    *,
+    index_file: Path | None = None,
+    on_progress: Progress | None = None,
+    known_hash: str | None = None,
 ) -> Splits:
     """Load and check the data sets of a study, in the format of ``root``; every image is decoded once.
 
@@ -49,6 +56,8 @@ def load_splits(
         settings: The ``[data]`` table of a study file.
         index_file: File that stores hashes of the images' content, so that the next start decodes nothing.
         on_progress: Called after each decoded image.
+        known_hash: ``content_hash`` of the study, if it has begun: if groups are split image by image in it, they stay
+            so.
 
     Raises:
         DataError: If a file or an image cannot be used, a split has no images or no objects, or two of them disagree on
@@ -61,25 +70,30 @@ def load_splits(
     loaded = {str(role): dataset for role, dataset in found.items()}
     index = ContentIndex(file=index_file, on_progress=on_progress)
     loaded, contents, grey_bits = read_images(loaded, index)
-    hashes = {
-        image.path: content.digest
+    decoded = [
+        (image.path, content)
         for role, dataset in loaded.items()
         for image, content in zip(dataset.images, contents[role], strict=True)
-    }
+    ]
+    hashes = {path: content.digest for path, content in decoded}
+    looks = {path: content.look for path, content in decoded}
     train, test = loaded["train"], loaded.get("test")
     if "val" not in loaded:
-        train, val = _split(train, hashes, settings.val_fraction)
+        group_of = _groups(train, index, looks) if settings.groups else None
+        train, val = _split_groups(train, hashes, settings.val_fraction, group_of, known_hash)
     else:
         val = loaded["val"]
         _refuse_shared_images(train, val, hashes, fix=_OR_SPLIT if recognised.format == "coco" else "")
     _refuse_empty(train, "training")
     _refuse_empty(val, "validation")
+    val = note_alike(val, train, looks, "validation")
     splits = Splits(train=train, val=val, content_hash=_content_hash((train, val), hashes), grey_bits=grey_bits)
     if test is None:
         return splits
     _refuse_shared_images(train, test, hashes, roles=("training", "test"))
     _refuse_shared_images(val, test, hashes, roles=("validation", "test"))
     _refuse_empty(test, "test")
+    test = note_alike(test, train, looks, "test")
     return replace(splits, test=test, test_hash=_content_hash((test,), hashes))
 
 
@@ -133,6 +147,49 @@ def train_and_val(splits: Splits) -> CocoDataset:
     )
 
 
+def _groups(dataset: CocoDataset, index: ContentIndex, looks: Mapping[Path, int | None]) -> Mapping[Path, str] | None:
+    """Return the group of each image; None if the file names do not tell of any."""
+    paths = [image.path for image in dataset.images]
+    if needs_looks(paths) and any(looks[path] is None for path in paths):  # in the index of an older version
+        read = index.read(dataset.images, with_looks=True)
+        looks = {path: content.look for path, content in zip(paths, read, strict=True)}
+    return groups_by_name(paths, looks)
+
+
+def _split_groups(
+    dataset: CocoDataset,
+    hashes: Mapping[Path, str],
+    fraction: float,
+    group_of: Mapping[Path, str] | None,
+    known_hash: str | None,
+) -> tuple[CocoDataset, CocoDataset]:
+    """Return (train, val) of whole groups, or else image by image; all notes are with the former."""
+    aside = None if group_of is None else choose_groups(group_of, hashes, fraction)
+    if group_of is None or aside is None:
+        return _split(dataset, hashes, fraction)
+    train, val = _set_aside(dataset, aside)
+    if not (_has_objects(train) and _has_objects(val)):
+        return _split(dataset, hashes, fraction)
+    if known_hash is not None and _content_hash((train, val), hashes) != known_hash:
+        plain = _split(dataset, hashes, fraction)
+        if _content_hash(plain, hashes) == known_hash:  # a study of an older version
+            note = "groups by file names are split image by image, as they were when the study began"
+            return replace(plain[0], notes=(*plain[0].notes, note)), plain[1]
+    names = {group_of[path] for path in aside}
+    note = (
+        f"validation images are whole groups by file names: {len(names)} of {len(set(group_of.values()))} groups, "
+        f"{len(val.images)} of {len(dataset.images)} images, first {quote(min(names))}; groups = false in [data] of "
+        "study.toml splits image by image"
+    )
+    return replace(train, notes=(*train.notes, note)), val
+
+
+def _set_aside(dataset: CocoDataset, aside: Collection[Path]) -> tuple[CocoDataset, CocoDataset]:
+    val_ids = {image.image_id for image in dataset.images if image.path in aside}
+    train_ids = {image.image_id for image in dataset.images} - val_ids
+    return dataset.subset(train_ids), replace(dataset.subset(val_ids), notes=())  # notes are those of the file
+
+
 def _split(dataset: CocoDataset, hashes: Mapping[Path, str], fraction: float) -> tuple[CocoDataset, CocoDataset]:
     """Return (train, val), all notes with the former.
 
@@ -146,13 +203,15 @@ def _split(dataset: CocoDataset, hashes: Mapping[Path, str], fraction: float) ->
         )
     num_val = sum(int(content, 16) / 16 ** len(content) < fraction for content in contents)
     aside = set(contents[: min(max(num_val, 1), len(contents) - 1)])
-    val_ids = {image.image_id for image in dataset.images if hashes[image.path] in aside}
-    train_ids = {image.image_id for image in dataset.images} - val_ids
-    return dataset.subset(train_ids), replace(dataset.subset(val_ids), notes=())  # notes are those of the file
+    return _set_aside(dataset, {image.path for image in dataset.images if hashes[image.path] in aside})
+
+
+def _has_objects(dataset: CocoDataset) -> bool:
+    return any((~image.crowd).any() for image in dataset.images)
 
 
 def _refuse_empty(dataset: CocoDataset, role: str) -> None:
-    if not any((~image.crowd).any() for image in dataset.images):
+    if not _has_objects(dataset):
         raise DataError(
             f"{dataset.source}: the {len(dataset.images)} {role} images have no box that is not a crowd region",
             fix=f"annotate objects in the {role} images",
