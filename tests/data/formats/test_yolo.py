@@ -8,6 +8,7 @@ from smnas_optuna.config import DataSettings
 from smnas_optuna.data import load_splits
 from smnas_optuna.data.formats import load_datasets
 from smnas_optuna.data.formats.yolo import label_files
+from smnas_optuna.data.formats.yolo_labels import read_labels
 from smnas_optuna.errors import DataError
 from tests.data.formats.writers import write_yolo, write_yolo_as_roboflow_does
 from tests.data.hostile import check_message
@@ -227,3 +228,17 @@ def test_images_that_cannot_be_read_are_counted(root: Path) -> None:
     assert error.message == "2 of 3 images cannot be used"
     assert error.first is not None
     assert error.first.startswith(f"{root}/train/images/a.png: the image cannot be read: cannot identify it")
+
+
+def test_a_description_that_names_no_images_leaves_them_to_the_folders(tmp_path: Path) -> None:
+    write_yolo_as_roboflow_does(tmp_path)
+    (tmp_path / "data.yaml").write_text("train: ~\nval:\nnames: ['cat', 'dog', 'owl']\n")
+    loaded, _ = load_datasets(tmp_path, DataSettings())
+    assert list(loaded) == ["train", "val", "test"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_in_any_way(end: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(f"0 0.5 0.5 0.5 0.5{end}{end}1 0.5 0.5 0.25 0.25{end}", newline="")
+    assert [(label.line, label.class_number) for label in read_labels(path, (0, 1))] == [(1, 0), (3, 1)]  # type: ignore[union-attr]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ def label_files(image: Path, root: Path) -> list[Path]:
 
 
 def _read_labelled(image: Path, root: Path, layout: YoloLayout) -> _Labelled:
-    file = next((path for path in label_files(image, root) if path.exists()), None)
+    file = next((path for path in label_files(image, root) if os.path.lexists(path)), None)
     labels = [] if file is None else read_labels(file, layout.names, layout.num_keypoint_columns)
     return _Labelled(image=image, file=file, labels=labels)
 

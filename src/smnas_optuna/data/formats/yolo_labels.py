@@ -73,7 +73,8 @@ def read_labels(path: Path, classes: Collection[int], num_keypoint_columns: int 
     Raises:
         DataError: If the file cannot be read.
     """
-    lines = enumerate(read_data_text(path).split("\n"), start=1)
+    content = read_data_text(path).replace("\r\n", "\n").replace("\r", "\n")
+    lines = enumerate(content.split("\n"), start=1)
     return [_read_line(number, text, classes, num_keypoint_columns) for number, line in lines if (text := line.split())]
 
 
