@@ -61,6 +61,12 @@ def test_an_image_of_any_size_has_a_look(shape: tuple[int, int]) -> None:
     assert look_of(np.full((*shape, 3), 255, np.uint8)) == 0
 
 
+def test_only_one_colour_has_the_look_0() -> None:
+    falling = np.repeat(np.arange(255, 0, -1, dtype=np.uint8)[None, :, None], 3, axis=2)
+    assert look_of(np.repeat(falling, 9, axis=0)) == 1
+    assert look_of(np.full((9, 9, 3), (200, 0, 0), np.uint8)) == 0
+
+
 def _flipped(look: int, bits: int, rng: random.Random) -> int:
     for bit in rng.sample(range(LOOK_BITS), bits):
         look ^= 1 << bit

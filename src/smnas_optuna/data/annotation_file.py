@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from smnas_optuna.allowance import free_memory
 from smnas_optuna.data.json_file import read_json
 from smnas_optuna.data.outline import box_of_outline
+from smnas_optuna.data.text_ids import number_text_ids
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_error
 
@@ -99,14 +100,15 @@ def check_document(document: Row, path: Path) -> AnnotationFile:
     Raises:
         DataError: As :func:`read_annotation_file`.
     """
-    notes = list[str]()
+    numbered, notes = number_text_ids(document)
+    document = dict(numbered)
     categories, images, annotations = (
         _read_table(document, name, path, notes) for name in ("categories", "images", "annotations")
     )
     for name, rows in (("categories", categories), ("images", images)):
         if not rows:
             raise DataError(f"{path}: there are no {name}: the list is empty", fix=_FORMAT_FIX)
-        _refuse_double_ids(rows, name, path)
+        _leave_out_repeats(rows, name, path, notes)
     notes += [*_note_boxes_of_outlines(annotations), *_note_names(categories)]
     notes += _note_masks_as_crowds(annotations, document["annotations"])
     renumbered = _number(annotations, notes)
@@ -336,16 +338,22 @@ def _number(annotations: Sequence[Row], notes: list[str]) -> bool:
     return True
 
 
-def _refuse_double_ids(rows: Sequence[Row], name: str, path: Path) -> None:
+def _leave_out_repeats(rows: list[Row], name: str, path: Path, notes: list[str]) -> None:
+    """Remove rows that repeat another one, with a note; refuse those that have only its id."""
     seen: dict[int, int] = {}
-    offenders = [position for position, row in enumerate(rows) if seen.setdefault(row["id"], position) != position]
+    doubles = [position for position, row in enumerate(rows) if seen.setdefault(row["id"], position) != position]
 
     def describe(position: int) -> str:
         row_id = rows[position]["id"]
         return f"{name}[{position}] has id {row_id}, as {name}[{seen[row_id]}] has"
 
+    offenders = [position for position in doubles if rows[position] != rows[seen[rows[position]["id"]]]]
     fix = "give every one an id of its own"
     refuse(path, offenders, describe, f"{name} repeat the id of another", total=len(rows), fix=fix)
+    if doubles:
+        notes.append(f"{len(doubles)} of {len(rows)} {name} repeat another one, first {describe(doubles[0])}: left out")
+        dropped = set(doubles)
+        rows[:] = [row for position, row in enumerate(rows) if position not in dropped]
 
 
 def _refuse_unknown(file: AnnotationFile, field: str, known: Collection[int], path: Path) -> None:

@@ -50,6 +50,11 @@ class Content:
     turned: bool
     look: int | None = None
 
+    @property
+    def one_colour(self) -> bool:
+        """True if all pixels are the same; with the index of an older version, only if they are grey as well."""
+        return self.low == self.high or self.look == 0
+
     def as_text(self) -> str:
         """Return the entry of an index file."""
         text = f"{self.digest} {self.low} {self.high} {self.deep:d} {self.orientation} {self.turned:d}"

@@ -35,13 +35,17 @@ Halves = NDArray[np.uint64]
 
 
 def look_of(pixels: NDArray[np.uint8]) -> int:
-    """Return the look of an RGB image, uint8 [height, width, 3]: a number of ``LOOK_BITS`` bits."""
+    """Return the look of an RGB image, uint8 [height, width, 3]: a number of ``LOOK_BITS`` bits.
+
+    It is 0 for an image of one colour, and for no other.
+    """
     grey = Image.fromarray(pixels).convert("L").resize((_EDGE, _EDGE), Image.Resampling.BOX)
     small = np.asarray(grey, np.int64)
     rows = small.reshape(_PARTS, _PARTS + 1, _PARTS + 1, _PARTS).sum((1, 3))
     columns = small.reshape(_PARTS + 1, _PARTS, _PARTS, _PARTS + 1).sum((1, 3))
     bits = np.concatenate([(np.diff(rows, axis=1) > 0).ravel(), (np.diff(columns, axis=0) > 0).ravel()])
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    look = int.from_bytes(np.packbits(bits).tobytes(), "big")
+    return look if look or (pixels == pixels[0, 0]).all() else 1
 
 
 def num_different(first: int, second: int) -> int:

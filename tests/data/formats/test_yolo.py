@@ -237,6 +237,12 @@ def test_a_description_that_names_no_images_leaves_them_to_the_folders(tmp_path:
     assert list(loaded) == ["train", "val", "test"]
 
 
+def test_a_label_file_that_is_a_link_to_nothing_is_refused(root: Path) -> None:
+    (root / FIRST).unlink()
+    (root / FIRST).symlink_to(root / "unmounted" / "a.txt")
+    assert "a.txt: the file cannot be read: No such file or directory" in _refused(root).message
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_lines_end_in_any_way(end: str, tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
