@@ -18,11 +18,13 @@ Numbers = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 COCO_LAYOUT = "(x, y, width, height)"
+CORNERS_LAYOUT = "(x1, y1, x2, y2)"
+CENTRE_LAYOUT = "(centre x, centre y, width, height)"
 TURNED = "(y, x, height, width)"
 LAYOUTS: dict[str, Callable[[Numbers], Sequence[Numbers]]] = {
     COCO_LAYOUT: lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3]),
-    "(x1, y1, x2, y2)": lambda b: (b[0], b[1], b[2], b[3]),
-    "(centre x, centre y, width, height)": lambda b: (
+    CORNERS_LAYOUT: lambda b: (b[0], b[1], b[2], b[3]),
+    CENTRE_LAYOUT: lambda b: (
         *(b[0] - b[2] / 2, b[1] - b[3] / 2),
         *(b[0] + b[2] / 2, b[1] + b[3] / 2),
     ),
@@ -160,15 +162,42 @@ def _is_box(bbox: object) -> bool:
     )
 
 
+def other_layout(numbers: Numbers, sizes: Numbers, expected: str) -> tuple[str, int, int] | None:
+    """Return the layout that boxes surely have instead of ``expected``, and how many boxes fit as either of them.
+
+    Args:
+        numbers: float64 [4, N], as written, finite.
+        sizes: float64 [2, N], width and height of their images in the same unit, so that ``TOLERANCE`` is little.
+        expected: Key of ``LAYOUTS``.
+
+    Returns:
+        The other layout, the number of boxes that fit into their images as ``expected``, and that as the other; None if
+        no other layout is sure.
+    """
+    boxes = Boxes(rows=(), numbers=numbers, sizes=sizes, areas=np.full(numbers.shape[1], np.nan))
+    other, sure = _better_layout(boxes, expected)
+    if other is None or not sure:
+        return None
+    return other, int(boxes.fits(expected).sum()), int(boxes.fits(other).sum())
+
+
+def _better_layout(boxes: Boxes, expected: str) -> tuple[str | None, bool]:
+    """Return the layout that explains the boxes better than ``expected`` does, if any, and whether that is sure."""
+    misfits, count = ~boxes.fits(expected), boxes.numbers.shape[1]
+    if count == 0 or misfits.sum() < max(FEWEST_MISFITS, DOUBTFUL * count):
+        return None, False
+    fitting = {layout: int(boxes.fits(layout).sum()) for layout in LAYOUTS}
+    best = max(fitting, key=lambda layout: fitting[layout])
+    fits_better = count - fitting[best] <= EXCEPTIONS * count and fitting[best] > fitting[expected]
+    sure = boxes.num_different >= SURE_FROM and misfits.mean() >= MISFITS
+    return (best, bool(sure)) if fits_better else (None, False)
+
+
 def _other_layout(boxes: Boxes, misfits: Bools) -> tuple[str | None, bool]:
     """Return the layout that explains the boxes better than COCO's does, if any, and whether that is sure."""
-    count, enough = len(boxes.rows), boxes.num_different >= SURE_FROM
-    if misfits.sum() >= max(FEWEST_MISFITS, DOUBTFUL * count):
-        fitting = {layout: boxes.fits(layout).sum() for layout in LAYOUTS}
-        best = max(fitting, key=lambda layout: int(fitting[layout]))
-        fits_better = count - fitting[best] <= EXCEPTIONS * count and fitting[best] > fitting[COCO_LAYOUT]
-        return (best, enough and misfits.mean() >= MISFITS) if fits_better else (None, False)
-    corners = "(x1, y1, x2, y2)"
+    if misfits.sum() >= max(FEWEST_MISFITS, DOUBTFUL * len(boxes.rows)):
+        return _better_layout(boxes, COCO_LAYOUT)
+    corners, enough = CORNERS_LAYOUT, boxes.num_different >= SURE_FROM
     x1, y1, x2, y2 = boxes.numbers
     stated = np.isfinite(boxes.areas)
     if not enough or stated.sum() < SURE_FROM or boxes.fits(corners).mean() < 1 - EXCEPTIONS:

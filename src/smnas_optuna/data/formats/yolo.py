@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from smnas_optuna.data.annotation_file import refuse
+from smnas_optuna.data.box_layout import CENTRE_LAYOUT, other_layout
 from smnas_optuna.data.formats.found import Found, Rows
 from smnas_optuna.data.formats.image_folder import read_sizes
 from smnas_optuna.data.formats.split_names import Role, entries_of
@@ -42,6 +45,7 @@ def read_yolo(root: Path) -> dict[Role, Found]:
     splits = {role: [_read_labelled(image, root, layout) for image in images] for role, images in layout.images.items()}
     every = [each for some in splits.values() for each in some]
     _refuse_mistakes(every, root, layout)
+    _refuse_other_layout(every, root, layout)
     if not any(each.file for each in every):
         image = every[0].image
         raise DataError(
@@ -87,6 +91,29 @@ def _refuse_mistakes(every: Sequence[_Labelled], root: Path, layout: YoloLayout)
             total=len(lines),
             fix=fix,
         )
+
+
+def _refuse_other_layout(every: Sequence[_Labelled], root: Path, layout: YoloLayout) -> None:
+    """Check that the four numbers of the boxes are not in another order; they are parts of 1, compared as percent."""
+    labels = [
+        (each.file, label)
+        for each in every
+        for label in each.labels
+        if each.file is not None and isinstance(label, Label) and not label.outline
+    ]
+    x1, y1, x2, y2 = 100 * np.array([label.box for _, label in labels], np.float64).reshape(-1, 4).T
+    numbers = np.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1])
+    found = other_layout(numbers, np.full((2, len(labels)), 100.0), CENTRE_LAYOUT)
+    if found is None:
+        return
+    other, as_expected, as_other = found
+    file, label = labels[0]
+    raise DataError(
+        f"{layout.source}: the boxes of the label files look like {other}, not {CENTRE_LAYOUT}: as the latter "
+        f"{as_expected} of {len(labels)} fit into their images, and as the former {as_other}",
+        first=_origin(quote_path(file.relative_to(root)), label.line),
+        fix=LINE_FIXES["columns"],
+    )
 
 
 def _found(some: Sequence[_Labelled], root: Path, layout: YoloLayout, decimals: int, notes: Sequence[str]) -> Found:
