@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -221,7 +222,8 @@ def _refuse_empty(dataset: CocoDataset, role: str) -> None:
 def _refuse_other_categories(train: CocoDataset, other: CocoDataset) -> None:
     names = [dict(zip(split.category_ids, split.category_names, strict=True)) for split in (train, other)]
     ids = sorted(names[0].keys() | names[1].keys())
-    differ = [category_id for category_id in ids if names[0].get(category_id) != names[1].get(category_id)]
+    same_form = [{key: unicodedata.normalize("NFC", name) for key, name in each.items()} for each in names]
+    differ = [category_id for category_id in ids if same_form[0].get(category_id) != same_form[1].get(category_id)]
     if differ:
         said = [quote(name[differ[0]]) if differ[0] in name else "missing" for name in names]
         raise DataError(

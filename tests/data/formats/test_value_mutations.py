@@ -117,7 +117,7 @@ VOC: dict[str, Kind] = {
     **{name: (".xml", "same", change) for name, change in ENCODINGS.items()},
     "a declaration": (".xml", "same", lambda content, _: b'<?xml version="1.0" encoding="utf-8"?>\n' + content),
     "UTF-16, declared": (".xml", "same", lambda content, _: ("<?xml version='1.0' encoding='utf-16'?>" + content.decode()).encode("utf-16")),
-    "Latin-1, declared": (".xml", "either", lambda content, _: b"<?xml version='1.0' encoding='iso-8859-1'?>" + content.replace(b"cat", b"k\xe4tze").replace(b"dog", b"k\xe4tze")),
+    "Latin-1, declared": (".xml", "read", lambda content, _: b"<?xml version='1.0' encoding='iso-8859-1'?>" + content.replace(b"cat", b"k\xe4tze").replace(b"dog", b"k\xe4tze")),
     "Latin-1": (".xml", "either", lambda content, _: content.replace(b"<object>", b"<object>\xe4")),
     "numbers with points": (".xml", "same", _text(lambda text: re.sub(r"(<[xy]m[a-z]{2}>\d+)", r"\1.0", text))),
     "blanks around numbers": (".xml", "same", _text(lambda text: re.sub(r"(<[xy]m[a-z]{2}>)(\d+)", r"\1 \n\2 ", text))),

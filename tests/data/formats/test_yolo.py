@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from smnas_optuna.config import DataSettings
 from smnas_optuna.data import load_splits
@@ -241,6 +244,19 @@ def test_a_label_file_that_is_a_link_to_nothing_is_refused(root: Path) -> None:
     (root / FIRST).unlink()
     (root / FIRST).symlink_to(root / "unmounted" / "a.txt")
     assert "a.txt: the file cannot be read: No such file or directory" in _refused(root).message
+
+
+@pytest.mark.parametrize("change", [lambda name: unicodedata.normalize("NFD", name), lambda name: f"{name[:-3]}TXT"])
+def test_a_label_file_may_be_named_with_another_form_of_accents(change: Callable[[str], str], tmp_path: Path) -> None:
+    for name in ("käse", "kase"):
+        Image.new("RGB", (30, 20)).save(tmp_path / f"{name}.png")
+    (tmp_path / "kase.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / change("käse.txt")).write_text("1 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    loaded, _ = load_datasets(tmp_path, DataSettings())
+    labels = {image.path.name: image.labels.tolist() for image in loaded["train"].images}
+    assert labels == {"käse.png": [2], "kase.png": [1]}
+    assert not any("label file" in note for note in loaded["train"].notes)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,12 +87,13 @@ def _read_part(part: VocPart) -> list[_Annotated]:
     def image_of(file: VocFile) -> Path | None:
         for folder in part.folders:
             if folder not in by_stem:
-                by_stem[folder] = {path.stem: path for path in entries_of(folder) if is_image(path) and path.is_file()}
+                images = [path for path in entries_of(folder) if is_image(path) and path.is_file()]
+                by_stem[folder] = {_composed(path.stem): path for path in images}
             there = by_stem[folder]
-            named = there.get(Path(file.file_name).stem) if file.file_name else None
-            if named is not None and named.name == file.file_name:
+            named = there.get(_composed(Path(file.file_name).stem)) if file.file_name else None
+            if named is not None and _composed(named.name) == _composed(file.file_name):
                 return named
-            if (same := there.get(file.path.stem)) is not None:
+            if (same := there.get(_composed(file.path.stem))) is not None:
                 return same
         return None
 
@@ -105,6 +107,11 @@ def _read_part(part: VocPart) -> list[_Annotated]:
             fix=f"put the images into {places}, with the names of their XML files",
         )
     return [_Annotated(file=file, image=image) for file, image in pairs if image is not None]
+
+
+def _composed(name: str) -> str:
+    """Return ``name`` in one form of accents: some systems write another."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _note_without_xml(every: Sequence[_Annotated], root: Path) -> list[str]:
@@ -184,7 +191,7 @@ def _class_names(objects: Sequence[VocObject], root: Path) -> tuple[list[str], l
         if not used:
             raise DataError(f"{root}: the XML files have no objects", fix="annotate objects in the images")
         return used, [f"the {len(used)} classes are in the order of their names: there is no {CLASS_LISTS[0]}"]
-    names = list(dict.fromkeys(lines_of(path)))
+    names = list(dict.fromkeys(_composed(line) for line in lines_of(path)))
     unknown = [name for name in used if name not in names]
     if unknown:
         raise DataError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +44,11 @@ def read_yolo(root: Path) -> dict[Role, Found]:
         DataError: If the folder's description, an image or a label file cannot be used, or no image has a label file.
     """
     layout = read_yolo_layout(root)
-    splits = {role: [_read_labelled(image, root, layout) for image in images] for role, images in layout.images.items()}
+    listing = cache(_listing)
+    splits = {
+        role: [_read_labelled(image, root, layout, listing) for image in images]
+        for role, images in layout.images.items()
+    }
     every = [each for some in splits.values() for each in some]
     _refuse_mistakes(every, root, layout)
     _refuse_other_layout(every, root, layout)
@@ -72,8 +78,28 @@ def label_files(image: Path, root: Path) -> list[Path]:
     return [root.joinpath(*parts), beside]
 
 
-def _read_labelled(image: Path, root: Path, layout: YoloLayout) -> _Labelled:
-    file = next((path for path in label_files(image, root) if os.path.lexists(path)), None)
+def _listing(folder: Path) -> Mapping[str, Path]:
+    """Return what is in a folder by its name in one form of accents, with the suffix in small letters."""
+    return {_composed(path): path for path in entries_of(folder)}
+
+
+def _composed(path: Path) -> str:
+    return unicodedata.normalize("NFC", path.stem) + path.suffix.lower()
+
+
+def _label_file(image: Path, root: Path, listing: Callable[[Path], Mapping[str, Path]]) -> Path | None:
+    """Return the label file of ``image``; its name may have the other form of accents, as some systems write them."""
+    places = label_files(image, root)
+    exact = next((path for path in places if os.path.lexists(path)), None)
+    if exact is not None:
+        return exact
+    return next((file for path in places if (file := listing(path.parent).get(_composed(path))) is not None), None)
+
+
+def _read_labelled(
+    image: Path, root: Path, layout: YoloLayout, listing: Callable[[Path], Mapping[str, Path]]
+) -> _Labelled:
+    file = _label_file(image, root, listing)
     labels = [] if file is None else read_labels(file, layout.names, layout.num_keypoint_columns)
     return _Labelled(image=image, file=file, labels=labels)
 
@@ -139,7 +165,7 @@ def _note_without_image(every: Sequence[_Labelled], root: Path) -> list[str]:
     """Return a note on label files of no image, in the folders that have files of some images."""
     used = {each.file for each in every if each.file is not None}
     folders = sorted({file.parent for file in used if "labels" in file.relative_to(root).parts})
-    there = [path for folder in folders for path in entries_of(folder) if path.suffix == ".txt"]
+    there = [path for folder in folders for path in entries_of(folder) if path.suffix.lower() == ".txt"]
     left = [path for path in there if path not in used and path.name not in LIST_NAMES]
     if not left:
         return []
