@@ -20,6 +20,7 @@ from tests.data.formats.writers import (
     write_coco_as_cvat_does,
     write_coco_files,
     write_yolo_as_roboflow_does,
+    write_yolo_with_a_list,
 )
 
 TRAIN = SAMPLES["train"]
@@ -183,6 +184,12 @@ def test_an_export_beside_another_format_is_said(tmp_path: Path) -> None:
     assert recognise(tmp_path, DataSettings(format="coco")).why == "result.json is there"
 
 
+def test_the_notes_of_label_studio_beside_yolo_are_no_export(tmp_path: Path) -> None:
+    write_yolo_with_a_list(tmp_path)
+    (tmp_path / "notes.json").write_text(json.dumps({"categories": [{"id": 0, "name": "cat"}], "info": {}}))
+    assert recognise(tmp_path, DataSettings()).others == ()
+
+
 def test_settings_of_files_that_are_not_there_are_said(tmp_path: Path) -> None:
     _write(tmp_path, "result.json", "images", _document())
     loaded, _ = load_datasets(tmp_path, DataSettings(val="instances_val.json"))
@@ -192,6 +199,7 @@ def test_settings_of_files_that_are_not_there_are_said(tmp_path: Path) -> None:
 OTHERS = {
     "not of COCO": {"package.json": {"name": "pets"}},
     "two without a split": {"a.json": None, "b.json": None},
+    "classes alone": {"notes.json": {"categories": [{"id": 0, "name": "cat"}], "info": {}}},
     "key points": {"person_keypoints_train.json": None},
 }
 

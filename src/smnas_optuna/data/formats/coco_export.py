@@ -21,8 +21,8 @@ from smnas_optuna.quote import quote_path
 
 _INSTANCES = "instances_"
 _OTHER_TASKS = re.compile(r"(captions|person_keypoints|panoptic|stuff|image_info|image_labels)_.*")
-_TABLE = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
-_HEAD = 2**16  # bytes in which a table of COCO begins
+_TABLE = re.compile(rb'"(images|annotations)"\s*:\s*\[')  # Label Studio's notes.json beside YOLO has categories alone
+_HEAD = 2**18  # bytes in which one of these tables begins
 _IMAGES_TRIED = 20
 
 
