@@ -43,6 +43,8 @@ TOLD = {
     "scenes": _numbered("scene_a_", "scene_b_"),
     "folders of sequences": _numbered("seq1/", "seq2/"),
     "folders of clips": _numbered("clips/1/", "clips/2/", "rest/a"),
+    "uploads": [f"{0xA0000000 + seed:08x}-{name}" for seed, name in enumerate(_numbered("video1_", "video2_"))],
+    "dates before videos": _numbered("20230105-clip_", "20230106-clip_"),
     "Roboflow's frames": [f"walk_mp4-{n}_jpg.rf.{n:032x}.jpg" for n in range(4)]
     + [f"run_mp4-{n}_jpg.rf.{n + 9:032x}.jpg" for n in range(4)],
 }

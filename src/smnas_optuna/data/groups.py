@@ -18,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path, PurePath
 
 from smnas_optuna.data.look import num_different
+from smnas_optuna.data.other_names import are_uploads, without_prefix
 
 _COPY = re.compile(r"(.+?)(?:[_.](?:jpe?g|png|bmp|webp|tiff?))?\.rf\.[0-9A-Za-z]{16,}", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,18})([^0-9]*)")
@@ -104,12 +105,14 @@ def choose_groups(group_of: Mapping[Path, str], digests: Mapping[Path, str], fra
 
 def _names(paths: Sequence[Path]) -> dict[Path, _Name]:
     base = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
-    return {path: _name(path.relative_to(base)) for path in paths}
+    uploaded = are_uploads([path.name for path in paths])
+    return {path: _name(path.relative_to(base), uploaded=uploaded) for path in paths}
 
 
-def _name(path: PurePath) -> _Name:
+def _name(path: PurePath, *, uploaded: bool) -> _Name:
     copy = _COPY.fullmatch(path.stem)
     stem = path.stem if copy is None else copy[1]
+    stem = without_prefix(stem) if uploaded else stem
     folder = "" if str(path.parent) == "." else f"{path.parent.as_posix()}/"
     group, order = stem, (0, stem)
     if (numbered := _NUMBERED.fullmatch(stem)) is not None:

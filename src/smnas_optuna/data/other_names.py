@@ -23,7 +23,7 @@ UPLOADED = "the prefix of an upload"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _SERVED = re.compile(r"/?data/(upload|local-files)/", re.IGNORECASE)
-_PREFIX = re.compile(r"[0-9a-f]{8}-(?=.)")
+_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")
 _NOT_IN_UPLOADS = re.compile(r"[^-\w.]")
 _LONGEST_TAIL = 8  # parts of a path that are looked for
 
@@ -57,7 +57,17 @@ def other_writings(name: str, folder: Path) -> Iterator[tuple[str, str]]:
     for other in dict.fromkeys(other for _, other in (*plain, *_tails(slashed, folder))):
         *folders, last = other.split("/")
         if _PREFIX.match(last) and not _leads_out_here(other):
-            yield UPLOADED, "/".join([*folders, _PREFIX.sub("", last, count=1)])
+            yield UPLOADED, "/".join([*folders, without_prefix(last)])
+
+
+def without_prefix(name: str) -> str:
+    """Return ``name`` without the prefix of an upload, if it has one."""
+    return _PREFIX.sub("", name, count=1)
+
+
+def are_uploads(names: Sequence[str]) -> bool:
+    """Return whether all ``names`` have the prefix of an upload, and not all of these look like dates."""
+    return all(map(_PREFIX.match, names)) and any(not name[:8].isdecimal() for name in names)
 
 
 def as_uploaded(name: str) -> str:
