@@ -98,6 +98,7 @@ LAYOUTS: dict[str, Change] = {
     "(centre x, centre y, width, height)": lambda x, y, w, h, *_: (x + w / 2, y + h / 2, w, h),
     "(y1, x1, y2, x2)": lambda x, y, w, h, *_: (y, x, y + h, x + w),
     "(y, x, height, width)": lambda x, y, w, h, *_: (y, x, h, w),
+    "(x, y, height, width)": lambda x, y, w, h, *_: (x, y, h, w),
     "(x1, x2, y1, y2)": lambda x, y, w, h, *_: (x, x + w, y, y + h),
 }
 
@@ -147,7 +148,7 @@ def test_boxes_that_reach_a_little_over_the_border_are_no_other_layout() -> None
     assert check_layout(_file(grown), SOURCE) == ()
 
 
-NOTES: dict[str, tuple[Change, tuple[int, int], str]] = {
+NOTES: dict[str, tuple[Change, tuple[int, int], str | re.Pattern[str]]] = {
     "percent": (
         lambda x, y, w, h, width, height: (100 * x / width, 100 * y / height, 100 * w / width, 100 * h / height),
         (160, 120),
@@ -162,7 +163,24 @@ NOTES: dict[str, tuple[Change, tuple[int, int], str]] = {
         lambda x, y, w, h, width, height: (1e3 * x / width, 1e3 * y / height, 1e3 * w / width, 1e3 * h / height),
         (160, 120),
         "200 of 200 boxes reach far over the border; the farthest end at x = 1000, y = 1000, and the images have up to "
-        "160x120 pixels: ",
+        "160x120 pixels: are these thousandths? ",
+    ),
+    "corners in thousandths of small images": (
+        lambda x, y, w, h, iw, ih: (1e3 * x / iw, 1e3 * y / ih, 1e3 * (x + w) / iw, 1e3 * (y + h) / ih),
+        (160, 120),
+        re.compile(r"\d+ of 200 boxes reach far .*: are these thousandths as \(x1, y1, x2, y2\)\? "),
+    ),
+    "corners in percent": (
+        lambda x, y, w, h, iw, ih: (100 * x / iw, 100 * y / ih, 100 * (x + w) / iw, 100 * (y + h) / ih),
+        (640, 480),
+        "all 200 boxes end within 100 pixels, and the images have up to 640x480 pixels: are these percent as "
+        "(x1, y1, x2, y2)? ",
+    ),
+    "centres in percent": (
+        lambda x, y, w, h, iw, ih: (100 * (x + w / 2) / iw, 100 * (y + h / 2) / ih, 100 * w / iw, 100 * h / ih),
+        (640, 480),
+        "all 200 boxes end within 100 pixels, and the images have up to 640x480 pixels: are these percent as "
+        "(centre x, centre y, width, height)? ",
     ),
     "images of half the size": (
         lambda x, y, w, h, *_: (x / 2, y / 2, w / 2, h / 2),
@@ -173,12 +191,21 @@ NOTES: dict[str, tuple[Change, tuple[int, int], str]] = {
 
 
 @pytest.mark.parametrize(("change", "size", "said"), NOTES.values(), ids=NOTES)
-def test_what_may_be_another_unit_or_size_is_noted(change: Change, size: tuple[int, int], said: str) -> None:
+def test_what_may_be_another_unit_or_size_is_noted(
+    change: Change, size: tuple[int, int], said: str | re.Pattern[str]
+) -> None:
     (note,) = check_layout(_file(change, size=size), SOURCE)
 
-    assert note == (
-        f"{said}boxes in another unit, or of another size of the images, must be written in pixels of these"
-    )
+    end = "boxes in another unit, or of another size of the images, must be written in pixels of these"
+    assert note.endswith(end)
+    begin = note.removesuffix(end)
+    assert begin == said if isinstance(said, str) else said.fullmatch(begin)
+
+
+def test_turned_boxes_may_be_turned_sizes() -> None:
+    with pytest.raises(DataError) as error:
+        check_layout(_file(LAYOUTS["(y, x, height, width)"]), SOURCE)
+    assert error.value.fix.endswith("; or width and height of the images are swapped")
 
 
 @pytest.mark.parametrize("bbox", [None, "", [], [0, 0, 1], ["0", 0, 1, 1], [0, 0, 0, 0], [np.nan] * 4, [0, 0, -5, 5]])

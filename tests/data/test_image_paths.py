@@ -115,7 +115,72 @@ def test_a_name_that_would_lead_out_of_the_folder_elsewhere_is_refused(name: str
     ]
 
 
-@pytest.mark.parametrize("name", ["https://host/a.jpg", "s3://bucket/a.jpg", "file:///a.jpg"])
+ELSEWHERE = {
+    "upload": ("https://host/data/upload/1/1a2b3c4d-new.jpg", "1a2b3c4d-new.jpg", "an address"),
+    "upload without a host": ("/data/upload/12/1a2b3c4d-new.jpg", "1a2b3c4d-new.jpg", "an address"),
+    "upload, and the name before it": ("https://host/data/upload/1/1a2b3c4d-a.jpg", "a.jpg", "the prefix of an upload"),
+    "local file": ("/data/local-files/?d=pets/sub/b.JPG", "sub/b.JPG", "an address"),
+    "local file, encoded": ("/data/local-files/?d=pets%2Fwith%20space.png", "with space.png", "an address"),
+    "local file, absolute": ("http://host/data/local-files/?d=/home/me/sub/b.jpg", "sub/b.JPG", "an address"),
+    "bucket": ("s3://bucket/sub/b.JPG", "sub/b.JPG", "an address"),
+    "file": ("file:///C:/pets/images/sub/b.JPG", "sub/b.JPG", "an address"),
+    "signed": ("https://host/pets/a.jpg?Expires=1&Signature=x", "a.jpg", "an address"),
+    "absolute": ("/home/me/pets/sub/b.JPG", "sub/b.JPG", "the path of another place"),
+    "absolute on Windows": (r"C:\pets\sub\b.JPG", "sub/b.JPG", "the path of another place"),
+    "upwards": (r"..\..\media\upload\4\1a2b3c4d-new.jpg", "1a2b3c4d-new.jpg", "the path of another place"),
+    "upwards, two names": ("../../images/sub/b.JPG", "sub/b.JPG", "the path of another place"),
+    "the folder itself": ("images/a.jpg", "a.jpg", "folders that are not there"),
+    "the folder itself, Windows": (r"images\a.jpg", "a.jpg", "folders that are not there"),
+    "a project": (r"images\1/1a2b3c4d-new.jpg", "1a2b3c4d-new.jpg", "folders that are not there"),
+    "a prefix": ("1a2b3c4d-a.jpg", "a.jpg", "the prefix of an upload"),
+    "a prefix and the folder": ("images/1a2b3c4d-a.jpg", "a.jpg", "the prefix of an upload"),
+    "a prefix in a folder": ("sub/1a2b3c4d-b.jpg", "sub/b.JPG", "the prefix of an upload"),
+    "a prefix, and no blanks": ("1a2b3c4d-with_space.png", "with space.png", "the prefix of an upload"),
+}
+
+
+@pytest.mark.parametrize(("name", "file", "way"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_a_name_of_another_place_is_read_as_the_file_that_it_ends_in(
+    name: str, file: str, way: str, folder: Path
+) -> None:
+    _write(folder, "1a2b3c4d-new.jpg", "other.jpg")
+
+    found, notes = _find(folder, "other.jpg", name)
+
+    assert found == ["other.jpg", file]
+    quoted = "'with space.png'" if file == "with space.png" else file
+    assert len(notes) == 1
+    assert notes[0].startswith(f"1 of 2 images, first image 2, have {way} in file_name: ")
+    assert notes[0].endswith(f" is read as {quoted}".replace("'with space.png'", "with space.png"))
+
+
+NO_OTHER = {
+    "folders of other images": "train/a.jpg",
+    "one name of another machine": "/home/me/a.jpg",
+    "a number that is no project": "1/a.jpg",
+    "too short for a prefix": "1a2b3c-a.jpg",
+    "no hexadecimal digits": "1a2b3c4g-a.jpg",
+}
+
+
+@pytest.mark.parametrize("name", NO_OTHER.values(), ids=NO_OTHER)
+def test_a_name_is_not_read_as_another_without_evidence(name: str, folder: Path) -> None:
+    with pytest.raises(DataError, match=r"1 of 2 images (are missing|lie outside)"):
+        _find(folder, "with space.png", name)
+
+
+def test_two_uploads_of_one_name_are_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match="1 of 2 image rows name a file that another row names"):
+        _find(folder, "1a2b3c4d-a.jpg", "5e6f7a8b-a.jpg")
+
+
+def test_an_upload_that_two_files_could_be_is_refused(folder: Path) -> None:
+    _write(folder, "with_space!.png", "with_space?.png")
+    with pytest.raises(DataError, match="1 of 1 images are missing"):
+        _find(folder, "1a2b3c4d-with_space.png")
+
+
+@pytest.mark.parametrize("name", ["https://host/c.jpg", "s3://bucket/c.jpg", "file:///c.jpg"])
 def test_a_url_is_told_as_it_is_written(name: str, folder: Path) -> None:
     with pytest.raises(DataError) as error:
         _find(folder, name)

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from smnas_optuna.data.outline import box_of_outline
 
@@ -32,3 +34,51 @@ def test_the_box_of_an_outline_is_the_smallest_around_all_its_polygons() -> None
 )
 def test_what_is_no_polygon_has_no_box(segmentation: object) -> None:
     assert box_of_outline(segmentation) is None
+
+
+def _counts(mask: NDArray[np.uint8]) -> list[int]:
+    flat = mask.ravel(order="F")
+    edges = [0, *(np.flatnonzero(np.diff(flat)) + 1).tolist(), len(flat)]
+    lengths = [int(length) for length in np.diff(edges)]
+    return [0, *lengths] if flat[0] else lengths
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_box_of_a_mask_is_that_of_pycocotools(seed: int) -> None:
+    from pycocotools import mask as masks
+
+    rng = np.random.default_rng(seed)
+    height, width = (int(number) for number in rng.integers(1, 60, 2))
+    mask = np.zeros((height, width), np.uint8, order="F")
+    for _ in range(int(rng.integers(1, 4))):
+        x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
+        mask[y : y + int(rng.integers(1, 30)), x : x + int(rng.integers(1, 30))] = 1
+    encoded = masks.encode(mask)
+    box = masks.toBbox(encoded).tolist()
+
+    assert box_of_outline({"size": [height, width], "counts": encoded["counts"].decode()}) == box
+    assert box_of_outline({"size": [height, width], "counts": _counts(mask)}) == box
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {},
+        {"size": [10, 10]},
+        {"size": [10, 10], "counts": [100]},
+        {"size": [10, 10], "counts": [50, 40]},
+        {"size": [10, 10], "counts": [50, -10, 60]},
+        {"size": [10, 10], "counts": [50, True, 49]},
+        {"size": [10, 10], "counts": [50, 10.5, 39.5]},
+        {"size": [0, 0], "counts": []},
+        {"size": [10**400, 1], "counts": [10**400]},
+        {"size": "10", "counts": [50, 50]},
+        {"size": [10, 10], "counts": ""},
+        {"size": [10, 10], "counts": "o" * 10**5},
+        {"size": [10, 10], "counts": "\0\x7f"},
+        {"size": [10, 10], "counts": "P"},
+        {"size": [10, 10], "counts": "قطة"},
+    ],
+)
+def test_what_is_no_mask_has_no_box(mask: object) -> None:
+    assert box_of_outline(mask) is None

@@ -118,6 +118,36 @@ def test_one_value_everywhere_is_refused(tmp_path: Path) -> None:
     ]
 
 
+def _coloured(*colours: tuple[int, int, int]) -> list[Image.Image]:
+    return [Image.new("RGB", (30, 20), colour) for colour in colours]
+
+
+def test_one_colour_in_each_image_is_refused(tmp_path: Path) -> None:
+    _write(tmp_path, "train", _coloured((200, 0, 0), (0, 200, 0)))
+    _write(tmp_path, "val", _coloured((0, 0, 200), (9, 9, 9)))
+
+    with pytest.raises(DataError) as error:
+        _load(tmp_path)
+
+    assert error.value.message == (
+        f"{tmp_path / 'train.json'}: each of all 4 images has one colour alone: there is nothing to see"
+    )
+
+
+def test_one_colour_in_some_images_is_noted(tmp_path: Path) -> None:
+    noise = [Image.fromarray(_noise(seed, (20, 30, 3))) for seed in range(3)]
+    _write(tmp_path, "train", [noise[0], *_coloured((200, 0, 0), (7, 7, 7))])
+    _write(tmp_path, "val", noise[1:])
+
+    splits = _load(tmp_path)
+
+    assert splits.train.notes == (
+        f"2 of 3 images, first {tmp_path / 'images' / 'train-1.png'}, have one colour alone, and 2 boxes: there is "
+        "nothing to see; were they written whole?",
+    )
+    assert splits.val.notes == ()
+
+
 def test_images_that_are_nearly_black_are_noted(tmp_path: Path) -> None:
     _write(tmp_path, "train", [Image.fromarray(_noise(number, (20, 30, 3), most=16)) for number in range(2)])
     _write(tmp_path, "val", [Image.fromarray(_noise(3, most=32))])

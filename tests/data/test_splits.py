@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -171,6 +172,14 @@ def test_categories_that_differ_are_named(write_coco: WriteCoco, tmp_path: Path)
         f"{val}: 2 of 3 categories differ from those of {train}",
         "  first: category 2 is 'dog' in train.json, 'hen' in val.json",
     ]
+
+
+def test_categories_may_differ_in_the_form_of_accents(write_coco: WriteCoco, tmp_path: Path) -> None:
+    forms = [unicodedata.normalize(form, "Käse") for form in ("NFC", "NFD")]
+    for name, seed, form in (("train.json", 0, forms[0]), ("val.json", 1, forms[1])):
+        write_coco(name, SIZES[:2], seed=seed, categories=("cat", form))
+
+    assert load_splits(tmp_path, TWO_FILES).train.category_names == ("cat", forms[0])
 
 
 def test_shared_images_are_found_by_content(write_coco: WriteCoco, tmp_path: Path) -> None:

@@ -120,6 +120,15 @@ def test_another_image_of_the_same_size_and_time_in_its_place_is_noticed(root: P
         _start(root)
 
 
+def test_a_study_that_has_begun_finds_the_data_that_it_began_with(root: Path) -> None:
+    first, _ = _start(root)
+    _spoil(root / "train.json")
+
+    _assert_all_same(load_splits(root, SETTINGS, cache=root / "cache", known_hash=first.content_hash), first)
+    with pytest.raises(DataError, match="this is not JSON"):  # of another study, which may be split otherwise
+        load_splits(root, SETTINGS, cache=root / "cache", known_hash="0" * 32)
+
+
 def test_a_missing_image_is_an_error_as_ever(root: Path) -> None:
     _start(root)
     (root / "images" / "2-1.png").unlink()

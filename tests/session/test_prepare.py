@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from optuna.samplers import RandomSampler
+from PIL import Image
 
+from smnas_optuna.config import load_settings
 from smnas_optuna.session.listener import Listener
-from smnas_optuna.session.prepare import prepare
+from smnas_optuna.session.prepare import load_data, prepare
 from smnas_optuna.session.testbed import Testbed
 from smnas_optuna.study.attributes import FINGERPRINT
 from smnas_optuna.study.fingerprint import differences
@@ -96,3 +100,38 @@ def test_a_study_that_began_in_torch_goes_on_in_torch(drawn_dir: Path) -> None:
     assert not differences({"device": in_torch}, {"device": old.device_description})
     folder.load(STRUCTURAL).set_user_attr(FINGERPRINT, new.fingerprint)
     assert now().runtime == "onnxruntime"
+
+
+def _write_videos(root: Path) -> None:
+    names = [f"video{video}_{frame:03d}.png" for video in range(5) for frame in range(4)]
+    (root / "images").mkdir(parents=True)
+    for seed, name in enumerate(names):
+        noise = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), np.uint8)
+        Image.fromarray(noise).save(root / "images" / name)
+    document = {
+        "images": [{"id": n, "file_name": name, "width": 9, "height": 9} for n, name in enumerate(names)],
+        "annotations": [{"id": n, "image_id": n, "category_id": 1, "bbox": [1, 2, 5, 5]} for n in range(len(names))],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (root / "instances_train.json").write_text(json.dumps(document))
+
+
+def test_a_study_that_began_before_there_were_groups_keeps_its_split(tmp_path: Path) -> None:
+    study_dir, data = tmp_path / "study", tmp_path / "data"
+    study_dir.mkdir()
+    _write_videos(data)
+    needed = '[latency]\nreference = "64x64.resnet18-w8.c4.rpn.fc"\n'
+    (study_dir / "study.toml").write_text(f"{needed}[data]\ngroups = false\n")
+    folder = StudyFolder(study_dir)
+    plain = load_data(folder, data, load_settings(study_dir), lambda *_: None)[1].content_hash
+    (study_dir / "study.toml").write_text(needed)
+    settings = load_settings(study_dir)
+    grouped = load_data(folder, data, settings, lambda *_: None)[1].content_hash
+    assert grouped != plain
+
+    study = folder.create(STRUCTURAL, RandomSampler())
+    assert load_data(folder, data, settings, lambda *_: None)[1].content_hash == grouped
+    study.set_user_attr(FINGERPRINT, {"data": {"content": plain}})
+    assert load_data(folder, data, settings, lambda *_: None)[1].content_hash == plain
+    study.set_user_attr(FINGERPRINT, {"data": {"content": grouped}})
+    assert load_data(folder, data, settings, lambda *_: None)[1].content_hash == grouped

@@ -111,6 +111,7 @@ class DataSettings(Settings):
         test_images: Folder of the test images, if it differs.
         val_fraction: Share of the images that is held out for validation, chosen by a hash of their content, if there
             are no validation images.
+        groups: Hold out whole groups where file names tell of videos or scenes; see :mod:`smnas_optuna.data.groups`.
         drop_empty_boxes: Drop boxes that have no area, lie outside the image or are not a number, instead of rejecting
             the file.
         shapes: Draw the embedded data set.
@@ -124,6 +125,7 @@ class DataSettings(Settings):
     val_images: str | None = None
     test_images: str | None = None
     val_fraction: Fraction = 0.2
+    groups: bool = True
     drop_empty_boxes: bool = False
     shapes: ShapesSettings | None = None
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from smnas_optuna.allowance import free_memory
 from smnas_optuna.data.json_file import read_json
 from smnas_optuna.data.outline import box_of_outline
+from smnas_optuna.data.text_ids import number_text_ids
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_error
 
@@ -32,6 +33,7 @@ _FIXES = {
     "width": "write the size of each image as width and height, whole numbers of pixels",
     "name": "give each category a name",
 }
+_TRUTH = {"false": 0, "true": 1}
 _NUMBER = re.compile(r"-?[0-9]{1,19}(\.[0-9]{1,30})?")
 
 
@@ -98,15 +100,17 @@ def check_document(document: Row, path: Path) -> AnnotationFile:
     Raises:
         DataError: As :func:`read_annotation_file`.
     """
-    notes = list[str]()
+    numbered, notes = number_text_ids(document)
+    document = dict(numbered)
     categories, images, annotations = (
         _read_table(document, name, path, notes) for name in ("categories", "images", "annotations")
     )
     for name, rows in (("categories", categories), ("images", images)):
         if not rows:
             raise DataError(f"{path}: there are no {name}: the list is empty", fix=_FORMAT_FIX)
-        _refuse_double_ids(rows, name, path)
+        _leave_out_repeats(rows, name, path, notes)
     notes += [*_note_boxes_of_outlines(annotations), *_note_names(categories)]
+    notes += _note_masks_as_crowds(annotations, document["annotations"])
     renumbered = _number(annotations, notes)
     categories.sort(key=lambda row: int(row["id"]))
     file = AnnotationFile(
@@ -200,7 +204,7 @@ def _area(value: object) -> float:
 
 
 def _crowd(value: object) -> int | None:
-    value = _number_in_text(value)
+    value = _TRUTH.get(value.lower(), _number_in_text(value)) if isinstance(value, str) else value
     return int(value or 0) if value in (None, 0, 1) else None
 
 
@@ -284,6 +288,18 @@ def _note_boxes_of_outlines(annotations: Sequence[Row]) -> list[str]:
     return [f"{which}, have no box: taken from their outlines"]
 
 
+def _note_masks_as_crowds(annotations: Sequence[Row], written: Sequence[Row]) -> list[str]:
+    """Take ``iscrowd`` from annotations that are all masks of crowds, with a note: CVAT writes masks of objects so."""
+    masks = all(row["iscrowd"] == 1 for row in annotations) and all(
+        isinstance(row.get("segmentation"), dict) for row in written
+    )
+    if not annotations or not masks:
+        return []
+    for row in annotations:
+        row["iscrowd"] = 0
+    return [f"all {len(annotations)} annotations are masks with iscrowd 1, as CVAT writes objects: read as objects"]
+
+
 def _note_names(categories: Sequence[Row]) -> list[str]:
     """Turn names that are numbers into text, and return notes on names that two categories share."""
     notes, numbers = [], [row["id"] for row in categories if isinstance(row["name"], int)]
@@ -322,16 +338,22 @@ def _number(annotations: Sequence[Row], notes: list[str]) -> bool:
     return True
 
 
-def _refuse_double_ids(rows: Sequence[Row], name: str, path: Path) -> None:
+def _leave_out_repeats(rows: list[Row], name: str, path: Path, notes: list[str]) -> None:
+    """Remove rows that repeat another one, with a note; refuse those that have only its id."""
     seen: dict[int, int] = {}
-    offenders = [position for position, row in enumerate(rows) if seen.setdefault(row["id"], position) != position]
+    doubles = [position for position, row in enumerate(rows) if seen.setdefault(row["id"], position) != position]
 
     def describe(position: int) -> str:
         row_id = rows[position]["id"]
         return f"{name}[{position}] has id {row_id}, as {name}[{seen[row_id]}] has"
 
+    offenders = [position for position in doubles if rows[position] != rows[seen[rows[position]["id"]]]]
     fix = "give every one an id of its own"
     refuse(path, offenders, describe, f"{name} repeat the id of another", total=len(rows), fix=fix)
+    if doubles:
+        notes.append(f"{len(doubles)} of {len(rows)} {name} repeat another one, first {describe(doubles[0])}: left out")
+        dropped = set(doubles)
+        rows[:] = [row for position, row in enumerate(rows) if position not in dropped]
 
 
 def _refuse_unknown(file: AnnotationFile, field: str, known: Collection[int], path: Path) -> None:

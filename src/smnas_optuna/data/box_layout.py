@@ -18,15 +18,19 @@ Numbers = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 COCO_LAYOUT = "(x, y, width, height)"
+CORNERS_LAYOUT = "(x1, y1, x2, y2)"
+CENTRE_LAYOUT = "(centre x, centre y, width, height)"
+TURNED = "(y, x, height, width)"
 LAYOUTS: dict[str, Callable[[Numbers], Sequence[Numbers]]] = {
     COCO_LAYOUT: lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3]),
-    "(x1, y1, x2, y2)": lambda b: (b[0], b[1], b[2], b[3]),
-    "(centre x, centre y, width, height)": lambda b: (
+    CORNERS_LAYOUT: lambda b: (b[0], b[1], b[2], b[3]),
+    CENTRE_LAYOUT: lambda b: (
         *(b[0] - b[2] / 2, b[1] - b[3] / 2),
         *(b[0] + b[2] / 2, b[1] + b[3] / 2),
     ),
     "(y1, x1, y2, x2)": lambda b: (b[1], b[0], b[3], b[2]),
-    "(y, x, height, width)": lambda b: (b[1], b[0], b[1] + b[3], b[0] + b[2]),
+    TURNED: lambda b: (b[1], b[0], b[1] + b[3], b[0] + b[2]),
+    "(x, y, height, width)": lambda b: (b[0], b[1], b[0] + b[3], b[1] + b[2]),
     "(x1, x2, y1, y2)": lambda b: (b[0], b[2], b[1], b[3]),
 }
 """The corners x1, y1, x2, y2 of boxes whose four numbers mean that; the numbers are the rows of float64 [4, N]."""
@@ -50,6 +54,8 @@ SCALES = {100: "percent", 1000: "thousandths"}
 """Largest number of a scale that is not pixels, and its name."""
 FULL_SCALE = 0.9
 """Share of a scale that the boxes of a data set reach at least, in both directions."""
+CLEARLY_LARGER = 2
+"""Times a scale: the size of images in which boxes of another layout that end within the scale are no chance."""
 CORNER, CORNER_FROM = 2 / 3, 50
 """All boxes of a data set, that many or more, do not lie in so small a part of their images, unless they are drawn at
 another size."""
@@ -126,7 +132,7 @@ def check_layout(file: AnnotationFile, source: Path) -> tuple[str, ...]:
             f"{source}: the boxes look like {other}, not {COCO_LAYOUT}: {misfits.sum()} of {count} do not fit into "
             f"their images as the latter, and as the former {boxes.fits(other).sum()} fit",
             first=first(example),
-            fix=box_fix,
+            fix=f"{box_fix}; or width and height of the images are swapped" if other == TURNED else box_fix,
         )
     notes = []
     if other is not None:
@@ -156,15 +162,42 @@ def _is_box(bbox: object) -> bool:
     )
 
 
+def other_layout(numbers: Numbers, sizes: Numbers, expected: str) -> tuple[str, int, int] | None:
+    """Return the layout that boxes surely have instead of ``expected``, and how many boxes fit as either of them.
+
+    Args:
+        numbers: float64 [4, N], as written, finite.
+        sizes: float64 [2, N], width and height of their images in the same unit, so that ``TOLERANCE`` is little.
+        expected: Key of ``LAYOUTS``.
+
+    Returns:
+        The other layout, the number of boxes that fit into their images as ``expected``, and that as the other; None if
+        no other layout is sure.
+    """
+    boxes = Boxes(rows=(), numbers=numbers, sizes=sizes, areas=np.full(numbers.shape[1], np.nan))
+    other, sure = _better_layout(boxes, expected)
+    if other is None or not sure:
+        return None
+    return other, int(boxes.fits(expected).sum()), int(boxes.fits(other).sum())
+
+
+def _better_layout(boxes: Boxes, expected: str) -> tuple[str | None, bool]:
+    """Return the layout that explains the boxes better than ``expected`` does, if any, and whether that is sure."""
+    misfits, count = ~boxes.fits(expected), boxes.numbers.shape[1]
+    if count == 0 or misfits.sum() < max(FEWEST_MISFITS, DOUBTFUL * count):
+        return None, False
+    fitting = {layout: int(boxes.fits(layout).sum()) for layout in LAYOUTS}
+    best = max(fitting, key=lambda layout: fitting[layout])
+    fits_better = count - fitting[best] <= EXCEPTIONS * count and fitting[best] > fitting[expected]
+    sure = boxes.num_different >= SURE_FROM and misfits.mean() >= MISFITS
+    return (best, bool(sure)) if fits_better else (None, False)
+
+
 def _other_layout(boxes: Boxes, misfits: Bools) -> tuple[str | None, bool]:
     """Return the layout that explains the boxes better than COCO's does, if any, and whether that is sure."""
-    count, enough = len(boxes.rows), boxes.num_different >= SURE_FROM
-    if misfits.sum() >= max(FEWEST_MISFITS, DOUBTFUL * count):
-        fitting = {layout: boxes.fits(layout).sum() for layout in LAYOUTS}
-        best = max(fitting, key=lambda layout: int(fitting[layout]))
-        fits_better = count - fitting[best] <= EXCEPTIONS * count and fitting[best] > fitting[COCO_LAYOUT]
-        return (best, enough and misfits.mean() >= MISFITS) if fits_better else (None, False)
-    corners = "(x1, y1, x2, y2)"
+    if misfits.sum() >= max(FEWEST_MISFITS, DOUBTFUL * len(boxes.rows)):
+        return _better_layout(boxes, COCO_LAYOUT)
+    corners, enough = CORNERS_LAYOUT, boxes.num_different >= SURE_FROM
     x1, y1, x2, y2 = boxes.numbers
     stated = np.isfinite(boxes.areas)
     if not enough or stated.sum() < SURE_FROM or boxes.fits(corners).mean() < 1 - EXCEPTIONS:
@@ -178,6 +211,34 @@ def _are_areas(computed: Numbers, stated: Numbers) -> Bools:
     return np.asarray(np.abs(computed - stated) <= 1 + 0.01 * stated)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Scale:
+    """A unit that is not pixels, and a layout, in which all boxes of a file end at or before ``largest``."""
+
+    largest: int
+    layout: str
+
+    def __str__(self) -> str:
+        name = SCALES[self.largest]
+        return name if self.layout == COCO_LAYOUT else f"{name} as {self.layout}"
+
+
+def _scale(boxes: Boxes) -> _Scale | None:
+    """Return the unit and layout in which the boxes fill their images, if the images have another size than it."""
+    for largest in SCALES:
+        if boxes.numbers.max() > IN_PIXEL * largest:
+            continue
+        smaller, larger = boxes.sizes.max() < FULL_SCALE * largest, boxes.sizes.min() / largest
+        layouts = LAYOUTS if smaller or larger >= CLEARLY_LARGER else [COCO_LAYOUT] if larger > 1.1 else []
+        for layout in layouts:
+            x1, y1, x2, y2 = LAYOUTS[layout](boxes.numbers)
+            starts, ends = np.stack([x1, y1]), np.stack([x2, y2])
+            within = ends.max() <= IN_PIXEL * largest and starts.min() >= (1 - IN_PIXEL) * largest
+            if within and (ends > starts).all() and ends.max(1).min() >= FULL_SCALE * largest:
+                return _Scale(largest=largest, layout=layout)
+    return None
+
+
 def _note_scale(boxes: Boxes) -> list[str]:
     """Return notes on boxes that all of them together look like another unit or another size of image."""
     count, ends = len(boxes.rows), boxes.ends
@@ -187,14 +248,14 @@ def _note_scale(boxes: Boxes) -> list[str]:
     reach = f"the farthest end at x = {ends[0].max():.6g}, y = {ends[1].max():.6g}"
     sizes = f"the images have up to {boxes.sizes[0].max():.0f}x{boxes.sizes[1].max():.0f} pixels"
     advice = "boxes in another unit, or of another size of the images, must be written in pixels of these"
+    scale = _scale(boxes)
     if far.mean() >= MOSTLY:
-        return [f"{far.sum()} of {count} boxes reach far over the border; {reach}, and {sizes}: {advice}"]
+        asked = "" if scale is None else f" are these {scale}?"
+        return [f"{far.sum()} of {count} boxes reach far over the border; {reach}, and {sizes}:{asked} {advice}"]
     if len({row["image_id"] for row in boxes.rows}) < FEWEST_IMAGES:
         return []
-    for largest, name in SCALES.items():
-        within = boxes.numbers.max() <= IN_PIXEL * largest and ends.max() <= IN_PIXEL * largest
-        if within and ends.max(1).min() >= FULL_SCALE * largest and boxes.sizes.min() > 1.1 * largest:
-            return [f"all {count} boxes end within {largest} pixels, and {sizes}: are these {name}? {advice}"]
+    if scale is not None and boxes.sizes.min() > scale.largest:
+        return [f"all {count} boxes end within {scale.largest} pixels, and {sizes}: are these {scale}? {advice}"]
     part = (ends / boxes.sizes).max(1)
     if count >= CORNER_FROM and part.max() <= CORNER:
         share = f"{100 * part[0]:.0f} % x {100 * part[1]:.0f} %"

@@ -17,13 +17,16 @@ import numpy as np
 from smnas_optuna.data.coco import ImageRecord
 from smnas_optuna.data.images import Progress, decode, decoding_bytes
 from smnas_optuna.data.json_file import read_json
+from smnas_optuna.data.look import look_of
 from smnas_optuna.data.parallel import map_in_threads
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_error, quote_path
 from smnas_optuna.runtime.image_files import quiet_pillow
 
 _HASH_BYTES = 16
-_ENTRY = re.compile(f"([0-9a-f]{{{2 * _HASH_BYTES}}}) ([0-9]{{1,5}}) ([0-9]{{1,5}}) ([01]) ([1-8]) ([01])")
+_ENTRY = re.compile(
+    f"([0-9a-f]{{{2 * _HASH_BYTES}}}) ([0-9]{{1,5}}) ([0-9]{{1,5}}) ([01]) ([1-8]) ([01])(?: ([0-9a-f]{{32}}))?"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +40,7 @@ class Content:
         deep: True if it is grey with more than 8 bits.
         orientation: EXIF orientation, 1..8; 1 is upright.
         turned: True if the pixels are turned as the orientation says.
+        look: What it looks like, see :mod:`smnas_optuna.data.look`; None in the index of an older version.
     """
 
     digest: str
@@ -45,10 +49,17 @@ class Content:
     deep: bool
     orientation: int
     turned: bool
+    look: int | None = None
+
+    @property
+    def one_colour(self) -> bool:
+        """True if all pixels are the same; with the index of an older version, only if they are grey as well."""
+        return self.low == self.high or self.look == 0
 
     def as_text(self) -> str:
         """Return the entry of an index file."""
-        return f"{self.digest} {self.low} {self.high} {self.deep:d} {self.orientation} {self.turned:d}"
+        text = f"{self.digest} {self.low} {self.high} {self.deep:d} {self.orientation} {self.turned:d}"
+        return text if self.look is None else f"{text} {self.look:032x}"
 
     @classmethod
     def from_text(cls, text: object) -> Content | None:
@@ -56,7 +67,7 @@ class Content:
         found = _ENTRY.fullmatch(text) if isinstance(text, str) else None
         if found is None:
             return None
-        digest, low, high, deep, orientation, turned = found.groups()
+        digest, low, high, deep, orientation, turned, look = found.groups()
         return cls(
             digest=digest,
             low=int(low),
@@ -64,6 +75,7 @@ class Content:
             deep=deep == "1",
             orientation=int(orientation),
             turned=turned == "1",
+            look=None if look is None else int(look, 16),
         )
 
 
@@ -82,8 +94,8 @@ class ContentIndex:
     _known: dict[str, Content] | None = None
     _used: dict[str, Content] = field(default_factory=dict)
 
-    def read(self, records: Sequence[ImageRecord]) -> list[Content]:
-        """Return the contents of ``records``; what is not known is decoded.
+    def read(self, records: Sequence[ImageRecord], *, with_looks: bool = False) -> list[Content]:
+        """Return the contents of ``records``; what is not known is decoded, with ``with_looks`` also unknown looks.
 
         Raises:
             DataError: If an image cannot be decoded as stated, or the index cannot be written.
@@ -91,7 +103,11 @@ class ContentIndex:
         if self._known is None:
             self._known = _read_index(self.file)
         known, keys = self._known, [file_identity(record) for record in records]
-        new = [(key, record) for key, record in zip(keys, records, strict=True) if key not in known]
+        new = [
+            (key, record)
+            for key, record in zip(keys, records, strict=True)
+            if key not in known or (with_looks and known[key].look is None)
+        ]
         failures: list[DataError] = []
         results = map_in_threads(_content_or_error, [record for _, record in new], bytes_each=decoding_bytes(records))
         try:
@@ -165,6 +181,7 @@ def _content_or_error(record: ImageRecord) -> Content | DataError:
         deep=decoded.deep,
         orientation=decoded.orientation,
         turned=decoded.turned,
+        look=look_of(decoded.pixels),
     )
 
 

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import difflib
-import re
+import errno
+import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote
 
 from smnas_optuna.data.annotation_file import Row, refuse
+from smnas_optuna.data.other_names import UPLOADED, as_uploaded, is_url, leads_out, other_writings
 from smnas_optuna.quote import quote, quote_error, quote_path
 from smnas_optuna.real_files import check_regular_file
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_DRIVE = re.compile(r"[A-Za-z]:")
 _NAMES_COMPARED = 10_000  # of a folder, to find the nearest name
 
 _Listing = Callable[[Path], Mapping[str, Sequence[str]]]
-"""Returns the names in a folder, by their :func:`_folded` form."""
-
-_SEPARATORS, _ENCODED, _SPELLED = "the separators of Windows", "percent-encoded characters", "another spelling"
+"""Returns the names in a folder, by their :func:`_folded` form, and with ``_UPLOAD`` before by that of an upload."""
+_UPLOAD = "/"  # in no name of a file
 
 
 def find_images(rows: Sequence[Row], source: Path, folder: Path) -> tuple[dict[int, Path], list[str]]:
     """Return the image files by image id, and notes on names that are written otherwise than those of the files.
 
-    A name that no file has is read as one of Windows (with backslashes), as percent-encoded, and without regard to case
-    and to the form of accents, if that is the name of exactly one file.
+    A name that no file has is read in the ways of :mod:`smnas_optuna.data.other_names`, and without regard to case and
+    to the form of accents, if that is the name of exactly one file.
 
     An annotation file may be untrusted, so no ``file_name`` may lead out of ``folder``. Symbolic links may: only a user
     of this machine can make them, and images are often kept on another disk.
@@ -45,48 +43,48 @@ def find_images(rows: Sequence[Row], source: Path, folder: Path) -> tuple[dict[i
     paths: dict[int, Path] = {}
     ways: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        name = row["file_name"]
-        if _URL.match(name):
-            urls.append(row)
-            continue
-        if _leads_out(PurePosixPath(name)):
-            outside.append(row)
-            continue
-        paths[row["id"]] = folder / name
-        try:
-            check_regular_file(folder / name)
-        except OSError as error:
-            if any(_leads_out(PurePosixPath(other)) or _DRIVE.match(other) for _, other in _other_writings(name)):
-                outside.append(row)
-            elif (found := _find(folder, name, listing)) is not None:
-                way, paths[row["id"]] = found
+        found = find_image(row["file_name"], folder, listing)
+        if not isinstance(found, OSError):
+            way, paths[row["id"]] = found
+            if way is not None:
                 ways[way].append(row)
-            else:
-                missing.append((row, error))
+        elif is_url(row["file_name"]):
+            urls.append(row)
+        elif leads_out(row["file_name"]):
+            outside.append(row)
+        else:
+            missing.append((row, found))
     _refuse(urls, outside, missing, source, folder, rows=rows, listing=listing)
     _refuse_doubles(rows, paths, source)
     return paths, [_note(way, found, paths, folder, total=len(rows)) for way, found in ways.items()]
 
 
-def _leads_out(name: PurePosixPath) -> bool:
-    return name.is_absolute() or ".." in name.parts
+def num_found(names: Sequence[str], folder: Path) -> int:
+    """Return how many of ``names``, as an annotation file has them, are images in ``folder``."""
+    listing = cache(_listing)
+    return sum(not isinstance(find_image(name, folder, listing), OSError) for name in names)
 
 
-def _other_writings(name: str) -> Iterator[tuple[str, str]]:
-    """Yield how ``name`` may be meant, and what it would be on this system."""
-    if "\\" in name:
-        name = name.replace("\\", "/")
-        yield _SEPARATORS, name
-    if "%" in name:
-        yield _ENCODED, unquote(name)
+def find_image(name: str, folder: Path, listing: _Listing) -> tuple[str | None, Path] | OSError:
+    """Return the file in ``folder`` that ``name`` means, and the way in which it is written otherwise, if it is."""
+    error = OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+    path = PurePosixPath(name)
+    if not is_url(name) and not path.is_absolute() and ".." not in path.parts:
+        try:
+            check_regular_file(folder / name)
+            return None, folder / name
+        except OSError as failure:
+            error = failure
+    return _find(folder, name, listing) or error
 
 
 def _find(folder: Path, name: str, listing: _Listing) -> tuple[str, Path] | None:
-    """Return the file that ``name`` means, and the way in which it is written otherwise."""
-    for way, other in (*_other_writings(name), (_SPELLED, name)):
+    for way, other in other_writings(name, folder):
         path = folder
         for part in PurePosixPath(other).parts:
             names = listing(path).get(_folded(part), ())
+            if not names and way == UPLOADED:
+                names = listing(path).get(_UPLOAD + _folded(as_uploaded(part)), ())
             if part in names:
                 path /= part
             elif len(names) == 1:
@@ -107,6 +105,7 @@ def _listing(folder: Path) -> Mapping[str, Sequence[str]]:
     try:
         for entry in folder.iterdir():
             names[_folded(entry.name)].append(entry.name)
+            names[_UPLOAD + _folded(as_uploaded(entry.name))].append(entry.name)
     except (OSError, ValueError):
         return {}
     return names
@@ -153,7 +152,7 @@ def _refuse(
 def _hint(folder: Path, name: str, listing: _Listing) -> str:
     """Return what else is there, as the end of an advice; empty if there is nothing like it."""
     slashed = PurePosixPath(name.replace("\\", "/"))
-    names = [each for some in listing(folder).values() for each in some]
+    names = [each for key, some in listing(folder).items() if not key.startswith(_UPLOAD) for each in some]
     if not names:
         return f"; {quote_path(folder)} is {'an empty folder' if folder.is_dir() else 'no folder'}"
     if slashed.name in names and slashed.name != name:

@@ -48,6 +48,7 @@ def read_images(
     if any(read[role] is not datasets[role] for role in datasets):
         contents = _read(read, index)
     _refuse_one_value([dataset for role, dataset in read.items() if role != "test"], contents)
+    _refuse_one_colour([dataset for role, dataset in read.items() if role != "test"], contents)
     noted = {
         role: replace(dataset, notes=(*dataset.notes, *_notes(dataset, contents[role], grey_bits)))
         for role, dataset in read.items()
@@ -101,8 +102,22 @@ def _refuse_one_value(datasets: Sequence[CocoDataset], contents: Mapping[str, Co
         )
 
 
+def _refuse_one_colour(datasets: Sequence[CocoDataset], contents: Mapping[str, Contents]) -> None:
+    every = [content for role, some in contents.items() if role != "test" for content in some]
+    if every and all(content.one_colour for content in every):
+        raise DataError(
+            f"{datasets[0].source}: each of all {len(every)} images has one colour alone: there is nothing to see",
+            fix="look at the image files, and write them anew, with values that fill the range of their format",
+        )
+
+
 def _notes(dataset: CocoDataset, contents: Contents, grey_bits: int) -> list[str]:
-    return [*_note_values(contents, grey_bits), *_note_turns(dataset, contents), *_note_copies(dataset, contents)]
+    return [
+        *_note_values(contents, grey_bits),
+        *_note_one_colour(dataset, contents),
+        *_note_turns(dataset, contents),
+        *_note_copies(dataset, contents),
+    ]
 
 
 def _note_values(contents: Contents, grey_bits: int) -> list[str]:
@@ -121,6 +136,15 @@ def _note_values(contents: Contents, grey_bits: int) -> list[str]:
         f"the largest value of all {total} images is {brightest} of 255: they are nearly black; if their values have "
         "fewer bits than the files, write them anew, with values that fill the range"
     ]
+
+
+def _note_one_colour(dataset: CocoDataset, contents: Contents) -> list[str]:
+    plain = [image for image, content in zip(dataset.images, contents, strict=True) if content.one_colour]
+    if not plain:
+        return []
+    boxes = sum(len(image.boxes) for image in plain)
+    which = f"{len(plain)} of {len(contents)} images, first {quote_path(plain[0].path)}, have one colour alone"
+    return [f"{which}, and {boxes} boxes: there is nothing to see; were they written whole?"]
 
 
 def _note_turns(dataset: CocoDataset, contents: Contents) -> list[str]:

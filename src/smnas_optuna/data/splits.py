@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from smnas_optuna.config import DataSettings
+from smnas_optuna.data.alike import note_alike
 from smnas_optuna.data.coco import CocoDataset, load_coco
 from smnas_optuna.data.content import ContentIndex
 from smnas_optuna.data.content_hash import content_hash
 from smnas_optuna.data.formats import load_datasets
+from smnas_optuna.data.hold_out import find_groups, has_objects, hold_out
 from smnas_optuna.data.images import Progress
 from smnas_optuna.data.reading import read_images
 from smnas_optuna.errors import DataError
@@ -46,7 +49,8 @@ def read_splits(
     *,
     index_file: Path | None = None,
     on_progress: Progress | None = None,
-    look: Callable[[Path], None] = lambda _: None,
+    on_image: Callable[[Path], None] = lambda _: None,
+    known_hash: str | None = None,
 ) -> Splits:
     """Read and check the data sets of a study, in the format of ``root``; every image is decoded once.
 
@@ -55,7 +59,9 @@ def read_splits(
         settings: The ``[data]`` table of a study file.
         index_file: File that stores hashes of the images' content, so that the next start decodes nothing.
         on_progress: Called after each decoded image.
-        look: Called with each image file before any is decoded.
+        on_image: Called with each image file before any is decoded.
+        known_hash: ``content_hash`` of the study, if it has begun: if groups are split image by image in it, they stay
+            so.
 
     Raises:
         DataError: If a file or an image cannot be used, a split has no images or no objects, or two of them disagree on
@@ -64,32 +70,37 @@ def read_splits(
     found, recognised = load_datasets(root, settings)
     for dataset in found.values():
         for image in dataset.images:
-            look(image.path)
+            on_image(image.path)
     for role, dataset in found.items():
         if role != "train":
             _refuse_other_categories(found["train"], dataset)
     loaded = {str(role): dataset for role, dataset in found.items()}
     index = ContentIndex(file=index_file, on_progress=on_progress)
     loaded, contents, grey_bits = read_images(loaded, index)
-    hashes = {
-        image.path: content.digest
+    decoded = [
+        (image.path, content)
         for role, dataset in loaded.items()
         for image, content in zip(dataset.images, contents[role], strict=True)
-    }
+    ]
+    hashes = {path: content.digest for path, content in decoded}
+    looks = {path: content.look for path, content in decoded}
     train, test = loaded["train"], loaded.get("test")
     if "val" not in loaded:
-        train, val = _split(train, hashes, settings.val_fraction)
+        group_of = find_groups(train, index, looks) if settings.groups else None
+        train, val = hold_out(train, hashes, settings.val_fraction, group_of, known_hash)
     else:
         val = loaded["val"]
         _refuse_shared_images(train, val, hashes, fix=_OR_SPLIT if recognised.format == "coco" else "")
     _refuse_empty(train, "training")
     _refuse_empty(val, "validation")
+    val = note_alike(val, train, looks, "validation")
     splits = Splits(train=train, val=val, content_hash=content_hash((train, val), hashes), grey_bits=grey_bits)
     if test is None:
         return splits
     _refuse_shared_images(train, test, hashes, roles=("training", "test"))
     _refuse_shared_images(val, test, hashes, roles=("validation", "test"))
     _refuse_empty(test, "test")
+    test = note_alike(test, train, looks, "test")
     return replace(splits, test=test, test_hash=content_hash((test,), hashes))
 
 
@@ -143,26 +154,8 @@ def train_and_val(splits: Splits) -> CocoDataset:
     )
 
 
-def _split(dataset: CocoDataset, hashes: Mapping[Path, str], fraction: float) -> tuple[CocoDataset, CocoDataset]:
-    """Return (train, val), all notes with the former.
-
-    An image is for validation if its hash, as a number in [0, 1), is below ``fraction``.
-    """
-    contents = sorted(set(hashes.values()))
-    if len(contents) < 2:
-        raise DataError(
-            f"{dataset.source}: {len(dataset.images)} images with {len(contents)} different content cannot be split",
-            fix="add images, or name a validation file: val in [data] of study.toml",
-        )
-    num_val = sum(int(content, 16) / 16 ** len(content) < fraction for content in contents)
-    aside = set(contents[: min(max(num_val, 1), len(contents) - 1)])
-    val_ids = {image.image_id for image in dataset.images if hashes[image.path] in aside}
-    train_ids = {image.image_id for image in dataset.images} - val_ids
-    return dataset.subset(train_ids), replace(dataset.subset(val_ids), notes=())  # notes are those of the file
-
-
 def _refuse_empty(dataset: CocoDataset, role: str) -> None:
-    if not any((~image.crowd).any() for image in dataset.images):
+    if not has_objects(dataset):
         raise DataError(
             f"{dataset.source}: the {len(dataset.images)} {role} images have no box that is not a crowd region",
             fix=f"annotate objects in the {role} images",
@@ -172,7 +165,8 @@ def _refuse_empty(dataset: CocoDataset, role: str) -> None:
 def _refuse_other_categories(train: CocoDataset, other: CocoDataset) -> None:
     names = [dict(zip(split.category_ids, split.category_names, strict=True)) for split in (train, other)]
     ids = sorted(names[0].keys() | names[1].keys())
-    differ = [category_id for category_id in ids if names[0].get(category_id) != names[1].get(category_id)]
+    same_form = [{key: unicodedata.normalize("NFC", name) for key, name in each.items()} for each in names]
+    differ = [category_id for category_id in ids if same_form[0].get(category_id) != same_form[1].get(category_id)]
     if differ:
         said = [quote(name[differ[0]]) if differ[0] in name else "missing" for name in names]
         raise DataError(

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
@@ -21,7 +22,12 @@ _LOOK_S = 0.5  # between two looks at whether to stop, while another process has
 
 
 def load_splits(
-    root: Path, settings: DataSettings, *, cache: Path | None = None, on_progress: Progress = lambda *_: None
+    root: Path,
+    settings: DataSettings,
+    *,
+    cache: Path | None = None,
+    on_progress: Progress = lambda *_: None,
+    known_hash: str | None = None,
 ) -> Splits:
     """Load and check the data sets of a study, in the format of ``root``; every image is decoded once.
 
@@ -31,37 +37,39 @@ def load_splits(
         cache: Folder that keeps what is checked, so that the next start decodes nothing, and reads no annotation file
             that has not changed. Of several processes that start together one works, and the others wait for it.
         on_progress: Called with (images decoded, all images); may raise to stop.
+        known_hash: As in :func:`smnas_optuna.data.splits.read_splits`.
 
     Raises:
         DataError: If a file or an image cannot be used, a split has no images or no objects, or two of them disagree on
             the categories or share images.
     """
     if cache is None:
-        return read_splits(root, settings, on_progress=on_progress)
+        return read_splits(root, settings, on_progress=on_progress, known_hash=known_hash)
     index_file = cache / "images.json"
+    read = partial(read_splits, root, settings, index_file=index_file, on_progress=on_progress, known_hash=known_hash)
     if (key := _key(root, settings)) is None:
-        return read_splits(root, settings, index_file=index_file, on_progress=on_progress)
+        return read()
     file = cache / f"data-{blake2b(os.fsencode(root.resolve()), digest_size=4).hexdigest()}.arrays"
-    if (kept := _read(file, key)) is not None:
+    if (kept := _read(file, key, known_hash)) is not None:
         return kept
     with _alone(cache / "data.lock", on_progress):
-        if (kept := _read(file, key)) is not None:  # another process has checked them meanwhile
+        if (kept := _read(file, key, known_hash)) is not None:  # another process has checked them meanwhile
             return kept
         identities: dict[Path, Identity] = {}
 
-        def look(image: Path) -> None:
+        def identify(image: Path) -> None:
             with suppress(OSError):  # what is gone is reported by what decodes it
                 identities[image] = identity_of(image)
 
-        splits = read_splits(root, settings, index_file=index_file, on_progress=on_progress, look=look)
-        _write(file, key, splits, identities)
+        splits = read(on_image=identify)
+        _write(file, key, splits, identities, known_hash)
         return splits
 
 
 def _key(root: Path, settings: DataSettings) -> str | None:
     """Return a text that changes with what the splits depend on, but for the images; None if that is too many files."""
     recognised = recognise(root, settings)
-    files = annotation_files(root, settings, recognised.format)
+    files = annotation_files(root, settings, recognised)
     if files is None:
         return None
     try:
@@ -70,22 +78,26 @@ def _key(root: Path, settings: DataSettings) -> str | None:
         return None
     code = sorted(Path(__file__).parent.rglob("*.py"))
     digest = blake2b(b"".join(path.read_bytes() for path in code), digest_size=16).hexdigest()
-    key = [str(root.absolute()), recognised.format, settings.model_dump(mode="json"), identities, digest]
-    return json.dumps(key)
+    key = [str(root.absolute()), recognised.format, recognised.why, settings.model_dump(mode="json"), identities]
+    return json.dumps([*key, digest])
 
 
-def _read(file: Path, key: str) -> Splits | None:
+def _read(file: Path, key: str, known_hash: str | None) -> Splits | None:
+    """Return what is kept, if it is the data that the study began with, or was read for a study with this hash."""
     kept = read_checked(file, key)
     if kept is None:
         return None
     datasets, values = kept
+    read_for = values.pop("known_hash")
+    if known_hash not in (read_for, values["content_hash"]):
+        return None
     return Splits(train=datasets["train"], val=datasets["val"], test=datasets.get("test"), **values)
 
 
-def _write(file: Path, key: str, splits: Splits, identities: Mapping[Path, Identity]) -> None:
+def _write(file: Path, key: str, splits: Splits, identities: Mapping[Path, Identity], known_hash: str | None) -> None:
     datasets = {"train": splits.train, "val": splits.val, **({} if splits.test is None else {"test": splits.test})}
     values = {name: getattr(splits, name) for name in ("content_hash", "test_hash", "grey_bits")}
-    write_checked(file, key, datasets, values, identities)
+    write_checked(file, key, datasets, {**values, "known_hash": known_hash}, identities)
 
 
 @contextmanager

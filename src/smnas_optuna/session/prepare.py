@@ -191,7 +191,16 @@ def load_data(
         root = _last_data_root(folder) or root
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder", fix="name the data folder: --data DIR")
-    return root, load_splits(root, settings.data, cache=folder.cache, on_progress=step)
+    known_hash = _known_hash(folder)
+    return root, load_splits(root, settings.data, cache=folder.cache, on_progress=step, known_hash=known_hash)
+
+
+def _known_hash(folder: StudyFolder) -> str | None:
+    """Return the hash of the data that the study began with; None if it has not begun."""
+    study = folder.structural
+    data = {} if study is None else study_attrs(study).get(FINGERPRINT, {}).get("data", {})
+    content = data.get("content") if isinstance(data, Mapping) else None
+    return content if isinstance(content, str) else None
 
 
 def begun_with(folder: StudyFolder) -> Mapping[str, Any] | None:

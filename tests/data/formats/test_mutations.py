@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from smnas_optuna.config import DataSettings
+from smnas_optuna.data import CocoDataset
 from smnas_optuna.data.formats import load_datasets
+from smnas_optuna.data.formats.split_names import Role
 from smnas_optuna.errors import DataError
 from tests.data.formats.writers import WRITERS
 from tests.data.hostile import check_message, time_limit
@@ -101,15 +104,15 @@ def _spoil(content: bytes, rng: random.Random) -> bytes:
     return content
 
 
-def _check(root: Path, format_: str) -> bool:
-    """Read the folder; return whether it could be read."""
+def check_folder(root: Path, format_: str) -> Mapping[Role, CocoDataset] | None:
+    """Return what could be read of the folder; None if it was refused with a clear error."""
     settings = DataSettings(format=format_, drop_empty_boxes=True)  # type: ignore[arg-type]
     try:
         with time_limit(20):
             loaded, _ = load_datasets(root, settings)
     except DataError as error:
         check_message(error)
-        return False
+        return None
     for dataset in loaded.values():
         assert dataset.images
         for image in dataset.images:
@@ -123,14 +126,14 @@ def _check(root: Path, format_: str) -> bool:
         counts = Counter(row["image_id"] for row in dataset.annotations)
         assert counts == +Counter({image.image_id: len(image.boxes) for image in dataset.images})
         assert all(len(note) < 1500 and note.isprintable() for note in dataset.notes)
-    return True
+    return loaded
 
 
 def _mutate(name: str, root: Path, seeds: range) -> Counter[bool]:
     format_, write = WRITERS[name]
     write(root)
     files = sorted(path for path in root.rglob("*") if path.suffix in SUFFIXES)
-    assert _check(root, format_)
+    assert check_folder(root, format_)
     outcomes = Counter[bool]()
     for seed in seeds:
         rng = random.Random(f"{name} {seed}")
@@ -139,7 +142,7 @@ def _mutate(name: str, root: Path, seeds: range) -> Counter[bool]:
         for path, content in contents.items():
             path.write_bytes(_spoil(content, rng))
         try:
-            outcomes[_check(root, format_)] += 1
+            outcomes[check_folder(root, format_) is not None] += 1
         except BaseException as error:
             error.add_note(f"seed {seed}, files {[str(path) for path in spoiled]}")
             raise

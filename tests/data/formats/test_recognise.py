@@ -20,6 +20,7 @@ from tests.data.formats.writers import (
 )
 
 WHY = {
+    "coco of cvat": "COCO, as annotations/instances_Train.json is there",
     "roboflow": "Roboflow's COCO export, as train/_annotations.coco.json is there",
     "yolo of roboflow": "YOLO, as data.yaml is there",
     "yolo of ultralytics": "YOLO, as pets.yaml is there",

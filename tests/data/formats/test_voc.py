@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from smnas_optuna.config import DataSettings
 from smnas_optuna.data import load_splits
+from smnas_optuna.data.formats import load_datasets
 from smnas_optuna.errors import DataError
 from tests.data.formats.writers import write_voc, write_voc_beside_the_images
 from tests.data.hostile import check_message
@@ -117,7 +119,7 @@ FILES = {
         '<!DOCTYPE a [<!ENTITY b "cc"><!ENTITY d "&b;&b;">]><annotation>&d;</annotation>',
         "has a DOCTYPE, which VOC does not have",
     ),
-    "another encoding": ('<?xml version="1.0" encoding="latin-1"?><annotation>\udce4</annotation>', "cannot be read"),
+    "another encoding": ('<?xml version="1.0" encoding="utf-8"?><annotation>\udce4</annotation>', "cannot be read"),
 }
 
 
@@ -207,3 +209,35 @@ def test_a_size_of_0_is_read_from_the_image(root: Path) -> None:
 
 def test_a_folder_without_xml_files_is_an_error(tmp_path: Path) -> None:
     assert _refused(tmp_path).message == f"{tmp_path}: there are no XML files in Annotations/ or train/"
+
+
+@pytest.mark.parametrize("encoding", ["iso-8859-1", "windows-1252", "GBK", "cp1252"])
+def test_an_encoding_that_the_file_declares_is_read(encoding: str, tmp_path: Path) -> None:
+    write_voc(tmp_path)
+    file = tmp_path / "Annotations" / "a.xml"
+    name = "猫" if encoding == "GBK" else "kätze"
+    text = file.read_text().replace("cat", name)
+    file.write_bytes(f"<?xml version='1.0' encoding='{encoding}'?>\n{text}".encode(encoding))
+    assert name in load_datasets(tmp_path, DataSettings())[0]["train"].category_names
+
+
+@pytest.mark.parametrize("declaration", ["", "<?xml version='1.0' encoding='punycode'?>", "<?xml version='1.0'?>"])
+def test_another_encoding_is_refused(declaration: str, tmp_path: Path) -> None:
+    write_voc(tmp_path)
+    file = tmp_path / "Annotations" / "a.xml"
+    file.write_bytes((declaration + file.read_text().replace("cat", "kätze")).encode("latin-1"))
+    with pytest.raises(DataError, match="it is no text in UTF-8"):
+        load_datasets(tmp_path, DataSettings())
+
+
+def test_names_in_another_form_of_accents_are_the_same(tmp_path: Path) -> None:
+    write_voc(tmp_path)
+    forms = [unicodedata.normalize(form, "kätze") for form in ("NFC", "NFD")]
+    for number, file in enumerate(sorted((tmp_path / "Annotations").iterdir())):
+        file.write_text(file.read_text().replace("cat", forms[number % 2]))
+    (tmp_path / "JPEGImages" / "a.png").rename(tmp_path / "JPEGImages" / f"{forms[1]}.png")
+    (tmp_path / "Annotations" / "a.xml").rename(tmp_path / "Annotations" / f"{forms[0]}.xml")
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text(f"{forms[0]}\nb\nc\n")
+    loaded, _ = load_datasets(tmp_path, DataSettings())
+    assert loaded["train"].category_names == ("dog", forms[0], "owl")
+    assert len(loaded["train"].images) == 3

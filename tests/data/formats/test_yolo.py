@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from smnas_optuna.config import DataSettings
 from smnas_optuna.data import load_splits
 from smnas_optuna.data.formats import load_datasets
 from smnas_optuna.data.formats.yolo import label_files
+from smnas_optuna.data.formats.yolo_labels import read_labels
 from smnas_optuna.errors import DataError
 from tests.data.formats.writers import write_yolo, write_yolo_as_roboflow_does
 from tests.data.hostile import check_message
@@ -227,3 +231,36 @@ def test_images_that_cannot_be_read_are_counted(root: Path) -> None:
     assert error.message == "2 of 3 images cannot be used"
     assert error.first is not None
     assert error.first.startswith(f"{root}/train/images/a.png: the image cannot be read: cannot identify it")
+
+
+def test_a_description_that_names_no_images_leaves_them_to_the_folders(tmp_path: Path) -> None:
+    write_yolo_as_roboflow_does(tmp_path)
+    (tmp_path / "data.yaml").write_text("train: ~\nval:\nnames: ['cat', 'dog', 'owl']\n")
+    loaded, _ = load_datasets(tmp_path, DataSettings())
+    assert list(loaded) == ["train", "val", "test"]
+
+
+def test_a_label_file_that_is_a_link_to_nothing_is_refused(root: Path) -> None:
+    (root / FIRST).unlink()
+    (root / FIRST).symlink_to(root / "unmounted" / "a.txt")
+    assert "a.txt: the file cannot be read: No such file or directory" in _refused(root).message
+
+
+@pytest.mark.parametrize("change", [lambda name: unicodedata.normalize("NFD", name), lambda name: f"{name[:-3]}TXT"])
+def test_a_label_file_may_be_named_with_another_form_of_accents(change: Callable[[str], str], tmp_path: Path) -> None:
+    for name in ("käse", "kase"):
+        Image.new("RGB", (30, 20)).save(tmp_path / f"{name}.png")
+    (tmp_path / "kase.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / change("käse.txt")).write_text("1 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    loaded, _ = load_datasets(tmp_path, DataSettings())
+    labels = {image.path.name: image.labels.tolist() for image in loaded["train"].images}
+    assert labels == {"käse.png": [2], "kase.png": [1]}
+    assert not any("label file" in note for note in loaded["train"].notes)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_in_any_way(end: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(f"0 0.5 0.5 0.5 0.5{end}{end}1 0.5 0.5 0.25 0.25{end}", newline="")
+    assert [(label.line, label.class_number) for label in read_labels(path, (0, 1))] == [(1, 0), (3, 1)]  # type: ignore[union-attr]

@@ -64,6 +64,19 @@ def write_coco_files(root: Path, first_id: int = 1) -> None:
         (root / f"instances_{role}.json").write_text(json.dumps(coco_document(samples, first_id)))
 
 
+def write_coco_as_cvat_does(root: Path) -> None:
+    """A file and an image folder for each subset; the ids of all annotations are 0, as older versions write them."""
+    (root / "annotations").mkdir(parents=True)
+    for role, samples in SAMPLES.items():
+        subset = {"train": "Train", "val": "Validation", "test": "Test"}[role]
+        document = coco_document(samples)
+        for row in document["annotations"]:
+            row |= {"id": 0, "iscrowd": 0, "segmentation": [], "attributes": {"occluded": False}}
+        for sample in samples:
+            draw(root / "images" / subset / f"{sample.name}.png", sample.seed)
+        (root / "annotations" / f"instances_{subset}.json").write_text(json.dumps({"licenses": [], **document}))
+
+
 def write_roboflow(root: Path) -> None:
     for role, samples in SAMPLES.items():
         document = coco_document(samples)
@@ -172,6 +185,7 @@ def write_voc_that_counts_from_0(root: Path) -> None:
 
 
 WRITERS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "coco of cvat": ("coco", write_coco_as_cvat_does),
     "roboflow": ("roboflow", write_roboflow),
     "yolo of roboflow": ("yolo", write_yolo_as_roboflow_does),
     "yolo of ultralytics": ("yolo", write_yolo_as_ultralytics_does),

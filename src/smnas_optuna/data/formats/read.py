@@ -8,6 +8,7 @@ from pathlib import Path
 
 from smnas_optuna.config import DataSettings
 from smnas_optuna.data.coco import CocoDataset, check_dataset, load_coco
+from smnas_optuna.data.formats.coco_export import coco_files, read_coco_export
 from smnas_optuna.data.formats.found import Found
 from smnas_optuna.data.formats.recognise import TITLES, Format, Recognised, recognise
 from smnas_optuna.data.formats.roboflow import read_roboflow, roboflow_files
@@ -18,6 +19,7 @@ from smnas_optuna.errors import DataError
 
 _FOLDERS_TRIED = 20
 _READERS: dict[Format, Callable[[Path], Mapping[Role, Found]]] = {
+    "coco": read_coco_export,
     "roboflow": read_roboflow,
     "yolo": read_yolo,
     "voc": read_voc,
@@ -38,7 +40,7 @@ def load_datasets(root: Path, settings: DataSettings) -> tuple[dict[Role, CocoDa
         DataError: If a file cannot be used, or there are no images for training.
     """
     recognised = recognise(root, settings)
-    if recognised.format == "coco":
+    if recognised.format == "coco" and not recognised.why:
         if settings.format == "auto" and not (root / settings.train).exists():
             raise _nothing_there(root, settings)
         return _load_coco_files(root, settings), recognised
@@ -56,11 +58,12 @@ def load_datasets(root: Path, settings: DataSettings) -> tuple[dict[Role, CocoDa
     return {**loaded, "train": replace(loaded["train"], notes=notes)}, recognised
 
 
-def annotation_files(root: Path, settings: DataSettings, format: Format) -> list[Path] | None:
+def annotation_files(root: Path, settings: DataSettings, recognised: Recognised) -> list[Path] | None:
     """Return the annotation files of all splits; None for a format with a file for each image."""
-    if format == "coco":
+    if recognised.format == "coco" and not recognised.why:
         return [root / name for name in (settings.train, settings.val, settings.test) if name is not None]
-    return list(roboflow_files(root).values()) if format == "roboflow" else None
+    find = {"coco": coco_files, "roboflow": roboflow_files}.get(recognised.format)
+    return None if find is None else list(find(root).values())
 
 
 def _nothing_there(root: Path, settings: DataSettings) -> DataError:
@@ -68,8 +71,8 @@ def _nothing_there(root: Path, settings: DataSettings) -> DataError:
     inside = [(folder, recognise(folder, settings)) for folder in folders_in(root)[:_FOLDERS_TRIED]]
     hints = [f"--data {folder} looks like {TITLES[each.format]}" for folder, each in inside if each.why]
     others = (
-        "the other formats need: train/_annotations.coco.json (Roboflow), data.yaml or classes.txt (YOLO), "
-        "Annotations/ (Pascal VOC)"
+        "the other formats need: train/_annotations.coco.json (Roboflow), annotations/instances_*.json (CVAT), "
+        "result.json (Label Studio), data.yaml or classes.txt (YOLO), Annotations/ (Pascal VOC)"
     )
     return DataError(
         f"{root / settings.train}: there is no such annotation file",

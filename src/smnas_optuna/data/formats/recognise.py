@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from smnas_optuna.config import DataSettings
+from smnas_optuna.data.formats.coco_export import coco_files
 from smnas_optuna.data.formats.roboflow import roboflow_files
 from smnas_optuna.data.formats.voc_layout import voc_source
 from smnas_optuna.data.formats.yolo_layout import YAML_NAMES, yolo_source
@@ -35,8 +36,8 @@ class Recognised:
     others: tuple[Format, ...] = ()
 
     def note(self, settings: DataSettings) -> tuple[str, ...]:
-        """Return what a user should know of the choice; nothing about COCO, which the study file describes itself."""
-        if self.format == "coco":
+        """Return what a user should know of the choice; nothing about COCO, if the study file describes it itself."""
+        if self.format == "coco" and not self.why:
             return ()
         notes = [f"read as {TITLES[self.format]}, as {self.why or 'format in [data] of study.toml says'}"]
         if self.others:
@@ -44,7 +45,8 @@ class Recognised:
             notes.append(f"the folder looks like {others} too: set format in [data] of study.toml to choose")
         unused = [name for name in ("val", "test") if getattr(settings, name) is not None]
         if unused:
-            notes.append(f"{' and '.join(unused)} in [data] of study.toml name files of COCO's format: not used")
+            what = "files that are not there" if self.format == "coco" else "files of COCO's format"
+            notes.append(f"{' and '.join(unused)} in [data] of study.toml name {what}: not used")
         return tuple(notes)
 
 
@@ -52,13 +54,16 @@ def recognise(root: Path, settings: DataSettings) -> Recognised:
     """Return the format of the annotations in ``root``.
 
     It is the one that ``settings`` names. ``auto`` is COCO if the file for training that ``settings`` names is there;
-    otherwise the first of Roboflow's export, YOLO with ``data.yaml``, VOC, and YOLO with a list of classes, whose files
-    are there; and COCO if none of them are.
+    otherwise the first of Roboflow's export, YOLO with ``data.yaml``, VOC, YOLO with a list of classes, and COCO's
+    exports of other names, whose files are there; and COCO if none of them are.
     """
-    if settings.format != "auto":
+    if settings.format != "auto" and settings.format != "coco":
         return Recognised(format=settings.format)
     if (root / settings.train).exists():
         return Recognised(format="coco")
+    exported = _exported_coco(root, settings)
+    if settings.format == "coco":
+        return Recognised(format="coco", why=exported)
     found: dict[Format, str] = {}
     if roboflow := roboflow_files(root):
         found["roboflow"] = f"{next(iter(roboflow.values())).relative_to(root)} is there"
@@ -71,7 +76,17 @@ def recognise(root: Path, settings: DataSettings) -> Recognised:
         found["yolo"] = f"{described.relative_to(root)} is there"
     if not found and (root / "labels").is_dir() and (root / "images").is_dir():
         found["yolo"] = "labels/ is there beside images/"
+    if exported:
+        found["coco"] = exported
     if not found:
         return Recognised(format="coco")
     chosen, *others = found
     return Recognised(format=chosen, why=found[chosen], others=tuple(others))
+
+
+def _exported_coco(root: Path, settings: DataSettings) -> str:
+    """Return what tells a COCO export; empty if there is none, or a file that ``settings`` names for it is there."""
+    if any(file is not None and (root / file).exists() for file in (settings.val, settings.test)):
+        return ""  # then the name of the file for training is a mistake
+    files = coco_files(root)
+    return f"{files['train'].relative_to(root)} is there" if files else ""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from smnas_optuna.data.annotation_file import refuse
-from smnas_optuna.data.box_layout import IN_PIXEL, NEARLY_ALL
+from smnas_optuna.data.box_layout import CORNERS_LAYOUT, IN_PIXEL, NEARLY_ALL, other_layout
+from smnas_optuna.data.coco_box import MAX_COORDINATE
 from smnas_optuna.data.formats.found import Found, Rows
 from smnas_optuna.data.formats.image_folder import is_image, read_sizes
 from smnas_optuna.data.formats.split_names import Role, entries_of
@@ -52,6 +56,7 @@ def read_voc(root: Path) -> dict[Role, Found]:
     every = [each for some in splits.values() for each in some]
     _refuse_mistakes(every, root)
     _refuse_parts(every, root)
+    _refuse_other_layout(every, root)
     objects = [item for each in every for item in each.file.objects if isinstance(item, VocObject)]
     names, notes = _class_names(objects, root)
     from_zero = _counts_from_zero(objects)
@@ -82,12 +87,13 @@ def _read_part(part: VocPart) -> list[_Annotated]:
     def image_of(file: VocFile) -> Path | None:
         for folder in part.folders:
             if folder not in by_stem:
-                by_stem[folder] = {path.stem: path for path in entries_of(folder) if is_image(path) and path.is_file()}
+                images = [path for path in entries_of(folder) if is_image(path) and path.is_file()]
+                by_stem[folder] = {_composed(path.stem): path for path in images}
             there = by_stem[folder]
-            named = there.get(Path(file.file_name).stem) if file.file_name else None
-            if named is not None and named.name == file.file_name:
+            named = there.get(_composed(Path(file.file_name).stem)) if file.file_name else None
+            if named is not None and _composed(named.name) == _composed(file.file_name):
                 return named
-            if (same := there.get(file.path.stem)) is not None:
+            if (same := there.get(_composed(file.path.stem))) is not None:
                 return same
         return None
 
@@ -101,6 +107,11 @@ def _read_part(part: VocPart) -> list[_Annotated]:
             fix=f"put the images into {places}, with the names of their XML files",
         )
     return [_Annotated(file=file, image=image) for file, image in pairs if image is not None]
+
+
+def _composed(name: str) -> str:
+    """Return ``name`` in one form of accents: some systems write another."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _note_without_xml(every: Sequence[_Annotated], root: Path) -> list[str]:
@@ -148,6 +159,29 @@ def _refuse_parts(every: Sequence[_Annotated], root: Path) -> None:
         )
 
 
+def _refuse_other_layout(every: Sequence[_Annotated], root: Path) -> None:
+    """Check that the numbers of the boxes are corners, not sizes or a centre, where the sizes of images are stated."""
+    boxes = [
+        (each.file, item.number, item.corners)
+        for each in every
+        if each.file.size is not None
+        for item in each.file.objects
+        if isinstance(item, VocObject) and item.corners is not None and max(map(abs, item.corners)) < MAX_COORDINATE
+    ]
+    numbers = np.array([corners for _, _, corners in boxes], np.float64).reshape(-1, 4).T
+    sizes = np.array([file.size for file, _, _ in boxes if file.size is not None], np.float64).reshape(-1, 2).T[::-1]
+    found = other_layout(numbers, sizes, CORNERS_LAYOUT)
+    if found is None:
+        return
+    other, as_expected, as_other = found
+    raise DataError(
+        f"{root}: the boxes of the XML files look like {other}, not (xmin, ymin, xmax, ymax): as the latter "
+        f"{as_expected} of {len(boxes)} fit into their images, and as the former {as_other}",
+        first=f"{_origin(boxes[0][0].path, boxes[0][1], root)}, {quote(boxes[0][2])}",
+        fix=f"{_BOX_FIX}; or width and height of the images are swapped" if other == "(y1, x1, y2, x2)" else _BOX_FIX,
+    )
+
+
 def _class_names(objects: Sequence[VocObject], root: Path) -> tuple[list[str], list[str]]:
     """Return the classes in their order, and notes."""
     used = sorted({item.name for item in objects})
@@ -157,7 +191,7 @@ def _class_names(objects: Sequence[VocObject], root: Path) -> tuple[list[str], l
         if not used:
             raise DataError(f"{root}: the XML files have no objects", fix="annotate objects in the images")
         return used, [f"the {len(used)} classes are in the order of their names: there is no {CLASS_LISTS[0]}"]
-    names = list(dict.fromkeys(lines_of(path)))
+    names = list(dict.fromkeys(_composed(line) for line in lines_of(path)))
     unknown = [name for name in used if name not in names]
     if unknown:
         raise DataError(

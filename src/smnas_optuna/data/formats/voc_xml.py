@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from smnas_optuna.data.formats.text_file import finite_number, read_data_text
+from smnas_optuna.data.formats.text_file import LONGEST, finite_number, read_data_text
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_error, quote_path
 
@@ -17,6 +20,12 @@ OBJECT_FIXES = {
     "corner": "write the corners of each object as numbers: <bndbox> with <xmin>, <ymin>, <xmax> and <ymax>",
     "difficult": "write 0 or 1 as <difficult>",
 }
+_DECLARED = re.compile(
+    rb"<\?xml[^>]{1,99}encoding=[\"'](iso-8859-[0-9]{1,2}|latin-?1|windows-125[0-9]|cp[0-9]{3,4}|gb2312|gbk|gb18030|big5|"
+    rb"shift[-_]jis|euc-jp|euc-kr|koi8-r)[\"']",
+    re.IGNORECASE,
+)
+_HEAD = 200  # bytes, in which a declaration ends
 _XML_FIX = "write the file as Pascal VOC has it: an <annotation> with an <object> for each object"
 
 
@@ -75,7 +84,7 @@ def read_voc_file(path: Path) -> VocFile:
     Raises:
         DataError: If it cannot be read, is not XML, has a DOCTYPE, or is something else than VOC.
     """
-    text = read_data_text(path)
+    text = _read_xml_text(path)
     if "<!DOCTYPE" in text:
         raise DataError(f"{quote_path(path)}: has a DOCTYPE, which VOC does not have", fix="remove the DOCTYPE")
     try:
@@ -87,6 +96,17 @@ def read_voc_file(path: Path) -> VocFile:
     objects = [_read_object(element, number) for number, element in enumerate(top.findall("object"), start=1)]
     name = _text(top, "filename").replace("\\", "/").rpartition("/")[2]
     return VocFile(path=path, file_name=name, size=_size(top), objects=objects)
+
+
+def _read_xml_text(path: Path) -> str:
+    """Return the text in ``path``: in the encoding of one system if its declaration names one, otherwise in UTF-8."""
+    with suppress(OSError, LookupError, UnicodeDecodeError):  # what is wrong with the file is said below
+        if path.is_file() and path.stat().st_size <= LONGEST:
+            with path.open("rb") as stream:
+                head = stream.read(_HEAD)
+                if (declared := _DECLARED.match(head)) is not None:
+                    return (head + stream.read()).decode(declared[1].decode("ascii"))
+    return read_data_text(path)
 
 
 def _text(element: ElementTree.Element, name: str) -> str:
@@ -102,7 +122,8 @@ def _size(top: ElementTree.Element) -> tuple[int, int] | None:
 
 
 def _read_object(element: ElementTree.Element, number: int) -> VocObject | Mistake:
-    name, difficult, box = _text(element, "name"), _text(element, "difficult").lower(), element.find("bndbox")
+    name = unicodedata.normalize("NFC", _text(element, "name"))
+    difficult, box = _text(element, "difficult").lower(), element.find("bndbox")
     if not name:
         return Mistake(number=number, what="has no name", kind="name")
     if difficult not in ("", "0", "1", "false", "true"):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 from smnas_optuna.data.annotation_file import refuse
+from smnas_optuna.data.box_layout import CENTRE_LAYOUT, other_layout
 from smnas_optuna.data.formats.found import Found, Rows
 from smnas_optuna.data.formats.image_folder import read_sizes
 from smnas_optuna.data.formats.split_names import Role, entries_of
@@ -38,9 +44,14 @@ def read_yolo(root: Path) -> dict[Role, Found]:
         DataError: If the folder's description, an image or a label file cannot be used, or no image has a label file.
     """
     layout = read_yolo_layout(root)
-    splits = {role: [_read_labelled(image, root, layout) for image in images] for role, images in layout.images.items()}
+    listing = cache(_listing)
+    splits = {
+        role: [_read_labelled(image, root, layout, listing) for image in images]
+        for role, images in layout.images.items()
+    }
     every = [each for some in splits.values() for each in some]
     _refuse_mistakes(every, root, layout)
+    _refuse_other_layout(every, root, layout)
     if not any(each.file for each in every):
         image = every[0].image
         raise DataError(
@@ -67,8 +78,28 @@ def label_files(image: Path, root: Path) -> list[Path]:
     return [root.joinpath(*parts), beside]
 
 
-def _read_labelled(image: Path, root: Path, layout: YoloLayout) -> _Labelled:
-    file = next((path for path in label_files(image, root) if path.exists()), None)
+def _listing(folder: Path) -> Mapping[str, Path]:
+    """Return what is in a folder by its name in one form of accents, with the suffix in small letters."""
+    return {_composed(path): path for path in entries_of(folder)}
+
+
+def _composed(path: Path) -> str:
+    return unicodedata.normalize("NFC", path.stem) + path.suffix.lower()
+
+
+def _label_file(image: Path, root: Path, listing: Callable[[Path], Mapping[str, Path]]) -> Path | None:
+    """Return the label file of ``image``; its name may have the other form of accents, as some systems write them."""
+    places = label_files(image, root)
+    exact = next((path for path in places if os.path.lexists(path)), None)
+    if exact is not None:
+        return exact
+    return next((file for path in places if (file := listing(path.parent).get(_composed(path))) is not None), None)
+
+
+def _read_labelled(
+    image: Path, root: Path, layout: YoloLayout, listing: Callable[[Path], Mapping[str, Path]]
+) -> _Labelled:
+    file = _label_file(image, root, listing)
     labels = [] if file is None else read_labels(file, layout.names, layout.num_keypoint_columns)
     return _Labelled(image=image, file=file, labels=labels)
 
@@ -86,6 +117,29 @@ def _refuse_mistakes(every: Sequence[_Labelled], root: Path, layout: YoloLayout)
             total=len(lines),
             fix=fix,
         )
+
+
+def _refuse_other_layout(every: Sequence[_Labelled], root: Path, layout: YoloLayout) -> None:
+    """Check that the four numbers of the boxes are not in another order; they are parts of 1, compared as percent."""
+    labels = [
+        (each.file, label)
+        for each in every
+        for label in each.labels
+        if each.file is not None and isinstance(label, Label) and not label.outline
+    ]
+    x1, y1, x2, y2 = 100 * np.array([label.box for _, label in labels], np.float64).reshape(-1, 4).T
+    numbers = np.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1])
+    found = other_layout(numbers, np.full((2, len(labels)), 100.0), CENTRE_LAYOUT)
+    if found is None:
+        return
+    other, as_expected, as_other = found
+    file, label = labels[0]
+    raise DataError(
+        f"{layout.source}: the boxes of the label files look like {other}, not {CENTRE_LAYOUT}: as the latter "
+        f"{as_expected} of {len(labels)} fit into their images, and as the former {as_other}",
+        first=_origin(quote_path(file.relative_to(root)), label.line),
+        fix=LINE_FIXES["columns"],
+    )
 
 
 def _found(some: Sequence[_Labelled], root: Path, layout: YoloLayout, decimals: int, notes: Sequence[str]) -> Found:
@@ -111,7 +165,7 @@ def _note_without_image(every: Sequence[_Labelled], root: Path) -> list[str]:
     """Return a note on label files of no image, in the folders that have files of some images."""
     used = {each.file for each in every if each.file is not None}
     folders = sorted({file.parent for file in used if "labels" in file.relative_to(root).parts})
-    there = [path for folder in folders for path in entries_of(folder) if path.suffix == ".txt"]
+    there = [path for folder in folders for path in entries_of(folder) if path.suffix.lower() == ".txt"]
     left = [path for path in there if path not in used and path.name not in LIST_NAMES]
     if not left:
         return []

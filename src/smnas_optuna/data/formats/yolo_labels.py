@@ -36,12 +36,14 @@ class Label:
         class_number: From 0.
         box: (x1, y1, x2, y2) as parts of the width and height of the image.
         decimals: Decimals of the number that has the most.
+        outline: Whether the box is that of an outline.
     """
 
     line: int
     class_number: int
     box: tuple[float, float, float, float]
     decimals: int
+    outline: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +75,8 @@ def read_labels(path: Path, classes: Collection[int], num_keypoint_columns: int 
     Raises:
         DataError: If the file cannot be read.
     """
-    lines = enumerate(read_data_text(path).split("\n"), start=1)
+    content = read_data_text(path).replace("\r\n", "\n").replace("\r", "\n")
+    lines = enumerate(content.split("\n"), start=1)
     return [_read_line(number, text, classes, num_keypoint_columns) for number, line in lines if (text := line.split())]
 
 
@@ -102,7 +105,8 @@ def _read_line(line: int, texts: list[str], classes: Collection[int], num_keypoi
         box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     else:
         box = (min(rest[::2]), min(rest[1::2]), max(rest[::2]), max(rest[1::2]))
-    return Label(line=line, class_number=int(first), box=box, decimals=max(map(_decimals, texts[1:])))
+    decimals, outline = max(map(_decimals, texts[1:])), len(rest) != BOX_COLUMNS - 1
+    return Label(line=line, class_number=int(first), box=box, decimals=decimals, outline=outline)
 
 
 def _decimals(text: str) -> int:

@@ -66,7 +66,8 @@ def read_yolo_layout(root: Path) -> YoloLayout:
             source=source, names=dict(enumerate(_names_in_lines(source))), images=_images_by_folders(root)
         )
     content, notes = _read_yaml(source), list[str]()
-    images = _images_by_yaml(content, root, source, notes) if "train" in content else _images_by_folders(root)
+    named = _images_by_yaml(content, root, source, notes) if "train" in content else {}
+    images = named or _images_by_folders(root)  # an empty description may stand beside the folders of splits
     return YoloLayout(
         source=source,
         names=_names(content, source),
