@@ -54,7 +54,7 @@ def coco_settings(root: Path, *, drop_empty_boxes: bool = False) -> tuple[DataSe
 
 
 def role_of_file(name: str) -> Role | None:
-    """Return the split that a word of a file's name tells, the last that does: ``val`` for ``instances_val2017.json``."""
+    """Return the split that the last word to tell one says: ``val`` for ``instances_val2017.json``."""
     words = [role_of(word) for word in _SEPARATORS.split(name.removesuffix(".json"))]
     return next((role for role in reversed(words) if role is not None), None)
 
@@ -86,11 +86,13 @@ def _first_image(path: Path) -> str | None:
     """Return the first ``file_name`` in ``path``; None if it is no JSON file that has one."""
     if path.suffix.lower() != ".json" or not path.is_file():
         return None
-    with suppress(OSError, ValueError), path.open("rb") as file:  # ValueError: empty, or no JSON text
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            match = _FILE_NAME.search(content)
-            name = None if match is None else json.loads(match[1])
-            return name if isinstance(name, str) else None
+    with (
+        suppress(OSError, ValueError),  # ValueError: empty, or no JSON text
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        match = _FILE_NAME.search(content)
+        return None if match is None else str(json.loads(match[1]))
     return None
 
 

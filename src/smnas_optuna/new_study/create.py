@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from smnas_optuna.arch import DetectorSpec
-from smnas_optuna.config import STUDY_FILE, DeviceChoice, TrainSettings, load_settings
+from smnas_optuna.config import STUDY_FILE, DeviceChoice, StructuralSpace, TrainSettings, load_settings
 from smnas_optuna.engine.device import choose_device
 from smnas_optuna.engine.durable import write_durably
 from smnas_optuna.errors import StudyError
@@ -18,7 +18,7 @@ from smnas_optuna.new_study import detector as rules
 from smnas_optuna.new_study.data import look_at_data
 from smnas_optuna.new_study.facts import Asked, DataFacts, DeviceFacts
 from smnas_optuna.new_study.probe import probe_device
-from smnas_optuna.new_study.scale import BASIC_FAMILIES, Rung, baselines_of, space_at, width_at
+from smnas_optuna.new_study.scale import Rung, baselines_of, space_at, width_at
 from smnas_optuna.new_study.sizes import choose_anchor_scale, input_edges, least_edge, native_edge
 from smnas_optuna.new_study.text import study_text
 from smnas_optuna.new_study.values import Values, choose_constants, choose_values, detector_settings
@@ -145,7 +145,6 @@ def look_at_device(
 
 def probed_specs(facts: DataFacts, kind: rules.Kind) -> list[DetectorSpec]:
     """Return a small, a middle and a large detector to be timed: of the smallest study, and of the largest in reach."""
-    assert BASIC_FAMILIES
     edge, width = LARGEST_PROBE[kind]
     least = least_edge(facts)
     small = _space(facts, Rung(edge=least, width=width_at(least, kind)))
@@ -154,6 +153,6 @@ def probed_specs(facts: DataFacts, kind: rules.Kind) -> list[DetectorSpec]:
     return [cheapest, middle, baselines_of(large)[-1]]
 
 
-def _space(facts: DataFacts, rung: Rung):  # type: ignore[no-untyped-def]
+def _space(facts: DataFacts, rung: Rung) -> StructuralSpace:
     scale = choose_anchor_scale(facts, input_edges(facts, rung.edge)).value
     return space_at(facts, rung, scale)[0]

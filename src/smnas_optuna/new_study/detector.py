@@ -13,7 +13,7 @@ Kind = Literal["cpu", "cuda"]
 
 STEPS_AT, STEPS_HOURS = 600, 0.5
 """Steps of a training in a search of so many hours: the measured studies have 400 to 1,200."""
-STEPS_POWER = 0.25
+STEPS_POWER = 0.2
 """Power of the hours that the steps grow with; the rest of the time goes into more and larger trainings. A choice."""
 MAX_STEPS = 3000
 MAX_EPOCHS = 60
@@ -26,9 +26,9 @@ MAX_DETECTIONS = 100
 def choose_batch_size(facts: DataFacts, kind: Kind) -> Chosen[int]:
     """Return the images of a step.
 
-    A CPU gets 4: batches of 4 gained 1.3 to 5 points of AP over 8 and 16 in as many epochs, on two data sets, with small
-    networks (benchmarks/README.md, "What is each part of the training recipe worth?"). A GPU gets 16, the default, where
-    small batches cost more time; 8 for few images, as in ``studies/bccd``.
+    A CPU gets 4: they gained 1.3 to 5 points of AP over batches of 8 and 16 in as many epochs, on two data sets, with
+    small networks (benchmarks/README.md, "What is each part of the training recipe worth?"). A GPU gets 16, the
+    default, as small batches cost time there; 8 for few images, as in ``studies/bccd``.
     """
     if kind == "cpu":
         return Chosen(4, "measured on a CPU: better than 8 and 16 in as many epochs")
@@ -51,9 +51,10 @@ def choose_rate(kind: Kind) -> Chosen[float]:
 def choose_epochs(facts: DataFacts, asked: Asked, batch_size: int, longer: float = 1.0) -> Chosen[int]:
     """Return the epochs of a training: as many as make the steps that the hours allow, 1 to ``MAX_EPOCHS``.
 
-    The measured studies take 400 to 1,200 steps. ``longer`` is a factor for hours that larger images cannot use.
+    The measured studies take 400 to 1,200 steps. ``longer`` is a factor for hours that larger
+    images cannot use, or that are few.
     """
-    steps = STEPS_AT * max(0.5, (asked.hours / STEPS_HOURS) ** STEPS_POWER) * longer
+    steps = STEPS_AT * (asked.hours / STEPS_HOURS) ** STEPS_POWER * longer
     an_epoch = math.ceil(facts.num_train / batch_size)
     epochs = int(np.clip(round(min(MAX_STEPS, steps) / an_epoch), 1, MAX_EPOCHS))
     because = f"{facts.num_train:,} images in batches of {batch_size}: {epochs * an_epoch:,} steps"
@@ -71,7 +72,7 @@ def choose_test_proposals(facts: DataFacts, kind: Kind) -> Chosen[int]:
 
 
 def choose_train_proposals(facts: DataFacts, kind: Kind) -> Chosen[int]:
-    """Return the proposals of an image in training: twice those in detection, as in the paper; 500 on a GPU at least."""
+    """Return the proposals of an image in training: twice those in detection; on a GPU 500 at least."""
     proposals = 2 * choose_test_proposals(facts, kind).value
     return Chosen(min(2000, max(proposals, 0 if kind == "cpu" else 500)), "about twice as many in training")
 

@@ -71,7 +71,7 @@ class RandomBatches:
     def __len__(self) -> int:
         return self._count
 
-    def epoch(self, index: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, index: int, start: int = 0) -> Iterator[Batch]:  # noqa: ARG002  # the same one in every epoch
         """See :class:`smnas_optuna.batch.BatchSource`."""
         for _ in range(start, self._count):
             yield self._batch
@@ -89,7 +89,7 @@ def probe_device(
     num_boxes: int,
     on_step: Callable[[int, int], None] = lambda *_: None,
 ) -> DeviceFacts:
-    """Time detectors of ``specs`` on ``device``, as a worker would train them; what does not fit into memory is skipped.
+    """Time ``specs`` on ``device``, as a worker would train them; those that do not fit into memory are left out.
 
     Args:
         device: The device.

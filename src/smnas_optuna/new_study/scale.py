@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smnas_optuna.arch import BackboneSpec, DetectorSpec, FcHeadSpec, NeckSpec, RpnSpec, encode
 from smnas_optuna.arch.codec import parse_input_size
@@ -19,14 +19,14 @@ verifying."""
 START_S = 60.0
 """Assumed seconds of each stage before its first training: libraries, data, the forecast."""
 TRIALS_AT, TRIALS_HOURS, TRIALS_POWER = 16, 0.5, 1 / 3
-"""Trainings of stage 1 that a search of so many hours aims at, and the power of the hours that they grow with. A choice:
-a surrogate needs some ten trainings before it chooses better than chance, and larger trainings find better detectors."""
+"""Trainings of stage 1 that a search of so many hours aims at, and the power of the hours that they grow with.
+A choice: a surrogate needs some ten trainings before it chooses well, and larger trainings find better detectors."""
 LEAST_TRIALS, MOST_TRIALS = 6, 200
-DEAR = 3.0
-"""Kinds of detectors whose largest takes longer than this, as a multiple of a training's share of the time, are left out."""
+DEAR = 2.0
+"""Kinds of detectors are left out if their largest takes longer than this, as a multiple of a training's share."""
 WIDTHS = ((192, 16), (288, 16), (384, 24), (512, 32), (704, 48))
-"""Base width of the widest backbones by the longest edge that it goes with: 16 up to 288 px and 64, the classic one,
-above 704 px, as in the measured studies. Twice the edge is about twice the width, so that neither is the bottleneck."""
+"""Base width of the widest backbones by the longest edge that it goes with: 16 up to 288 px, and 64, the classic one,
+above 704 px, as in the measured studies. So neither the images nor the network is the narrow part. A choice between."""
 CLASSIC = 64
 MORE_WIDTH = (24, 32, 48, 64)
 BASIC_FAMILIES = ("mobilenet_v2", "resnet18", "resnet34", "resnet50")
@@ -73,7 +73,10 @@ def width_at(edge: int, kind: str) -> int:
     On an H200 a network of width 64 took 1.5 times the time of one of 16, with 7 times the multiply-adds
     (docs/results.md).
     """
-    return CLASSIC if kind == "cuda" else next((width for most, width in WIDTHS if edge <= most), CLASSIC)
+    if kind == "cuda":
+        return CLASSIC
+    widths: list[int] = [width for most, width in WIDTHS if edge <= most]
+    return widths[0] if widths else CLASSIC
 
 
 def rungs(facts: DataFacts, kind: str) -> list[Rung]:
@@ -86,8 +89,8 @@ def rungs(facts: DataFacts, kind: str) -> list[Rung]:
 def widths_of(width: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Return base widths, channels of the pyramid, and widths of the RoI heads for a largest base width.
 
-    At 16 they are those of ``studies/bccd_small``, at 64 those of ``studies/bccd``: the pyramid is up to 4 times as wide
-    as the backbone's first stage, and the head 16 times, as in the classic networks.
+    At 16 they are those of ``studies/bccd_small``, at 64 those of ``studies/bccd``: the pyramid is up to 4 times as
+    wide as the backbone's first stage, and the head 16 times, as in the classic networks.
     """
     if width >= CLASSIC:
         return (width // 4, width // 2, width), (width, 2 * width, 4 * width), (4 * width, 16 * width)
@@ -140,55 +143,29 @@ def choose_scale(
 def _with_dear_kinds(scale: Scale, cost: Cost, aim_s: float) -> Scale:
     """Return ``scale`` with the kinds of detectors whose largest takes at most ``DEAR`` times a training's share."""
     space, largest = scale.space, baselines_of(scale.space)[-1]
-    allowed = [
-        family
-        for family in DEAR_FAMILIES
-        if _affordable(cost, _with_backbone(largest, family, scale.rung.width), aim_s)
-    ]
-    cascade = CascadeHeadSpec(stages=3, width=space.head_widths[-1])
-    heads = [*space.heads, "cascade3"] if _affordable(cost, _with_head(largest, cascade), aim_s) else [*space.heads]
-    c4 = DetectorSpec(
-        input_size=largest.input_size, backbone=largest.backbone, neck=None, rpn=RpnSpec(), head=FcHeadSpec(width=None)
-    )
+    widest = [(family, BackboneSpec(family=family, width=scale.rung.width)) for family in DEAR_FAMILIES]
+    allowed = [family for family, each in widest if _affordable(cost, replace(largest, backbone=each), aim_s)]
+    cascade = replace(largest, head=CascadeHeadSpec(stages=3, width=space.head_widths[-1]))
+    heads = (*space.heads, "cascade3") if _affordable(cost, cascade, aim_s) else space.heads
+    c4 = replace(largest, neck=None, head=FcHeadSpec(width=None))
     necks = ("c4", "fpn") if _affordable(cost, c4, aim_s) else ("fpn",)
     space = StructuralSpace(
-        **{**space.model_dump(), "backbones": (*space.backbones, *allowed), "heads": tuple(heads), "necks": necks}
+        **{**space.model_dump(), "backbones": (*space.backbones, *allowed), "heads": heads, "necks": necks}
     )
     training_s = cost.mean_training_s(space)
     left_out = [family for family in DEAR_FAMILIES if family not in allowed]
-    limit = f"at the largest size and width takes over {DEAR:.0f} times a training's share of the time"
+    limit = f"at the largest size and width takes over {DEAR:.0f} times a training's share of the hours"
     reasons = {
         **scale.reasons,
         "backbones": f"{', '.join(left_out)} {limit}" if left_out else "all: each fits into the hours",
         "necks": "both fit into the hours" if "c4" in necks else f"c4 (the last stage on every RoI) {limit}",
         "heads": "all that fit into the hours" if "cascade3" in heads else f"cascade3 {limit}",
     }
-    return Scale(
-        rung=scale.rung,
-        space=space,
-        reasons=reasons,
-        training_s=training_s,
-        trial_s=cost.trial_s(training_s),
-        cheap=scale.cheap,
-    )
+    return replace(scale, space=space, reasons=reasons, training_s=training_s, trial_s=cost.trial_s(training_s))
 
 
 def _affordable(cost: Cost, spec: DetectorSpec, aim_s: float) -> bool:
     return cost.trial_s(cost.training_s(spec)) <= DEAR * aim_s
-
-
-def _with_backbone(spec: DetectorSpec, family: str, width: int) -> DetectorSpec:
-    return DetectorSpec(
-        input_size=spec.input_size,
-        backbone=BackboneSpec(family=family, width=width),
-        neck=spec.neck,
-        rpn=spec.rpn,
-        head=spec.head,
-    )
-
-
-def _with_head(spec: DetectorSpec, head: CascadeHeadSpec) -> DetectorSpec:
-    return DetectorSpec(input_size=spec.input_size, backbone=spec.backbone, neck=spec.neck, rpn=spec.rpn, head=head)
 
 
 def space_at(facts: DataFacts, rung: Rung, anchor_scale: float) -> tuple[StructuralSpace, dict[str, str]]:
@@ -225,33 +202,26 @@ def baselines_of(space: StructuralSpace) -> list[DetectorSpec]:
     The large one is the R50-FPN at the study's own scale, which the paper compares with.
     """
     sizes, widths = space.input_sizes, space.backbone_widths
-    low, high = space.neck_min_levels[0], space.neck_max_levels[-1]
+    low, high, middle = space.neck_min_levels[0], space.neck_max_levels[-1], sizes[len(sizes) // 2]
     return [
-        _faster_rcnn(
-            sizes[0], "resnet18", widths[0], (low, BACKBONE_TOP), space.neck_channels[0], space.head_widths[0]
-        ),
-        _faster_rcnn(
-            sizes[len(sizes) // 2],
-            "resnet18",
-            widths[-1],
-            (low, BACKBONE_TOP),
-            space.neck_channels[-1],
-            space.head_widths[-1],
-        ),
-        _faster_rcnn(sizes[-1], "resnet50", widths[-1], (low, high), space.neck_channels[-1], space.head_widths[-1]),
+        _faster_rcnn(space, 0, sizes[0], BackboneSpec(family="resnet18", width=widths[0]), (low, BACKBONE_TOP)),
+        _faster_rcnn(space, -1, middle, BackboneSpec(family="resnet18", width=widths[-1]), (low, BACKBONE_TOP)),
+        _faster_rcnn(space, -1, sizes[-1], BackboneSpec(family="resnet50", width=widths[-1]), (low, high)),
     ]
 
 
 def _faster_rcnn(
-    size: str, family: str, width: int, levels: tuple[int, int], channels: int, head_width: int
+    space: StructuralSpace, place: int, size: str, backbone: BackboneSpec, levels: tuple[int, int]
 ) -> DetectorSpec:
+    """Return a Faster R-CNN with the widths of pyramid and head at ``place`` in the space's lists."""
+    channels, width = space.neck_channels[place], space.head_widths[place]
     extra = "pool" if levels[1] > BACKBONE_TOP else None
     return DetectorSpec(
         input_size=parse_input_size(size),
-        backbone=BackboneSpec(family=family, width=width),
+        backbone=backbone,
         neck=NeckSpec(min_level=levels[0], max_level=levels[1], channels=channels, extra=extra),
         rpn=RpnSpec(),
-        head=FcHeadSpec(width=head_width),
+        head=FcHeadSpec(width=width),
     )
 
 

@@ -24,7 +24,7 @@ EDGES = (*range(96, 288, 32), 320, 384, 448, 512, 640, 768, 896, 1024, 1184, LON
 """Long edges that the largest input size may have, besides that of the images."""
 SCALES = (8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0)
 """Candidates for ``anchor_scale``, the classic one first."""
-SCALE_GAIN = 0.02
+SCALE_LOSS = 0.03
 """Loss of mean IoU for which a scale that is nearer to the classic one is preferred."""
 MOST_BOXES = 20_000
 """Objects that anchors are fitted to, about; of more, every second, third, ..."""
@@ -82,7 +82,9 @@ def choose_sizes(facts: DataFacts, largest: int) -> Chosen[tuple[str, ...]]:
     low, high = (f"{facts.edge_at(50, *size):.0f}" for size in (sizes[0], sizes[-1]))
     small = f"{facts.edge_at(10, *sizes[0]):.0f}"
     px = f"{low} px" if low == high else f"{low} to {high} px"
-    because = f"{facts.size_in_words}; the median object is {px} there, and a tenth of them below {small} px at first"
+    because = (
+        f"{facts.size_in_words}; there the median object has {px}, and nine tenths have over {small} at the smallest"
+    )
     return Chosen(tuple(f"{long}x{short}" for long, short in sizes), because)
 
 
@@ -120,13 +122,13 @@ def anchor_fit(boxes: NDArray[np.float64], scale: float) -> float:
 def choose_anchor_scale(facts: DataFacts, edges: list[int]) -> Chosen[float]:
     """Return the anchors' edge in strides that fits the objects best, over all input sizes with long edges ``edges``.
 
-    Arithmetic: :func:`anchor_fit`. Of scales within ``SCALE_GAIN`` of the best the largest is taken, the nearest to the
+    Arithmetic: :func:`anchor_fit`. Of scales within ``SCALE_LOSS`` of the best the largest is taken, the nearest to the
     classic 8.
     """
     boxes = np.concatenate([facts.boxes_at(*size_of(facts, edge)) for edge in edges])
     step = max(1, len(boxes) // MOST_BOXES)
     fits = [anchor_fit(boxes[::step], scale) for scale in SCALES]
-    best = next(number for number, fit in enumerate(fits) if fit >= max(fits) - SCALE_GAIN)
+    best = next(number for number, fit in enumerate(fits) if fit >= max(fits) - SCALE_LOSS)
     scale = SCALES[best]
     than = "" if best == 0 else f"; with the classic 8 it is {fits[0]:.2f}"
     because = (
@@ -144,11 +146,12 @@ def choose_min_levels(facts: DataFacts, largest: int) -> Chosen[tuple[int, ...]]
     """
     small = facts.edge_at(10, *size_of(facts, largest))
     if small < 2**3:
-        return Chosen(
-            (2,), f"p3 has a stride of 8, and a tenth of the objects is below {small:.0f} px at the largest size"
+        because = (
+            f"p3 has a stride of 8 px, and at the largest size a tenth of the objects has less than {small:.1f} px"
         )
+        return Chosen((2,), because)
     return Chosen(
-        (2, 3), f"strides 4 and 8; nine tenths of the objects have {small:.0f} px and more at the largest size"
+        (2, 3), f"strides of 4 and 8 px; at the largest size nine tenths of the objects have over {small:.0f} px"
     )
 
 
@@ -160,7 +163,5 @@ def choose_max_levels(facts: DataFacts, largest: int, scale: float) -> Chosen[tu
     """
     large = facts.edge_at(95, *size_of(facts, largest))
     edge = 32 * scale
-    reach = (
-        f"a twentieth of the objects is above {large:.0f} px at the largest size, and p5 has anchors of {edge:.0f} px"
-    )
+    reach = f"p5 has anchors of {edge:.0f} px; at the largest size a twentieth of the objects has over {large:.0f} px"
     return Chosen((5, 6) if large > edge * 2**0.5 else (5,), reach)

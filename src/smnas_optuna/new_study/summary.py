@@ -22,13 +22,13 @@ def summary_lines(created: Created) -> list[str]:
         f"device: {device.in_words}",
         f"inputs: {', '.join(space.input_sizes)}; base widths {', '.join(map(str, space.backbone_widths))}; "
         f"backbones {', '.join(space.backbones)}",
-        f"time: about {structural} trainings of stage 1 and {modular} of stage 2, of {format_seconds(scale.training_s)} "
-        f"each in the mean by one of {device.workers} worker{'s' if device.workers > 1 else ''}",
+        f"time: about {structural} trainings of stage 1 and {modular} of stage 2, "
+        f"of {format_seconds(scale.training_s)} each in the mean by one worker",
         *(() if scale.cheap else (_TOO_SHORT,)),
     ]
 
 
 _TOO_SHORT = (
-    "note: the hours are few for this data: even at the smallest useful scale fewer detectors are trained than a search "
-    "wants; more hours, or a faster device, help"
+    "note: the hours are few for this data: even at the smallest useful scale fewer detectors are trained than a "
+    "search wants; give it more hours or a faster device"
 )

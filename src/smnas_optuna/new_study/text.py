@@ -29,8 +29,8 @@ def header_lines(name: str, values: Values, facts: DataFacts, device: DeviceFact
     test = f", {facts.num_test:,} test images" if facts.num_test else ""
     edges = [facts.edge_at(each, *map(int, facts.images.max(axis=0))) for each in (10, 50, 90)]
     timed = [
-        f"Timed here: {each.arch}: {1000 * each.train_s:,.0f} ms to train and {1000 * each.detect_s:,.0f} ms to detect, "
-        "an image."
+        f"Timed here, for an image: {each.arch} takes {1000 * each.train_s:,.1f} ms to train and "
+        f"{1000 * each.detect_s:,.1f} ms to detect."
         for each in device.timed
     ]
     scale = values.scale

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+from smnas_optuna.arch import decode
 from smnas_optuna.config import DetectorSettings
 from smnas_optuna.new_study import detector as rules
 from smnas_optuna.new_study.cost import Cost, Recipe
@@ -30,9 +32,11 @@ NOISE = 0.04
 MAX_BLOCKS = {"cpu": 12, "cuda": 16}
 TIME_LIMIT = 2.0
 """Limit for one training, as a multiple of the largest baseline's likely time."""
-LONGEST = 3.0
-"""Factor of the steps if the largest study leaves time over."""
+SHORTEST, LONGEST = 2 / 3, 3.0
+"""Factors of the steps if the smallest study takes too long, and if the largest leaves time over."""
 POPULATIONS = (4, 10)
+APART = 16
+"""Base widths that are so far apart get one between them in stage 2."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +55,6 @@ class Values:
     Attributes:
         tables: Lines by table, in the order of the file.
         scale: Scale of the study.
-        anchor_scale: Edge of an anchor, strides.
         trials: Trainings of stage 1 and of stage 2.
     """
 
@@ -100,8 +103,8 @@ def choose_values(facts: DataFacts, device: DeviceFacts, asked: Asked) -> Values
 
     epochs, cost, scale = scaled(1.0)
     spare = choose_trials(asked, STRUCTURAL_SHARE, scale.trial_s).value / aimed_trials(asked.hours)
-    if scale.rung == rungs(facts, kind)[-1] and spare > 1:
-        epochs, cost, scale = scaled(min(LONGEST, spare))
+    if not scale.cheap or (scale.rung == rungs(facts, kind)[-1] and spare > 1):
+        epochs, cost, scale = scaled(max(SHORTEST, min(LONGEST, spare)))
     anchors = choose_anchor_scale(facts, input_edges(facts, scale.rung.edge))
     structural = choose_trials(asked, STRUCTURAL_SHARE, scale.trial_s)
     modular = choose_trials(asked, MODULAR_SHARE, scale.trial_s)
@@ -176,8 +179,8 @@ def modular_lines(scale: Scale, kind: rules.Kind) -> list[Line]:
     """
     space = scale.space
     widths = space.backbone_widths
-    between = sorted({*widths, *(low + (high - low) // 2 for low, high in zip(widths, widths[1:], strict=False))})
-    lines = [Line(key="base_channels", value=tuple(between), because="those of stage 1, and between")]
+    between = sorted({*widths, *((low + high) // 2 for low, high in pairwise(widths) if high - low >= APART)})
+    lines = [Line(key="base_channels", value=tuple(between), because="as in stage 1, in steps of 16 at most")]
     if widths[0] < 48:
         lines.append(Line(key="stems", value=("conv7",), because="at small widths the paper's conv3 learns far less"))
     lines.append(Line(key="max_blocks", value=MAX_BLOCKS[kind], because="a parent's depth is in the space beside it"))
@@ -187,8 +190,6 @@ def modular_lines(scale: Scale, kind: rules.Kind) -> list[Line]:
 
 def search_lines(asked: Asked, scale: Scale, cost: Cost, trials: Chosen[int]) -> list[Line]:
     """Return the lines of ``[search]``."""
-    from smnas_optuna.arch import decode
-
     baselines = choose_baselines(scale.space)
     population = max(POPULATIONS[0], min(POPULATIONS[1], trials.value // 3))
     longest_s = max(TIME_LIMIT * cost.training_s(decode(baselines.value[-1])), TIME_LIMIT * scale.training_s)
