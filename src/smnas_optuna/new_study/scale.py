@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -99,7 +100,7 @@ def widths_of(width: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, 
 
 def aimed_trials(hours: float) -> int:
     """Return the trainings of stage 1 that a search of ``hours`` aims at: 16 for half an hour, 29 for 3, 40 for 8."""
-    return max(LEAST_TRIALS, min(MOST_TRIALS, round(TRIALS_AT * (hours / TRIALS_HOURS) ** TRIALS_POWER)))
+    return max(LEAST_TRIALS, min(MOST_TRIALS, round(TRIALS_AT * math.pow(hours / TRIALS_HOURS, TRIALS_POWER))))
 
 
 def share_s(asked: Asked, share: float) -> float:
@@ -154,12 +155,13 @@ def _with_dear_kinds(scale: Scale, cost: Cost, aim_s: float) -> Scale:
     )
     training_s = cost.mean_training_s(space)
     left_out = [family for family in DEAR_FAMILIES if family not in allowed]
-    limit = f"at the largest size and width takes over {DEAR:.0f} times a training's share of the hours"
+    limit = f"takes over {DEAR:.0f} times a training's share of the hours at the largest size and width"
+    without_c4 = f"without c4, whose last stage runs on every RoI: it {limit}"
     reasons = {
         **scale.reasons,
-        "backbones": f"{', '.join(left_out)} {limit}" if left_out else "all: each fits into the hours",
-        "necks": "both fit into the hours" if "c4" in necks else f"c4 (the last stage on every RoI) {limit}",
-        "heads": "all that fit into the hours" if "cascade3" in heads else f"cascade3 {limit}",
+        "backbones": f"without {', '.join(left_out)}: each {limit}" if left_out else "all: each fits into the hours",
+        "necks": "both fit into the hours" if "c4" in necks else without_c4,
+        "heads": "all that fit into the hours" if "cascade3" in heads else f"without cascade3: it {limit}",
     }
     return replace(scale, space=space, reasons=reasons, training_s=training_s, trial_s=cost.trial_s(training_s))
 
@@ -234,7 +236,10 @@ def choose_baselines(space: StructuralSpace) -> Chosen[tuple[str, ...]]:
 def choose_trials(asked: Asked, share: float, trial_s: float) -> Chosen[int]:
     """Return the trainings that fit into a stage's share of the hours, within ``LEAST_TRIALS`` and ``MOST_TRIALS``."""
     fit = int(share_s(asked, share) / trial_s)
-    return Chosen(max(LEAST_TRIALS, min(MOST_TRIALS, fit)), f"{share:.0%} of the hours, at {trial_s:.0f} s each")
+    each = f"one every {trial_s:.0f} s, by all workers"
+    if fit < LEAST_TRIALS:
+        return Chosen(LEAST_TRIALS, f"fewer are no search; {each}, {share:.0%} of the hours are enough for {fit}")
+    return Chosen(min(MOST_TRIALS, fit), f"{share:.0%} of the hours, {each}")
 
 
 def choose_parents(trials: int) -> Chosen[int]:

@@ -196,7 +196,7 @@ def search_lines(asked: Asked, scale: Scale, cost: Cost, trials: Chosen[int]) ->
     limit = max(10, round(longest_s / 10) * 10)
     lines = [
         Line(key="hours", value=asked.hours, because="what `smnas search` keeps to; asked for"),
-        Line(key="trials", value=trials.value, because=f"for `smnas structural`: {trials.because}"),
+        Line(key="trials", value=trials.value, because=f"for `smnas structural`; {trials.because}"),
         Line(key="population", value=population, because="a third of the trainings, 4 to 10"),
         Line(
             key="max_seconds_per_trial",
