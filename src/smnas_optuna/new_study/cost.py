@@ -13,7 +13,7 @@ from smnas_optuna.config import StructuralSpace
 from smnas_optuna.new_study.facts import DataFacts, DeviceFacts, Timed
 from smnas_optuna.search_space import StructuralSearchSpace
 
-DRAWS = 48
+DRAWS = 32
 """Architectures of a space whose mean time counts as that of its trainings."""
 METRICS_S = 0.002
 """Assumed seconds of COCO's metrics for each validation image."""

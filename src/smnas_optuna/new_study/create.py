@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +32,9 @@ LARGEST_PROBE = {"cpu": (320, 32), "cuda": (1344, 64)}
 """Largest long edge and base width of what is timed: a CPU would take minutes for more."""
 BOXES_TIMED = 100
 """Boxes of a timed image, at most."""
+
+
+LookAtDevice = Callable[[torch.device, DataFacts, Placement, Listener, StopRequest], DeviceFacts]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +84,7 @@ def create_study(
     drop_empty_boxes: bool,
     listener: Listener,
     stop: StopRequest,
+    look: LookAtDevice | None = None,
 ) -> Created:
     """Look at the data and the device, and write ``study_dir/study.toml``; nothing is written before all is known.
 
@@ -94,6 +99,7 @@ def create_study(
         drop_empty_boxes: Leave out unusable boxes instead of refusing the data.
         listener: Receives reports.
         stop: Checked at every step.
+        look: Returns the facts of the device; :func:`look_at_device` by default.
 
     Raises:
         SmnasError: If there is a study, or the data or the device cannot be used.
@@ -109,7 +115,7 @@ def create_study(
             index_file=index_file,
             on_progress=step_of("load", listener, stop),
         )
-        on_device = look_at_device(chosen, facts, placement, listener, stop)
+        on_device = (look or look_at_device)(chosen, facts, placement, listener, stop)
         values = choose_values(facts, on_device, asked)
         name = study_dir.resolve().name
         content = study_text(name, values, facts, on_device, asked).encode()

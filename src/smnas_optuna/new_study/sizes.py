@@ -26,7 +26,7 @@ SCALES = (8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0)
 """Candidates for ``anchor_scale``, the classic one first."""
 SCALE_LOSS = 0.03
 """Loss of mean IoU for which a scale that is nearer to the classic one is preferred."""
-MOST_BOXES = 20_000
+MOST_BOXES = 2_000
 """Objects that anchors are fitted to, about; of more, every second, third, ..."""
 RATIOS = (0.5, 1.0, 2.0)
 """Aspect ratios of the RPN's anchors, height / width (Ren et al. 2015)."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from smnas_optuna.arch import decode
 from smnas_optuna.config import DetectorSettings
 from smnas_optuna.new_study import detector as rules
 from smnas_optuna.new_study.cost import Cost, Recipe
@@ -30,8 +30,6 @@ SCORE_THRESHOLD = 0.02
 MEASURING = {"cpu": (4.0, "as measured on a CPU"), "cuda": (3.0, "as measured on an H200")}
 NOISE = 0.04
 MAX_BLOCKS = {"cpu": 12, "cuda": 16}
-TIME_LIMIT = 2.0
-"""Limit for one training, as a multiple of the largest baseline's likely time."""
 SHORTEST, LONGEST = 2 / 3, 3.0
 """Factors of the steps if the smallest study takes too long, and if the largest leaves time over."""
 POPULATIONS = (4, 10)
@@ -90,21 +88,22 @@ def choose_values(facts: DataFacts, device: DeviceFacts, asked: Asked) -> Values
     constants = choose_constants(facts, kind)
     max_seconds, measured = MEASURING[kind]
 
+    @cache
     def anchor_scale(largest: int) -> float:
         return choose_anchor_scale(facts, input_edges(facts, largest)).value
 
-    def scaled(longer: float) -> tuple[Chosen[int], Cost, Scale]:
+    def scaled(longer: float) -> tuple[Chosen[int], Scale]:
         epochs = rules.choose_epochs(facts, asked, batch_size.value, longer)
         recipe = Recipe(
             epochs=epochs.value, max_seconds=max_seconds, constants=detector_settings(constants).constants()
         )
         cost = Cost(device, facts, recipe)
-        return epochs, cost, choose_scale(facts, device, asked, cost, anchor_scale)
+        return epochs, choose_scale(facts, device, asked, cost, anchor_scale)
 
-    epochs, cost, scale = scaled(1.0)
+    epochs, scale = scaled(1.0)
     spare = choose_trials(asked, STRUCTURAL_SHARE, scale.trial_s).value / aimed_trials(asked.hours)
     if not scale.cheap or (scale.rung == rungs(facts, kind)[-1] and spare > 1):
-        epochs, cost, scale = scaled(max(SHORTEST, min(LONGEST, spare)))
+        epochs, scale = scaled(max(SHORTEST, min(LONGEST, spare)))
     anchors = choose_anchor_scale(facts, input_edges(facts, scale.rung.edge))
     structural = choose_trials(asked, STRUCTURAL_SHARE, scale.trial_s)
     modular = choose_trials(asked, MODULAR_SHARE, scale.trial_s)
@@ -112,7 +111,7 @@ def choose_values(facts: DataFacts, device: DeviceFacts, asked: Asked) -> Values
         "data": data_lines(facts),
         "space.structural": structural_lines(scale),
         "space.modular": modular_lines(scale, kind),
-        "search": search_lines(asked, scale, cost, structural),
+        "search": search_lines(asked, scale, structural),
         "modular": [line("parents", choose_parents(modular.value)), line("trials", modular)],
         "detector": [line("anchor_scale", anchors), *constants],
         "train": [
@@ -188,21 +187,14 @@ def modular_lines(scale: Scale, kind: rules.Kind) -> list[Line]:
     return [*lines, Line(key="head_widths", value=space.head_widths, because="as in stage 1")]
 
 
-def search_lines(asked: Asked, scale: Scale, cost: Cost, trials: Chosen[int]) -> list[Line]:
+def search_lines(asked: Asked, scale: Scale, trials: Chosen[int]) -> list[Line]:
     """Return the lines of ``[search]``."""
     baselines = choose_baselines(scale.space)
     population = max(POPULATIONS[0], min(POPULATIONS[1], trials.value // 3))
-    longest_s = max(TIME_LIMIT * cost.training_s(decode(baselines.value[-1])), TIME_LIMIT * scale.training_s)
-    limit = max(10, round(longest_s / 10) * 10)
     lines = [
         Line(key="hours", value=asked.hours, because="what `smnas search` keeps to; asked for"),
         Line(key="trials", value=trials.value, because=f"for `smnas structural`; {trials.because}"),
         Line(key="population", value=population, because="a third of the trainings, 4 to 10"),
-        Line(
-            key="max_seconds_per_trial",
-            value=limit,
-            because="twice what the largest baseline is likely to take; a few dear draws would take the hours",
-        ),
     ]
     if asked.max_latency_ms is not None:
         lines.append(
