@@ -40,7 +40,7 @@ def test_facts_are_of_objects_and_of_upright_and_lying_images_alike() -> None:
     val = dataset(image(3, 100, 100, [], []))
     splits = Splits(train=train, val=val, content_hash="")
 
-    facts = facts_of(splits, DataSettings(), title="COCO", why="", held_out=False)
+    facts = facts_of(splits, DataSettings(), title="COCO", why="")
 
     assert facts.images.tolist() == [[200, 100], [400, 100]]
     assert facts.boxes.tolist() == [[10, 40], [20, 20], [8, 2]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smnas_optuna.arch import DetectorConstants, DetectorSpec
+from smnas_optuna.arch import DetectorConstants, DetectorSpec, GuidedRpnSpec
 from smnas_optuna.arch.work import WorkCounter
 from smnas_optuna.config import StructuralSpace
 from smnas_optuna.new_study.facts import DataFacts, DeviceFacts, Timed
@@ -20,6 +20,9 @@ METRICS_S = 0.002
 CROWDED_CPU = 1.15
 """Time of a step beside other workers on one CPU, relative to that alone: they share caches and memory. A choice; see
 "What do several workers on a CPU gain?" in benchmarks/README.md."""
+GUIDED_CPU = 1.4
+"""Time of a training step with Guided Anchoring on a CPU, relative to another of as many multiply-adds. Its deformable
+convolution is slow there: 1.15 to 1.75 with 4 detectors on Chess."""
 SHIPPED_SHARE = 0.5
 """Latency of an exported detector, as a share of that in torch: 0.3 to 0.9 on a CPU (benchmarks/README.md)."""
 MEASURING_SHARE, EXPORT_S = 1.4, 2.0
@@ -61,6 +64,8 @@ class Cost:
         evaluations = self._facts.num_val * (2 if self._recipe.epochs >= 4 else 1)
         crowd = CROWDED_CPU if self._device.kind == "cpu" and self._device.workers > 1 else 1.0
         train_s = images * interpolate(self._device.timed, work, lambda timed: timed.train_s)
+        if self._device.kind == "cpu" and isinstance(spec.rpn, GuidedRpnSpec):
+            train_s *= GUIDED_CPU
         detect_s = interpolate(self._device.timed, work, lambda timed: timed.detect_s) + METRICS_S
         return crowd * (train_s + evaluations * detect_s)
 

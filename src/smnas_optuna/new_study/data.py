@@ -61,8 +61,7 @@ def look_at_data(
             raise
         fix = error.fix.replace(DROP_IN_FILE, DROP_OPTION)
         raise DataError(error.message, first=error.first, fix=fix) from None
-    held_out = splits.val.source == splits.train.source
-    facts = facts_of(splits, settings, title=title, why=why, held_out=held_out)
+    facts = facts_of(splits, settings, title=title, why=why)
     roles = (("train", splits.train), ("val", splits.val), ("test", splits.test))
     notes = [f"{role}: {note}" for role, split in roles if split is not None for note in split.notes]
     return facts, [*notes, *advice_on(splits, max(100, int(facts.objects.max())))]

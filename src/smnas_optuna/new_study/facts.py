@@ -139,7 +139,7 @@ class DeviceFacts:
         return f"CPU, {self.name}; {self.workers} worker{'s' if self.workers > 1 else ''} of {each}"
 
 
-def facts_of(splits: Splits, settings: DataSettings, *, title: str, why: str, held_out: bool) -> DataFacts:
+def facts_of(splits: Splits, settings: DataSettings, *, title: str, why: str) -> DataFacts:
     """Return the facts of checked data; see :class:`DataFacts` for the arguments."""
     train, val = splits.train, splits.val
     kept = [image.boxes[~image.crowd] for image in train.images]
@@ -152,7 +152,7 @@ def facts_of(splits: Splits, settings: DataSettings, *, title: str, why: str, he
         num_train=len(train.images),
         num_val=len(val.images),
         num_test=0 if splits.test is None else len(splits.test.images),
-        held_out=held_out,
+        held_out=splits.held_out,
         num_classes=train.num_classes,
         images=np.sort(edges, axis=1)[:, ::-1],
         boxes=boxes[:, 2:] - boxes[:, :2],
