@@ -31,11 +31,11 @@ def test_the_smallest_objects_keep_some_pixels(edges: tuple[float, float], least
     assert sizes.least_edge(make_facts(edges=edges)) == least
 
 
-def test_input_sizes_are_half_seven_tenths_and_all_of_the_largest_in_the_shape_of_the_images() -> None:
+def test_input_sizes_are_shares_of_the_largest_in_the_shape_of_the_images() -> None:
     chosen = sizes.choose_sizes(make_facts(size=(640, 480)), 320)
 
-    assert chosen.value == ("160x120", "224x168", "320x240")
-    assert chosen.because.startswith("all images are 640x480; the median object has 20 to 40 px then")
+    assert chosen.value == ("128x96", "160x120", "224x168", "320x240")
+    assert chosen.because.startswith("all images are 640x480; the median object keeps 16 to 40 px")
 
 
 def test_small_objects_leave_out_small_sizes() -> None:

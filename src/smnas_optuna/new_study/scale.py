@@ -121,7 +121,8 @@ def choose_scale(
 ) -> Scale:
     """Return the largest scale at which the hours are enough for :func:`aimed_trials` trainings, by their mean time.
 
-    Kinds of detectors that the smallest studies leave out are taken in where their time allows.
+    Kinds of detectors that the smallest studies leave out are taken in where their time allows. With a limit for the
+    latency, the thinnest detector at the largest input size is likely to keep it.
 
     Args:
         facts: The data.
@@ -135,8 +136,8 @@ def choose_scale(
     for rung in rungs(facts, device.kind):
         space, reasons = space_at(facts, rung, anchor_scale(rung.edge))
         if found is not None and asked.max_latency_ms is not None:
-            middle = cost.latency_ms(baselines_of(space)[1])
-            if middle > asked.max_latency_ms:
+            thin = replace(baselines_of(space)[0], input_size=parse_input_size(space.input_sizes[-1]))
+            if cost.latency_ms(thin) > asked.max_latency_ms:
                 break
         training_s = cost.mean_training_s(space)
         trial_s = cost.trial_s(training_s)
@@ -163,7 +164,7 @@ def _with_dear_kinds(scale: Scale, cost: Cost, aim_s: float) -> Scale:
     )
     training_s = cost.mean_training_s(space)
     left_out = [family for family in DEAR_FAMILIES if family not in allowed]
-    limit = f"takes over {DEAR:.0f} times a training's share of the hours at the largest size and width"
+    limit = f"takes over {DEAR:g} times a training's share of the hours at the largest size and width"
     narrow = [] if MOBILENET in space.backbones else [f"without {MOBILENET}, which learnt nothing at such widths"]
     dear = [f"without {', '.join(left_out)}: each {limit}"] if left_out else []
     without_c4 = f"without c4, whose last stage runs on every RoI: it {limit}"

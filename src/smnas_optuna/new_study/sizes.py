@@ -18,8 +18,8 @@ DeepPCB at 120 px has a median of 6.6 px and AP 3.4 (x100), at 160 px 8.8 px and
 at 96 px has 6.6 px and AP 0.8, at 144 px 10 px and 8.1 (docs/results.md and benchmarks/README.md)."""
 SMALLEST_SHARE = 0.8
 """Objects at the smallest input size may have this share of ``MEDIAN_PX`` and ``SMALL_PX``."""
-SIZE_RATIOS = (0.5, 0.7, 1.0)
-"""Long edges of the input sizes, as shares of the largest: a quarter, a half and all of its pixels."""
+SIZE_RATIOS = (0.35, 0.5, 0.7, 1.0)
+"""Long edges of the input sizes, as shares of the largest: an eighth, a quarter, a half and all of its pixels."""
 EDGES = (*range(96, 288, 32), 320, 384, 448, 512, 640, 768, 896, 1024, 1184, LONGEST)
 """Long edges that the largest input size may have, besides that of the images."""
 SCALES = (8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0)
@@ -66,9 +66,9 @@ def largest_edges(facts: DataFacts) -> list[int]:
 
 
 def input_edges(facts: DataFacts, largest: int) -> list[int]:
-    """Return the long edges of up to three input sizes, ascending, the last of them ``largest``.
+    """Return the long edges of up to four input sizes, ascending, the last of them ``largest``.
 
-    They are a half, 0.7 and all of it, as in the measured studies. Those that leave too little of the objects are left
+    They are about 0.35, 0.5, 0.7 and all of it; the measured studies have three to five sizes. Those that leave too little of the objects are left
     out.
     """
     least = min(largest, least_edge(facts, SMALLEST_SHARE))
@@ -82,7 +82,7 @@ def choose_sizes(facts: DataFacts, largest: int) -> Chosen[tuple[str, ...]]:
     low, high = (f"{facts.edge_at(50, *size):.0f}" for size in (sizes[0], sizes[-1]))
     small = f"{facts.edge_at(10, *sizes[0]):.0f}"
     px = f"{low} px" if low == high else f"{low} to {high} px"
-    because = f"{facts.size_in_words}; the median object has {px} then, and nine tenths over {small} at the smallest"
+    because = f"{facts.size_in_words}; the median object keeps {px}, and nine tenths keep {small} px at the smallest"
     return Chosen(tuple(f"{long}x{short}" for long, short in sizes), because)
 
 
