@@ -68,8 +68,8 @@ def largest_edges(facts: DataFacts) -> list[int]:
 def input_edges(facts: DataFacts, largest: int) -> list[int]:
     """Return the long edges of up to four input sizes, ascending, the last of them ``largest``.
 
-    They are about 0.35, 0.5, 0.7 and all of it; the measured studies have three to five sizes. Those that leave too little of the objects are left
-    out.
+    They are about 0.35, 0.5, 0.7 and all of it; the measured studies have three to five sizes. Those that leave too
+    little of the objects are left out.
     """
     least = min(largest, least_edge(facts, SMALLEST_SHARE))
     edges = {max(least, round(largest * ratio / EDGE_STEP) * EDGE_STEP) for ratio in SIZE_RATIOS}
