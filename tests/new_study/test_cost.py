@@ -58,7 +58,7 @@ def test_guided_anchoring_takes_longer_on_a_cpu_alone() -> None:
     facts = make_facts(num_val=0)
     plain, guided = (decode(f"96x72.resnet18-w16.fpn-p3-p5-c64.{rpn}.fc-w256") for rpn in ("rpn", "ga"))
     alike = Recipe(epochs=1, max_seconds=4.0, constants=DetectorConstants(test_proposals=1, guided_proposals=1))
-    cpu, cuda = (Cost(make_device(kind, workers=1), facts, alike) for kind in ("cpu", "cuda"))  # type: ignore[arg-type]
+    cpu, cuda = (Cost(make_device(kind, workers=1), facts, alike) for kind in ("cpu", "cuda"))
 
     assert cpu.training_s(guided) > 1.35 * cpu.training_s(plain)
     assert cuda.training_s(guided) < 1.3 * cuda.training_s(plain)

@@ -14,9 +14,8 @@ from smnas_optuna.new_study.cost import Cost
 from smnas_optuna.new_study.facts import Asked, Chosen, DataFacts, DeviceFacts
 from smnas_optuna.new_study.sizes import choose_max_levels, choose_min_levels, choose_sizes, largest_edges
 
-STRUCTURAL_SHARE, MODULAR_SHARE = 0.45, 0.3
-"""Shares of the hours for the trainings of both stages. The rest is for starting, timing the fronts again and
-verifying."""
+STRUCTURAL_SHARE, MODULAR_SHARE = 0.45, 0.4
+"""Shares of the hours for both stages, those of ``smnas search``. The rest is for timing the front and verifying."""
 START_S = 60.0
 """Assumed seconds of each stage before its first training: libraries, data, the forecast."""
 TRIALS_AT, TRIALS_HOURS, TRIALS_POWER = 16, 0.5, 1 / 3

@@ -24,10 +24,12 @@ def summary_lines(created: Created) -> list[str]:
         f"backbones {', '.join(space.backbones)}",
         f"time: about {structural} trainings of stage 1 and {modular} of stage 2, "
         f"of {format_seconds(scale.training_s)} each in the mean by one worker",
-        *(() if scale.cheap else (_TOO_SHORT,)),
+        *((_TOO_SHORT,) if not scale.cheap and structural < FEW_TRIALS else ()),
     ]
 
 
+FEW_TRIALS = 10
+"""Trainings of stage 1 below which a surrogate has hardly learnt anything."""
 _TOO_SHORT = (
     "note: the hours are few for this data: even at the smallest useful scale fewer detectors are trained than a "
     "search wants; give it more hours or a faster device"
