@@ -137,20 +137,17 @@ def choose_anchor_scale(facts: DataFacts, edges: list[int]) -> Chosen[float]:
 
 
 def choose_min_levels(facts: DataFacts, largest: int) -> Chosen[tuple[int, ...]]:
-    """Return the lowest pyramid levels: p2 always, and p3 if small objects are no smaller than its stride.
+    """Return the lowest pyramid levels: p2 always, and p3 if most objects are no smaller than its stride.
 
-    All measured studies have both. p3 is left out where a tenth of the objects at the largest input size has less than
-    8 px: an object that is smaller than a cell shares it with others.
+    All measured studies have both. p3 is left out where a quarter of the objects at the largest input size has less
+    than 8 px: an object that is smaller than a cell shares it with others.
     """
-    small = facts.edge_at(10, *size_of(facts, largest))
+    small = facts.edge_at(25, *size_of(facts, largest))
     if small < 2**3:
-        because = (
-            f"p3 has a stride of 8 px, and at the largest size a tenth of the objects has less than {small:.1f} px"
-        )
+        because = f"p3 has a stride of 8 px; at the largest size a quarter of the objects has under {small:.1f} px"
         return Chosen((2,), because)
-    return Chosen(
-        (2, 3), f"strides of 4 and 8 px; at the largest size nine tenths of the objects have over {small:.0f} px"
-    )
+    because = f"strides of 4 and 8 px; at the largest size three quarters of the objects have over {small:.0f} px"
+    return Chosen((2, 3), because)
 
 
 def choose_max_levels(facts: DataFacts, largest: int, scale: float) -> Chosen[tuple[int, ...]]:
