@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from smnas_optuna.duration import format_seconds
 from smnas_optuna.new_study.facts import Asked, DataFacts, DeviceFacts
 from smnas_optuna.new_study.values import Line, Values
@@ -27,7 +29,7 @@ def header_lines(name: str, values: Values, facts: DataFacts, device: DeviceFact
     """Return the facts that the study is made from, one a line."""
     data = f"{facts.title}; {facts.num_train:,} training and {facts.num_val:,} validation images"
     test = f", {facts.num_test:,} test images" if facts.num_test else ""
-    edges = [facts.edge_at(each, *map(int, facts.images.max(axis=0))) for each in (10, 50, 90)]
+    edges = np.percentile(np.sqrt(facts.boxes.prod(axis=1)), (10, 50, 90))
     timed = [
         f"Timed here, for an image: {each.arch} takes {1000 * each.train_s:,.1f} ms to train and "
         f"{1000 * each.detect_s:,.1f} ms to detect."
@@ -38,7 +40,7 @@ def header_lines(name: str, values: Values, facts: DataFacts, device: DeviceFact
         f"{name}: written by `smnas init` for {asked.hours:g} hours. Change what you like before the search begins.",
         f"Data: {data}{test}; {facts.num_classes} classes.",
         f"Objects: {len(facts.boxes):,} for training; edges of {edges[0]:.0f}, {edges[1]:.0f} and {edges[2]:.0f} px "
-        "(10th, 50th and 90th percentile) if the images have their full size.",
+        "(10th, 50th and 90th percentile) in the images as they are.",
         f"Device: {device.in_words}.",
         *timed,
         f"Expected: about {format_seconds(scale.training_s)} for the mean training, by one worker.",
