@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from smnas_optuna.arch import DetectorSpec, decode
 from smnas_optuna.arch.codec import parse_input_size
+from smnas_optuna.arch.work import WorkCounter
 from smnas_optuna.batch import canvas_size
 from smnas_optuna.config import StudySettings, load_settings
-from smnas_optuna.search.surrogate.work import WorkCounter
 from smnas_optuna.search_space import ModularSearchSpace, StructuralSearchSpace
 
 STUDY = Path(__file__).parents[1] / "studies" / "coco"

@@ -56,6 +56,7 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
 @pytest.mark.parametrize(
     ("command", "options"),
     [
+        (["init"], {"--data", "--hours", "--max-latency-ms", "--device", "--drop-empty-boxes"}),
         (["structural"], SEARCH | {"--storage"}),
         (["modular"], SEARCH | {"--parents", "--parent"}),
         (["worker"], SEARCH - {"--workers", "--dry-run", "--warm-start"} | {"--stage", "--parents", "--parent"}),

@@ -15,12 +15,12 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import create_trial
 
 from smnas_optuna.arch import DetectorSpec, encode
+from smnas_optuna.arch.work import WorkCounter
 from smnas_optuna.config import StudySettings
 from smnas_optuna.search.evolution.sampler import build_ranking
 from smnas_optuna.search.loop import Evaluation, Outcome
 from smnas_optuna.search.plan import StudyPlan, plan_stage
 from smnas_optuna.search.request import Request
-from smnas_optuna.search.surrogate.work import WorkCounter
 from smnas_optuna.search.turns import Turns
 from smnas_optuna.search_space import StructuralSearchSpace, baselines_of
 from smnas_optuna.session.listener import Listener

@@ -33,6 +33,7 @@ class Splits:
         test: As ``train``, used by no search; None if the study names none.
         test_hash: Hash of ``test`` as in ``content_hash``; no search depends on it.
         grey_bits: Bits of the values of grey images with more than 8 bits, 8..16; 16 if there are none.
+        held_out: True if ``val`` is a part of what the data folder has for training.
     """
 
     train: CocoDataset
@@ -41,6 +42,7 @@ class Splits:
     test: CocoDataset | None = None
     test_hash: str | None = None
     grey_bits: int = 16
+    held_out: bool = False
 
 
 def read_splits(
@@ -94,7 +96,13 @@ def read_splits(
     _refuse_empty(train, "training")
     _refuse_empty(val, "validation")
     val = note_alike(val, train, looks, "validation")
-    splits = Splits(train=train, val=val, content_hash=content_hash((train, val), hashes), grey_bits=grey_bits)
+    splits = Splits(
+        train=train,
+        val=val,
+        content_hash=content_hash((train, val), hashes),
+        grey_bits=grey_bits,
+        held_out="val" not in loaded,
+    )
     if test is None:
         return splits
     _refuse_shared_images(train, test, hashes, roles=("training", "test"))

@@ -96,7 +96,7 @@ def _read(file: Path, key: str, known_hash: str | None) -> Splits | None:
 
 def _write(file: Path, key: str, splits: Splits, identities: Mapping[Path, Identity], known_hash: str | None) -> None:
     datasets = {"train": splits.train, "val": splits.val, **({} if splits.test is None else {"test": splits.test})}
-    values = {name: getattr(splits, name) for name in ("content_hash", "test_hash", "grey_bits")}
+    values = {name: getattr(splits, name) for name in ("content_hash", "test_hash", "grey_bits", "held_out")}
     write_checked(file, key, datasets, {**values, "known_hash": known_hash}, identities)
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from optuna.study import Study
 
 from smnas_optuna.arch import DetectorSpec
+from smnas_optuna.arch.work import WorkCounter
 from smnas_optuna.config import StudySettings
 from smnas_optuna.search.evolution.sampler import build_ranking
 from smnas_optuna.search.forecast import describe_run
@@ -19,7 +20,6 @@ from smnas_optuna.search.plan import StudyPlan, begin_study, check_studies, plan
 from smnas_optuna.search.request import Request
 from smnas_optuna.search.surrogate.observations import Observation
 from smnas_optuna.search.surrogate.proposal import Ranking
-from smnas_optuna.search.surrogate.work import WorkCounter
 from smnas_optuna.search.turns import Beside, Turns
 from smnas_optuna.search.warm_start import Lessons, read_lessons
 from smnas_optuna.session.listener import Listener

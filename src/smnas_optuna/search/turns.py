@@ -10,6 +10,7 @@ import optuna
 from optuna.study import Study
 
 from smnas_optuna.arch import DetectorSpec
+from smnas_optuna.arch.work import WorkCounter
 from smnas_optuna.config import StudySettings
 from smnas_optuna.search.evolution.children import ChildGeneration
 from smnas_optuna.search.evolution.promise import promises
@@ -18,7 +19,6 @@ from smnas_optuna.search.loop import Evaluation, Outcome, Stage, search
 from smnas_optuna.search.plan import Progress, Standing, StudyPlan, next_turn
 from smnas_optuna.search.shared_budget import SharedBudget, running_of
 from smnas_optuna.search.surrogate.observations import Observation, observations_of
-from smnas_optuna.search.surrogate.work import WorkCounter
 from smnas_optuna.session.listener import Listener, PartOfAStage
 from smnas_optuna.study.fingerprint import trained_alike
 from smnas_optuna.study.folder import StudyFolder

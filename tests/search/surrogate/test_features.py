@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from smnas_optuna.arch import decode, encode
+from smnas_optuna.arch.backbone_work import Work
 from smnas_optuna.config import StructuralSpace
-from smnas_optuna.search.surrogate.backbone_work import Work
 from smnas_optuna.search.surrogate.features import NAMES, Features
 from smnas_optuna.search_space import StructuralSearchSpace
 

@@ -13,13 +13,13 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from smnas_optuna.arch import DetectorSpec
+from smnas_optuna.arch.work import WorkCounter
 from smnas_optuna.config import SearchSettings
 from smnas_optuna.search.evolution.children import ChildGeneration
 from smnas_optuna.search.evolution.selection import Selection, SelectionFromAll
 from smnas_optuna.search.surrogate.features import Features
 from smnas_optuna.search.surrogate.observations import Observation
 from smnas_optuna.search.surrogate.proposal import Ranking
-from smnas_optuna.search.surrogate.work import WorkCounter
 from smnas_optuna.search_space import SearchSpace
 from smnas_optuna.study.attributes import ORIGIN, RANKED
 from smnas_optuna.study.limits import Limits

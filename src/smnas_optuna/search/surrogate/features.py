@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnas_optuna.arch import DetectorSpec, NeckSpec, encode
+from smnas_optuna.arch.backbone_work import Work
 from smnas_optuna.arch.classics import CLASSIC_STEM
 from smnas_optuna.arch.mobilenet import CLASSIC_EXPANSION, ROW_CHANNELS, ROW_LEVELS
 from smnas_optuna.arch.order import stage_planes
@@ -21,8 +22,7 @@ from smnas_optuna.arch.spec import (
     RetinaHeadSpec,
     written_out,
 )
-from smnas_optuna.search.surrogate.backbone_work import Work
-from smnas_optuna.search.surrogate.work import WorkCounter, head_width, num_roi_stages
+from smnas_optuna.arch.work import WorkCounter, head_width, num_roi_stages
 
 Array = NDArray[np.float64]
 SINGLE_LEVEL = 4

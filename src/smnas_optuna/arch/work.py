@@ -7,6 +7,7 @@ formulas give what :func:`smnas_optuna.engine.complexity.count_complexity` count
 from __future__ import annotations
 
 from smnas_optuna.arch import DetectorConstants, DetectorSpec, NeckSpec
+from smnas_optuna.arch.backbone_work import BIAS, NORM, Work, conv, count_stages
 from smnas_optuna.arch.spec import (
     BACKBONE_TOP,
     CascadeHeadSpec,
@@ -15,8 +16,7 @@ from smnas_optuna.arch.spec import (
     HeadSpec,
     RetinaHeadSpec,
 )
-from smnas_optuna.batch import canvas_size
-from smnas_optuna.search.surrogate.backbone_work import BIAS, NORM, Work, conv, count_stages
+from smnas_optuna.runtime.canvas import canvas_size
 
 ROI_PLACES, C4_ROI_EDGE = 7 * 7, 14
 RPN_ANCHORS, C4_RPN_ANCHORS = 3, 15

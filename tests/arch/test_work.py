@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from smnas_optuna.arch import DetectorConstants, DetectorSpec, decode, encode
+from smnas_optuna.arch.work import WorkCounter
 from smnas_optuna.config import ModularSpace, StructuralSpace
 from smnas_optuna.engine.complexity import count_complexity
 from smnas_optuna.models import build_detector
-from smnas_optuna.search.surrogate.work import WorkCounter
 from smnas_optuna.search_space import ModularSearchSpace, SearchSpace, StructuralSearchSpace
 
 STRUCTURAL = StructuralSearchSpace(
