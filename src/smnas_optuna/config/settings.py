@@ -226,6 +226,8 @@ class SearchSettings(Settings):
     """``[search]``: budget and strategy of a search.
 
     Attributes:
+        hours: Budget of ``smnas search`` in hours, both stages and their verification together. With it ``trials``
+            bind no longer there; without it they do.
         trials: Budget: number of unique architectures to train, including the baselines and earlier runs.
         population: Individuals per NSGA-II generation.
         seed: Seed of sampling, initial weights and augmentation.
@@ -253,6 +255,7 @@ class SearchSettings(Settings):
         keep_weights: Detectors whose weights stay on the disk: ``front`` or ``all``.
     """
 
+    hours: Annotated[float, Field(gt=0, le=10_000)] | None = None
     trials: Number = 60
     population: Annotated[int, Field(ge=2, le=10_000)] = 10
     seed: Seed = 0

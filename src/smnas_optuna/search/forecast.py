@@ -28,6 +28,7 @@ from smnas_optuna.engine.latency import NETWORK_SHARE, LatencyStats
 from smnas_optuna.engine.train import build_optimizer, train_step
 from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.search_space import SearchSpace
+from smnas_optuna.session.deadline import Deadline, clock_time
 from smnas_optuna.session.testbed import GATE_PRECISION, Testbed
 from smnas_optuna.session.timing import spread_evenly
 from smnas_optuna.session.workload import Workers, finish_s
@@ -202,6 +203,7 @@ def describe_run(
     rungs: int,
     timed_again: int,
     check: Callable[[], None],
+    deadline: Deadline | None = None,
 ) -> list[str]:
     """Return the work, the data, the device, and the likely time and memory; one fact a line.
 
@@ -215,6 +217,7 @@ def describe_run(
         rungs: Number of evaluations before the end of a training.
         timed_again: Number of detectors whose latency is measured again at the end.
         check: Called between the timed steps; may raise to stop.
+        deadline: End of the run, if that is its budget.
     """
     settings, splits = testbed.settings, testbed.splits
     left = max(0, budget - trained)
@@ -225,10 +228,10 @@ def describe_run(
         f"device: {', '.join(f'{key} {value}' for key, value in testbed.device_description.items())}",
         *allowance_lines(),
         *(f"space: {space.size:,} architectures {space.in_words()}" for space in spaces),
-        f"budget: {budget} of them trained from scratch, {settings.train.epochs} epochs each; "
+        f"budget: {_budget_in_words(budget, deadline)} trained from scratch, {settings.train.epochs} epochs each; "
         f"{trained} are trained already",
     ]
-    if not probed or left == 0:
+    if not probed or left == 0 or (deadline is not None and trained):
         return lines
     probes = [probe(testbed, spec, check, rungs=rungs) for spec in probed]
     sizes = dict.fromkeys(str(size) for space in spaces for size in space.choices["input_size"])
@@ -236,9 +239,13 @@ def describe_run(
     measuring = None if fits is None else probe_measuring(testbed, fits, check)
     return [
         *lines,
-        *time_lines(probes, measuring, left, workers, num_sizes=len(sizes), timed_again=timed_again),
+        *time_lines(probes, measuring, left, workers, num_sizes=len(sizes), timed_again=timed_again, deadline=deadline),
         *_memory_lines(testbed, probes, list(sizes), left),
     ]
+
+
+def _budget_in_words(budget: int, deadline: Deadline | None) -> str:
+    return f"{budget} of them" if deadline is None else f"as many as end before {clock_time(deadline.at, time.time())},"
 
 
 def allowance_lines(root: Path = ROOT) -> list[str]:
@@ -259,6 +266,7 @@ def time_lines(
     *,
     num_sizes: int,
     timed_again: int = 0,
+    deadline: Deadline | None = None,
 ) -> list[str]:
     """Return the likely time of a trial like each of ``probes``, and of all that are left.
 
@@ -269,6 +277,7 @@ def time_lines(
         workers: Workers that share them.
         num_sizes: Number of input sizes that they may have; each worker decodes the images of each that it meets.
         timed_again: Number of detectors that are measured again at the end, by one process that starts for it.
+        deadline: End of the run, if that is its budget: what begins before then is counted, and not what is left.
     """
     known = {p.arch: p.training_s for p in probes if p.training_s is not None}
     if measuring is None or not known:
@@ -280,6 +289,11 @@ def time_lines(
         else f"time: {p.arch} does not fit into memory"
         for p in probes
     ]
+    if deadline is not None:
+        left_s = max(0.0, deadline.at - time.time())
+        few, many = (left_s / (each_s + end(known.values()) / workers.count) for end in (max, min))
+        span = f"{few:.0f}" if round(few) == round(many) else f"{few:.0f} to {many:.0f}"
+        return [*lines, f"time: about {span} trials{shared_by(workers.count)}, if they are like these"]
     once_s = max(p.images_s for p in probes) * min(num_sizes, math.ceil(left / workers.count))
     again_s = workers.start_s + timed_again * measuring.latency_s if timed_again else 0.0
     low_s, high_s = (

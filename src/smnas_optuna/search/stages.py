@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from optuna.study import Study
 
@@ -13,19 +13,21 @@ from smnas_optuna.config import StudySettings
 from smnas_optuna.search.evolution.sampler import build_ranking
 from smnas_optuna.search.forecast import describe_run
 from smnas_optuna.search.gate import Gate, is_worth_timing
-from smnas_optuna.search.loop import Outcome
+from smnas_optuna.search.loop import ENDLESS, Outcome
 from smnas_optuna.search.objective import Objective
 from smnas_optuna.search.plan import StudyPlan, begin_study, check_studies, plan_stage, remember_data
 from smnas_optuna.search.request import Request
 from smnas_optuna.search.surrogate.observations import Observation
 from smnas_optuna.search.surrogate.proposal import Ranking
 from smnas_optuna.search.surrogate.work import WorkCounter
+from smnas_optuna.search.timekeeper import Timekeeper, time_up
 from smnas_optuna.search.turns import Beside, Turns
 from smnas_optuna.search.warm_start import Lessons, read_lessons
+from smnas_optuna.session.deadline import Deadline
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session, prepare
 from smnas_optuna.session.workload import Workers
-from smnas_optuna.study.attributes import BUDGET, ENDED, LIMITS
+from smnas_optuna.study.attributes import BUDGET, DEADLINE, ENDED, LIMITS
 from smnas_optuna.study.constraints import follow_limits
 from smnas_optuna.study.fingerprint import TRAIN
 from smnas_optuna.study.folder import StudyFolder
@@ -36,7 +38,7 @@ from smnas_optuna.study.settled import num_trained
 from smnas_optuna.study.storage import explained_disk_errors
 from smnas_optuna.study.stored import study_attrs
 from smnas_optuna.workers.crew import Crew, check_folder
-from smnas_optuna.workers.interrupt import StopRequest
+from smnas_optuna.workers.interrupt import StopRequest, TimeUp
 
 
 def describe_search(
@@ -105,16 +107,20 @@ def run_search(
             _keep_limits(folder, limits)
         plans = plan_stage(session, request, ranking=_ranking_of_parents(session, limits, lessons), chosen=not lead)
         forced = check_studies(session, plans, force=request.force)
-        budget = request.trials or _default_budget(session.settings, request)
+        budget, deadline = request.trials or _default_budget(session.settings, request), request.deadline
         if lead:
             shared = Workers(count=workers, start_s=time.perf_counter() - begun)
             _describe(session, plans, request, budget, shared, lessons)
             studies = [begin_study(session, plan, limits) for plan in plans]
-            folder.of_stage(request.stage)[0].set_user_attr(BUDGET, budget)
+            first = folder.of_stage(request.stage)[0]
+            first.set_user_attr(BUDGET, budget)
+            first.set_user_attr(DEADLINE, None if deadline is None else asdict(deadline))
             remember_data(session, folder.load(STRUCTURAL))
         else:
             studies = [folder.load(plan.name) for plan in plans]
-            budget = request.trials or study_attrs(folder.of_stage(request.stage)[0]).get(BUDGET, budget)
+            joined = study_attrs(folder.of_stage(request.stage)[0])
+            budget = request.trials or joined.get(BUDGET, budget)
+            deadline = deadline or Deadline.from_json(joined.get(DEADLINE))
         check_folder(folder.load(STRUCTURAL), folder)
         on_ready()
 
@@ -144,8 +150,13 @@ def run_search(
             earlier=lambda: _observations(lessons),
             time_gate=gate.ratio,
             worth_timing=is_worth_timing,
+            timekeeper=_timekeeper(session, deadline),
         )
-        outcome = turns.search_all(plans, studies, budget)
+        try:
+            with stop.no_later_than(None if deadline is None else deadline.latest):
+                outcome = turns.search_all(plans, studies, budget if deadline is None else ENDLESS)
+        except TimeUp:
+            outcome = time_up(num_trained(_records_of(folder.of_stage(request.stage))))
         for study in folder.studies:  # the scale of latencies has moved meanwhile
             follow_limits(study)
         folder.of_stage(request.stage)[0].set_user_attr(ENDED, {"reason": outcome.reason, "failed": outcome.failed})
@@ -186,6 +197,12 @@ def _work_counter(session: Session) -> WorkCounter:
     return WorkCounter(session.testbed.splits.train.num_classes, session.settings.detector.constants())
 
 
+def _timekeeper(session: Session, deadline: Deadline | None) -> Timekeeper | None:
+    if deadline is None:
+        return None
+    return Timekeeper(deadline, _work_counter(session), session.settings.train.epochs, session.folder.records)
+
+
 def _ranking_of_parents(session: Session, limits: Limits, lessons: Sequence[Lessons]) -> Ranking | None:
     """Return what judges the structures whose modules could be searched."""
     return build_ranking(
@@ -221,6 +238,7 @@ def _describe(
             rungs=len(session.settings.rungs) if request.pruning else 0,
             timed_again=timed_again,
             check=session.stop.check,
+            deadline=request.deadline,
         )
     for line in [*lines, *(lesson.in_words() for lesson in lessons)]:
         session.listener.note(line)
