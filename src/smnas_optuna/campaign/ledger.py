@@ -82,8 +82,13 @@ class Ledger:
             self._store()
 
     @contextmanager
-    def counting(self, on_tick: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Count time while the body runs; ``on_tick`` is called every ``TICK_S`` seconds, in a thread of its own."""
+    def counting(self, on_tick: Callable[[], None] = lambda: None, *, begun: float | None = None) -> Iterator[None]:
+        """Count time while the body runs; ``on_tick`` is called every ``TICK_S`` seconds, in a thread of its own.
+
+        Args:
+            on_tick: Called in that thread.
+            begun: Time from which it counts; by default now.
+        """
         over = threading.Event()
 
         def tick() -> None:
@@ -91,7 +96,7 @@ class Ledger:
                 self.count()
                 on_tick()
 
-        self._counted_at = self._clock()
+        self._counted_at = self._clock() if begun is None else begun
         thread = threading.Thread(target=tick, name="ledger", daemon=True)
         thread.start()
         try:

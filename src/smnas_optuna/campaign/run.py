@@ -13,7 +13,7 @@ from typing import Any
 from smnas_optuna.campaign.choice import SEEDS, TOP, Candidates, Selection, choose_selection
 from smnas_optuna.campaign.ledger import LEDGER_FILE, Ledger, ModularPlan
 from smnas_optuna.campaign.request import CampaignRequest
-from smnas_optuna.campaign.shares import FEWEST_TRAININGS, START_S, Budget, modular_trainings, num_parents
+from smnas_optuna.campaign.shares import FEWEST_TRAININGS, GROWTH, START_S, Budget, modular_trainings, num_parents
 from smnas_optuna.config import StudySettings, load_settings
 from smnas_optuna.duration import format_seconds
 from smnas_optuna.errors import StudyError
@@ -63,6 +63,7 @@ class Campaign:
         candidates: Returns what could be verified by now; see :data:`smnas_optuna.campaign.choice.Candidates`.
         note: Receives lines for people.
         clock: Returns the seconds since 1970.
+        begun: Value of ``clock`` from which time counts; by default that of :meth:`run`.
 
     Attributes:
         verified: What was verified; None if nothing was.
@@ -80,13 +81,14 @@ class Campaign:
         candidates: Callable[[], Candidates],
         note: Callable[[str], None],
         clock: Callable[[], float] = time.time,
+        begun: float | None = None,
     ) -> None:
         self._request, self._launch, self._workers = request, launch, workers
         self._candidates, self._say, self._clock = candidates, note, clock
         self._settings: StudySettings = load_settings(request.study_dir)
         self._path, self._folder = request.study_dir, StudyFolder(request.study_dir)
         self._ledger = Ledger(self._path / LEDGER_FILE, clock)
-        self._logged_at = clock()
+        self._logged_at, self._begun, self._start_s = clock(), begun, START_S
         self.verified: Verifying | None = None
 
     @property
@@ -112,7 +114,7 @@ class Campaign:
         """
         if self._request.total_s is None:
             return self._run_trainings()
-        with self._ledger.counting(self._log_progress):
+        with self._ledger.counting(self._log_progress, begun=self._begun):
             self.note(self._begin_line())
             for phase in (self._structural, self._modular, self._timing, self._verification):
                 status = phase()
@@ -144,7 +146,7 @@ class Campaign:
         self._ledger.begin("structural")
         budget = self._budget()
         seconds, shortest_s = budget.structural_s(), self._shortest_s()
-        if seconds > (shortest_s and shortest_s + START_S):
+        if seconds > (shortest_s and shortest_s + self._start_s):
             deadline = budget.deadline(seconds)
             self.note(f"phase 1 of 4: structural search, {self._until(seconds, deadline)}")
             status = self._search(self._request.search("structural", deadline))
@@ -164,23 +166,23 @@ class Campaign:
             raise StudyError(
                 f"{self._path}: not one training could end in {self._request.hours:g} h",
                 fix="allow more time (--hours), or train for less (epochs, input sizes, images); what was begun "
-                " goes on from its checkpoint",
+                "goes on from its checkpoint",
             )
         return 0
 
     def _modular(self) -> int:
         self._ledger.begin("modular")
         budget = self._budget()
-        seconds = budget.modular_s(self._timing_s(), self._wished_s(budget))
+        seconds = budget.modular_s(self._timing_s(GROWTH), self._wished_s(budget))
         plan = self._ledger.plan
         if plan is None:
-            trainings = modular_trainings(seconds, self._ledger.spent_s["structural"], self._trained())
+            trainings = modular_trainings(seconds - self._start_s, self._trials_s(), self._trained(), self._workers)
             if trainings < FEWEST_TRAININGS:
                 self.note(f"stage 2 is left out: about {trainings} trainings would fit into {format_seconds(seconds)}")
                 return 0
             plan = ModularPlan(trials=trainings, parents=num_parents(trainings, self._settings.modular.parents))
             self._ledger.plan = plan
-        elif seconds <= self._shortest_s() + START_S:
+        elif seconds <= self._shortest_s() + self._start_s:
             return 0
         deadline = budget.deadline(seconds)
         self.note(
@@ -218,12 +220,20 @@ class Campaign:
 
     def _search(self, request: Request) -> int:
         """Search a stage; return the exit status, also that of a search that failed."""
+        begun = self._clock()
         status = self._launch("search", request.as_json(), self._search_progress)
         if status != 0:
             return status
+        self._learn_start(begun)
         end = self._folder.ended(request.stage)
         self.note(f"{request.stage} search ended: {end['reason']}")
         return int(bool(end["failed"]))
+
+    def _learn_start(self, begun: float) -> None:
+        """Learn how long a worker takes to start, from the first trial after ``begun``."""
+        timed = [(r.ended.timestamp(), sum(r.attrs.get("seconds", {}).values())) for r in self._records() if r.ended]
+        begins = [ended - seconds for ended, seconds in timed if seconds and ended - seconds >= begun]
+        self._start_s = min(begins) - begun if begins else self._start_s
 
     def _verify(self, selection: Selection, deadline: Deadline | None) -> int:
         request = self._request.verification(selection.archs, selection.seeds, deadline)
@@ -242,7 +252,7 @@ class Campaign:
         def seconds(keys: Sequence[Key]) -> float:
             left = [key for key in keys if key not in runs]
             expected = seconds_of(left, records, runs.values(), evaluated=evaluated) or {}
-            workers = Workers(count=self._workers, start_s=START_S, started=False)
+            workers = Workers(count=self._workers, start_s=self._start_s, started=False)
             return finish_s([expected.get(key, 0.0) for key in left], workers)
 
         epochs = LONGER * self._settings.for_modular().train.epochs
@@ -255,11 +265,16 @@ class Campaign:
         most = self._selection(float("inf"))
         return None if most is None else most.seconds
 
-    def _timing_s(self) -> float:
-        """Return the seconds of timing all that may be on a front again, and of a start."""
+    def _timing_s(self, growth: float = 1.0) -> float:
+        """Return the seconds of a start and of timing ``growth`` times what may be on a front by now again."""
         records = self._records()
         timed = [each["latency"] for record in records if "latency" in (each := record.attrs.get("seconds", {}))]
-        return START_S + (len(contenders(records)) * fmean(timed) if timed else 0.0)
+        return self._start_s + (growth * len(contenders(records)) * fmean(timed) if timed else 0.0)
+
+    def _trials_s(self) -> float:
+        """Return the seconds of all trials of stage 1 together."""
+        records = [record for record in self._records() if record.study == STRUCTURAL]
+        return sum(sum(record.attrs.get("seconds", {}).values()) for record in records)
 
     def _shortest_s(self) -> float:
         """Return the seconds of the shortest training by now; 0 before the first."""

@@ -20,6 +20,8 @@ REPORT_SHARE, MOST_REPORT_S = 0.03, 15.0
 """Time that is kept for tables and pictures at the end."""
 START_S = 10.0
 """Assumed time in which a worker starts: libraries, data, reference detector."""
+GROWTH = 1.5
+"""Detectors that are timed again after stage 2, as an assumed multiple of those before it."""
 FEWEST_TRAININGS = 2
 """Stage 2 is left out if fewer trainings fit."""
 TRAININGS_OF_A_PARENT = 4
@@ -79,15 +81,16 @@ class Budget:
         return Deadline(at=at, latest=latest, end=end, total_s=self.total_s)
 
 
-def modular_trainings(seconds: float, structural_s: float, trained: int) -> int:
-    """Return the number of trainings of stage 2 in ``seconds``, if one takes as long as in stage 1, all told.
+def modular_trainings(seconds: float, trials_s: float, trained: int, workers: int) -> int:
+    """Return the number of trainings of stage 2 in ``seconds``, if one takes as long as in stage 1.
 
     Args:
-        seconds: Seconds of stage 2.
-        structural_s: Seconds that stage 1 has spent, with everything.
+        seconds: Seconds of stage 2, without the start of its workers.
+        trials_s: Seconds of all trials of stage 1 together, those that were pruned included.
         trained: Number of architectures that it has trained, at least 1.
+        workers: Number of workers.
     """
-    return int(seconds * trained / structural_s) if structural_s > 0 else 0
+    return int(max(0.0, seconds) * workers * trained / trials_s) if trials_s > 0 else 0
 
 
 def num_parents(trainings: int, most: int) -> int:

@@ -46,6 +46,7 @@ def search(
     dry_run: DryRun = False,
 ) -> None:
     """Search both stages, time their fronts together, and verify the best. Run the same command to resume."""
+    begun = time.time()
     from smnas_optuna.campaign.request import CampaignRequest
     from smnas_optuna.campaign.run import Campaign
     from smnas_optuna.config import load_settings
@@ -77,6 +78,7 @@ def search(
                     workers=placement.workers,
                     candidates=partial(_candidates, study_dir),
                     note=partial(say, console),
+                    begun=begun,
                 )
                 if campaign.is_spent:
                     print_report(study_dir, console)

@@ -231,7 +231,7 @@ def describe_run(
         f"budget: {_budget_in_words(budget, deadline)} trained from scratch, {settings.train.epochs} epochs each; "
         f"{trained} are trained already",
     ]
-    if not probed or left == 0 or (deadline is not None and trained):
+    if not probed or left == 0:
         return lines
     probes = [probe(testbed, spec, check, rungs=rungs) for spec in probed]
     sizes = dict.fromkeys(str(size) for space in spaces for size in space.choices["input_size"])

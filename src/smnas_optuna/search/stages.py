@@ -230,7 +230,7 @@ def _describe(
     with session.testbed.measurement_lock.running(session.stop.check):
         lines = describe_run(
             session.testbed,
-            _probed(plans, budget),
+            [] if request.deadline is not None and num_trained(session.folder.records()) else _probed(plans, budget),
             [plan.space for plan in plans],
             budget=budget,
             trained=num_trained(_records_of(found)),

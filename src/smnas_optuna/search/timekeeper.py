@@ -100,18 +100,17 @@ class Timekeeper:
     def learn(self) -> None:
         """Learn from the trials by now."""
         records = self._records()
-        timed = [(self._work(decode(str(r.arch))), *took) for r in records if (took := seconds_of(r)) is not None]
-        work = [each[0] for each in timed]
-        self._training = fit_line(work, [epoch_s for _, epoch_s, _ in timed])
-        self._around = fit_line(work, [around_s for _, _, around_s in timed])
+        self._training = self._line([(r, took) for r in records if (took := epoch_seconds(r)) is not None])
+        self._around = self._line([(r, took) for r in records if (took := seconds_around(r)) is not None])
         self._done = {str(r.arch): r.epochs_done for r in records if r.reason == INTERRUPTED and r.arch is not None}
 
     def seconds(self, spec: DetectorSpec) -> float | None:
-        """Return the seconds that a trial of ``spec`` is expected to take; None before anything was trained."""
-        if self._training is None or self._around is None:
+        """Return the seconds that a trial of ``spec`` is expected to take; None before the first epoch."""
+        if self._training is None:
             return None
-        work, epochs = self._work(spec), self._epochs - self._done.get(encode(spec), 0)
-        return self._training.safe_s(work) * max(0, epochs) + self._around.safe_s(work)
+        work, epochs = self._count(spec).multiply_adds, self._epochs - self._done.get(encode(spec), 0)
+        around_s = 0.0 if self._around is None else self._around.safe_s(work)
+        return self._training.safe_s(work) * max(0, epochs) + around_s
 
     def fits(self, spec: DetectorSpec) -> bool:
         """Return whether a trial of ``spec`` that begins now is expected to end in time; True if that is not known."""
@@ -134,8 +133,9 @@ class Timekeeper:
             return None
         return time_up(trained)
 
-    def _work(self, spec: DetectorSpec) -> int:
-        return self._count(spec).multiply_adds
+    def _line(self, timed: Sequence[tuple[TrialRecord, float]]) -> Line | None:
+        work = [self._count(decode(str(record.arch))).multiply_adds for record, _ in timed]
+        return fit_line(work, [seconds for _, seconds in timed])
 
 
 def time_up(trained: int) -> Outcome:
@@ -144,13 +144,20 @@ def time_up(trained: int) -> Outcome:
     return Outcome(reason=reason, failed=False, trained=trained, time_up=True)
 
 
-def seconds_of(record: TrialRecord) -> tuple[float, float] | None:
-    """Return the seconds of an epoch of a trained trial and those around its training; None if they are not known.
+def epoch_seconds(record: TrialRecord) -> float | None:
+    """Return the seconds of an epoch of a trial, also of one that was stopped; None if it has finished no epoch.
 
     Pauses, as for other workers' measurements, are among them: what is to come will have them, too.
     """
-    seconds: Mapping[str, float] = record.attrs.get("seconds", {})
-    epochs, around_s = record.epochs_done - record.epochs_before, sum(seconds.get(name, 0.0) for name in AROUND)
-    if not record.trained or epochs <= 0 or not seconds.get("train") or not around_s:
-        return None
-    return seconds["train"] / epochs, around_s
+    train_s, epochs = _seconds(record).get("train"), record.epochs_done - record.epochs_before
+    return train_s / epochs if train_s and epochs > 0 and record.arch is not None else None
+
+
+def seconds_around(record: TrialRecord) -> float | None:
+    """Return the seconds that a trained trial took outside of its epochs; None if they are not known."""
+    return sum(_seconds(record).get(name, 0.0) for name in AROUND) or None if record.trained else None
+
+
+def _seconds(record: TrialRecord) -> Mapping[str, float]:
+    found: Mapping[str, float] = {} if record.foreign else record.attrs.get("seconds", {})
+    return found
