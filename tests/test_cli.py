@@ -41,8 +41,8 @@ def test_the_command_line_needs_no_torch_to_say_what_it_can_do() -> None:
 
 def test_who_supervises_needs_no_torch() -> None:
     modules = (
-        "config, campaign.run, search.request, search.loop, study.folder, workers.supervisor, workers.assignment, workers.recovery, "
-        "verify.request, verify.verification, report.files, report.summary, report.tables"
+        "config, search.request, search.loop, study.folder, workers.supervisor, workers.assignment, workers.recovery, "
+        "campaign.run, verify.request, verify.verification, report.files, report.summary, report.tables"
     )
     imports = "; ".join(f"import smnas_optuna.{name}" for name in modules.split(", "))
     code = f"import sys; {imports}; print('torch' in sys.modules)"

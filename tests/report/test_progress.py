@@ -57,10 +57,12 @@ def test_a_budget_in_hours_has_its_share_and_its_end_by_the_clock_in_each_line()
 
 
 def test_a_terminal_shows_the_share_of_the_hours_as_its_bar() -> None:
-    now, terminal = time.time(), console(terminal=True)
+    now = time.time()
+    terminal = Console(file=io.StringIO(), width=100, force_terminal=True, force_interactive=True)
     deadline = Deadline(at=now, latest=now, end=now + 1800, total_s=3600)
     with ConsoleListener(terminal, deadline=deadline) as listener:
         listener.trial_started(0, FAST, why="baseline", done=3, budget=100_000)
+        listener.note("the bars are drawn anew below a line")
 
     assert "50/100" in written(terminal)
     assert "100000" not in written(terminal)

@@ -6,14 +6,17 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.search.outcome import Outcome
-from smnas_optuna.search.surrogate.work import WorkCounter
 from smnas_optuna.session.deadline import Deadline
 from smnas_optuna.study.record import INTERRUPTED, TrialRecord
+
+if TYPE_CHECKING:  # it loads torch
+    from smnas_optuna.search.surrogate.work import WorkCounter
 
 REFUSALS = 5
 """A search ends once this many proposals in a row were too long for the time that is left."""
