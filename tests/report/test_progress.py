@@ -62,6 +62,7 @@ def test_a_terminal_shows_the_share_of_the_hours_as_its_bar() -> None:
     deadline = Deadline(at=now, latest=now, end=now + 1800, total_s=3600)
     with ConsoleListener(terminal, deadline=deadline) as listener:
         listener.trial_started(0, FAST, why="baseline", done=3, budget=100_000)
+        listener.step("train", 1, 2)
         listener.note("the bars are drawn anew below a line")
 
     assert "50/100" in written(terminal)
