@@ -50,6 +50,13 @@ def test_as_much_is_verified_as_fits(left_s: float, archs: int, on_front: int, s
     assert selection.seconds == 10.0 * archs * seeds <= left_s
 
 
+def test_no_more_than_three_trainings_of_each_are_wished_for() -> None:
+    selection = choose_selection(candidates, FRONT, seconds_of, 8, 1e9, most_seeds=3)
+
+    assert selection is not None
+    assert selection.seconds == 10.0 * 4 * 3
+
+
 def test_long_trainings_go_first_and_too_little_time_verifies_nothing() -> None:
     selection = choose_selection(candidates, FRONT, seconds_of, 8, 130)
 

@@ -23,13 +23,13 @@ def test_each_phase_spends_its_time_and_time_in_which_nothing_runs_does_not_coun
     with ledger.counting():
         clock.now += 10
         ledger.begin("modular")
-        ledger.plan = ModularPlan(trials=12, parents=3)
+        ledger.plan = ModularPlan(hours=2.0, trials=12, parents=3)
         clock.now += 5
     clock.now += 100_000
 
     again = Ledger(file, clock)
     assert again.spent_s == {"structural": 10, "modular": 5, "timing": 0, "verification": 0}
-    assert again.plan == ModularPlan(trials=12, parents=3)
+    assert again.plan == ModularPlan(hours=2.0, trials=12, parents=3)
     with again.counting(begun=clock.now - 2):
         clock.now += 1
         again.begin("verification")
@@ -66,8 +66,8 @@ GOOD = {"spent_s": {"structural": 3.5}, "modular": None, "finished_hours": 0.0}
         "{",
         "[]",
         json.dumps({**GOOD, "spent_s": {"structural": -1}}),
-        json.dumps({**GOOD, "modular": {"trials": 0, "parents": 1}}),
-        json.dumps({**GOOD, "modular": {"trials": 5}}),
+        json.dumps({**GOOD, "modular": {"hours": 1.5, "trials": 0, "parents": 1}}),
+        json.dumps({**GOOD, "modular": {"hours": 1.5, "trials": 5}}),
         json.dumps({**GOOD, "finished_hours": "many"}),
     ],
 )

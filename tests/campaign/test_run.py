@@ -149,6 +149,9 @@ def test_the_hours_are_spent_and_more_hours_go_on(machine: Machine) -> None:
     assert 0.9 * 7200 <= spent_s + machine.now - begun <= 7200
     assert len(machine.folder.records()) > before
     assert phases(machine)[4:] == ["structural", "modular", "retime", "verify"]
+    first, later = (request for name, request in machine.asked if name == "modular")
+    assert later.trials > first.trials
+    assert later.num_parents >= first.num_parents
 
 
 @pytest.mark.parametrize("killed_after_s", [50, 1000, 1900, 2500, 3300])

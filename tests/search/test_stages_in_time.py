@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from smnas_optuna.search.loop import Outcome
-from smnas_optuna.search.request import Request
+from smnas_optuna.search.request import Request, joining
 from smnas_optuna.search.stages import run_search
 from smnas_optuna.session.deadline import Deadline
 from smnas_optuna.session.listener import Listener
@@ -65,9 +66,14 @@ def test_a_training_that_is_longer_than_expected_is_stopped_and_goes_on_with_mor
     assert Deadline.from_json(stored[DEADLINE]) == deadline
     assert folder.ended("structural")["reason"] == outcome.reason
 
+    request = Request(study_dir=drawn_dir, device="cpu")
+    assert joining(request).deadline == deadline
+    assert joining(replace(request, trials=3)).deadline is None
+    assert joining(replace(request, stage="modular")).deadline is None
+
     with monkeypatch.context() as patch:
         later = Late(patch)
         assert search(drawn_dir, None, later).trained == 1
     assert later.asked == ["interrupted before"]
-    assert DEADLINE in StudyFolder(drawn_dir).load(STRUCTURAL).user_attrs
+    assert joining(request).deadline is None
     assert study_attrs(StudyFolder(drawn_dir).load(STRUCTURAL))[DEADLINE] is None

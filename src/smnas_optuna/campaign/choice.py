@@ -38,7 +38,12 @@ class Selection:
 
 
 def choose_selection(
-    candidates: Candidates, size: int, seconds_of: Callable[[Sequence[Key]], float], epochs: int, left_s: float
+    candidates: Candidates,
+    size: int,
+    seconds_of: Callable[[Sequence[Key]], float],
+    epochs: int,
+    left_s: float,
+    most_seeds: int = MOST_SEEDS,
 ) -> Selection | None:
     """Return the most that can be verified in ``left_s`` seconds; None if not even one training fits.
 
@@ -51,6 +56,7 @@ def choose_selection(
         seconds_of: Returns the seconds that trainings take together.
         epochs: Epochs of a training.
         left_s: Seconds that are left.
+        most_seeds: Trainings of each architecture, at most.
     """
 
     def select(top: int, seeds: int, *, with_baselines: bool = True) -> Selection | None:
@@ -60,7 +66,7 @@ def choose_selection(
         return Selection(candidates=chosen, seeds=seeds, seconds=seconds) if keys and seconds <= left_s else None
 
     most = select(size, SEEDS)
-    while most is not None and most.seeds < MOST_SEEDS and (more := select(size, most.seeds + 1)) is not None:
+    while most is not None and most.seeds < most_seeds and (more := select(size, most.seeds + 1)) is not None:
         most = more
     fewer = (select(top, seeds, with_baselines=with_baselines) for top, seeds, with_baselines in _fewer(size))
     return most or next((each for each in fewer if each is not None), None)

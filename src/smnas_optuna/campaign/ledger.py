@@ -7,14 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from smnas_optuna.engine.durable import write_json
 from smnas_optuna.errors import StudyError, shortened
 from smnas_optuna.real_files import read_text
-from smnas_optuna.study.forms import Form, is_count, is_measured, mapping_to, or_none
+from smnas_optuna.study.forms import Form, is_count, is_measured, is_positive, mapping_to, mapping_with, or_none
 
 LEDGER_FILE = "hours.json"
 TICK_S = 5.0
@@ -28,10 +28,12 @@ class ModularPlan:
     """What stage 2 was planned with when it began, so that it goes on alike.
 
     Attributes:
+        hours: Budget in hours that it was planned for.
         trials: Number of trainings that were expected.
         parents: Number of structures whose modules are searched.
     """
 
+    hours: float
     trials: int
     parents: int
 
@@ -108,16 +110,19 @@ class Ledger:
             self._counted_at = None
 
     def _store(self) -> None:
-        plan = None if self.plan is None else {"trials": self.plan.trials, "parents": self.plan.parents}
+        plan = None if self.plan is None else asdict(self.plan)
         spent = {name: round(seconds, 1) for name, seconds in self.spent_s.items()}
         write_json(self._file, {"spent_s": spent, "modular": plan, "finished_hours": self.finished_hours})
 
 
+def _is_plan(value: object) -> bool:
+    forms = {"hours": is_positive, "trials": is_count, "parents": is_count}
+    return mapping_with(**forms)(value) and value.keys() == forms.keys() and all(value.values())  # type: ignore[attr-defined]
+
+
 _FORMS: Mapping[str, Form] = {
     "spent_s": mapping_to(is_measured),
-    "modular": or_none(
-        lambda value: mapping_to(is_count)(value) and value.keys() == {"trials", "parents"} and all(value.values())
-    ),
+    "modular": or_none(_is_plan),
     "finished_hours": is_measured,
 }
 

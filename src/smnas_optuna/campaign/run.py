@@ -10,7 +10,7 @@ from functools import partial
 from statistics import fmean
 from typing import Any
 
-from smnas_optuna.campaign.choice import SEEDS, TOP, Candidates, Selection, choose_selection
+from smnas_optuna.campaign.choice import MOST_SEEDS, SEEDS, TOP, Candidates, Selection, choose_selection
 from smnas_optuna.campaign.ledger import LEDGER_FILE, Ledger, ModularPlan
 from smnas_optuna.campaign.request import CampaignRequest
 from smnas_optuna.campaign.shares import FEWEST_TRAININGS, GROWTH, START_S, Budget, modular_trainings, num_parents
@@ -123,6 +123,12 @@ class Campaign:
             self._ledger.finished_hours = max(self._ledger.finished_hours, self._request.hours or 0.0)
         return 0
 
+    @property
+    def _plan(self) -> ModularPlan | None:
+        """What stage 2 was planned with for this budget; None before it begins."""
+        plan = self._ledger.plan
+        return None if plan is None or plan.hours != self._request.hours else plan
+
     def note(self, line: str) -> None:
         """Report a line, and add it to the log."""
         self._say(line)
@@ -144,6 +150,8 @@ class Campaign:
 
     def _structural(self) -> int:
         self._ledger.begin("structural")
+        if self._plan is not None:
+            return 0  # stage 2 has begun
         budget = self._budget()
         seconds, shortest_s = budget.structural_s(), self._shortest_s()
         if seconds > (shortest_s and shortest_s + self._start_s):
@@ -174,13 +182,15 @@ class Campaign:
         self._ledger.begin("modular")
         budget = self._budget()
         seconds = budget.modular_s(self._timing_s(GROWTH), self._wished_s(budget))
-        plan = self._ledger.plan
+        plan = self._plan
         if plan is None:
             trainings = modular_trainings(seconds - self._start_s, self._trials_s(), self._trained(), self._workers)
             if trainings < FEWEST_TRAININGS:
                 self.note(f"stage 2 is left out: about {trainings} trainings would fit into {format_seconds(seconds)}")
                 return 0
-            plan = ModularPlan(trials=trainings, parents=num_parents(trainings, self._settings.modular.parents))
+            trainings += num_trained(record for record in self._records() if record.study != STRUCTURAL)
+            parents = num_parents(trainings, self._settings.modular.parents)
+            plan = ModularPlan(hours=self._request.hours or 0.0, trials=trainings, parents=parents)
             self._ledger.plan = plan
         elif seconds <= self._shortest_s() + self._start_s:
             return 0
@@ -242,7 +252,7 @@ class Campaign:
         self.verified = Verifying(request=request, selection=selection)
         return status
 
-    def _selection(self, left_s: float) -> Selection | None:
+    def _selection(self, left_s: float, most_seeds: int = MOST_SEEDS) -> Selection | None:
         """Return what can be verified in ``left_s`` seconds."""
         records = self._records()
         results = read_results(self._path / "verify" / RESULTS_FILE)
@@ -256,13 +266,14 @@ class Campaign:
             return finish_s([expected.get(key, 0.0) for key in left], workers)
 
         epochs = LONGER * self._settings.for_modular().train.epochs
-        return choose_selection(self._candidates(), len(pareto_front(records)), seconds, epochs, left_s)
+        size = len(pareto_front(records))
+        return choose_selection(self._candidates(), size, seconds, epochs, left_s, most_seeds)
 
     def _wished_s(self, budget: Budget) -> float | None:
         """Return the seconds of verifying all that is on the front by now; None if its share allows no training."""
         if self._selection(budget.verification_s(budget.total_s)) is None:
             return None
-        most = self._selection(float("inf"))
+        most = self._selection(float("inf"), SEEDS)
         return None if most is None else most.seconds
 
     def _timing_s(self, growth: float = 1.0) -> float:

@@ -136,6 +136,7 @@ def _print_verified(study_dir: Path, verified: Verifying | None, console: Consol
 def _plan(request: CampaignRequest, placement: Placement, console: Console, stop: StopRequest) -> None:
     """Report the shares of the budget and what stage 1 would do."""
     begun = time.perf_counter()
+    from smnas_optuna.campaign.ledger import LEDGER_FILE, Ledger
     from smnas_optuna.campaign.shares import SHARES, Budget
     from smnas_optuna.duration import format_seconds
     from smnas_optuna.search.stages import describe_search
@@ -143,8 +144,10 @@ def _plan(request: CampaignRequest, placement: Placement, console: Console, stop
     deadline = None
     if request.total_s is not None:
         shares = ", ".join(f"{phase} {format_seconds(share * request.total_s)}" for phase, share in SHARES.items())
-        say(console, f"budget: {request.hours:g} h: {shares}")
-        budget = Budget(total_s=request.total_s, spent_s=dict.fromkeys(SHARES, 0.0), now=time.time())
+        ledger = Ledger(request.study_dir / LEDGER_FILE)
+        spent = f"; {format_seconds(ledger.total_s)} are spent" if ledger.total_s else ""
+        say(console, f"budget: {request.hours:g} h: {shares}{spent}")
+        budget = Budget(total_s=request.total_s, spent_s=ledger.spent_s, now=time.time())
         deadline = budget.deadline(budget.structural_s())
     describe = partial(describe_search, workers=placement.workers, threads=placement.threads, begun=begun)
     run_shown(describe, request.search("structural", deadline), console, stop)

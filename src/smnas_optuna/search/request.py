@@ -10,8 +10,10 @@ from typing import Any
 
 from smnas_optuna.config import DeviceChoice
 from smnas_optuna.session.deadline import Deadline
+from smnas_optuna.study.attributes import DEADLINE
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import StageName
+from smnas_optuna.study.stored import study_attrs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +60,15 @@ class Request:
         lists = {"parents": tuple(values["parents"]), "warm_start": tuple(map(Path, values["warm_start"]))}
         deadline = Deadline.from_json(values["deadline"])
         return cls(**{**values, **paths, **lists, "deadline": deadline})
+
+
+def joining(request: Request) -> Request:
+    """Return ``request`` with the deadline of the running search that it joins, unless it has a budget of its own."""
+    folder = StudyFolder(request.study_dir)
+    study = folder.structural if request.stage == "structural" else next(iter(folder.modular), None)
+    if study is None or request.trials is not None:
+        return request
+    return dataclasses.replace(request, deadline=Deadline.from_json(study_attrs(study).get(DEADLINE)))
 
 
 def search_progress(study_dir: Path) -> int:

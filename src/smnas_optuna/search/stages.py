@@ -118,9 +118,7 @@ def run_search(
             remember_data(session, folder.load(STRUCTURAL))
         else:
             studies = [folder.load(plan.name) for plan in plans]
-            joined = study_attrs(folder.of_stage(request.stage)[0])
-            budget = request.trials or joined.get(BUDGET, budget)
-            deadline = deadline or Deadline.from_json(joined.get(DEADLINE))
+            budget = request.trials or study_attrs(folder.of_stage(request.stage)[0]).get(BUDGET, budget)
         check_folder(folder.load(STRUCTURAL), folder)
         on_ready()
 
