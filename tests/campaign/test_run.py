@@ -36,13 +36,18 @@ class Machine:
 
     Args:
         folder: The study folder.
+
+    Attributes:
+        now: Time by its clock.
         killed_at: Time at which the process is killed.
         failing: True if its searches fail.
+        latency_s: Seconds of a measurement, as trials store them.
+        asked: Tasks and requests so far.
     """
 
     def __init__(self, folder: StudyFolder, *, training_s: float = 100.0, start_s: float = 10.0) -> None:
         self.folder, self.training_s, self.start_s = folder, training_s, start_s
-        self.now, self.killed_at, self.failing = BEGIN, float("inf"), False
+        self.now, self.killed_at, self.failing, self.latency_s = BEGIN, float("inf"), False, 0.5
         self.asked = list[tuple[str, Any]]()
 
     def clock(self) -> float:
@@ -69,7 +74,11 @@ class Machine:
         count = len(study.trials)
         while (request.deadline is not None or count < 5) and self._spend(self.training_s, request.deadline):
             attrs: dict[str, Any] = {"arch": ARCHS[place + count], "epochs_before": 0, "epochs_done": 2}
-            attrs["seconds"] = {"train": 0.8 * self.training_s, "evaluate": 0.1 * self.training_s, "latency": 0.5}
+            attrs["seconds"] = {
+                "train": 0.8 * self.training_s,
+                "evaluate": 0.1 * self.training_s,
+                "latency": self.latency_s,
+            }
             values = (1.0 + count, 0.1 + count / 100)
             trial = create_trial(state=TrialState.COMPLETE, values=values, user_attrs=attrs)
             trial.datetime_complete = datetime.fromtimestamp(self.now)
@@ -179,7 +188,17 @@ def test_too_few_hours_leave_phases_out_and_say_so(machine: Machine) -> None:
     assert phases(machine)[0] == "structural"
     assert "verify" not in phases(machine)
     assert any("verification is left out" in note for note in notes)
-    assert machine.now - BEGIN <= 540
+    assert 0.75 * 540 <= machine.now - BEGIN <= 540
+
+
+def test_what_the_last_phases_leave_goes_to_the_search(machine: Machine) -> None:
+    machine.training_s, machine.latency_s, notes = 80.0, 10.0, list[str]()
+    campaign(machine, 0.25, notes).run()
+
+    assert any("joint timing is left out" in note for note in notes)
+    assert phases(machine)[-1] == "modular"
+    assert any("the modular search goes on with the rest, " in note for note in notes)
+    assert 0.9 * 900 <= machine.now - BEGIN <= 900
 
 
 def test_stage_1_gets_all_the_time_if_nothing_could_be_trained_in_its_share(machine: Machine) -> None:

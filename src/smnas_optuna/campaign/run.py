@@ -13,7 +13,7 @@ from typing import Any
 from smnas_optuna.campaign.choice import MOST_SEEDS, SEEDS, TOP, Candidates, Selection, choose_selection
 from smnas_optuna.campaign.ledger import LEDGER_FILE, Ledger, ModularPlan
 from smnas_optuna.campaign.request import CampaignRequest
-from smnas_optuna.campaign.shares import FEWEST_TRAININGS, GROWTH, START_S, Budget, modular_trainings, num_parents
+from smnas_optuna.campaign.shares import FEWEST_TRAININGS, MORE_TIMED, START_S, Budget, modular_trainings, num_parents
 from smnas_optuna.config import StudySettings, load_settings
 from smnas_optuna.duration import format_seconds
 from smnas_optuna.errors import StudyError
@@ -23,7 +23,7 @@ from smnas_optuna.session.deadline import Deadline, clock_time
 from smnas_optuna.session.workload import Workers, finish_s
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.pareto import contenders, pareto_front
-from smnas_optuna.study.record import STRUCTURAL, TrialRecord
+from smnas_optuna.study.record import STRUCTURAL, StageName, TrialRecord
 from smnas_optuna.study.settled import num_trained
 from smnas_optuna.verify.forecast import seconds_of, took
 from smnas_optuna.verify.request import LONGER, VerifyRequest, verify_progress
@@ -88,6 +88,7 @@ class Campaign:
         self._settings: StudySettings = load_settings(request.study_dir)
         self._path, self._folder = request.study_dir, StudyFolder(request.study_dir)
         self._ledger = Ledger(self._path / LEDGER_FILE, clock)
+        self._spent_before_s = self._ledger.total_s
         self._logged_at, self._begun, self._start_s = clock(), begun, START_S
         self.verified: Verifying | None = None
 
@@ -116,7 +117,7 @@ class Campaign:
             return self._run_trainings()
         with self._ledger.counting(self._log_progress, begun=self._begun):
             self.note(self._begin_line())
-            for phase in (self._structural, self._modular, self._timing, self._verification):
+            for phase in (self._structural, self._modular, self._timing, self._verification, self._rest):
                 status = phase()
                 if status != 0:
                     return status
@@ -181,7 +182,7 @@ class Campaign:
     def _modular(self) -> int:
         self._ledger.begin("modular")
         budget = self._budget()
-        seconds = budget.modular_s(self._timing_s(GROWTH), self._wished_s(budget))
+        seconds = budget.modular_s(self._timing_s(more=MORE_TIMED), self._wished_s(budget))
         plan = self._plan
         if plan is None:
             trainings = modular_trainings(seconds - self._start_s, self._trials_s(), self._trained(), self._workers)
@@ -227,6 +228,18 @@ class Campaign:
             f"training{'s' if selection.seeds > 1 else ''} each, about {format_seconds(selection.seconds)}"
         )
         return self._verify(selection, deadline)
+
+    def _rest(self) -> int:
+        """Go on with the search if the last phases were left out, and there is time for another training."""
+        budget = self._budget()
+        if self.verified is not None or budget.left_s <= self._shortest_s() + self._start_s:
+            return 0
+        stage: StageName = "structural" if self._plan is None else "modular"
+        self._ledger.begin(stage)
+        deadline = budget.deadline(budget.left_s, last=True)
+        self.note(f"the {stage} search goes on with the rest, {self._until(budget.left_s, deadline)}")
+        plan = self._plan or ModularPlan(hours=1.0, trials=1, parents=1)
+        return self._search(self._request.search(stage, deadline, trials=plan.trials, num_parents=plan.parents))
 
     def _search(self, request: Request) -> int:
         """Search a stage; return the exit status, also that of a search that failed."""
@@ -276,11 +289,11 @@ class Campaign:
         most = self._selection(float("inf"), SEEDS)
         return None if most is None else most.seconds
 
-    def _timing_s(self, growth: float = 1.0) -> float:
-        """Return the seconds of a start and of timing ``growth`` times what may be on a front by now again."""
+    def _timing_s(self, more: int = 0) -> float:
+        """Return the seconds of a start, and of timing what may be on a front by now and so many more again."""
         records = self._records()
         timed = [each["latency"] for record in records if "latency" in (each := record.attrs.get("seconds", {}))]
-        return self._start_s + (growth * len(contenders(records)) * fmean(timed) if timed else 0.0)
+        return self._start_s + ((len(contenders(records)) + more) * fmean(timed) if timed else 0.0)
 
     def _trials_s(self) -> float:
         """Return the seconds of all trials of stage 1 together."""
@@ -312,7 +325,7 @@ class Campaign:
     def _begin_line(self) -> str:
         budget, hours = self._budget(), self._request.hours
         words = budget.deadline(0.0).in_words(self._clock())
-        spent = f"; {format_seconds(self._ledger.total_s)} were spent before" if self._ledger.total_s > 1 else ""
+        spent = f"; {format_seconds(self._spent_before_s)} were spent before" if self._spent_before_s else ""
         return f"budget: {hours:g} h, {words}{spent}"
 
     def _until(self, seconds: float, deadline: Deadline) -> str:

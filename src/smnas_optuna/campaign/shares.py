@@ -20,8 +20,8 @@ REPORT_SHARE, MOST_REPORT_S = 0.03, 15.0
 """Time that is kept for tables and pictures at the end."""
 START_S = 10.0
 """Assumed time in which a worker starts: libraries, data, reference detector."""
-GROWTH = 1.5
-"""Detectors that are timed again after stage 2, as an assumed multiple of those before it."""
+MORE_TIMED = 4
+"""Assumed number of detectors that stage 2 adds to those that are timed again after it."""
 FEWEST_TRAININGS = 2
 """Stage 2 is left out if fewer trainings fit."""
 TRAININGS_OF_A_PARENT = 4
