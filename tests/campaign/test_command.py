@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import optuna
@@ -18,6 +17,7 @@ from smnas_optuna.campaign.run import LOG_FILE
 from smnas_optuna.study.folder import StudyFolder
 
 from ..commands import PATIENCE, records, start
+from ..commands import smnas as smnas_process
 from ..report.report_studies import FAST, fill
 from ..test_cli import smnas
 
@@ -66,25 +66,23 @@ def test_hours_in_the_study_file_are_checked(hours: str, study_dir: Path, capsys
 
 @pytest.mark.slow
 def test_a_killed_search_goes_on_and_ends_within_its_hours(study_dir: Path) -> None:
-    command, hours = ("search", study_dir, "--hours", "0.015", "--device", "cpu", "--workers", "1"), 0.015
-    process, begun = start(*command, alone=True), time.monotonic()
-    while not any(record.trained for record in records(study_dir)):
-        assert process.poll() is None, process.stdout and process.stdout.read()
-        assert time.monotonic() - begun < PATIENCE
-        time.sleep(0.2)
-    with suppress(ProcessLookupError):
+    hours = 0.015
+    command = ("search", study_dir, "--hours", str(hours), "--device", "cpu", "--workers", "1")
+    with start(*command, alone=True) as process:
+        begun = time.monotonic()
+        while not any(record.trained for record in records(study_dir)):
+            assert process.poll() is None, process.stdout and process.stdout.read()
+            assert time.monotonic() - begun < PATIENCE
+            time.sleep(0.2)
         os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    first_s, trained = time.monotonic() - begun, len([each for each in records(study_dir) if each.trained])
+    trained = sum(each.trained for each in records(study_dir))
 
-    begun = time.monotonic()
-    again = start(*command, alone=True)
-    printed, _ = again.communicate(timeout=PATIENCE)
+    again = smnas_process(*command)
 
-    assert again.returncode == 0, printed
-    assert first_s + time.monotonic() - begun < 1.4 * 3600 * hours, "the machine of a test may be busy"
-    assert re.search(r"budget: 0.015 h, \d+ % · ends about .*; \d+.* were spent before", printed)
-    assert "Pareto front" in printed
-    assert len([each for each in records(study_dir) if each.trained]) >= trained
-    assert json.loads((study_dir / LEDGER_FILE).read_text())["finished_hours"] == hours
+    ledger = json.loads((study_dir / LEDGER_FILE).read_text())
+    assert sum(ledger["spent_s"].values()) < 1.15 * 3600 * hours, "the machine of a test may be busy"
+    assert ledger["finished_hours"] == hours
+    assert re.search(rf"budget: {hours} h, \d+ % · ends about .*; \d+.* were spent before", again.stdout)
+    assert "Pareto front" in again.stdout
+    assert sum(each.trained for each in records(study_dir)) >= trained > 0
     assert "phase 1 of 4: structural search" in (study_dir / LOG_FILE).read_text()
