@@ -17,7 +17,6 @@ from smnas_optuna.study.attributes import DEADLINE
 from smnas_optuna.study.folder import CHECKPOINT_FILE, StudyFolder
 from smnas_optuna.study.record import INTERRUPTED, STRUCTURAL
 from smnas_optuna.study.stored import study_attrs
-from smnas_optuna.workers import interrupt
 from smnas_optuna.workers.interrupt import StopRequest
 
 pytestmark = pytest.mark.usefixtures("enough_memory")
@@ -46,7 +45,7 @@ class Late(Listener):
     def step(self, phase: str, done: int, total: int) -> None:
         if phase == "train":
             now = time.time()
-            self.patch.setattr(interrupt.time, "time", lambda: now + HOUR)
+            self.patch.setattr(time, "time", lambda: now + HOUR)
 
 
 @pytest.mark.slow

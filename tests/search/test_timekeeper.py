@@ -123,6 +123,16 @@ def test_before_the_first_training_nothing_is_known_but_the_time() -> None:
     )
 
 
+def test_before_the_first_training_a_probe_tells() -> None:
+    deadline = Deadline(at=1020.0, latest=1100.0, end=2000.0, total_s=2000.0)
+    timekeeper = Timekeeper(deadline, COUNT, EPOCHS, list, Clock(), expected_s={SMALL: 10.0, LARGE: 30.0})
+
+    timekeeper.learn()
+
+    assert timekeeper.fits(decode(SMALL))
+    assert not timekeeper.fits(decode(LARGE))
+
+
 def test_a_search_ends_after_refusals_in_a_row() -> None:
     timekeeper = keeper(20, trained(SMALL, 8.0), trained(LARGE, 40.0, around_s=5.0))
 

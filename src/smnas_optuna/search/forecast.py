@@ -204,8 +204,10 @@ def describe_run(
     timed_again: int,
     check: Callable[[], None],
     deadline: Deadline | None = None,
-) -> list[str]:
-    """Return the work, the data, the device, and the likely time and memory; one fact a line.
+) -> tuple[list[str], dict[str, float]]:
+    """Return the work, the data, the device, and the likely time and memory, one fact a line; and seconds by trial.
+
+    The seconds are those that a trial of each architecture in ``probed`` is expected to take, by its string.
 
     Args:
         testbed: Data, device and settings.
@@ -232,16 +234,18 @@ def describe_run(
         f"{trained} are trained already",
     ]
     if not probed or left == 0:
-        return lines
+        return lines, {}
     probes = [probe(testbed, spec, check, rungs=rungs) for spec in probed]
     sizes = dict.fromkeys(str(size) for space in spaces for size in space.choices["input_size"])
     fits = next((spec for spec, each in zip(probed, probes, strict=True) if each.training_s is not None), None)
     measuring = None if fits is None else probe_measuring(testbed, fits, check)
+    measuring_s = 0.0 if measuring is None else measuring.gate_s + measuring.latency_s
+    expected_s = {each.arch: each.training_s + measuring_s for each in probes if each.training_s is not None}
     return [
         *lines,
         *time_lines(probes, measuring, left, workers, num_sizes=len(sizes), timed_again=timed_again, deadline=deadline),
         *_memory_lines(testbed, probes, list(sizes), left),
-    ]
+    ], expected_s
 
 
 def _budget_in_words(budget: int, deadline: Deadline | None) -> str:

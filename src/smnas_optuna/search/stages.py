@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 
 from optuna.study import Study
@@ -108,9 +108,10 @@ def run_search(
         plans = plan_stage(session, request, ranking=_ranking_of_parents(session, limits, lessons), chosen=not lead)
         forced = check_studies(session, plans, force=request.force)
         budget, deadline = request.trials or _default_budget(session.settings, request), request.deadline
+        expected_s: dict[str, float] = {}
         if lead:
             shared = Workers(count=workers, start_s=time.perf_counter() - begun)
-            _describe(session, plans, request, budget, shared, lessons)
+            expected_s = _describe(session, plans, request, budget, shared, lessons)
             studies = [begin_study(session, plan, limits) for plan in plans]
             first = folder.of_stage(request.stage)[0]
             first.set_user_attr(BUDGET, budget)
@@ -148,7 +149,7 @@ def run_search(
             earlier=lambda: _observations(lessons),
             time_gate=gate.ratio,
             worth_timing=is_worth_timing,
-            timekeeper=_timekeeper(session, deadline),
+            timekeeper=_timekeeper(session, deadline, expected_s),
         )
         try:
             with stop.no_later_than(None if deadline is None else deadline.latest):
@@ -195,10 +196,11 @@ def _work_counter(session: Session) -> WorkCounter:
     return WorkCounter(session.testbed.splits.train.num_classes, session.settings.detector.constants())
 
 
-def _timekeeper(session: Session, deadline: Deadline | None) -> Timekeeper | None:
+def _timekeeper(session: Session, deadline: Deadline | None, expected_s: Mapping[str, float]) -> Timekeeper | None:
     if deadline is None:
         return None
-    return Timekeeper(deadline, _work_counter(session), session.settings.train.epochs, session.folder.records)
+    epochs, records = session.settings.train.epochs, session.folder.records
+    return Timekeeper(deadline, _work_counter(session), epochs, records, expected_s=expected_s)
 
 
 def _ranking_of_parents(session: Session, limits: Limits, lessons: Sequence[Lessons]) -> Ranking | None:
@@ -219,16 +221,17 @@ def _describe(
     budget: int,
     workers: Workers,
     lessons: Sequence[Lessons],
-) -> None:
+) -> dict[str, float]:
+    """Report what a search will do; return the expected seconds of some of its first trials by their architecture."""
     found = [study for plan in plans if (study := session.folder.find(plan.name)) is not None]
     for line in recipe_lines(session):
         session.listener.note(line)
     # Of two stages, what may be on a front is measured again at the end.
     timed_again = len(contenders(session.folder.records())) if request.stage == "modular" else 0
     with session.testbed.measurement_lock.running(session.stop.check):
-        lines = describe_run(
+        lines, expected_s = describe_run(
             session.testbed,
-            [] if request.deadline is not None and num_trained(session.folder.records()) else _probed(plans, budget),
+            [] if request.deadline is not None and session.folder.records() else _probed(plans, budget),
             [plan.space for plan in plans],
             budget=budget,
             trained=num_trained(_records_of(found)),
@@ -240,6 +243,7 @@ def _describe(
         )
     for line in [*lines, *(lesson.in_words() for lesson in lessons)]:
         session.listener.note(line)
+    return expected_s
 
 
 def recipe_lines(session: Session) -> list[str]:

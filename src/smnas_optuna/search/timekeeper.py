@@ -79,6 +79,7 @@ class Timekeeper:
         epochs: Epochs of a training.
         records: Returns the trials that tell how long trainings take.
         clock: Returns the seconds since 1970.
+        expected_s: Seconds that trials of some architectures are expected to take; they count until there are others.
     """
 
     def __init__(
@@ -88,9 +89,12 @@ class Timekeeper:
         epochs: int,
         records: Callable[[], Sequence[TrialRecord]],
         clock: Callable[[], float] = time.time,
+        expected_s: Mapping[str, float] | None = None,
     ) -> None:
         self._deadline, self._count, self._epochs = deadline, count, epochs
         self._records, self._clock = records, clock
+        expected = dict(expected_s or {})
+        self._expected = fit_line([count(decode(arch)).multiply_adds for arch in expected], list(expected.values()))
         self._training: Line | None = None
         self._around: Line | None = None
         self._done: dict[str, int] = {}
@@ -108,10 +112,11 @@ class Timekeeper:
         self._done = {str(r.arch): r.epochs_done for r in records if r.reason == INTERRUPTED and r.arch is not None}
 
     def seconds(self, spec: DetectorSpec) -> float | None:
-        """Return the seconds that a trial of ``spec`` is expected to take; None before the first epoch."""
+        """Return the seconds that a trial of ``spec`` is expected to take; None if nothing is known yet."""
+        work = self._count(spec).multiply_adds
         if self._training is None:
-            return None
-        work, epochs = self._count(spec).multiply_adds, self._epochs - self._done.get(encode(spec), 0)
+            return None if self._expected is None else self._expected.safe_s(work)
+        epochs = self._epochs - self._done.get(encode(spec), 0)
         around_s = 0.0 if self._around is None else self._around.safe_s(work)
         return self._training.safe_s(work) * max(0, epochs) + around_s
 
