@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
+from smnas_optuna.campaign import ledger as ledger_module
 from smnas_optuna.campaign.ledger import LEDGER_FILE, Ledger, ModularPlan
 from smnas_optuna.errors import StudyError
 
@@ -44,6 +46,18 @@ def test_a_kill_loses_only_what_was_not_counted_yet(tmp_path: Path) -> None:
         clock.now += 60
         ledger.count()
         clock.now += 3
+        assert Ledger(file, clock).total_s == 60
+
+
+def test_time_is_stored_while_a_phase_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "TICK_S", 0.001)
+    file, clock, ticked = tmp_path / LEDGER_FILE, Clock(), threading.Event()
+
+    with Ledger(file, clock).counting(ticked.set):
+        clock.now += 60
+        for _ in range(2):  # the first tick may have begun before
+            ticked.clear()
+            assert ticked.wait(10)
         assert Ledger(file, clock).total_s == 60
 
 

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -95,8 +95,9 @@ class Ledger:
 
         def tick() -> None:
             while not over.wait(TICK_S):
-                self.count()
-                on_tick()
+                with suppress(OSError):  # a full disk: the next phase tells
+                    self.count()
+                    on_tick()
 
         self._counted_at = self._clock() if begun is None else begun
         thread = threading.Thread(target=tick, name="ledger", daemon=True)
