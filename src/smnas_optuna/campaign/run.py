@@ -20,7 +20,7 @@ from smnas_optuna.errors import StudyError
 from smnas_optuna.real_files import append_line
 from smnas_optuna.search.request import Request, search_progress
 from smnas_optuna.session.deadline import Deadline, clock_time
-from smnas_optuna.session.workload import Workers, finish_s
+from smnas_optuna.session.workload import REPORT_SHARE, Workers, finish_s
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.pareto import contenders, pareto_front
 from smnas_optuna.study.record import STRUCTURAL, StageName, TrialRecord
@@ -276,7 +276,8 @@ class Campaign:
             left = [key for key in keys if key not in runs]
             expected = seconds_of(left, records, runs.values(), evaluated=evaluated) or {}
             workers = Workers(count=self._workers, start_s=self._start_s, started=False)
-            return finish_s([expected.get(key, 0.0) for key in left], workers)
+            report_s = REPORT_SHARE * self._start_s if left else 0.0  # kept apart, see shares.py
+            return finish_s([expected.get(key, 0.0) for key in left], workers) - report_s
 
         epochs = LONGER * self._settings.for_modular().train.epochs
         size = len(pareto_front(records))
