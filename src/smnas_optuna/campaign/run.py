@@ -13,7 +13,15 @@ from typing import Any
 from smnas_optuna.campaign.choice import MOST_SEEDS, SEEDS, TOP, Candidates, Selection, choose_selection
 from smnas_optuna.campaign.ledger import LEDGER_FILE, Ledger, ModularPlan
 from smnas_optuna.campaign.request import CampaignRequest
-from smnas_optuna.campaign.shares import FEWEST_TRAININGS, MORE_TIMED, START_S, Budget, modular_trainings, num_parents
+from smnas_optuna.campaign.shares import (
+    FEWEST_TRAININGS,
+    MORE_TIMED,
+    MUCH,
+    START_S,
+    Budget,
+    modular_trainings,
+    num_parents,
+)
 from smnas_optuna.config import StudySettings, load_settings
 from smnas_optuna.duration import format_seconds
 from smnas_optuna.errors import StudyError
@@ -230,9 +238,13 @@ class Campaign:
         return self._verify(selection, deadline)
 
     def _rest(self) -> int:
-        """Go on with the search if the last phases were left out, and there is time for another training."""
+        """Go on with the search if there is time for another training.
+
+        What it finds is not verified; so after a verification it goes on only where much is left.
+        """
         budget = self._budget()
-        if self.verified is not None or budget.left_s <= self._shortest_s() + self._start_s:
+        least_s = 0.0 if self.verified is None else MUCH * budget.total_s
+        if budget.left_s <= max(least_s, self._shortest_s() + self._start_s):
             return 0
         stage: StageName = "structural" if self._plan is None else "modular"
         self._ledger.begin(stage)

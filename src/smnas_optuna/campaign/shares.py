@@ -22,6 +22,8 @@ START_S = 10.0
 """Assumed time in which a worker starts: libraries, data, reference detector."""
 MORE_TIMED = 4
 """Assumed number of detectors that stage 2 adds to those that are timed again after it."""
+MUCH = 0.1
+"""Share of the budget from which on the search goes on after the verification with what is left."""
 FEWEST_TRAININGS = 2
 """Stage 2 is left out if fewer trainings fit."""
 TRAININGS_OF_A_PARENT = 4
