@@ -42,7 +42,7 @@ def test_the_command_line_needs_no_torch_to_say_what_it_can_do() -> None:
 def test_who_supervises_needs_no_torch() -> None:
     modules = (
         "config, search.request, search.loop, study.folder, workers.supervisor, workers.assignment, workers.recovery, "
-        "verify.request, verify.verification, report.files, report.summary, report.tables"
+        "campaign.run, verify.request, verify.verification, report.files, report.summary, report.tables"
     )
     imports = "; ".join(f"import smnas_optuna.{name}" for name in modules.split(", "))
     code = f"import sys; {imports}; print('torch' in sys.modules)"
@@ -57,6 +57,7 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
     ("command", "options"),
     [
         (["init"], {"--data", "--hours", "--max-latency-ms", "--device", "--drop-empty-boxes"}),
+        (["search"], SEARCH - {"--trials", "--no-pruning"} | {"--hours"}),
         (["structural"], SEARCH | {"--storage"}),
         (["modular"], SEARCH | {"--parents", "--parent"}),
         (["worker"], SEARCH - {"--workers", "--dry-run", "--warm-start"} | {"--stage", "--parents", "--parent"}),
@@ -95,6 +96,7 @@ def test_options_are_these(command: list[str], options: set[str], capsys: pytest
 @pytest.mark.parametrize(
     ("command", "default"),
     [
+        ("search", "that of study.toml; without one the numbers of trainings there"),
         ("structural", "that of study.toml"),
         ("structural", "that of the last run, or STUDY_DIR/data"),
         ("structural", "STUDY_DIR/study.db"),

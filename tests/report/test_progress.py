@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.report.progress import ConsoleListener, TimeLeft, TrainingListener
+from smnas_optuna.session.deadline import Deadline, clock_time
 from smnas_optuna.study.record import TrialRecord, read_records
 
 from .report_studies import FAST, add_trial, new_study
@@ -36,6 +38,35 @@ def written(console: Console) -> str:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert isinstance(text, str)
     return text
+
+
+def test_a_budget_in_hours_has_its_share_and_its_end_by_the_clock_in_each_line() -> None:
+    now, plain = time.time(), console(terminal=False)
+    deadline = Deadline(at=now, latest=now, end=now + 1800, total_s=3600)
+    until = clock_time(now + 1800, now)
+    with ConsoleListener(plain, deadline=deadline) as listener:
+        listener.trial_started(0, FAST, why="baseline", done=3, budget=100_000)
+        listener.epoch(epoch(1))
+        listener.trial_ended(record(), on_front=False, seconds=75, done=4, budget=100_000)
+
+    assert written(plain).splitlines() == [
+        f"trial 0 (baseline; 3 done, 50 % · ends about {until}): {FAST}",
+        f"trial 0 epoch 1/2: loss 1.5, took 30 s; trial about 30 s left, search 50 % · ends about {until}",
+        f"trial 0: 12.5 ms, AP (x100) 25.0, took 75 s; 4 done, 50 % · ends about {until}",
+    ]
+
+
+def test_a_terminal_shows_the_share_of_the_hours_as_its_bar() -> None:
+    now = time.time()
+    terminal = Console(file=io.StringIO(), width=100, force_terminal=True, force_interactive=True)
+    deadline = Deadline(at=now, latest=now, end=now + 1800, total_s=3600)
+    with ConsoleListener(terminal, deadline=deadline) as listener:
+        listener.trial_started(0, FAST, why="baseline", done=3, budget=100_000)
+        listener.step("train", 1, 2)
+        listener.note("the bars are drawn anew below a line")
+
+    assert "50/100" in written(terminal)
+    assert "100000" not in written(terminal)
 
 
 def test_plain_lines_one_an_epoch_and_two_a_trial_with_the_time_left() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from smnas_optuna.search.evolution.sampler import build_ranking
 from smnas_optuna.search.request import Request
 from smnas_optuna.search.warm_start import read_lessons
 from smnas_optuna.search_space import StructuralSearchSpace
+from smnas_optuna.session.deadline import Deadline
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.record import STRUCTURAL, read_record
@@ -92,6 +95,8 @@ def test_workers_get_it_with_the_request(tmp_path: Path) -> None:
 
     assert request.as_json()["warm_start"] == [str(tmp_path / "one"), "two"]
     assert Request.from_json(request.as_json()) == request
+    in_time = replace(request, deadline=Deadline(at=1.0, latest=2.0, end=3.0, total_s=4.0))
+    assert Request.from_json(json.loads(json.dumps(in_time.as_json()))) == in_time
 
 
 def test_ap_elsewhere_helps_to_choose_here_and_latency_elsewhere_does_not() -> None:

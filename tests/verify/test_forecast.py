@@ -9,7 +9,8 @@ from optuna.trial import TrialState, create_trial
 
 from smnas_optuna.session.workload import Workers
 from smnas_optuna.study.record import TrialRecord, read_record
-from smnas_optuna.verify.forecast import paused_s, time_line
+from smnas_optuna.verify.forecast import paused_s, seconds_of, time_line
+from smnas_optuna.verify.results import SeedRun
 
 SMALL, LARGE = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina", "64x48.resnet18-w4.fpn-p2-p5-c8.rpn.fc-w16"
 BEGIN = datetime(2025, 1, 1)
@@ -53,6 +54,29 @@ def test_epochs_evaluations_images_start_and_report_count() -> None:
     two = "time: about 56 s to the end, shared by 2 workers, if an epoch takes as long as in the search"
     assert line(Workers(count=2, start_s=8.0), epochs=4, left=2) == two  # the second one starts 8 s later; 4 s report
     assert line(ALONE, left=0) is None
+
+
+def test_another_seed_of_the_same_architecture_tells_more_than_the_search() -> None:
+    def run(number: int, seconds: float, epochs: int = 8) -> SeedRun:
+        return SeedRun(
+            arch=SMALL,
+            number=number,
+            seed=number,
+            epochs=epochs,
+            metrics={"ap": 0.1},
+            test_metrics=None,
+            failed=None,
+            seconds=seconds,
+            versions={},
+        )
+
+    record, key = trial(60, PHASES), (SMALL, 3, 8)
+
+    assert seconds_of([key], [record], evaluated=1.0) == {key: 8 * 10 + 3}
+    assert seconds_of([key], [record], [run(1, 90.0), run(2, 70.0), run(1, 999.0, epochs=4)], evaluated=1.0) == {
+        key: 90
+    }
+    assert seconds_of([key], [], evaluated=1.0) is None
 
 
 def test_what_the_search_did_not_time_is_taken_for_the_mean_of_what_it_did() -> None:

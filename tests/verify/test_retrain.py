@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from smnas_optuna.arch import decode
 from smnas_optuna.errors import OutOfMemoryError, StudyError
 from smnas_optuna.models import Detector
 from smnas_optuna.session import resumable as resumable_module
+from smnas_optuna.session.deadline import Deadline
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import prepare
 from smnas_optuna.study.attributes import json_values
@@ -99,6 +102,26 @@ def run(
     hears, request = listener or Hears(), asked(study_dir, *archs, seeds=seeds, epochs=epochs)
     retrain(request, listener=hears, stop=hears.stop)
     return report(request)
+
+
+@pytest.mark.parametrize(("ends_in_s", "trained"), [(-1.0, 0), (1e6, 2)])
+def test_a_training_begins_only_if_it_can_end_in_time(searched: Path, ends_in_s: float, trained: int) -> None:
+    now, hears = time.time(), Hears()
+    deadline = Deadline(at=now + ends_in_s, latest=now + 1e6, end=now + 1e6, total_s=1e6)
+
+    retrain(replace(asked(searched), deadline=deadline), listener=hears, stop=hears.stop)
+
+    assert len(hears.ended) == trained
+
+
+def test_a_verification_stops_when_its_time_is_up_and_keeps_what_it_has_begun(searched: Path) -> None:
+    now, hears = time.time(), Hears()
+    deadline = Deadline(at=now + 1e6, latest=now - 1, end=now + 1e6, total_s=1e6)
+
+    retrain(replace(asked(searched), deadline=deadline), listener=hears, stop=hears.stop)
+
+    assert hears.ended == []
+    assert hears.notes[-1] == "its time is up: the training is stored, and goes on with the next verification"
 
 
 def checkpoints(study_dir: Path) -> Sequence[Path]:

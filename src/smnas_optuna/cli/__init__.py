@@ -18,6 +18,7 @@ from smnas_optuna.cli.export_command import export
 from smnas_optuna.cli.init_command import init
 from smnas_optuna.cli.predict_command import predict
 from smnas_optuna.cli.result_commands import benchmark, dashboard, doctor, front
+from smnas_optuna.cli.search_command import search
 from smnas_optuna.cli.search_commands import modular, retime, structural, worker
 from smnas_optuna.cli.stopwatch_command import stopwatch
 from smnas_optuna.cli.train_command import train
@@ -31,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-STEPS = (init, structural, modular, worker, front, retime, verify, train, evaluate, export, predict)
+STEPS = (init, search, structural, modular, worker, front, retime, verify, train, evaluate, export, predict)
 """Commands in the order in which they are used."""
 for command in (*STEPS, dashboard, doctor, benchmark):
     app.command()(command)

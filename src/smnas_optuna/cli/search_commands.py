@@ -93,11 +93,14 @@ def worker(
     force: Force = False,
 ) -> None:
     """Join a running search, from this machine or another one that shares the study folder."""
+    from smnas_optuna.search.request import joining
+    from smnas_optuna.study.storage import explained_disk_errors
     from smnas_optuna.workers.assignment import Assignment
     from smnas_optuna.workers.interrupt import StopRequest
 
     console, stop = make_console(), StopRequest()
-    request = _request(stage.value, study_dir, data, trials, device, no_pruning, force, parents, parent)
+    with explained_disk_errors(study_dir):
+        request = joining(_request(stage.value, study_dir, data, trials, device, no_pruning, force, parents, parent))
     alone = Assignment(task="search", request=request.as_json())
     with working(console, stop, supervised=False):
         outcome = search_as_worker(request, console, stop, number=os.getpid(), job=alone)

@@ -38,6 +38,8 @@ def work(
     with working(console, stop, supervised=True):
         if job.task == "search":
             _search(job, console, stop)
+        elif job.task == "retime":
+            _retime(job, console, stop)
         else:
             _verify(job, console, stop)
 
@@ -60,7 +62,7 @@ def search_as_worker(request: Request, console: Console, stop: StopRequest, *, n
     with MeasurementLock(note=partial(say, console)).running(stop.check):
         from smnas_optuna.report.progress import ConsoleListener
         from smnas_optuna.search.stages import run_search
-    with ConsoleListener(console, workers=job.workers) as listener:
+    with ConsoleListener(console, workers=job.workers, deadline=request.deadline) as listener:
         return run_search(
             request,
             listener=listener,
@@ -80,6 +82,15 @@ def _search(job: Assignment, console: Console, stop: StopRequest) -> None:
     search_as_worker(Request.from_json(job.request), console, stop, number=job.slot, job=job)
 
 
+def _retime(job: Assignment, console: Console, stop: StopRequest) -> None:
+    from smnas_optuna.report.progress import ConsoleListener
+    from smnas_optuna.search.request import Request
+    from smnas_optuna.search.retime import retime_fronts
+
+    with ConsoleListener(console) as listener:
+        retime_fronts(Request.from_json(job.request), listener=listener, stop=stop)
+
+
 def _verify(job: Assignment, console: Console, stop: StopRequest) -> None:
     from smnas_optuna.workers.measurement_lock import MeasurementLock
     from smnas_optuna.workers.supervisor import say_ready
@@ -90,7 +101,9 @@ def _verify(job: Assignment, console: Console, stop: StopRequest) -> None:
         from smnas_optuna.verify.request import VerifyRequest
         from smnas_optuna.verify.retrain import retrain
     request = VerifyRequest.from_json(job.request)
-    with ConsoleListener(console, each="training", all="all", workers=job.workers) as listener:
+    with ConsoleListener(
+        console, each="training", all="all", workers=job.workers, deadline=request.deadline
+    ) as listener:
         retrain(
             request,
             listener=listener,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from smnas_optuna.duration import format_seconds
 from smnas_optuna.report.tables import latency_text
 from smnas_optuna.report.uncertainty import in_brackets, interval_of
+from smnas_optuna.session.deadline import Deadline
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.record import TrialRecord
 
@@ -38,10 +40,20 @@ class ConsoleListener(Listener):
         each: Word for a trial.
         all: Word for the whole search.
         workers: Number of workers that share the search, this one included.
+        deadline: End of a budget in hours: its share that is spent and its end by the clock take the place of the
+            number of trials and of the time left.
     """
 
-    def __init__(self, console: Console, *, each: str = "trial", all: str = "search", workers: int = 1) -> None:
-        self._console, self._each, self._all = console, each, all
+    def __init__(
+        self,
+        console: Console,
+        *,
+        each: str = "trial",
+        all: str = "search",
+        workers: int = 1,
+        deadline: Deadline | None = None,
+    ) -> None:
+        self._console, self._each, self._all, self._deadline = console, each, all, deadline
         self._estimate = TimeLeft(workers)
         self._bars = _Bars(console, each, all) if console.is_interactive else None
         self._number = 0
@@ -65,10 +77,10 @@ class ConsoleListener(Listener):
         """Print the architecture that comes next, and start its bars."""
         self._number = number
         self._estimate.start(done, budget)
-        self._line(f"{self._each} {number} ({why}; {done} of {budget} done): {arch}")
+        self._line(f"{self._each} {number} ({why}; {self._done(done, budget)}): {arch}")
         if self._bars is not None:
-            self._bars.start_trial(number, done, budget)
-            self._bars.set_left(self._estimate.of_search())
+            self._bars.start_trial(number, *self._share(done, budget))
+            self._bars.set_left(self._left_of_all())
 
     def step(self, phase: str, done: int, total: int) -> None:
         """Move the bar of the running phase; plain lines are printed for epochs only."""
@@ -79,11 +91,11 @@ class ConsoleListener(Listener):
         """Show the loss, and the time left of this trial and of the search."""
         self._estimate.epoch(report)
         loss = f"loss {report.loss:.4g}" + (f", skipped steps: {report.skipped_steps}" if report.skipped_steps else "")
-        of_trial, of_search = _left(self._estimate.of_trial()), _left(self._estimate.of_search())
-        left = f"{self._each} {of_trial}, {self._all} {of_search}"
+        of_trial = _left(self._estimate.of_trial())
+        left = f"{self._each} {of_trial}, {self._all} {self._left_of_all()}"
         if self._bars is not None:
             self._bars.set_loss(f"epoch {report.epoch}/{report.epochs}, {loss}, {_left(self._estimate.of_trial())}")
-            self._bars.set_left(self._estimate.of_search())
+            self._bars.set_left(self._left_of_all())
         else:
             took = format_seconds(report.seconds)
             self._line(f"{self._each} {self._number} epoch {report.epoch}/{report.epochs}: {loss}, took {took}; {left}")
@@ -91,14 +103,29 @@ class ConsoleListener(Listener):
     def trial_ended(self, record: TrialRecord, *, on_front: bool, seconds: float, done: int, budget: int) -> None:
         """Print the outcome of the trial, and the time left of the search."""
         self._estimate.end(done, budget, seconds, trained=record.trained)
-        left = self._estimate.of_search()
+        left = "" if self._deadline is not None or done >= budget else f", {self._all} {self._left_of_all()}"
         self._line(
             f"{self._each} {record.number}: {_outcome(record, on_front)}, took {format_seconds(seconds)}; "
-            f"{done} of {budget} done" + (f", {self._all} {_left(left)}" if done < budget else "")
+            f"{self._done(done, budget)}{left}"
         )
         if self._bars is not None:
-            self._bars.end_trial(done, budget)
-            self._bars.set_left(left)
+            self._bars.end_trial(*self._share(done, budget))
+            self._bars.set_left(self._left_of_all())
+
+    def _done(self, done: int, budget: int) -> str:
+        """Return in words what is done: of a budget in hours the trials, the share, and the end by the clock."""
+        if self._deadline is None:
+            return f"{done} of {budget} done"
+        return f"{done} done, {self._deadline.in_words(time.time())}"
+
+    def _share(self, done: int, budget: int) -> tuple[int, int]:
+        """Return what is done and all that is to be done, as a bar shows it."""
+        return (done, budget) if self._deadline is None else (round(100 * self._deadline.share_done(time.time())), 100)
+
+    def _left_of_all(self) -> str:
+        if self._deadline is None:
+            return _left(self._estimate.of_search())
+        return self._deadline.in_words(time.time())
 
     def _line(self, text: str) -> None:
         # soft_wrap: a pipe has no width to wrap at. A note is one line, whatever an error message inside it holds.
@@ -215,8 +242,8 @@ class _Bars:
     def set_loss(self, text: str) -> None:
         self._progress.update(self._phase, said=text)
 
-    def set_left(self, seconds: float | None) -> None:
-        self._progress.update(self._search, said=_left(seconds))
+    def set_left(self, text: str) -> None:
+        self._progress.update(self._search, said=text)
 
 
 def _outcome(record: TrialRecord, on_front: bool) -> str:

@@ -15,8 +15,8 @@ from smnas_optuna.study.fingerprint import trained_alike
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import hypervolume, pareto_front, points_of, reference_point
 from smnas_optuna.study.record import (
-    ELSEWHERE,
     INTERRUPTED,
+    NOT_BEGUN,
     STRUCTURAL,
     StageName,
     TrialRecord,
@@ -53,7 +53,7 @@ class Summary:
         counts: Trials by outcome, each trial once: ``complete`` (trained), ``cached`` (answered from an earlier trial,
             whatever its state), ``pruned``, ``failed``, ``interrupted`` (stopped from outside) and ``running``; and
             ``foreign``, if there are any (see :class:`smnas_optuna.study.record.TrialRecord`). Waiting
-            trials, and those that asked for an architecture in training elsewhere, are left out.
+            trials, and those whose architecture another worker trains or there was no time for, are left out.
         timed_together: True if the latencies of all members of the fronts were measured in one run.
         unit: Unit of all latencies; None if no measurement of the reference detector is stored.
         max_latencies_ms: Latency limits of the stages' last runs, each once, smallest first; empty if there was none.
@@ -199,4 +199,4 @@ def _outcome(record: TrialRecord) -> str:
         return FOREIGN
     if record.cached_from is not None:
         return "cached"
-    return record.reason if record.reason in (INTERRUPTED, ELSEWHERE) else record.state
+    return record.reason if record.reason in (INTERRUPTED, *NOT_BEGUN) else record.state

@@ -28,6 +28,7 @@ from smnas_optuna.engine.latency import NETWORK_SHARE, LatencyStats
 from smnas_optuna.engine.train import build_optimizer, train_step
 from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.search_space import SearchSpace
+from smnas_optuna.session.deadline import Deadline, clock_time
 from smnas_optuna.session.testbed import GATE_PRECISION, Testbed
 from smnas_optuna.session.timing import spread_evenly
 from smnas_optuna.session.workload import Workers, finish_s
@@ -202,8 +203,11 @@ def describe_run(
     rungs: int,
     timed_again: int,
     check: Callable[[], None],
-) -> list[str]:
-    """Return the work, the data, the device, and the likely time and memory; one fact a line.
+    deadline: Deadline | None = None,
+) -> tuple[list[str], dict[str, float]]:
+    """Return the work, the data, the device, and the likely time and memory, one fact a line; and seconds by trial.
+
+    The seconds are those that a trial of each architecture in ``probed`` is expected to take, by its string.
 
     Args:
         testbed: Data, device and settings.
@@ -215,6 +219,7 @@ def describe_run(
         rungs: Number of evaluations before the end of a training.
         timed_again: Number of detectors whose latency is measured again at the end.
         check: Called between the timed steps; may raise to stop.
+        deadline: End of the run, if that is its budget.
     """
     settings, splits = testbed.settings, testbed.splits
     left = max(0, budget - trained)
@@ -225,20 +230,26 @@ def describe_run(
         f"device: {', '.join(f'{key} {value}' for key, value in testbed.device_description.items())}",
         *allowance_lines(),
         *(f"space: {space.size:,} architectures {space.in_words()}" for space in spaces),
-        f"budget: {budget} of them trained from scratch, {settings.train.epochs} epochs each; "
+        f"budget: {_budget_in_words(budget, deadline)} trained from scratch, {settings.train.epochs} epochs each; "
         f"{trained} are trained already",
     ]
     if not probed or left == 0:
-        return lines
+        return lines, {}
     probes = [probe(testbed, spec, check, rungs=rungs) for spec in probed]
     sizes = dict.fromkeys(str(size) for space in spaces for size in space.choices["input_size"])
     fits = next((spec for spec, each in zip(probed, probes, strict=True) if each.training_s is not None), None)
     measuring = None if fits is None else probe_measuring(testbed, fits, check)
+    measuring_s = 0.0 if measuring is None else measuring.gate_s + measuring.latency_s
+    expected_s = {each.arch: each.training_s + measuring_s for each in probes if each.training_s is not None}
     return [
         *lines,
-        *time_lines(probes, measuring, left, workers, num_sizes=len(sizes), timed_again=timed_again),
+        *time_lines(probes, measuring, left, workers, num_sizes=len(sizes), timed_again=timed_again, deadline=deadline),
         *_memory_lines(testbed, probes, list(sizes), left),
-    ]
+    ], expected_s
+
+
+def _budget_in_words(budget: int, deadline: Deadline | None) -> str:
+    return f"{budget} of them" if deadline is None else f"as many as end before {clock_time(deadline.at, time.time())},"
 
 
 def allowance_lines(root: Path = ROOT) -> list[str]:
@@ -259,6 +270,7 @@ def time_lines(
     *,
     num_sizes: int,
     timed_again: int = 0,
+    deadline: Deadline | None = None,
 ) -> list[str]:
     """Return the likely time of a trial like each of ``probes``, and of all that are left.
 
@@ -269,6 +281,7 @@ def time_lines(
         workers: Workers that share them.
         num_sizes: Number of input sizes that they may have; each worker decodes the images of each that it meets.
         timed_again: Number of detectors that are measured again at the end, by one process that starts for it.
+        deadline: End of the run, if that is its budget: what begins before then is counted, and not what is left.
     """
     known = {p.arch: p.training_s for p in probes if p.training_s is not None}
     if measuring is None or not known:
@@ -280,6 +293,11 @@ def time_lines(
         else f"time: {p.arch} does not fit into memory"
         for p in probes
     ]
+    if deadline is not None:
+        left_s = max(0.0, deadline.at - time.time())
+        few, many = (left_s / (each_s + end(known.values()) / workers.count) for end in (max, min))
+        span = f"{few:.0f}" if round(few) == round(many) else f"{few:.0f} to {many:.0f}"
+        return [*lines, f"time: about {span} trials{shared_by(workers.count)}, if they are like these"]
     once_s = max(p.images_s for p in probes) * min(num_sizes, math.ceil(left / workers.count))
     again_s = workers.start_s + timed_again * measuring.latency_s if timed_again else 0.0
     low_s, high_s = (

@@ -19,6 +19,7 @@ from smnas_optuna.search.enqueued import misfit, take_enqueued
 from smnas_optuna.search.evolution.population import frozen, join_population
 from smnas_optuna.search.outcome import Outcome as Outcome
 from smnas_optuna.search.shared_budget import SharedBudget, running_of
+from smnas_optuna.search.timekeeper import Timekeeper
 from smnas_optuna.search_space import SearchSpace
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import BASELINE, FIRST, ORIGIN, RANKED, store_attrs
@@ -29,6 +30,7 @@ from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import (
     ELSEWHERE,
     INTERRUPTED,
+    TOO_LONG,
     TrialRecord,
     read_records,
     stage_name,
@@ -38,6 +40,8 @@ from smnas_optuna.workers.crew import Crew
 from smnas_optuna.workers.interrupt import StopRequest
 from smnas_optuna.workers.recovery import recover_dead_trials
 
+ENDLESS = 100_000
+"""Budget of a search that time alone ends: more trainings than anybody has time for."""
 ASKED_PER_BUDGET = 20
 """A search ends after this many times its budget of trials; most of them are repeats."""
 
@@ -99,6 +103,7 @@ def search(
     stop: StopRequest,
     limits: Limits | None = None,
     after_trial: Callable[[list[TrialRecord]], None] = lambda _: None,
+    timekeeper: Timekeeper | None = None,
 ) -> Outcome:
     """Search until the budget is reached, the space exhausted, too much asked, or too many trials in a row have failed.
 
@@ -121,6 +126,7 @@ def search(
         limits: Limits that ``evaluate`` prunes by. An architecture that other limits pruned, and these would not, may
             be asked for again.
         after_trial: Called with all records whenever a trial has ended.
+        timekeeper: Knows how much time is left; no training begins that is expected to end later. None for no end.
 
     Raises:
         Interrupted: If asked to stop; the running trial is stored as interrupted, or waits again if somebody has
@@ -129,6 +135,8 @@ def search(
     """
     limits = limits or Limits()
     failures = 0
+    if timekeeper is not None:
+        timekeeper.begin()
     while True:
         stop.check()
         recover_dead_trials(study, crew, listener.note)
@@ -139,9 +147,22 @@ def search(
         ended = stop_reason(records, settled, stage.space.size, budget, failures, known)
         if ended is None and stage.shared is not None:
             ended = stage.shared.stop_reason(records, settled)
+        if ended is None and timekeeper is not None:
+            timekeeper.learn()
+            ended = timekeeper.stop_reason(num_trained(records))
         if ended is not None:
             return ended
-        asked = _next_trial(study, stage, crew, records, known, budget=budget, limits=limits, note=listener.note)
+        asked = _next_trial(
+            study,
+            stage,
+            crew,
+            records,
+            known,
+            budget=budget,
+            limits=limits,
+            note=listener.note,
+            timekeeper=timekeeper,
+        )
         if asked is None:
             continue
         trial, spec, why = asked
@@ -240,15 +261,16 @@ def _next_trial(
     budget: int,
     limits: Limits,
     note: Callable[[str], None],
+    timekeeper: Timekeeper | None,
 ) -> tuple[optuna.Trial, DetectorSpec, str] | None:
     """Return a new trial, its architecture, which this worker has claimed, and the reason for it.
 
-    Return None if the answer is known, if others are training it or the rest of the budget, or if the space does not
-    have it. The trial is then stored as such.
+    Return None if the answer is known, if others are training it or the rest of the budget, if there is no time for it,
+    or if the space does not have it. The trial is then stored as such.
 
     Whatever ends it on the way, as the sampler may time candidates, leaves no running trial behind.
     """
-    begun = _begin(study, stage, crew, records, known)
+    begun = _begin(study, stage, crew, records, known, timekeeper)
     trial = begun.trial
     with _given_back(study, crew, begun):
         fault = misfit(stage.space, asked_params(frozen(study, trial))) if begun.enqueued else None
@@ -260,6 +282,9 @@ def _next_trial(
         spec = _read(study, stage, begun)
         if begun.queued is None and not crew.claim(encode(spec)):
             skip(study, trial, ELSEWHERE)
+        elif timekeeper is not None and not timekeeper.accept(spec):
+            crew.release(encode(spec))
+            _put_off(study, begun, TOO_LONG)
         elif _is_left(study, stage, crew, begun, encode(spec), budget=budget, limits=limits):
             if begun.enqueued:
                 return trial, spec, "enqueued"
@@ -269,12 +294,20 @@ def _next_trial(
     return None
 
 
-def _begin(study: Study, stage: Stage, crew: Crew, records: Sequence[TrialRecord], known: Container[str]) -> _Begun:
+def _begin(
+    study: Study,
+    stage: Stage,
+    crew: Crew,
+    records: Sequence[TrialRecord],
+    known: Container[str],
+    timekeeper: Timekeeper | None,
+) -> _Begun:
     """Begin a trial that somebody has enqueued, or with an architecture that is queued, or with one to be sampled."""
     enqueued = take_enqueued(study, crew)
     if enqueued is not None:
         return _Begun(trial=enqueued, queued=None, enqueued=True)
-    queued = next((each for each in queued_first(stage, records, known) if crew.claim(encode(each.spec))), None)
+    waiting = (each for each in queued_first(stage, records, known) if timekeeper is None or timekeeper.fits(each.spec))
+    queued = next((each for each in waiting if crew.claim(encode(each.spec))), None)
     trial = begin_trial(study, crew.me, None if queued is None else stage.space.genome(queued.spec))
     return _Begun(trial=trial, queued=queued, enqueued=False)
 
@@ -329,11 +362,17 @@ def _is_left(study: Study, stage: Stage, crew: Crew, begun: _Begun, arch: str, *
         everywhere is None or everywhere.leave(arch, records, settled)
     ):
         return True
-    elif begun.enqueued:
+    else:
+        _put_off(study, begun, ELSEWHERE)
+    return False
+
+
+def _put_off(study: Study, begun: _Begun, reason: str) -> None:
+    """End a trial that is not trained now, or let it wait again if somebody has enqueued it."""
+    if begun.enqueued:
         put_back(study, begun.trial.number)
     else:
-        skip(study, begun.trial, ELSEWHERE)
-    return False
+        skip(study, begun.trial, reason)
 
 
 def _results(

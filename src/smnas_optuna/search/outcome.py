@@ -14,9 +14,11 @@ class Outcome:
         failed: True if the end is a failure.
         trained: Number of unique architectures that are trained by now.
         waits_for_others: True if other workers are at work on all that is left.
+        time_up: True if it ended for lack of time.
     """
 
     reason: str
     failed: bool
     trained: int
     waits_for_others: bool = False
+    time_up: bool = False

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from smnas_optuna.config import DeviceChoice
+from smnas_optuna.session.deadline import Deadline
+from smnas_optuna.study.attributes import DEADLINE
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import StageName
+from smnas_optuna.study.stored import study_attrs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +31,7 @@ class Request:
         pruning: True if partial-order pruning and early stops are on.
         warm_start: Other study folders, whose trainings teach the surrogate as other tasks.
         force: True to continue although data, recipe or device changed; trials are then marked.
+        deadline: End of the search, if its budget is time. The number of trials then only plans: it does not end it.
     """
 
     study_dir: Path
@@ -40,6 +44,7 @@ class Request:
     pruning: bool = True
     warm_start: tuple[Path, ...] = ()
     force: bool = False
+    deadline: Deadline | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON values by name; see :meth:`from_json`."""
@@ -53,7 +58,17 @@ class Request:
         data_dir = None if values["data_dir"] is None else Path(values["data_dir"])
         paths = {"study_dir": Path(values["study_dir"]), "data_dir": data_dir}
         lists = {"parents": tuple(values["parents"]), "warm_start": tuple(map(Path, values["warm_start"]))}
-        return cls(**{**values, **paths, **lists})
+        deadline = Deadline.from_json(values["deadline"])
+        return cls(**{**values, **paths, **lists, "deadline": deadline})
+
+
+def joining(request: Request) -> Request:
+    """Return ``request`` with the deadline of the running search that it joins, unless it has a budget of its own."""
+    folder = StudyFolder(request.study_dir)
+    study = folder.structural if request.stage == "structural" else next(iter(folder.modular), None)
+    if study is None or request.trials is not None:
+        return request
+    return dataclasses.replace(request, deadline=Deadline.from_json(study_attrs(study).get(DEADLINE)))
 
 
 def search_progress(study_dir: Path) -> int:

@@ -26,18 +26,25 @@ from smnas_optuna.study.record import STRUCTURAL, TrialRecord, read_records
 from smnas_optuna.study.scale import ratio_of
 from smnas_optuna.study.storage import explained_disk_errors
 from smnas_optuna.study.stored import study_attrs
-from smnas_optuna.workers.interrupt import StopRequest
+from smnas_optuna.workers.interrupt import StopRequest, TimeUp
 
 
 def retime_fronts(request: Request, *, listener: Listener, stop: StopRequest) -> None:
-    """Call :func:`retime` if there are two stages, unless one run has measured the members of both fronts already."""
+    """Call :func:`retime` if there are two stages, unless one run has measured the members of both fronts already.
+
+    With a deadline it is stopped at the latest then, and no latency is changed.
+    """
     folder = StudyFolder(request.study_dir)
     with explained_disk_errors(request.study_dir):
         stages = _stages(folder)
         members = [member for records in stages for member in pareto_front(records) if _has_weights(folder, member)]
     runs = {member.retimed for member in members}
     if len(stages) > 1 and (len(runs) > 1 or None in runs):
-        retime(request, listener=listener, stop=stop)
+        try:
+            with stop.no_later_than(None if request.deadline is None else request.deadline.latest):
+                retime(request, listener=listener, stop=stop)
+        except TimeUp as up:
+            listener.note(f"{up}: no latency was changed; smnas retime {request.study_dir} does it later")
 
 
 def retime(request: Request, *, listener: Listener, stop: StopRequest) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 
 from optuna.study import Study
 
@@ -14,18 +14,20 @@ from smnas_optuna.config import StudySettings
 from smnas_optuna.search.evolution.sampler import build_ranking
 from smnas_optuna.search.forecast import describe_run
 from smnas_optuna.search.gate import Gate, is_worth_timing
-from smnas_optuna.search.loop import Outcome
+from smnas_optuna.search.loop import ENDLESS, Outcome
 from smnas_optuna.search.objective import Objective
 from smnas_optuna.search.plan import StudyPlan, begin_study, check_studies, plan_stage, remember_data
 from smnas_optuna.search.request import Request
 from smnas_optuna.search.surrogate.observations import Observation
 from smnas_optuna.search.surrogate.proposal import Ranking
+from smnas_optuna.search.timekeeper import Timekeeper, time_up
 from smnas_optuna.search.turns import Beside, Turns
 from smnas_optuna.search.warm_start import Lessons, read_lessons
+from smnas_optuna.session.deadline import Deadline
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session, prepare
 from smnas_optuna.session.workload import Workers
-from smnas_optuna.study.attributes import BUDGET, ENDED, LIMITS
+from smnas_optuna.study.attributes import BUDGET, DEADLINE, ENDED, LIMITS
 from smnas_optuna.study.constraints import follow_limits
 from smnas_optuna.study.fingerprint import TRAIN
 from smnas_optuna.study.folder import StudyFolder
@@ -36,7 +38,7 @@ from smnas_optuna.study.settled import num_trained
 from smnas_optuna.study.storage import explained_disk_errors
 from smnas_optuna.study.stored import study_attrs
 from smnas_optuna.workers.crew import Crew, check_folder
-from smnas_optuna.workers.interrupt import StopRequest
+from smnas_optuna.workers.interrupt import StopRequest, TimeUp
 
 
 def describe_search(
@@ -105,12 +107,15 @@ def run_search(
             _keep_limits(folder, limits)
         plans = plan_stage(session, request, ranking=_ranking_of_parents(session, limits, lessons), chosen=not lead)
         forced = check_studies(session, plans, force=request.force)
-        budget = request.trials or _default_budget(session.settings, request)
+        budget, deadline = request.trials or _default_budget(session.settings, request), request.deadline
+        expected_s: dict[str, float] = {}
         if lead:
             shared = Workers(count=workers, start_s=time.perf_counter() - begun)
-            _describe(session, plans, request, budget, shared, lessons)
+            expected_s = _describe(session, plans, request, budget, shared, lessons)
             studies = [begin_study(session, plan, limits) for plan in plans]
-            folder.of_stage(request.stage)[0].set_user_attr(BUDGET, budget)
+            first = folder.of_stage(request.stage)[0]
+            first.set_user_attr(BUDGET, budget)
+            first.set_user_attr(DEADLINE, None if deadline is None else asdict(deadline))
             remember_data(session, folder.load(STRUCTURAL))
         else:
             studies = [folder.load(plan.name) for plan in plans]
@@ -144,8 +149,13 @@ def run_search(
             earlier=lambda: _observations(lessons),
             time_gate=gate.ratio,
             worth_timing=is_worth_timing,
+            timekeeper=_timekeeper(session, deadline, expected_s),
         )
-        outcome = turns.search_all(plans, studies, budget)
+        try:
+            with stop.no_later_than(None if deadline is None else deadline.latest):
+                outcome = turns.search_all(plans, studies, budget if deadline is None else ENDLESS)
+        except TimeUp:
+            outcome = time_up(num_trained(_records_of(folder.of_stage(request.stage))))
         for study in folder.studies:  # the scale of latencies has moved meanwhile
             follow_limits(study)
         folder.of_stage(request.stage)[0].set_user_attr(ENDED, {"reason": outcome.reason, "failed": outcome.failed})
@@ -186,6 +196,13 @@ def _work_counter(session: Session) -> WorkCounter:
     return WorkCounter(session.testbed.splits.train.num_classes, session.settings.detector.constants())
 
 
+def _timekeeper(session: Session, deadline: Deadline | None, expected_s: Mapping[str, float]) -> Timekeeper | None:
+    if deadline is None:
+        return None
+    epochs, records = session.settings.train.epochs, session.folder.records
+    return Timekeeper(deadline, _work_counter(session), epochs, records, expected_s=expected_s)
+
+
 def _ranking_of_parents(session: Session, limits: Limits, lessons: Sequence[Lessons]) -> Ranking | None:
     """Return what judges the structures whose modules could be searched."""
     return build_ranking(
@@ -204,16 +221,17 @@ def _describe(
     budget: int,
     workers: Workers,
     lessons: Sequence[Lessons],
-) -> None:
+) -> dict[str, float]:
+    """Report what a search will do; return the expected seconds of some of its first trials by their architecture."""
     found = [study for plan in plans if (study := session.folder.find(plan.name)) is not None]
     for line in recipe_lines(session):
         session.listener.note(line)
     # Of two stages, what may be on a front is measured again at the end.
     timed_again = len(contenders(session.folder.records())) if request.stage == "modular" else 0
     with session.testbed.measurement_lock.running(session.stop.check):
-        lines = describe_run(
+        lines, expected_s = describe_run(
             session.testbed,
-            _probed(plans, budget),
+            [] if request.deadline is not None and session.folder.records() else _probed(plans, budget),
             [plan.space for plan in plans],
             budget=budget,
             trained=num_trained(_records_of(found)),
@@ -221,9 +239,11 @@ def _describe(
             rungs=len(session.settings.rungs) if request.pruning else 0,
             timed_again=timed_again,
             check=session.stop.check,
+            deadline=request.deadline,
         )
     for line in [*lines, *(lesson.in_words() for lesson in lessons)]:
         session.listener.note(line)
+    return expected_s
 
 
 def recipe_lines(session: Session) -> list[str]:

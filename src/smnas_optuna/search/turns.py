@@ -15,10 +15,11 @@ from smnas_optuna.config import StudySettings
 from smnas_optuna.search.evolution.children import ChildGeneration
 from smnas_optuna.search.evolution.promise import promises
 from smnas_optuna.search.evolution.sampler import build_ranking, build_sampler
-from smnas_optuna.search.loop import Evaluation, Outcome, Stage, search
+from smnas_optuna.search.loop import ENDLESS, Evaluation, Outcome, Stage, search
 from smnas_optuna.search.plan import Progress, Standing, StudyPlan, next_turn
 from smnas_optuna.search.shared_budget import SharedBudget, running_of
 from smnas_optuna.search.surrogate.observations import Observation, observations_of
+from smnas_optuna.search.timekeeper import Timekeeper, time_up
 from smnas_optuna.session.listener import Listener, PartOfAStage
 from smnas_optuna.study.fingerprint import trained_alike
 from smnas_optuna.study.folder import StudyFolder
@@ -85,6 +86,7 @@ class Turns:
         earlier: Returns what is known from other study folders, for the surrogate.
         time_gate: Times a candidate before training; see :func:`smnas_optuna.search.evolution.sampler.build_sampler`.
         worth_timing: Returns whether candidates are worth timing, likewise.
+        timekeeper: Knows how much time is left; None if the budget is a number of trainings.
     """
 
     def __init__(
@@ -101,7 +103,9 @@ class Turns:
         earlier: Callable[[], Iterable[Observation]] = list,
         time_gate: Callable[[DetectorSpec], float] | None = None,
         worth_timing: Callable[[Sequence[TrialRecord]], bool] = lambda _: True,
+        timekeeper: Timekeeper | None = None,
     ) -> None:
+        self._timekeeper = timekeeper
         self._folder, self._settings, self._limits, self._worker = folder, settings, limits, worker
         self._listener, self._stop, self._count, self._earlier = listener, stop, count, earlier
         self._evaluator, self._time_gate, self._worth_timing = evaluator, time_gate, worth_timing
@@ -133,7 +137,8 @@ class Turns:
             place, until = turn
             plan, study = planned[names[place]]
             parent = plan.name.removeprefix(MODULAR_PREFIX)
-            self._listener.note(f"around {parent}: {until - trained[place]} more, {until} architectures in all")
+            more = "" if until >= ENDLESS // 2 else f": {until - trained[place]} more, {until} architectures in all"
+            self._listener.note(f"around {parent}{more}")
             others = [each for each in stage if stage_name(each[0]) != plan.name]
             outcome = self._search(
                 plan,
@@ -144,7 +149,11 @@ class Turns:
             )
             if outcome.failed:
                 return outcome
+            if self._timekeeper is not None and self._timekeeper.is_up:
+                break
             progress[place] = self._progress_after(study, outcome, until, budget)
+        if outcome is not None and outcome.time_up:
+            return time_up(sum(self._counted(study).trained for study, _ in stage))
         return _ended(standings, outcome, budget)
 
     def _search(
@@ -166,6 +175,7 @@ class Turns:
             time_gate=self._time_gate,
             worth_timing=self._worth_timing,
             drawn=1.0 if plan.name == STRUCTURAL else DRAWN_SHARE,
+            fits=(lambda _: True) if self._timekeeper is None else self._timekeeper.fits,
         )
         crew = open_crew(study, self._folder)
         evaluator = self._evaluator(plan, crew, beside, listener)
@@ -188,6 +198,7 @@ class Turns:
                 stop=self._stop,
                 limits=self._limits,
                 after_trial=evaluator.tidy,
+                timekeeper=self._timekeeper,
             )
 
     def _standing(self, study: Study, plan: StudyPlan | None, progress: Progress) -> Standing:

@@ -35,6 +35,9 @@ KILLED_TWICE = "killed twice"
 """Reason of a trial whose architecture is not tried again: two processes died with it before finishing an epoch."""
 ELSEWHERE = "another worker trains it"
 """Reason of a trial whose architecture another worker is training. The trial says nothing about the architecture."""
+TOO_LONG = "too long for the time that is left"
+"""Reason of a trial whose architecture was not trained for that. The trial says nothing about the architecture."""
+NOT_BEGUN = (ELSEWHERE, TOO_LONG)
 
 _STATES: dict[TrialState, State] = {
     TrialState.RUNNING: "running",
@@ -138,7 +141,7 @@ class TrialRecord:
         settles = (
             self.state in ("complete", "pruned", "failed")
             and self.cached_from is None
-            and self.reason not in (INTERRUPTED, ELSEWHERE)
+            and self.reason not in (INTERRUPTED, *NOT_BEGUN)
             and self.arch is not None
             and self.foreign is None
         )

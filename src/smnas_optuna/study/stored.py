@@ -138,6 +138,10 @@ def _are_rungs(value: object) -> bool:
     )
 
 
+def _is_deadline(value: object) -> bool:
+    return mapping_to(is_positive)(value) and value.keys() == {"at", "latest", "end", "total_s"}  # type: ignore[attr-defined]
+
+
 TRIAL_FORMS: Mapping[str, Form] = {
     "worker": is_name,
     "arch": is_arch,
@@ -187,6 +191,7 @@ STUDY_FORMS: Mapping[str, Form] = {
     attributes.REFERENCE_MS: is_positive,
     attributes.LIMITS: mapping_with(**LIMIT_FORMS),
     attributes.BUDGET: is_positive,
+    attributes.DEADLINE: or_none(_is_deadline),
     attributes.ENDED: mapping_with(reason=is_text, failed=is_bool),
     attributes.FOLDER: is_name,
     attributes.RETIMED: mapping_to(is_mapping),

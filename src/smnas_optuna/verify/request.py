@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from smnas_optuna.config import DeviceChoice
+from smnas_optuna.session.deadline import Deadline
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.verify.results import Key
 
@@ -28,6 +29,7 @@ class VerifyRequest:
         epochs: Epochs of each training; ``LONGER`` times the study's by default.
         data_dir: The data folder; by default that of the last search, or ``study_dir/data``.
         device: The device to train on.
+        deadline: End of the verification, if its time is bounded.
     """
 
     study_dir: Path
@@ -36,6 +38,7 @@ class VerifyRequest:
     epochs: int | None = None
     data_dir: Path | None = None
     device: DeviceChoice = "auto"
+    deadline: Deadline | None = None
 
     @property
     def folder(self) -> Path:
@@ -60,7 +63,8 @@ class VerifyRequest:
     def from_json(cls, values: Mapping[str, Any]) -> VerifyRequest:
         """Return the request that :meth:`as_json` wrote."""
         data_dir = None if values["data_dir"] is None else Path(values["data_dir"])
-        return cls(**{**values, "study_dir": Path(values["study_dir"]), "data_dir": data_dir})
+        paths = {"study_dir": Path(values["study_dir"]), "data_dir": data_dir}
+        return cls(**{**values, **paths, "deadline": Deadline.from_json(values["deadline"])})
 
 
 def verify_progress(folder: Path) -> int:

@@ -35,12 +35,12 @@ from smnas_optuna.study.record import TrialRecord
 from smnas_optuna.study.seeds import derive_seed
 from smnas_optuna.study.storage import explained_disk_errors
 from smnas_optuna.study.stored import study_attrs
-from smnas_optuna.verify.forecast import time_line
+from smnas_optuna.verify.forecast import seconds_of, time_line
 from smnas_optuna.verify.request import VerifyRequest
 from smnas_optuna.verify.results import Key, Metrics, Results, SeedRun
 from smnas_optuna.verify.verification import RESULTS_FILE
 from smnas_optuna.verify.weights import is_best, remove_all_but_best, weights_folder
-from smnas_optuna.workers.interrupt import StopRequest
+from smnas_optuna.workers.interrupt import StopRequest, TimeUp
 from smnas_optuna.workers.locks import acquire
 
 RECIPE = ("train", "detector")
@@ -72,6 +72,9 @@ def retrain(
         begun: Value of ``time.perf_counter()`` when this process began, for the forecast; by default now.
         on_ready: Called once data, device and results fit the study: other workers may start.
 
+    With a deadline no training is begun that is expected to end later. One that is longer than expected is stopped at
+    the latest then, and keeps its checkpoint.
+
     Raises:
         SmnasError: If the data, the device or earlier results do not fit the study.
         DeviceFault: If the device can only be used by a new process.
@@ -101,7 +104,11 @@ def retrain(
                 listener.note("no test images ([data] test in study.toml): AP is on the validation images alone")
             _forecast(session, results, request, Workers(count=workers, start_s=time.perf_counter() - begun))
         on_ready()
-        _train_all(session, results, request)
+        try:
+            with stop.no_later_than(None if request.deadline is None else request.deadline.latest):
+                _train_all(session, results, request)
+        except TimeUp as up:
+            listener.note(f"{up}: the training is stored, and goes on with the next verification")
 
 
 def seed_of(arch: str, number: int, searched: int | None) -> int:
@@ -112,14 +119,26 @@ def seed_of(arch: str, number: int, searched: int | None) -> int:
 
 def _forecast(session: Session, results: Results, request: VerifyRequest, workers: Workers) -> None:
     """Report the likely time of what is left."""
-    splits = session.testbed.splits
     wanted = request.wanted(session.settings.train.epochs)
-    evaluated = 1 if splits.test is None else 1 + len(splits.test.images) / len(splits.val.images)
-    line = time_line(
-        [key for key in wanted if key not in results.runs], session.folder.records(), workers, evaluated=evaluated
-    )
+    left = [key for key in wanted if key not in results.runs]
+    line = time_line(left, session.folder.records(), workers, evaluated=_evaluated(session))
     if line is not None:
         session.listener.note(line)
+
+
+def _evaluated(session: Session) -> float:
+    """Return the number of images that are evaluated after a training, as a multiple of the validation images."""
+    splits = session.testbed.splits
+    return 1.0 if splits.test is None else 1 + len(splits.test.images) / len(splits.val.images)
+
+
+def _too_long(session: Session, request: VerifyRequest, results: Results, left: Sequence[Key]) -> set[Key]:
+    """Return those of ``left`` that are not expected to end before the deadline; none without one."""
+    if request.deadline is None:
+        return set()
+    expected = seconds_of(left, session.folder.records(), results.runs.values(), evaluated=_evaluated(session))
+    left_s = request.deadline.at - time.time()
+    return {key for key in left if (0.0 if expected is None else expected[key]) > left_s}
 
 
 def _train_all(session: Session, results: Results, request: VerifyRequest) -> None:
@@ -133,6 +152,10 @@ def _train_all(session: Session, results: Results, request: VerifyRequest) -> No
     while left := [key for key in wanted if key not in results.runs and key not in given_up]:
         idle = True
         for key in left:
+            if key in _too_long(session, request, results, left):
+                given_up.add(key)
+                idle = False
+                continue
             with _claimed(_checkpoint(session, key)) as mine:
                 if mine:
                     idle = False

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from smnas_optuna.workers.placement import Placement
 from smnas_optuna.workers.supervisor import Launch
 
-Task = Literal["search", "verify"]
+Task = Literal["search", "retime", "verify"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

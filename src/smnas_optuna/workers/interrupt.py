@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -20,11 +21,22 @@ class Interrupted(Exception):  # noqa: N818  # an event, not an error
         self.signal_number = signal_number
 
 
+class TimeUp(Interrupted):
+    """The time of the run is up: it stops as if it was asked to, and more time lets it go on."""
+
+    def __init__(self) -> None:
+        super().__init__(signal.SIGALRM)
+
+    def __str__(self) -> str:
+        return "its time is up"
+
+
 class StopRequest:
     """A possible request to stop the run. Long work calls :meth:`check` at every step."""
 
     def __init__(self) -> None:
         self._signal: int | None = None
+        self._latest: float | None = None
 
     @property
     def arrived(self) -> bool:
@@ -32,13 +44,24 @@ class StopRequest:
         return self._signal is not None
 
     def check(self) -> None:
-        """Raise :class:`Interrupted` if a signal has arrived."""
+        """Raise :class:`Interrupted` if a signal has arrived, :class:`TimeUp` at the end of :meth:`no_later_than`."""
         if self._signal is not None:
             raise Interrupted(self._signal)
+        if self._latest is not None and time.time() >= self._latest:
+            raise TimeUp
 
     def ask(self, signal_number: int) -> None:
         """Ask the run to stop, as if that signal had arrived."""
         self._signal = signal_number
+
+    @contextmanager
+    def no_later_than(self, latest: float | None) -> Iterator[None]:
+        """Let :meth:`check` raise :class:`TimeUp` from ``latest`` on, in seconds since 1970, while the body runs."""
+        self._latest = latest
+        try:
+            yield
+        finally:
+            self._latest = None
 
     @contextmanager
     def listening(self, *, supervised: bool = False) -> Iterator[None]:

@@ -21,7 +21,7 @@ from smnas_optuna.report.figures.axes import (
 )
 from smnas_optuna.report.summary import Summary, stage_of
 from smnas_optuna.report.tables import is_imprecise
-from smnas_optuna.study.record import ELSEWHERE, StageName, TrialRecord
+from smnas_optuna.study.record import NOT_BEGUN, StageName, TrialRecord
 from smnas_optuna.study.settled import gate_share
 
 
@@ -170,7 +170,7 @@ def _rung(record: TrialRecord) -> int | None:
 
 
 def _is_pruned(record: TrialRecord) -> bool:
-    return record.state == "pruned" and record.cached_from is None and record.reason != ELSEWHERE
+    return record.state == "pruned" and record.cached_from is None and record.reason not in NOT_BEGUN
 
 
 def _median_share(records: Iterable[TrialRecord]) -> float:

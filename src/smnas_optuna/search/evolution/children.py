@@ -52,6 +52,7 @@ class ChildGeneration:
             in ``space`` may become parents: in stage 2 the structure that the search is around is one of them.
         ranking: Chooses among children; None for plain NSGA-II.
         drawn: Share of the rankings in which random draws compete, too; in the others children are among themselves.
+        fits: Returns whether there is time to train an architecture; another one counts as known.
 
     Attributes:
         fixed: Genes that all proposals have; empty unless somebody has enqueued a part of a genome.
@@ -68,8 +69,9 @@ class ChildGeneration:
         other_trials: Callable[[], Iterable[TrialRecord]] = list,
         ranking: Ranking | None = None,
         drawn: float = 1.0,
+        fits: Callable[[DetectorSpec], bool] = lambda _: True,
     ) -> None:
-        self._space, self._drawn = space, drawn
+        self._space, self._drawn, self._fits = space, drawn, fits
         self._limits = limits or Limits()
         self._random = np.random.default_rng(seed)
         self._other_trials = other_trials
@@ -160,7 +162,7 @@ class ChildGeneration:
     def _untried(self, genomes: Iterable[Genome], known: Collection[str | None]) -> dict[DetectorSpec, Genome]:
         """Return the unknown architectures among ``genomes``, each once."""
         made = {self._space.express(genome): genome for genome in genomes}
-        return {spec: genome for spec, genome in made.items() if encode(spec) not in known}
+        return {spec: genome for spec, genome in made.items() if encode(spec) not in known and self._fits(spec)}
 
     def _draw(self, count: int) -> list[Genome]:
         return [{**self._space.draw(self._random), **self.fixed} for _ in range(count)]
@@ -172,7 +174,7 @@ class ChildGeneration:
                 (child,), self.origin = self._draw(1), RANDOM
             else:
                 child, self.origin = self._bear(parents), CHILD
-            if encode(self._space.express(child)) not in known:
+            if self._untried([child], known):
                 break
         return child
 

@@ -110,6 +110,7 @@ def build_sampler(
     earlier: Callable[[], Iterable[Observation]] = list,
     selection: Selection | None = None,
     drawn: float = 1.0,
+    fits: Callable[[DetectorSpec], bool] = lambda _: True,
 ) -> NSGAIISampler:
     """Build NSGA-II with our children. Its random numbers depend on the study's seed, the trials so far and the worker.
 
@@ -131,6 +132,7 @@ def build_sampler(
         earlier: Returns what is known from other tasks, for the surrogate.
         selection: Selects the parents of a generation, if not as Optuna does.
         drawn: Share of the rankings in which random draws compete with children.
+        fits: Returns whether there is time to train an architecture; others are proposed only if there is none.
     """
     children_seed, points_seed = (
         derive_seed(settings.seed, part, num_trials, worker) for part in ("children", "points of the surrogate")
@@ -140,7 +142,7 @@ def build_sampler(
         settings, limits, count=count, earlier=earlier, time_gate=time_gate, worth_timing=worth_timing, seed=points_seed
     )
     children = ChildGeneration(
-        space, seed=children_seed, limits=limits, other_trials=other_trials, ranking=ranking, drawn=drawn
+        space, seed=children_seed, limits=limits, other_trials=other_trials, ranking=ranking, drawn=drawn, fits=fits
     )
     return Sampler(
         space, population=population or settings.population, children=children, selection=selection, first=first
