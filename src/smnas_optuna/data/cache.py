@@ -157,6 +157,9 @@ class CachePool:
         shared: True if other processes on this machine use the same folder at the same time.
         free_bytes: Returns the free memory in bytes.
         free_disk: Returns the free bytes on the disk of a folder that need not exist.
+
+    Attributes:
+        shared: As above.
     """
 
     def __init__(
@@ -172,7 +175,7 @@ class CachePool:
         self._folder = folder
         self._on_progress = on_progress
         self._note = note
-        self._shared = shared
+        self.shared = shared
         self._free_bytes = free_bytes
         self._free_disk = free_disk
         self._caches: OrderedDict[tuple[CocoDataset, int, int], ImageCache] = OrderedDict()
@@ -192,7 +195,7 @@ class CachePool:
         key = (dataset, long, short)
         if key not in self._caches:
             needed = cache_bytes(dataset, long, short)
-            on_disk = self._shared and 2 * needed <= self._free_disk(self._folder)
+            on_disk = self.shared and 2 * needed <= self._free_disk(self._folder)
             file = None
             if on_disk or not self._make_room(needed):
                 file = self._folder / _file_name(dataset, content_hash, long, short)

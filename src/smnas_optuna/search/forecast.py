@@ -319,11 +319,13 @@ def _memory_lines(testbed: Testbed, probes: Sequence[Probe], input_sizes: Sequen
     if testbed.device.type == "cuda":
         lines.append(f"memory: at least {torch.cuda.max_memory_allocated(testbed.device) / MIB:,.0f} MiB on the GPU")
     process_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / MIB
-    fits = 2 * images_mib * MIB <= free_memory()
+    shared = testbed.caches.shared
+    fits = not shared and 2 * images_mib * MIB <= free_memory()
+    where = "" if fits else " that the workers share on disk" if shared else ", those that do not fit on disk"
     return [
         *lines,
         f"memory: at least {process_mib:,.0f} MiB of main memory for the process so far, and up to {images_mib:,.0f} "
-        f"MiB of images{'' if fits else ', those that do not fit on disk'}",
+        f"MiB of images{where}",
         f"disk: up to about {weights_mib + (0 if fits else images_mib):,.0f} MiB{'' if fits else ', images included'}",
     ]
 

@@ -58,7 +58,7 @@ def describe_search(
     """
     begun = time.perf_counter() if begun is None else begun
     with explained_disk_errors(request.study_dir):
-        session = _begin_session(request, listener, stop, threads)
+        session = _begin_session(request, listener, stop, threads, workers)
         lessons = read_lessons(request.warm_start, request.study_dir)
         ranking = _ranking_of_parents(session, _limits(session.settings, request), lessons)
         plans = plan_stage(session, request, ranking=ranking)
@@ -100,7 +100,7 @@ def run_search(
     """
     begun = time.perf_counter() if begun is None else begun
     with explained_disk_errors(request.study_dir):
-        session = _begin_session(request, listener, stop, threads)
+        session = _begin_session(request, listener, stop, threads, workers)
         folder, limits = session.folder, _limits(session.settings, request)
         lessons = read_lessons(request.warm_start, request.study_dir)
         if lead:
@@ -162,7 +162,9 @@ def run_search(
         return outcome
 
 
-def _begin_session(request: Request, listener: Listener, stop: StopRequest, threads: int | None) -> Session:
+def _begin_session(
+    request: Request, listener: Listener, stop: StopRequest, threads: int | None, workers: int
+) -> Session:
     return prepare(
         StudyFolder(request.study_dir),
         listener=listener,
@@ -171,6 +173,7 @@ def _begin_session(request: Request, listener: Listener, stop: StopRequest, thre
         device=request.device,
         threads=threads,
         stage=request.stage,
+        workers=workers,
     )
 
 

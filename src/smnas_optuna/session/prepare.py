@@ -83,6 +83,7 @@ def prepare(
     stage: StageName = "structural",
     stopwatch: str | None = None,
     times: bool = True,
+    workers: int = 1,
 ) -> Session:
     """Check settings, data and device, and begin a session with them.
 
@@ -96,6 +97,7 @@ def prepare(
         stage: Stage whose recipe the session has; with ``modular`` ``[modular.train]`` counts.
         stopwatch: URL of the stopwatch of a second device, on which detectors are timed, whatever the settings say.
         times: False for a session that times nothing for the study: its runtime and its stopwatch need not be there.
+        workers: Number of workers on this machine that share the work: several share the decoded images.
 
     Raises:
         SmnasError: If the settings, the data or the device cannot be used.
@@ -125,7 +127,7 @@ def prepare(
     testbed = Testbed(
         settings=settings,
         splits=splits,
-        caches=CachePool(folder.cache, listener.note, on_progress=step),
+        caches=CachePool(folder.cache, listener.note, on_progress=step, shared=workers > 1),
         device=chosen,
         measurement_lock=measurement_lock,
         cpu_watch=CpuWatch(note=listener.note),

@@ -93,6 +93,7 @@ def retrain(
             threads=threads,
             stage="modular",
             times=False,
+            workers=workers,
         )
         about = _conditions(session)
         versions = _check_studies(session, about)
