@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from smnas_optuna.page import Html, element, joined
-from smnas_optuna.report.study_page.axes import Axis, latency_axis, linear_axis, tick_text
+from smnas_optuna.report.study_page.axes import latency_axis, linear_axis
+from smnas_optuna.report.study_page.chart import Frame, Size, grid, text_at
 from smnas_optuna.report.study_page.marks import legend_mark, mark
 from smnas_optuna.report.study_page.points import PagePoint, members_of
 
@@ -14,31 +14,8 @@ FAR = 1.6
 """Latencies beyond this multiple of the slowest member and baseline lie outside of the chart."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Size:
-    """Size of a chart, pixels, and the room around its axes."""
-
-    name: str
-    width: int
-    height: int
-    left: int = 62
-    right: int = 22
-    top: int = 20
-    bottom: int = 56
-    ticks: int = 10
-
-
 WIDE = Size(name="wide", width=1180, height=540)
 NARROW = Size(name="narrow", width=380, height=400, left=46, right=12, bottom=54, ticks=5)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Frame:
-    """The axes of a chart in its size."""
-
-    size: Size
-    x: Axis
-    y: Axis
 
 
 def front_charts(points: Sequence[PagePoint], limits_ms: Sequence[float], device: str) -> Html:
@@ -93,31 +70,6 @@ def _chart(frame: Frame, points: Sequence[PagePoint], limits_ms: Sequence[float]
     )
 
 
-def grid(frame: Frame, x_title: str, y_title: str) -> list[Html]:
-    """Return lines and numbers of both axes, and their titles."""
-    size, x, y = frame.size, frame.x, frame.y
-    right, bottom = size.width - size.right, size.height - size.bottom
-    parts = []
-    for tick in y.ticks(6):
-        at = f"{y.place(tick):.1f}"
-        parts.append(element("path", d=f"M{size.left} {at}H{right}", class_="grid"))
-        parts.append(_text(tick_text(tick), size.left - 8, float(at) + 5, "end"))
-    for tick in x.ticks(size.ticks):
-        at = f"{x.place(tick):.1f}"
-        parts.append(element("path", d=f"M{at} {size.top}V{bottom}", class_="grid"))
-        parts.append(_text(tick_text(tick), float(at), bottom + 20, "middle"))
-    parts.append(element("path", d=f"M{size.left} {size.top}V{bottom}H{right}", class_="axis"))
-    suffix = ", log scale" if x.log else ""
-    parts.append(_text(f"{x_title}{suffix}", (size.left + right) / 2, bottom + 44, "middle", "title"))
-    middle = (size.top + bottom) / 2
-    turned = element("text", y_title, x=0, y=0, transform=f"translate(15 {middle:.1f}) rotate(-90)", class_="title mid")
-    return [*parts, turned]
-
-
-def _text(text: str, x: float, y: float, anchor: str, class_: str = "tick") -> Html:
-    return element("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, class_=class_)
-
-
 def _budget(frame: Frame) -> Html:
     """Return the line of the latency budget, which the slider moves."""
     size = frame.size
@@ -141,7 +93,7 @@ def _limit(frame: Frame, limit_ms: float) -> Html:
     size, at = frame.size, frame.x.place(limit_ms)
     bottom = size.height - size.bottom
     line = element("path", d=f"M{at:.1f} {size.top}V{bottom}", class_="limit")
-    return element("g", line, _text(f"limit {limit_ms:g} ms", at - 5, size.top + 13, "end", "limit-name"))
+    return element("g", line, text_at(f"limit {limit_ms:g} ms", at - 5, size.top + 13, "end", "limit-name"))
 
 
 def _error_bars(frame: Frame, point: PagePoint) -> Html:
@@ -161,7 +113,7 @@ def _point(frame: Frame, point: PagePoint) -> Html:
     parts = [element("title", point.said), element("circle", r=14, class_="hit")]
     parts.append(mark(point.kind, point.stage, baseline=point.record.baseline and point.kind == "front"))
     if point.name:
-        parts.append(_text(point.name, 11, -11, "start", "name"))
+        parts.append(text_at(point.name, 11, -11, "start", "name"))
     return element(
         "a",
         *parts,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from smnas_optuna.page import Html, element, table
+from smnas_optuna.page import Html, element, tiles
 from smnas_optuna.report.study_page.points import PagePoint
 from smnas_optuna.report.tables import latency_text, short
+from smnas_optuna.report.uncertainty import in_brackets, interval_of
 
 
 def panel(point: PagePoint, *sections: Html) -> Html:
@@ -34,16 +35,14 @@ def panel(point: PagePoint, *sections: Html) -> Html:
 
 def _numbers(point: PagePoint) -> Html:
     record, metrics = point.record, point.metrics
-    head = ("", "AP", "AP50", "AP75", "small", "medium", "large", "ms", "params (M)", "GMACs")
-    names = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
-    row = [
-        "search",
-        *(_times_100(point.record.ap if name == "ap" else metrics.get(name)) for name in names),
-        latency_text(record),
-        short(record.num_params, 1e6),
-        short(record.multiply_adds, 1e9),
-    ]
-    return table("AP x100 on the validation images; small, medium and large as in COCO", head, [row])
+    names = {"ap50": "AP50", "ap75": "AP75", "ap_small": "AP small", "ap_medium": "AP medium", "ap_large": "AP large"}
+    interval = in_brackets(interval_of(metrics))
+    facts = [("AP x100" + (", 95 %" if interval else ""), f"{point.ap:.1f}{interval}")]
+    facts += [(title, _times_100(metrics[name])) for name, title in names.items() if metrics.get(name) is not None]
+    facts.append(("latency, ms", latency_text(record)))
+    facts += [("parameters, M", short(record.num_params, 1e6))] if record.num_params else []
+    facts += [("multiply-adds, G", short(record.multiply_adds, 1e9))] if record.multiply_adds else []
+    return tiles(facts)
 
 
 def _times_100(share: float | None, unknown: str = "-") -> str:

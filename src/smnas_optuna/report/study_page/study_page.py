@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from smnas_optuna.page import Html, element, isolated, page, tiles
 from smnas_optuna.report.figures.front_figure import different_runs
 from smnas_optuna.report.study_page.front_section import choice_section, front_section
+from smnas_optuna.report.study_page.known import Known
 from smnas_optuna.report.study_page.look import script, style
 from smnas_optuna.report.study_page.panel import panel
+from smnas_optuna.report.study_page.panel_sections import panel_sections
 from smnas_optuna.report.study_page.points import PagePoint
 from smnas_optuna.report.summary import Summary, describe_data
 from smnas_optuna.report.tables import APART, counts_line, short
@@ -16,20 +18,30 @@ from smnas_optuna.report.tables import APART, counts_line, short
 RELOAD_SECONDS = 10
 
 
-def study_page(summary: Summary, points: Sequence[PagePoint], *, watched: bool = False) -> Html:
+def study_page(
+    summary: Summary,
+    points: Sequence[PagePoint],
+    known: Sequence[tuple[PagePoint, Known]],
+    images: Html,
+    *,
+    watched: bool = False,
+) -> Html:
     """Return the page.
 
     Args:
         summary: The study.
         points: Its trained detectors.
+        known: Those with a panel, and what is known of each.
+        images: Validation images, hidden, that the panels show.
         watched: True if the page is written again and again, so that it reloads itself.
     """
-    panelled = [point for point in points if point.has_panel]
+    panels = [panel(point, *panel_sections(point, each)) for point, each in known]
     return page(
         f"Report of {summary.name}",
         _head(summary),
         front_section(points, summary.max_latencies_ms, summary.device_name),
-        choice_section(panelled, [panel(point) for point in panelled]) if panelled else Html(),
+        choice_section([point for point, _ in known], panels) if panels else Html(),
+        images,
         element("div", id="tip", role="tooltip", hidden=""),
         *((element("div", id="reload", data_seconds=RELOAD_SECONDS, hidden=""),) if watched else ()),
         style=style(),
