@@ -10,7 +10,7 @@ LOG_FROM = 8.0
 """Ratio of the largest to the smallest latency from which on their axis is logarithmic."""
 ROOM = 0.06
 """Room beside the outermost values, as a share of their span."""
-_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+_STEPS = (1.0, 2.0, 5.0, 10.0)
 _WITHIN_DECADES = ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 3, 5), (1, 3), (1,))
 """Ticks of a logarithmic axis within a decade, from many to few."""
 

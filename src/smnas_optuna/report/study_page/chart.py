@@ -48,7 +48,7 @@ def grid(frame: Frame, x_title: str, y_title: str) -> list[Html]:
     suffix = ", log scale" if x.log else ""
     parts.append(text_at(f"{x_title}{suffix}", (size.left + right) / 2, bottom + 44, "middle", "title"))
     middle = (size.top + bottom) / 2
-    turned = element("text", y_title, x=0, y=0, transform=f"translate(15 {middle:.1f}) rotate(-90)", class_="title mid")
+    turned = element("text", y_title, x=0, y=0, transform=f"translate(13 {middle:.1f}) rotate(-90)", class_="title mid")
     return [*parts, turned]
 
 

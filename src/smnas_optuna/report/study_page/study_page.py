@@ -12,10 +12,12 @@ from smnas_optuna.report.study_page.look import script, style
 from smnas_optuna.report.study_page.panel import panel
 from smnas_optuna.report.study_page.panel_sections import panel_sections
 from smnas_optuna.report.study_page.points import PagePoint
+from smnas_optuna.report.study_page.search_section import search_section
 from smnas_optuna.report.summary import Summary, describe_data
 from smnas_optuna.report.tables import APART, counts_line, short
 
 RELOAD_SECONDS = 10
+PARTS = {"front": "The front", "detectors": "The detectors", "search": "The search"}
 
 
 def study_page(
@@ -41,6 +43,7 @@ def study_page(
         _head(summary),
         front_section(points, summary.max_latencies_ms, summary.device_name),
         choice_section([point for point, _ in known], panels) if panels else Html(),
+        search_section(summary),
         images,
         element("div", id="tip", role="tooltip", hidden=""),
         *((element("div", id="reload", data_seconds=RELOAD_SECONDS, hidden=""),) if watched else ()),
@@ -50,9 +53,7 @@ def study_page(
 
 
 def _head(summary: Summary) -> Html:
-    links = (
-        element("a", title, href=f"#{name}") for name, title in (("front", "The front"), ("detectors", "The detectors"))
-    )
+    links = (element("a", title, href=f"#{name}") for name, title in PARTS.items())
     notes = [text for text in (different_runs(summary), APART if summary.apart else "") if text]
     return element(
         "header",
