@@ -62,7 +62,7 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
         (["benchmark"], {"--baselines", "--sizes", "--study", "--data", "--device", "--runtime", "--json"}),
         (["doctor"], {"--fix"}),
         (["front"], {"--stage", "--format"}),
-        (["report"], {"--data"}),
+        (["report"], {"--data", "--watch"}),
         (["retime"], {"--data", "--device", "--stopwatch", "--force"}),
         (["verify"], {"--top", "--seeds", "--epochs", "--data", "--device", "--workers"}),
         (["dashboard"], {"--port"}),
