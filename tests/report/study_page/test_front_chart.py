@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
-from smnas_optuna.report.study_page.front_chart import WIDE, frame_of, front_charts
+from smnas_optuna.report.study_page.front_chart import WIDE, frame_of, front_charts, names_that_fit
 from smnas_optuna.report.study_page.points import page_points
 from smnas_optuna.report.summary import summarize
 from tests.report.report_studies import FAST, MIDDLE, POOR, STRONG, both_stages, full_study
@@ -49,3 +50,21 @@ def test_limits_are_lines_or_named_where_they_are_beyond_the_chart() -> None:
 
     assert chart.count("limit 20 ms") == 2
     assert "limit 5000 ms: right of the chart" in chart
+
+
+def test_names_that_would_overlap_are_left_out() -> None:
+    point = page_points(summarize(full_study()), None)[1]
+    beside = [
+        replace(point, name=str(number), record=replace(point.record, latency_ms=ms, latency=None))
+        for number, ms in enumerate([12.0, 12.1, 100.0], start=1)
+    ]
+    frame = frame_of(beside, (), WIDE)
+
+    assert names_that_fit(frame, beside) == {"2", "3"}
+    assert front_charts(beside, (), "a CPU").count('class="name"') == 4  # two in each size
+
+
+def test_a_detector_without_a_panel_is_no_link() -> None:
+    points = [replace(point, has_panel=False) for point in page_points(summarize(full_study()), None)]
+
+    assert "href=" not in front_charts(points, (), "a CPU")

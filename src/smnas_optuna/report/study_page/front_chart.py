@@ -10,6 +10,10 @@ from smnas_optuna.report.study_page.chart import Frame, Size, grid, text_at
 from smnas_optuna.report.study_page.marks import legend_mark, mark
 from smnas_optuna.report.study_page.points import PagePoint, members_of
 
+CROWDED = 40
+"""Number of members and baselines above which marks are smaller; names that would overlap are left out in any case."""
+NAME_ROOM = (30.0, 18.0)
+"""Width and height of a name, pixels."""
 FAR = 1.6
 """Latencies beyond this multiple of the slowest member and baseline lie outside of the chart."""
 
@@ -50,6 +54,8 @@ def _chart(frame: Frame, points: Sequence[PagePoint], limits_ms: Sequence[float]
     size, x = frame.size, frame.x
     inside = [point for point in points if x.holds(point.ms)]
     drawn = sorted(inside, key=lambda point: point.kind == "front")  # members lie on top
+    names = names_that_fit(frame, inside)
+    scale = 0.6 if sum(point.named for point in points) > CROWDED else 1.0
     return element(
         "svg",
         *grid(frame, "latency (ms)" if size is NARROW else f"latency on {device} (ms, one image)", "COCO AP x100"),
@@ -57,7 +63,7 @@ def _chart(frame: Frame, points: Sequence[PagePoint], limits_ms: Sequence[float]
         _steps(frame, members_of(points), "front-line"),
         *(_limit(frame, limit) for limit in limits_ms if x.holds(limit)),
         *(_error_bars(frame, point) for point in inside if point.named),
-        *(_point(frame, point) for point in drawn),
+        *(_point(frame, point, named=point.name in names, scale=scale) for point in drawn),
         viewBox=f"0 0 {size.width} {size.height}",
         class_=f"chart {size.name}",
         role="group",
@@ -107,20 +113,31 @@ def _error_bars(frame: Frame, point: PagePoint) -> Html:
     return element("path", d=path, class_=f"error {point.kind}") if path else Html()
 
 
-def _point(frame: Frame, point: PagePoint) -> Html:
-    """Return a point as a link to its panel. Its numbers are attributes, which the page's script reads."""
+def names_that_fit(frame: Frame, points: Sequence[PagePoint]) -> set[str]:
+    """Return the names that can stand beside their points without an overlap; those of slow ones come first."""
+    fit, places = set[str](), list[tuple[float, float]]()
+    for point in sorted((point for point in points if point.name), key=lambda point: -point.ms):
+        x, y = frame.x.place(point.ms), frame.y.place(point.ap)
+        if all(abs(x - other_x) > NAME_ROOM[0] or abs(y - other_y) > NAME_ROOM[1] for other_x, other_y in places):
+            fit.add(point.name)
+            places.append((x, y))
+    return fit
+
+
+def _point(frame: Frame, point: PagePoint, *, named: bool, scale: float) -> Html:
+    """Return a point as a link to its panel."""
     x, y = frame.x.place(point.ms), frame.y.place(point.ap)
-    parts = [element("title", point.said), element("circle", r=14, class_="hit")]
-    parts.append(mark(point.kind, point.stage, baseline=point.record.baseline and point.kind == "front"))
-    if point.name:
-        parts.append(text_at(point.name, 11, -11, "start", "name"))
+    shape = mark(point.kind, point.stage, baseline=point.record.baseline and point.kind == "front", scale=scale)
+    parts = [element("title", point.said), element("circle", r=14 if scale == 1.0 else 9, class_="hit"), shape]
+    if named:
+        parts.append(text_at(point.name, -9, -10, "end", "name"))
+    target = {"href": f"#{point.anchor}"} if point.has_panel else {}
     return element(
         "a",
         *parts,
-        href=f"#{point.anchor}",
+        **target,
         class_="point",
         transform=f"translate({x:.1f} {y:.1f})",
-        aria_label=point.said,
         tabindex=0 if point.named else -1,
         data_arch=point.arch,
     )

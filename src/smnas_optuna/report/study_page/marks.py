@@ -16,7 +16,7 @@ _UPRIGHT = 1.25
 RADIUS, SMALL = 7.0, 4.5
 
 
-def mark(kind: str, stage: str, *, baseline: bool = False) -> Html:
+def mark(kind: str, stage: str, *, baseline: bool = False, scale: float = 1.0) -> Html:
     """Return the mark of a point around the origin.
 
     Stage 1 is a circle and stage 2 a triangle, filled on the front and small and hollow off it. A baseline has a
@@ -24,12 +24,12 @@ def mark(kind: str, stage: str, *, baseline: bool = False) -> Html:
     """
     shape = "cross" if kind == "beyond" else {"1": "circle", "2": "triangle"}.get(stage, "circle")
     if kind == "baseline":
-        return outline("diamond", RADIUS, "mark baseline")
-    size = RADIUS if kind == "front" else SMALL
+        return outline("diamond", scale * RADIUS, "mark baseline")
+    size = scale * (RADIUS if kind == "front" else SMALL)
     inner = outline(shape, size, f"mark {kind} stage{stage}")
     if not baseline:
         return inner
-    return element("g", inner, outline("diamond", 1.5 * RADIUS, "mark baseline"))
+    return element("g", inner, outline("diamond", 1.5 * scale * RADIUS, "mark baseline"))
 
 
 def outline(shape: str, radius: float, class_: str) -> Html:

@@ -93,7 +93,9 @@
     tip.style.top = `${above > 4 ? above : box.bottom + 8}px`;
   };
   for (const point of points) {
-    one("title", point)?.remove();
+    const title = one("title", point);
+    point.setAttribute("aria-label", title.textContent);
+    title.remove(); // the browser would show it beside ours
     point.addEventListener("pointerenter", () => point_at(point));
     point.addEventListener("pointerleave", hide);
     point.addEventListener("focus", () => point_at(point));

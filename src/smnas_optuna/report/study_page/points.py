@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal
 
 from smnas_optuna.arch import decode
@@ -108,6 +109,7 @@ class PagePoint:
         return f"{self.title} · {self.origin}{uncertain}\n{self.words}"
 
 
+@cache
 def words_of(arch: str) -> str:
     """Return an architecture in words; the string itself if it names none."""
     try:
