@@ -25,6 +25,7 @@ class Axis:
         start: Place of ``low`` in the picture.
         end: Place of ``high``; smaller than ``start`` on an axis that points upwards.
         log: True if equal steps are equal ratios; ``low`` is then above 0.
+        whole: True if only whole numbers have a meaning.
     """
 
     low: float
@@ -32,6 +33,7 @@ class Axis:
     start: float
     end: float
     log: bool = False
+    whole: bool = False
 
     def place(self, value: float) -> float:
         """Return where ``value`` lies; outside of the axis if it is beyond its ends, but no farther than its length."""
@@ -43,7 +45,8 @@ class Axis:
 
     def ticks(self, most: int) -> list[float]:
         """Return round values on the axis, at most ``most`` (at least 2) of them, in their order."""
-        return _log_ticks(self.low, self.high, most) if self.log else _linear_ticks(self.low, self.high, most)
+        ticks = (_log_ticks if self.log else _linear_ticks)(self.low, self.high, most)
+        return [tick for tick in ticks if tick.is_integer()] if self.whole else ticks
 
     def _share(self, value: float) -> float:
         if not self.log:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smnas_optuna.page import Html, element
 from smnas_optuna.report.study_page.axes import linear_axis
@@ -45,7 +45,8 @@ def line_chart(
     points = [point for line in lines for point in line.points]
     if not points:
         return Html()
-    x = linear_axis([x for x, _ in points], size.left, size.width - size.right)
+    whole = all(float(x).is_integer() for x, _ in points)  # epochs, or trainings
+    x = replace(linear_axis([x for x, _ in points], size.left, size.width - size.right), whole=whole)
     y = linear_axis([y for _, y in points], size.height - size.bottom, size.top, from_zero=from_zero)
     frame = Frame(size=size, x=x, y=y)
     drawn = [part for line, look in zip(lines, "ab", strict=False) for part in _line(frame, line, look)]

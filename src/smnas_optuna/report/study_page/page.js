@@ -92,6 +92,12 @@
     const above = box.top - tip.offsetHeight - 8;
     tip.style.top = `${above > 4 ? above : box.bottom + 8}px`;
   };
+  const come_into_view = () => {
+    // On a phone the panel takes the place of the chart; on a larger screen part of the chart stays in view.
+    const aim = matchMedia("(max-width:720px)").matches ? 8 : 0.55 * innerHeight;
+    const top = one("#choice").getBoundingClientRect().top;
+    if (top > aim) scrollBy({ top: top - aim, behavior: "smooth" });
+  };
   for (const point of points) {
     const title = one("title", point);
     point.setAttribute("aria-label", title.textContent);
@@ -109,7 +115,7 @@
       if (beside) choose(arch, point.dataset.arch);
       else choose(point.dataset.arch, "");
       hide();
-      if (matchMedia("(max-width:560px)").matches) one("#choice").scrollIntoView({ behavior: "smooth" });
+      come_into_view();
     });
   }
   addEventListener("scroll", hide, { passive: true });
@@ -173,6 +179,7 @@
       const ms = share_to_ms(slider.value / slider.max);
       const within = members.filter((member) => Number(member.ms) <= ms);
       if (within.length) choose(within[within.length - 1].arch, "");
+      come_into_view();
     });
     const asked = number(new URLSearchParams(location.hash.slice(1)).get("budget") ?? "");
     if (asked > 0) {
@@ -203,7 +210,7 @@
 
   const reload = one("#reload");
   let touched = 0;
-  for (const kind of ["pointerdown", "keydown", "input"]) {
+  for (const kind of ["pointerdown", "keydown", "input", "wheel", "touchmove"]) {
     addEventListener(kind, () => {
       touched = Date.now();
     });

@@ -61,7 +61,7 @@ def _progress(summary: Summary) -> list[Html]:
     counts = [float(number) for number in range(1, len(points) + 1)]
     charts = [line_chart("Hypervolume over trainings", lines(counts), "trained architectures", "hypervolume (ms)")]
     hours = [hour for hour, _ in points]
-    if hours[-1] > 0:
+    if hours[-1] > hours[0]:
         unit, title = (1.0, "hours of all workers") if hours[-1] >= 1 else (60.0, "minutes of all workers")
         places = [unit * hour for hour in hours]
         charts.append(line_chart("Hypervolume over time", lines(places), title, "hypervolume (ms)"))
