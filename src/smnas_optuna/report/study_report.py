@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from smnas_optuna.config import StudySettings, load_settings
@@ -24,6 +25,8 @@ from smnas_optuna.workers.measurement_lock import MeasurementLock
 FILE = "report.html"
 WATCH_SECONDS = 5.0
 """Time between two looks at a study that is watched."""
+PATIENCE_SECONDS = 12.0
+"""Detection would disturb what a search measures, and waits for it; five times as long if need be."""
 
 
 class StudyReport:
@@ -46,7 +49,7 @@ class StudyReport:
     ) -> None:
         self._folder, self._data_dir = StudyFolder(study_dir), data_dir
         self._listener, self._stop = listener or Listener(), stop or StopRequest()
-        self._measurement_lock = MeasurementLock(note=self._listener.note)
+        self._measurement_lock = MeasurementLock(patience_seconds=PATIENCE_SECONDS, note=self._listener.note)
         self._settings = _settings(study_dir)
         self._gatherer: Gatherer | None = None
 
@@ -61,8 +64,7 @@ class StudyReport:
                 be written.
             Interrupted: If asked to stop before the page was made.
         """
-        with self._measurement_lock.running(self._stop.check):  # detection would disturb what a search measures
-            text = self._page(watched=watched)
+        text = self._page(watched=watched)
         return write_text(self._folder.report, FILE, text, "report")
 
     def watch(self, say: Callable[[Path], None], *, seconds: float = WATCH_SECONDS) -> None:
@@ -113,8 +115,9 @@ class StudyReport:
             classes = summary.data.get("classes")
             known = len(classes) if isinstance(classes, list | tuple) else None
             num_classes = known if isinstance(data, str) else data.dataset.num_classes
-            step = self._step("predict")
-            self._gatherer = Gatherer(self._folder, self._settings, num_classes, data, step)
+            step, check = self._step("predict"), self._stop.check
+            at_work = partial(self._measurement_lock.running, check)
+            self._gatherer = Gatherer(self._folder, self._settings, num_classes, data, at_work=at_work, progress=step)
         return self._gatherer
 
     def _data(self) -> PageData | str:

@@ -65,7 +65,7 @@ def test_both_stages_make_one_curve() -> None:
         ),
         (Pruned(estimated_seconds=9.0), "its training would take too long"),
         (Pruned(stopped_at_epoch=3, stopped_by=FAST), "stopped after epoch 3, far behind"),
-        (Pruned(), "pruned for another reason"),
+        (Pruned(), "pruned: over budget"),
     ],
 )
 def test_why_a_trial_was_pruned_is_said_in_few_words(pruned: Pruned, words: str) -> None:
@@ -79,7 +79,7 @@ def test_trained_trials_have_no_reason() -> None:
 
     assert reasons == [None] * 4 + [
         "known already: answered from an earlier trial",
-        "pruned for another reason",
+        "pruned: over budget",
         "failed: DivergenceError",
         "interrupted",
         None,

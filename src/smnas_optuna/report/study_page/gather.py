@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +86,7 @@ class Gatherer:
         settings: Its settings; None if they cannot be read.
         num_classes: Number of classes of the data; None if it is not known.
         data: The validation images, or why there are none, in words.
+        at_work: Entered while a detector runs.
         progress: Receives the progress of detection.
     """
 
@@ -94,9 +96,11 @@ class Gatherer:
         settings: StudySettings | None,
         num_classes: int | None,
         data: PageData | str,
+        *,
+        at_work: Callable[[], AbstractContextManager[None]] = nullcontext,
         progress: Progress = lambda *_: None,
     ) -> None:
-        self._folder, self._data, self._progress = folder, data, progress
+        self._folder, self._data, self._at_work, self._progress = folder, data, at_work, progress
         self._num_classes = num_classes or 0
         self._constants = DetectorConstants() if settings is None else settings.detector.constants()
         self._modules: dict[str, list[Module]] = {}
@@ -209,7 +213,8 @@ class Gatherer:
         if key not in self._detections:
             if not patience.take():
                 return NO_TIME
-            self._detections[key] = detect_in(run, data.images, data.dataset.category_names, step)
+            with self._at_work():
+                self._detections[key] = detect_in(run, data.images, data.dataset.category_names, step)
         found = self._detections[key]
         return f"There are no pictures: {found}." if isinstance(found, str) else found
 

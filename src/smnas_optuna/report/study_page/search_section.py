@@ -93,7 +93,7 @@ def why_not_trained(record: TrialRecord) -> str | None:
         return f"stopped after epoch {pruned.stopped_at_epoch}, far behind"
     if pruned.estimated_seconds is not None:
         return "its training would take too long"
-    return "pruned for another reason"
+    return f"pruned: {(record.reason or 'for an unknown reason').partition(':')[0]}"
 
 
 def _endings(summary: Summary) -> Html:
