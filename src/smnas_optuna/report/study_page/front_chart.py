@@ -130,7 +130,7 @@ def _point(frame: Frame, point: PagePoint, *, named: bool, scale: float) -> Html
     shape = mark(point.kind, point.stage, baseline=point.record.baseline and point.kind == "front", scale=scale)
     parts = [element("title", point.said), element("circle", r=14 if scale == 1.0 else 9, class_="hit"), shape]
     if named:
-        parts.append(text_at(point.name, -9, -10, "end", "name"))
+        parts.append(text_at(point.name, -13 * scale, -11 * scale, "end", "name"))
     target = {"href": f"#{point.anchor}"} if point.has_panel else {}
     return element(
         "a",

@@ -142,7 +142,7 @@
       return;
     }
     const member = members[best];
-    const text = [`Within ${digits(ms)} ms: detector ${member.title}. ${member.words}.`];
+    const text = [`Within ${digits(ms)} ms: detector ${member.title} (${member.words}).`];
     if (best > 0) {
       const before = members[best - 1];
       text.push(`It buys ${signed(member.ap - before.ap)} AP for ${digits(member.ms - before.ms)} ms over the one before.`);
