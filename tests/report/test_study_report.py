@@ -130,6 +130,7 @@ def test_a_study_that_has_trained_nothing_has_a_page(tmp_path: Path) -> None:
     text = StudyReport(tmp_path).write().read_text(encoding="utf-8")
 
     assert "No architecture is trained yet." in text
+    assert 'href="#detectors"' not in text
 
 
 def test_a_study_that_has_not_begun_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,21 @@
     parent.append(element);
     return element;
   };
+  const reload = one("#reload");
+  let touched = 0;
+  for (const kind of ["pointerdown", "keydown", "input", "wheel", "touchmove"]) {
+    addEventListener(kind, () => {
+      touched = Date.now();
+    });
+  }
+  if (reload) {
+    const wait = 1000 * Number(reload.dataset.seconds);
+    setInterval(() => {
+      if (Date.now() - touched > 2 * wait) location.reload();
+    }, wait);
+  }
+  if (!one("#first")) return; // nothing is trained yet
+
   const panels = new Map(all(".panel").map((panel) => [panel.dataset.arch, panel]));
   const points = all(".point");
   const members = all(".panel[data-kind=front]").map((panel) => panel.dataset);
@@ -208,19 +223,6 @@
     });
   }
 
-  const reload = one("#reload");
-  let touched = 0;
-  for (const kind of ["pointerdown", "keydown", "input", "wheel", "touchmove"]) {
-    addEventListener(kind, () => {
-      touched = Date.now();
-    });
-  }
-  if (reload) {
-    const wait = 1000 * Number(reload.dataset.seconds);
-    setInterval(() => {
-      if (Date.now() - touched > 2 * wait) location.reload();
-    }, wait);
-  }
   document.documentElement.classList.add("js");
   for (const control of all(".needs-script")) control.hidden = false;
   addEventListener("hashchange", show);

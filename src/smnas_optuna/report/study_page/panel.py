@@ -37,7 +37,7 @@ def _numbers(point: PagePoint) -> Html:
     record, metrics = point.record, point.metrics
     names = {"ap50": "AP50", "ap75": "AP75", "ap_small": "AP small", "ap_medium": "AP medium", "ap_large": "AP large"}
     interval = in_brackets(interval_of(metrics))
-    facts = [("AP x100" + (", 95 %" if interval else ""), f"{point.ap:.1f}{interval}")]
+    facts = [(f"AP x100{interval}", f"{point.ap:.1f}")]
     facts += [(title, _times_100(metrics[name])) for name, title in names.items() if metrics.get(name) is not None]
     facts.append(("latency, ms", latency_text(record)))
     facts += [("parameters, M", short(record.num_params, 1e6))] if record.num_params else []

@@ -44,7 +44,7 @@ def _latency(record: TrialRecord) -> Html:
     low, high = _number(stored.get("p10_ms")), _number(stored.get("p90_ms"))
     rows = [["on the scale of the study, which the front shows", f"{latency_text(record)} ms"]]
     latency = record.latency
-    if latency is not None:
+    if latency is not None and latency.low_ms < latency.high_ms:
         rows.append(["its 95 % interval", f"{short(latency.low_ms)} to {short(latency.high_ms)} ms"])
     if median is not None:
         spread = "" if low is None or high is None else f" ({short(low)} to {short(high)})"

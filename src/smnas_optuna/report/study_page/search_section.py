@@ -44,7 +44,7 @@ def progress_of(summary: Summary) -> list[tuple[float, float]]:
 
 def _progress(summary: Summary) -> list[Html]:
     points = progress_of(summary)
-    if not points:
+    if len(points) < 2:
         return []
     slowest, worst = summary.reference
     alone = summary.baseline_hypervolume

@@ -40,7 +40,7 @@ def study_page(
     panels = [panel(point, *panel_sections(point, each)) for point, each in known]
     return page(
         f"Report of {summary.name}",
-        _head(summary),
+        _head(summary, has_panels=bool(panels)),
         front_section(points, summary.max_latencies_ms, summary.device_name),
         choice_section([point for point, _ in known], panels) if panels else Html(),
         search_section(summary),
@@ -52,13 +52,14 @@ def study_page(
     )
 
 
-def _head(summary: Summary) -> Html:
-    links = (element("a", title, href=f"#{name}") for name, title in PARTS.items())
+def _head(summary: Summary, *, has_panels: bool) -> Html:
+    links = (element("a", title, href=f"#{name}") for name, title in PARTS.items() if name != "detectors" or has_panels)
+    about = (describe_data(summary), summary.device_name)
     notes = [text for text in (different_runs(summary), APART if summary.apart else "") if text]
     return element(
         "header",
         element("h1", "Report of ", isolated(summary.name)),
-        element("p", isolated(describe_data(summary), longest=400), "; ", isolated(summary.device_name), class_="soft"),
+        element("p", isolated("; ".join(filter(None, about)), longest=400), class_="soft"),
         element("p", isolated(counts_line(summary), longest=400), class_="soft"),
         tiles(_facts(summary)),
         *(element("p", note, class_="card warned") for note in notes),
