@@ -18,7 +18,7 @@ PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS)) --device $(DEVICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help structural modular front verify train predict dashboard test test-slow test-nightly check clean
+.PHONY: help structural modular front report verify train predict dashboard test test-slow test-nightly check clean
 
 help:  ## show this help
 	@echo "make TARGET [STUDY=$(STUDY)] [DATA=folder] [TRIALS=n] [WORKERS=n] [EPOCHS=n] [HOURS=h] [DEVICE=auto|cpu|cuda]"
@@ -33,6 +33,9 @@ modular: .venv/ready  ## then search inside the modules of its best structures; 
 
 front: .venv/ready  ## show the Pareto front of STUDY, also while a search runs
 	$(SMNAS) front "$(STUDY)"
+
+report: .venv/ready  ## write a page to click on STUDY: report/report.html, also while a search runs
+	$(SMNAS) report "$(STUDY)" $(if $(DATA),--data "$(DATA)")
 
 verify: .venv/ready  ## train members of the front again with other seeds, for longer; goes on after anything
 	$(SMNAS) verify "$(STUDY)" $(if $(DATA),--data "$(DATA)") $(if $(WORKERS),--workers $(WORKERS)) --device $(DEVICE)

@@ -64,6 +64,7 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
         (["benchmark"], {"--baselines", "--sizes", "--study", "--data", "--device", "--runtime", "--json"}),
         (["doctor"], {"--fix"}),
         (["front"], {"--stage", "--format"}),
+        (["report"], {"--data", "--watch"}),
         (["retime"], {"--data", "--device", "--stopwatch", "--force"}),
         (["verify"], {"--top", "--seeds", "--epochs", "--data", "--device", "--workers"}),
         (["dashboard"], {"--port"}),
@@ -238,6 +239,19 @@ def test_data_are_shown_on_a_page(own_data_study: Path, tmp_path: Path, capsys: 
     assert out.splitlines()[-1] == f"wrote {page}"
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert [file.name for file in page.parent.iterdir()] == ["data.html"], "nothing else is left there"
+
+
+def test_a_study_is_reported_on_a_page(study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(StudyFolder(study_dir).create("structural", optuna.samplers.NSGAIISampler()))
+    (study_dir / "data").symlink_to(study_dir)  # not drawn into
+
+    assert smnas("report", study_dir) == 0
+
+    page = study_dir / "report" / "report.html"
+    assert capsys.readouterr().out == f"wrote {page}\n"
+    assert "There are no pictures, as the data cannot be used" in page.read_text(encoding="utf-8")
+    assert smnas("report", study_dir, "--data", study_dir / "nothing") == 1
+    assert "there is no such folder" in capsys.readouterr().err
 
 
 def test_a_page_is_not_written_through_a_link(

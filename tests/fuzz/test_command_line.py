@@ -14,7 +14,7 @@ from ..data.hostile import time_limit
 from .properties import check_message, nothing_changes
 
 COMMANDS = (
-    *("structural", "modular", "worker", "front", "verify", "dashboard", "doctor", "benchmark"),
+    *("structural", "modular", "worker", "front", "report", "verify", "dashboard", "doctor", "benchmark"),
     *("data check", "data look"),
 )
 OPTIONS = (

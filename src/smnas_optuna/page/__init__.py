@@ -1,8 +1,8 @@
-"""HTML pages that stand in one file: no script, nothing from a network, untrusted text shown as text.
+"""HTML pages that stand in one file: no script but one of ours, nothing from a network, untrusted text shown as text.
 
 :func:`~smnas_optuna.page.html.element` escapes every text that is not :class:`~smnas_optuna.page.html.Html` already:
 a name in a file cannot become a part of the page. :func:`~smnas_optuna.page.frame.page` adds a policy under which a
-browser runs no script and asks no server, whatever the page holds.
+browser runs no script but the one that it is given, and asks no server, whatever the page holds.
 """
 
 from smnas_optuna.page.frame import page

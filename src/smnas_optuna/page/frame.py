@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from hashlib import sha256
+
 from smnas_optuna.page.html import Html, element, joined
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -54,15 +57,32 @@ margin-right:10px;max-width:100%}
 """
 
 
-def page(title: str, *content: str) -> Html:
-    """Return a whole page, in English; ``title`` is that of its tab."""
+def page(title: str, *content: str, style: str = "", script: str = "") -> Html:
+    """Return a whole page, in English.
+
+    Args:
+        title: That of its tab.
+        content: What it shows.
+        style: Rules beside those of every page; nothing from elsewhere.
+        script: The only script that a browser runs on it, by its hash; nothing from elsewhere.
+    """
+    assert "</" not in script, "this would end the script"
     head = (
         element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", http_equiv="Content-Security-Policy", content=policy(script)),
         element("meta", name="viewport", content="width=device-width,initial-scale=1"),
         element("meta", name="referrer", content="no-referrer"),
         element("title", title),
-        element("style", Html(STYLE)),
+        element("style", Html(STYLE + style)),
     )
-    whole = element("html", element("head", *head), element("body", element("main", *content)), lang="en")
+    scripts = (element("script", Html(script)),) if script else ()
+    body = element("body", element("main", *content), *scripts)
+    whole = element("html", element("head", *head), body, lang="en")
     return joined((Html("<!DOCTYPE html>\n"), whole, Html("\n")))
+
+
+def policy(script: str) -> str:
+    """Return the policy of a page on which nothing but ``script`` runs, and nothing at all if it is empty."""
+    if not script:
+        return POLICY
+    return f"{POLICY}; script-src 'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"

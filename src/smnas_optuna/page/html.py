@@ -10,7 +10,7 @@ from smnas_optuna.quote import printable_name
 
 LONGEST_NAME = 80
 """Characters of a name that are shown; a longer one loses its middle."""
-_WITHOUT_END = frozenset({"br", "img", "meta"})
+_WITHOUT_END = frozenset({"br", "img", "input", "meta"})
 
 
 class Html(str):

@@ -87,9 +87,9 @@ def tiles(facts: Sequence[tuple[str, str]]) -> Html:
     return element("dl", *pairs, class_="tiles")
 
 
-def disclosure(summary: str, *content: str) -> Html:
+def disclosure(summary: str, *content: str, opened: bool = True) -> Html:
     """Return content under its summary, which closes it and opens it again."""
-    return element("details", element("summary", summary), *content, open="")
+    return element("details", element("summary", summary), *content, **({"open": ""} if opened else {}))
 
 
 def data_uri(content: bytes, kind: str) -> str:

@@ -1,0 +1,1 @@
+"""The page of ``smnas report``: the front to click, and behind each detector what a choice needs."""

@@ -1,0 +1,41 @@
+"""What is known of a detector beside its training in the search, as the panel shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from smnas_optuna.final_training.record import TrainingRecord
+from smnas_optuna.page import Html
+from smnas_optuna.report.study_page.learning import LearningCurve
+from smnas_optuna.report.study_page.modules import Module
+from smnas_optuna.report.study_page.stored_evaluation import StoredEvaluation
+from smnas_optuna.verify.results import SeedRun
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Known:
+    """What is known of a detector.
+
+    Attributes:
+        study_dir: The study folder as the user named it, for commands.
+        curve: Learning curve of its training in the search.
+        modules: Its modules; empty if they were not counted.
+        runs: Its finished trainings of ``smnas verify``.
+        trainings: Its finished trainings of ``smnas train``, by name.
+        evaluations: Its evaluations with their folders.
+        pictures: Validation images with its detections; None without any.
+        no_pictures: Why there are none, in words.
+        has_weights: True if weights of it are kept.
+    """
+
+    study_dir: Path
+    curve: LearningCurve | None = None
+    modules: Sequence[Module] = ()
+    runs: Sequence[SeedRun] = ()
+    trainings: Sequence[tuple[str, TrainingRecord]] = ()
+    evaluations: Sequence[tuple[Path, StoredEvaluation]] = ()
+    pictures: Html | None = None
+    no_pictures: str = ""
+    has_weights: bool = False

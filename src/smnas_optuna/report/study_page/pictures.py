@@ -1,0 +1,167 @@
+"""The same validation images for all detectors, with truth and detections drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from smnas_optuna.data import CocoDataset, ImageRecord
+from smnas_optuna.data.images import decode
+from smnas_optuna.page import Html, data_uri, element, isolated
+from smnas_optuna.runtime.image_files import quiet_pillow
+
+MOST_IMAGES = 12
+EDGE, QUALITY = 480, 76
+"""Longest edge of a stored picture, pixels, and the quality of its JPEG."""
+FOUND_IOU = 0.5
+MOST_BOXES = 150
+"""Boxes of a picture that are drawn: more hide the image."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Found:
+    """Detections in one image, highest score first.
+
+    Attributes:
+        boxes: float [D, 4], (x1, y1, x2, y2) in pixels of the image.
+        labels: int [D], 1..num_classes.
+        scores: float [D], in [0, 1].
+    """
+
+    boxes: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+
+Detections = Mapping[int, Found]
+"""Detections by COCO image id."""
+
+
+def choose_images(dataset: CocoDataset) -> list[ImageRecord]:
+    """Return images with objects, drawn at random, the same ones each time; in the order of the data set."""
+    places = [place for place, image in enumerate(dataset.images) if not image.crowd.all() and len(image.boxes)]
+    chosen = np.random.default_rng(0).permutation(len(places))[:MOST_IMAGES]
+    return [dataset.images[places[place]] for place in sorted(chosen.tolist())]
+
+
+def stored_images(images: Sequence[ImageRecord]) -> Html:
+    """Return the images once, hidden, for all pictures that show them.
+
+    Raises:
+        DataError: If one cannot be decoded any more.
+    """
+    with quiet_pillow():
+        stored = [_stored(image, place) for place, image in enumerate(images)]
+    return element("svg", element("defs", *stored), width=0, height=0, class_="unseen", aria_hidden="true")
+
+
+def _stored(image: ImageRecord, place: int) -> Html:
+    pixels = Image.fromarray(decode(image).pixels)
+    pixels.thumbnail((EDGE, EDGE), Image.Resampling.LANCZOS)
+    file = BytesIO()
+    pixels.save(file, "JPEG", quality=QUALITY, optimize=True)
+    return element(
+        "image",
+        id=f"image-{place}",
+        href=data_uri(file.getvalue(), "image/jpeg"),
+        width=image.width,
+        height=image.height,
+        preserveAspectRatio="none",
+    )
+
+
+def strongest(images: Sequence[ImageRecord], found: Detections) -> dict[int, Found]:
+    """Return as many of the detections in ``images`` as these have objects: those with the highest scores.
+
+    So no threshold is needed, which not all detectors have, and all show the same number.
+    """
+    objects = sum(int((~image.crowd).sum()) for image in images)
+    scores = sorted(
+        score for image in images if image.image_id in found for score in found[image.image_id].scores.tolist()
+    )
+    lowest = scores[-objects] if 0 < objects <= len(scores) else 0.0
+    return {image_id: _above(each, lowest) for image_id, each in found.items()}
+
+
+def _above(found: Found, lowest: float) -> Found:
+    kept = found.scores >= lowest
+    return Found(boxes=found.boxes[kept], labels=found.labels[kept], scores=found.scores[kept])
+
+
+def right_ones(image: ImageRecord, found: Found) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which detections are right, bool [D], and which boxes of the truth are found, bool [N].
+
+    The highest score takes the box of its class that it overlaps most, from an IoU of 0.5 on, and no other may.
+    """
+    right, taken = np.zeros(len(found.boxes), np.bool_), np.zeros(len(image.boxes), np.bool_)
+    overlaps = _ious(found.boxes, image.boxes.astype(np.float64))
+    for place in np.argsort(-found.scores, kind="stable").tolist():
+        free = ~taken & ~image.crowd & (image.labels == found.labels[place])
+        candidates = np.where(free, overlaps[place], 0.0)
+        if len(candidates) and candidates.max() >= FOUND_IOU:
+            taken[candidates.argmax()] = right[place] = True
+    return right, taken
+
+
+def _ious(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=2)
+    areas = [(each[:, 2:] - each[:, :2]).prod(axis=1) for each in (first, second)]
+    whole = areas[0][:, None] + areas[1][None, :] - shared
+    ious: NDArray[np.float64] = shared / np.maximum(whole, 1e-9)
+    return ious
+
+
+def pictures(images: Sequence[ImageRecord], found: Detections, names: Sequence[str]) -> Html:
+    """Return the images with truth and detections.
+
+    Args:
+        images: As in :func:`stored_images`.
+        found: Detections of one detector in them.
+        names: Names of the classes; any text.
+    """
+    shown = strongest(images, found)
+    nothing = Found(boxes=np.zeros((0, 4)), labels=np.zeros(0, np.int64), scores=np.zeros(0))
+    figures = (_picture(image, place, shown.get(image.image_id, nothing), names) for place, image in enumerate(images))
+    return element("div", *figures, class_="small pictures")
+
+
+def _picture(image: ImageRecord, place: int, found: Found, names: Sequence[str]) -> Html:
+    right, taken = right_ones(image, found)
+    objects = int((~image.crowd).sum())
+    said = f"{int(taken.sum())} of {objects} found, {int((~right).sum())} false"
+    size = max(image.width, image.height) / 26
+    drawn = [_box(box, "truth-below") + _box(box, "truth") for box in image.boxes[~image.crowd][:MOST_BOXES]]
+    for box, label, score, is_right in list(zip(found.boxes, found.labels, found.scores, right, strict=True))[
+        :MOST_BOXES
+    ]:
+        look = "right" if is_right else "false"
+        name = names[int(label) - 1] if 0 < label <= len(names) else str(label)
+        text = element("text", f"{name[:24]} {score:.2f}", x=f"{box[0]:.1f}", y=f"{max(box[1] - 0.2 * size, size):.1f}")
+        drawn.append(
+            element("g", element("title", f"{name} {score:.2f}, {look}"), _box(box, "below"), _box(box, look), text)
+        )
+    return element(
+        "figure",
+        element(
+            "svg",
+            element("use", href=f"#image-{place}"),
+            *map(Html, drawn),
+            viewBox=f"0 0 {image.width} {image.height}",
+            font_size=f"{size:.3g}",
+            role="img",
+            aria_label=f"{image.path.name}: {said}",
+        ),
+        element("figcaption", element("div", isolated(image.path.name)), said),
+    )
+
+
+def _box(box: NDArray[np.floating], class_: str) -> Html:
+    x1, y1, x2, y2 = np.round(box, 1).tolist()
+    return element("path", d=f"M{x1:.6g} {y1:.6g}H{x2:.6g}V{y2:.6g}H{x1:.6g}z", class_=f"box {class_}")

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from smnas_optuna.report.study_page import gather
+from smnas_optuna.report.study_page.gather import Gatherer, most_valuable
+from smnas_optuna.report.study_page.points import page_points
+from smnas_optuna.report.summary import summarize
+from smnas_optuna.study.folder import StudyFolder
+from tests.report.report_studies import full_study
+
+
+def test_baselines_are_the_most_valuable_then_those_whose_loss_costs_the_front_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fast, baseline, strong, other = page_points(summarize(full_study()), None)
+
+    # 6.25 AP from 3.5 to 12.25 ms, 30 AP from 140 ms on
+    assert [point.name for point in most_valuable([fast, baseline, strong, other])] == ["2", "3", "1"]
+    monkeypatch.setattr(gather, "MOST_COUNTED", 1)
+    assert [point.name for point in most_valuable([fast, baseline, strong, other])] == ["2"]
+
+
+def test_what_names_no_architecture_is_known_by_its_numbers_alone(tmp_path: Path) -> None:
+    point = page_points(summarize(full_study()), None)[0]
+    odd = replace(point, record=replace(point.record, arch="../x", attrs={"arch": "../x"}))
+
+    (known,) = Gatherer(StudyFolder(tmp_path), None, 3, "There are no pictures: no data.").known_of([odd])
+
+    assert (known.modules, known.curve, known.has_weights) == ([], None, False)
+    assert known.no_pictures == "There are no pictures: no data."

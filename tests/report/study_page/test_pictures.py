@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from smnas_optuna.data import ImageRecord
+from smnas_optuna.report.study_page.pictures import Found, pictures, right_ones, strongest
+
+
+def image_of(
+    *boxes: tuple[float, float, float, float], labels: list[int], crowd: list[bool] | None = None
+) -> ImageRecord:
+    return ImageRecord(
+        image_id=7,
+        path=Path("<b>a\u202e.png"),
+        height=50,
+        width=100,
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        labels=np.array(labels, np.int64),
+        crowd=np.array(crowd or [False] * len(labels), np.bool_),
+    )
+
+
+def found_of(*rows: tuple[float, int, tuple[float, float, float, float]]) -> Found:
+    return Found(
+        boxes=np.array([box for _, _, box in rows], np.float64).reshape(-1, 4),
+        labels=np.array([label for _, label, _ in rows], np.int64),
+        scores=np.array([score for score, _, _ in rows], np.float64),
+    )
+
+
+IMAGE = image_of((0, 0, 10, 10), (20, 20, 40, 40), labels=[1, 2])
+
+
+def test_of_two_detections_of_an_object_the_surer_one_is_right() -> None:
+    right, taken = right_ones(IMAGE, found_of((0.5, 1, (0, 0, 10, 10)), (0.9, 1, (0, 0, 10, 9))))
+
+    assert right.tolist() == [False, True]
+    assert taken.tolist() == [True, False]
+
+
+def test_another_class_and_a_small_overlap_are_false() -> None:
+    right, taken = right_ones(IMAGE, found_of((0.9, 1, (20, 20, 40, 40)), (0.8, 2, (20, 20, 30, 39))))
+
+    assert right.tolist() == [False, False]
+    assert not taken.any()
+
+
+def test_a_crowd_region_is_no_object() -> None:
+    crowd = image_of((0, 0, 10, 10), labels=[1], crowd=[True])
+
+    assert right_ones(crowd, found_of((0.9, 1, (0, 0, 10, 10))))[0].tolist() == [False]
+
+
+def test_as_many_detections_are_shown_as_there_are_objects() -> None:
+    rows = [(score, 1, (0.0, 0.0, 10.0, 10.0)) for score in (0.9, 0.5, 0.4, 0.1)]
+
+    assert strongest([IMAGE], {7: found_of(*rows)})[7].scores.tolist() == [0.9, 0.5]
+    assert strongest([IMAGE], {7: found_of(rows[0])})[7].scores.tolist() == [0.9]
+    assert strongest([IMAGE], {}) == {}
+
+
+def test_names_of_classes_and_files_are_text_in_the_pictures() -> None:
+    drawn = pictures([IMAGE], {7: found_of((0.9, 1, (0, 0, 10, 10)))}, ["<script>alert(1)</script>", "b"])
+
+    assert "<script" not in drawn
+    assert "&lt;script&gt;" in drawn
+    assert "<b>" not in drawn
+    assert "\u202e" not in drawn
+    assert "1 of 2 found, 0 false" in drawn
+    assert 'href="#image-0"' in drawn
