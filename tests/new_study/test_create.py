@@ -138,3 +138,10 @@ def test_what_is_timed_spans_the_studies_in_reach() -> None:
         "96x72.resnet50-w64",
         "640x480.resnet50-w64",
     ]
+
+
+def test_what_is_timed_on_a_cpu_stays_small_where_objects_are_minute() -> None:
+    facts = make_facts(size=(4000, 3000), edges=(4.0, 6.0))
+
+    assert {spec.input_size.long for spec in probed_specs(facts, "cpu")} == {320}
+    assert {spec.input_size.long for spec in probed_specs(facts, "cuda")} == {1344}
