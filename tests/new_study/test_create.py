@@ -123,6 +123,8 @@ def test_the_summary_says_what_was_found_and_whether_the_hours_are_few(data: Pat
     assert "device: CPU, Made Up; 2 workers of 1 thread" in lines
     assert not any("the hours are few" in line for line in lines)
     assert slow[-1].startswith("note: the hours are few for this data")
+    wanted = float(slow[-1].split("10 of stage 1 want about ")[1].split()[0].replace(",", ""))
+    assert wanted > 3
 
 
 def test_what_is_timed_spans_the_studies_in_reach() -> None:
