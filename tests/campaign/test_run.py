@@ -220,6 +220,15 @@ def test_hours_in_which_nothing_could_be_trained_are_an_error_that_says_what_hel
         campaign(machine, 1.0).run()
 
 
+def test_the_command_that_goes_on_can_be_copied_and_one_structure_is_no_structures(machine: Machine) -> None:
+    blank = machine.folder.path.rename(machine.folder.path.with_name("my study"))
+    machine.folder, notes = StudyFolder(blank), list[str]()
+    campaign(machine, 0.25, notes).run()
+
+    assert any("around 1 structure, " in note for note in notes)
+    assert f"smnas search '{blank}' --hours 0.5" in campaign(machine, 0.25).spent_line()
+
+
 def test_a_search_that_fails_ends_it(machine: Machine) -> None:
     machine.failing = True
 

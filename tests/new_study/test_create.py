@@ -123,6 +123,8 @@ def test_the_summary_says_what_was_found_and_whether_the_hours_are_few(data: Pat
     assert "device: CPU, Made Up; 2 workers of 1 thread" in lines
     assert not any("the hours are few" in line for line in lines)
     assert slow[-1].startswith("note: the hours are few for this data")
+    wanted = float(slow[-1].split("10 of stage 1 want about ")[1].split()[0].replace(",", ""))
+    assert wanted > 3
 
 
 def test_what_is_timed_spans_the_studies_in_reach() -> None:
@@ -138,3 +140,10 @@ def test_what_is_timed_spans_the_studies_in_reach() -> None:
         "96x72.resnet50-w64",
         "640x480.resnet50-w64",
     ]
+
+
+def test_what_is_timed_on_a_cpu_stays_small_where_objects_are_minute() -> None:
+    facts = make_facts(size=(4000, 3000), edges=(4.0, 6.0))
+
+    assert {spec.input_size.long for spec in probed_specs(facts, "cpu")} == {320}
+    assert {spec.input_size.long for spec in probed_specs(facts, "cuda")} == {1344}

@@ -52,7 +52,28 @@ def test_detectors_are_timed_as_a_worker_trains_them(monkeypatch: pytest.MonkeyP
     assert [each.arch.split(".")[0] for each in found.timed] == ["32x32", "64x64"]
     assert found.timed[0].multiply_adds < found.timed[1].multiply_adds
     assert all(each.train_s > each.detect_s > 0 and each.latency_ms > 0 for each in found.timed)
-    assert steps == [(1, 2), (2, 2)]
+    assert sorted(steps) == steps
+    assert set(steps) == {(0, 2), (1, 2), (2, 2)}
+
+
+def test_a_detector_that_is_slow_to_time_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "TIMED_S", 1000.0)
+
+    def stop(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        probe_device(
+            CPU,
+            SPECS,
+            workers=1,
+            threads=1,
+            recipe=TrainSettings(batch_size=2),
+            constants=CONSTANTS,
+            num_classes=2,
+            num_boxes=5,
+            on_step=stop,
+        )
 
 
 def test_enough_is_some_calls_and_some_time_or_very_long() -> None:

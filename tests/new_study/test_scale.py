@@ -111,3 +111,9 @@ def test_trials_are_those_that_fit_into_a_share_of_the_hours() -> None:
 @pytest.mark.parametrize(("trials", "parents"), [(6, 2), (23, 2), (24, 3), (200, 3)])
 def test_a_parent_gets_enough_trainings(trials: int, parents: int) -> None:
     assert rules.choose_parents(trials).value == parents
+
+
+def test_the_hours_that_trainings_want_have_time_for_them() -> None:
+    hours = 1.0001 * rules.hours_for(10, 300.0)
+
+    assert rules.choose_trials(Asked(hours=hours), rules.STRUCTURAL_SHARE, 300.0).value == 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ class Campaign:
     def spent_line(self) -> str:
         """Return in words that the budget is spent."""
         hours, spent = self._request.hours or 0.0, format_seconds(self._ledger.total_s)
-        more = f"smnas search {self._path} --hours {2 * max(hours, self._ledger.finished_hours):g}"
+        more = f"smnas search {shlex.quote(str(self._path))} --hours {2 * max(hours, self._ledger.finished_hours):g}"
         return f"the {hours:g} h are spent ({spent} of work); more hours go on with it: {more}"
 
     def run(self) -> int:
@@ -154,7 +155,7 @@ class Campaign:
         if status != 0:
             return status
         chosen = self._candidates()(TOP)
-        self.note(f"phase 3 of 3: verification of {len(chosen)} architectures, {SEEDS} trainings each")
+        self.note(f"phase 3 of 3: verification of {_counted(len(chosen), 'architecture')}, {SEEDS} trainings each")
         return self._verify(Selection(candidates=chosen, seeds=SEEDS, seconds=0.0), None)
 
     def _structural(self) -> int:
@@ -203,9 +204,9 @@ class Campaign:
             self._ledger.plan = plan
         elif seconds <= self._shortest_s() + self._start_s:
             return 0
-        deadline = budget.deadline(seconds)
+        deadline, around = budget.deadline(seconds), _counted(plan.parents, "structure")
         self.note(
-            f"phase 2 of 4: modular search around {plan.parents} structures, {self._until(seconds, deadline)}, about "
+            f"phase 2 of 4: modular search around {around}, {self._until(seconds, deadline)}, about "
             f"{plan.trials} trainings"
         )
         return self._search(self._request.search("modular", deadline, trials=plan.trials, num_parents=plan.parents))
@@ -232,8 +233,8 @@ class Campaign:
             return 0
         deadline = budget.deadline(budget.left_s, last=True)
         self.note(
-            f"phase 4 of 4: verification of {len(selection.candidates)} architectures, {selection.seeds} "
-            f"training{'s' if selection.seeds > 1 else ''} each, about {format_seconds(selection.seconds)}"
+            f"phase 4 of 4: verification of {_counted(len(selection.candidates), 'architecture')}, "
+            f"{_counted(selection.seeds, 'training')} each, about {format_seconds(selection.seconds)}"
         )
         return self._verify(selection, deadline)
 
@@ -353,3 +354,7 @@ class Campaign:
     def _log(self, line: str) -> None:
         at = datetime.fromtimestamp(self._clock()).astimezone().isoformat(timespec="seconds")
         append_line(self._path / LOG_FILE, f"{at} {line}")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

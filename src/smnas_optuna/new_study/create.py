@@ -150,13 +150,14 @@ def look_at_device(
 def probed_specs(facts: DataFacts, kind: rules.Kind) -> list[DetectorSpec]:
     """Return a small, a middle and a large detector to be timed: of the smallest study, and of the largest in reach.
 
+    On a CPU none is larger than ``LARGEST_PROBE``, also where objects are so small that no study is.
     The middle one is deep and narrow. It takes more time than a wide one of as many multiply-adds, so that times are
     over- rather than underestimated.
     """
     edge, width = LARGEST_PROBE[kind]
-    least = least_edge(facts)
+    least = min(edge, least_edge(facts))
     small = _space(facts, Rung(edge=least, width=width_at(least, kind)))
-    large = _space(facts, Rung(edge=max(least, min(edge, native_edge(facts))), width=width))
+    large = _space(facts, Rung(edge=min(edge, native_edge(facts)), width=width))
     cheapest, _, deepest = baselines_of(small)
     return [cheapest, deepest, baselines_of(large)[-1]]
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from statistics import fmean
 
@@ -100,7 +101,7 @@ def probe_device(
         constants: Constants of the detectors.
         num_classes: Number of foreground classes.
         num_boxes: Boxes of an image.
-        on_step: Called with (detectors timed, all of them); may raise to stop.
+        on_step: Called with (detectors timed, all of them), and again at each timed step; may raise to stop.
 
     Raises:
         OutOfMemoryError: If not even the first fits.
@@ -111,7 +112,8 @@ def probe_device(
         described = describe_device(device)
         for number, spec in enumerate(specs):
             try:
-                step_s, detect_s, single_s = _time(device, spec, recipe, constants, num_classes, num_boxes)
+                check = partial(on_step, number, len(specs))
+                step_s, detect_s, single_s = _time(device, spec, recipe, constants, num_classes, num_boxes, check)
             except OutOfMemoryError:
                 if not timed:
                     raise
@@ -144,24 +146,28 @@ def _time(
     constants: DetectorConstants,
     num_classes: int,
     num_boxes: int,
+    check: Callable[[], None],
 ) -> tuple[float, float, float]:
     """Return the seconds of a training step, of the detection in a batch, and of that in one image."""
     torch.manual_seed(0)
     # Every candidate passes: a network that has not learnt yet would have few detections.
     detector = build_detector(spec, num_classes, replace(constants, score_threshold=0.0)).to(device)
     batches = RandomBatches(spec, recipe.batch_size, num_boxes, num_classes, device, count=1000)
-    step_s = _step_s(detector, batches, recipe, device)
+    step_s = _step_s(detector, batches, recipe, device, check)
     batch = next(batches.epoch(0))
-    return step_s, _detect_s(detector, batch, device), _detect_s(detector, batch[:1], device)
+    return step_s, _detect_s(detector, batch, device, check), _detect_s(detector, batch[:1], device, check)
 
 
-def _step_s(detector: Detector, batches: RandomBatches, recipe: TrainSettings, device: torch.device) -> float:
+def _step_s(
+    detector: Detector, batches: RandomBatches, recipe: TrainSettings, device: torch.device, check: Callable[[], None]
+) -> float:
     warm_up = 1 + WARM_UP_CALLS if device.type == "cuda" else 1
     ends = [time.perf_counter()]
 
     def on_step(*_: int) -> None:
         synchronize(device)
         ends.append(time.perf_counter())
+        check()
         timed = ends[warm_up:]
         if _is_enough(len(timed) - 1, timed[-1] - timed[0] if timed else 0.0, ends[-1] - ends[0]):
             raise _Enough
@@ -173,7 +179,7 @@ def _step_s(detector: Detector, batches: RandomBatches, recipe: TrainSettings, d
 
 
 @torch.inference_mode()
-def _detect_s(detector: Detector, batch: Batch, device: torch.device) -> float:
+def _detect_s(detector: Detector, batch: Batch, device: torch.device, check: Callable[[], None]) -> float:
     detector.eval()
     seconds: list[float] = []
     while not _is_enough(len(seconds) - 1, sum(seconds[1:]), sum(seconds)):
@@ -181,6 +187,7 @@ def _detect_s(detector: Detector, batch: Batch, device: torch.device) -> float:
         detector.detect(batch)
         synchronize(device)
         seconds.append(time.perf_counter() - begin)
+        check()
     return fmean(seconds[1:] or seconds)
 
 

@@ -115,6 +115,11 @@ def share_s(asked: Asked, share: float) -> float:
     return max(60.0, 3600 * asked.hours * share - START_S)
 
 
+def hours_for(trials: int, trial_s: float) -> float:
+    """Return the hours of a search that has time for so many trainings in stage 1."""
+    return (trials * trial_s + START_S) / STRUCTURAL_SHARE / 3600
+
+
 def choose_scale(
     facts: DataFacts, device: DeviceFacts, asked: Asked, cost: Cost, anchor_scale: Callable[[int], float]
 ) -> Scale:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from smnas_optuna.duration import format_seconds
 from smnas_optuna.new_study.create import Created
+from smnas_optuna.new_study.scale import Scale, hours_for
+
+FEW_TRIALS = 10
+"""Trainings of stage 1 below which a surrogate has hardly learnt anything."""
 
 
 def summary_lines(created: Created) -> list[str]:
@@ -24,13 +28,14 @@ def summary_lines(created: Created) -> list[str]:
         f"backbones {', '.join(space.backbones)}",
         f"time: about {structural} trainings of stage 1 and {modular} of stage 2, "
         f"of {format_seconds(scale.training_s)} each in the mean by one worker",
-        *((_TOO_SHORT,) if not scale.cheap and structural < FEW_TRIALS else ()),
+        *((_too_short(scale),) if not scale.cheap and structural < FEW_TRIALS else ()),
     ]
 
 
-FEW_TRIALS = 10
-"""Trainings of stage 1 below which a surrogate has hardly learnt anything."""
-_TOO_SHORT = (
-    "note: the hours are few for this data: even at the smallest useful scale fewer detectors are trained than a "
-    "search wants; give it more hours or a faster device"
-)
+def _too_short(scale: Scale) -> str:
+    """Return what to do where not even the smallest study has enough trainings."""
+    hours = hours_for(FEW_TRIALS, scale.trial_s)
+    return (
+        "note: the hours are few for this data: even at the smallest useful scale fewer detectors are trained than a "
+        f"search wants; {FEW_TRIALS} of stage 1 want about {hours:,.1f} hours in all, or a faster device"
+    )
