@@ -8,8 +8,9 @@ import pytest
 from smnas_optuna.arch import encode
 from smnas_optuna.config import load_settings
 from smnas_optuna.data import load_splits
+from smnas_optuna.engine.cpu_watch import CpuRecord
 from smnas_optuna.errors import DataError, StudyError
-from smnas_optuna.new_study.create import Created, create_study, probed_specs, refuse_existing
+from smnas_optuna.new_study.create import Created, create_study, note_load, probed_specs, refuse_existing
 from smnas_optuna.new_study.facts import Asked
 from smnas_optuna.new_study.summary import summary_lines
 from smnas_optuna.session.listener import Listener
@@ -147,3 +148,16 @@ def test_what_is_timed_on_a_cpu_stays_small_where_objects_are_minute() -> None:
 
     assert {spec.input_size.long for spec in probed_specs(facts, "cpu")} == {320}
     assert {spec.input_size.long for spec in probed_specs(facts, "cuda")} == {1344}
+
+
+@pytest.mark.parametrize(("percent", "told"), [(0, False), (24, False), (25, True), (None, False)])
+def test_a_busy_machine_is_told(percent: int | None, told: bool) -> None:
+    class Notes(Listener):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    notes = list[str]()
+    note_load(None if percent is None else CpuRecord(foreign_load_percent=percent), Notes())
+
+    assert len(notes) == told
+    assert not told or notes[0].startswith("the CPUs computed for others 25 % of the time: all times are too long")

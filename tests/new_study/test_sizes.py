@@ -35,7 +35,7 @@ def test_input_sizes_are_shares_of_the_largest_in_the_shape_of_the_images() -> N
     chosen = sizes.choose_sizes(make_facts(size=(640, 480)), 320)
 
     assert chosen.value == ("128x96", "160x120", "224x168", "320x240")
-    assert chosen.because.startswith("all images are 640x480; the median object keeps 16 to 40 px")
+    assert chosen.because.startswith("all images are 640x480; the median object has 16 to 40 px")
 
 
 def test_small_objects_leave_out_small_sizes() -> None:

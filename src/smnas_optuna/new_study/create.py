@@ -12,6 +12,7 @@ import torch
 
 from smnas_optuna.arch import DetectorSpec
 from smnas_optuna.config import STUDY_FILE, DeviceChoice, StructuralSpace, TrainSettings, load_settings
+from smnas_optuna.engine.cpu_watch import CpuRecord, CpuWatch
 from smnas_optuna.engine.device import choose_device
 from smnas_optuna.engine.durable import write_durably
 from smnas_optuna.errors import StudyError
@@ -28,6 +29,8 @@ from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.workers.interrupt import StopRequest
 from smnas_optuna.workers.placement import Placement
 
+MUCH_LOAD_PERCENT = 25
+"""Share of the CPUs that others take while detectors are timed, from which on it is told."""
 LARGEST_PROBE = {"cpu": (320, 32), "cuda": (1344, 64)}
 """Largest long edge and base width of what is timed: a CPU would take minutes for more."""
 BOXES_TIMED = 100
@@ -131,10 +134,14 @@ def create_study(
 def look_at_device(
     device: torch.device, facts: DataFacts, placement: Placement, listener: Listener, stop: StopRequest
 ) -> DeviceFacts:
-    """Return the facts of ``device``: a few detectors of the scale of the data are timed on it."""
+    """Return the facts of ``device``: a few detectors of the scale of the data are timed on it.
+
+    A note tells if other programs were at work meanwhile, as the study then becomes smaller than the device allows.
+    """
     kind: rules.Kind = "cuda" if device.type == "cuda" else "cpu"
     recipe = TrainSettings(batch_size=rules.choose_batch_size(facts, kind).value, epochs=1)
-    return probe_device(
+    watched = CpuWatch().begin()
+    probed = probe_device(
         device,
         probed_specs(facts, kind),
         workers=placement.workers,
@@ -145,6 +152,17 @@ def look_at_device(
         num_boxes=min(BOXES_TIMED, int(facts.objects.max())),
         on_step=step_of("probe", listener, stop),
     )
+    note_load(watched(), listener)
+    return probed
+
+
+def note_load(record: CpuRecord | None, listener: Listener) -> None:
+    """Tell if other programs took much of the CPUs while detectors were timed; ``record`` is None if nobody knows."""
+    if record is not None and record.foreign_load_percent >= MUCH_LOAD_PERCENT:
+        listener.note(
+            f"the CPUs computed for others {record.foreign_load_percent} % of the time: all times are too long, and the "
+            "study may be too small; remove study.toml and give the command again when nothing else runs"
+        )
 
 
 def probed_specs(facts: DataFacts, kind: rules.Kind) -> list[DetectorSpec]:

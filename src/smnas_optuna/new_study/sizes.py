@@ -82,7 +82,7 @@ def choose_sizes(facts: DataFacts, largest: int) -> Chosen[tuple[str, ...]]:
     low, high = (f"{facts.edge_at(50, *size):.0f}" for size in (sizes[0], sizes[-1]))
     small = f"{facts.edge_at(10, *sizes[0]):.0f}"
     px = f"{low} px" if low == high else f"{low} to {high} px"
-    because = f"{facts.size_in_words}; the median object keeps {px}, and nine tenths keep {small} px at the smallest"
+    because = f"{facts.size_in_words}; the median object has {px}, and nine tenths have {small} px at the smallest"
     return Chosen(tuple(f"{long}x{short}" for long, short in sizes), because)
 
 
