@@ -160,8 +160,8 @@ def note_load(record: CpuRecord | None, listener: Listener) -> None:
     """Tell if other programs took much of the CPUs while detectors were timed; ``record`` is None if nobody knows."""
     if record is not None and record.foreign_load_percent >= MUCH_LOAD_PERCENT:
         listener.note(
-            f"the CPUs computed for others {record.foreign_load_percent} % of the time: all times are too long, and the "
-            "study may be too small; remove study.toml and give the command again when nothing else runs"
+            f"the CPUs computed for others {record.foreign_load_percent} % of the time: all times are too long, and "
+            "the study may be too small; remove study.toml and give the command again when nothing else runs"
         )
 
 
