@@ -10,15 +10,14 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from smnas_optuna.config import DataSettings
 from smnas_optuna.data.checked_file import Identity, identity_of, read_checked, write_checked
 from smnas_optuna.data.formats import annotation_files, recognise
 from smnas_optuna.data.images import Progress
+from smnas_optuna.data.lock import acquire
 from smnas_optuna.data.splits import Splits, read_splits
-
-_LOOK_S = 0.5  # between two looks at whether to stop, while another process has the lock
 
 
 def load_splits(
@@ -106,12 +105,8 @@ def _alone(path: Path, on_progress: Progress) -> Iterator[None]:
     lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        while not lock.is_locked:
-            with suppress(Timeout):
-                lock.acquire(timeout=_LOOK_S)
-                break
-            on_progress(0, 1)  # stops, and lets others measure
-    except (OSError, NotImplementedError):
+        acquire(lock, on_progress)
+    except OSError:
         pass
     try:
         yield
