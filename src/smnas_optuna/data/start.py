@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from smnas_optuna.config import DataSettings
 from smnas_optuna.data.checked_file import Identity, identity_of, read_checked, write_checked
+from smnas_optuna.data.coco import ImageRecord
 from smnas_optuna.data.formats import annotation_files, recognise
 from smnas_optuna.data.images import Progress
 from smnas_optuna.data.lock import acquire
@@ -61,7 +62,8 @@ def load_splits(
                 identities[image] = identity_of(image)
 
         splits = read(on_image=identify)
-        _write(file, key, splits, identities, known_hash)
+        if all(image.path in identities for image in _images(splits)):  # one may have come back meanwhile
+            _write(file, key, splits, identities, known_hash)
         return splits
 
 
@@ -91,6 +93,11 @@ def _read(file: Path, key: str, known_hash: str | None) -> Splits | None:
     if known_hash not in (read_for, values["content_hash"]):
         return None
     return Splits(train=datasets["train"], val=datasets["val"], test=datasets.get("test"), **values)
+
+
+def _images(splits: Splits) -> Iterator[ImageRecord]:
+    for dataset in (splits.train, splits.val, splits.test):
+        yield from () if dataset is None else dataset.images
 
 
 def _write(file: Path, key: str, splits: Splits, identities: Mapping[Path, Identity], known_hash: str | None) -> None:
