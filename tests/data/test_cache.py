@@ -7,6 +7,7 @@ from weakref import WeakSet
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from smnas_optuna.data import CachePool, CocoDataset, ImageCache, decode_image, load_coco
@@ -215,3 +216,26 @@ def test_pixels_are_not_shared_on_a_disk_without_room(
     pool = CachePool(tmp_path, _note, shared=True, free_bytes=lambda: PLENTY, free_disk=lambda _: free)
 
     assert pool.get(dataset, "h", 60, 30).in_memory is in_memory
+
+
+@pytest.mark.parametrize("free", [PLENTY, 0])
+def test_a_disk_that_takes_no_shared_pixels_leaves_them_in_memory(
+    free: int, dataset: CocoDataset, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    pool = CachePool(tmp_path / "file", _note, shared=True, free_bytes=lambda: free, free_disk=lambda _: PLENTY)
+
+    if free:
+        assert pool.get(dataset, "h", 60, 30).in_memory
+    else:
+        with pytest.raises(DataError, match="cannot be kept on disk"):
+            pool.get(dataset, "h", 60, 30)
+
+
+def test_waiting_for_the_pixels_of_another_process_can_be_stopped(dataset: CocoDataset, tmp_path: Path) -> None:
+    def stop(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    file = tmp_path / "some.pixels"
+    with FileLock(tmp_path / "some.pixels.lock"), pytest.raises(KeyboardInterrupt):
+        ImageCache(dataset, long=60, short=30, file=file, on_progress=stop)

@@ -13,6 +13,7 @@ from smnas_optuna.data import ImageRecord, index_content
 from smnas_optuna.data.content import Content
 from smnas_optuna.errors import DataError
 
+from ..as_nobody import as_nobody
 from .records import make_record
 
 HEIGHT, WIDTH = 6, 10
@@ -99,6 +100,16 @@ def test_an_index_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"index\.json: the index of the images cannot be written: "):
         index_content(records, tmp_path / "file" / "index.json")
+
+
+def test_who_may_only_read_the_folder_of_the_index_needs_none(tmp_path: Path) -> None:
+    records = _write_noise(tmp_path, 2)
+    hashes = index_content(records, None)
+    folder = tmp_path / "cache"
+    folder.mkdir()
+
+    assert as_nobody(lambda: str(index_content(records, folder / "index.json") == hashes), folder) == "True"
+    assert not list(folder.iterdir())
 
 
 def test_an_index_of_an_older_version_is_made_anew(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ TOLD = {
     "folders of clips": _numbered("clips/1/", "clips/2/", "rest/a"),
     "uploads": [f"{0xA0000000 + seed:08x}-{name}" for seed, name in enumerate(_numbered("video1_", "video2_"))],
     "dates before videos": _numbered("20230105-clip_", "20230106-clip_"),
+    "videos with line breaks": _numbered("video\n1_", "video\n2_"),
     "Roboflow's frames": [f"walk_mp4-{n}_jpg.rf.{n:032x}.jpg" for n in range(4)]
     + [f"run_mp4-{n}_jpg.rf.{n + 9:032x}.jpg" for n in range(4)],
 }
@@ -212,6 +213,32 @@ def test_one_object_cannot_be_in_both_parts(tmp_path: Path) -> None:
     _write(tmp_path, NAMES[:8], objects=False)
     with pytest.raises(DataError, match="have no box"):
         load_splits(tmp_path, DataSettings())
+
+
+def test_groups_that_copies_join_are_split_with_a_note(tmp_path: Path) -> None:
+    _write(tmp_path, NAMES)
+    for number in range(5):
+        copied = (tmp_path / "images" / NAMES[4 * number]).read_bytes()
+        (tmp_path / "images" / NAMES[4 * number + 5]).write_bytes(copied)
+
+    splits = load_splits(tmp_path, DataSettings())
+    train, val = _videos(splits)
+
+    assert train & val
+    note = "groups by file names are split image by image, as images with the same pixels join all of them"
+    assert splits.train.notes[-1] == note
+
+
+def test_groups_that_would_leave_a_part_without_objects_are_split_with_a_note(tmp_path: Path) -> None:
+    _write(tmp_path, NAMES)
+    file = tmp_path / "instances_train.json"
+    document = json.loads(file.read_text())
+    document["annotations"] = document["annotations"][:4]  # all in one video
+    file.write_text(json.dumps(document))
+
+    notes = load_splits(tmp_path, DataSettings()).train.notes
+
+    assert "groups by file names are split image by image, as whole groups would leave a part without objects" in notes
 
 
 def test_looks_of_an_older_index_are_added_where_groups_need_them(tmp_path: Path) -> None:

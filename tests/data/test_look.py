@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
+from smnas_optuna.data import look as looking
 from smnas_optuna.data.look import ALIKE, LOOK_BITS, find_alike, look_of, num_different
 
 
@@ -105,3 +106,19 @@ def test_many_images_are_compared_in_seconds() -> None:
     among = [rng.getrandbits(LOOK_BITS) | rng.getrandbits(LOOK_BITS) for _ in range(30_000)]
     looks = [_flipped(look, 8, rng) for look in among[:1000]]
     assert find_alike(looks, among) == {position: position for position in range(1000)}
+
+
+def test_images_of_a_fixed_camera_are_compared_with_some_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared, count = list[int](), looking._count
+
+    def counted(halves: looking.Halves) -> NDArray[np.int64]:
+        compared.append(len(halves))
+        return count(halves)
+
+    monkeypatch.setattr(looking, "_count", counted)
+    rng = random.Random(4)
+    view = rng.getrandbits(LOOK_BITS)
+    looks, among = ([_flipped(view, 2, rng) for _ in range(number)] for number in (50, 4000))
+
+    assert len(find_alike(looks, among)) == 50
+    assert sum(compared) <= 3 * 50 * 10 * 500  # each pair of a block is counted up to three times

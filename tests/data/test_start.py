@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import fields
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from filelock import FileLock
 from PIL import Image
 
 from smnas_optuna.config import DataSettings
-from smnas_optuna.data import CocoDataset, Splits, load_splits
+from smnas_optuna.data import CocoDataset, Splits, load_splits, start
+from smnas_optuna.data.checked_file import Identity, identity_of
 from smnas_optuna.errors import DataError
 
 WriteCoco = Callable[..., Path]
@@ -160,11 +163,18 @@ def _in_place_of(file: Path, make: Callable[[Path], None]) -> None:
     make(file)
 
 
+def _hashed_archive() -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, other=np.zeros(1))
+    return blake2b(stream.getvalue(), digest_size=16).digest() + stream.getvalue()
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "empty": lambda file: file.write_bytes(b""),
     "cut": lambda file: file.write_bytes(file.read_bytes()[:-200]),
     "text": lambda file: file.write_text("data"),
     "zeros": lambda file: file.write_bytes(bytes(file.stat().st_size)),
+    "another archive": lambda file: file.write_bytes(_hashed_archive()),
     "a folder": lambda file: _in_place_of(file, Path.mkdir),
     "a pipe": lambda file: _in_place_of(file, os.mkfifo),
 }
@@ -220,6 +230,22 @@ def test_waiting_for_another_process_can_be_stopped(root: Path) -> None:
     (root / "cache").mkdir()
     with FileLock(root / "cache" / "data.lock"), pytest.raises(KeyboardInterrupt):
         load_splits(root, SETTINGS, cache=root / "cache", on_progress=stop)
+
+
+def test_an_image_that_was_gone_for_a_moment_leaves_the_data_unkept(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(path: Path) -> Identity:
+        if path.name == "0-1.png":
+            raise FileNotFoundError
+        return identity_of(path)
+
+    monkeypatch.setattr(start, "identity_of", gone)
+    first, _ = _start(root)
+
+    assert not list((root / "cache").glob("*.arrays"))
+    monkeypatch.undo()
+    _assert_all_same(_start(root)[0], first)
 
 
 def test_an_error_is_an_error_again(root: Path) -> None:

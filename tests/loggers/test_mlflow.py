@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import math
 import sys
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from smnas_optuna.api.events import TrialEnded
 from smnas_optuna.errors import ConfigError
 from smnas_optuna.loggers import MlflowLogger
 
-from .events import ARCH, SEARCH, SEARCHED, TRAINING
+from .events import ARCH, SEARCH, SEARCHED, TRAINING, TRIAL
 
 
 @pytest.mark.slow
@@ -36,6 +40,17 @@ def test_runs_and_metrics_are_those_of_the_events(tmp_path: Path, monkeypatch: p
     assert curve(SEARCHED, "latency_ms") == [(2, 7.5)]
     assert curve(ARCH, "loss") == [(1, 0.5)]
     assert curve(ARCH, "ap") == [(2, 0.6)]
+
+
+def test_the_run_of_a_failed_trial_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Mock()
+    client.return_value.create_run.return_value.info.run_id = "run"
+    monkeypatch.setitem(sys.modules, "mlflow", Mock(MlflowClient=client))
+    logger = MlflowLogger()
+
+    logger(TrialEnded(trial=replace(TRIAL, state="failed", ap=math.nan), done=1, budget=2))
+
+    client.return_value.set_terminated.assert_called_once_with("run", "FAILED")
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

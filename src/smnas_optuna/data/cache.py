@@ -17,6 +17,7 @@ from smnas_optuna.allowance import free_disk_space, free_memory
 from smnas_optuna.data.coco import CocoDataset, ImageRecord
 from smnas_optuna.data.content import file_identity
 from smnas_optuna.data.images import Progress, decode, decoding_bytes
+from smnas_optuna.data.lock import acquire
 from smnas_optuna.data.parallel import map_in_threads
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_error
@@ -27,6 +28,10 @@ _COMPARED = 8  # canvases of a cache file that are rendered again and compared
 
 Note = Callable[[str], None]
 """Called with a message for the user."""
+
+
+class _NotKeptError(DataError):
+    """The disk does not take the file."""
 
 
 class ImageCache:
@@ -105,12 +110,16 @@ class ImageCache:
     def _map(self, file: Path) -> NDArray[np.uint8]:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(file.with_name(f"{file.name}.lock")):  # a process that waited here finds the file written
-                if not self._holds(file):
+            lock = FileLock(file.with_name(f"{file.name}.lock"))
+            try:
+                acquire(lock, self._on_progress)
+                if not self._holds(file):  # a process that waited finds the file written
                     self._write(file)
+            finally:
+                lock.release()
             return np.memmap(file, np.uint8, mode="r")
         except OSError as error:
-            raise DataError(
+            raise _NotKeptError(
                 f"{file}: the resized images cannot be kept on disk: {quote_error(error)}",
                 fix=f"free {self.num_bytes / 2**20:,.0f} MiB on the disk, or make the folder writable",
             ) from error
@@ -148,7 +157,8 @@ class CachePool:
 
     A cache that would take more than half of the free memory is kept in a file, unless dropping the least recently used
     caches from memory makes room for it. Processes that share a machine also share the files, and with them the memory:
-    one of them decodes each image, and all map the file. Each decodes for itself where the disk has no room.
+    one of them decodes each image, and all map the file. Each decodes for itself where the disk has no room or
+    cannot be written.
 
     Args:
         folder: Folder of these files, which later processes use again.
@@ -204,9 +214,18 @@ class CachePool:
                     f"{len(dataset.images)} images at {long}x{short} take {needed / 2**20:,.0f} MiB, "
                     f"more than half of the free memory: kept on disk in {file}"
                 )
-            self._caches[key] = ImageCache(dataset, long=long, short=short, file=file, on_progress=self._on_progress)
+            self._caches[key] = self._build(dataset, long, short, file)
         self._caches.move_to_end(key)
         return self._caches[key]
+
+    def _build(self, dataset: CocoDataset, long: int, short: int, file: Path | None) -> ImageCache:
+        """Build a cache; one that could as well be in memory is there if the disk does not take it."""
+        try:
+            return ImageCache(dataset, long=long, short=short, file=file, on_progress=self._on_progress)
+        except _NotKeptError:
+            if not self._make_room(cache_bytes(dataset, long, short)):
+                raise
+        return ImageCache(dataset, long=long, short=short, on_progress=self._on_progress)
 
     def _make_room(self, needed: int) -> bool:
         """Drop caches if necessary, and return whether ``needed`` bytes are at most half of the free memory."""

@@ -14,6 +14,7 @@ from dataclasses import fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,13 @@ def read_checked(file: Path, key: str) -> tuple[dict[str, CocoDataset], dict[str
     content = _whole(file)
     if content is None:
         return None
+    try:
+        return _read(content, key)
+    except (EOFError, IndexError, KeyError, TypeError, ValueError, BadZipFile):  # of another program
+        return None
+
+
+def _read(content: bytes, key: str) -> tuple[dict[str, CocoDataset], dict[str, Any]] | None:
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         about = json.loads(stored[_ABOUT].tobytes())
         if about["key"] != key:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from smnas_optuna.quote import quote_error, quote_path
 from smnas_optuna.runtime.image_files import quiet_pillow
 
 _HASH_BYTES = 16
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)  # whoever may only read a study can check its data
 _ENTRY = re.compile(
     f"([0-9a-f]{{{2 * _HASH_BYTES}}}) ([0-9]{{1,5}}) ([0-9]{{1,5}}) ([01]) ([1-8]) ([01])(?: ([0-9a-f]{{32}}))?"
 )
@@ -98,7 +100,7 @@ class ContentIndex:
         """Return the contents of ``records``; what is not known is decoded, with ``with_looks`` also unknown looks.
 
         Raises:
-            DataError: If an image cannot be decoded as stated, or the index cannot be written.
+            DataError: If an image cannot be decoded as stated, or the disk does not take the index.
         """
         if self._known is None:
             self._known = _read_index(self.file)
@@ -207,6 +209,8 @@ def _write_index(index_file: Path, index: dict[str, Content]) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
+        if error.errno in _READ_ONLY:
+            return
         raise DataError(
             f"{index_file}: the index of the images cannot be written: {quote_error(error)}",
             fix="free space on the disk, or make the folder writable",

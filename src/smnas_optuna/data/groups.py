@@ -20,8 +20,8 @@ from pathlib import Path, PurePath
 from smnas_optuna.data.look import num_different
 from smnas_optuna.data.other_names import are_uploads, without_prefix
 
-_COPY = re.compile(r"(.+?)(?:[_.](?:jpe?g|png|bmp|webp|tiff?))?\.rf\.[0-9A-Za-z]{16,}", re.IGNORECASE)
-_NUMBERED = re.compile(r"(.*?)([0-9]{1,18})([^0-9]*)")
+_COPY = re.compile(r"(.+?)(?:[_.](?:jpe?g|png|bmp|webp|tiff?))?\.rf\.[0-9A-Za-z]{16,}", re.IGNORECASE | re.DOTALL)
+_NUMBERED = re.compile(r"(.*?)([0-9]{1,18})([^0-9]*)", re.DOTALL)
 _WORDS = re.compile(
     r"(?<![a-z])(frames?|videos?|vid|clips?|seq|sequences?|scenes?|shots?|mp4|avi|mov|mkv|webm)(?![a-z])",
     re.IGNORECASE,

@@ -44,17 +44,18 @@ def hold_out(
     Raises:
         DataError: If all images have the same content.
     """
-    aside = None if group_of is None else choose_groups(group_of, hashes, fraction)
-    if group_of is None or aside is None:
+    if group_of is None:
         return _split(dataset, hashes, fraction)
+    aside = choose_groups(group_of, hashes, fraction)
+    if aside is None:
+        return _split(dataset, hashes, fraction, but="as images with the same pixels join all of them")
     train, val = _set_aside(dataset, aside)
     if not (has_objects(train) and has_objects(val)):
-        return _split(dataset, hashes, fraction)
+        return _split(dataset, hashes, fraction, but="as whole groups would leave a part without objects")
     if known_hash is not None and content_hash((train, val), hashes) != known_hash:
-        plain = _split(dataset, hashes, fraction)
+        plain = _split(dataset, hashes, fraction, but="as they were when the study began")
         if content_hash(plain, hashes) == known_hash:  # a study of an older version
-            note = "groups by file names are split image by image, as they were when the study began"
-            return replace(plain[0], notes=(*plain[0].notes, note)), plain[1]
+            return plain
     names = {group_of[path] for path in aside}
     note = (
         f"validation images are whole groups by file names: {len(names)} of {len(set(group_of.values()))} groups, "
@@ -70,10 +71,13 @@ def _set_aside(dataset: CocoDataset, aside: Collection[Path]) -> tuple[CocoDatas
     return dataset.subset(train_ids), replace(dataset.subset(val_ids), notes=())  # notes are those of the file
 
 
-def _split(dataset: CocoDataset, hashes: Mapping[Path, str], fraction: float) -> tuple[CocoDataset, CocoDataset]:
+def _split(
+    dataset: CocoDataset, hashes: Mapping[Path, str], fraction: float, *, but: str | None = None
+) -> tuple[CocoDataset, CocoDataset]:
     """Return (train, val), all notes with the former.
 
-    An image is for validation if its hash, as a number in [0, 1), is below ``fraction``.
+    An image is for validation if its hash, as a number in [0, 1), is below ``fraction``. A note says why groups are
+    split, if ``but`` does.
     """
     contents = sorted(set(hashes.values()))
     if len(contents) < 2:
@@ -83,6 +87,8 @@ def _split(dataset: CocoDataset, hashes: Mapping[Path, str], fraction: float) ->
         )
     num_val = sum(int(content, 16) / 16 ** len(content) < fraction for content in contents)
     aside = set(contents[: min(max(num_val, 1), len(contents) - 1)])
+    notes = () if but is None else (f"groups by file names are split image by image, {but}",)
+    dataset = replace(dataset, notes=(*dataset.notes, *notes))
     return _set_aside(dataset, {image.path for image in dataset.images if hashes[image.path] in aside})
 
 

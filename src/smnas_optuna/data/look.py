@@ -29,6 +29,8 @@ _BLOCKS = ((0, 13), (13, 13), (26, 13), (39, 13), (52, 12))
 """(first bit, bits) of the blocks of a half: if two looks differ in at most 8 bits, a half differs in at most 4, and so
 one of its 5 blocks is equal."""
 _MOST_PAIRS = 2**22  # compared at a time
+_MOST_COMPARED = 500
+"""Looks of one block that a look is compared with: images of one fixed camera share blocks by the thousand."""
 
 Halves = NDArray[np.uint64]
 """Looks, uint64 [N, 2]."""
@@ -56,7 +58,8 @@ def num_different(first: int, second: int) -> int:
 def find_alike(looks: Sequence[int], among: Sequence[int]) -> dict[int, int]:
     """Return, for each position in ``looks`` that looks like an image of ``among``, the position of the nearest there.
 
-    Takes time in proportion to both numbers of images, and to the pairs that share a block of bits.
+    It is the nearest of those that are compared: all that share a block of bits, or 500 of them if there are more.
+    Takes time in proportion to both numbers of images.
     """
     some, others = _halves(looks), _halves(among)
     nothing = np.iinfo(np.int64).max
@@ -75,7 +78,10 @@ def _halves(looks: Sequence[int]) -> Halves:
 
 
 def _candidates(some: Halves, others: Halves) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Yield positions in ``some`` and in ``others``, pair by pair, of looks that differ in ``ALIKE`` bits at most."""
+    """Yield positions in ``some`` and in ``others``, pair by pair, of looks that differ in ``ALIKE`` bits at most.
+
+    Of a look and more than ``_MOST_COMPARED`` others that share a block, only so many are compared.
+    """
     distinct, back = np.unique(some, axis=0, return_inverse=True)
     rows_of = np.argsort(back.ravel(), kind="stable")
     starts = np.searchsorted(back.ravel()[rows_of], np.arange(len(distinct) + 1))
@@ -87,7 +93,7 @@ def _candidates(some: Halves, others: Halves) -> Iterator[tuple[NDArray[np.intp]
             )
             order = np.argsort(other_keys, kind="stable")
             low = np.searchsorted(other_keys[order], keys, "left")
-            count = np.searchsorted(other_keys[order], keys, "right") - low
+            count = np.minimum(np.searchsorted(other_keys[order], keys, "right") - low, _MOST_COMPARED)
             for begin, end in _parts(count):
                 which = np.repeat(np.arange(begin, end), count[begin:end])
                 offset = _counted(count[begin:end])

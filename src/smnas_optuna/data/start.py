@@ -10,15 +10,15 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from smnas_optuna.config import DataSettings
 from smnas_optuna.data.checked_file import Identity, identity_of, read_checked, write_checked
+from smnas_optuna.data.coco import ImageRecord
 from smnas_optuna.data.formats import annotation_files, recognise
 from smnas_optuna.data.images import Progress
+from smnas_optuna.data.lock import acquire
 from smnas_optuna.data.splits import Splits, read_splits
-
-_LOOK_S = 0.5  # between two looks at whether to stop, while another process has the lock
 
 
 def load_splits(
@@ -62,7 +62,8 @@ def load_splits(
                 identities[image] = identity_of(image)
 
         splits = read(on_image=identify)
-        _write(file, key, splits, identities, known_hash)
+        if all(image.path in identities for image in _images(splits)):  # one may have come back meanwhile
+            _write(file, key, splits, identities, known_hash)
         return splits
 
 
@@ -94,6 +95,11 @@ def _read(file: Path, key: str, known_hash: str | None) -> Splits | None:
     return Splits(train=datasets["train"], val=datasets["val"], test=datasets.get("test"), **values)
 
 
+def _images(splits: Splits) -> Iterator[ImageRecord]:
+    for dataset in (splits.train, splits.val, splits.test):
+        yield from () if dataset is None else dataset.images
+
+
 def _write(file: Path, key: str, splits: Splits, identities: Mapping[Path, Identity], known_hash: str | None) -> None:
     datasets = {"train": splits.train, "val": splits.val, **({} if splits.test is None else {"test": splits.test})}
     values = {name: getattr(splits, name) for name in ("content_hash", "test_hash", "grey_bits", "held_out")}
@@ -106,12 +112,8 @@ def _alone(path: Path, on_progress: Progress) -> Iterator[None]:
     lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        while not lock.is_locked:
-            with suppress(Timeout):
-                lock.acquire(timeout=_LOOK_S)
-                break
-            on_progress(0, 1)  # stops, and lets others measure
-    except (OSError, NotImplementedError):
+        acquire(lock, on_progress)
+    except OSError:
         pass
     try:
         yield

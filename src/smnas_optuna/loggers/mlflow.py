@@ -47,4 +47,4 @@ class MlflowLogger:
         for name, value in scalars.values.items():
             self._client.log_metric(run_id, name, value, step=scalars.step)
         if scalars.final:
-            self._client.set_terminated(self._runs.pop(scalars.run))
+            self._client.set_terminated(self._runs.pop(scalars.run), "FAILED" if scalars.failed else "FINISHED")

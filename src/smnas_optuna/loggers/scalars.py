@@ -17,12 +17,14 @@ class Scalars:
         step: Epochs that it was trained.
         values: The numbers by name; none is NaN.
         final: True if nothing more comes.
+        failed: True if the training failed.
     """
 
     run: str
     step: int
     values: dict[str, float]
     final: bool = False
+    failed: bool = False
 
 
 def scalars_of(event: Event) -> Scalars | None:
@@ -36,7 +38,8 @@ def scalars_of(event: Event) -> Scalars | None:
         case TrialEnded(trial=trial) if trial.arch is not None:
             values = {name: getattr(trial, name) for name in ("ap", "ap50", "ap75", "latency_ms")}
             run = _run(trial.number, trial.arch)
-            return Scalars(run=run, step=trial.epochs, values=_known(values), final=True)
+            failed = trial.state == "failed"
+            return Scalars(run=run, step=trial.epochs, values=_known(values), final=True, failed=failed)
         case TrainingEnded():
             return Scalars(run=event.arch, step=event.epoch, values=_known({"ap": event.ap}), final=True)
     return None

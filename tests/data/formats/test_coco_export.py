@@ -49,6 +49,8 @@ LAYOUTS = {
     "CVAT, a subset": ("annotations/instances_Train.json", "images/Train", "in images/Train/"),
     "COCO": ("annotations/instances_train2017.json", "train2017", "in train2017/"),
     "Label Studio": ("result.json", "images", "in images/"),
+    "FiftyOne": ("labels.json", "data", "in data/"),
+    "a folder of another name": ("train.json", "train_images", "in train_images/"),
     "one file beside the images": ("boxes.json", "", "beside it"),
 }
 
@@ -210,4 +212,12 @@ def test_other_files_are_no_export(files: Mapping[str, object], tmp_path: Path) 
         _write(tmp_path, name, "images", _document() if content is None else content)  # type: ignore[arg-type]
     assert recognise(tmp_path, DataSettings()).why == ""
     with pytest.raises(DataError, match="there is no such annotation file"):
+        load_datasets(tmp_path, DataSettings())
+
+
+def test_of_two_folders_of_other_names_none_is_chosen(tmp_path: Path) -> None:
+    for folder in ("train_images", "other_images"):
+        _write(tmp_path, "train.json", folder, _document())
+
+    with pytest.raises(DataError, match="3 of 3 images are missing"):
         load_datasets(tmp_path, DataSettings())

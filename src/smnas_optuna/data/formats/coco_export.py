@@ -2,7 +2,7 @@
 
 CVAT writes ``annotations/instances_<subset>.json``, with ``default`` for the name of a subset that has none, and puts
 the images into ``images/`` or ``images/<subset>/``. Label Studio writes ``result.json`` beside ``images/``. COCO itself
-has ``annotations/instances_train2017.json`` and ``train2017/``.
+has ``annotations/instances_train2017.json`` and ``train2017/``, and FiftyOne ``labels.json`` and ``data/``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from smnas_optuna.data.annotation_file import AnnotationFile, check_document, read_document
 from smnas_optuna.data.formats.found import Found
-from smnas_optuna.data.formats.split_names import ROLES, Role, entries_of, role_of
+from smnas_optuna.data.formats.split_names import ROLES, Role, entries_of, folders_in, role_of
 from smnas_optuna.data.image_paths import num_found
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_path
@@ -24,6 +24,7 @@ _OTHER_TASKS = re.compile(r"(captions|person_keypoints|panoptic|stuff|image_info
 _TABLE = re.compile(rb'"(images|annotations)"\s*:\s*\[')  # Label Studio's notes.json beside YOLO has categories alone
 _HEAD = 2**18  # bytes in which one of these tables begins
 _IMAGES_TRIED = 20
+_FOLDERS_TRIED = 20
 
 
 def coco_files(root: Path) -> dict[Role, Path]:
@@ -87,14 +88,20 @@ def _role(path: Path) -> Role | None:
 
 
 def _image_folder(root: Path, path: Path, file: AnnotationFile) -> Path:
-    """Return the folder in which most of the first images are, the deepest one first."""
+    """Return the folder in which most of the first images are, the deepest one first.
+
+    It is one that such exports have, or else the only folder in ``root`` that has any of them.
+    """
     subset = path.stem.removeprefix(_INSTANCES)
     images = root / "images"
     folders = [images / subset, *(images / word for word in _words(path)), images, root / subset, path.parent, root]
     there = [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
     names = [row["file_name"] for row in file.images[:_IMAGES_TRIED]]
     counts: Mapping[Path, int] = {folder: num_found(names, folder) for folder in there}
-    return max(there, key=lambda folder: counts[folder])
+    if not any(counts.values()):
+        others = [folder for folder in folders_in(root)[:_FOLDERS_TRIED] if num_found(names, folder)]
+        there = others if len(others) == 1 else there
+    return max(there, key=lambda folder: counts.get(folder, 0))
 
 
 def _where(found: Found, root: Path) -> str:
