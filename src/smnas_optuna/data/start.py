@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from smnas_optuna import data, runtime
 from smnas_optuna.config import DataSettings
 from smnas_optuna.data.checked_file import Identity, identity_of, read_checked, write_checked
 from smnas_optuna.data.coco import ImageRecord
@@ -77,7 +78,7 @@ def _key(root: Path, settings: DataSettings) -> str | None:
         identities = [(str(file), *identity_of(file)) for file in files]
     except OSError:  # reported by what reads it
         return None
-    code = sorted(Path(__file__).parent.rglob("*.py"))
+    code = sorted(path for room in (data, runtime) for path in Path(str(room.__file__)).parent.rglob("*.py"))
     digest = blake2b(b"".join(path.read_bytes() for path in code), digest_size=16).hexdigest()
     key = [str(root.absolute()), recognised.format, recognised.why, settings.model_dump(mode="json"), identities]
     return json.dumps([*key, digest])
