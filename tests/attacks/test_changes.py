@@ -95,7 +95,7 @@ def test_whoever_goes_on_is_told_what_is_wrong(
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(each, marks=SLOW if each in SEEDED[:1] else NIGHTLY, id=each.name)
+        pytest.param(each, marks=NIGHTLY, id=each.name)
         for each in CHANGES
         if each.path.startswith("verify") or each in random.Random(0).sample(CHANGES, 8) or each in SEEDED[:1]
     ],
