@@ -15,6 +15,7 @@ from smnas_optuna.engine.gpu_watch import GpuRecord, GpuWatch
 from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.session.timing import measure_alone
 from smnas_optuna.stopwatch.protocol import ROUNDS
+from smnas_optuna.stopwatch.statistics import ACCEPTABLE_WIDTH
 from smnas_optuna.study.attributes import json_values
 from smnas_optuna.workers.measurement_lock import MeasurementLock
 from tests.engine.engine_fakes import make_batch
@@ -33,12 +34,15 @@ def measure(
     measurement_lock: MeasurementLock,
     gpu: GpuWatch | None = None,
     cpu: CpuWatch | None = None,
-    detector: nn.Module | None = None,
+    settings: LatencySettings = QUICK,
+    acceptable: float = ACCEPTABLE_WIDTH,
 ) -> LatencyStats:
     images = [make_batch(torch.zeros(1, 3, 4, 4), [0])]
     watches = cpu or CpuWatch(lambda: None), gpu or GpuWatch()  # the CPUs of the tests may be busy
-    detector = detector or Brief()
-    return measure_alone(measurement_lock, watches, detector, images, (Brief(), images), QUICK, on_step=lambda: None)
+    timed, reference = Brief(), (Brief(), images)
+    return measure_alone(
+        measurement_lock, watches, timed, images, reference, settings, acceptable=acceptable, on_step=lambda: None
+    )
 
 
 def test_without_a_gpu_nothing_is_recorded_of_one(tmp_path: Path) -> None:
@@ -63,19 +67,13 @@ def test_other_programs_on_the_cpus_are_recorded_and_it_was_not_alone(tmp_path: 
 
 
 def test_other_programs_are_waited_for_before_it_is_repeated(tmp_path: Path) -> None:
-    class Unsteady(Brief):
-        runs = 0
-
-        def detect(self, batch: Batch) -> None:
-            self.runs += 1
-            time.sleep(0.0005 * (1 + self.runs // 10 % 2 * 5))
-
     looks: list[None] = []
 
     def read() -> None:
         looks.append(None)
 
-    measure(MeasurementLock(tmp_path), cpu=CpuWatch(read), detector=Unsteady())
+    never_precise = QUICK.model_copy(update={"precision": 1e-6})
+    measure(MeasurementLock(tmp_path), cpu=CpuWatch(read), settings=never_precise, acceptable=0.0)
 
     observed = 2  # at its begin and its end
     assert len(looks) == observed + ROUNDS
