@@ -7,6 +7,7 @@ from pathlib import Path
 
 from smnas_optuna.config import DeviceChoice
 from smnas_optuna.errors import StudyError
+from smnas_optuna.evaluation.kept import EVALUATIONS
 
 VAL, TEST = "val", "test"
 
@@ -59,4 +60,4 @@ class EvaluationRequest:
 
     def output_in(self, study_dir: Path) -> Path:
         """Return the folder of the results inside ``study_dir``."""
-        return study_dir / "evaluation" / f"{self.detector.resolve().name}.{self.role}"
+        return study_dir / EVALUATIONS / f"{self.detector.resolve().name}.{self.role}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from smnas_optuna.evaluation.kept import DETECTIONS_FILE, KEY_FILE, keeping
+from smnas_optuna.evaluation.kept import DETECTIONS_FILE, KEY_FILE, NUMBERS_FILE, keeping
 from smnas_optuna.evaluation.run import Evaluated
 from smnas_optuna.report.evaluation_table import evaluation_json
 from smnas_optuna.report.figures.evaluation_figure import save_class_png, save_confusion_png, save_curves_png
@@ -29,7 +29,7 @@ def write_evaluation(evaluated: Evaluated, stop: StopRequest) -> Iterator[Path]:
         StudyError: If they cannot be written; the earlier files stay as they were.
     """
     writers: dict[str, Callable[[Path], object]] = {
-        "evaluation.json": lambda path: path.write_text(evaluation_json(evaluated), encoding="utf-8"),
+        NUMBERS_FILE: lambda path: path.write_text(evaluation_json(evaluated), encoding="utf-8"),
         "per_class.png": lambda path: save_class_png(evaluated, path),
         "pr_curves.png": lambda path: save_curves_png(evaluated, path),
         "confusion.png": lambda path: save_confusion_png(evaluated, path),

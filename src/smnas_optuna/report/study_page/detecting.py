@@ -12,6 +12,7 @@ import numpy as np
 from smnas_optuna.data import CocoDataset, ImageRecord
 from smnas_optuna.data.json_file import read_json
 from smnas_optuna.errors import SmnasError
+from smnas_optuna.evaluation.kept import DETECTIONS_FILE
 from smnas_optuna.report.study_page.pictures import Detections, Found
 
 MOST_SECONDS = 240.0
@@ -29,7 +30,7 @@ def kept_detections(folder: Path, dataset: CocoDataset, images: Sequence[ImageRe
         images: Those whose detections are wanted.
     """
     try:
-        rows = read_json(folder / "detections.json")
+        rows = read_json(folder / DETECTIONS_FILE)
         label_of = {number: label for label, number in enumerate(dataset.category_ids, start=1)}
         wanted: dict[int, list[Any]] = {image.image_id: [] for image in images}
         assert isinstance(rows, list)

@@ -10,10 +10,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from smnas_optuna.arch import canonical
+from smnas_optuna.evaluation.kept import EVALUATIONS, NUMBERS_FILE
 from smnas_optuna.quote import printable_name
 from smnas_optuna.real_files import is_real_folder, read_text
 
-FILE, FOLDER = "evaluation.json", "evaluation"
 LONGEST = 2**26
 """Bytes of the largest file of results that is read."""
 MOST = 200
@@ -93,7 +93,7 @@ class StoredEvaluation(_Part):
 
 def stored_evaluations(study_dir: Path) -> list[tuple[Path, StoredEvaluation]]:
     """Return the evaluations in the study folder with their folders, by name; damaged ones are left out."""
-    folder = study_dir / FOLDER
+    folder = study_dir / EVALUATIONS
     if not is_real_folder(folder):
         return []
     found = []
@@ -101,7 +101,7 @@ def stored_evaluations(study_dir: Path) -> list[tuple[Path, StoredEvaluation]]:
         if not is_real_folder(each):
             continue
         try:
-            evaluation = StoredEvaluation.model_validate(json.loads(read_text(each / FILE, LONGEST)))
+            evaluation = StoredEvaluation.model_validate(json.loads(read_text(each / NUMBERS_FILE, LONGEST)))
         except (OSError, ValueError, RecursionError, ValidationError):  # an evaluation can be made again
             continue
         found.append((each, evaluation))
