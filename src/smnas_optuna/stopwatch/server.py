@@ -41,6 +41,8 @@ SILENCE_S = 60.0
 """Time after which a client that says nothing is given up."""
 BUSY_S = 30.0
 """Time that a file which is sent waits for a measurement to end; its client then tells people so, and tries again."""
+LINGER_S, LINGER_READS = 2.0, 64
+"""How long, and how many times (of at most 64 KiB each), a refused client that is still sending is listened to."""
 BEAT_S = 5.0
 """Time between two signs of life during a measurement."""
 
@@ -101,7 +103,6 @@ class _Handler(BaseHTTPRequestHandler):
     server: StopwatchServer
     server_version, sys_version = "smnas-stopwatch", ""
     timeout = SILENCE_S
-    _is_read = False
 
     def do_GET(self) -> None:
         with self._refusals():
@@ -153,10 +154,10 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             yield
         except _RefusedError as refused:
-            self._drain()
             self._send(
                 refused.status, {"error": _error(str(refused), "take the same version of smnas-optuna at both ends")}
             )
+            self._linger()
         except OSError as error:
             if isinstance(error, ConnectionError | TimeoutError):
                 raise
@@ -167,11 +168,15 @@ class _Handler(BaseHTTPRequestHandler):
         if not hmac.compare_digest(given, b"Bearer " + self.server.token):
             raise _RefusedError(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong")
 
-    def _drain(self) -> None:
-        """Read a short body that was refused, so that the client, which is still sending it, sees why."""
-        text = self.headers.get("Content-Length", "")
-        if not self._is_read and text.isascii() and text.isdigit() and len(text) < 7 and int(text) <= MAX_JSON_BYTES:
-            self.rfile.read(int(text))
+    def _linger(self) -> None:
+        """Read on for a moment after a refusal: closing on unread bytes resets the connection, and loses the answer."""
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            end = time.monotonic() + LINGER_S
+            for _ in range(LINGER_READS):
+                self.connection.settimeout(max(end - time.monotonic(), 0.01))
+                if not self.connection.recv(65536):
+                    break
 
     def _length(self, most: int) -> int:
         text = self.headers.get("Content-Length", "")
@@ -179,7 +184,6 @@ class _Handler(BaseHTTPRequestHandler):
             raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "the length of the body is missing")
         if len(text) > 18 or int(text) > most:
             raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {most:,} bytes")
-        self._is_read = True  # by whoever asks for its length
         return int(text)
 
     def _read_json(self) -> dict[str, Any]:
