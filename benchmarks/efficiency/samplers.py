@@ -1,7 +1,6 @@
 """The samplers that are compared, each replayed on a table until its budget is trained.
 
 - ours: the package's own loop, sampler, gate and defaults. Repeats are answered from the cache, and cost nothing.
-- ours without the cache: Optuna's own loop with our sampler and gate; a repeat is trained again.
 - ours without own children: Optuna's child generation in our loop, with the cache and the gate.
 - ours without the surrogate: our loop and plain NSGA-II with our children.
 - ours without partial-order pruning: our loop and sampler without the gate.
@@ -94,22 +93,14 @@ def look_up_gate(table: Table, spec: DetectorSpec) -> float:
     return row.gate_ratio
 
 
-def replay_without_cache(table: Table, seed: int) -> Run:
-    """Replay our sampler and gate in Optuna's loop."""
-    limits = Limits()
-    settings = SearchSettings(seed=seed, ap_spread=table.margin)
-    sampler = build_sampler(settings, table.space, num_trials=0, limits=limits, time_gate=partial(look_up_gate, table))
-    return _replay_in_optunas_loop(table, sampler, limits)
-
-
 def replay_nsgaii(table: Table, seed: int) -> Run:
     """Replay Optuna's NSGA-II."""
-    return _replay_in_optunas_loop(table, NSGAIISampler(population_size=STOCK_POPULATION, seed=seed), NO_PRUNING)
+    return _replay_in_optunas_loop(table, NSGAIISampler(population_size=STOCK_POPULATION, seed=seed))
 
 
 def replay_tpe(table: Table, seed: int) -> Run:
     """Replay Optuna's multi-objective TPE."""
-    return _replay_in_optunas_loop(table, TPESampler(seed=seed), NO_PRUNING)
+    return _replay_in_optunas_loop(table, TPESampler(seed=seed))
 
 
 def replay_gp(table: Table, seed: int) -> Run:
@@ -118,7 +109,7 @@ def replay_gp(table: Table, seed: int) -> Run:
     Raises:
         ImportError: If SciPy is not installed.
     """
-    return _replay_in_optunas_loop(table, GPSampler(seed=seed), NO_PRUNING)
+    return _replay_in_optunas_loop(table, GPSampler(seed=seed))
 
 
 def replay_random(table: Table, seed: int) -> Run:
@@ -130,7 +121,6 @@ def replay_random(table: Table, seed: int) -> Run:
 
 METHODS: dict[str, Replay] = {
     "ours": replay_ours,
-    "ours without the cache": replay_without_cache,
     "ours without own children": partial(replay_ours, children=False),
     "ours without the surrogate": partial(replay_ours, surrogate=False),
     "ours without partial-order pruning": partial(replay_ours, pruning=False),
@@ -141,7 +131,7 @@ METHODS: dict[str, Replay] = {
 }
 
 
-def _replay_in_optunas_loop(table: Table, sampler: BaseSampler, limits: Limits) -> Run:
+def _replay_in_optunas_loop(table: Table, sampler: BaseSampler) -> Run:
     log: Run = []
     study = new_study(sampler)
     while sum(proposal.trained for proposal in log) < table.budget:
@@ -149,8 +139,8 @@ def _replay_in_optunas_loop(table: Table, sampler: BaseSampler, limits: Limits) 
         spec = table.space.suggest(trial)
         store_attrs(trial, {"arch": encode(spec)})
         try:
-            evaluation = evaluate(table, limits, log, spec, trial)
-        except optuna.TrialPruned:
+            evaluation = evaluate(table, NO_PRUNING, log, spec, trial)
+        except optuna.TrialPruned:  # the table lacks it
             study.tell(trial, state=TrialState.PRUNED)
         else:
             study.tell(trial, [evaluation.latency_ms, evaluation.ap])
