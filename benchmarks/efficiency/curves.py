@@ -10,7 +10,7 @@ from typing import Any
 
 from common import standard_error
 
-from efficiency.samplers import Run
+from efficiency.proposal import Run
 from efficiency.table import PERCENTS, Table
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from optuna.trial import create_trial
 
-from efficiency.samplers import Run, new_study
+from efficiency.proposal import Run
+from efficiency.samplers import new_study
 from efficiency.table import Table
 from smnas_optuna.arch import decode
 from smnas_optuna.search.pruning.partial_order import find_witnesses

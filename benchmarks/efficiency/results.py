@@ -24,6 +24,7 @@ LINES = {
     "stock TPE": ("#009E73", "-"),
     "stock GP": ("#7F7F7F", "-"),
     "random": ("#000000", ":"),
+    "informed": ("#E69F00", ":"),
 }
 """Okabe and Ito's colours, which the colour-blind can tell apart, and grey; a method that lacks an ingredient is
 dashed."""

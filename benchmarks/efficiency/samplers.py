@@ -7,6 +7,8 @@
 - stock NSGA-II, stock TPE, stock GP: Optuna's, in its own loop; repeats are trained again. GP models both objectives by
   Gaussian processes and maximises the expected improvement of the hypervolume (``GPSampler``, which needs SciPy).
 - random: without repetition.
+- informed: knows what the rest of the table says of each architecture, but not how its own training came out
+  (``informed.py``). No search can learn more.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from optuna.study import Study
 from optuna.trial import TrialState
 from sqlalchemy import create_engine
 
+from efficiency.informed import replay_informed
+from efficiency.proposal import Proposal, Run
 from efficiency.table import Table
 from smnas_optuna.arch import DetectorSpec, encode
 from smnas_optuna.config import SearchSettings
@@ -42,15 +45,6 @@ STOCK_POPULATION = 20
 NO_PRUNING = Limits(pruning=False)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Proposal:
-    """An architecture that a sampler asked for and no cache answered: it was trained, or pruned."""
-
-    arch: str
-    trained: bool
-
-
-Run = list[Proposal]
 Replay = Callable[[Table, int], Run]
 """Replays a search with a seed until the table's budget is trained, or nothing is left."""
 
@@ -128,6 +122,7 @@ METHODS: dict[str, Replay] = {
     "stock TPE": replay_tpe,
     "stock GP": replay_gp,
     "random": replay_random,
+    "informed": replay_informed,
 }
 
 
