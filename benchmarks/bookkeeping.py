@@ -41,9 +41,10 @@ from smnas_optuna.engine.durable import write_json
 from smnas_optuna.report.files import write_front
 from smnas_optuna.report.summary import summarize
 from smnas_optuna.search.evolution.sampler import build_sampler
-from smnas_optuna.search.loop import Evaluation, Stage, search
+from smnas_optuna.search.loop import Evaluation, search
 from smnas_optuna.search.objective import Objective
 from smnas_optuna.search.pruning.partial_order import prune_dominated
+from smnas_optuna.search.stage import Stage
 from smnas_optuna.search_space import StructuralSearchSpace
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session

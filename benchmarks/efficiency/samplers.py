@@ -32,8 +32,9 @@ from efficiency.table import Table
 from smnas_optuna.arch import DetectorSpec, encode
 from smnas_optuna.config import SearchSettings
 from smnas_optuna.search.evolution.sampler import build_sampler
-from smnas_optuna.search.loop import Evaluation, Stage, search
+from smnas_optuna.search.loop import Evaluation, search
 from smnas_optuna.search.pruning.partial_order import prune_dominated
+from smnas_optuna.search.stage import Stage
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import store_attrs
 from smnas_optuna.study.limits import Limits

@@ -16,7 +16,8 @@ from smnas_optuna.arch import BackboneSpec, DetectorSpec, decode
 from smnas_optuna.config import SearchSettings, StructuralSpace
 from smnas_optuna.search.evolution.sampler import build_sampler
 from smnas_optuna.search.evolution.selection import Selection
-from smnas_optuna.search.loop import Evaluation, Stage
+from smnas_optuna.search.loop import Evaluation
+from smnas_optuna.search.stage import Stage
 from smnas_optuna.search_space import StructuralSearchSpace
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.workers.crew import Crew

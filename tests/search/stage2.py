@@ -18,7 +18,8 @@ from smnas_optuna.arch import DetectorSpec, encode
 from smnas_optuna.arch.work import WorkCounter
 from smnas_optuna.config import StudySettings
 from smnas_optuna.search.evolution.sampler import build_ranking
-from smnas_optuna.search.loop import Evaluation, Outcome
+from smnas_optuna.search.loop import Evaluation
+from smnas_optuna.search.outcome import Outcome
 from smnas_optuna.search.plan import StudyPlan, plan_stage
 from smnas_optuna.search.request import Request
 from smnas_optuna.search.turns import Turns

@@ -19,7 +19,9 @@ from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.config import SearchSettings
 from smnas_optuna.search.enqueued import misfit, take_enqueued
 from smnas_optuna.search.evolution.sampler import build_sampler
-from smnas_optuna.search.loop import Evaluation, Outcome, Stage, search
+from smnas_optuna.search.loop import Evaluation, search
+from smnas_optuna.search.outcome import Outcome
+from smnas_optuna.search.stage import Stage
 from smnas_optuna.search_space import StructuralSearchSpace
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import ENQUEUED, ORIGIN, REFERENCE_MS

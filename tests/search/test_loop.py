@@ -12,8 +12,11 @@ from optuna.trial import TrialState
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.config import StructuralSpace
 from smnas_optuna.errors import DivergenceError, OutOfMemoryError
+from smnas_optuna.search.ending import ASKED_PER_BUDGET
 from smnas_optuna.search.evolution.children import START
-from smnas_optuna.search.loop import ASKED_PER_BUDGET, Evaluation, Outcome, Stage, search
+from smnas_optuna.search.loop import Evaluation, search
+from smnas_optuna.search.outcome import Outcome
+from smnas_optuna.search.stage import Stage
 from smnas_optuna.search_space import StructuralSearchSpace
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import BASELINE, CHILD, FIRST, RANDOM, store_attrs

@@ -13,8 +13,9 @@ from sqlalchemy import Engine, create_engine
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.errors import DeviceFault
 from smnas_optuna.search.evolution.population import join_population
-from smnas_optuna.search.loop import Evaluation, Outcome, search
+from smnas_optuna.search.loop import Evaluation, search
 from smnas_optuna.search.objective import agree_on_reference_ms
+from smnas_optuna.search.outcome import Outcome
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import REFERENCE_MS, store_attrs
 from smnas_optuna.study.optuna_private import begin_trial

@@ -18,7 +18,7 @@ from smnas_optuna.errors import StudyError
 from smnas_optuna.report.summary import summarize
 from smnas_optuna.search import turns
 from smnas_optuna.search.evolution.sampler import build_sampler
-from smnas_optuna.search.loop import Outcome
+from smnas_optuna.search.outcome import Outcome
 from smnas_optuna.search.pruning.partial_order import find_witnesses
 from smnas_optuna.search.request import Request
 from smnas_optuna.search.retime import retime_fronts

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smnas_optuna.search.loop import Outcome
+from smnas_optuna.search.outcome import Outcome
 from smnas_optuna.search.request import Request, joining
 from smnas_optuna.search.stages import run_search
 from smnas_optuna.session.deadline import Deadline

@@ -11,7 +11,8 @@ from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.arch.work import WorkCounter
 from smnas_optuna.config import SearchSettings
 from smnas_optuna.search.evolution.sampler import build_sampler
-from smnas_optuna.search.loop import ENDLESS, Evaluation, Outcome, search
+from smnas_optuna.search.loop import Evaluation, search
+from smnas_optuna.search.outcome import ENDLESS, Outcome
 from smnas_optuna.search.timekeeper import REFUSALS, Line, Timekeeper, fit_line
 from smnas_optuna.session.deadline import Deadline
 from smnas_optuna.session.listener import Listener

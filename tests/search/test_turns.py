@@ -14,7 +14,8 @@ import pytest
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.config import StudySettings, load_settings
 from smnas_optuna.search.evolution.handover import structure_of
-from smnas_optuna.search.loop import Evaluation, Outcome
+from smnas_optuna.search.loop import Evaluation
+from smnas_optuna.search.outcome import Outcome
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.optuna_private import begin_trial

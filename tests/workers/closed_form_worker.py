@@ -26,8 +26,10 @@ from smnas_optuna.cli.console import make_console, working
 from smnas_optuna.config import SearchSettings, StructuralSpace
 from smnas_optuna.errors import SmnasError
 from smnas_optuna.search.evolution.sampler import build_sampler
-from smnas_optuna.search.loop import Evaluation, Outcome, Stage, search
+from smnas_optuna.search.loop import Evaluation, search
+from smnas_optuna.search.outcome import Outcome
 from smnas_optuna.search.request import search_progress
+from smnas_optuna.search.stage import Stage
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import store_attrs
 from smnas_optuna.study.folder import CHECKPOINT_FILE, StudyFolder

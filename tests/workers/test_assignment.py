@@ -9,7 +9,7 @@ import pytest
 
 from smnas_optuna.cli import app
 from smnas_optuna.search import stages
-from smnas_optuna.search.loop import Outcome
+from smnas_optuna.search.outcome import Outcome
 from smnas_optuna.search.request import Request
 from smnas_optuna.verify import retrain as retrain_module
 from smnas_optuna.verify.request import VerifyRequest

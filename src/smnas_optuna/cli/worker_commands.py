@@ -14,7 +14,7 @@ from smnas_optuna.errors import StudyError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from smnas_optuna.search.loop import Outcome
+    from smnas_optuna.search.outcome import Outcome
     from smnas_optuna.search.request import Request
     from smnas_optuna.workers.assignment import Assignment
     from smnas_optuna.workers.interrupt import StopRequest

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+ENDLESS = 100_000
+"""Budget of a search that time alone ends: more trainings than anybody has time for."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:

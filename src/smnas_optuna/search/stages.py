@@ -14,8 +14,8 @@ from smnas_optuna.config import StudySettings
 from smnas_optuna.search.evolution.sampler import build_ranking
 from smnas_optuna.search.forecast import describe_run
 from smnas_optuna.search.gate import Gate, is_worth_timing
-from smnas_optuna.search.loop import ENDLESS, Outcome
 from smnas_optuna.search.objective import Objective
+from smnas_optuna.search.outcome import ENDLESS, Outcome
 from smnas_optuna.search.plan import StudyPlan, begin_study, check_studies, plan_stage, remember_data
 from smnas_optuna.search.request import Request
 from smnas_optuna.search.surrogate.observations import Observation

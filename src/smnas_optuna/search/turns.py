@@ -15,9 +15,11 @@ from smnas_optuna.config import StudySettings
 from smnas_optuna.search.evolution.children import ChildGeneration
 from smnas_optuna.search.evolution.promise import promises
 from smnas_optuna.search.evolution.sampler import build_ranking, build_sampler
-from smnas_optuna.search.loop import ENDLESS, Evaluation, Outcome, Stage, search
+from smnas_optuna.search.loop import Evaluation, search
+from smnas_optuna.search.outcome import ENDLESS, Outcome
 from smnas_optuna.search.plan import Progress, Standing, StudyPlan, next_turn
 from smnas_optuna.search.shared_budget import SharedBudget, running_of
+from smnas_optuna.search.stage import Stage
 from smnas_optuna.search.surrogate.observations import Observation, observations_of
 from smnas_optuna.search.timekeeper import Timekeeper, time_up
 from smnas_optuna.session.listener import Listener, PartOfAStage

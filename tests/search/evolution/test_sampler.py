@@ -12,7 +12,8 @@ from smnas_optuna.arch import DetectorSpec, EncodedBackboneSpec, decode, encode
 from smnas_optuna.config import ModularSpace, SearchSettings, StructuralSpace
 from smnas_optuna.search.evolution.children import START
 from smnas_optuna.search.evolution.sampler import Sampler, build_sampler
-from smnas_optuna.search.loop import Evaluation, Stage
+from smnas_optuna.search.loop import Evaluation
+from smnas_optuna.search.stage import Stage
 from smnas_optuna.search_space import ModularSearchSpace, SearchSpace, StructuralSearchSpace
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.pareto import hypervolume, points_of
