@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import platform
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,8 @@ def test_a_study_is_timed_on_another_device_and_stays_as_it_is(
         run = smnas("retime", trained_dir, "--device", "cpu", "--stopwatch", f"http://127.0.0.1:{port}")
 
     (path,) = (trained_dir / "report").glob("front-*.csv")
+    host = re.sub(r"[^a-z0-9]+", "-", platform.node().lower()).strip("-")
+    assert path.name.startswith(f"front-{host}"), "two devices of one kind have a file each"
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert {row["arch"] for row in rows} <= {record.arch for record in before if record.trained}
     assert [row for row in rows if row["front"] == "true"]

@@ -132,6 +132,7 @@ def test_constraints_are_told_once_from_what_it_turned_out_to_be(study: optuna.S
     assert latency["ratio_low"] <= latency["ratio"] <= latency["ratio_high"]
     assert latency["network_ms"] > 0
     assert (latency["runtime"], latency["alone"]) == ("eager", True)
+    assert latency["runtime_version"] is None, "torch's is among the versions of the trial"
 
 
 def end_trial(study: optuna.Study, session: Session, arch: str, values: tuple[float, float]) -> None:

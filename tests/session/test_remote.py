@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,9 @@ def test_a_detector_is_timed_there(drawn_dir: Path, tmp_path: Path, port: int, m
     assert testbed.device_description["kind"] == "stopwatch"
     assert is_device(testbed.device_description), "trials store it, and are read with doubt"
     assert testbed.latency_values(stats)["runtime"] == "onnxruntime"
+    assert testbed.latency_values(stats)["runtime_version"] == version("onnxruntime"), "the one on that device"
+    assert testbed.remote is not None
+    assert testbed.remote.host == platform.node()
     assert 0 < stats.ratio_low <= stats.ratio <= stats.ratio_high
     assert gate.ratio < 1, "the reference is the larger baseline"
     assert "device" not in testbed.fingerprint["recipe"]["latency"], "it may move to another URL"

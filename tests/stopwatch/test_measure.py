@@ -59,5 +59,5 @@ def test_a_file_that_cannot_be_run_is_named(reference: Path) -> None:
 def test_the_device_is_described() -> None:
     described = describe_device()
 
-    assert set(described) == {"processor", "cores", "system", "python"}
+    assert set(described) == {"host", "processor", "cores", "system", "python"}
     assert described["cores"] >= 1

@@ -37,6 +37,7 @@ class LatencyStats(RatioStats):
         network_ms: 10th percentile of all layers alone, on the largest number of proposals, without RoIAlign, decoding
             and NMS, and at most ``p10_ms``. NaN for a module without ``fixed_work``.
         detected_again: Share of the candidate's runs, in 0..1, that its graph could not finish exactly; else 0.
+        runtime_version: Version of the library that ran an exported file, on the device that was timed; else None.
         alone: True if, as far as is known, nothing else computed on this machine meanwhile: no other worker of this
             package, and no other program on its CPUs.
         cpu: Load of other programs on the CPUs; None if the system does not tell.
@@ -45,6 +46,7 @@ class LatencyStats(RatioStats):
 
     network_ms: float
     detected_again: float = 0.0
+    runtime_version: str | None = None
     alone: bool = True
     cpu: CpuRecord | None = None
     gpu: GpuRecord | None = None

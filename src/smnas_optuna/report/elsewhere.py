@@ -47,10 +47,10 @@ def elsewhere_csv(front: FrontElsewhere) -> str:
 
 
 def write_elsewhere(front: FrontElsewhere, folder: Path) -> Path:
-    """Write ``front-<device>.csv`` into ``folder``, and return its path.
+    """Write ``front-<host>-<device>.csv`` into ``folder``, and return its path.
 
     Raises:
         StudyError: If it cannot be written.
     """
-    device = re.sub(r"[^a-z0-9]+", "-", name_device(front.device).lower()).strip("-")[:60]
+    device = re.sub(r"[^a-z0-9]+", "-", f"{front.host} {name_device(front.device)}".lower()).strip("-")[:80]
     return write_text(folder, f"front-{device}.csv", elsewhere_csv(front), "front")

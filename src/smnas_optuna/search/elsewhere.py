@@ -45,10 +45,12 @@ class FrontElsewhere:
 
     Attributes:
         device: The device, as :attr:`smnas_optuna.session.testbed.Testbed.device_description` describes it.
+        host: Name of the device in its network; empty if it does not say.
         detectors: The detectors.
     """
 
     device: dict[str, Any]
+    host: str
     detectors: list[TimedElsewhere]
 
 
@@ -88,7 +90,8 @@ def time_elsewhere(request: Request, url: str, *, listener: Listener, stop: Stop
         )
         for arch, ap, here_ms, stats in measured
     ]
-    return FrontElsewhere(device=testbed.device_description, detectors=with_front(detectors))
+    assert testbed.remote is not None
+    return FrontElsewhere(device=testbed.device_description, host=testbed.remote.host, detectors=with_front(detectors))
 
 
 def _of_one_recipe(folder: StudyFolder, records: Sequence[TrialRecord], listener: Listener) -> Sequence[TrialRecord]:

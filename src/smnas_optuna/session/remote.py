@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from smnas_optuna.arch import DetectorSpec, encode
 from smnas_optuna.config import LatencySettings, Runtime
@@ -61,13 +61,21 @@ class RemoteDevice:
         Raises:
             DeviceError: If the stopwatch cannot be reached, or does not accept the token.
         """
-        device = self._client.describe()["device"]
         return {
             "kind": STOPWATCH,
-            "model": str(device.get("processor")),
-            "threads": device.get("cores"),
+            "model": str(self._described.get("processor")),
+            "threads": self._described.get("cores"),
             "runtime": self.runtime,
         }
+
+    @property
+    def host(self) -> str:
+        """Name of the device in its network, for people; two devices may have one and the same :attr:`description`."""
+        return str(self._described.get("host", ""))
+
+    @cached_property
+    def _described(self) -> Mapping[str, Any]:
+        return cast("Mapping[str, Any]", self._client.describe()["device"])
 
     def measure(
         self, detector: Detector, spec: DetectorSpec, settings: LatencySettings, acceptable: float
@@ -85,8 +93,9 @@ class RemoteDevice:
             max_seconds=settings.max_seconds,
             acceptable=max(acceptable, settings.precision),
         )
-        stats, _ = self._client.measure(self._file(spec, detector), conditions)
-        return LatencyStats(**asdict(stats), network_ms=math.nan)
+        stats, result = self._client.measure(self._file(spec, detector), conditions)
+        version = str(result.get("runtime", "")).removeprefix(runtime).strip()
+        return LatencyStats(**asdict(stats), network_ms=math.nan, runtime_version=version or None)
 
     @cached_property
     def _client(self) -> StopwatchClient:

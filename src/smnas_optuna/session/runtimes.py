@@ -9,6 +9,7 @@ import torch
 
 from smnas_optuna.config import Runtime, RuntimeChoice
 from smnas_optuna.errors import DeviceError
+from smnas_optuna.runtime.sessions import runtime_version
 
 OF_FILES: tuple[Runtime, ...] = ("onnxruntime", "openvino")
 """Runtimes of exported files."""
@@ -42,3 +43,10 @@ def choose_runtime(choice: RuntimeChoice, device: torch.device, stored: Mapping[
             fix="use graph or eager on a GPU, or time on the CPU: --device cpu",
         )
     return choice
+
+
+def version_of(runtime: Runtime) -> str | None:
+    """Return the version of the library that runs exported files in ``runtime``; None if it runs none."""
+    if runtime not in OF_FILES:
+        return None
+    return runtime_version("openvino" if runtime == "openvino" else "onnxruntime")

@@ -22,7 +22,7 @@ from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.export import Exporter
 from smnas_optuna.models import Detector, build_detector
 from smnas_optuna.session.remote import STOPWATCH, RemoteDevice
-from smnas_optuna.session.runtimes import OF_FILES, choose_runtime
+from smnas_optuna.session.runtimes import OF_FILES, choose_runtime, version_of
 from smnas_optuna.session.shipped import as_shipped, prepare_for
 from smnas_optuna.session.timing import measure_alone, spread_evenly
 from smnas_optuna.stopwatch.server import MAX_IMAGES
@@ -174,7 +174,7 @@ class Testbed:
                 acceptable=acceptable,
                 on_step=on_step,
             )
-        return self._kept(measured)
+        return self._kept(replace(measured, runtime_version=version_of(self.runtime)))
 
     def _kept(self, measured: LatencyStats) -> LatencyStats:
         """Keep the time of the reference detector for other studies on this machine."""

@@ -127,6 +127,7 @@ def as_json(
 def describe_device() -> dict[str, Any]:
     """Return what is known of this machine, as JSON values."""
     return {
+        "host": platform.node(),
         "processor": processor_name(keys=("model name", "Model")),
         "cores": usable_cores(),
         "system": platform.platform(),
