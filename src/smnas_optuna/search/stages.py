@@ -107,59 +107,93 @@ def run_search(
             _keep_limits(folder, limits)
         plans = plan_stage(session, request, ranking=_ranking_of_parents(session, limits, lessons), chosen=not lead)
         forced = check_studies(session, plans, force=request.force)
-        budget, deadline = request.trials or _default_budget(session.settings, request), request.deadline
-        expected_s: dict[str, float] = {}
+        budget, expected_s = request.trials or _default_budget(session.settings, request), dict[str, float]()
         if lead:
             shared = Workers(count=workers, start_s=time.perf_counter() - begun)
             expected_s = _describe(session, plans, request, budget, shared, lessons)
-            studies = [begin_study(session, plan, limits) for plan in plans]
-            first = folder.of_stage(request.stage)[0]
-            first.set_user_attr(BUDGET, budget)
-            first.set_user_attr(DEADLINE, None if deadline is None else asdict(deadline))
-            remember_data(session, folder.load(STRUCTURAL))
+            studies = _begin_studies(session, plans, request, limits, budget)
         else:
             studies = [folder.load(plan.name) for plan in plans]
             budget = request.trials or study_attrs(folder.of_stage(request.stage)[0]).get(BUDGET, budget)
         check_folder(folder.load(STRUCTURAL), folder)
         on_ready()
+        turns = _turns(session, request, limits, lessons, worker=worker, forced=forced, expected_s=expected_s)
+        return _take_turns(turns, folder, request, stop, plans, studies, budget)
 
-        gate = Gate(session)
 
-        def evaluator(plan: StudyPlan, crew: Crew, beside: Beside, listener: Listener) -> Objective:
-            return Objective(
-                replace(session, listener=listener),
-                crew,
-                limits=limits,
-                never_pruned=plan.never_pruned,
-                other_trials=beside.trials,
-                trained_otherwise=beside.trained_otherwise,
-                forced=forced,
-                gate=gate,
-            )
+def _begin_studies(
+    session: Session, plans: Sequence[StudyPlan], request: Request, limits: Limits, budget: int
+) -> list[Study]:
+    """Create the studies that are missing, and store what this run shall do with all of them."""
+    studies = [begin_study(session, plan, limits) for plan in plans]
+    first = session.folder.of_stage(request.stage)[0]
+    first.set_user_attr(BUDGET, budget)
+    first.set_user_attr(DEADLINE, None if request.deadline is None else asdict(request.deadline))
+    remember_data(session, session.folder.load(STRUCTURAL))
+    return studies
 
-        turns = Turns(
-            folder,
-            session.settings,
+
+def _turns(
+    session: Session,
+    request: Request,
+    limits: Limits,
+    lessons: Sequence[Lessons],
+    *,
+    worker: int,
+    forced: Sequence[str],
+    expected_s: Mapping[str, float],
+) -> Turns:
+    """Return what searches the studies of the stage in this process."""
+    gate = Gate(session)
+
+    def evaluator(plan: StudyPlan, crew: Crew, beside: Beside, listener: Listener) -> Objective:
+        return Objective(
+            replace(session, listener=listener),
+            crew,
             limits=limits,
-            worker=worker,
-            listener=listener,
-            stop=stop,
-            count=_work_counter(session),
-            evaluator=evaluator,
-            earlier=lambda: _observations(lessons),
-            time_gate=gate.ratio,
-            worth_timing=is_worth_timing,
-            timekeeper=_timekeeper(session, deadline, expected_s),
+            never_pruned=plan.never_pruned,
+            other_trials=beside.trials,
+            trained_otherwise=beside.trained_otherwise,
+            forced=forced,
+            gate=gate,
         )
-        try:
-            with stop.no_later_than(None if deadline is None else deadline.latest):
-                outcome = turns.search_all(plans, studies, budget if deadline is None else ENDLESS)
-        except TimeUp:
-            outcome = time_up(num_trained(_records_of(folder.of_stage(request.stage))))
-        for study in folder.studies:  # the scale of latencies has moved meanwhile
-            follow_limits(study)
-        folder.of_stage(request.stage)[0].set_user_attr(ENDED, {"reason": outcome.reason, "failed": outcome.failed})
-        return outcome
+
+    return Turns(
+        session.folder,
+        session.settings,
+        limits=limits,
+        worker=worker,
+        listener=session.listener,
+        stop=session.stop,
+        count=_work_counter(session),
+        evaluator=evaluator,
+        earlier=lambda: _observations(lessons),
+        time_gate=gate.ratio,
+        worth_timing=is_worth_timing,
+        timekeeper=_timekeeper(session, request.deadline, expected_s),
+    )
+
+
+def _take_turns(
+    turns: Turns,
+    folder: StudyFolder,
+    request: Request,
+    stop: StopRequest,
+    plans: Sequence[StudyPlan],
+    studies: Sequence[Study],
+    budget: int,
+) -> Outcome:
+    """Search until the budget or the time is spent, and store how it ended."""
+    deadline = request.deadline
+    try:
+        with stop.no_later_than(None if deadline is None else deadline.latest):
+            outcome = turns.search_all(plans, studies, budget if deadline is None else ENDLESS)
+    except TimeUp:
+        outcome = time_up(num_trained(_records_of(folder.of_stage(request.stage))))
+    for study in folder.studies:  # the scale of latencies has moved meanwhile
+        follow_limits(study)
+    folder.of_stage(request.stage)[0].set_user_attr(ENDED, {"reason": outcome.reason, "failed": outcome.failed})
+    return outcome
 
 
 def _begin_session(
