@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
@@ -79,6 +80,8 @@ class _Scene:
         figure = axes.get_figure(root=True)
         assert isinstance(figure, Figure)
         self._axes, self._figure, self._points, self._pixels = axes, figure, points, figure.dpi / 72
+        # Without it Matplotlib makes a new one to measure each text.
+        self._renderer: RendererAgg = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
         self._marks = _pixels(axes, points)
         self._lines = np.vstack([np.empty((0, 4)), *(_line_boxes(_pixels(axes, line)) for line in lines)])
         self._dots = _around(_pixels(axes, dots), self._pixels)
@@ -124,7 +127,7 @@ class _Scene:
     def _boxes(self, mark: Array, text: str) -> Array:
         """Boxes around ``text`` near ``mark`` and inside the axes, held by the side or corner nearest to the mark."""
         written = self._figure.text(0, 0, text, fontsize=LEGEND_SIZE, linespacing=LINE_SPACING)
-        size = np.array(written.get_window_extent().size) + 2 * PADDING * self._pixels
+        size = np.array(written.get_window_extent(self._renderer).size) + 2 * PADDING * self._pixels
         written.remove()
         angles = np.radians(np.tile(ANGLES, len(DISTANCES)))
         reach = self._pixels * (RADIUS + np.repeat(DISTANCES, len(ANGLES)))

@@ -16,6 +16,8 @@ ORDERS, ROUNDS = 100, 2
 """Orders in which the owners take places, of which the cheapest outcome is kept; places that each takes in turn."""
 COLLISION = 1e6
 """Cost of a collision, above all that places cost."""
+STILL, TOUCH = 1e-12, 1e-9
+"""Length for a line without any, and distance at which a line touches a box; both far below a pixel."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,13 +93,11 @@ def hit(lines: tuple[Array, Array], boxes: Array) -> Flags:
     enters, leaves = np.zeros((len(starts), len(boxes))), np.ones((len(starts), len(boxes)))
     for axis in (0, 1):
         start, length = starts[:, axis, None], (ends - starts)[:, axis, None]
-        low, high, still = boxes[:, axis] - start, boxes[:, axis + 2] - start, length == 0
-        # Parts of the line, from 0 to 1, where it enters and leaves the box in this direction; all or nothing of a line
-        # that does not move in it.
-        parts = np.stack([low, high]) / np.where(still, 1.0, length)
-        never = still & ((low > 0) | (high < 0))
-        enters = np.where(never, np.inf, np.where(still, enters, np.maximum(enters, parts.min(axis=0))))
-        leaves = np.where(still, leaves, np.minimum(leaves, parts.max(axis=0)))
+        # A line that does not move in this direction moves by next to nothing: it is in the box all the time, or never.
+        length = np.where(length == 0, STILL, length)
+        low, high = (boxes[:, axis] - start - TOUCH) / length, (boxes[:, axis + 2] - start + TOUCH) / length
+        # Parts of the line, from 0 to 1, where it enters and leaves the box in this direction.
+        enters, leaves = np.maximum(enters, np.minimum(low, high)), np.minimum(leaves, np.maximum(low, high))
     return np.asarray(enters <= leaves)
 
 
