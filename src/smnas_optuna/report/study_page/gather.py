@@ -25,6 +25,7 @@ from smnas_optuna.report.study_page.points import PagePoint, members_of
 from smnas_optuna.report.study_page.stored_evaluation import StoredEvaluation, of_arch, stored_evaluations
 from smnas_optuna.study.choice import WEIGHTS_FILE
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.pareto import contributions, points_of, reference_point
 from smnas_optuna.verify.results import SeedRun
 
 MOST_COUNTED = 16
@@ -66,14 +67,12 @@ def page_data(dataset: CocoDataset, content: str) -> PageData:
 def most_valuable(points: Sequence[PagePoint]) -> list[PagePoint]:
     """Return the ``MOST_COUNTED`` named points that matter most: baselines, then members by what they add to the front.
 
-    That is the area that the front would lose without a member, between its neighbours.
+    That is the area that the front would lose without a member.
     """
     members = members_of(points)
-    value = dict[int, float]()
-    for place, point in enumerate(members):
-        faster = members[place - 1].ap if place else 0.0
-        slower = members[place + 1].ms if place + 1 < len(members) else 1.1 * point.ms
-        value[id(point)] = (point.ap - faster) * (slower - point.ms)
+    records = [point.record for point in members]
+    lost = contributions(records, reference_point(points_of(records)))
+    value = {id(point): area for point, area in zip(members, lost, strict=True)}
     named = [point for point in points if point.named]
     return sorted(named, key=lambda point: -(math.inf if point.record.baseline else value[id(point)]))[:MOST_COUNTED]
 
