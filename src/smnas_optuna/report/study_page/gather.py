@@ -20,9 +20,10 @@ from smnas_optuna.report.study_page.detecting import MOST_DETECTORS, Patience, d
 from smnas_optuna.report.study_page.known import Known
 from smnas_optuna.report.study_page.learning import LearningCurve, read_learning_curve
 from smnas_optuna.report.study_page.modules import Module, modules_of
-from smnas_optuna.report.study_page.pictures import Detections, choose_images, pictures, stored_images
+from smnas_optuna.report.study_page.pictures import pictures, stored_images
 from smnas_optuna.report.study_page.points import PagePoint, members_of
 from smnas_optuna.report.study_page.stored_evaluation import StoredEvaluation, of_arch, stored_evaluations
+from smnas_optuna.session.samples import Detections, choose_images, read_found
 from smnas_optuna.study.choice import WEIGHTS_FILE
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.pareto import contributions, points_of, reference_point
@@ -196,10 +197,16 @@ class Gatherer:
         data = self._data
         if isinstance(data, str):
             return data
-        found = self._kept(data, evaluations) or self._new(data, run, patience, step)
+        found = self._kept(data, run, evaluations) or self._new(data, run, patience, step)
         return found if isinstance(found, str) else pictures(data.images, found, data.dataset.category_names)
 
-    def _kept(self, data: PageData, evaluations: Sequence[tuple[Path, StoredEvaluation]]) -> Detections | None:
+    def _kept(
+        self, data: PageData, run: Path | None, evaluations: Sequence[tuple[Path, StoredEvaluation]]
+    ) -> Detections | None:
+        """Return what the search kept, which is alike for all detectors, or else an evaluation of better weights."""
+        of_search = None if run is None else read_found(run, data.content, data.images)
+        if of_search is not None:
+            return of_search
         for folder, evaluation in evaluations:
             if evaluation.images.role == "val" and evaluation.images.content == data.content:
                 return kept_detections(folder, data.dataset, data.images)
@@ -225,6 +232,6 @@ class Gatherer:
         for point in points:
             run = self._run(point) if point.named else None
             has_weights = run is not None and is_regular_file(run / WEIGHTS_FILE)
-            if has_weights and self._kept(self._data, of_arch(evaluations, point.arch)) is None:
+            if has_weights and self._kept(self._data, run, of_arch(evaluations, point.arch)) is None:
                 count += str(run) not in {name for name, _ in self._detections}
         return min(count, MOST_DETECTORS) * len(self._data.images)
