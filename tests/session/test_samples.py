@@ -70,9 +70,8 @@ def dataset(tmp_path: Path) -> CocoDataset:
 
 
 def test_the_same_images_with_objects_are_chosen_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = [
-        image_of(Path("a.png"), *([(0.0, 0.0, 9.0, 9.0)] * (number % 3)), image_id=number) for number in range(30)
-    ]
+    box = (0.0, 0.0, 9.0, 9.0)
+    images = [image_of(Path("a.png"), *([box] * (number % 3)), image_id=number) for number in range(30)]
     monkeypatch.setattr(samples, "MOST_IMAGES", 8)
     first, second = (choose_images(dataset_of(*images)) for _ in range(2))
 

@@ -27,6 +27,9 @@ CELL, GAP, COLUMNS, TEXT = 320, 12, 4, 13
 """Longest edge of an image, space around it, images in a row, and size of the text, pixels."""
 INK, RIGHT, FALSE = (28, 33, 38), (77, 180, 255), (255, 138, 61)
 """Colours of text, of right boxes and of false ones."""
+Colour = tuple[int, int, int]
+Area = tuple[float, float, float, float]
+"""Left, top, right and bottom, pixels."""
 SAID = "white: truth; blue: right; orange: false, at an IoU of 0.5 with the right class"
 
 
@@ -101,19 +104,19 @@ def _cell(image: ImageRecord, found: Found, name: str, classes: Sequence[str]) -
     from smnas_optuna.report.study_page.pictures import right_ones
 
     picture = Image.open(image.path).convert("RGB")
-    picture.thumbnail((CELL, CELL))
-    scale = picture.width / image.width
+    scale = CELL / max(image.width, image.height)
+    picture = picture.resize((max(1, round(scale * image.width)), max(1, round(scale * image.height))))
     draw = ImageDraw.Draw(picture)
     right, taken = right_ones(image, found)
     objects = image.boxes[~image.crowd]
     for box in objects:
-        _box(draw, [scale * float(edge) for edge in box], (255, 255, 255))
+        _box(draw, [scale * float(edge) for edge in box], (255, 255, 255), width=1)
+    labels: list[Area] = []
     for box, label, score, is_right in zip(found.boxes, found.labels, found.scores, right, strict=True):
         colour, corners = RIGHT if is_right else FALSE, [scale * float(edge) for edge in box]
-        _box(draw, corners, colour)
+        _box(draw, corners, colour, width=2)
         class_name = printable_name(classes[int(label) - 1]) if 0 < label <= len(classes) else str(label)
-        at = corners[0] + 2, max(0.0, corners[1] - TEXT)
-        _write(draw, at, f"{shortened(class_name, 14)} {score:.2f}", colour=colour, edge=True)
+        _label(draw, corners, f"{shortened(class_name, 14)} {score:.2f}", colour, labels)
     cell = Image.new("RGB", (CELL, picture.height + TEXT + 6), "white")
     cell.paste(picture, (0, 0))
     said = f"{shortened(name, 22)}: {int(taken.sum())} of {len(objects)} found, {int((~right).sum())} false"
@@ -121,23 +124,28 @@ def _cell(image: ImageRecord, found: Found, name: str, classes: Sequence[str]) -
     return cell
 
 
-def _box(draw: ImageDraw.ImageDraw, corners: Sequence[float], colour: tuple[int, int, int]) -> None:
+def _box(draw: ImageDraw.ImageDraw, corners: Sequence[float], colour: Colour, *, width: int) -> None:
     left, top, right, bottom = (round(edge) for edge in corners)
     if right > left and bottom > top:
-        draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=(0, 0, 0), width=3)
-        draw.rectangle((left, top, right, bottom), outline=colour, width=1)
+        draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=(0, 0, 0), width=width + 2)
+        draw.rectangle((left, top, right, bottom), outline=colour, width=width)
+
+
+def _label(draw: ImageDraw.ImageDraw, corners: Sequence[float], text: str, colour: Colour, others: list[Area]) -> None:
+    """Write ``text`` above a box, unless it would cover one of ``others``; what is surer comes first."""
+    x, y = corners[0] + 2, max(0.0, corners[1] - TEXT - 2)
+    area = (x, y, x + 0.6 * TEXT * len(text), y + TEXT)
+    if any(area[0] < each[2] and each[0] < area[2] and area[1] < each[3] and each[1] < area[3] for each in others):
+        return
+    others.append(area)
+    _write(draw, (x, y), text, colour=colour, edge=True)
 
 
 def _write(
-    draw: ImageDraw.ImageDraw,
-    at: tuple[float, float],
-    text: str,
-    *,
-    colour: tuple[int, int, int] = INK,
-    edge: bool = False,
+    draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, *, colour: Colour = INK, edge: bool = False
 ) -> None:
     from smnas_optuna.prediction.fonts import Fonts, font
 
     written, path = Fonts().written(text, 0)
     shown = text if written == text else text.encode("ascii", "replace").decode()
-    draw.text(at, shown, font=font(path, TEXT - 1), fill=colour, stroke_width=int(edge), stroke_fill=(0, 0, 0))
+    draw.text(at, shown, font=font(path, TEXT - 1), fill=colour, stroke_width=2 * edge, stroke_fill=(0, 0, 0))
