@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SECONDS = 60.0
+SECONDS = 30.0
 """The longest that anything may take, also on a machine that is busy."""
 FLAGS = (
     "--headless=new",
@@ -88,11 +88,15 @@ class Page:
 
     def click(self, selector: str, *, shift: bool = False) -> None:
         """Click into the middle of the first visible element that ``selector`` finds, as a mouse does."""
-        x, y = self.run(
-            f"(() => {{const e = [...document.querySelectorAll({json.dumps(selector)})].find(e => e.getClientRects()"
-            ".length); e.scrollIntoView({block: 'center', behavior: 'instant'}); const b = e.getBoundingClientRect();"
-            "return [b.x + b.width / 2, b.y + b.height / 2]})()"
+        find = (
+            f"(e => {{e.scrollIntoView({{block: 'center', behavior: 'instant'}}); const b = e.getBoundingClientRect();"
+            "return [b.x + b.width / 2, b.y + b.height / 2]})"
+            f"([...document.querySelectorAll({json.dumps(selector)})].find(e => e.getClientRects().length))"
         )
+        (x, y), before = self.run(find), None
+        while (x, y) != before:  # what was clicked before may still scroll the page
+            time.sleep(0.15)
+            before, (x, y) = (x, y), self.run(find)
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             self._send(
                 "Input.dispatchMouseEvent",
@@ -147,6 +151,8 @@ class Page:
             self.said.append(str(params["exceptionDetails"]))
         elif event.get("method") == "Log.entryAdded":
             self.said.append(f"{params['entry']['level']}: {params['entry']['text']}")
+        elif event.get("method") == "Page.javascriptDialogOpening":
+            self.said.append(f"dialog: {params['message']}")
         elif event.get("method") == "Network.requestWillBeSent":
             address = params["request"]["url"]
             if not address.startswith(("data:", "blob:")):
