@@ -152,3 +152,14 @@ def test_an_architecture_that_somebody_wrote_leads_nowhere(tmp_path: Path, study
     beside.refresh(engine_of(study))
 
     assert [artifacts_of(beside.of_trial(number)) for number in range(1, 10)] == [{}] * 9
+
+
+def test_of_many_trials_the_front_the_baselines_and_the_newest_have_notes(
+    tmp_path: Path, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside_module, "MOST_NOTES", 5)
+    beside = Beside(tmp_path)
+    beside.refresh(engine_of(study))
+
+    noted = {number for number in range(1, 10) if f"dashboard:{number}:note_ver" in beside.of_study(1)}
+    assert noted == {1, 3, 4, 8, 9}, "0, 2 and 3 are on the front"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -31,6 +31,8 @@ from smnas_optuna.study.record import TrialRecord, stage_name
 
 MOST_KEPT = 50
 """Pictures that are kept in memory; one takes about 100 KB."""
+MOST_NOTES = 500
+"""Notes of a study: optuna-dashboard looks through all of them for each trial that it sends."""
 _STATE = (
     "SELECT study_id, state, COUNT(*) FROM trials GROUP BY study_id, state ORDER BY study_id, state",
     "SELECT COUNT(*), SUM(LENGTH(value_json)) FROM study_user_attributes",
@@ -120,11 +122,12 @@ class Beside:
         for study in studies:
             attrs = self._attrs_of(study, summary, points, draw)
             ids = _trial_ids(engine, study_id(study))
-            for record in summary.records:
-                if record.study == stage_name(study) and record.number in ids and record.arch is not None:
-                    number = ids[record.number]
-                    attrs |= _note(trial_note(record, of.get((record.study, record.number))), number)
-                    self._of_trial[number] = _artifacts(number, _pictures(folder, record), draw)
+            own = [each for each in summary.records if each.study == stage_name(study) and each.number in ids]
+            for record in own:
+                number = ids[record.number]
+                self._of_trial[number] = _artifacts(number, _pictures(folder, record), draw)
+            for record in _noted(own, of):
+                attrs |= _note(trial_note(record, of.get((record.study, record.number))), ids[record.number])
             self._of_study[study_id(study)] = attrs
         with self._drawing:
             self._draw = draw
@@ -140,6 +143,17 @@ class Beside:
             of_study: dict[str, Draw] = {"front.png": partial(front_png, summary)}
             attrs |= _artifacts(number, of_study, draw, kind="f")
         return attrs
+
+
+def _noted(records: Sequence[TrialRecord], of: Mapping[tuple[str, int], PagePoint]) -> list[TrialRecord]:
+    """Return the trials that have a note: with many, those on the front, the baselines, and the newest."""
+
+    def is_named(record: TrialRecord) -> bool:
+        point = of.get((record.study, record.number))
+        return point is not None and point.named
+
+    known = [record for record in records if record.arch is not None]
+    return sorted(known, key=lambda record: (is_named(record), record.number), reverse=True)[:MOST_NOTES]
 
 
 def _trial_ids(engine: Engine, study: int) -> dict[int, int]:
