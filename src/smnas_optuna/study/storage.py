@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
-from sqlalchemy import URL, Engine, NullPool
+from sqlalchemy import URL, NullPool
 from sqlalchemy.exc import DatabaseError, NoSuchModuleError, SQLAlchemyError
 
 from smnas_optuna.errors import StudyError, first_line, shortened
 from smnas_optuna.real_files import first_bytes, write_anew
+from smnas_optuna.study.beside import Beside
 from smnas_optuna.study.database import (
     DATABASE,
     LONGEST,
@@ -97,21 +98,6 @@ def make_storage(study_dir: Path) -> None:
     """Create the database of ``study_dir`` if it does not exist."""
     if not has_storage(study_dir) and (file := database_of(study_dir).file) is not None:
         _make_file(study_dir, file)
-
-
-class Beside(Protocol):
-    """What is shown beside the studies of a database, as Optuna's attributes; nothing of it is stored."""
-
-    def refresh(self, engine: Engine) -> None:
-        """Read again what has changed in the database."""
-
-    def of_study(self, study_id: int) -> Mapping[str, Any]:
-        """Return attributes of a study."""
-        ...
-
-    def of_trial(self, trial_id: int) -> Mapping[str, Any]:
-        """Return attributes of a trial."""
-        ...
 
 
 def open_storage(study_dir: Path, *, read_only: bool = False, beside: Beside | None = None) -> RDBStorage:
