@@ -33,6 +33,9 @@ MOST_COUNTED = 16
 """Detectors whose modules are counted: it takes a third of a second for each."""
 Progress = Callable[[int, int], None]
 """Called with (images done, all images); may raise to stop."""
+NOT_COUNTED = (
+    f"The modules are counted of baselines, and of the members that the front would miss most: {MOST_COUNTED}."
+)
 NO_TIME = (
     f"A report runs {MOST_DETECTORS} detectors itself, within some minutes. For this one: smnas evaluate, then again."
 )
@@ -158,6 +161,7 @@ class Gatherer:
             study_dir=self._folder.path,
             curve=curve,
             modules=self._modules_of(point.arch) if counted else (),
+            no_modules="" if counted else NOT_COUNTED,
             runs=[each for each in runs if each.arch == point.arch],
             trainings=[each for each in trainings if canonical(each[1].plan.arch) == point.arch],
             evaluations=own,
