@@ -120,7 +120,17 @@ def test_images_are_kept_once_until_the_data_change(tmp_path: Path, dataset: Coc
     assert (kept.content, kept.names) == ("1e", ["other.png"])
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"content": 1, "classes": 2, "images": 3}', "[" * 100_000])
+ROW = '{"id": 1, "name": "a", "width": %s, "height": 9, "boxes": [%s], "labels": [1], "crowd": [false]}'
+ODD = [ROW % each for each in ((0, "[0, 0, 1, 1]"), (9, "[0, 0, 1, NaN]"), (9, "[0, 0, 1, 1e9]"), (9, ""))]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", '{"content": 1, "classes": 2, "images": 3}', "[" * 100_000),
+        *(f'{{"content": "0f", "classes": [], "images": [{row}]}}' for row in ODD),
+    ],
+)
 def test_damaged_images_are_none_and_are_kept_anew(tmp_path: Path, dataset: CocoDataset, text: str) -> None:
     folder = StudyFolder(tmp_path)
     folder.samples.mkdir()
@@ -148,7 +158,13 @@ def test_what_was_found_is_that_of_the_images_surest_first(tmp_path: Path) -> No
     assert read_found(tmp_path, "0f", [IMAGE, replace(IMAGE, image_id=8)]) is None, "of other images"
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"content": "0f"}', '{"content": "0f", "found": {"7": [[1, 2]]}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", '{"content": "0f"}', '{"content": "0f", "found": {"7": [[1, 2]]}}'),
+        *(f'{{"content": "0f", "found": {{"7": [[0, 0, 1, {odd}]]}}}}' for odd in ("NaN, 1, 0.5", "1, 1, Infinity")),
+    ],
+)
 def test_damaged_detections_are_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "samples.json").write_text(text)
 

@@ -29,6 +29,8 @@ EDGE, QUALITY = 480, 76
 """Longest edge of a kept image, pixels, and the quality of its JPEG."""
 IMAGES_FILE = "images.json"
 """Their truth, in the folder of the images."""
+LARGEST = 1e7
+"""Numbers from there on are none of an image, in pixels."""
 LONGEST = 2**24
 """Bytes of the largest file that is read."""
 
@@ -232,7 +234,12 @@ class Samples:
 
 
 def _image(row: Mapping[str, Any], path: Path) -> ImageRecord:
-    return ImageRecord(
+    """Return an image.
+
+    Raises:
+        ValueError: If its numbers cannot be those of an image; or another error, if they are none.
+    """
+    image = ImageRecord(
         image_id=int(row["id"]),
         path=path,
         height=int(row["height"]),
@@ -241,6 +248,15 @@ def _image(row: Mapping[str, Any], path: Path) -> ImageRecord:
         labels=np.array(row["labels"], np.int64),
         crowd=np.array(row["crowd"], np.bool_),
     )
+    if min(image.width, image.height) < 1 or not len(image.boxes) == len(image.labels) == len(image.crowd):
+        raise ValueError(f"no image of {image.width} x {image.height} with {len(image.boxes)} boxes")
+    _check_finite(image.boxes)
+    return image
+
+
+def _check_finite(values: NDArray[Any]) -> None:
+    if not (np.isfinite(values).all() and (np.abs(values) < LARGEST).all()):
+        raise ValueError("a box or a score is no number of an image")
 
 
 def _above(found: Found, lowest: float) -> Found:
@@ -250,8 +266,11 @@ def _above(found: Found, lowest: float) -> Found:
 
 def _found(rows: list[tuple[float, int, tuple[float, ...]]]) -> Found:
     rows.sort(key=lambda row: -row[0])
-    return Found(
+    found = Found(
         boxes=np.array([box for _, _, box in rows], np.float64).reshape(-1, 4),
         labels=np.array([label for _, label, _ in rows], np.int64),
         scores=np.array([score for score, _, _ in rows], np.float64),
     )
+    _check_finite(found.boxes)
+    _check_finite(found.scores)
+    return found

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from io import BytesIO
 from pathlib import Path
@@ -108,9 +109,19 @@ def test_a_picture_that_cannot_be_drawn_says_so(tmp_path: Path, study: Study, da
     run = keep_pictures(StudyFolder(tmp_path), FAST, dataset)
     beside = Beside(tmp_path)
     beside.refresh(engine_of(study))
+    picture = artifacts_of(beside.of_trial(3))["detections.jpg"]
+    stored = (run / "samples.json").read_text()
     (run / "samples.json").write_text("{}")
+    assert size_of(beside, picture) == (900, 40)
 
-    assert size_of(beside, artifacts_of(beside.of_trial(3))["detections.jpg"]) == (900, 40)
+    (run / "samples.json").write_text(stored)
+    image = tmp_path / "samples" / "0.jpg"
+    image.write_bytes(b"no picture")
+    assert size_of(beside, picture) == (900, 40)
+
+    image.unlink()
+    os.mkfifo(image)
+    assert size_of(beside, picture) == (900, 40), "nobody waits for the other end"
 
 
 def test_no_other_picture_is_found_and_none_can_be_changed(tmp_path: Path, study: Study) -> None:

@@ -168,6 +168,30 @@ def test_each_trial_has_a_note_that_says_its_architecture(tmp_path: Path, study:
     assert all(notes)
 
 
+def test_aps_at_the_rungs_are_intermediate_values(tmp_path: Path, study: Study) -> None:
+    add_trial(study, (1.0, 0.9), TrialState.COMPLETE, arch=FAST, ap_by_epoch={"2": 0.25, "1": 0.125})
+    with served(tmp_path, []) as url:
+        trials = ask(f"{url}/api/studies/1?after=0")["trials"]
+
+    assert trials[-1]["intermediate_values"] == [{"step": 1, "value": 0.125}, {"step": 2, "value": 0.25}]
+    assert trials[2]["intermediate_values"] == []
+
+
+def test_a_picture_is_served_and_one_that_does_not_exist_is_not_found(tmp_path: Path, study: Study) -> None:
+    run = StudyFolder(tmp_path).make_run(FAST)
+    (run / "train.log").write_text("2025-01-01T00:00:00 epoch 1/2: loss 2.5, 0 steps skipped, 1.0 s\n")
+    with served(tmp_path, []) as url:
+        (picture,) = ask(f"{url}/api/studies/1?after=0")["trials"][2]["artifacts"]
+        with urllib.request.urlopen(f"{url}/artifacts/1/3/{picture['artifact_id']}") as answer:
+            kind, content = answer.headers["Content-Type"], answer.read()
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{url}/artifacts/1/3/a-3-7")
+
+    assert (picture["filename"], kind, content[:4]) == ("learning_curve.png", "image/png", b"\x89PNG")
+    with caught.value as error:
+        assert error.code == 404
+
+
 def test_every_writing_request_is_refused(tmp_path: Path, study: Study) -> None:
     before, requests = (tmp_path / "study.db").read_bytes(), writing_requests()
     assert ("DELETE", "/api/studies/1") in requests

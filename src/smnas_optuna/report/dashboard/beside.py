@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.exceptions import StorageInternalError
 from optuna.study import Study
+from PIL.Image import DecompressionBombError
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -92,7 +93,7 @@ class Beside:
             if artifact_id not in self._drawn:
                 try:
                     self._drawn[artifact_id] = self._draw[artifact_id]()
-                except (SmnasError, OSError) as error:
+                except (SmnasError, OSError, ValueError, DecompressionBombError) as error:
                     return BytesIO(said_png(f"This picture cannot be drawn: {error}"))
             self._drawn.move_to_end(artifact_id)
             while len(self._drawn) > MOST_KEPT:

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from smnas_optuna.errors import DataError, shortened
 from smnas_optuna.quote import printable_name
+from smnas_optuna.real_files import is_regular_file
 from smnas_optuna.report.figures.frame import png_of
 from smnas_optuna.report.figures.front_figure import draw_front
 from smnas_optuna.report.figures.training_figure import draw_training
@@ -103,6 +104,8 @@ def _cell(image: ImageRecord, found: Found, name: str, classes: Sequence[str]) -
     """Return an image with its boxes, and a line below it."""
     from smnas_optuna.report.study_page.pictures import right_ones
 
+    if not is_regular_file(image.path):
+        raise FileNotFoundError(f"{image.path}: is no file")
     picture = Image.open(image.path).convert("RGB")
     scale = CELL / max(image.width, image.height)
     picture = picture.resize((max(1, round(scale * image.width)), max(1, round(scale * image.height))))
