@@ -119,17 +119,18 @@ class Beside:
             engine_of(studies[0]).dispose()
         points = page_points(summary, measured_spread(folder))
         of = {(point.record.study, point.record.number): point for point in points}
-        self._of_study, self._of_trial, draw = {}, {}, dict[str, Draw]()
+        of_study, of_trial, draw = dict[int, dict[str, Any]](), dict[int, dict[str, Any]](), dict[str, Draw]()
         for study in studies:
             attrs = self._attrs_of(study, summary, points, draw)
             ids = _trial_ids(engine, study_id(study))
             own = [each for each in summary.records if each.study == stage_name(study) and each.number in ids]
             for record in own:
                 number = ids[record.number]
-                self._of_trial[number] = _artifacts(number, _pictures(folder, record), draw)
+                of_trial[number] = _artifacts(number, _pictures(folder, record), draw)
             for record in _noted(own, of):
                 attrs |= _note(trial_note(record, of.get((record.study, record.number))), ids[record.number])
-            self._of_study[study_id(study)] = attrs
+            of_study[study_id(study)] = attrs
+        self._of_study, self._of_trial = of_study, of_trial
         with self._drawing:
             self._draw = draw
             self._drawn.clear()
