@@ -11,9 +11,12 @@ import pytest
 from optuna.trial import TrialState
 from PIL import Image
 
+from smnas_optuna.config import load_settings
 from smnas_optuna.engine.checkpoint import save_weights
 from smnas_optuna.errors import DataError, StudyError
 from smnas_optuna.report.study_report import StudyReport
+from smnas_optuna.session.prepare import load_data
+from smnas_optuna.session.samples import Found, choose_images, keep_found
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.workers.interrupt import StopRequest
 
@@ -60,6 +63,18 @@ def make_data(folder: Path, classes: list[str]) -> None:
         categories = [{"id": number, "name": name} for number, name in zip((1, 3, 7), classes, strict=True)]
         content = {"images": images, "annotations": boxes, "categories": categories}
         (folder / f"instances_{split}.json").write_text(json.dumps(content))
+
+
+def test_what_the_search_found_is_shown_without_weights(tmp_path: Path) -> None:
+    folder = make_study(tmp_path / "cells", classes=["a", "b", "c"])
+    _, splits = load_data(folder, None, load_settings(folder.path), lambda *_: None)
+    box = Found(boxes=np.array([[5.0, 5.0, 25.0, 25.0]]), labels=np.ones(1, np.int64), scores=np.ones(1))
+    keep_found(folder.make_run(SLOW), splits.content_hash, choose_images(splits.val), {1: box, 2: box})
+
+    text = StudyReport(folder.path).write().read_text(encoding="utf-8")
+
+    assert text.count('href="#image-') == 4  # two detectors, of which one has weights
+    assert text.count("1 of 3 found, 0 false</figcaption>") == 2
 
 
 def test_the_page_shows_images_with_detections_and_all_names_as_text(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from smnas_optuna.search.gate import Gate, GateTiming
 from smnas_optuna.search.objective import Objective
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session, prepare
+from smnas_optuna.session.samples import read_found, read_images
 from smnas_optuna.session.testbed import Testbed
 from smnas_optuna.study.attributes import CHILD, ENQUEUED, ORIGIN, store_attrs
 from smnas_optuna.study.folder import CHECKPOINT_FILE, StudyFolder
@@ -133,6 +134,10 @@ def test_constraints_are_told_once_from_what_it_turned_out_to_be(study: optuna.S
     assert latency["network_ms"] > 0
     assert (latency["runtime"], latency["alone"]) == ("eager", True)
     assert latency["runtime_version"] is None, "torch's is among the versions of the trial"
+    kept = read_images(session.folder)
+    assert kept is not None
+    assert len(kept.images) == 12, "all that the tiny study has"
+    assert read_found(session.folder.run(SMALL), kept.content, kept.images) is not None
 
 
 def end_trial(study: optuna.Study, session: Session, arch: str, values: tuple[float, float]) -> None:

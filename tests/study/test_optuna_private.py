@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from optuna.trial import TrialState
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.optuna_private import (
     OUTSIDE,
+    add_system_attrs,
     asked_params,
     begin_trial,
     begin_waiting_trial,
@@ -24,6 +26,7 @@ from smnas_optuna.study.optuna_private import (
     storage_of,
     store_attr_of_stored,
     study_id,
+    trial_id,
     waiting_trials,
     with_keys_of_nsgaii,
 )
@@ -71,6 +74,26 @@ def test_studies_have_the_numbers_of_their_rows_later_ones_higher_ones(tmp_path:
     assert [study_id(study) for study in studies] == sorted(study_id(study) for study in studies)
     frozen = storage_of(studies[0]).get_all_studies()
     assert {each.study_name: study_id(each) for each in frozen} == {each.study_name: study_id(each) for each in studies}
+
+
+def test_trials_have_the_numbers_of_their_rows(in_folder: optuna.Study) -> None:
+    in_folder.ask()
+    in_folder.ask()
+
+    with engine_of(in_folder).connect() as connection:
+        rows = connection.execute(sqlalchemy.text("SELECT number, trial_id FROM trials")).all()
+    assert {trial.number: trial_id(trial) for trial in in_folder.trials} == {int(row[0]): int(row[1]) for row in rows}
+
+
+def test_attributes_of_a_trial_in_memory_are_not_stored_and_shared_with_no_copy(in_folder: optuna.Study) -> None:
+    in_folder.ask()
+    (trial,) = in_folder.trials
+    copied = copy.copy(trial)
+    add_system_attrs(copied, {"artifacts:1": "{}"})
+
+    assert copied.system_attrs["artifacts:1"] == "{}"
+    assert "artifacts:1" not in trial.system_attrs
+    assert "artifacts:1" not in in_folder.trials[0].system_attrs
 
 
 def test_a_trial_that_is_begun_has_its_worker_and_parameters_from_the_first_moment(

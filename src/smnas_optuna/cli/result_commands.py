@@ -28,7 +28,7 @@ def dashboard(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8080,
 ) -> None:
     """Browse the study in optuna-dashboard, read-only; works while a search runs."""
-    from smnas_optuna.report.dashboard import serve_dashboard
+    from smnas_optuna.report.dashboard.server import serve_dashboard
     from smnas_optuna.report.limits_note import limits_note
     from smnas_optuna.study.folder import StudyFolder
     from smnas_optuna.study.storage import explained_disk_errors

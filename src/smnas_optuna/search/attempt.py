@@ -15,10 +15,8 @@ from smnas_optuna.engine.device import library_versions
 from smnas_optuna.real_files import append_line
 from smnas_optuna.session.prepare import Session
 from smnas_optuna.study.attributes import store_attrs
-from smnas_optuna.study.folder import CHECKPOINT_FILE
+from smnas_optuna.study.folder import CHECKPOINT_FILE, LOG_FILE
 from smnas_optuna.study.seeds import derive_seed
-
-LOG_FILE = "train.log"
 
 
 class Attempt:

@@ -28,6 +28,7 @@ from smnas_optuna.search.pruning.too_slow import prune_slow
 from smnas_optuna.session.description import describe_detector
 from smnas_optuna.session.prepare import Session
 from smnas_optuna.session.resumable import begin_training
+from smnas_optuna.session.samples import Samples
 from smnas_optuna.study.attributes import ENQUEUED, ORIGIN, REFERENCE_MS, json_values, store_attrs
 from smnas_optuna.study.folder import CHECKPOINT_FILE
 from smnas_optuna.study.limits import Limits
@@ -119,9 +120,11 @@ class Objective:
         with attempt.phase("load"):
             train_batches, val_batches = testbed.train_batches(size, attempt.seed), testbed.val_batches(size)
 
+        samples = Samples(self.session.folder, testbed.splits)
+
         def evaluate() -> CocoMetrics:
             on_step = self.session.step("evaluate")
-            return testbed.evaluate(detector, testbed.splits.val, val_batches, on_step, attempt.note)
+            return testbed.evaluate(detector, testbed.splits.val, val_batches, on_step, attempt.note, samples.take)
 
         with attempt.phase("train"):
             skipped = self._train(attempt, detector, train_batches, evaluate)
@@ -141,6 +144,7 @@ class Objective:
         self._set_constraints(attempt.trial, on_scale.safe_ms, num_params)
         self.session.folder.make_run(attempt.arch)
         save_weights(attempt.folder, detector, describe_detector(self.session.testbed, attempt.arch, results))
+        samples.keep(attempt.folder, attempt.write)
         weights = str(attempt.folder.relative_to(self.session.folder.path))
         return Evaluation(latency_ms=stored_ms, ap=metrics.ap, attrs={**results, "weights": weights})
 

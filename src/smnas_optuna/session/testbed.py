@@ -120,9 +120,20 @@ class Testbed:
         batches: DetectionLoader,
         on_step: Callable[[int, int], None] = lambda *_: None,
         note: Callable[[str], None] = lambda _: None,
+        on_found: Callable[[list[dict[str, Any]]], None] = lambda _: None,
     ) -> CocoMetrics:
-        """Return COCO's metrics of ``detector`` on ``dataset``; ``batches`` has its images. Sets evaluation mode."""
+        """Return COCO's metrics of ``detector`` on ``dataset``. Sets evaluation mode.
+
+        Args:
+            detector: The detector.
+            dataset: The images, with what is in them.
+            batches: The same images.
+            on_step: See :func:`smnas_optuna.engine.evaluate.detect`.
+            note: See there.
+            on_found: Called with all detections, in COCO's format for results.
+        """
         found = detect(detector, batches, dataset.category_ids, on_step=on_step, note=note)
+        on_found(found)
         return coco_metrics(dataset.ground_truth(), found)
 
     def measure_latency(self, detector: Detector, spec: DetectorSpec, on_step: Callable[[], None]) -> LatencyStats:

@@ -30,6 +30,10 @@ from smnas_optuna.study.stored import study_attrs
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 """File of an unfinished training, in the folder of its architecture."""
+LOG_FILE = "train.log"
+"""File of the log of its trainings, in the folder of its architecture."""
+SAMPLES_FILE = "samples.json"
+"""File of what a trained detector found in the images of ``samples``, in the folder of its architecture."""
 WEIGHTS = "weights"
 """Folder of the best retrained weights, in that of a verification."""
 
@@ -48,6 +52,7 @@ class StudyFolder:
         cache: Folder of image hashes, and of decoded images that do not fit in memory.
         verify: Folder of the results of ``smnas verify``, with a checkpoint of each of its unfinished trainings.
         trained: Folder with a subfolder for each training of ``smnas train``, by its name.
+        samples: Folder of the few validation images that pictures show.
         lock: Lock file of the only supervisor of the folder.
     """
 
@@ -59,6 +64,7 @@ class StudyFolder:
         self.cache = path / "cache"
         self.verify = path / "verify"
         self.trained = path / "trained"
+        self.samples = path / "samples"
         self.lock = path / "study.lock"
         self._storage: RDBStorage | None = None
         self._studies: dict[str, Study] = {}
@@ -222,7 +228,8 @@ class StudyFolder:
         Raises:
             StudyError: If there is a link, or something else that has the name of a file or folder of a search.
         """
-        folders = (self.runs, self.report, self.workers, self.cache, self.verify, self.verify / WEIGHTS, self.trained)
+        folders = [self.runs, self.report, self.workers, self.cache, self.samples, self.trained]
+        folders += [self.verify, self.verify / WEIGHTS]
         files = [self.path / f"{DATABASE}{ending}" for ending in ("", "-journal", "-wal", "-shm")]
         wrong = [f"{each} is {_kind(each)}" for each in folders if os.path.lexists(each) and not is_real_folder(each)]
         wrong += [f"{each} is {_kind(each)}" for each in (*files, self.lock) if not _is_own_file(each)]

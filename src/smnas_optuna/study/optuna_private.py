@@ -48,6 +48,16 @@ def study_id(study: Study | FrozenStudy) -> int:
     return study._study_id
 
 
+def trial_id(trial: FrozenTrial) -> int:
+    """Return Optuna's number of ``trial`` in its database, which no other trial of any study there has."""
+    return trial._trial_id
+
+
+def add_system_attrs(trial: FrozenTrial, attrs: Mapping[str, Any]) -> None:
+    """Give a trial in memory further attributes, as programs that show it read them; nothing is stored."""
+    trial._system_attrs = {**trial._system_attrs, **attrs}
+
+
 def begin_trial(study: Study, worker: str, params: Mapping[str, Any] | None = None) -> optuna.Trial:
     """Return a new running trial of ``worker``. Its parameters are ``params``; without them they will be sampled.
 

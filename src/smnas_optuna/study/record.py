@@ -274,12 +274,16 @@ def folder_scale(study: Study, trials: Sequence[FrozenTrial] | None = None) -> S
 
 
 def trials_on_scale(trials: Iterable[FrozenTrial], name: str, folder: FolderTrials) -> list[FrozenTrial]:
-    """Return Optuna's ``trials`` of the study ``name`` with latencies on the scale of its ``folder``."""
+    """Return Optuna's ``trials`` of the study ``name`` with latencies on the scale of its ``folder``.
+
+    Their intermediate values are their APs at the rungs, which Optuna itself keeps for one objective only.
+    """
     times_ms = [(attrs, ReferenceTimes().of(all_trials)) for attrs, all_trials in folder.values()]
     scale, shown = scale_of(times_ms).of_study(folder[name][0]), []
     for trial in trials:
         record, on_scale = read_record(trial, _stage_name(name), None, scale), copy.copy(trial)
         on_scale.user_attrs = dict(record.attrs)
+        on_scale.intermediate_values = dict(record.ap_by_epoch)
         if record.latency_ms is not None and record.ap is not None:
             on_scale.values = [record.latency_ms, record.ap]
         shown.append(on_scale)

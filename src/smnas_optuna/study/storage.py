@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -13,12 +12,12 @@ from typing import Any
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
-from sqlalchemy import URL, NullPool, text
+from sqlalchemy import URL, NullPool
 from sqlalchemy.exc import DatabaseError, NoSuchModuleError, SQLAlchemyError
 
-from smnas_optuna.arch import decode, describe
 from smnas_optuna.errors import StudyError, first_line, shortened
 from smnas_optuna.real_files import first_bytes, write_anew
+from smnas_optuna.study.beside import Beside
 from smnas_optuna.study.database import (
     DATABASE,
     LONGEST,
@@ -31,9 +30,15 @@ from smnas_optuna.study.database import (
     sqlite_uri,
 )
 from smnas_optuna.study.faults import database_error, emptied, file_error, gone, left_beside, not_a_database
-from smnas_optuna.study.forms import is_arch
 from smnas_optuna.study.identity import make_identity, read_identity
-from smnas_optuna.study.optuna_private import NOT_FOUND_MSG, FrozenStudy, ShownStorage, study_id
+from smnas_optuna.study.optuna_private import (
+    NOT_FOUND_MSG,
+    FrozenStudy,
+    ShownStorage,
+    add_system_attrs,
+    study_id,
+    trial_id,
+)
 from smnas_optuna.study.record import read_folder, trials_on_scale
 
 SQLITE_MAGIC = b"SQLite format 3\x00"
@@ -95,12 +100,13 @@ def make_storage(study_dir: Path) -> None:
         _make_file(study_dir, file)
 
 
-def open_storage(study_dir: Path, *, read_only: bool = False) -> RDBStorage:
+def open_storage(study_dir: Path, *, read_only: bool = False, beside: Beside | None = None) -> RDBStorage:
     """Return the database of ``study_dir``, which must exist.
 
     Args:
         study_dir: Study folder.
         read_only: Make SQLite or PostgreSQL refuse every change, and list the studies of ``study_dir`` alone.
+        beside: What a read-only database shows beside its content.
 
     Raises:
         StudyError: If it cannot be reached, is damaged, or was made by another version of Optuna.
@@ -109,7 +115,7 @@ def open_storage(study_dir: Path, *, read_only: bool = False) -> RDBStorage:
     check_known(study_dir, database)
     try:
         if read_only:
-            return _ReadOnlyStorage(study_dir, database)
+            return _ReadOnlyStorage(study_dir, database, beside)
         if database.file is not None:
             # A file behind a link belongs to somebody else. A file that is missing is not to be made anew.
             mode = "ro" if (study_dir / DATABASE).is_symlink() else "rw"
@@ -156,7 +162,8 @@ _SQLITE_ARGUMENTS = {"connect_args": {"timeout": SQLITE_TIMEOUT_S}}
 class _ReadOnlyStorage(ShownStorage):
     """The studies of ``study_dir`` in a database that refuses changes: SQLite's file is opened without write access."""
 
-    def __init__(self, study_dir: Path, database: Database) -> None:
+    def __init__(self, study_dir: Path, database: Database, beside: Beside | None) -> None:
+        self._beside = beside
         if database.file is not None:
             url = _sqlite_url(database.file, "ro")
             engine: dict[str, object] = {**_SQLITE_ARGUMENTS, "poolclass": NullPool}
@@ -167,40 +174,38 @@ class _ReadOnlyStorage(ShownStorage):
         self._prefix = study_name(study_dir, "")
 
     def get_all_studies(self) -> list[FrozenStudy]:
-        """Return the studies of the folder, with a note for each trial; other folders may share its database."""
+        """Return the studies of the folder, with what is shown beside them; other folders may share its database."""
         studies = self._stored_studies()
-        for study in studies:
-            # optuna-dashboard keeps notes in one place for all trials, which the sampler would read in each trial.
-            study.system_attrs = self._notes(study_id(study)) | study.system_attrs
+        if self._beside is not None:
+            self._beside.refresh(self.engine)
+            for study in studies:
+                study.system_attrs = {**self._beside.of_study(study_id(study)), **study.system_attrs}
         return studies
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """Return the attributes of a study, with what is shown beside it."""
+        beside = {} if self._beside is None else self._beside.of_study(study_id)
+        return {**beside, **super().get_study_system_attrs(study_id)}
+
+    def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:
+        """Return the attributes of a trial, with what is shown beside it."""
+        beside = {} if self._beside is None else self._beside.of_trial(trial_id)
+        return {**beside, **super().get_trial_system_attrs(trial_id)}
 
     def _stored_studies(self) -> list[FrozenStudy]:
         return [study for study in super().get_all_studies() if study.study_name.startswith(self._prefix)]
 
-    def _notes(self, number: int) -> dict[str, Any]:
-        """Return the architecture of each trial in words, as optuna-dashboard stores notes."""
-        from optuna_dashboard._note import note_str_key_prefix, note_ver_key  # loads a web server
-
-        query = text(
-            "SELECT trials.trial_id, value_json FROM trial_user_attributes "
-            "JOIN trials ON trials.trial_id = trial_user_attributes.trial_id WHERE key = 'arch' AND study_id = :number"
-        )
-        with self.engine.connect() as connection:
-            rows = connection.execute(query, {"number": number}).all()
-        notes: dict[str, Any] = {}
-        for trial_id, value in rows:
-            try:
-                arch = json.loads(value)
-            except ValueError:  # somebody has edited it
-                continue
-            if is_arch(arch):
-                notes |= {note_ver_key(trial_id): 1, f"{note_str_key_prefix(trial_id)}0": describe(decode(arch))}
-        return notes
-
     def shown(self, study_id: int, trials: list[FrozenTrial]) -> list[FrozenTrial]:
-        """Return ``trials`` with the latencies that every command shows; Optuna's own are in another unit."""
+        """Return ``trials`` with the latencies that every command shows, and with their APs at the rungs.
+
+        Optuna's own latencies are in another unit, and it keeps no values of trials with two objectives.
+        """
         name, studies = self.get_study_name_from_id(study_id), self._stored_studies()
-        return trials_on_scale(trials, name, read_folder(name, studies, self.stored_trials))
+        shown = trials_on_scale(trials, name, read_folder(name, studies, self.stored_trials))
+        if self._beside is not None:
+            for trial in shown:
+                add_system_attrs(trial, self._beside.of_trial(trial_id(trial)))
+        return shown
 
 
 def _make_file(study_dir: Path, file: Path) -> None:

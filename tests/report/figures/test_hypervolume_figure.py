@@ -29,7 +29,8 @@ def test_the_hypervolume_is_a_step_line_over_trained_architectures() -> None:
     assert after[-1] == pytest.approx(33.096875)
     assert axes.get_xlabel() == "trained architectures"
     assert axes.get_ylabel() == "hypervolume to (154 ms, AP 0), ms x AP in [0, 1]"
-    assert texts(figure) == "33.1"
+    assert texts(figure).splitlines() == ["33.1", "baselines alone 28.35"]
+    assert steps(axes.lines[-1]) == [[0.0, pytest.approx(28.35)], [1.0, pytest.approx(28.35)]]
     assert axes.get_xlim() == (0.0, 4.5)
     assert axes.get_ylim() == pytest.approx((0.0, 1.12 * after[-1]))
 
@@ -50,8 +51,8 @@ def test_a_line_stands_where_stage_2_begins() -> None:
         [4.5, 1.0],
     ]  # between the fourth architecture, the last of stage 1, and the fifth
     notes = {text.get_text().strip(): text for text in figure.axes[0].texts}
-    assert list(notes) == ["47.28", "stage 1: structural", "stage 2: modular"]
-    assert [notes[name].get_horizontalalignment() for name in list(notes)[1:]] == ["right", "left"]
+    assert list(notes) == ["47.28", "baselines alone 30.55", "stage 1: structural", "stage 2: modular"]
+    assert [notes[name].get_horizontalalignment() for name in list(notes)[2:]] == ["right", "left"]
 
 
 def test_stage_2_alone_begins_nowhere() -> None:

@@ -70,6 +70,15 @@ def test_every_mean_has_a_label() -> None:
     assert_legible(figure)
 
 
+def test_no_label_covers_what_it_is_compared_with() -> None:
+    axes = draw_verification(verification(), summary()).axes[0]
+    shown = [axes.transData.transform(line.get_xydata()) for line in axes.lines if line.get_marker() == "o"]
+    boxes = [note.get_window_extent() for note in axes.texts]
+
+    assert sum(len(points) for points in shown) >= 8, "of the search and means"
+    assert not [1 for points in shown for x, y in points for box in boxes if box.contains(x, y)]
+
+
 def test_bars_are_inside_the_axes() -> None:
     wide = dict.fromkeys(APS, (0.0, 0.5, 1.0))
     axes = draw_verification(verification(wide, wide), summary()).axes[0]

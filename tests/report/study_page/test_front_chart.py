@@ -68,3 +68,16 @@ def test_a_detector_without_a_panel_is_no_link() -> None:
     points = [replace(point, has_panel=False) for point in page_points(summarize(full_study()), None)]
 
     assert "href=" not in front_charts(points, (), "a CPU")
+
+
+def test_a_point_is_named_in_lines() -> None:
+    chart = front_charts(page_points(summarize(full_study()), 0.02), (), "a CPU")
+
+    assert "on the front\ninput 128x96 px" in chart
+    assert "\N{REPLACEMENT CHARACTER}" not in chart
+
+
+def test_members_and_baselines_lie_on_top_of_dominated_detectors() -> None:
+    chart = front_charts(page_points(summarize(full_study()), 0.02), (), "a CPU").partition("</svg>")[0]
+
+    assert chart.index(f'data-arch="{POOR}"') < min(chart.index(f'data-arch="{arch}"') for arch in (FAST, STRONG))

@@ -32,3 +32,11 @@ def test_what_names_no_architecture_is_known_by_its_numbers_alone(tmp_path: Path
 
     assert (known.modules, known.curve, known.has_weights) == ([], None, False)
     assert known.no_pictures == "There are no pictures: no data."
+
+
+def test_a_member_whose_modules_are_not_counted_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(gather, "MOST_COUNTED", 1)
+    points = [point for point in page_points(summarize(full_study()), None) if point.named]
+    known = Gatherer(StudyFolder(tmp_path), None, 3, "no data").known_of(points)
+
+    assert [bool(each.modules) for each in known] == [not each.no_modules for each in known] == [False, True, False]

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from smnas_optuna.data import ImageRecord
-from smnas_optuna.report.study_page.pictures import Found, pictures, right_ones, strongest
+from smnas_optuna.report.study_page.pictures import pictures, right_ones
+from smnas_optuna.session.samples import Found
 
 
 def image_of(
@@ -51,14 +52,6 @@ def test_a_crowd_region_is_no_object() -> None:
     crowd = image_of((0, 0, 10, 10), labels=[1], crowd=[True])
 
     assert right_ones(crowd, found_of((0.9, 1, (0, 0, 10, 10))))[0].tolist() == [False]
-
-
-def test_as_many_detections_are_shown_as_there_are_objects() -> None:
-    rows = [(score, 1, (0.0, 0.0, 10.0, 10.0)) for score in (0.9, 0.5, 0.4, 0.1)]
-
-    assert strongest([IMAGE], {7: found_of(*rows)})[7].scores.tolist() == [0.9, 0.5]
-    assert strongest([IMAGE], {7: found_of(rows[0])})[7].scores.tolist() == [0.9]
-    assert strongest([IMAGE], {}) == {}
 
 
 def test_names_of_classes_and_files_are_text_in_the_pictures() -> None:

@@ -25,7 +25,7 @@ def test_a_point_says_what_it_is_in_words() -> None:
 
     assert point.title == "2 · AP 20.0 at 12.2 ms"
     assert point.origin == "stage 1, baseline, on the front"
-    assert point.said.splitlines()[-1].startswith("input 128x96 px, resnet18 with base width 16, FPN p2..p5")
+    assert point.said[-1].startswith("input 128x96 px, resnet18 with base width 16, FPN p2..p5")
     assert point.anchor == f"arch={MIDDLE}"
 
 

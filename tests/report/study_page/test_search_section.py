@@ -6,7 +6,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from smnas_optuna.report.study_page.search_section import progress_of, search_section, why_not_trained
+from smnas_optuna.report.study_page.endings import why_not_trained
+from smnas_optuna.report.study_page.search_section import progress_of, search_section
 from smnas_optuna.report.summary import summarize
 from smnas_optuna.study.record import Pruned
 from tests.report.report_studies import FAST, MIDDLE, POOR, add_trial, both_stages, full_study, new_study

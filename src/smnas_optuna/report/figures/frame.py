@@ -106,8 +106,15 @@ def drawable(text: str) -> str:
 
 def save_png(figure: Figure, path: Path) -> None:
     """Write ``figure`` to ``path`` as PNG, whatever its suffix."""
+    path.write_bytes(png_of(figure))
+
+
+def png_of(figure: Figure) -> bytes:
+    """Return ``figure`` as PNG."""
     pixels = BytesIO()
     figure.savefig(pixels, format="rgba")
     image = Image.frombytes("RGBA", figure.canvas.get_width_height(), pixels.getvalue()).convert("RGB")
     few = image.quantize(COLOURS, dither=Image.Dither.NONE)
-    few.save(path, format="PNG", dpi=(DPI, DPI))
+    file = BytesIO()
+    few.save(file, format="PNG", dpi=(DPI, DPI))
+    return file.getvalue()

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from smnas_optuna.report.figures.axes import FONT_SIZE, FRONT_COLOUR, say_empty, style_axes
+from smnas_optuna.report.figures.axes import BASELINE_COLOUR, FONT_SIZE, FRONT_COLOUR, say_empty, style_axes
 from smnas_optuna.report.figures.frame import frame, new_axes, save_png
 from smnas_optuna.report.figures.front_figure import describe_nothing, different_runs, title_of
 from smnas_optuna.report.summary import Summary, describe_data, stage_of
@@ -22,8 +22,8 @@ def save_hypervolume_png(summary: Summary, path: Path) -> None:
 def draw_hypervolume(summary: Summary) -> Figure:
     """Draw the hypervolume of the front so far, in ms with AP in [0, 1], after each trained architecture.
 
-    With two stages a line stands between the last architecture of the first and the first one of the second. Nothing
-    of pyplot is touched.
+    A dotted line has that of the baselines alone. With two stages a line stands between the last architecture of the
+    first and the first one of the second. Nothing of pyplot is touched.
     """
     curve = hypervolume_curve(summary.in_order, summary.reference)
     axes = new_axes()
@@ -49,6 +49,19 @@ def draw_hypervolume(summary: Summary) -> Figure:
         fontsize=FONT_SIZE - 1,
         color=FRONT_COLOUR,
     )
+    alone = summary.baseline_hypervolume
+    if 0 < alone < curve[-1]:
+        axes.axhline(alone, color=BASELINE_COLOUR, lw=1.1, ls=":")
+        axes.annotate(
+            f"baselines alone {alone:.4g}",
+            (end, alone),
+            xytext=(0, -4),
+            textcoords="offset points",
+            ha="right",
+            va="top",
+            fontsize=FONT_SIZE - 1,
+            color=BASELINE_COLOUR,
+        )
     axes.set_xlim(0, end)
     axes.set_ylim(0, 1.12 * curve[-1] or 1.0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

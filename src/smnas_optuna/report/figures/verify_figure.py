@@ -63,7 +63,10 @@ def draw_verification(verification: Verification, summary: Summary) -> Figure:
     write_legend(axes)
     means = [each.candidate.latency_ms for each in trained], [100 * (each.mean or 0.0) for each in trained]
     labels = [_label(number, each) for number, each in enumerate(trained, start=1)]
-    label_points(axes, means, labels, lines=[steps(axes, points_of(summary.front)), *bars], dots=points_of(searched))
+    before = points_of(searched)
+    solid = [*_bars(trained), *(_aside(axes, bar) for bar in _bars(trained, test=True))]
+    solid += [([x, x], [y, y]) for x, y in zip(*before, strict=True)]  # each is compared with its mean
+    label_points(axes, means, labels, lines=[steps(axes, points_of(summary.front)), *solid], dots=before)
     return frame(axes, title=title, lines=lines, key=_key(trained, verification))
 
 
@@ -76,6 +79,16 @@ def _bars(trained: Sequence[Verified], *, test: bool = False) -> list[Points]:
             ends = [100 * (mean + sign * (deviation or 0.0)) for sign in (-1, 1)]
             bars.append(([each.candidate.latency_ms] * 2, ends))
     return bars
+
+
+def _aside(axes: Axes, bar: Points) -> Points:
+    """Return an error bar of the test images where it is drawn, with the width of its mark. The limits are final."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    places, half = axes.transData.transform(list(zip(*bar, strict=True))), figure.dpi * MARK / 72 / 2
+    middle, (low, high) = places[0, 0] + figure.dpi * ASIDE, sorted(places[:, 1])
+    ends = axes.transData.inverted().transform([(middle - half, low - half), (middle + half, high + half)])
+    return ends[:, 0].tolist(), ends[:, 1].tolist()
 
 
 def _draw_search(axes: Axes, searched: Sequence[TrialRecord], summary: Summary, epochs: int) -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from smnas_optuna.data import CocoDataset, ImageRecord
 from smnas_optuna.data.json_file import read_json
 from smnas_optuna.errors import SmnasError
 from smnas_optuna.evaluation.kept import DETECTIONS_FILE
-from smnas_optuna.report.study_page.pictures import Detections, Found
+from smnas_optuna.session.samples import Detections, Found, found_in
 
 MOST_SECONDS = 240.0
 """Time for all new detections of a report, after which the other detectors have no pictures."""
@@ -31,26 +28,9 @@ def kept_detections(folder: Path, dataset: CocoDataset, images: Sequence[ImageRe
     """
     try:
         rows = read_json(folder / DETECTIONS_FILE)
-        label_of = {number: label for label, number in enumerate(dataset.category_ids, start=1)}
-        wanted: dict[int, list[Any]] = {image.image_id: [] for image in images}
-        assert isinstance(rows, list)
-        for row in rows:
-            if row["image_id"] in wanted:
-                x, y, width, height = map(float, row["bbox"])
-                box = (x, y, x + width, y + height)
-                wanted[row["image_id"]].append((float(row["score"]), label_of[row["category_id"]], box))
-    except (OSError, ValueError, LookupError, TypeError, AssertionError, MemoryError):
+        return found_in(images, rows, dataset.category_ids) if isinstance(rows, list) else None
+    except (OSError, ValueError, LookupError, TypeError, MemoryError):
         return None
-    return {image_id: _found(each) for image_id, each in wanted.items()}
-
-
-def _found(rows: list[Any]) -> Found:
-    rows.sort(key=lambda row: -row[0])
-    return Found(
-        boxes=np.array([box for _, _, box in rows], np.float64).reshape(-1, 4),
-        labels=np.array([label for _, label, _ in rows], np.int64),
-        scores=np.array([score for score, _, _ in rows], np.float64),
-    )
 
 
 def detect_in(

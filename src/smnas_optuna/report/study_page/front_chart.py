@@ -53,7 +53,7 @@ def frame_of(points: Sequence[PagePoint], limits_ms: Sequence[float], size: Size
 def _chart(frame: Frame, points: Sequence[PagePoint], limits_ms: Sequence[float], device: str) -> Html:
     size, x = frame.size, frame.x
     inside = [point for point in points if x.holds(point.ms)]
-    drawn = sorted(inside, key=lambda point: point.kind == "front")  # members lie on top
+    drawn = sorted(inside, key=lambda point: (point.named, point.kind == "front"))  # members lie on top
     names = names_that_fit(frame, inside)
     scale = 0.6 if sum(point.named for point in points) > CROWDED else 1.0
     return element(
@@ -128,7 +128,7 @@ def _point(frame: Frame, point: PagePoint, *, named: bool, scale: float) -> Html
     """Return a point as a link to its panel."""
     x, y = frame.x.place(point.ms), frame.y.place(point.ap)
     shape = mark(point.kind, point.stage, baseline=point.record.baseline and point.kind == "front", scale=scale)
-    parts = [element("title", point.said), element("circle", r=14 if scale == 1.0 else 9, class_="hit"), shape]
+    parts = [element("title", *_lines(point.said)), element("circle", r=14 if scale == 1.0 else 9, class_="hit"), shape]
     if named:
         parts.append(text_at(point.name, -13 * scale, -11 * scale, "end", "name"))
     target = {"href": f"#{point.anchor}"} if point.has_panel else {}
@@ -141,6 +141,11 @@ def _point(frame: Frame, point: PagePoint, *, named: bool, scale: float) -> Html
         tabindex=0 if point.named else -1,
         data_arch=point.arch,
     )
+
+
+def _lines(lines: Sequence[str]) -> list[str]:
+    """Return lines of text with an end of line, which a text of its own would show as a mark, between them."""
+    return [part for line in lines for part in (Html("\n"), line)][1:]
 
 
 def _legend(points: Sequence[PagePoint], limits_ms: Sequence[float], *, charts_frame: Frame) -> Html:

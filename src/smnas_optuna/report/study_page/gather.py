@@ -20,17 +20,22 @@ from smnas_optuna.report.study_page.detecting import MOST_DETECTORS, Patience, d
 from smnas_optuna.report.study_page.known import Known
 from smnas_optuna.report.study_page.learning import LearningCurve, read_learning_curve
 from smnas_optuna.report.study_page.modules import Module, modules_of
-from smnas_optuna.report.study_page.pictures import Detections, choose_images, pictures, stored_images
+from smnas_optuna.report.study_page.pictures import pictures, stored_images
 from smnas_optuna.report.study_page.points import PagePoint, members_of
 from smnas_optuna.report.study_page.stored_evaluation import StoredEvaluation, of_arch, stored_evaluations
+from smnas_optuna.session.samples import Detections, choose_images, read_found
 from smnas_optuna.study.choice import WEIGHTS_FILE
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.pareto import contributions, points_of, reference_point
 from smnas_optuna.verify.results import SeedRun
 
 MOST_COUNTED = 16
 """Detectors whose modules are counted: it takes a third of a second for each."""
 Progress = Callable[[int, int], None]
 """Called with (images done, all images); may raise to stop."""
+NOT_COUNTED = (
+    f"The modules are counted of baselines, and of the members that the front would miss most: {MOST_COUNTED}."
+)
 NO_TIME = (
     f"A report runs {MOST_DETECTORS} detectors itself, within some minutes. For this one: smnas evaluate, then again."
 )
@@ -66,14 +71,12 @@ def page_data(dataset: CocoDataset, content: str) -> PageData:
 def most_valuable(points: Sequence[PagePoint]) -> list[PagePoint]:
     """Return the ``MOST_COUNTED`` named points that matter most: baselines, then members by what they add to the front.
 
-    That is the area that the front would lose without a member, between its neighbours.
+    That is the area that the front would lose without a member.
     """
     members = members_of(points)
-    value = dict[int, float]()
-    for place, point in enumerate(members):
-        faster = members[place - 1].ap if place else 0.0
-        slower = members[place + 1].ms if place + 1 < len(members) else 1.1 * point.ms
-        value[id(point)] = (point.ap - faster) * (slower - point.ms)
+    records = [point.record for point in members]
+    lost = contributions(records, reference_point(points_of(records)))
+    value = {id(point): area for point, area in zip(members, lost, strict=True)}
     named = [point for point in points if point.named]
     return sorted(named, key=lambda point: -(math.inf if point.record.baseline else value[id(point)]))[:MOST_COUNTED]
 
@@ -158,6 +161,7 @@ class Gatherer:
             study_dir=self._folder.path,
             curve=curve,
             modules=self._modules_of(point.arch) if counted else (),
+            no_modules="" if counted else NOT_COUNTED,
             runs=[each for each in runs if each.arch == point.arch],
             trainings=[each for each in trainings if canonical(each[1].plan.arch) == point.arch],
             evaluations=own,
@@ -197,10 +201,16 @@ class Gatherer:
         data = self._data
         if isinstance(data, str):
             return data
-        found = self._kept(data, evaluations) or self._new(data, run, patience, step)
+        found = self._kept(data, run, evaluations) or self._new(data, run, patience, step)
         return found if isinstance(found, str) else pictures(data.images, found, data.dataset.category_names)
 
-    def _kept(self, data: PageData, evaluations: Sequence[tuple[Path, StoredEvaluation]]) -> Detections | None:
+    def _kept(
+        self, data: PageData, run: Path | None, evaluations: Sequence[tuple[Path, StoredEvaluation]]
+    ) -> Detections | None:
+        """Return what the search kept, which is alike for all detectors, or else an evaluation of better weights."""
+        of_search = None if run is None else read_found(run, data.content, data.images)
+        if of_search is not None:
+            return of_search
         for folder, evaluation in evaluations:
             if evaluation.images.role == "val" and evaluation.images.content == data.content:
                 return kept_detections(folder, data.dataset, data.images)
@@ -226,6 +236,6 @@ class Gatherer:
         for point in points:
             run = self._run(point) if point.named else None
             has_weights = run is not None and is_regular_file(run / WEIGHTS_FILE)
-            if has_weights and self._kept(self._data, of_arch(evaluations, point.arch)) is None:
+            if has_weights and self._kept(self._data, run, of_arch(evaluations, point.arch)) is None:
                 count += str(run) not in {name for name, _ in self._detections}
         return min(count, MOST_DETECTORS) * len(self._data.images)

@@ -22,6 +22,7 @@ class Known:
         study_dir: The study folder as the user named it, for commands.
         curve: Learning curve of its training in the search.
         modules: Its modules; empty if they were not counted.
+        no_modules: Why they were not counted, in words; empty if that needs no word.
         runs: Its finished trainings of ``smnas verify``.
         trainings: Its finished trainings of ``smnas train``, by name.
         evaluations: Its evaluations with their folders.
@@ -33,6 +34,7 @@ class Known:
     study_dir: Path
     curve: LearningCurve | None = None
     modules: Sequence[Module] = ()
+    no_modules: str = ""
     runs: Sequence[SeedRun] = ()
     trainings: Sequence[tuple[str, TrainingRecord]] = ()
     evaluations: Sequence[tuple[Path, StoredEvaluation]] = ()

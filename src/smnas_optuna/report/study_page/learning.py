@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smnas_optuna.real_files import read_text
+from smnas_optuna.study.folder import LOG_FILE
 
-LOG_FILE = "train.log"
 LONGEST = 2**24
 """Bytes of the largest log; an epoch takes about 90."""
 _LOSS = re.compile(r"^\S+ epoch (\d{1,6})/(\d{1,6}): loss (\d[\d.e+-]*),")

@@ -9,7 +9,7 @@ from smnas_optuna.page import Html, element
 from smnas_optuna.report.study_page.axes import linear_axis
 from smnas_optuna.report.study_page.chart import Frame, Size, grid
 
-SMALL = Size(name="small", width=440, height=250, left=60, right=14, top=12, bottom=52, ticks=6)
+SMALL = Size(name="small", width=440, height=250, left=72, right=14, top=12, bottom=52, ticks=6)
 MOST_DOTS = 40
 """Points of a line above which only the line is drawn."""
 

@@ -26,7 +26,7 @@ def panel_sections(point: PagePoint, known: Known) -> list[Html]:
     """Return the sections of a panel, without those that nothing is known for."""
     size = point.arch.partition(".")[0]
     parts = [
-        ("Modules", modules_drawing(known.modules, size) if known.modules else Html()),
+        ("Modules", modules_drawing(known.modules, size) if known.modules else _soft(known.no_modules)),
         ("Latency", _latency(point.record)),
         ("Learning curve", _curve(known.curve, point)),
         ("Verification and final training", joined([_verified(known), *_trained(known)])),
@@ -188,12 +188,16 @@ def _percent(share: float | None) -> str:
 
 def _pictures(known: Known) -> Html:
     if known.pictures is None:
-        return element("p", known.no_pictures, class_="soft") if known.no_pictures else Html()
+        return _soft(known.no_pictures)
     said = (
         "The same images for all detectors. White dashes are the truth, blue boxes are right, and dotted orange ones "
         "are false: at an IoU of 0.5 with the right class. Drawn are the highest scores, as many as there are objects."
     )
     return joined([element("p", said, class_="note"), known.pictures])
+
+
+def _soft(said: str) -> Html:
+    return element("p", said, class_="soft") if said else Html()
 
 
 def commands(point: PagePoint, known: Known) -> Html:

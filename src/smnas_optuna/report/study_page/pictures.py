@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from io import BytesIO
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from smnas_optuna.data import CocoDataset, ImageRecord
-from smnas_optuna.data.images import decode
+from smnas_optuna.data import ImageRecord
 from smnas_optuna.page import Html, data_uri, element, isolated
-from smnas_optuna.runtime.image_files import quiet_pillow
+from smnas_optuna.session.samples import Detections, Found, jpeg_of, strongest
 
-MOST_IMAGES = 12
-EDGE, QUALITY = 480, 76
-"""Longest edge of a stored picture, pixels, and the quality of its JPEG."""
 FOUND_IOU = 0.5
 MOST_BOXES = 150
 """Boxes of a picture that are drawn: more hide the image."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Found:
-    """Detections in one image, highest score first.
-
-    Attributes:
-        boxes: float [D, 4], (x1, y1, x2, y2) in pixels of the image.
-        labels: int [D], 1..num_classes.
-        scores: float [D], in [0, 1].
-    """
-
-    boxes: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    scores: NDArray[np.float64]
-
-
-Detections = Mapping[int, Found]
-"""Detections by COCO image id."""
-
-
-def choose_images(dataset: CocoDataset) -> list[ImageRecord]:
-    """Return images with objects, drawn at random, the same ones each time; in the order of the data set."""
-    places = [place for place, image in enumerate(dataset.images) if not image.crowd.all() and len(image.boxes)]
-    chosen = np.random.default_rng(0).permutation(len(places))[:MOST_IMAGES]
-    return [dataset.images[places[place]] for place in sorted(chosen.tolist())]
 
 
 def stored_images(images: Sequence[ImageRecord]) -> Html:
@@ -55,42 +22,19 @@ def stored_images(images: Sequence[ImageRecord]) -> Html:
     Raises:
         DataError: If one cannot be decoded any more.
     """
-    with quiet_pillow():
-        stored = [_stored(image, place) for place, image in enumerate(images)]
+    stored = [_stored(image, place) for place, image in enumerate(images)]
     return element("svg", element("defs", *stored), width=0, height=0, class_="unseen", aria_hidden="true")
 
 
 def _stored(image: ImageRecord, place: int) -> Html:
-    pixels = Image.fromarray(decode(image).pixels)
-    pixels.thumbnail((EDGE, EDGE), Image.Resampling.LANCZOS)
-    file = BytesIO()
-    pixels.save(file, "JPEG", quality=QUALITY, optimize=True)
     return element(
         "image",
         id=f"image-{place}",
-        href=data_uri(file.getvalue(), "image/jpeg"),
+        href=data_uri(jpeg_of(image), "image/jpeg"),
         width=image.width,
         height=image.height,
         preserveAspectRatio="none",
     )
-
-
-def strongest(images: Sequence[ImageRecord], found: Detections) -> dict[int, Found]:
-    """Return as many of the detections in ``images`` as these have objects: those with the highest scores.
-
-    So no threshold is needed, which not all detectors have, and all show the same number.
-    """
-    objects = sum(int((~image.crowd).sum()) for image in images)
-    scores = sorted(
-        score for image in images if image.image_id in found for score in found[image.image_id].scores.tolist()
-    )
-    lowest = scores[-objects] if 0 < objects <= len(scores) else 0.0
-    return {image_id: _above(each, lowest) for image_id, each in found.items()}
-
-
-def _above(found: Found, lowest: float) -> Found:
-    kept = found.scores >= lowest
-    return Found(boxes=found.boxes[kept], labels=found.labels[kept], scores=found.scores[kept])
 
 
 def right_ones(image: ImageRecord, found: Found) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -101,12 +101,12 @@ class PagePoint:
         return words_of(self.arch)
 
     @property
-    def said(self) -> str:
-        """All that is said of it when it is pointed at, in three lines."""
+    def said(self) -> list[str]:
+        """The lines that are said of it when it is pointed at."""
         interval = in_brackets(interval_of(self.record.attrs.get("metrics")))
         spread = "" if self.spread is None else f", {100 * self.spread:.1f} over seeds"
-        uncertain = f"\nAP 95 % interval{interval}{spread}" if interval else ""
-        return f"{self.title} · {self.origin}{uncertain}\n{self.words}"
+        uncertain = [f"AP 95 % interval{interval}{spread}"] if interval else []
+        return [f"{self.title} · {self.origin}", *uncertain, self.words]
 
 
 @cache

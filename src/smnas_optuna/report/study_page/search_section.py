@@ -8,13 +8,13 @@ from datetime import datetime
 
 from smnas_optuna.duration import format_seconds
 from smnas_optuna.page import Bar, Html, bars, disclosure, element, isolated, section, table
+from smnas_optuna.report.study_page.endings import why_not_trained
 from smnas_optuna.report.study_page.importance import FEWEST, Importance, importances
 from smnas_optuna.report.study_page.line_chart import Line, line_chart
 from smnas_optuna.report.study_page.panel_sections import phases_of
-from smnas_optuna.report.summary import COUNTED, Summary, stage_of
+from smnas_optuna.report.summary import Summary, stage_of
 from smnas_optuna.report.tables import short
 from smnas_optuna.study.pareto import hypervolume_curve
-from smnas_optuna.study.record import ELSEWHERE, INTERRUPTED, TrialRecord
 
 HOUR = 3600.0
 MOST_VALUES = 60
@@ -70,30 +70,6 @@ def _progress(summary: Summary) -> list[Html]:
         "AP is in [0, 1] here. Each step is a better front."
     )
     return [element("p", said), element("div", *charts, class_="cards")]
-
-
-def why_not_trained(record: TrialRecord) -> str | None:
-    """Return the reason that a trial did not end trained, in a few words that several trials share; None if it did."""
-    if record.foreign is not None:
-        return "not a trial of smnas"
-    if record.cached_from is not None:
-        return "known already: answered from an earlier trial"
-    if record.reason in (INTERRUPTED, ELSEWHERE):
-        return str(record.reason)
-    if record.state == "failed":
-        return f"failed: {(record.reason or 'for an unknown reason').partition(':')[0]}"
-    pruned = record.pruned
-    if pruned is None:
-        return None if record.state in COUNTED else record.state
-    if pruned.over_budget:
-        return f"over {' and '.join(pruned.over_budget)} before its training"
-    if pruned.dominated_by:
-        return "a larger trained detector is less accurate, or a smaller one as good (partial order)"
-    if pruned.stopped_at_epoch is not None:
-        return f"stopped after epoch {pruned.stopped_at_epoch}, far behind"
-    if pruned.estimated_seconds is not None:
-        return "its training would take too long"
-    return f"pruned: {(record.reason or 'for an unknown reason').partition(':')[0]}"
 
 
 def _endings(summary: Summary) -> Html:

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from smnas_optuna.errors import StudyError, first_line
+from smnas_optuna.report.dashboard.beside import Beside
 from smnas_optuna.study.database import database_of
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.optuna_private import engine_of
@@ -56,10 +57,11 @@ def open_dashboard(study_dir: Path, port: int, say: Callable[[str], None]) -> It
     with explained_disk_errors(study_dir):
         # Like every command this refuses what is no study, and lets SQLite roll back what a killed search left.
         engine_of(StudyFolder(study_dir).load(STRUCTURAL)).dispose()
-        storage = open_storage(study_dir, read_only=True)
+        beside = Beside(study_dir)
+        storage = open_storage(study_dir, read_only=True, beside=beside)
     try:
         with _open_server(port) as server:
-            server.set_app(_ReadOnlyDashboard(study_dir, storage, server.server_port, say))
+            server.set_app(_ReadOnlyDashboard(study_dir, storage, beside, server.server_port, say))
             yield server
     finally:
         storage.engine.dispose()
@@ -68,8 +70,10 @@ def open_dashboard(study_dir: Path, port: int, say: Callable[[str], None]) -> It
 class _ReadOnlyDashboard:
     """optuna-dashboard as a WSGI application that answers requests which read, and only under its own address."""
 
-    def __init__(self, study_dir: Path, storage: RDBStorage, port: int, say: Callable[[str], None]) -> None:
-        self._app, self._storage, self._say = wsgi(storage), storage, say
+    def __init__(
+        self, study_dir: Path, storage: RDBStorage, beside: Beside, port: int, say: Callable[[str], None]
+    ) -> None:
+        self._app, self._storage, self._say = wsgi(storage, artifact_store=beside), storage, say
         self._study_dir, self._place = study_dir, database_of(study_dir)
         self._address = f"http://{HOST}:{port}/"
         self._failing = False

@@ -33,15 +33,15 @@ from sqlalchemy import make_url
 
 from smnas_optuna.arch import decode, describe
 from smnas_optuna.errors import StudyError
-from smnas_optuna.report.dashboard import open_dashboard, serve_dashboard
+from smnas_optuna.report.dashboard.server import open_dashboard, serve_dashboard
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.optuna_private import engine_of
 from smnas_optuna.study.record import STRUCTURAL
 from smnas_optuna.study.storage import open_storage, use_storage
 
-from ..commands import smnas
-from ..postgres_server import postgres_server
-from .report_studies import FAST, add_trial, fill, new_study
+from ...commands import smnas
+from ...postgres_server import postgres_server
+from ..report_studies import FAST, add_trial, fill, new_study
 
 RUNNING = 9
 """Id of the running trial of a study that ``fill`` made: the last one."""
@@ -164,8 +164,32 @@ def test_each_trial_has_a_note_that_says_its_architecture(tmp_path: Path, study:
         trials = ask(f"{url}/api/studies/1?after=0")["trials"]
 
     notes = [trial["note"]["body"] for trial in trials]
-    assert notes[2] == describe(decode(FAST))
+    assert notes[2].startswith(describe(decode(FAST)))
     assert all(notes)
+
+
+def test_aps_at_the_rungs_are_intermediate_values(tmp_path: Path, study: Study) -> None:
+    add_trial(study, (1.0, 0.9), TrialState.COMPLETE, arch=FAST, ap_by_epoch={"2": 0.25, "1": 0.125})
+    with served(tmp_path, []) as url:
+        trials = ask(f"{url}/api/studies/1?after=0")["trials"]
+
+    assert trials[-1]["intermediate_values"] == [{"step": 1, "value": 0.125}, {"step": 2, "value": 0.25}]
+    assert trials[2]["intermediate_values"] == []
+
+
+def test_a_picture_is_served_and_one_that_does_not_exist_is_not_found(tmp_path: Path, study: Study) -> None:
+    run = StudyFolder(tmp_path).make_run(FAST)
+    (run / "train.log").write_text("2025-01-01T00:00:00 epoch 1/2: loss 2.5, 0 steps skipped, 1.0 s\n")
+    with served(tmp_path, []) as url:
+        (picture,) = ask(f"{url}/api/studies/1?after=0")["trials"][2]["artifacts"]
+        with urllib.request.urlopen(f"{url}/artifacts/1/3/{picture['artifact_id']}") as answer:
+            kind, content = answer.headers["Content-Type"], answer.read()
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{url}/artifacts/1/3/a-3-7")
+
+    assert (picture["filename"], kind, content[:4]) == ("learning_curve.png", "image/png", b"\x89PNG")
+    with caught.value as error:
+        assert error.code == 404
 
 
 def test_every_writing_request_is_refused(tmp_path: Path, study: Study) -> None:
@@ -381,7 +405,8 @@ def test_ctrl_c_ends_it_quietly_and_leaves_nothing(tmp_path: Path, study: Study)
     temporary.mkdir()
     # Where tests run in the background of a shell, Ctrl-C's signal is ignored, and a child inherits that.
     code = (
-        "import signal, sys; from pathlib import Path; from smnas_optuna.report.dashboard import serve_dashboard;"
+        "import signal, sys; from pathlib import Path;"
+        "from smnas_optuna.report.dashboard.server import serve_dashboard;"
         "signal.signal(signal.SIGINT, signal.default_int_handler);"
         "serve_dashboard(Path(sys.argv[1]), port=0, say=lambda text: print(text, flush=True))"
     )
