@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,15 +18,24 @@ from smnas_optuna.workers.interrupt import StopRequest
 SMALL = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina"
 
 
+@dataclass(frozen=True)
+class Measured:
+    """As much of a latency as a testbed looks at."""
+
+    reference_p10_ms: float
+    alone: bool
+    runtime_version: str | None = None
+
+
 def test_a_worker_with_a_share_of_the_cpu_measures_with_all_its_threads(
     study_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     testbed = prepare(StudyFolder(study_dir), listener=Listener(), stop=StopRequest(), device="cpu").testbed
     seen: list[int] = []
 
-    def measure(*_: object, **__: object) -> SimpleNamespace:
+    def measure(*_: object, **__: object) -> Measured:
         seen.append(torch.get_num_threads())
-        return SimpleNamespace(reference_p10_ms=float(len(seen)), alone=len(seen) > 1)
+        return Measured(reference_p10_ms=float(len(seen)), alone=len(seen) > 1)
 
     monkeypatch.setattr(testbed_module, "measure_alone", measure)
     before, detector, spec = torch.get_num_threads(), testbed.build(decode(SMALL), 0), decode(SMALL)
