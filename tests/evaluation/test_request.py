@@ -48,11 +48,33 @@ def test_images_that_are_nothing_known_are_refused() -> None:
         EvaluationRequest(study_dir=STUDY, detector=Path("a"), on="train")
 
     assert str(caught.value) == (
-        "--on train: this is neither val nor test, and there is no such file\n"
-        "  fix: give val, test or a COCO annotation file"
+        "--on train: this is neither val nor test, and there is no such file or folder\n"
+        "  fix: give val, test, a COCO annotation file or a data folder"
     )
 
 
 def test_a_folder_of_images_belongs_to_an_annotation_file() -> None:
     with pytest.raises(StudyError, match=r"--images: test is named by study.toml, and so is the folder of its images"):
         EvaluationRequest(study_dir=STUDY, detector=Path("a"), on="test", images=Path("images"))
+
+
+@pytest.mark.parametrize(("name", "role"), [("night", "night"), ("test", "test-folder"), ("v1.2", "v1.2")])
+def test_a_data_folder_gives_its_name(name: str, role: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+
+    request = EvaluationRequest(study_dir=STUDY, detector=Path("a"), on=f"{tmp_path / name}/")
+
+    assert (request.file, request.role) == (tmp_path / name, role)
+
+
+def test_a_data_folder_has_no_other_image_folder(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"--images: .* is a folder, whose format says where its images are"):
+        EvaluationRequest(study_dir=STUDY, detector=Path("a"), on=str(tmp_path), images=Path("images"))
+
+
+@pytest.mark.parametrize("name", ["data.yaml", "classes.txt", "a.xml"])
+def test_a_file_of_another_format_is_refused_with_its_folder_as_advice(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+
+    with pytest.raises(StudyError, match=r"no annotation file of COCO's format\n  fix: name the data folder"):
+        EvaluationRequest(study_dir=STUDY, detector=Path("a"), on=str(tmp_path / name))

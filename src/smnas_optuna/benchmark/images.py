@@ -13,10 +13,10 @@ import torch
 
 from smnas_optuna.arch import InputSize
 from smnas_optuna.batch import Batch
-from smnas_optuna.config import DataSettings, ShapesSettings
+from smnas_optuna.config import ShapesSettings
 from smnas_optuna.data import CocoDataset, DetectionLoader, load_coco
+from smnas_optuna.data.formats import load_one_split
 from smnas_optuna.data.shapes import make_shapes
-from smnas_optuna.errors import DataError
 from smnas_optuna.session.timing import spread_evenly
 
 NUM_IMAGES = 32
@@ -45,26 +45,19 @@ class BenchmarkImages:
 
 
 def images_of_folder(root: Path, device: torch.device) -> BenchmarkImages:
-    """Return validation images of the data folder ``root``, spread evenly; training images if it has no others.
+    """Return images of the data folder ``root``, in any format, spread evenly.
+
+    They are those for validation, or else those for test, or else those for training.
 
     Raises:
         DataError: If there is no such folder, or its data cannot be used.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: there is no such folder", fix="name the data folder: --data DIR")
-    names = DataSettings()
-    found = [name for name in (VAL_FILE, names.train) if (root / name).exists()]
-    if not found:
-        raise DataError(
-            f"{root}: holds neither {VAL_FILE} nor {names.train}",
-            fix="name a folder with annotations in COCO format, or a study that names its files: --study STUDY_DIR",
-        )
-    dataset = load_coco(root / found[0], root / names.images)
+    dataset, role, _ = load_one_split(root, ("val", "test", "train"))
     timed = spread_evenly(dataset, NUM_IMAGES)
     return BenchmarkImages(
         at=cache(lambda size: _batches(timed, size, device)),
         num_classes=dataset.num_classes,
-        source=f"{len(timed.images)} images of {root / found[0]}",
+        source=f"{len(timed.images)} images of {dataset.source} ({role})",
     )
 
 

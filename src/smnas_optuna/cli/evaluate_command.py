@@ -24,7 +24,7 @@ Given = Annotated[
         metavar="RUN_OR_FILE", help="Evaluate this folder of weights, or this exported file.", show_default=False
     ),
 ]
-On = Annotated[str, typer.Option(metavar="IMAGES", help="val, test, or a COCO annotation file.")]
+On = Annotated[str, typer.Option(metavar="IMAGES", help="val, test, a COCO annotation file, or a data folder.")]
 Images = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Image folder of that annotation file.", show_default="the folder of the file"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from smnas_optuna.data.alike import note_alike
 from smnas_optuna.data.coco import CocoDataset, load_coco
 from smnas_optuna.data.content import ContentIndex
 from smnas_optuna.data.content_hash import content_hash
-from smnas_optuna.data.formats import load_datasets
+from smnas_optuna.data.formats import load_datasets, load_one_split
 from smnas_optuna.data.hold_out import find_groups, has_objects, hold_out
 from smnas_optuna.data.images import Progress
 from smnas_optuna.data.reading import read_images
@@ -114,9 +114,10 @@ def read_splits(
 
 def load_apart(
     annotations: Path,
-    images: Path,
+    images: Path | None = None,
     *,
     grey_bits: int,
+    classes: Sequence[str] = (),
     drop_empty_boxes: bool = False,
     index_file: Path | None = None,
     on_progress: Progress | None = None,
@@ -124,9 +125,11 @@ def load_apart(
     """Load and check a data set that belongs to no study; every image is decoded once.
 
     Args:
-        annotations: A COCO annotation file.
-        images: The folder that ``file_name`` is relative to.
+        annotations: A COCO annotation file, or a data folder in any format: its images for test, or else those for
+            validation, or else all of them.
+        images: The folder that ``file_name`` is relative to; by default that of the file. Nothing for a folder.
         grey_bits: Bits of the values of grey images with more than 8 bits, as a detector was trained on them.
+        classes: Names of the classes that there may be; Pascal VOC has no list, and names only those with objects.
         drop_empty_boxes: As in :func:`smnas_optuna.data.coco.load_coco`.
         index_file: As in :func:`read_splits`; another file than that of a study.
         on_progress: Called after each decoded image.
@@ -137,13 +140,29 @@ def load_apart(
     Raises:
         DataError: If the file or an image cannot be used, or there are no objects.
     """
-    loaded = {"test": load_coco(annotations, images, drop_empty_boxes=drop_empty_boxes)}
+    if annotations.is_dir():
+        given, _, format_ = load_one_split(annotations, ("test", "val", "train"), drop_empty_boxes=drop_empty_boxes)
+        given = _with_classes(given, classes) if format_ == "voc" else given
+    else:
+        given = load_coco(annotations, images or annotations.parent, drop_empty_boxes=drop_empty_boxes)
+    loaded = {"test": given}
     index = ContentIndex(file=index_file, on_progress=on_progress)
     read, contents, _ = read_images(loaded, index, grey_bits=grey_bits)
     dataset = read["test"]
     _refuse_empty(dataset, "given")
     pairs = zip(dataset.images, contents["test"], strict=True)
     return dataset, content_hash((dataset,), {image.path: content.digest for image, content in pairs})
+
+
+def _with_classes(dataset: CocoDataset, classes: Sequence[str]) -> CocoDataset:
+    """Return ``dataset`` with categories for those of ``classes`` that it lacks, after its own."""
+    missing = [name for name in classes if name not in dataset.category_names]
+    first = 1 + max(dataset.category_ids)
+    return replace(
+        dataset,
+        category_ids=(*dataset.category_ids, *range(first, first + len(missing))),
+        category_names=(*dataset.category_names, *missing),
+    )
 
 
 def train_and_val(splits: Splits) -> CocoDataset:

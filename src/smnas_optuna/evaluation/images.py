@@ -49,7 +49,7 @@ def read_images_of(request: EvaluationRequest, session: Session, subject: Subjec
     """Return the images that ``request`` names.
 
     Raises:
-        SmnasError: If the data is not that of the search, the study has no test images, the annotation file cannot be
+        SmnasError: If the data is not that of the search, the study has no test images, the given ones cannot be
             used, or the classes are not those of the detector.
     """
     splits = session.testbed.splits
@@ -58,8 +58,9 @@ def read_images_of(request: EvaluationRequest, session: Session, subject: Subjec
     if request.file is not None:
         dataset, content_hash = load_apart(
             request.file,
-            request.file.parent if request.images is None else request.images,
+            request.images,
             grey_bits=subject.grey_bits,
+            classes=subject.classes,
             drop_empty_boxes=session.settings.data.drop_empty_boxes,
             index_file=session.folder.cache / "evaluated_images.json",
             on_progress=session.step("load"),
@@ -93,7 +94,8 @@ def _check_data(request: EvaluationRequest, session: Session) -> None:
         refuse_differences(
             other_data(folder, data),
             f"{session.data_root}: the study {folder.path} was made with other",
-            fix="name the data of the search: --data DIR, or evaluate on one file alone: --on FILE.json --images DIR",
+            fix="name the data of the search: --data DIR, or evaluate on other images alone: --on FILE.json "
+            "--images DIR, or --on DIR",
         )
 
 

@@ -49,7 +49,7 @@ class Evaluated:
 
     Attributes:
         subject: The detector.
-        role: Name of the images: ``val``, ``test``, or that of their annotation file.
+        role: Name of the images: ``val``, ``test``, or that of their annotation file or folder.
         images: The images and their objects.
         output: Folder of the detections.
         kept: True if the detections were there already.

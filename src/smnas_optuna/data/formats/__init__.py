@@ -11,7 +11,8 @@ VOC        Pascal VOC: an XML file for each image; ``ImageSets/Main`` where it i
 =========  =============================================================================================
 """
 
+from smnas_optuna.data.formats.one_split import load_one_split
 from smnas_optuna.data.formats.read import annotation_files, load_datasets
 from smnas_optuna.data.formats.recognise import Recognised, recognise
 
-__all__ = ["Recognised", "annotation_files", "load_datasets", "recognise"]
+__all__ = ["Recognised", "annotation_files", "load_datasets", "load_one_split", "recognise"]

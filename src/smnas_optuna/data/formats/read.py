@@ -18,12 +18,13 @@ from smnas_optuna.data.formats.yolo import read_yolo
 from smnas_optuna.errors import DataError
 
 _FOLDERS_TRIED = 20
-_READERS: dict[Format, Callable[[Path], Mapping[Role, Found]]] = {
+READERS: dict[Format, Callable[[Path], Mapping[Role, Found]]] = {
     "coco": read_coco_export,
     "roboflow": read_roboflow,
     "yolo": read_yolo,
     "voc": read_voc,
 }
+"""What reads a data folder in each format."""
 
 
 def load_datasets(root: Path, settings: DataSettings) -> tuple[dict[Role, CocoDataset], Recognised]:
@@ -44,7 +45,7 @@ def load_datasets(root: Path, settings: DataSettings) -> tuple[dict[Role, CocoDa
         if settings.format == "auto" and not (root / settings.train).exists():
             raise _nothing_there(root, settings)
         return _load_coco_files(root, settings), recognised
-    found = _READERS[recognised.format](root)
+    found = READERS[recognised.format](root)
     if "train" not in found:
         raise DataError(
             f"{root}: {TITLES[recognised.format]} without images for training: only {' and '.join(found) or 'nothing'}",
@@ -68,16 +69,22 @@ def annotation_files(root: Path, settings: DataSettings, recognised: Recognised)
 
 def _nothing_there(root: Path, settings: DataSettings) -> DataError:
     """Return the error for a folder that looks like no format."""
+    hint = format_hint(root, settings, "--data ")
+    return DataError(
+        f"{root / settings.train}: there is no such annotation file",
+        fix=f"name the file in [data] of study.toml, relative to --data; {hint}",
+    )
+
+
+def format_hint(root: Path, settings: DataSettings, option: str = "") -> str:
+    """Return advice for a folder that looks like no format: a folder inside that does, or what the formats need."""
     inside = [(folder, recognise(folder, settings)) for folder in folders_in(root)[:_FOLDERS_TRIED]]
-    hints = [f"--data {folder} looks like {TITLES[each.format]}" for folder, each in inside if each.why]
+    hints = [f"{option}{folder} looks like {TITLES[each.format]}" for folder, each in inside if each.why]
     others = (
         "the other formats need: train/_annotations.coco.json (Roboflow), annotations/instances_*.json (CVAT), "
         "result.json (Label Studio), data.yaml or classes.txt (YOLO), Annotations/ (Pascal VOC)"
     )
-    return DataError(
-        f"{root / settings.train}: there is no such annotation file",
-        fix=f"name the file in [data] of study.toml, relative to --data; {hints[0] if hints else others}",
-    )
+    return hints[0] if hints else others
 
 
 def _load_coco_files(root: Path, settings: DataSettings) -> dict[Role, CocoDataset]:

@@ -1,0 +1,54 @@
+"""One split of a data folder that belongs to no study, in whatever format it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from smnas_optuna.config import DataSettings
+from smnas_optuna.data.coco import CocoDataset, check_dataset, load_coco
+from smnas_optuna.data.formats.found import Found
+from smnas_optuna.data.formats.read import READERS, format_hint
+from smnas_optuna.data.formats.recognise import TITLES, Format, recognise
+from smnas_optuna.data.formats.split_names import Role
+from smnas_optuna.errors import DataError
+
+
+def load_one_split(
+    root: Path, prefer: Sequence[Role], *, drop_empty_boxes: bool = False
+) -> tuple[CocoDataset, Role, Format]:
+    """Return the first split of ``prefer`` that ``root`` has, with its role, and the format.
+
+    A folder has the files that a study without ``[data]`` would name (``instances_test.json`` and ``images/``), or is
+    in one of the formats that are recognised. A data set without splits is one of training.
+
+    Args:
+        root: The data folder.
+        prefer: Every role, the best first.
+        drop_empty_boxes: As in :func:`smnas_optuna.data.coco.load_coco`.
+
+    Raises:
+        DataError: If there is no such folder, it is in no known format, or its data cannot be used.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder", fix="name the data folder: --data DIR")
+    settings = DataSettings()
+    for role in prefer:
+        if (file := root / f"instances_{role}.json").exists() and (root / settings.images).is_dir():
+            return load_coco(file, root / settings.images, drop_empty_boxes=drop_empty_boxes), role, "coco"
+    recognised = recognise(root, settings)
+    if not recognised.why:
+        raise DataError(
+            f"{root}: holds annotations in no format that is known",
+            fix="name a folder with images/ and one of instances_train.json, instances_val.json and "
+            f"instances_test.json; {format_hint(root, settings)}",
+        )
+    found: Mapping[Role, Found] = READERS[recognised.format](root)
+    role = next(role for role in prefer if role in found)
+    each = found[role]
+    dataset = check_dataset(each.file, each.source, each.folder, drop_empty_boxes=drop_empty_boxes)
+    other = [name for name in found if name != role]
+    of = f"its images for {role}; not those for {' and '.join(other)}" if other else "all its images"
+    note = f"read as {TITLES[recognised.format]}, as {recognised.why}: {of}"
+    return replace(dataset, notes=(note, *dataset.notes)), role, recognised.format
