@@ -68,20 +68,28 @@ def _assert_all_same(one: Splits, other: Splits) -> None:
     assert (one.content_hash, one.test_hash, one.grey_bits) == (other.content_hash, other.test_hash, other.grey_bits)
 
 
-def _spoil(path: Path) -> None:
-    """Write something else of the same length into the same file, with its old time."""
+def _write_over(path: Path, content: bytes) -> None:
+    """Write other content of the same length into the same file, and give it back its time."""
     stat = path.stat()
+    assert len(content) == stat.st_size
     with path.open("r+b") as file:
-        file.write(b"?" * stat.st_size)
+        file.write(content)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    again = path.stat()
+    assert (again.st_size, again.st_mtime_ns, again.st_ino) == (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+def _read_nothing(*_: object, **__: object) -> Splits:
+    raise AssertionError("the data is read")
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, DataSettings(train="train.json", val_fraction=0.4)])
-def test_a_later_start_reads_no_annotations_and_no_image_and_gives_the_same(settings: DataSettings, root: Path) -> None:
+def test_a_later_start_reads_no_annotations_and_no_image_and_gives_the_same(
+    settings: DataSettings, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     checked = load_splits(root, settings)
     first, decoded = _start(root, settings)
-    for path in (*root.glob("*.json"), *root.glob("images/*")):
-        _spoil(path)
+    monkeypatch.setattr(start, "read_splits", _read_nothing)
     second, decoded_again = _start(root, settings)
 
     assert decoded == (9 if settings is SETTINGS else 3)
@@ -109,26 +117,39 @@ def test_a_changed_image_is_decoded_again(root: Path) -> None:
     assert decoded == 1
 
 
-def test_another_image_of_the_same_size_and_time_in_its_place_is_noticed(root: Path) -> None:
-    _start(root)
-    image = root / "images" / "0-0.png"
-    stat, content = image.stat(), image.read_bytes()
-    other = root / "other.png"
-    other.write_bytes(content)
-    os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    other.replace(image)
-
-    _spoil(root / "train.json")
-    with pytest.raises(DataError, match="this is not JSON"):
-        _start(root)
-
-
-def test_a_study_that_has_begun_finds_the_data_that_it_began_with(root: Path) -> None:
+def test_other_annotations_of_the_same_size_time_and_number_are_read_again(root: Path) -> None:
     first, _ = _start(root)
-    _spoil(root / "train.json")
+    text = (root / "train.json").read_bytes()
+    _write_over(root / "train.json", text.replace(b"[2, 3, 8, 9]", b"[2, 3, 7, 9]"))
+    second, decoded = _start(root)
+
+    assert second.content_hash != first.content_hash
+    assert decoded == 0
+
+
+def test_another_image_of_the_same_size_time_and_number_is_decoded_again(root: Path) -> None:
+    image = root / "images" / "0-0.bmp"
+    (root / "images" / "0-0.png").unlink()
+    (root / "train.json").write_text((root / "train.json").read_text().replace("0-0.png", "0-0.bmp"))
+    pixels = np.full((10, 12, 3), 7, np.uint8)
+    Image.fromarray(pixels).save(image)
+    first, _ = _start(root)
+    pixels[3, 4] = 8
+    other = io.BytesIO()
+    Image.fromarray(pixels).save(other, "BMP")
+    _write_over(image, other.getvalue())
+    second, decoded = _start(root)
+
+    assert second.content_hash != first.content_hash
+    assert decoded == 1
+
+
+def test_a_study_that_has_begun_finds_the_data_that_it_began_with(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _ = _start(root)
+    monkeypatch.setattr(start, "read_splits", _read_nothing)
 
     _assert_all_same(load_splits(root, SETTINGS, cache=root / "cache", known_hash=first.content_hash), first)
-    with pytest.raises(DataError, match="this is not JSON"):  # of another study, which may be split otherwise
+    with pytest.raises(AssertionError, match="the data is read"):  # of another study, which may be split otherwise
         load_splits(root, SETTINGS, cache=root / "cache", known_hash="0" * 32)
 
 

@@ -29,7 +29,7 @@ _ABOUT = "about"
 _DIGEST_BYTES = 16
 _SEPARATOR = "\0"  # no file name contains it
 
-Identity = tuple[int, int, int]
+Identity = tuple[int, int, int, int]
 
 
 def read_checked(file: Path, key: str) -> tuple[dict[str, CocoDataset], dict[str, Any]] | None:
@@ -125,13 +125,16 @@ def write_checked(
 
 
 def identity_of(path: str | Path) -> Identity:
-    """Return size, time of modification and number of a file, which change when it, or another one in its place, does.
+    """Return size, times of modification and of change, and number of a file: one changes when its content does.
+
+    The time of change is the system's: whoever writes a file can give it back its time of modification, not this one.
+    It also changes with the owner, the permissions and the links of a file, which is then read again for nothing.
 
     Raises:
         OSError: If it is not there.
     """
     stat = os.stat(path)  # noqa: PTH116 - a Path for each of 100,000 images costs more than its file
-    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 def _arrays(dataset: CocoDataset, identities: Mapping[Path, Identity]) -> Arrays:

@@ -86,8 +86,8 @@ class ContentIndex:
     """Contents of image files, each decoded once; a file keeps them for the next start.
 
     Attributes:
-        file: The index file. An image is not decoded again while its path, file size, modification time and stated
-            size stay the same. A damaged index is built again. None keeps nothing.
+        file: The index file. An image is not decoded again while its path, file size, times of modification and of
+            change, and stated size stay the same. A damaged index is built again. None keeps nothing.
         on_progress: Called after each decoded image.
     """
 
@@ -104,7 +104,7 @@ class ContentIndex:
         """
         if self._known is None:
             self._known = _read_index(self.file)
-        known, keys = self._known, [file_identity(record) for record in records]
+        known, keys = self._known, [file_identity(record, exactly=True) for record in records]
         new = [
             (key, record)
             for key, record in zip(keys, records, strict=True)
@@ -142,8 +142,13 @@ def index_content(
     return {record.path: content.digest for record, content in zip(records, contents, strict=True)}
 
 
-def file_identity(record: ImageRecord) -> str:
+def file_identity(record: ImageRecord, *, exactly: bool = False) -> str:
     """Return a text that changes when the image file, its stated size or the way in which it is decoded changes.
+
+    Args:
+        record: The image.
+        exactly: Notice also another content of the same size and time of modification, by the time of change; see
+            :func:`smnas_optuna.data.checked_file.identity_of`.
 
     Raises:
         DataError: If the file no longer exists.
@@ -156,7 +161,8 @@ def file_identity(record: ImageRecord) -> str:
             fix="add the file, or remove the image from the annotation file",
         ) from error
     way = ("" if record.grey_bits == 16 else f"|{record.grey_bits} bits") + ("" if record.turned else "|not turned")
-    return f"{_resolved(record.path)}|{stat.st_size}|{stat.st_mtime_ns}|{record.width}x{record.height}{way}"
+    times = f"{stat.st_mtime_ns}|{stat.st_ctime_ns}" if exactly else f"{stat.st_mtime_ns}"
+    return f"{_resolved(record.path)}|{stat.st_size}|{times}|{record.width}x{record.height}{way}"
 
 
 def _resolved(path: Path) -> Path:
