@@ -19,6 +19,7 @@ from smnas_optuna.errors import StudyError
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import STRUCTURAL
 
+from .as_nobody import as_nobody
 from .report.report_studies import FAST, fill
 
 
@@ -64,12 +65,12 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
         (["benchmark"], {"--baselines", "--sizes", "--study", "--data", "--device", "--runtime", "--json"}),
         (["doctor"], {"--fix"}),
         (["front"], {"--stage", "--format"}),
-        (["report"], {"--data", "--watch"}),
+        (["report"], {"--data", "--watch", "--output"}),
         (["retime"], {"--data", "--device", "--stopwatch", "--force"}),
         (["verify"], {"--top", "--seeds", "--epochs", "--data", "--device", "--workers"}),
         (["dashboard"], {"--port"}),
         (["data", "check"], {"--data"}),
-        (["data", "look"], {"--data"}),
+        (["data", "look"], {"--data", "--output"}),
         (
             ["export"],
             {"--latency-ms", "--knee", "--best", "--trained", "--output", "--precision", "--allow-loss", "--data"},
@@ -239,6 +240,51 @@ def test_data_are_shown_on_a_page(own_data_study: Path, tmp_path: Path, capsys: 
     assert out.splitlines()[-1] == f"wrote {page}"
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert [file.name for file in page.parent.iterdir()] == ["data.html"], "nothing else is left there"
+
+
+def test_who_may_only_read_a_study_looks_at_its_data(
+    own_data_study: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = make_data(tmp_path / "data")
+    for _ in range(2):  # what another user needs is imported here
+        assert smnas("data", "look", own_data_study, "--data", data) == 0
+    shutil.rmtree(own_data_study / "report")
+    (mine := tmp_path / "mine").mkdir()
+    mine.chmod(0o777)
+    capfd.readouterr()
+
+    def look(*options: str | Path) -> str:
+        return as_nobody(lambda: str(smnas("data", "look", own_data_study, "--data", data, *options)), own_data_study)
+
+    assert look() == "0"
+    said = capfd.readouterr()
+    assert ["training", "2", "2", "1"] in [line.split()[:4] for line in said.out.splitlines()]
+    assert said.err.startswith(f"note: {own_data_study / 'report'}: the page on the data cannot be written (Permission")
+    assert said.err.endswith("; or name another file: --output data.html\n")
+
+    assert look("--output", mine / "page.html") == "0"
+    assert capfd.readouterr().out.splitlines()[-1] == f"wrote {mine / 'page.html'}"
+    assert look("--output", mine) == "0"
+    assert sorted(file.name for file in mine.iterdir()) == ["data.html", "page.html"]
+
+    assert look("--output", own_data_study / "page.html") == "1", "what was asked for is not there"
+    assert "the page on the data cannot be written (Permission denied)" in capfd.readouterr().err
+
+
+def test_who_may_only_read_a_study_has_its_report_written_elsewhere(
+    study_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fill(StudyFolder(study_dir).create("structural", optuna.samplers.NSGAIISampler()))
+    (study_dir / "data").symlink_to(study_dir)
+    (mine := tmp_path / "mine").mkdir()
+    mine.chmod(0o777)
+    assert smnas("report", study_dir) == 0
+    shutil.rmtree(study_dir / "report")
+
+    assert as_nobody(lambda: str(smnas("report", study_dir)), study_dir) == "1"
+    assert "; or name another file: --output report.html" in capfd.readouterr().err
+    assert as_nobody(lambda: str(smnas("report", study_dir, "--output", mine)), study_dir) == "0"
+    assert [file.name for file in mine.iterdir()] == ["report.html"]
 
 
 def test_a_study_is_reported_on_a_page(study_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
+import typer
+
 from smnas_optuna.cli.console import make_console, say
-from smnas_optuna.cli.options import DataDir, StudyDir
+from smnas_optuna.cli.options import DataDir, PageFile, StudyDir
 
 
 def check_data(study_dir: StudyDir, data: DataDir = None) -> None:
@@ -40,15 +42,20 @@ def check_data(study_dir: StudyDir, data: DataDir = None) -> None:
     say(console, f"{root}: {verdict}")
 
 
-def look_at_data(study_dir: StudyDir, data: DataDir = None) -> None:
-    """Show the data of a study on a page: classes, sizes, what is suspicious, and pictures with their boxes."""
+def look_at_data(study_dir: StudyDir, data: DataDir = None, output: PageFile = None) -> None:
+    """Show the data of a study on a page: classes, sizes, what is suspicious, and pictures with their boxes.
+
+    The table is a result already, so a page that cannot be written where nobody asked for it is a note: whoever may
+    only read a study can look at its data.
+    """
     from smnas_optuna.config import load_settings
 
     settings = load_settings(study_dir)
+    from smnas_optuna.errors import StudyError
     from smnas_optuna.overview.data_page import data_page
     from smnas_optuna.overview.look import look
     from smnas_optuna.report.data_table import print_overview
-    from smnas_optuna.report.files import write_text
+    from smnas_optuna.report.files import write_page
     from smnas_optuna.report.progress import ConsoleListener
     from smnas_optuna.session.prepare import load_data
     from smnas_optuna.study.folder import StudyFolder
@@ -61,4 +68,9 @@ def look_at_data(study_dir: StudyDir, data: DataDir = None) -> None:
             overview = look(study_dir.resolve().name, root, splits, settings)
             text = data_page(overview, partial(listener.step, "draw"))
         print_overview(overview, console)
-        say(console, f"wrote {write_text(folder.report, 'data.html', text, 'page on the data')}")
+        try:
+            say(console, f"wrote {write_page(folder.report, 'data.html', text, 'page on the data', output)}")
+        except StudyError as error:
+            if output is not None:
+                raise
+            typer.echo(f"note: {error}", err=True)

@@ -79,6 +79,11 @@ DataDir = Annotated[
     ),
 ]
 
+PageFile = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="FILE", help="File or folder of the page.", show_default="in STUDY_DIR/report"),
+]
+
 Trials = Annotated[
     int | None,
     typer.Option(

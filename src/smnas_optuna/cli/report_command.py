@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from smnas_optuna.cli.console import make_console, say
-from smnas_optuna.cli.options import DataDir, StudyDir
+from smnas_optuna.cli.options import DataDir, PageFile, StudyDir
 
 
 def report(
@@ -17,6 +17,7 @@ def report(
     watch: Annotated[
         bool, typer.Option("--watch", help="Write it again after each trial until Ctrl-C; the page reloads itself.")
     ] = False,
+    output: PageFile = None,
 ) -> None:
     """Write one page to click: the front, and what is known of each detector; works while a search runs."""
     from smnas_optuna.report.progress import ConsoleListener
@@ -30,7 +31,7 @@ def report(
         say(console, f"wrote {path}")
 
     with explained_disk_errors(study_dir), stop.listening(), ConsoleListener(console) as listener:
-        made = StudyReport(study_dir, data, listener=listener, stop=stop)
+        made = StudyReport(study_dir, data, output=output, listener=listener, stop=stop)
         if watch:
             made.watch(written)
         else:

@@ -80,6 +80,21 @@ def write_text(folder: Path, name: str, text: str, what: str) -> Path:
     return write_all(folder, {name: lambda path: path.write_text(text, encoding="utf-8", newline="")}, what)[0]
 
 
+def write_page(folder: Path, name: str, text: str, what: str, output: Path | None) -> Path:
+    """Write a page into ``output``, a file or a folder, or else as :func:`write_text`; return its path.
+
+    Raises:
+        StudyError: If it cannot be written; names ``what`` it is.
+    """
+    if output is not None:
+        folder, name = (output, name) if output.is_dir() else (output.parent, output.name)
+        return write_text(folder.resolve(), name, text, what)
+    try:
+        return write_text(folder, name, text, what)
+    except StudyError as error:
+        raise StudyError(error.message, fix=f"{error.fix}; or name another file: --output {name}") from None
+
+
 def write_all(folder: Path, writers: Mapping[str, Callable[[Path], object]], what: str) -> list[Path]:
     """Call each writer with a path that becomes the file of its name in ``folder``, made if needed; return their paths.
 

@@ -12,7 +12,7 @@ from smnas_optuna.config import StudySettings, load_settings
 from smnas_optuna.errors import SmnasError
 from smnas_optuna.quote import quote_error
 from smnas_optuna.report.choice import measured_spread
-from smnas_optuna.report.files import write_text
+from smnas_optuna.report.files import write_page
 from smnas_optuna.report.study_page.gather import Gatherer, PageData, page_data
 from smnas_optuna.report.study_page.points import page_points
 from smnas_optuna.report.study_page.study_page import study_page
@@ -35,6 +35,7 @@ class StudyReport:
     Args:
         study_dir: A study whose search has begun.
         data_dir: The data folder; by default that of the last search, or ``study_dir/data``.
+        output: File or folder of the page; by default ``report/report.html`` in the study folder.
         listener: Receives the progress of reading the data and of detection.
         stop: Checked at every step of them.
     """
@@ -44,17 +45,19 @@ class StudyReport:
         study_dir: Path,
         data_dir: Path | None = None,
         *,
+        output: Path | None = None,
         listener: Listener | None = None,
         stop: StopRequest | None = None,
     ) -> None:
         self._folder, self._data_dir = StudyFolder(study_dir), data_dir
+        self._output = output
         self._listener, self._stop = listener or Listener(), stop or StopRequest()
         self._measurement_lock = MeasurementLock(patience_seconds=PATIENCE_SECONDS, note=self._listener.note)
         self._settings = _settings(study_dir)
         self._gatherer: Gatherer | None = None
 
     def write(self, *, watched: bool = False) -> Path:
-        """Write ``report/report.html`` into the study folder, and return its path.
+        """Write the page, and return its path.
 
         Args:
             watched: True if the page is to reload itself.
@@ -65,7 +68,7 @@ class StudyReport:
             Interrupted: If asked to stop before the page was made.
         """
         text = self._page(watched=watched)
-        return write_text(self._folder.report, FILE, text, "report")
+        return write_page(self._folder.report, FILE, text, "report", self._output)
 
     def watch(self, say: Callable[[Path], None], *, seconds: float = WATCH_SECONDS) -> None:
         """Write the report now, and again whenever a trial has ended, until asked to stop.
