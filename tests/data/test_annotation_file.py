@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,27 @@ def test_a_box_is_taken_from_the_outline_if_there_is_none(document: Document, tm
     assert _boxes(dataset) == [[5, 6, 15, 26], [10, 20, 18, 25]]
     assert dataset.annotations[0]["bbox"] == [5, 6, 10, 20]
     assert dataset.notes == ("1 of 2 annotations, first annotations[0], have no box: taken from their outlines",)
+
+
+@pytest.mark.parametrize(
+    "bbox", [[0, 0, 0, 0], [5, 6, 0, 0], [-1, -1, -1, -1], [math.nan] * 4, [None] * 4, "", False, {}], ids=str
+)
+def test_a_box_is_taken_from_the_outline_if_there_is_none_with_an_area(
+    bbox: object, document: Document, tmp_path: Path
+) -> None:
+    document["annotations"][0] |= {"segmentation": [[5, 6, 15, 6, 15, 20]], "bbox": bbox}
+
+    dataset = _load(document, tmp_path)
+
+    assert _boxes(dataset)[0] == [5, 6, 15, 20]
+    assert dataset.notes == ("1 of 2 annotations, first annotations[0], have no usable box: taken from their outlines",)
+
+
+def test_an_outline_without_area_gives_no_box_for_another(document: Document, tmp_path: Path) -> None:
+    document["annotations"][0] |= {"segmentation": [[5, 6, 15, 6]], "bbox": [5, 6, 0, 0]}
+
+    with pytest.raises(DataError, match=r"1 of 2 annotations have a box without area\n.* bbox \[5, 6, 0, 0\]"):
+        _load(document, tmp_path)
 
 
 def test_a_box_counts_more_than_an_outline(document: Document, tmp_path: Path) -> None:

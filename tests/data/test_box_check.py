@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from smnas_optuna.data import CocoDataset, load_coco
+from smnas_optuna.errors import DataError
 
 Document = dict[str, Any]
 
@@ -78,3 +79,30 @@ def test_a_box_that_is_nearly_another_is_noted(document: Document, tmp_path: Pat
         "1 of 3 annotations have nearly the box of another one of their image and category: are they one object? "
         "(first annotation 102 of image 7, as annotation 86)",
     )
+
+
+@pytest.mark.parametrize("bbox", [[1, 2, 3, 4, 0.5], "[1, 2, 3, 4]", {"x": 1, "y": 2, "width": 3, "height": 4}])
+def test_boxes_that_are_all_written_otherwise_are_told_how_to_be_written(
+    bbox: object, document: Document, tmp_path: Path
+) -> None:
+    for row in document["annotations"]:
+        row["bbox"] = bbox
+
+    with pytest.raises(DataError) as error:
+        _load(document, tmp_path)
+
+    assert error.value.message.endswith("train.json: 2 of 2 annotations have a box that is not four numbers")
+    assert error.value.fix.startswith("write bbox as (x, y, width, height) in pixels; ")
+
+
+def test_boxes_of_another_size_of_the_image_are_not_told_to_be_removed(document: Document, tmp_path: Path) -> None:
+    document["annotations"] = [
+        {**document["annotations"][0], "id": number, "bbox": [30 + 9 * number, 20 + 7 * number, 40, 30]}
+        for number in range(12)
+    ]
+
+    with pytest.raises(DataError) as error:
+        _load(document, tmp_path)
+
+    assert "wholly outside its image; 12 of 12 boxes reach far over the border; " in error.value.message
+    assert error.value.fix.startswith("boxes in another unit, or of another size of the images, must be written in ")

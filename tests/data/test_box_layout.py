@@ -89,6 +89,52 @@ def test_a_few_boxes_within_the_first_pixel_are_noted() -> None:
     )
 
 
+def test_parts_of_an_image_among_pixels_are_refused_if_they_are_many() -> None:
+    file, parts = _file(), _file(FRACTIONS["corner and size"])
+    file.annotations[::7] = parts.annotations[::7]
+
+    with pytest.raises(DataError) as error:
+        check_layout(file, SOURCE)
+
+    assert error.value.message.startswith(
+        "train.json: 29 of 200 boxes lie within the first pixel of their images: they"
+    )
+
+
+def test_one_box_for_images_without_objects_is_no_part_of_an_image() -> None:
+    file = _file()
+    for row in file.annotations[::7]:
+        row["bbox"] = [0, 0, 1, 1]
+
+    assert [note.split(",")[0] for note in check_layout(file, SOURCE)] == [
+        "29 of 200 boxes lie within the first pixel of their images"
+    ]
+
+
+HALF_IN_PARTS: dict[str, tuple[Change, str]] = {
+    "size": (lambda x, y, w, h, width, height: (x, y, w / width, h / height), "are no larger than a pixel"),
+    "place": (
+        lambda x, y, w, h, width, height: (x / width, y / height, w, h),
+        "begin within the first pixel of their images",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "what"), HALF_IN_PARTS.values(), ids=HALF_IN_PARTS)
+def test_boxes_of_which_two_numbers_are_parts_of_an_image_are_refused(change: Change, what: str) -> None:
+    with pytest.raises(DataError) as error:
+        check_layout(_file(change), SOURCE)
+
+    assert error.value.message.startswith(f"train.json: 200 of 200 boxes {what}: they look like parts of the width")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda x, y, *_: (x, y, 1, 1), lambda *box: (0, 0, *box[2:4])], ids=["points", "from the corner"]
+)
+def test_points_and_boxes_at_the_corner_are_no_parts_of_an_image(change: Change) -> None:
+    assert check_layout(_file(change), SOURCE) == ()
+
+
 def test_in_an_image_of_a_few_pixels_a_box_of_one_is_an_object() -> None:
     assert check_layout(_file(lambda *_: (0, 0, 1, 1), size=(7, 7)), SOURCE) == ()
 

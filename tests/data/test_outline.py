@@ -36,6 +36,27 @@ def test_what_is_no_polygon_has_no_box(segmentation: object) -> None:
     assert box_of_outline(segmentation) is None
 
 
+OTHERWISE = {
+    "one polygon": [1, 2, 5, 2, 5, 9],
+    "pairs": [[1, 2], [5, 2], [5, 9]],
+    "polygons of pairs": [[[1, 2], [5, 2], [5, 4]], [[2, 2], [5, 2], [5, 9]]],
+    "corners by name": [{"x": 1, "y": 2}, {"x": 5, "y": 2}, {"x": 5, "y": 9}],
+    "polygons of corners by name": [[{"x": 1, "y": 2}, {"x": 5, "y": 2}, {"x": 5, "y": 9}]],
+}
+
+
+@pytest.mark.parametrize("outline", OTHERWISE.values(), ids=OTHERWISE)
+def test_polygons_that_are_written_otherwise_have_the_same_box(outline: object) -> None:
+    assert box_of_outline(outline) == [1, 2, 4, 7]
+
+
+@pytest.mark.parametrize(
+    "outline", [[[1, 2], [3]], [[1, 2], [3, 4], [5, "6"]], [{"x": 1}, {"y": 2}, {"x": 3, "y": 4}], [{}]]
+)
+def test_what_are_no_corners_has_no_box(outline: object) -> None:
+    assert box_of_outline(outline) is None
+
+
 def _counts(mask: NDArray[np.uint8]) -> list[int]:
     flat = mask.ravel(order="F")
     edges = [0, *(np.flatnonzero(np.diff(flat)) + 1).tolist(), len(flat)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from smnas_optuna.allowance import free_memory
+from smnas_optuna.data.coco_box import is_coordinate
 from smnas_optuna.data.json_file import read_json
 from smnas_optuna.data.outline import box_of_outline
 from smnas_optuna.data.text_ids import number_text_ids
@@ -263,14 +264,24 @@ def _read_table(document: Row, name: str, path: Path, notes: list[str]) -> list[
 
 
 def _read_id_and_box(row: Row) -> Row:
-    """Return ``id`` (None if there is none: nothing refers to it), ``bbox``, and whether that is the outline's."""
+    """Return ``id`` (None if there is none: nothing refers to it), ``bbox``, and why that is the outline's, if it is.
+
+    Tools write a missing box in many ways: null, ``[]``, four times 0, -1 or NaN.
+    """
     row_id, bbox = _whole_number(row.get("id")), row.get("bbox")
-    if bbox in (None, []):
-        bbox = box_of_outline(row.get("segmentation"))
-        return {"id": row_id, "bbox": bbox, "outlined": bbox is not None}
     if isinstance(bbox, list):
         bbox = [_number_in_text(number) for number in bbox]
-    return {"id": row_id, "bbox": bbox, "outlined": False}
+    if not _is_box(bbox):
+        outline = box_of_outline(row.get("segmentation"))
+        if outline is not None and (_is_box(outline) or bbox in (None, [])):
+            return {"id": row_id, "bbox": outline, "outlined": "no box" if bbox in (None, []) else "no usable box"}
+        bbox = None if bbox == [] else bbox
+    return {"id": row_id, "bbox": bbox, "outlined": ""}
+
+
+def _is_box(bbox: object) -> bool:
+    """Return whether ``bbox`` is four numbers, with an area."""
+    return isinstance(bbox, list) and len(bbox) == 4 and all(map(is_coordinate, bbox)) and min(bbox[2:]) > 0
 
 
 def _has_numbers_in_text(row: Row, fields: Collection[str]) -> bool:
@@ -281,11 +292,11 @@ def _has_numbers_in_text(row: Row, fields: Collection[str]) -> bool:
 
 
 def _note_boxes_of_outlines(annotations: Sequence[Row]) -> list[str]:
-    places = [position for position, row in enumerate(annotations) if row.pop("outlined")]
-    if not places:
+    why = {position: each for position, row in enumerate(annotations) if (each := row.pop("outlined"))}
+    if not why:
         return []
-    which = f"{len(places)} of {len(annotations)} annotations, first annotations[{places[0]}]"
-    return [f"{which}, have no box: taken from their outlines"]
+    which = f"{len(why)} of {len(annotations)} annotations, first annotations[{min(why)}]"
+    return [f"{which}, have {max(why.values())}: taken from their outlines"]
 
 
 def _note_masks_as_crowds(annotations: Sequence[Row], written: Sequence[Row]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from smnas_optuna.data.annotation_file import AnnotationFile, Row
-from smnas_optuna.data.box_layout import check_layout
+from smnas_optuna.data.box_layout import OTHER_UNIT, PIXEL_FIX, REACHES_FAR, check_layout
 from smnas_optuna.data.coco_box import XYXY, Fault, clip_box
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote
@@ -50,6 +50,10 @@ def check_boxes(file: AnnotationFile, source: Path, *, drop: bool) -> tuple[dict
         fix = "remove them from the file, or set drop_empty_boxes = true in study.toml"
         if Fault.MISSING in faults:
             fix = f"write bbox (pycocotools' mask.toBbox gives that of a mask), or {fix}"
+        elif 2 * (faults[Fault.NOT_FOUR_NUMBERS] + faults[Fault.NOT_FINITE]) > total:
+            fix = f"{file.box_fix or PIXEL_FIX}; or {fix}"
+        elif any(REACHES_FAR in note for note in notes):
+            fix = f"{OTHER_UNIT}; to leave out what lies outside, as in cut images, {fix}"
         raise DataError(f"{source}: {'; '.join((what, *notes))}", first=first, fix=fix)
     notes += tuple(f"{number} annotations with {fault}: left out" for fault, number in faults.items())
     if num_clipped:

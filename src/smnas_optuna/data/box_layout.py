@@ -36,6 +36,9 @@ LAYOUTS: dict[str, Callable[[Numbers], Sequence[Numbers]]] = {
 """The corners x1, y1, x2, y2 of boxes whose four numbers mean that; the numbers are the rows of float64 [4, N]."""
 PIXEL_FIX = "write bbox as (x, y, width, height) in pixels; x and y are those of the upper left corner"
 
+OTHER_UNIT = "boxes in another unit, or of another size of the images, must be written in pixels of these"
+REACHES_FAR = "boxes reach far over the border"
+
 TOLERANCE = 1.0
 """Pixels by which a box may reach over the border of its image and still fit: tools round, and count from 0 or 1."""
 DOUBTFUL, MISFITS, FEWEST_MISFITS = 0.01, 0.05, 3
@@ -50,6 +53,13 @@ IN_PIXEL = 1.05
 NEARLY_ALL = 0.9
 SMALLEST_EDGE = 8
 """Pixels; in a smaller image a box of one pixel may be an object."""
+_WHOLE = (0, 4)
+_PARTS = {
+    _WHOLE: "lie within the first pixel of their images",
+    (0, 2): "begin within the first pixel of their images",
+    (2, 4): "are no larger than a pixel",
+}
+"""Places of numbers of a box that may be shares of the image, and what the box is if they are pixels."""
 SCALES = {100: "percent", 1000: "thousandths"}
 """Largest number of a scale that is not pixels, and its name."""
 FULL_SCALE = 0.9
@@ -87,6 +97,11 @@ class Boxes:
         inside = (x1 >= -TOLERANCE) & (y1 >= -TOLERANCE) & (x2 <= width + TOLERANCE) & (y2 <= height + TOLERANCE)
         return np.asarray(inside & (x2 > x1) & (y2 > y1))
 
+    def up_to_one(self, part: tuple[int, int]) -> Bools:
+        """Return the boxes whose numbers of ``part`` are all below about 1, in images that are not as small."""
+        up_to_one = (np.abs(self.numbers[slice(*part)]) <= IN_PIXEL).all(0)
+        return np.asarray(up_to_one & (self.sizes.min(0) >= SMALLEST_EDGE))
+
     @property
     def num_different(self) -> int:
         """Number of different boxes: a hundred equal ones tell no more than one."""
@@ -102,8 +117,8 @@ def check_layout(file: AnnotationFile, source: Path) -> tuple[str, ...]:
     """Check that the boxes of ``file`` can be pixels in COCO's layout, and return notes on what is doubtful.
 
     Raises:
-        DataError: If nearly all boxes lie within the first pixel of their images, or if many do not fit into their
-            images, and all do in another layout.
+        DataError: If nearly all boxes lie or begin within the first pixel of their images or are no larger than one,
+            if many different ones lie there, or if many do not fit into their images, and all do in another layout.
     """
     boxes, box_fix = _boxes(file), file.box_fix or PIXEL_FIX
     count = len(boxes.rows)
@@ -115,14 +130,15 @@ def check_layout(file: AnnotationFile, source: Path) -> tuple[str, ...]:
         width, height = boxes.sizes[:, int(np.argmax(which))]
         return f"{file.place_of(row)}, bbox {quote(row['bbox'])}, image {width:.0f}x{height:.0f}"
 
-    tiny = (np.abs(boxes.numbers) <= IN_PIXEL).all(0) & (boxes.sizes.min(0) >= SMALLEST_EDGE)
-    if tiny.sum() >= NEARLY_ALL * count:
-        raise DataError(
-            f"{source}: {tiny.sum()} of {count} boxes lie within the first pixel of their images: they look like parts "
-            "of the width and height, not pixels",
-            first=first(tiny),
-            fix=f"multiply them by width and height of their images; {box_fix}",
-        )
+    for part in _PARTS:
+        if (which := _are_shares(boxes, part)).any():
+            raise DataError(
+                f"{source}: {which.sum()} of {count} boxes {_PARTS[part]}: they look like parts of the width and "
+                "height, not pixels",
+                first=first(which),
+                fix=f"multiply them by width and height of their images; {box_fix}",
+            )
+    tiny = boxes.up_to_one(_WHOLE)
     misfits = ~boxes.fits(COCO_LAYOUT)
     other, sure = _other_layout(boxes, misfits)
     if sure:
@@ -140,6 +156,19 @@ def check_layout(file: AnnotationFile, source: Path) -> tuple[str, ...]:
     if tiny.any():
         notes.append(f"{tiny.sum()} of {count} boxes lie within the first pixel of their images, first {first(tiny)}")
     return (*notes, *_note_scale(boxes))
+
+
+def _are_shares(boxes: Boxes, part: tuple[int, int]) -> Bools:
+    """Return which boxes have shares of an image for the numbers of ``part``; none if that is not sure of all of them.
+
+    Nearly all boxes of a file are, or so many different ones that they are no specks in the corner of an image, as in
+    a file that two tools wrote.
+    """
+    which = boxes.up_to_one(part)
+    several = len(np.unique(boxes.numbers[slice(*part), which], axis=1).T) >= SURE_FROM
+    if which.mean() >= NEARLY_ALL:
+        return which if several or part == _WHOLE else np.zeros_like(which)
+    return which if several and part == _WHOLE and which.mean() >= MISFITS else np.zeros_like(which)
 
 
 def _boxes(file: AnnotationFile) -> Boxes:
@@ -247,17 +276,16 @@ def _note_scale(boxes: Boxes) -> list[str]:
     far = ((ends - boxes.sizes > FAR * boxes.sizes) | (boxes.numbers[:2] >= boxes.sizes)).any(0)
     reach = f"the farthest end at x = {ends[0].max():.6g}, y = {ends[1].max():.6g}"
     sizes = f"the images have up to {boxes.sizes[0].max():.0f}x{boxes.sizes[1].max():.0f} pixels"
-    advice = "boxes in another unit, or of another size of the images, must be written in pixels of these"
     scale = _scale(boxes)
     if far.mean() >= MOSTLY:
         asked = "" if scale is None else f" are these {scale}?"
-        return [f"{far.sum()} of {count} boxes reach far over the border; {reach}, and {sizes}:{asked} {advice}"]
+        return [f"{far.sum()} of {count} {REACHES_FAR}; {reach}, and {sizes}:{asked} {OTHER_UNIT}"]
     if len({row["image_id"] for row in boxes.rows}) < FEWEST_IMAGES:
         return []
     if scale is not None and boxes.sizes.min() > scale.largest:
-        return [f"all {count} boxes end within {scale.largest} pixels, and {sizes}: are these {scale}? {advice}"]
+        return [f"all {count} boxes end within {scale.largest} pixels, and {sizes}: are these {scale}? {OTHER_UNIT}"]
     part = (ends / boxes.sizes).max(1)
     if count >= CORNER_FROM and part.max() <= CORNER:
         share = f"{100 * part[0]:.0f} % x {100 * part[1]:.0f} %"
-        return [f"all {count} boxes lie in the upper left {share} of their images: {advice}"]
+        return [f"all {count} boxes lie in the upper left {share} of their images: {OTHER_UNIT}"]
     return []

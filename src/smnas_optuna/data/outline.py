@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from smnas_optuna.data.coco_box import is_coordinate
 
+_CORNERS = 3  # of a polygon, where each is a value of its own
 _MOST_RUNS = 10**6
 _LONGEST_RUN = 2**40  # pixels; no mask is that large
 
@@ -14,25 +15,47 @@ def box_of_outline(segmentation: object) -> list[float] | None:
     """Return (x, y, width, height) of the smallest box around the polygons of a COCO annotation, in pixels.
 
     Args:
-        segmentation: Any JSON value; usable are polygons ``[[x1, y1, x2, y2, ...], ...]``, or one of them, and a mask
-            in COCO's run-length encoding, ``{"size": [height, width], "counts": ...}``.
+        segmentation: Any JSON value; usable are polygons ``[[x1, y1, x2, y2, ...], ...]``, or one of them, their
+            corners also as ``[x, y]`` or ``{"x": x, "y": y}``, and a mask in COCO's run-length encoding, ``{"size":
+            [height, width], "counts": ...}``.
 
     Returns:
         None if it is anything else, or the mask is empty.
     """
     if isinstance(segmentation, dict):
         return _box_of_mask(segmentation.get("size"), segmentation.get("counts"))
-    if not isinstance(segmentation, list) or not segmentation:
+    numbers = _numbers(segmentation)
+    if numbers is None or not numbers:
         return None
-    polygons = segmentation if isinstance(segmentation[0], list) else [segmentation]
-    xs, ys = list[float](), list[float]()
-    for polygon in polygons:
-        is_polygon = isinstance(polygon, list) and len(polygon) >= 4 and len(polygon) % 2 == 0
-        if not is_polygon or not all(is_coordinate(number) for number in polygon):
-            return None
-        xs += polygon[::2]
-        ys += polygon[1::2]
+    xs, ys = numbers[::2], numbers[1::2]
     return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+
+
+def _numbers(outline: object) -> list[float] | None:
+    """Return x and y of all corners in turn; None if anything in ``outline`` is no polygon."""
+    if not isinstance(outline, list):
+        return None
+    if all(map(is_coordinate, outline)):
+        return outline if len(outline) >= 4 and len(outline) % 2 == 0 else None
+    corners = [_corner(each) for each in outline]
+    parts = corners if len(corners) >= _CORNERS and None not in corners else [_polygon(each) for each in outline]
+    return None if None in parts else [number for part in parts if part is not None for number in part]
+
+
+def _polygon(part: object) -> list[float] | None:
+    if not isinstance(part, list) or len(part) < _CORNERS:
+        return None
+    if all(map(is_coordinate, part)):
+        return part if len(part) >= 4 and len(part) % 2 == 0 else None
+    corners = [_corner(each) for each in part]
+    return None if None in corners else [number for corner in corners if corner is not None for number in corner]
+
+
+def _corner(value: object) -> list[float] | None:
+    """Return x and y of a corner that is written as one value; None if it is none."""
+    if isinstance(value, dict):
+        value = [value.get("x"), value.get("y")]
+    return value if isinstance(value, list) and len(value) == 2 and all(map(is_coordinate, value)) else None
 
 
 def _box_of_mask(size: object, counts: object) -> list[float] | None:
