@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from smnas_optuna.data.image_paths import find_images
 from smnas_optuna.errors import DataError
+from smnas_optuna.quote import quote, quote_path
 
 from .hostile import check_message
 
@@ -26,7 +28,8 @@ def _find(folder: Path, *names: str) -> tuple[list[str], list[str]]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     images = tmp_path / "images"
-    _write(images, "a.jpg", "sub/b.JPG", "with space.png", unicodedata.normalize("NFD", "Kätzchen.png"))
+    _write(images, "a.jpg", "a2.jpg", "sub/b.JPG", "with space.png", unicodedata.normalize("NFD", "Kätzchen.png"))
+    _write(images, "cats & dogs.png", "grün.png", "s├╝├ƒ.png")
     return images
 
 
@@ -46,6 +49,12 @@ OTHERWISE = {
     "and another case": (r"SUB\b.jpg", "sub/b.JPG", "the separators of Windows"),
     "percent-encoded": ("with%20space.png", "with space.png", "percent-encoded characters"),
     "and with separators": (r"sub%5Cb.JPG", None, ""),
+    "blanks around": (" a2.jpg\n", "a2.jpg", "characters that are written otherwise"),
+    "quotes around": ('"a2.jpg"', "a2.jpg", "characters that are written otherwise"),
+    "escapes of HTML": ("cats &amp; dogs.png", "cats & dogs.png", "characters that are written otherwise"),
+    "a plus for a blank": ("with+space.png", "with space.png", "characters that are written otherwise"),
+    "bytes read in another encoding": ("gr\u00c3\u00bcn.png", "grün.png", "another encoding"),
+    "a file from an archive": ("süß.png", "s├╝├ƒ.png", "another encoding"),
     "case of the suffix": ("sub/b.jpg", "sub/b.JPG", "another spelling"),
     "case of the folder": ("SUB/b.JPG", "sub/b.JPG", "another spelling"),
     "composed accents": (
@@ -70,7 +79,9 @@ def test_a_name_that_is_written_otherwise_is_read_with_a_note(
     found, notes = _find(folder, "a.jpg", name)
 
     assert found == ["a.jpg", file]
-    assert notes == [f"1 of 2 images, first image 2, have {way} in file_name: {name!r} is read as {file}"]
+    assert notes == [
+        f"1 of 2 images, first image 2, have {way} in file_name: {quote(name)} is read as {quote_path(Path(file))}"
+    ]
 
 
 def test_a_name_that_a_file_has_is_not_read_otherwise(folder: Path) -> None:
@@ -115,6 +126,10 @@ def test_a_name_that_would_lead_out_of_the_folder_elsewhere_is_refused(name: str
     ]
 
 
+def _encoded(address: str) -> str:
+    return base64.b64encode(address.encode()).decode()
+
+
 ELSEWHERE = {
     "upload": ("https://host/data/upload/1/1a2b3c4d-new.jpg", "1a2b3c4d-new.jpg", "an address"),
     "upload without a host": ("/data/upload/12/1a2b3c4d-new.jpg", "1a2b3c4d-new.jpg", "an address"),
@@ -123,6 +138,27 @@ ELSEWHERE = {
     "local file, encoded": ("/data/local-files/?d=pets%2Fwith%20space.png", "with space.png", "an address"),
     "local file, absolute": ("http://host/data/local-files/?d=/home/me/sub/b.jpg", "sub/b.JPG", "an address"),
     "bucket": ("s3://bucket/sub/b.JPG", "sub/b.JPG", "an address"),
+    "upload in storage": (
+        "/storage-data/uploaded/?filepath=upload/1/1a2b3c4d-new.jpg",
+        "1a2b3c4d-new.jpg",
+        "an address",
+    ),
+    "local file, no slash": ("/data/local-files?d=pets/sub/b.JPG", "sub/b.JPG", "an address"),
+    "bucket of a task": (f"/tasks/12/presign/?fileuri={_encoded('s3://pets/sub/b.JPG')}", "sub/b.JPG", "an address"),
+    "bucket of a project": (
+        f"https://host/projects/3/resolve/?fileuri={_encoded('gs://pets/a.jpg')}",
+        "a.jpg",
+        "an address",
+    ),
+    "bucket, no padding": (f"/tasks/1/resolve/?fileuri={_encoded('s3://p/a.jpg').rstrip('=')}", "a.jpg", "an address"),
+    "bucket, quoted": ("/tasks/12/presign/?fileuri=azure-blob%3A%2F%2Fpets%2Fsub%2Fb.JPG", "sub/b.JPG", "an address"),
+    "bucket, as it is": ("/api/tasks/12/presign/?fileuri=s3://pets/with space.png", "with space.png", "an address"),
+    "signed, in a folder": ("images/a.jpg?X-Amz-Signature=x/y", "a.jpg", "folders that are not there"),
+    "signed, alone": ("a.jpg?X-Amz-Signature=x%2Fy", "a.jpg", "an address"),
+    "fetched": ("images/1a2b3c4d__a.jpg", "a.jpg", "the prefix of an upload"),
+    "fetched by an older version": ("1a2b3c__a.jpg", "a.jpg", "the prefix of an upload"),
+    "absolute, in the folder": ("/home/me/pets/images/a.jpg", "a.jpg", "the path of another place"),
+    "absolute, in the folder, on Windows": (r"C:\Users\me\images\a.jpg", "a.jpg", "the path of another place"),
     "file": ("file:///C:/pets/images/sub/b.JPG", "sub/b.JPG", "an address"),
     "signed": ("https://host/pets/a.jpg?Expires=1&Signature=x", "a.jpg", "an address"),
     "absolute": ("/home/me/pets/sub/b.JPG", "sub/b.JPG", "the path of another place"),
@@ -190,6 +226,54 @@ def test_a_url_is_told_as_it_is_written(name: str, folder: Path) -> None:
         f"  first: image 1, file_name {name!r}",
         f"  fix: put the files into {folder}, and write their paths relative to it as file_name",
     ]
+
+
+TOGETHER = {
+    "folders that are not there": (("old/a.jpg", "old/b.jpg", "new/c.jpg"), ("a.jpg", "b.jpg", "c.jpg")),
+    "folders of another machine": (("/home/me/a.jpg", "/home/me/b.jpg", "/home/me/c.jpg"), ("a.jpg", "b.jpg", "c.jpg")),
+    "a share of Windows": ((r"\\host\a.jpg", r"\\host\b.jpg", r"\\host\c.jpg"), ("a.jpg", "b.jpg", "c.jpg")),
+    "no folder": (("a.jpg", "b.jpg", "c.jpg"), ("1/a.jpg", "2/b.jpg", "2/c.jpg")),
+    "another suffix": (("a.png", "b.png", "c.png"), ("a.jpg", "b.jpg", "c.jpeg")),
+    "no suffix": (("a", "b", "c"), ("a.jpg", "b.jpg", "c.jpeg")),
+    "two suffixes": (("a.jpg.jpg", "b.png.jpg", "c.jpg.jpg"), ("a.jpg", "b.png", "c.jpg")),
+    "underscores": (("a_1.jpg", "b_1.jpg", "c_1.jpg"), ("a 1.jpg", "b 1.jpg", "c 1.jpg")),
+    "uploads": (("a.jpg", "b.jpg", "c.jpg"), ("1a2b3c4d-a.jpg", "5e6f7a8b-b.jpg", "5e6f7a8b-c.jpg")),
+}
+
+
+@pytest.mark.parametrize(("names", "files"), TOGETHER.values(), ids=TOGETHER)
+def test_names_that_together_leave_no_doubt_are_read_with_a_note(
+    names: Sequence[str], files: Sequence[str], tmp_path: Path
+) -> None:
+    _write(tmp_path, "other.jpg", *files)
+
+    found, notes = _find(tmp_path, "other.jpg", *names)
+
+    assert found == ["other.jpg", *files]
+    assert len(notes) == 1
+    assert notes[0].startswith("3 of 4 images, first image 2, have ")
+
+
+DOUBTFUL: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+    "too few": (("old/a.jpg", "old/b.jpg"), ("a.jpg", "b.jpg")),
+    "one that is nowhere": (("old/a.jpg", "old/b.jpg", "old/d.jpg"), ("a.jpg", "b.jpg", "c.jpg")),
+    "two of one file": (("old/a.jpg", "new/a.jpg", "old/b.jpg"), ("a.jpg", "b.jpg", "c.jpg")),
+    "a file of another name": (("old/other.jpg", "old/a.jpg", "old/b.jpg"), ("a.jpg", "b.jpg")),
+    "two files of one name": (("a.jpg", "b.jpg", "c.jpg"), ("1/a.jpg", "2/a.jpg", "1/b.jpg", "1/c.jpg")),
+    "two suffixes": (("a.bmp", "b.bmp", "c.bmp"), ("a.jpg", "a.png", "b.jpg", "c.jpg")),
+    "upwards": (("../a.jpg", "../b.jpg", "../c.jpg"), ("a.jpg", "b.jpg", "c.jpg")),
+    "a folder": (("old/a.jpg", "old/b.jpg", "old/c.jpg"), ("a.jpg", "b.jpg", "c.jpg/d")),
+}
+
+
+@pytest.mark.parametrize(("names", "files"), DOUBTFUL.values(), ids=DOUBTFUL)
+def test_names_that_leave_a_doubt_together_are_refused(
+    names: Sequence[str], files: Sequence[str], tmp_path: Path
+) -> None:
+    _write(tmp_path, "other.jpg", *files)
+
+    with pytest.raises(DataError, match=r"of \d images (are missing|lie outside)"):
+        _find(tmp_path, "other.jpg", *names)
 
 
 HINTS = {

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from smnas_optuna.data.addresses import is_url
 from smnas_optuna.data.annotation_file import Row, refuse
-from smnas_optuna.data.other_names import UPLOADED, as_uploaded, is_url, leads_out, other_writings
+from smnas_optuna.data.names_together import find_together
+from smnas_optuna.data.other_names import UPLOADED, as_uploaded, leads_out, other_writings
 from smnas_optuna.quote import quote, quote_error, quote_path
 from smnas_optuna.real_files import check_regular_file
 
@@ -27,7 +29,8 @@ def find_images(rows: Sequence[Row], source: Path, folder: Path) -> tuple[dict[i
     """Return the image files by image id, and notes on names that are written otherwise than those of the files.
 
     A name that no file has is read in the ways of :mod:`smnas_optuna.data.other_names`, and without regard to case and
-    to the form of accents, if that is the name of exactly one file.
+    to the form of accents, if that is the name of exactly one file. What is left is read in those of
+    :mod:`smnas_optuna.data.names_together`.
 
     An annotation file may be untrusted, so no ``file_name`` may lead out of ``folder``. Symbolic links may: only a user
     of this machine can make them, and images are often kept on another disk.
@@ -54,6 +57,13 @@ def find_images(rows: Sequence[Row], source: Path, folder: Path) -> tuple[dict[i
             outside.append(row)
         else:
             missing.append((row, found))
+    unread = [*urls, *outside, *(row for row, _ in missing)]
+    together = find_together([row["file_name"] for row in unread], folder, paths.values())
+    if together is not None:
+        way, files = together
+        paths |= {row["id"]: file for row, file in zip(unread, files, strict=True)}
+        ways[way] += unread
+        urls, outside, missing = [], [], []
     _refuse(urls, outside, missing, source, folder, rows=rows, listing=listing)
     _refuse_doubles(rows, paths, source)
     return paths, [_note(way, found, paths, folder, total=len(rows)) for way, found in ways.items()]
