@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ _MAX_ID = 2**63 - 1  # ids travel in int64 tensors
 MAX_AREA = 1e10
 """Square pixels; pycocotools ignores a larger object, and no image is that large."""
 _FORMAT_FIX = "write the file in COCO's format: https://cocodataset.org/#format-data"
+_UTF8_FIX = "save the file in UTF-8: it is in the encoding of one system, or no text"
 _FIXES = {
     "id": "give each row a whole number as its id, and name images and categories by it in the annotations",
     "image_id": "write the id of an image, a whole number, into each annotation",
@@ -80,26 +81,12 @@ class AnnotationFile:
         return f"image {quote(image['file_name'])}" if self.origins is not None else f"image {image['id']}"
 
 
-def read_annotation_file(path: Path, *, free_bytes: Callable[[], int] = free_memory) -> AnnotationFile:
-    """Return the rows of ``path``.
-
-    Args:
-        path: The file.
-        free_bytes: Returns the free memory in bytes.
-
-    Raises:
-        DataError: If the file cannot be read, is not JSON, does not fit into memory, or is not COCO: a list, a field,
-            an image or a category is missing, a field has the wrong type, the id of an image or of a category is used
-            twice, or there are no images or no categories.
-    """
-    return check_document(read_document(path, free_bytes), path)
-
-
-def check_document(document: Row, path: Path) -> AnnotationFile:
+def check_document(document: Mapping[str, Any], path: Path) -> AnnotationFile:
     """Return the rows of a COCO document; ``path`` is its file, for messages.
 
     Raises:
-        DataError: As :func:`read_annotation_file`.
+        DataError: If it is not COCO: a list, a field, an image or a category is missing, a field has the wrong type,
+            the id of an image or of a category is used twice, or there are no images or no categories.
     """
     numbered, notes = number_text_ids(document)
     document = dict(numbered)
@@ -161,7 +148,8 @@ def read_document(path: Path, free_bytes: Callable[[], int] = free_memory) -> Ro
             fix="remove data that is not needed, such as segmentations, or free memory",
         ) from error
     except ValueError as error:
-        raise DataError(f"{path}: this is not JSON: {quote_error(error)}", fix=_FORMAT_FIX) from error
+        fix = _UTF8_FIX if isinstance(error.__cause__, UnicodeDecodeError) else _FORMAT_FIX
+        raise DataError(f"{path}: this is not JSON: {quote_error(error)}", fix=fix) from error
     if not isinstance(document, dict):
         raise DataError(f"{path}: this is not COCO: the file holds a {type(document).__name__}", fix=_FORMAT_FIX)
     return document

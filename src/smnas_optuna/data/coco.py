@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnas_optuna.allowance import free_memory
-from smnas_optuna.data.annotation_file import MAX_AREA, AnnotationFile, Row, read_annotation_file
+from smnas_optuna.data.annotation_file import MAX_AREA, AnnotationFile, Row, check_document, read_document
 from smnas_optuna.data.annotations import Annotations
 from smnas_optuna.data.box_check import check_boxes
 from smnas_optuna.data.coco_box import XYXY
 from smnas_optuna.data.image_paths import find_images
 from smnas_optuna.data.limits import refuse_crowding, refuse_excess
+from smnas_optuna.data.missing_fields import complete
 from smnas_optuna.quote import printable_name
 
 
@@ -112,7 +113,9 @@ def load_coco(
     drop_empty_boxes: bool = False,
     free_bytes: Callable[[], int] = free_memory,
 ) -> CocoDataset:
-    """Load and check the data set that ``annotations`` describes; the image files must exist, but are not opened.
+    """Load and check the data set that ``annotations`` describes; the image files must exist.
+
+    They are opened only if the file states the size of none.
 
     Args:
         annotations: A COCO annotation file.
@@ -126,7 +129,9 @@ def load_coco(
             image is missing, is named twice or lies outside ``images``, a box cannot be used and ``drop_empty_boxes``
             is false, or the boxes are not in pixels or not in COCO's layout.
     """
-    file = read_annotation_file(annotations, free_bytes=free_bytes)
+    document, notes = complete(read_document(annotations, free_bytes), annotations, images)
+    file = check_document(document, annotations)
+    file = replace(file, notes=(*notes, *file.notes))
     return check_dataset(file, annotations, images, drop_empty_boxes=drop_empty_boxes, free_bytes=free_bytes)
 
 

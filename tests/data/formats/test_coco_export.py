@@ -221,3 +221,28 @@ def test_of_two_folders_of_other_names_none_is_chosen(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="3 of 3 images are missing"):
         load_datasets(tmp_path, DataSettings())
+
+
+@pytest.mark.parametrize("folder", ["", "train", "pics"])
+def test_images_of_named_files_are_found_where_there_is_no_folder_images(folder: str, tmp_path: Path) -> None:
+    write_coco_files(tmp_path)
+    (tmp_path / "instances_val.json").unlink()
+    if folder:
+        (tmp_path / "images").rename(tmp_path / folder)
+    else:
+        for image in (tmp_path / "images").iterdir():
+            image.rename(tmp_path / image.name)
+        (tmp_path / "images").rmdir()
+
+    datasets, _ = load_datasets(tmp_path, DataSettings())
+
+    assert [image.path.parent for image in datasets["train"].images] == [tmp_path / folder] * 3
+    assert datasets["train"].notes[0] == f"there is no folder images/: the images are those in {tmp_path / folder}"
+
+
+def test_a_folder_of_images_that_is_named_must_be_there(tmp_path: Path) -> None:
+    write_coco_files(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "pics")
+
+    with pytest.raises(DataError, match=r"3 of 3 images are missing"):
+        load_datasets(tmp_path, DataSettings(images="photos"))

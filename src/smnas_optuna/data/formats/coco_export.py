@@ -11,11 +11,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from smnas_optuna.data.annotation_file import AnnotationFile, check_document, read_document
+from smnas_optuna.data.annotation_file import check_document, read_document
 from smnas_optuna.data.formats.found import Found
 from smnas_optuna.data.formats.split_names import ROLES, Role, entries_of, folders_in, role_of
 from smnas_optuna.data.image_paths import num_found
+from smnas_optuna.data.missing_fields import with_names, with_sizes
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_path
 
@@ -58,8 +60,12 @@ def read_coco_export(root: Path) -> dict[Role, Found]:
         raise DataError(f"{root}: there are no annotations of COCO", fix="name the file in [data] of study.toml")
     found: dict[Role, Found] = {}
     for role, path in files.items():
-        file = check_document(read_document(path), path)
-        found[role] = Found(source=path, folder=_image_folder(root, path, file), file=file)
+        document, notes = with_names(read_document(path))
+        folder = image_folder(root, path, document)
+        document, more = with_sizes(document, path, folder)
+        file = check_document(document, path)
+        file = replace(file, notes=(*notes, *more, *file.notes))
+        found[role] = Found(source=path, folder=folder, file=file)
     where = ", ".join(
         f"{role} is {quote_path(each.source.relative_to(root))} with the images {_where(each, root)}"
         for role, each in found.items()
@@ -87,8 +93,8 @@ def _role(path: Path) -> Role | None:
     return next((role for word in _words(path) if (role := role_of(word)) is not None), None)
 
 
-def _image_folder(root: Path, path: Path, file: AnnotationFile) -> Path:
-    """Return the folder in which most of the first images are, the deepest one first.
+def image_folder(root: Path, path: Path, document: Mapping[str, Any]) -> Path:
+    """Return the folder in which most of the first images of a COCO document are, the deepest one first.
 
     It is one that such exports have, or else the only folder in ``root`` that has any of them.
     """
@@ -96,12 +102,19 @@ def _image_folder(root: Path, path: Path, file: AnnotationFile) -> Path:
     images = root / "images"
     folders = [images / subset, *(images / word for word in _words(path)), images, root / subset, path.parent, root]
     there = [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
-    names = [row["file_name"] for row in file.images[:_IMAGES_TRIED]]
+    names = first_names(document)
     counts: Mapping[Path, int] = {folder: num_found(names, folder) for folder in there}
     if not any(counts.values()):
         others = [folder for folder in folders_in(root)[:_FOLDERS_TRIED] if num_found(names, folder)]
         there = others if len(others) == 1 else there
     return max(there, key=lambda folder: counts.get(folder, 0))
+
+
+def first_names(document: Mapping[str, Any]) -> list[str]:
+    """Return the names of the first images of a COCO document."""
+    rows = document.get("images")
+    rows = [row for row in rows[:_IMAGES_TRIED] if isinstance(row, dict)] if isinstance(rows, list) else []
+    return [name for row in rows if isinstance(name := row.get("file_name"), str)]
 
 
 def _where(found: Found, root: Path) -> str:

@@ -7,15 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from smnas_optuna.config import DataSettings
+from smnas_optuna.data.annotation_file import read_document
 from smnas_optuna.data.coco import CocoDataset, check_dataset, load_coco
-from smnas_optuna.data.formats.coco_export import coco_files, read_coco_export
+from smnas_optuna.data.formats.coco_export import coco_files, first_names, image_folder, read_coco_export
 from smnas_optuna.data.formats.found import Found
 from smnas_optuna.data.formats.recognise import TITLES, Format, Recognised, recognise
 from smnas_optuna.data.formats.roboflow import read_roboflow, roboflow_files
 from smnas_optuna.data.formats.split_names import Role, folders_in
 from smnas_optuna.data.formats.voc import read_voc
 from smnas_optuna.data.formats.yolo import read_yolo
+from smnas_optuna.data.image_paths import num_found
+from smnas_optuna.data.missing_fields import with_names
 from smnas_optuna.errors import DataError
+from smnas_optuna.quote import quote_path
 
 _FOLDERS_TRIED = 20
 READERS: dict[Format, Callable[[Path], Mapping[Role, Found]]] = {
@@ -95,11 +99,19 @@ def _load_coco_files(root: Path, settings: DataSettings) -> dict[Role, CocoDatas
         "test": (settings.test, settings.test_images),
     }
     return {
-        role: load_coco(
-            root / file,
-            root / (settings.images if folder is None else folder),
-            drop_empty_boxes=settings.drop_empty_boxes,
-        )
-        for role, (file, folder) in named.items()
-        if file is not None
+        role: _load_coco_file(root, root / file, settings, folder) for role, (file, folder) in named.items() if file
     }
+
+
+def _load_coco_file(root: Path, path: Path, settings: DataSettings, folder: str | None) -> CocoDataset:
+    """Load an annotation file; if ``images`` is not there and nobody named it, the folder that has them is found."""
+    images = root / (settings.images if folder is None else folder)
+    note: tuple[str, ...] = ()
+    if not images.is_dir() and folder is None and settings.images == DataSettings().images:
+        document, _ = with_names(read_document(path))
+        found = image_folder(root, path, document)
+        if num_found(first_names(document), found):
+            note = (f"there is no folder {settings.images}/: the images are those in {quote_path(found)}",)
+            images = found
+    dataset = load_coco(path, images, drop_empty_boxes=settings.drop_empty_boxes)
+    return replace(dataset, notes=(*note, *dataset.notes))

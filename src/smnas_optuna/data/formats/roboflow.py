@@ -10,6 +10,7 @@ from typing import Any
 from smnas_optuna.data.annotation_file import Row, check_document, read_document
 from smnas_optuna.data.formats.found import Found
 from smnas_optuna.data.formats.split_names import Role, split_folders
+from smnas_optuna.data.missing_fields import complete
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote
 
@@ -47,7 +48,9 @@ def read_roboflow(root: Path) -> dict[Role, Found]:
         if group is not None:
             kept = [row for row in document["categories"] if row.get("id") != group["id"]]
             document = {**document, "categories": kept}
-        file = check_document(document, files[role])
+        whole, notes = complete(document, files[role], files[role].parent)
+        file = check_document(whole, files[role])
+        file = replace(file, notes=(*notes, *file.notes))
         if group is not None and role == "train":
             note = f"category {quote(group['id'])}, {quote(group['name'])}, is the group of the others: left out"
             file = replace(file, notes=(note, *file.notes))
