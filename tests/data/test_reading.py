@@ -16,6 +16,8 @@ from smnas_optuna.data import CocoDataset, Splits, load_apart, load_splits
 from smnas_optuna.data.images import decode
 from smnas_optuna.errors import DataError
 
+from .deep_png import write_deep_png
+
 Pixels = NDArray[np.integer]
 TWO_FILES = DataSettings(train="train.json", val="val.json")
 
@@ -105,6 +107,36 @@ def test_test_images_do_not_decide_the_scale(tmp_path: Path) -> None:
     assert splits.test.notes[0].endswith("read as 10 bits, 0..1023; larger values, in 1 images, are white")
 
 
+@pytest.mark.parametrize(("most", "bits"), [(256, 8), (1024, 10), (4001, 12), (16384, 14), (65536, 16)])
+def test_deep_colour_has_one_scale_too(most: int, bits: int, tmp_path: Path) -> None:
+    values = [_noise(seed, (20, 30, 3), most, np.uint16) for seed in range(3)]
+    _write(tmp_path, "train", [Image.new("RGB", (30, 20))] * 2)
+    _write(tmp_path, "val", [Image.new("RGB", (30, 20), "red")])
+    for name, each in zip(("train-0", "train-1", "val-0"), values, strict=True):
+        write_deep_png(tmp_path / "images" / f"{name}.png", each)
+
+    splits = _load(tmp_path)
+
+    assert splits.grey_bits == bits
+    for pixels, each in zip(_pixels(splits.train), values, strict=False):
+        np.testing.assert_array_equal(pixels, each >> (bits - 8))
+    stated = f"2 of 2 images have more than 8 bits, with values up to {most - 1}: read as {bits} bits, 0..{2**bits - 1}"
+    assert splits.train.notes == (() if bits == 16 else (stated,))
+
+
+def test_values_that_lie_close_together_are_noted(tmp_path: Path) -> None:
+    _write(tmp_path, "train", [Image.fromarray(_noise(seed, most=900, dtype=np.uint16) + 30_000) for seed in (0, 1)])
+    _write(tmp_path, "val", [Image.fromarray(_noise(2, most=60) + 100)])
+
+    splits = _load(tmp_path)
+
+    assert splits.train.notes[1] == (
+        "the values of all 2 images lie within 234..241 of 255: hardly anything can be told apart; if their values "
+        "have fewer bits than the files, write them anew, with values that fill the range"
+    )
+    assert splits.val.notes == ()
+
+
 def test_one_value_everywhere_is_refused(tmp_path: Path) -> None:
     for name, count in (("train", 3), ("val", 1)):
         _write(tmp_path, name, [Image.fromarray(np.full((20, 30 + number), 7, np.uint8)) for number in range(count)])
@@ -165,11 +197,16 @@ TURNED: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
     4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
     6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: np.rot90(pixels, 1),
 }
 
 
-@pytest.mark.parametrize(("orientation", "size"), [(2, (20, 30)), (3, (20, 30)), (4, (20, 30)), (6, (20, 20))])
+@pytest.mark.parametrize(
+    ("orientation", "size"), [(2, (20, 30)), (3, (20, 30)), (4, (20, 30)), *((turn, (20, 20)) for turn in (5, 6, 7, 8))]
+)
 def test_a_turn_that_no_size_tells_is_noted(orientation: int, size: tuple[int, int], tmp_path: Path) -> None:
     _write(tmp_path, "train", [_oriented(0, 1), _oriented(1, orientation, size)])
     _write(tmp_path, "val", [_oriented(2, 1)])

@@ -43,7 +43,10 @@ def test_a_file_of_any_size_that_cannot_be_read_says_what_to_do(
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
-@pytest.mark.parametrize(("orientation", "size"), [(1, (20, 30)), (3, (20, 30)), (6, (30, 20)), (99, (20, 30))])
+@pytest.mark.parametrize(
+    ("orientation", "size"),
+    [(1, (20, 30)), (3, (20, 30)), (5, (30, 20)), (6, (30, 20)), (7, (30, 20)), (8, (30, 20)), (99, (20, 30))],
+)
 def test_the_upright_size_is_that_after_decoding(
     suffix: str, orientation: int, size: tuple[int, int], tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ from smnas_optuna.runtime.image_files import quiet_pillow
 _HASH_BYTES = 16
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)  # whoever may only read a study can check its data
 _ENTRY = re.compile(
-    f"([0-9a-f]{{{2 * _HASH_BYTES}}}) ([0-9]{{1,5}}) ([0-9]{{1,5}}) ([01]) ([1-8]) ([01])(?: ([0-9a-f]{{32}}))?"
+    f"([0-9a-f]{{{2 * _HASH_BYTES}}}) ([0-9]{{1,5}}) ([0-9]{{1,5}}) ([0-2]) ([1-8]) ([01])(?: ([0-9a-f]{{32}}))?"
 )
 
 
@@ -39,7 +39,8 @@ class Content:
         digest: Hash of the RGB pixels, hexadecimal.
         low: Smallest value.
         high: Largest value.
-        deep: True if it is grey with more than 8 bits.
+        deep: True if it has more than 8 bits a channel.
+        colour: True if it is ``deep`` and has colours, or grey with opacity.
         orientation: EXIF orientation, 1..8; 1 is upright.
         turned: True if the pixels are turned as the orientation says.
         look: What it looks like, see :mod:`smnas_optuna.data.look`; None in the index of an older version.
@@ -51,6 +52,7 @@ class Content:
     deep: bool
     orientation: int
     turned: bool
+    colour: bool = False
     look: int | None = None
 
     @property
@@ -60,7 +62,7 @@ class Content:
 
     def as_text(self) -> str:
         """Return the entry of an index file."""
-        text = f"{self.digest} {self.low} {self.high} {self.deep:d} {self.orientation} {self.turned:d}"
+        text = f"{self.digest} {self.low} {self.high} {self.deep + self.colour} {self.orientation} {self.turned:d}"
         return text if self.look is None else f"{text} {self.look:032x}"
 
     @classmethod
@@ -74,7 +76,8 @@ class Content:
             digest=digest,
             low=int(low),
             high=int(high),
-            deep=deep == "1",
+            deep=deep != "0",
+            colour=deep == "2",
             orientation=int(orientation),
             turned=turned == "1",
             look=None if look is None else int(look, 16),
@@ -187,6 +190,7 @@ def _content_or_error(record: ImageRecord) -> Content | DataError:
         low=decoded.low,
         high=decoded.high,
         deep=decoded.deep,
+        colour=decoded.colour,
         orientation=decoded.orientation,
         turned=decoded.turned,
         look=look_of(decoded.pixels),

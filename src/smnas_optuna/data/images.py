@@ -13,9 +13,10 @@ from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_path
 from smnas_optuna.runtime.image_files import Decoded, explained_damage, read_image
 
-DECODING_BYTES = 16
+DECODING_BYTES = 18
 """Memory per pixel while an image is decoded. RGB: Pillow's 4 bytes, 4 of a rotated copy, and twice the array's 3.
-16-bit grey: Pillow's 4, 4 of the array, 4 of the scaled array, 1 of 8-bit grey and 3 of RGB."""
+16-bit grey: Pillow's 4, 4 of the array, 4 of the scaled array, 1 of 8-bit grey and 3 of RGB. 16-bit colour: 4 of
+each of two images in Pillow, 6 of the values and 4 of an array and its conversion."""
 
 Progress = Callable[[int, int], None]
 """Called with (images done, total number of images)."""
@@ -34,7 +35,7 @@ def decode_image(path: Path, height: int, width: int) -> NDArray[np.uint8]:
 def decode(record: ImageRecord) -> Decoded:
     """Decode the image file of ``record``.
 
-    Every mode is converted to RGB: transparency is ignored, grey with more than 8 bits keeps the upper 8 of
+    Every mode is converted to RGB: transparency is ignored, grey and colour with more than 8 bits keep the upper 8 of
     ``record.grey_bits``. Of an animation or a file with several pages, the first one is used. The EXIF rotation is
     applied if the rotated image has the stated size, and ignored if only the stored image has it: annotation tools do
     either. Where both have it, ``record.turned`` decides. Unreadable EXIF data is ignored, and so are text and colour

@@ -16,6 +16,8 @@ QUARTER_TURNS = 5
 DARK = 32
 """Images whose largest value is below this, of 255, are nearly black."""
 
+_FILL_RANGE = "if their values have fewer bits than the files, write them anew, with values that fill the range"
+
 Contents = Sequence[Content]
 
 
@@ -24,7 +26,7 @@ def read_images(
 ) -> tuple[dict[str, CocoDataset], dict[str, Contents], int]:
     """Decode all images, and return the data sets as their images are to be read, with notes, and the contents.
 
-    - Grey with more than 8 bits is scaled by the largest value of all images but those of ``test``: sensors write 10,
+    - More than 8 bits a channel are scaled by the largest value of all images but those of ``test``: sensors write 10,
       12 or 14 bits into files of 16.
     - Images whose stated size does not tell whether EXIF has turned them are turned, unless the same annotation file
       has quarter turns, and states the size before the turn for all of them.
@@ -114,6 +116,7 @@ def _refuse_one_colour(datasets: Sequence[CocoDataset], contents: Mapping[str, C
 def _notes(dataset: CocoDataset, contents: Contents, grey_bits: int) -> list[str]:
     return [
         *_note_values(contents, grey_bits),
+        *_note_range(contents, grey_bits),
         *_note_one_colour(dataset, contents),
         *_note_turns(dataset, contents),
         *_note_copies(dataset, contents),
@@ -125,17 +128,26 @@ def _note_values(contents: Contents, grey_bits: int) -> list[str]:
     if deep and grey_bits < FULL_BITS:
         above = sum(content.high >= 2**grey_bits for content in deep)
         more = f"; larger values, in {above} images, are white" if above else ""
+        what = "have" if any(content.colour for content in deep) else "are grey with"
         return [
-            f"{len(deep)} of {total} images are grey with more than 8 bits, with values up to "
+            f"{len(deep)} of {total} images {what} more than 8 bits, with values up to "
             f"{max(content.high for content in deep)}: read as {grey_bits} bits, 0..{2**grey_bits - 1}{more}"
         ]
     brightest = max((content.high for content in contents), default=255)
-    if deep or brightest >= DARK:
+    if not deep and brightest < DARK:
+        return [f"the largest value of all {total} images is {brightest} of 255: they are nearly black; {_FILL_RANGE}"]
+    return []
+
+
+def _note_range(contents: Contents, grey_bits: int) -> list[str]:
+    """Return a note if the values of all images lie close together, as those of a sensor with an offset do."""
+    shifts = [grey_bits - 8 if content.deep else 0 for content in contents]
+    low = min((content.low >> shift for content, shift in zip(contents, shifts, strict=True)), default=0)
+    high = max((min(content.high >> shift, 255) for content, shift in zip(contents, shifts, strict=True)), default=255)
+    if high - low >= DARK or high < DARK or all(content.one_colour for content in contents):
         return []
-    return [
-        f"the largest value of all {total} images is {brightest} of 255: they are nearly black; if their values have "
-        "fewer bits than the files, write them anew, with values that fill the range"
-    ]
+    what = f"the values of all {len(contents)} images lie within {low}..{high} of 255"
+    return [f"{what}: hardly anything can be told apart; {_FILL_RANGE}"]
 
 
 def _note_one_colour(dataset: CocoDataset, contents: Contents) -> list[str]:

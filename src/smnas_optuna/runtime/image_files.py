@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_error, quote_path
 from smnas_optuna.real_files import check_regular_file
+from smnas_optuna.runtime.deep_colour import LowerBytes, lower_bytes_of, read_lower_bytes, turned_values, upper_bits
 from smnas_optuna.runtime.png_file import without_side_data
 
 # Formats that cameras, scanners and annotation tools write. Pillow opens more, by content whatever the file's name, and
@@ -28,6 +29,7 @@ _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEB
 _MAX_FILE = 2**31  # bytes; the largest image (MAX_PIXELS) at 8 uncompressed bytes a pixel has 1.4e9
 _MAX_SCANS = 500  # of a JPEG; encoders write about ten. Even a scan of a few bytes costs a pass over all pixels
 
+_REWRITE = "write it with 8 or 16 bits, all images on one scale"
 _QUARTER_TURN = 5  # EXIF orientations from this one on turn an image by a quarter
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -64,9 +66,10 @@ class Decoded:
 
     Attributes:
         pixels: RGB, uint8 [height, width, 3].
-        low: Smallest value of the file: of grey with more than 8 bits as it is stored, otherwise that of ``pixels``.
+        low: Smallest value of the file: with more than 8 bits a channel as it is stored, otherwise that of ``pixels``.
         high: Largest value, likewise.
-        deep: True if it is grey with more than 8 bits.
+        deep: True if it has more than 8 bits a channel.
+        colour: True if it is ``deep`` and has colours, or grey with opacity.
         orientation: EXIF orientation, 1..8; 1 is upright.
         turned: True if the pixels are turned as the orientation says.
     """
@@ -75,6 +78,7 @@ class Decoded:
     low: int
     high: int
     deep: bool
+    colour: bool
     orientation: int
     turned: bool
 
@@ -200,6 +204,7 @@ def _read_pixels(
 ) -> tuple[Decoded | None, tuple[int, int]]:
     """As :func:`read_image`, from ``file``, which is ``path`` or has its content."""
     with _opened_image(file) as image:
+        lower = lower_bytes_of(image)  # before EXIF data, for which a PNG is decoded
         stored, upright, orientation = (image.height, image.width), _upright(image), _orientation(image)
         if stated not in (None, stored, upright):
             return None, stored
@@ -208,15 +213,20 @@ def _read_pixels(
         image.load()  # a TIFF is upright after that, others are not
         left = _orientation(image)
         turned = stated in (None, upright) and (turn or stored != upright)
-        whole = image.transpose(_TURNS[left]) if turned and left != 1 else image
-        pixels = _to_rgb(whole, grey_bits)
-        deep = image.mode.startswith("I")
-        values = np.asarray(image) if deep else pixels
+        turn_by = _TURNS[left] if turned and left != 1 else None
+        if lower is None:
+            whole = image if turn_by is None else image.transpose(turn_by)
+            pixels, deep = _to_rgb(whole, grey_bits), image.mode.startswith("I")
+            values: NDArray[Any] = np.asarray(image) if deep else pixels
+        else:
+            deep, values = True, _deep_colour(image, file, lower)
+            pixels = upper_bits(turned_values(values, turn_by), grey_bits)
         decoded = Decoded(
             pixels=pixels,
             low=int(values.min()),
             high=int(values.max()),
             deep=deep,
+            colour=lower is not None,
             orientation=orientation,
             turned=orientation != 1 and (turned or left == 1),
         )
@@ -260,7 +270,7 @@ def _count_scans(path: Path) -> int:
 
 def _to_rgb(image: Image.Image, grey_bits: int) -> NDArray[np.uint8]:
     if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers, whose scale is unknown")
+        raise ValueError(f"its pixels are floating-point numbers, whose scale is unknown: {_REWRITE}")
     if image.mode.startswith("I"):
         return _deep_grey_to_rgb(np.asarray(image), grey_bits)
     if image.mode == "P" and "transparency" in image.info:
@@ -273,5 +283,19 @@ def _to_rgb(image: Image.Image, grey_bits: int) -> NDArray[np.uint8]:
 def _deep_grey_to_rgb(grey: NDArray[np.integer], grey_bits: int) -> NDArray[np.uint8]:
     """Return grey values of ``grey_bits`` bits, in any of Pillow's types, as RGB; larger ones are white."""
     if grey.min() < 0 or grey.max() >= 2**16:
-        raise ValueError("grey values outside 0..65535")
-    return np.repeat(np.minimum(grey >> (grey_bits - 8), 255).astype(np.uint8)[:, :, None], 3, axis=2)
+        raise ValueError(f"grey values outside 0..65535: {_REWRITE}")
+    return np.repeat(upper_bits(grey, grey_bits)[:, :, None], 3, axis=2)
+
+
+def _deep_colour(image: Image.Image, file: Path | BinaryIO, lower: LowerBytes) -> NDArray[np.uint16]:
+    """Return uint16 [height, width, 3], as stored, but that a TIFF is upright already, as Pillow has it.
+
+    ``image`` holds the upper bytes; ``file`` is read again for the others.
+    """
+    values = np.asarray(image.convert("RGB")).astype(np.uint16)
+    values <<= 8
+    if not isinstance(file, Path):
+        file.seek(0)
+    with _opened_image(file) as again:
+        values |= np.asarray(read_lower_bytes(again, lower).convert("RGB"))
+    return values

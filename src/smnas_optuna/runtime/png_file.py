@@ -6,8 +6,9 @@ import struct
 from pathlib import Path
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_KEPT = (b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT")
-"""Optional chunks that change pixels, or say how they are turned; others hold text, a colour profile or a time."""
+_KEPT = (b"eXIf",)
+"""The optional chunk that says how pixels are turned. Others hold text, a colour profile or a time, transparency, which
+is ignored, or further frames of an animation, of which the first is the image without them."""
 
 
 def without_side_data(path: Path) -> bytes | None:
