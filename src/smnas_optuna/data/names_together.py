@@ -37,6 +37,7 @@ def find_together(names: Sequence[str], folder: Path, taken: Collection[Path]) -
         return None
     files = _files_in(folder)
     here = [path for path in files if path.parent == folder]
+    lasts = [name.replace("\\", "/").rpartition("/")[2] for name in names]
     ways: tuple[tuple[str, Sequence[Path], Callable[[str], str]], ...] = (
         ("folders that are not there", here, _folded),
         ("no folder", files, _folded),
@@ -44,9 +45,23 @@ def find_together(names: Sequence[str], folder: Path, taken: Collection[Path]) -
         ("another suffix or spelling", files, _joined),
     )
     for way, there, key in ways:
-        found = _matched([name.replace("\\", "/").rpartition("/")[2] for name in names], there, key, set(taken))
+        found = _matched(lasts, there, key, set(taken))
         if found is not None:
             return way, found
+    return None
+
+
+def match_stems(files: Sequence[Path], images: Sequence[Path]) -> dict[Path, Path] | None:
+    """Return the file of each image that has one, if each of ``files`` is that of exactly one image, by its stem.
+
+    Returns:
+        None if there are less than ``FEWEST`` files, or it is not sure of each of them which image it belongs to.
+    """
+    if len(files) < FEWEST:
+        return None
+    for key in (_without_suffix, _joined):
+        if (found := _matched([path.stem for path in files], images, key, set())) is not None:
+            return dict(zip(found, files, strict=True))
     return None
 
 
@@ -77,6 +92,10 @@ def _files_in(folder: Path) -> list[Path]:
 
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _without_suffix(name: str) -> str:
+    return _folded(_SUFFIX.sub("", name))
 
 
 def _joined(name: str) -> str:

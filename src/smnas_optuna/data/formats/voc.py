@@ -66,6 +66,9 @@ def read_voc(root: Path) -> dict[Role, Found]:
         notes.append(
             "xmin and ymin are 0 as often as 1, or more often: the corners count from 0, and are taken as they are"
         )
+    outlined = sum(item.outlined for item in objects)
+    if outlined:
+        notes.append(f"{outlined} of {len(objects)} objects have no bndbox: taken from their outlines")
     difficult = sum(item.difficult for item in objects)
     if difficult:
         notes.append(
@@ -89,12 +92,16 @@ def _read_part(part: VocPart) -> list[_Annotated]:
         for folder in part.folders:
             if folder not in by_stem:
                 images = [path for path in entries_of(folder) if is_image(path) and path.is_file()]
-                by_stem[folder] = {_composed(path.stem): path for path in images}
+                by_stem[folder] = {
+                    **{_composed(path.stem).casefold(): path for path in images},
+                    **{_composed(path.stem): path for path in images},
+                }
             there = by_stem[folder]
             named = there.get(_composed(Path(file.file_name).stem)) if file.file_name else None
             if named is not None and _composed(named.name) == _composed(file.file_name):
                 return named
-            if (same := there.get(_composed(file.path.stem))) is not None:
+            same = there.get(_composed(file.path.stem)) or there.get(_composed(file.path.stem).casefold())
+            if same is not None:
                 return same
         return None
 

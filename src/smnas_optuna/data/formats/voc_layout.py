@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from smnas_optuna.data.formats.image_folder import has_images
 from smnas_optuna.data.formats.split_names import ROLES, Role, entries_of, folders_in, role_of, split_folders
 from smnas_optuna.data.formats.text_file import lines_of
 from smnas_optuna.errors import DataError
@@ -13,6 +14,7 @@ from smnas_optuna.quote import quote, quote_path
 
 ANNOTATIONS = ("Annotations", "annotations", "xmls", "labels")
 _IMAGES = ("JPEGImages", "images", "Images")
+_HEAD = 2**12  # bytes in which the outermost element begins
 _SETS = ("ImageSets/Main", "ImageSets")
 CLASS_LISTS = ("classes.txt", "labels.txt")
 
@@ -79,7 +81,8 @@ def read_voc_layout(root: Path) -> VocLayout:
     if annotations is None:
         layout = _in_folders(split_folders(root), root)
         return layout if "train" in layout.parts else _in_folders({"train": [root]}, root)
-    images = [base / name for name in _IMAGES if (base / name).is_dir()]
+    named = [base / name for name in _IMAGES if (base / name).is_dir()]
+    images = [place for folder in named or _other_folders(base, annotations) for place in (folder, *folders_in(folder))]
     places = [*images, annotations, base]
     lists = _lists(base)
     if lists:
@@ -88,10 +91,31 @@ def read_voc_layout(root: Path) -> VocLayout:
     return layout if "train" in layout.parts else _in_folders({"train": [annotations]}, root, places)
 
 
+def _other_folders(base: Path, annotations: Path) -> list[Path]:
+    """Return the folders of ``base`` that may have images where none has a usual name."""
+    return [path for path in folders_in(base) if path != annotations and has_images(path)]
+
+
 def _annotations(base: Path) -> Path | None:
-    """Return the folder of ``base`` that has XML files, or has folders with them; None if there is none."""
+    """Return the folder of ``base`` that has XML files, or has folders with them; None if there is none.
+
+    It has a usual name, or is the only one with files of VOC.
+    """
     places = [base / name for name in ANNOTATIONS]
-    return next((place for place in places if any(map(_has_xml, (place, *folders_in(place))))), None)
+    named = next((place for place in places if any(map(_has_xml, (place, *folders_in(place))))), None)
+    if named is not None or _has_xml(base):
+        return named
+    others = [path for path in folders_in(base) if path.name[:1] != "." and role_of(path.name) is None]
+    found = [path for path in others if (files := _xml_files(path)) and _is_voc(files[0])]
+    return found[0] if len(found) == 1 else None
+
+
+def _is_voc(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            return b"<annotation" in stream.read(_HEAD).replace(b"\0", b"")
+    except OSError:
+        return False
 
 
 def _xml_files(folder: Path) -> list[Path]:
@@ -140,7 +164,7 @@ def _in_lists(lists: Mapping[Role, Path], annotations: Path, places: Sequence[Pa
     parts: dict[Role, list[VocPart]] = {}
     for role, path in lists.items():
         names = list(dict.fromkeys(line.split()[0] for line in lines_of(path)))
-        files = [(name, _file_of(name, annotations)) for name in names]
+        files = [(name, _file_of(_last(name), annotations)) for name in names]
         missing = [name for name, file in files if file is None]
         if missing:
             raise DataError(
@@ -157,12 +181,18 @@ def _in_lists(lists: Mapping[Role, Path], annotations: Path, places: Sequence[Pa
     return VocLayout(source=lists, parts=parts, notes=notes)
 
 
+def _last(name: str) -> str:
+    """Return the name of a file in the path of an image, as ``JPEGImages/a.jpg``."""
+    first, *others = name.split("/")
+    return others[-1] if others and first in _IMAGES else name
+
+
 def _file_of(name: str, annotations: Path) -> Path | None:
     """Return the XML file of an image that a list names; no name leads out of the folder."""
     if "/" in name or "\\" in name or "\0" in name or name in (".", ".."):
         return None
-    file = annotations / f"{name}.xml"
+    files = [annotations / f"{each}{suffix}" for each in (name, Path(name).stem) for suffix in (".xml", ".XML")]
     try:
-        return file if file.is_file() else None
+        return next((file for file in files if file.is_file()), None)
     except OSError:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ _DECLARED = re.compile(
     rb"shift[-_]jis|euc-jp|euc-kr|koi8-r)[\"']",
     re.IGNORECASE,
 )
+_COORDINATE = re.compile(r"[xy][0-9]*")
+_FEWEST_CORNERS = 3
 _HEAD = 200  # bytes, in which a declaration ends
 _XML_FIX = "write the file as Pascal VOC has it: an <annotation> with an <object> for each object"
 
@@ -38,12 +41,14 @@ class VocObject:
         name: Its class.
         corners: (xmin, ymin, xmax, ymax) as written; None if there is no box.
         difficult: Whether it is marked so.
+        outlined: Whether the corners are those of an outline, as there is no box.
     """
 
     number: int
     name: str
     corners: tuple[float, float, float, float] | None
     difficult: bool
+    outlined: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +93,7 @@ def read_voc_file(path: Path) -> VocFile:
     if "<!DOCTYPE" in text:
         raise DataError(f"{quote_path(path)}: has a DOCTYPE, which VOC does not have", fix="remove the DOCTYPE")
     try:
-        top = ElementTree.fromstring(text)
+        top = ElementTree.fromstring(text.lstrip())
     except (ElementTree.ParseError, ValueError, RecursionError) as error:
         raise DataError(f"{quote_path(path)}: this is not XML: {quote_error(error)}", fix=_XML_FIX) from error
     if top.tag != "annotation":
@@ -126,7 +131,7 @@ def _read_object(element: ElementTree.Element, number: int) -> VocObject | Mista
     difficult, box = _text(element, "difficult").lower(), element.find("bndbox")
     if not name:
         return Mistake(number=number, what="has no name", kind="name")
-    if difficult not in ("", "0", "1", "false", "true"):
+    if difficult not in ("", "0", "1", "false", "true", "unspecified"):
         return Mistake(number=number, what=f"has {quote(difficult)} as difficult", kind="difficult")
     corners = None
     if box is not None:
@@ -137,4 +142,31 @@ def _read_object(element: ElementTree.Element, number: int) -> VocObject | Mista
             what = f"has {quote(texts[place])}, which is no number, as {CORNERS[place]}"
             return Mistake(number=number, what=what if texts[place] else f"has no {CORNERS[place]}", kind="corner")
         corners = (numbers[0], numbers[1], numbers[2], numbers[3])
-    return VocObject(number=number, name=name, corners=corners, difficult=difficult in ("1", "true"))
+    outlined = corners is None
+    corners = _corners_of_outline(element) if corners is None else corners
+    outlined = outlined and corners is not None
+    return VocObject(number=number, name=name, corners=corners, difficult=difficult in ("1", "true"), outlined=outlined)
+
+
+def _corners_of_outline(element: ElementTree.Element) -> tuple[float, float, float, float] | None:
+    """Return the corners around a polygon or a turned box; None if there is neither, or it has other than numbers.
+
+    Polygons are ``<x1>``, ``<y1>``, ``<x2>``, ... (Roboflow) or ``<pt>`` with ``<x>`` and ``<y>`` (LabelMe); a turned
+    box is ``<robndbox>`` with centre, size and angle in radians (roLabelImg).
+    """
+    if (box := element.find("robndbox")) is not None:
+        five = [finite_number(_text(box, name)) for name in ("cx", "cy", "w", "h", "angle")]
+        if any(number is None for number in five):
+            return None
+        x, y, width, height, angle = (number for number in five if number is not None)
+        half = abs(width * math.cos(angle)) + abs(height * math.sin(angle))
+        tall = abs(width * math.sin(angle)) + abs(height * math.cos(angle))
+        return x - half / 2, y - tall / 2, x + half / 2, y + tall / 2
+    if (polygon := element.find("polygon")) is None:
+        return None
+    leaves = [leaf for leaf in polygon.iter() if _COORDINATE.fullmatch(leaf.tag)]
+    numbers = [(leaf.tag[0], finite_number((leaf.text or "").strip())) for leaf in leaves]
+    xs, ys = ([number for tag, number in numbers if tag == axis and number is not None] for axis in "xy")
+    if len(xs) != len(ys) or len(xs) + len(ys) < len(leaves) or len(xs) < _FEWEST_CORNERS:
+        return None
+    return min(xs), min(ys), max(xs), max(ys)

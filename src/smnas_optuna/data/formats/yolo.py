@@ -14,10 +14,11 @@ import numpy as np
 from smnas_optuna.data.annotation_file import refuse
 from smnas_optuna.data.box_layout import CENTRE_LAYOUT, other_layout
 from smnas_optuna.data.formats.found import Found, Rows
-from smnas_optuna.data.formats.split_names import Role, entries_of
+from smnas_optuna.data.formats.split_names import Role, entries_of, role_of
 from smnas_optuna.data.formats.yolo_labels import LINE_FIXES, Label, Mistake, box_in_pixels, read_labels
 from smnas_optuna.data.formats.yolo_layout import LIST_NAMES, YoloLayout, read_yolo_layout
 from smnas_optuna.data.missing_fields import read_sizes
+from smnas_optuna.data.names_together import match_stems
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_path
 
@@ -49,6 +50,10 @@ def read_yolo(root: Path) -> dict[Role, Found]:
         role: [_read_labelled(image, root, layout, listing) for image in images]
         for role, images in layout.images.items()
     }
+    notes = [*layout.notes]
+    if not any(each.file for some in splits.values() for each in some):
+        splits, more = _with_labels_elsewhere(splits, root, layout)
+        notes += more
     every = [each for some in splits.values() for each in some]
     _refuse_mistakes(every, root, layout)
     _refuse_other_layout(every, root, layout)
@@ -61,7 +66,7 @@ def read_yolo(root: Path) -> dict[Role, Found]:
             "another format in [data] of study.toml",
         )
     decimals = max((label.decimals for each in every for label in each.labels if isinstance(label, Label)), default=0)
-    notes = [*layout.notes, *_note_without_image(every, root)]
+    notes += _note_without_image(every, root)
     return {
         role: _found(some, root, layout, decimals, notes if role == "train" else []) for role, some in splits.items()
     }
@@ -102,6 +107,44 @@ def _read_labelled(
     file = _label_file(image, root, listing)
     labels = [] if file is None else read_labels(file, layout.names, layout.num_keypoint_columns)
     return _Labelled(image=image, file=file, labels=labels)
+
+
+def _with_labels_elsewhere(
+    splits: Mapping[Role, Sequence[_Labelled]], root: Path, layout: YoloLayout
+) -> tuple[dict[Role, list[_Labelled]], list[str]]:
+    """Return the images with the label files that lie in another folder or are written otherwise, if all are sure."""
+    found: dict[Role, list[_Labelled]] = {}
+    used: dict[Path, Path] = {}
+    files = _label_like_files(root)
+    for role, some in splits.items():
+        own = {folder for each in some for folder in (each.image.parent, each.image.parent.parent)}
+        near = [path for path in files if not own.isdisjoint(path.parents)]
+        matched = match_stems(near, [each.image for each in some]) or {}
+        used |= matched
+        found[role] = [
+            each
+            if (file := matched.get(each.image)) is None
+            else _Labelled(
+                image=each.image, file=file, labels=read_labels(file, layout.names, layout.num_keypoint_columns)
+            )
+            for each in some
+        ]
+    if not used:
+        return found, []
+    image, file = next(iter(used.items()))
+    example = f"{quote_path(file.relative_to(root))} is that of {quote_path(image.relative_to(root))}"
+    return found, [f"{len(used)} label files lie elsewhere or are written otherwise than their images: {example}"]
+
+
+def _label_like_files(root: Path) -> list[Path]:
+    """Return the text files in ``root``, sorted, without lists of classes or images, notes and hidden files."""
+    paths = [Path(place, name) for place, _, names in os.walk(root) for name in names if name[-4:].lower() == ".txt"]
+    others = ("classes", "labels", "readme", "license", "notes")
+    return sorted(
+        path
+        for path in paths
+        if path.stem.lower().split(".")[0] not in others and not path.name.startswith(".") and not role_of(path.stem)
+    )
 
 
 def _refuse_mistakes(every: Sequence[_Labelled], root: Path, layout: YoloLayout) -> None:

@@ -195,13 +195,25 @@ def resolve(entry: str, base: str, root: Path) -> Path | None:
         for start in range(len(parts)):
             if start > 0 and len(parts) - start < 2:
                 break  # one name alone is too little to go by
-            path = root.joinpath(*parts[start:])
             try:
-                if path.exists():
+                if (path := _existing(root, parts[start:])) is not None:
                     return path
             except (OSError, ValueError):  # no file can have that name
                 return None
     return root if not [part for part in PurePosixPath(entry).parts if part not in ("/", "..")] else None
+
+
+def _existing(root: Path, parts: Sequence[str]) -> Path | None:
+    """Return the path in ``root`` that ``parts`` name, or else in small or capital letters; None if there is none."""
+    if (path := root.joinpath(*parts)).exists():
+        return path
+    path = root
+    for part in parts:
+        alike = [entry for entry in entries_of(path) if entry.name.casefold() == part.casefold()]
+        if len(alike) != 1:
+            return None
+        path = alike[0]
+    return path
 
 
 def read_image_list(path: Path, root: Path) -> list[Path]:
