@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smnas_optuna.data import ImageRecord, index_content
+from smnas_optuna.data import ImageRecord, content, index_content
 from smnas_optuna.data.content import Content
 from smnas_optuna.errors import DataError
 
@@ -92,6 +93,20 @@ def test_all_images_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
 
     assert str(error.value).splitlines()[0] == "2 of 4 images cannot be used"
     assert str(error.value).splitlines()[1].startswith(f"  first: {records[1].path}: the image cannot be read")
+
+
+def test_what_is_decoded_is_kept_while_others_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "KEEP_SECONDS", 0.0)
+    records, index_file = _write_noise(tmp_path, 5), tmp_path / "index.json"
+    kept: list[tuple[int, int]] = []
+
+    def look(done: int, _: int) -> None:
+        kept.append((done, len(json.loads(index_file.read_text()))))
+
+    hashes = index_content(records, index_file, look)
+
+    assert kept == [(number, number) for number in range(1, 6)]
+    assert index_content(records, index_file, lambda *_: pytest.fail("nothing is decoded again")) == hashes
 
 
 def test_an_index_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_error, quote_path
 from smnas_optuna.runtime.image_files import quiet_pillow
 
+KEEP_SECONDS = 30.0
+"""Time between two writings of the index while images are decoded: what a kill or a power cut loses at most."""
 _HASH_BYTES = 16
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)  # whoever may only read a study can check its data
 _ENTRY = re.compile(
@@ -114,6 +117,7 @@ class ContentIndex:
             if key not in known or (with_looks and known[key].look is None)
         ]
         failures: list[DataError] = []
+        kept = time.monotonic()
         results = map_in_threads(_content_or_error, [record for _, record in new], bytes_each=decoding_bytes(records))
         try:
             with quiet_pillow():
@@ -122,12 +126,16 @@ class ContentIndex:
                         failures.append(result)
                     else:
                         known[key] = result
+                    if time.monotonic() - kept > KEEP_SECONDS:
+                        self._keep(keys)
+                        kept = time.monotonic()
                     if self.on_progress:
                         self.on_progress(done, len(new))
         finally:  # when interrupted, keep the contents read so far
-            self._used |= {key: known[key] for key in keys if key in known}
-            if self.file is not None and new:
-                _write_index(self.file, self._used)
+            if new:
+                self._keep(keys)
+            else:
+                self._used |= {key: known[key] for key in keys}
         if len(failures) > 1:
             message = f"{len(failures)} of {len(records)} images cannot be used"
             fix = "replace these files, or remove the images from the annotation file"
@@ -135,6 +143,13 @@ class ContentIndex:
         if failures:
             raise failures[0]
         return [known[key] for key in keys]
+
+    def _keep(self, keys: Sequence[str]) -> None:
+        """Write what is known of ``keys``, and of what was read before, into the file."""
+        assert self._known is not None
+        self._used |= {key: self._known[key] for key in keys if key in self._known}
+        if self.file is not None:
+            _write_index(self.file, self._used)
 
 
 def index_content(

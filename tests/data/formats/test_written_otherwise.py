@@ -66,7 +66,7 @@ def test_label_files_elsewhere_are_found_if_all_are_sure(change: Change, example
     datasets, _ = load_datasets(yolo, DataSettings())
 
     for role in ("train", "val"):
-        assert _boxes(datasets[role]) == _boxes(expected[role])  # type: ignore[index]
+        assert _boxes(datasets[role]) == _boxes(expected[role])
     note = f"label files lie elsewhere or are written otherwise than their images: {example}"
     assert any(each.endswith(note) for each in datasets["train"].notes)
 
@@ -89,22 +89,22 @@ def test_folders_of_a_description_may_have_other_letters(yolo: Path) -> None:
     assert [image.path.name for image in datasets["train"].images] == ["a.png", "b.png", "c.png"]
 
 
-def _all_for_training(root: Path) -> None:
+def _move_folders(root: Path) -> None:
     shutil.rmtree(root / "ImageSets")
+    (root / "Annotations").rename(root / "Ann")
+    (root / "JPEGImages").rename(root / "pics")
+
+
+def _move_images_inside(root: Path) -> None:
+    shutil.rmtree(root / "ImageSets")
+    (root / "JPEGImages").rename(root / "moved")
+    (root / "JPEGImages").mkdir()
+    (root / "moved").rename(root / "JPEGImages" / "all")
 
 
 VOC: dict[str, Change] = {
-    "other folders": lambda root: (
-        _all_for_training(root),
-        (root / "Annotations").rename(root / "Ann"),
-        (root / "JPEGImages").rename(root / "pics"),
-    ),
-    "folders of images inside": lambda root: (
-        _all_for_training(root),
-        (root / "JPEGImages").rename(root / "moved"),
-        (root / "JPEGImages").mkdir(),
-        (root / "moved").rename(root / "JPEGImages" / "all"),
-    ),
+    "other folders": _move_folders,
+    "folders of images inside": _move_images_inside,
     "capital suffixes": lambda root: [
         path.rename(path.with_suffix(path.suffix.upper()))
         for path in [*root.glob("Annotations/*"), *root.glob("JPEGImages/*")]
@@ -134,7 +134,7 @@ def test_voc_of_other_names_is_read(change: Change, tmp_path: Path) -> None:
 
     datasets, _ = load_datasets(tmp_path, DataSettings())
 
-    whole = [image for role in ("train", "val", "test") for image in expected[role].images]  # type: ignore[index]
+    whole = [image for role in ("train", "val", "test") for image in expected[role].images]
     found = datasets["train"].images if "val" not in datasets else expected["train"].images
     assert [image.boxes.tolist() for image in found] == [image.boxes.tolist() for image in whole[: len(found)]]
     assert len(datasets["train"].images) == (3 if "val" in datasets else 6)
