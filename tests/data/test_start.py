@@ -17,7 +17,10 @@ from PIL import Image
 from smnas_optuna.config import DataSettings
 from smnas_optuna.data import CocoDataset, Splits, load_splits, start
 from smnas_optuna.data.checked_file import Identity, identity_of
+from smnas_optuna.data.tree_identity import tree_identity
 from smnas_optuna.errors import DataError
+
+from .formats.writers import WRITERS
 
 WriteCoco = Callable[..., Path]
 
@@ -275,3 +278,67 @@ def test_an_error_is_an_error_again(root: Path) -> None:
     for _ in range(2):
         with pytest.raises(DataError, match="there is no 'categories'"):
             _start(root)
+
+
+@pytest.fixture(params=["yolo of roboflow", "yolo of darknet", "voc", "voc beside the images"])
+def files_each(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A data folder in a format that has a file of annotations for each image."""
+    root = tmp_path / "data"
+    root.mkdir()
+    WRITERS[request.param][1](root)
+    return root
+
+
+def _start_beside(root: Path) -> Splits:
+    return load_splits(root, DataSettings(), cache=root.parent / "cache")
+
+
+def test_a_later_start_reads_no_file_for_each_image(files_each: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked, first = load_splits(files_each, DataSettings()), _start_beside(files_each)
+    monkeypatch.setattr(start, "read_splits", _read_nothing)
+    second = _start_beside(files_each)
+
+    _assert_all_same(first, checked)
+    _assert_all_same(second, checked)
+
+
+def _add_an_image(root: Path) -> None:
+    image = next(path for path in root.rglob("*a.png"))
+    Image.new("RGB", (24, 20), "teal").save(image.with_name("new.png"))
+
+
+def _write_a_space(path: Path) -> None:
+    _write_over(path, path.read_bytes().replace(b"\n", b" ", 1))
+
+
+def _a_label_file(root: Path) -> Path:
+    return next(path for path in sorted(root.rglob("a.*")) if path.suffix in (".txt", ".xml"))
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "a label file is written over": lambda root: _write_a_space(_a_label_file(root)),
+    "a label file is gone": lambda root: _a_label_file(root).unlink(),
+    "a label file has another name": lambda root: _a_label_file(root).rename(_a_label_file(root).with_name("z.txt")),
+    "an image is new": _add_an_image,
+    "a file is new": lambda root: (root / "classes.txt").write_text("cat\ndog\nowl\n"),
+    "a link to nothing is new": lambda root: (root / "link").symlink_to("nothing"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_changes_among_the_files_for_each_image_is_noticed(
+    change: Callable[[Path], object], files_each: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _start_beside(files_each)
+    change(files_each)
+    monkeypatch.setattr(start, "read_splits", _read_nothing)
+
+    with pytest.raises(AssertionError, match="the data is read"):
+        _start_beside(files_each)
+
+
+def test_a_folder_that_links_to_itself_is_looked_at_once(tmp_path: Path) -> None:
+    WRITERS["voc"][1](tmp_path)
+    (tmp_path / "loop").symlink_to(tmp_path)
+
+    assert tree_identity(tmp_path) == tree_identity(tmp_path) is not None

@@ -20,6 +20,7 @@ from smnas_optuna.data.formats import annotation_files, recognise
 from smnas_optuna.data.images import Progress
 from smnas_optuna.data.lock import acquire
 from smnas_optuna.data.splits import Splits, read_splits
+from smnas_optuna.data.tree_identity import tree_identity
 
 
 def load_splits(
@@ -69,18 +70,19 @@ def load_splits(
 
 
 def _key(root: Path, settings: DataSettings) -> str | None:
-    """Return a text that changes with what the splits depend on, but for the images; None if that is too many files."""
+    """Return a text that changes with what the splits depend on, but for the images; None if that cannot be told."""
     recognised = recognise(root, settings)
     files = annotation_files(root, settings, recognised)
-    if files is None:
-        return None
     try:
-        identities = [(str(file), *identity_of(file)) for file in files]
+        identities = [(str(file), *identity_of(file)) for file in files or ()]
     except OSError:  # reported by what reads it
+        return None
+    tree = tree_identity(root) if files is None else ""
+    if tree is None:
         return None
     code = sorted(path for room in (data, runtime) for path in Path(str(room.__file__)).parent.rglob("*.py"))
     digest = blake2b(b"".join(path.read_bytes() for path in code), digest_size=16).hexdigest()
-    key = [str(root.absolute()), recognised.format, recognised.why, settings.model_dump(mode="json"), identities]
+    key = [str(root.absolute()), recognised.format, recognised.why, settings.model_dump(mode="json"), identities, tree]
     return json.dumps([*key, digest])
 
 

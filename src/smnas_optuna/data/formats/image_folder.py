@@ -20,7 +20,7 @@ def images_in(folder: Path) -> list[Path]:
     found: list[Path] = []
     for place, _, names in os.walk(folder):
         found += [path for name in names if is_image(path := Path(place, name)) and path.is_file()]
-    return sorted(found)
+    return sorted(found, key=lambda path: path.parts)
 
 
 def has_images(folder: Path) -> bool:

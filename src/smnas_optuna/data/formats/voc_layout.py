@@ -123,7 +123,7 @@ def _xml_files(folder: Path) -> list[Path]:
 
 
 def _has_xml(folder: Path) -> bool:
-    return bool(_xml_files(folder))
+    return any(path.suffix.lower() == ".xml" and path.is_file() for path in entries_of(folder))
 
 
 def _in_folders(splits: Mapping[Role, Sequence[Path]], root: Path, images: Sequence[Path] = ()) -> VocLayout:
