@@ -47,6 +47,12 @@ TOLD = {
     "uploads": [f"{0xA0000000 + seed:08x}-{name}" for seed, name in enumerate(_numbered("video1_", "video2_"))],
     "dates before videos": _numbered("20230105-clip_", "20230106-clip_"),
     "videos with line breaks": _numbered("video\n1_", "video\n2_"),
+    "a word after the number": [f"video{v}_frame_{n}_cropped.jpg" for v in (0, 1) for n in (9, 10, 11, 12)],
+    "any word after the number": [f"clip{v}-{n}-night.jpg" for v in (0, 1) for n in (9, 10, 11, 12)],
+    "views of frames": [
+        f"video{v}_frame_{n}_{side}.png" for v in (0, 1) for n in (9, 10) for side in ("left", "right")
+    ],
+    "copies of frames": [f"video{v}_frame_{n}_aug_{copy}.png" for v in (0, 1) for n in (9, 10) for copy in (1, 2)],
     "Roboflow's frames": [f"walk_mp4-{n}_jpg.rf.{n:032x}.jpg" for n in range(4)]
     + [f"run_mp4-{n}_jpg.rf.{n + 9:032x}.jpg" for n in range(4)],
 }
@@ -70,7 +76,19 @@ def test_copies_of_an_image_are_a_group() -> None:
     assert [len(group) for group in _groups(names) or []] == [3, 3, 3]
 
 
+def test_copies_that_a_word_tells_are_a_group() -> None:
+    names = [
+        f"cat_{number}{copy}.png" for number in range(3) for copy in ("", "_flipped", "-crop", "_aug_2", "_rot90_aug_1")
+    ]
+    assert [len(group) for group in _groups(names) or []] == [5, 5, 5]
+
+
 UNTOLD = {
+    "frames of one video with a word after": [f"frame_{number}_cropped.png" for number in range(40)],
+    "one copy of each, by a word": [f"cat_{number}_cropped.png" for number in range(40)],
+    "classes after the numbers of videos": [f"video_{n}_{'cat' if n % 3 else 'dog'}.png" for n in range(40)],
+    "names of chess": _numbered("chess_", count=40),
+    "numbers of boards": [f"{board}{number:03d}.png" for board in (12100, 20085) for number in range(20)],
     "one prefix": _numbered("img_", count=40),
     "blood cells": _numbered("BloodImage_", count=40),
     "frames of one video": _numbered("frame_", count=40),

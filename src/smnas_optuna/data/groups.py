@@ -3,7 +3,9 @@
 File names tell them. ``video1_0001.png`` and ``video1_0002.png`` are of one group, and so are ``seq7/0001.png`` and
 ``seq7/0002.png``. A name with a word such as ``frame`` or ``video`` is enough. Without one, ``cam3_0001.png`` may as
 well be a photograph of its own: then the images must look like videos too, with neighbours that are nearly the same.
-Roboflow's copies of an image, ``cat_jpg.rf.<hash>.jpg``, are always of one group.
+Roboflow's copies of an image, ``cat_jpg.rf.<hash>.jpg``, are always of one group, and so are those that a word tells
+after a number, ``cat_7_flipped.jpg`` and ``cat_7_aug_2.jpg``. Another word after the number of a frame is no part of
+its group: ``video1_frame_12_left.png``.
 """
 
 from __future__ import annotations
@@ -21,6 +23,11 @@ from smnas_optuna.data.look import num_different
 from smnas_optuna.data.other_names import are_uploads, without_prefix
 
 _COPY = re.compile(r"(.+?)(?:[_.](?:jpe?g|png|bmp|webp|tiff?))?\.rf\.[0-9A-Za-z]{16,}", re.IGNORECASE | re.DOTALL)
+_VARIANT = re.compile(
+    r"(.*[0-9])[-_. ]+(?:aug(?:mented)?|blur(?:red)?|bright|copy|crop(?:ped)?|dark|flip(?:ped)?|mirror(?:ed)?|noise|"
+    r"noisy|patch|resized?|rot(?:ated)?|scaled|tile|[hv]flip)[-_]?[0-9]{0,6}",
+    re.IGNORECASE | re.DOTALL,
+)
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,18})([^0-9]*)", re.DOTALL)
 _WORDS = re.compile(
     r"(?<![a-z])(frames?|videos?|vid|clips?|seq|sequences?|scenes?|shots?|mp4|avi|mov|mkv|webm)(?![a-z])",
@@ -106,22 +113,50 @@ def choose_groups(group_of: Mapping[Path, str], digests: Mapping[Path, str], fra
 def _names(paths: Sequence[Path]) -> dict[Path, _Name]:
     base = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
     uploaded = are_uploads([path.name for path in paths])
-    return {path: _name(path.relative_to(base), uploaded=uploaded) for path in paths}
+    parts = {path: _parts(path.relative_to(base), uploaded=uploaded) for path in paths}
+    endings: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for each in parts.values():
+        endings[each.folder, each.before].add(each.after)
+    return {path: _name(each, one_ending=len(endings[each.folder, each.before]) == 1) for path, each in parts.items()}
 
 
-def _name(path: PurePath, *, uploaded: bool) -> _Name:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Parts:
+    """A name in parts: ``seq7/video1_0001_left.png`` is ``seq7/``, ``video1_``, ``0001`` and ``_left``."""
+
+    folder: str
+    stem: str
+    before: str
+    number: str
+    after: str
+    copied: bool
+
+
+def _parts(path: PurePath, *, uploaded: bool) -> _Parts:
     copy = _COPY.fullmatch(path.stem)
     stem = path.stem if copy is None else copy[1]
     stem = without_prefix(stem) if uploaded else stem
+    varied = False
+    while (variant := _VARIANT.fullmatch(stem)) is not None:
+        stem, varied = variant[1], True
     folder = "" if str(path.parent) == "." else f"{path.parent.as_posix()}/"
+    numbered = _NUMBERED.fullmatch(stem)
+    before, number, after = (stem, "", "") if numbered is None else numbered.groups()
+    copied = varied or copy is not None
+    return _Parts(folder=folder, stem=stem, before=before, number=number, after=after, copied=copied)
+
+
+def _name(parts: _Parts, *, one_ending: bool) -> _Name:
+    """Return what ``parts`` tell; ``one_ending`` if all names that begin alike end alike behind the number."""
+    before, number, after, stem = parts.before, parts.number, parts.after, parts.stem
     group, order = stem, (0, stem)
-    if (numbered := _NUMBERED.fullmatch(stem)) is not None:
-        before, number, after = numbered.groups()
-        if any(sign.isalpha() for sign in after):  # a view of the scene with that number
-            group, order = f"{before}{number}*", (0, after)
-        else:
-            group, order = f"{before}*{after}", (int(number), stem)
-    return _Name(source=f"{folder}{stem}", group=f"{folder}{group}", order=order, copied=copy is not None)
+    if number and any(sign.isalpha() for sign in after) and not one_ending:
+        # views of the scene with that number, or of the video with another number before it
+        group = f"{before}*" if any(sign.isdigit() for sign in before) else f"{before}{number}*"
+        order = (int(number), after)
+    elif number:
+        group, order = f"{before}*{after}", (int(number), stem)
+    return _Name(source=f"{parts.folder}{stem}", group=f"{parts.folder}{group}", order=order, copied=parts.copied)
 
 
 def _have_words(groups: Mapping[str, Sequence[Path]]) -> bool:
