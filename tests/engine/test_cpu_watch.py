@@ -56,6 +56,17 @@ def test_a_load_is_waited_for_until_it_ends() -> None:
     ]
 
 
+def test_who_has_no_patience_is_told_of_no_wait() -> None:
+    machine = Machine(lambda _: 0.75)
+
+    machine.watch().wait(lambda: None, 0.2)
+
+    assert machine.notes == [
+        "the CPUs are at work for others (75 % of the time): the latency measurement starts in any case, and the "
+        "load is recorded"
+    ]
+
+
 @pytest.mark.parametrize(("patience_seconds", "waited"), [(3.0, 3.0), (1e6, PATIENCE_SECONDS)])
 def test_a_load_that_does_not_end_is_waited_for_once(patience_seconds: float, waited: float) -> None:
     machine = Machine(lambda second: 1.0 if second < 100 else 0.0)

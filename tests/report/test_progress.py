@@ -83,7 +83,8 @@ def test_plain_lines_one_an_epoch_and_two_a_trial_with_the_time_left() -> None:
     assert written(plain).splitlines() == [
         f"trial 0 (baseline; 0 of 4 done): {FAST}",
         "trial 0 epoch 1/2: loss 1.5, took 30 s; trial about 30 s left, search about 4 min left",
-        "trial 0 epoch 2/2: loss 1.5, skipped steps: 3, took 30 s; trial time left unknown, search about 3 min left",
+        "trial 0 epoch 2/2: loss 1.5, skipped steps: 3, took 30 s; trial evaluation and latency left, "
+        "search about 3 min left",
         "trial 0: 12.5 ms, AP (x100) 25.0, on the front, took 75 s; 1 of 4 done, search about 4 min left",
         f"trial 1 (baseline; 1 of 4 done): {FAST}",
         "trial 1 epoch 1/2: loss 1.5, took 30 s; trial about 45 s left, search about 3 min left",

@@ -13,9 +13,11 @@ import pytest
 
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.config import StudySettings, load_settings
+from smnas_optuna.search import turns
 from smnas_optuna.search.evolution.handover import structure_of
 from smnas_optuna.search.loop import Evaluation
 from smnas_optuna.search.outcome import Outcome
+from smnas_optuna.search.plan import Standing
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.optuna_private import begin_trial
@@ -269,3 +271,10 @@ def test_the_same_command_adds_nothing_and_a_larger_budget_goes_on(tmp_path: Pat
     found = {parent: len(records) for parent, records in trained(folder).items()}
     assert found == {SMALL: 3, LARGE: 2}, "a parent that is not searched now keeps what it has, and counts"
     assert len(read_records(folder.load(STRUCTURAL))) == shapes.search.trials
+
+
+def test_one_structure_is_no_structures() -> None:
+    one = Standing(trained=3, first=1, population=1)
+
+    assert turns._ended([one], None, 3).reason == "budget reached: 3 of 3 architectures are trained, around 1 structure"
+    assert turns._ended([one, one], None, 6).reason.endswith("are trained, around 2 structures")

@@ -208,6 +208,7 @@ def test_twice_the_studys_epochs_are_trained_by_default(searched: Path) -> None:
 def test_what_is_left_and_its_time_are_told_by_the_searchs_own_trainings(searched: Path) -> None:
     request = asked(searched, seeds=3, epochs=2)
     assert describe_work(request) == "6 trainings of 2 epochs each"
+    assert describe_work(asked(searched, SMALL)) == "1 training of 1 epoch"
     hears = Hears()
     run(searched, LARGE, seeds=2, epochs=2, listener=hears)
     assert describe_work(request) == "4 trainings of 2 epochs each, 2 are finished"

@@ -25,6 +25,13 @@ BUSY_FIELDS = (1, 2, 3, 6, 7, 8)
 the host of a virtual machine. The rest is idle, or counted twice."""
 
 
+def how_it_begins(patience_seconds: float) -> str:
+    """Return in words how a measurement begins beside a disturbance: after a wait, if that is half a second or more."""
+    if patience_seconds < 0.5:
+        return "starts in any case"
+    return f"waits up to {patience_seconds:.0f} s for that to end; it then starts in any case"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CpuRecord:
     """Load of other programs during a measurement.
@@ -85,9 +92,9 @@ class CpuWatch:
                 self._in_vain = True
                 return
             if not self._told:
+                busy = f"the CPUs are at work for others ({load} % of the time)"
                 self._note(
-                    f"the CPUs are at work for others ({load} % of the time): the latency measurement waits up to "
-                    f"{patience_seconds:.0f} s for that to end; it then starts in any case, and the load is recorded"
+                    f"{busy}: the latency measurement {how_it_begins(patience_seconds)}, and the load is recorded"
                 )
                 self._told = True
         self._in_vain = False

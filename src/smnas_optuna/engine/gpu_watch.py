@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
+from smnas_optuna.engine.cpu_watch import how_it_begins
 from smnas_optuna.engine.nvml import Gpu, NvmlError, open_gpu
 
 PATIENCE_SECONDS = 60.0
@@ -102,10 +103,8 @@ class GpuWatch:
                 self._in_vain = True
                 return load
             if not self._told:
-                self._note(
-                    f"{obstacle}: the latency measurement waits up to {self._patience_seconds:.0f} s for that to end; "
-                    "it then starts in any case, and a remaining disturbance is recorded"
-                )
+                begins = how_it_begins(self._patience_seconds)
+                self._note(f"{obstacle}: the latency measurement {begins}, and a remaining disturbance is recorded")
                 self._told = True
             check()
             time.sleep(_INTERVAL_SECONDS)

@@ -91,10 +91,13 @@ class ConsoleListener(Listener):
         """Show the loss, and the time left of this trial and of the search."""
         self._estimate.epoch(report)
         loss = f"loss {report.loss:.4g}" + (f", skipped steps: {report.skipped_steps}" if report.skipped_steps else "")
-        of_trial = _left(self._estimate.of_trial())
-        left = f"{self._each} {of_trial}, {self._all} {self._left_of_all()}"
+        of_trial = self._estimate.of_trial()
+        rest = (
+            _left(of_trial) if of_trial is not None or report.epoch < report.epochs else "evaluation and latency left"
+        )
+        left = f"{self._each} {rest}, {self._all} {self._left_of_all()}"
         if self._bars is not None:
-            self._bars.set_loss(f"epoch {report.epoch}/{report.epochs}, {loss}, {_left(self._estimate.of_trial())}")
+            self._bars.set_loss(f"epoch {report.epoch}/{report.epochs}, {loss}, {rest}")
             self._bars.set_left(self._left_of_all())
         else:
             took = format_seconds(report.seconds)

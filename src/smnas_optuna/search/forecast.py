@@ -223,6 +223,7 @@ def describe_run(
     """
     settings, splits = testbed.settings, testbed.splits
     left = max(0, budget - trained)
+    epochs = f"{settings.train.epochs} epoch{'' if settings.train.epochs == 1 else 's'} each"
     lines = [
         f"data: {len(splits.train.images)} training and {len(splits.val.images)} validation images, "
         f"{splits.train.num_classes} classes",
@@ -230,8 +231,7 @@ def describe_run(
         f"device: {', '.join(f'{key} {value}' for key, value in testbed.device_description.items())}",
         *allowance_lines(),
         *(f"space: {space.size:,} architectures {space.in_words()}" for space in spaces),
-        f"budget: {_budget_in_words(budget, deadline)} trained from scratch, {settings.train.epochs} epochs each; "
-        f"{trained} are trained already",
+        f"budget: {_budget_in_words(budget, deadline)} trained from scratch, {epochs}; {trained} are trained already",
     ]
     if not probed or left == 0:
         return lines, {}

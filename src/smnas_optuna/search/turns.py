@@ -254,7 +254,8 @@ class Turns:
 def _ended(standings: Sequence[Standing], outcome: Outcome | None, budget: int) -> Outcome:
     trained, running = sum(each.trained for each in standings), sum(each.running for each in standings)
     if trained >= budget:
-        reason = f"budget reached: {trained} of {budget} architectures are trained, around {len(standings)} structures"
+        around = f"{len(standings)} structure{'' if len(standings) == 1 else 's'}"
+        reason = f"budget reached: {trained} of {budget} architectures are trained, around {around}"
         return Outcome(reason=reason, failed=False, trained=trained)
     if outcome is not None and trained + running < budget and not outcome.waits_for_others:
         return outcome

@@ -83,7 +83,9 @@ def describe_work(request: VerifyRequest) -> str:
     wanted = request.wanted(_search_epochs(request))
     left = [key for key in wanted if results is None or key not in results.runs]
     finished = len(wanted) - len(left)
-    return f"{len(left)} trainings of {wanted[0][-1]} epochs each" + (f", {finished} are finished" if finished else "")
+    epochs = f"{wanted[0][-1]} epoch{'' if wanted[0][-1] == 1 else 's'}"
+    work = f"1 training of {epochs}" if len(left) == 1 else f"{len(left)} trainings of {epochs} each"
+    return work + (f", {finished} {'is' if finished == 1 else 'are'} finished" if finished else "")
 
 
 def _search_epochs(request: VerifyRequest) -> int:
