@@ -34,7 +34,7 @@ class ImageRecord:
         boxes: float32 [N, 4], (x1, y1, x2, y2) in pixels of the original image, clipped to it; x1 < x2, y1 < y2.
         labels: int64 [N], 1..num_classes.
         crowd: bool [N], whether a box is a COCO crowd region.
-        grey_bits: Bits of the values of grey images with more than 8 bits, 8..16: the upper 8 of these are kept.
+        grey_bits: Bits of the values of images with more than 8 bits a channel, 8..16: the upper 8 of these are kept.
         turned: True if the image is turned as its EXIF data say where the stated size does not tell.
     """
 

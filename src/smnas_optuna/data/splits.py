@@ -32,7 +32,7 @@ class Splits:
         content_hash: Hash of the annotations and pixels of ``train`` and ``val``, independent of paths and order.
         test: As ``train``, used by no search; None if the study names none.
         test_hash: Hash of ``test`` as in ``content_hash``; no search depends on it.
-        grey_bits: Bits of the values of grey images with more than 8 bits, 8..16; 16 if there are none.
+        grey_bits: Bits of the values of images with more than 8 bits a channel, 8..16; 16 if there are none.
         held_out: True if ``val`` is a part of what the data folder has for training.
     """
 
@@ -128,7 +128,7 @@ def load_apart(
         annotations: A COCO annotation file, or a data folder in any format: its images for test, or else those for
             validation, or else all of them.
         images: The folder that ``file_name`` is relative to; by default that of the file. Nothing for a folder.
-        grey_bits: Bits of the values of grey images with more than 8 bits, as a detector was trained on them.
+        grey_bits: Bits of the values of images with more than 8 bits a channel, as a detector was trained on them.
         classes: Names of the classes that there may be; Pascal VOC has no list, and names only those with objects.
         drop_empty_boxes: As in :func:`smnas_optuna.data.coco.load_coco`.
         index_file: As in :func:`read_splits`; another file than that of a study.

@@ -31,7 +31,7 @@ class Subject:
         arch: Its architecture.
         classes: Names of the classes; label 1 is the first.
         size: Its input size.
-        grey_bits: Bits of the values of grey images with more than 8 bits.
+        grey_bits: Bits of the values of images with more than 8 bits a channel.
         sha256: SHA-256 of its weights, or of its file.
         constants: Constants that it was built with.
         thresholds: Score by name of a class, from which on its detections count; empty if they are not known.

@@ -29,7 +29,7 @@ class Finder:
         classes: Names of its classes; label 1 is the first.
         category_ids: Ids of the classes in the annotations that it was trained on; the labels if they are not known.
         thresholds: Lowest score that counts, in [0, 1], of each class.
-        grey_bits: Bits of the values of grey images with more than 8 bits.
+        grey_bits: Bits of the values of images with more than 8 bits a channel.
     """
 
     detector: Detector

@@ -43,7 +43,7 @@ class FileDescription:
         constants: The detector's constants by name: thresholds, numbers of proposals and detections, anchor scale.
         canvas_multiple: Canvases are padded to a multiple of this; see :func:`smnas_optuna.runtime.canvas.canvas_size`.
         padding: Colour of the rest of the canvas, RGB in 0..255.
-        grey_bits: Bits of the values of grey images with more than 8 bits, 8..16.
+        grey_bits: Bits of the values of images with more than 8 bits a channel, 8..16.
         ap: AP on the validation images, 0..1; None if it is not known.
         latency: What is known of its latency: device, versions, milliseconds.
         thresholds: Score by name of a class, 0..1, from which on its detections count; empty if they are not known.

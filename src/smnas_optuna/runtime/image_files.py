@@ -90,7 +90,7 @@ def decode_upright(path: Path, *, grey_bits: int = 16) -> NDArray[np.uint8]:
 
     Args:
         path: The image file.
-        grey_bits: Bits of the values of grey images with more than 8 bits, 8..16: the upper 8 of these are kept.
+        grey_bits: Bits of the values of images with more than 8 bits a channel, 8..16: the upper 8 of these are kept.
 
     Raises:
         DataError: If the file is missing, is not a whole image, or has more pixels than Pillow opens.
@@ -135,7 +135,8 @@ def rgb_of(image: Image.Image, *, grey_bits: int = 16) -> NDArray[np.uint8]:
 
     Args:
         image: The image.
-        grey_bits: Bits of the values of a grey image with more than 8 bits, 8..16: the upper 8 of these are kept.
+        grey_bits: Bits of the values of a grey image with more than 8 bits, 8..16: the upper 8 of these are kept. Of
+            colour with more, Pillow has kept the upper 8 of 16 already: give the file itself.
 
     Raises:
         DataError: If its file turns out to be damaged, or its values have no known scale.

@@ -28,7 +28,7 @@ class Trained:
         arch: Its architecture, as a canonical string.
         classes: Names of the classes; label 1 is the first.
         constants: Constants that it was built with.
-        grey_bits: Bits of the values of grey images with more than 8 bits.
+        grey_bits: Bits of the values of images with more than 8 bits a channel.
         thresholds: Score by name of a class, from which on its detections count; empty if they are not known.
         description: What ``detector.json`` says: classes, constants, latency, device, versions, metrics.
     """

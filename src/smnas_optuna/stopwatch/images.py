@@ -38,7 +38,7 @@ def read_images(paths: Sequence[Path], grey_bits: int) -> Iterator[Pixels]:
 
     Args:
         paths: The files.
-        grey_bits: Bits of the values of grey images with more than 8 bits.
+        grey_bits: Bits of the values of images with more than 8 bits a channel.
 
     Raises:
         DataError: If one cannot be read.
