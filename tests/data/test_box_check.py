@@ -81,9 +81,21 @@ def test_a_box_that_is_nearly_another_is_noted(document: Document, tmp_path: Pat
     )
 
 
-@pytest.mark.parametrize("bbox", [[1, 2, 3, 4, 0.5], "[1, 2, 3, 4]", {"x": 1, "y": 2, "width": 3, "height": 4}])
+NOT_FOUR = "a box that is not four numbers"
+
+
+@pytest.mark.parametrize(
+    ("bbox", "fault"),
+    [
+        ([1, 2, 3, 4, 0.5], NOT_FOUR),
+        ("[1, 2, 3, 4]", NOT_FOUR),
+        ({"x": 1, "y": 2, "width": 3, "height": 4}, NOT_FOUR),
+        (["1,5", "2,5", "3,5", "4,5"], "a box that is not four finite numbers"),
+        ([20, 30, -8, -9], "a box without area"),
+    ],
+)
 def test_boxes_that_are_all_written_otherwise_are_told_how_to_be_written(
-    bbox: object, document: Document, tmp_path: Path
+    bbox: object, fault: str, document: Document, tmp_path: Path
 ) -> None:
     for row in document["annotations"]:
         row["bbox"] = bbox
@@ -91,7 +103,7 @@ def test_boxes_that_are_all_written_otherwise_are_told_how_to_be_written(
     with pytest.raises(DataError) as error:
         _load(document, tmp_path)
 
-    assert error.value.message.endswith("train.json: 2 of 2 annotations have a box that is not four numbers")
+    assert error.value.message.endswith(f"train.json: 2 of 2 annotations have {fault}")
     assert error.value.fix.startswith("write bbox as (x, y, width, height) in pixels; ")
 
 

@@ -50,7 +50,7 @@ def check_boxes(file: AnnotationFile, source: Path, *, drop: bool) -> tuple[dict
         fix = "remove them from the file, or set drop_empty_boxes = true in study.toml"
         if Fault.MISSING in faults:
             fix = f"write bbox (pycocotools' mask.toBbox gives that of a mask), or {fix}"
-        elif 2 * (faults[Fault.NOT_FOUR_NUMBERS] + faults[Fault.NOT_FINITE]) > total:
+        elif 2 * sum(faults[each] for each in (Fault.NOT_FOUR_NUMBERS, Fault.NOT_FINITE, Fault.NO_AREA)) > total:
             fix = f"{file.box_fix or PIXEL_FIX}; or {fix}"
         elif any(REACHES_FAR in note for note in notes):
             fix = f"{OTHER_UNIT}; to leave out what lies outside, as in cut images, {fix}"
