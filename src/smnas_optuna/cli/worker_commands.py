@@ -34,12 +34,14 @@ def work(
             "smnas work: this is no assignment of a supervisor",
             fix="join a search with smnas worker STUDY_DIR instead",
         ) from None
-    console, stop = make_console(interactive=job.workers == 1), StopRequest()
+    console, stop = make_console(interactive=job.workers == 1 or job.task == "train"), StopRequest()
     with working(console, stop, supervised=True):
         if job.task == "search":
             _search(job, console, stop)
         elif job.task == "retime":
             _retime(job, console, stop)
+        elif job.task == "train":
+            _train(job, console, stop)
         else:
             _verify(job, console, stop)
 
@@ -114,3 +116,33 @@ def _verify(job: Assignment, console: Console, stop: StopRequest) -> None:
             begun=begun,
             on_ready=say_ready,
         )
+
+
+def _train(job: Assignment, console: Console, stop: StopRequest) -> None:
+    """Train as one of several processes, of which the first speaks and writes."""
+    from smnas_optuna.errors import LostProcessError
+    from smnas_optuna.final_training.parallel import follow, joined
+    from smnas_optuna.final_training.processes import MEETING
+    from smnas_optuna.final_training.request import TrainRequest
+    from smnas_optuna.final_training.run import train_detector
+    from smnas_optuna.report.evidence import known_of
+    from smnas_optuna.report.progress import TrainingListener
+    from smnas_optuna.study.choice import Pick
+    from smnas_optuna.study.storage import explained_disk_errors
+    from smnas_optuna.workers.group import LOST
+
+    meeting = f"file://{job.request[MEETING]}"
+    request = TrainRequest.from_json({name: value for name, value in job.request.items() if name != MEETING})
+    try:
+        with (
+            explained_disk_errors(request.study_dir),
+            joined(request.device, rank=job.slot, size=job.workers, gpu=job.slot, meeting=meeting) as ranks,
+        ):
+            if not job.lead:
+                follow(request, ranks, stop, threads=job.threads)
+                return
+            _, known = known_of(request.study_dir, Pick(arch=request.arch), with_val=request.with_val)
+            with TrainingListener(console) as listener:
+                train_detector(request, known, listener=listener, stop=stop, ranks=ranks, threads=job.threads)
+    except LostProcessError:
+        raise typer.Exit(LOST) from None

@@ -129,6 +129,12 @@ class TrainingRecord:
     expected: Expectation | None
     outcome: Outcome | None
 
+    @property
+    def num_processes(self) -> int:
+        """Number of processes that train together."""
+        number = self.about.get("device", {}).get("processes", 1)
+        return number if isinstance(number, int) else 1
+
 
 _RECORD = TypeAdapter(TrainingRecord)
 

@@ -20,8 +20,9 @@ from smnas_optuna.errors import NEXT_LINE, StudyError
 from smnas_optuna.final_training.expectation import expect
 from smnas_optuna.final_training.keep import Keeper
 from smnas_optuna.final_training.known import Known
-from smnas_optuna.final_training.parallel import check_parallel, in_step
+from smnas_optuna.final_training.parallel import in_step
 from smnas_optuna.final_training.probe import measure_pace
+from smnas_optuna.final_training.processes import check_parallel
 from smnas_optuna.final_training.record import Plan, TrainingRecord, missing_files, read_training, write_training
 from smnas_optuna.final_training.request import TrainRequest
 from smnas_optuna.final_training.schedule import Pace
@@ -62,7 +63,13 @@ class Finished:
 
 
 def train_detector(
-    request: TrainRequest, known: Known, *, listener: Listener, stop: StopRequest, ranks: Ranks | None = None
+    request: TrainRequest,
+    known: Known,
+    *,
+    listener: Listener,
+    stop: StopRequest,
+    ranks: Ranks | None = None,
+    threads: int | None = None,
 ) -> Finished:
     """Train the requested detector to the end, from where an earlier attempt has stopped.
 
@@ -74,6 +81,7 @@ def train_detector(
         listener: Receives reports.
         stop: Checked at every step.
         ranks: Processes that train together, of which this is number 0; see :mod:`.parallel`.
+        threads: CPU threads to train with; all by default.
 
     Raises:
         SmnasError: If the settings, the data or the device cannot be used or are not those of the study, another
@@ -83,7 +91,7 @@ def train_detector(
     """
     folder = StudyFolder(request.study_dir)
     settings = load_settings(folder.path).for_modular()
-    check_parallel(settings.detector.norm, settings.train.batch_size, ranks)
+    check_parallel(settings.detector.norm, settings.train.batch_size, 1 if ranks is None else ranks.size)
     name = request.name_for(settings.train.epochs)
     with explained_disk_errors(folder.path), _training(folder, name) as place:
         stored, plan = read_training(place), _plan(request, settings.train.epochs)
@@ -97,7 +105,13 @@ def train_detector(
                     ranks.announce(None)
                 return Finished(name=name, folder=place, record=stored, before=True)
         session = prepare(
-            folder, listener=listener, stop=stop, data_dir=request.data_dir, device=request.device, stage="modular"
+            folder,
+            listener=listener,
+            stop=stop,
+            data_dir=request.data_dir,
+            device=request.device,
+            threads=threads,
+            stage="modular",
         )
         if request.with_val and session.testbed.splits.test is None:
             raise StudyError(
