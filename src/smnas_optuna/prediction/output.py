@@ -36,7 +36,7 @@ def check_output(folder: Path) -> None:
     Raises:
         OutputError: If it is a file or a broken link, cannot be reached, or holds the detections of ``smnas evaluate``.
     """
-    with _explained("the folder for pictures cannot be used", folder):
+    with explained("the folder for pictures cannot be used", folder):
         try:
             (folder / EVALUATION_FILE).lstat()
         except FileNotFoundError:
@@ -54,9 +54,9 @@ def make_output(folder: Path) -> None:
     Raises:
         OutputError: If that cannot be done.
     """
-    with _explained("the folder for pictures cannot be made", folder):
+    with explained("the folder for pictures cannot be made", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with _explained("the results of an earlier run cannot be removed", folder / RESULTS_FILE):
+    with explained("the results of an earlier run cannot be removed", folder / RESULTS_FILE):
         (folder / RESULTS_FILE).unlink(missing_ok=True)
 
 
@@ -67,13 +67,13 @@ def write_output(path: Path, content: bytes) -> None:
         OutputError: If it cannot be written.
     """
     what = "the results cannot be written" if path.name == RESULTS_FILE else "the picture cannot be written"
-    with _explained(what, path):
+    with explained(what, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(path, content)
 
 
 @contextmanager
-def _explained(what: str, path: Path) -> Iterator[None]:
+def explained(what: str, path: Path) -> Iterator[None]:
     """Turn an error of the operating system into one that says ``what`` of which file, why, and what helps."""
     try:
         yield
