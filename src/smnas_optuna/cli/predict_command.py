@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smnas_optuna.cli.console import make_console, say
-from smnas_optuna.cli.options import Device, DeviceOption
+from smnas_optuna.cli.options import Device, DeviceOption, home
 from smnas_optuna.cli.predict_films import watch_films
-from smnas_optuna.paths import at_home
 from smnas_optuna.report.choice import chosen
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ def predict(
         Path,
         typer.Option(
             metavar="PATH",
+            callback=home,
             help="Detector: the folder of its weights, an exported .onnx file, or a study for the best of its front.",
         ),
     ],
@@ -47,6 +47,7 @@ def predict(
         Path | None,
         typer.Option(
             metavar="DIR",
+            callback=home,
             help="Folder for pictures, videos and detections.json.",
             show_default=f"{_OUTPUT} in this folder",
         ),
@@ -73,7 +74,7 @@ def predict(
 
     if json and output is not None:
         raise typer.BadParameter("--json writes no file, so that --output has no meaning beside it")
-    folder = None if json else at_home(output or _OUTPUT)
+    folder = None if json else output or _OUTPUT
     films, rest = find_films(sources)
     cv = open_cv() if films else None
     if folder is not None:
@@ -134,7 +135,6 @@ def _open(path: Path, device: Device, threshold: float | None, console: Console)
     from smnas_optuna.study.choice import Pick
     from smnas_optuna.study.folder import StudyFolder
 
-    path = at_home(path)
     _check_there(path)
     if (path / STUDY_FILE).is_file():
         choice = chosen(StudyFolder(path), Pick())
