@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smnas_optuna.errors import DataError
 from smnas_optuna.prediction.drawing import draw_detections
 from smnas_optuna.prediction.films import Film, Frames
-from smnas_optuna.prediction.finder import Finder
+from smnas_optuna.prediction.finder import Finder, explained_memory
 from smnas_optuna.prediction.fonts import Fonts
 from smnas_optuna.prediction.recorder import Recorder, ResultsStream
 from smnas_optuna.prediction.results import results_of
@@ -82,7 +81,8 @@ def watch(
         try:
             for pixels, time_s in frames:
                 done.num_frames += 1
-                with _explained_memory(film, done.num_frames, pixels.shape):
+                height, width = pixels.shape[:2]
+                with explained_memory(f"{film.name}: frame {done.num_frames:,} of {width}x{height} px"):
                     found, below = finder.find(pixels)
                     picture = None if recorder is None else draw_detections(pixels, found, fonts)
                 number = first_id + done.num_frames - 1
@@ -106,14 +106,3 @@ def watch(
         done.problem = frames.problem
     done.files = () if recorder is None else recorder.files
     return done
-
-
-@contextmanager
-def _explained_memory(film: Film, frame: int, shape: tuple[int, ...]) -> Iterator[None]:
-    try:
-        yield
-    except MemoryError as error:
-        raise DataError(
-            f"{film.name}: main memory is used up at frame {frame:,} of {shape[1]}x{shape[0]} px",
-            fix="close other programs, or make the video smaller",
-        ) from error
