@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,23 +10,11 @@ from smnas_optuna.engine.durable import write_durably
 from smnas_optuna.errors import OutputError
 from smnas_optuna.prediction.results import RESULTS_FILE
 from smnas_optuna.quote import quote_error, quote_path
+from smnas_optuna.remedies import REMEDIES
 
 EVALUATION_FILE = "detected.json"
 """Lies beside the ``detections.json`` of ``smnas evaluate``, and says what these detections belong to."""
 _ELSEWHERE = "name another folder: --output DIR"
-_FIXES = {
-    errno.ENOSPC: "make room on that disk",
-    errno.EDQUOT: "make room on that disk, or ask for a larger quota",
-    errno.EFBIG: "let a process write larger files: ulimit -f unlimited",
-    errno.EROFS: "make that disk writable",
-    errno.EACCES: "get access to it",
-    errno.EPERM: "get access to it",
-    errno.EEXIST: "move it away",
-    errno.EISDIR: "move it away",
-    errno.ENOTDIR: "move away the file that is in its path",
-    errno.ENAMETOOLONG: "take a shorter name",
-}
-"""What else than another folder helps."""
 
 
 def check_output(folder: Path) -> None:
@@ -78,7 +65,7 @@ def explained(what: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        fix = _FIXES.get(error.errno or 0)
+        fix = REMEDIES.get(error.errno or 0)
         raise OutputError(
             f"{quote_path(path)}: {what}: {quote_error(error)}",
             fix=_ELSEWHERE if fix is None else f"{fix}, or {_ELSEWHERE}",
