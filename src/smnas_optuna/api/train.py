@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
 from smnas_optuna.api.events import Callback, CallbackListener
+from smnas_optuna.config import load_settings
 from smnas_optuna.final_training.known import Known
 from smnas_optuna.final_training.request import TrainOptions, TrainRequest
 from smnas_optuna.report.evidence import known_of
@@ -46,10 +46,8 @@ def train_chosen(
 
     with explained_disk_errors(study_dir):
         request, known = requested(study_dir, pick, **options)
-        listener = CallbackListener(study_dir, callbacks, arch=request.arch)
+        name = request.name_for(load_settings(study_dir).for_modular().train.epochs)
+        listener = CallbackListener(study_dir, callbacks, arch=request.arch, name=name)
         finished = train_detector(request, known, listener=listener, stop=StopRequest())
         write_training_report(study_dir, finished.name)
-        if not finished.before and (outcome := finished.record.outcome) is not None:
-            ap = None if outcome.metrics is None else outcome.metrics["ap"]
-            listener.training_ended(outcome.epoch, math.nan if ap is None else ap)
     return finished.folder

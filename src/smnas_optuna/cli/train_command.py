@@ -129,10 +129,12 @@ def _train(
     say(console, f"{name}: {request.arch}")
     if size == 1:
         from smnas_optuna.final_training.run import train_detector  # loads torch
+        from smnas_optuna.loggers.listening import with_loggers
         from smnas_optuna.report.progress import TrainingListener
 
         with TrainingListener(console) as listener:
-            train_detector(request, known, listener=listener, stop=stop)
+            logged = with_loggers(listener, request.study_dir, arch=request.arch, name=name)
+            train_detector(request, known, listener=logged, stop=stop)
         return
     with tempfile.TemporaryDirectory(prefix="smnas-train-") as folder:
         status = run_together(
@@ -149,6 +151,7 @@ def _train_launched(
     from smnas_optuna.errors import StudyError
     from smnas_optuna.final_training.parallel import follow, launched  # loads torch
     from smnas_optuna.final_training.run import train_detector
+    from smnas_optuna.loggers.listening import with_loggers
     from smnas_optuna.report.progress import TrainingListener
     from smnas_optuna.workers.interrupt import Interrupted
 
@@ -163,7 +166,8 @@ def _train_launched(
             return False
         say(console, f"{name}: {request.arch}")
         with TrainingListener(console) as listener:
-            train_detector(request, known, listener=listener, stop=stop, ranks=ranks)
+            logged = with_loggers(listener, request.study_dir, arch=request.arch, name=name)
+            train_detector(request, known, listener=logged, stop=stop, ranks=ranks)
     return True
 
 

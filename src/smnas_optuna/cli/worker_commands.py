@@ -62,12 +62,13 @@ def search_as_worker(request: Request, console: Console, stop: StopRequest, *, n
     begun = time.perf_counter()
     # These take seconds of a core: nothing is measured meanwhile.
     with MeasurementLock(note=partial(say, console)).running(stop.check):
+        from smnas_optuna.loggers.listening import with_loggers
         from smnas_optuna.report.progress import ConsoleListener
         from smnas_optuna.search.stages import run_search
     with ConsoleListener(console, workers=job.workers, deadline=request.deadline) as listener:
         return run_search(
             request,
-            listener=listener,
+            listener=with_loggers(listener, request.study_dir, tells=job.lead or job.workers == 1),
             stop=stop,
             worker=number,
             workers=job.workers,
@@ -120,11 +121,13 @@ def _verify(job: Assignment, console: Console, stop: StopRequest) -> None:
 
 def _train(job: Assignment, console: Console, stop: StopRequest) -> None:
     """Train as one of several processes, of which the first speaks and writes."""
+    from smnas_optuna.config import load_settings
     from smnas_optuna.errors import LostProcessError
     from smnas_optuna.final_training.parallel import follow, joined
     from smnas_optuna.final_training.processes import MEETING
     from smnas_optuna.final_training.request import TrainRequest
     from smnas_optuna.final_training.run import train_detector
+    from smnas_optuna.loggers.listening import with_loggers
     from smnas_optuna.report.evidence import known_of
     from smnas_optuna.report.progress import TrainingListener
     from smnas_optuna.study.choice import Pick
@@ -141,8 +144,10 @@ def _train(job: Assignment, console: Console, stop: StopRequest) -> None:
             if not job.lead:
                 follow(request, ranks, stop, threads=job.threads)
                 return
+            name = request.name_for(load_settings(request.study_dir).for_modular().train.epochs)
             _, known = known_of(request.study_dir, Pick(arch=request.arch), with_val=request.with_val)
             with TrainingListener(console) as listener:
-                train_detector(request, known, listener=listener, stop=stop, ranks=ranks, threads=job.threads)
+                logged = with_loggers(listener, request.study_dir, arch=request.arch, name=name)
+                train_detector(request, known, listener=logged, stop=stop, ranks=ranks, threads=job.threads)
     except LostProcessError:
         raise typer.Exit(LOST) from None

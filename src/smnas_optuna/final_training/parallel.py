@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -23,8 +23,9 @@ from smnas_optuna.errors import DeviceError
 from smnas_optuna.final_training.processes import LAUNCHED
 from smnas_optuna.final_training.record import Plan
 from smnas_optuna.final_training.request import TrainRequest
+from smnas_optuna.final_training.settle import Anew, Following
 from smnas_optuna.session.listener import Listener
-from smnas_optuna.session.prepare import prepare
+from smnas_optuna.session.prepare import Session, prepare
 from smnas_optuna.session.resumable import fitting_images
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.workers.interrupt import StopRequest
@@ -113,24 +114,34 @@ def follow(request: TrainRequest, ranks: Ranks, stop: StopRequest, *, threads: i
         SmnasError: If data or device cannot be used here.
         Interrupted: If any process is asked to stop.
     """
-    said = ranks.announce(None)
-    if said is None:  # there is nothing left to train
-        return
+    session = None
+    while (said := ranks.announce(None)) is not None:  # there is nothing left to train
+        session = session or prepare(
+            StudyFolder(request.study_dir),
+            listener=Listener(),
+            stop=stop,
+            data_dir=request.data_dir,
+            device=request.device,
+            threads=threads,
+            stage="modular",
+            times=False,
+        )
+        with suppress(Anew):
+            _follow(said, session, ranks)
+            return
+
+
+def _follow(said: object, session: Session, ranks: Ranks) -> None:
+    """Train along to the end.
+
+    Raises:
+        Anew: If process 0 begins anew.
+    """
     assert isinstance(said, tuple)
-    plan, state = said
+    plan, state, is_settled = said
     assert isinstance(plan, Plan)
     assert isinstance(state, TrainingState)
-    session = prepare(
-        StudyFolder(request.study_dir),
-        listener=Listener(),
-        stop=stop,
-        data_dir=request.data_dir,
-        device=request.device,
-        threads=threads,
-        stage="modular",
-        times=False,
-    )
-    testbed, spec = session.testbed, decode(plan.arch)
+    testbed, spec, stop = session.testbed, decode(plan.arch), session.stop
     if plan.with_val:
         testbed = replace(testbed, splits=replace(testbed.splits, train=train_and_val(testbed.splits)))
     detector = testbed.build(spec, plan.seed)
@@ -138,5 +149,6 @@ def follow(request: TrainRequest, ranks: Ranks, stop: StopRequest, *, threads: i
     batches, micro_batch = testbed.train_batches(spec.input_size, plan.seed), fitting_images(testbed, detector, spec)
     training = Training(detector, batches, recipe, seed=plan.seed, micro_batch=micro_batch, ranks=ranks)
     training.restore(state)
+    following = Following(is_settled, ranks)
     with explained_device_faults(testbed.device), explained_out_of_memory():
-        training.run(on_step=in_step(lambda *_: stop.check(), ranks, stop))
+        training.run(on_step=in_step(lambda *_: stop.check(), ranks, stop), on_epoch=lambda _: following.end_epoch())
