@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -151,3 +152,12 @@ def test_grey_frames_have_three_channels() -> None:
         ((pixels, _),) = frames
 
     assert pixels.tolist() == np.full((4, 6, 3), 9).tolist()
+
+
+def test_a_folder_of_images_may_end_like_a_video_and_a_pipe_is_no_video() -> None:
+    Path("images.mp4").mkdir()
+    os.mkfifo("pipe.mp4")
+
+    assert find_films(["images.mp4"]) == ([], ["images.mp4"])
+    with pytest.raises(DataError, match=r"pipe\.mp4: it cannot be read: "):
+        Frames(FakeCv({}), film("pipe.mp4"))

@@ -114,11 +114,14 @@ def _train(
 ) -> None:
     """Train in this process, or in several that this one starts and ends."""
     from smnas_optuna.config import load_settings
+    from smnas_optuna.errors import DeviceError
     from smnas_optuna.final_training.processes import choose_processes, launches
     from smnas_optuna.workers.group import run_together
     from smnas_optuna.workers.placement import visible_gpus
 
     gpus = [] if request.device == "cpu" else visible_gpus(os.environ)
+    if request.device == "cuda" and not gpus:
+        raise DeviceError("--device cuda: no GPU can be seen", fix="check `nvidia-smi`, or use --device cpu")
     size = choose_processes(
         processes,
         gpus=len(gpus),

@@ -152,7 +152,7 @@ def read_training(folder: Path) -> TrainingRecord | None:
     file = folder / TRAINING_FILE
     try:
         return _RECORD.validate_json(read_text(file, LONGEST))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValidationError, RecursionError) as error:
         cause = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from smnas_optuna.errors import ConfigError, DataError, first_line, shortened
 from smnas_optuna.paths import at_home
-from smnas_optuna.quote import quote_path
+from smnas_optuna.quote import quote_error, quote_path
+from smnas_optuna.real_files import check_regular_file
 
 SUFFIXES = frozenset(
     {".3gp", ".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"}
@@ -68,7 +69,7 @@ def find_films(sources: Sequence[str]) -> tuple[list[Film], list[str]]:
         camera = CAMERA.fullmatch(source)
         if camera is not None:
             films.append(Film(name=source, place=int(camera[1]), stem=f"camera-{int(camera[1])}"))
-        elif Path(source).suffix.lower() in SUFFIXES:
+        elif Path(source).suffix.lower() in SUFFIXES and not at_home(source).is_dir():
             known = {film.place for film in films}
             for path in _videos(source):
                 if path not in known:
@@ -204,12 +205,13 @@ def _stem(path: Path, taken: set[str]) -> str:
 
 def _check_file(path: Path) -> None:
     try:
+        check_regular_file(path)  # OpenCV would wait for a pipe, and read other things than a disk
         with path.open("rb"):
             return
     except FileNotFoundError:
         problem = "there is no such file"
     except OSError as error:
-        problem = f"it cannot be read: {error.strerror}"
+        problem = f"it cannot be read: {quote_error(error)}"
     raise DataError(f"{quote_path(path)}: {problem}", fix="name a video file, or a pattern in quotes: 'clips/*.mp4'")
 
 
