@@ -12,7 +12,7 @@ from smnas_optuna.allowance import usable_cores
 from smnas_optuna.cli import main
 from smnas_optuna.config import StudySettings
 from smnas_optuna.errors import DeviceError, StudyError
-from smnas_optuna.final_training.processes import MEETING, check_parallel, choose_processes, launches
+from smnas_optuna.final_training.processes import LAUNCHED, MEETING, check_parallel, choose_processes, launches
 from smnas_optuna.final_training.request import TrainRequest
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.workers import group, placement
@@ -125,8 +125,30 @@ def test_the_command_starts_one_for_each_gpu_and_ends_as_they_end(
     with pytest.raises(SystemExit) as caught:
         main(["train", str(searched), *options])
 
-    assert caught.value.code == 1
+    assert caught.value.code == 70
     assert [len(each) for each in started] == [size]
+
+
+def test_under_torchrun_the_number_of_processes_is_its_own(
+    searched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(LAUNCHED, "a")
+    with pytest.raises(SystemExit) as caught:
+        main(["train", str(searched), "--processes", "2"])
+
+    assert caught.value.code == 1
+    assert "--processes has no meaning under torchrun" in capsys.readouterr().err
+
+
+def test_a_gpu_that_is_not_there_is_told_once(
+    searched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(placement, "visible_gpus", lambda _: [])
+    with pytest.raises(SystemExit) as caught:
+        main(["train", str(searched), "--device", "cuda", "--processes", "2"])
+
+    assert caught.value.code == 1
+    assert capsys.readouterr().err.count("error: --device cuda: no GPU can be seen") == 1
 
 
 def test_the_command_says_how_to_go_on_when_it_is_stopped(

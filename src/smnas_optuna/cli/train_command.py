@@ -118,6 +118,7 @@ def _train(
     from smnas_optuna.final_training.processes import choose_processes, launches
     from smnas_optuna.workers.group import run_together
     from smnas_optuna.workers.placement import visible_gpus
+    from smnas_optuna.workers.supervisor import RESTART
 
     gpus = [] if request.device == "cpu" else visible_gpus(os.environ)
     if request.device == "cuda" and not gpus:
@@ -136,7 +137,8 @@ def _train(
         from smnas_optuna.report.progress import TrainingListener
 
         with TrainingListener(console) as listener:
-            logged = with_loggers(listener, request.study_dir, arch=request.arch, name=name)
+            trains = before is None or before.outcome is None
+            logged = with_loggers(listener, request.study_dir, arch=request.arch, name=name) if trains else listener
             train_detector(request, known, listener=logged, stop=stop)
         return
     with tempfile.TemporaryDirectory(prefix="smnas-train-") as folder:
@@ -144,7 +146,7 @@ def _train(
             launches(request, size, on_gpus=bool(gpus), folder=Path(folder)), stop=stop, what=f"{name}: training"
         )
     if status != 0:
-        raise typer.Exit(1)
+        raise typer.Exit(1 if status == RESTART else status)
 
 
 def _train_launched(
