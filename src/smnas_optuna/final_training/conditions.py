@@ -1,10 +1,14 @@
-"""What the weights of a final training depend on beside its plan, and whether that is as the search had it."""
+"""What a final training depends on: whether that is as the search had it, and as the training was begun."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from smnas_optuna.engine.data_parallel import Ranks
+from smnas_optuna.errors import NEXT_LINE, StudyError
+from smnas_optuna.final_training.record import Plan
 from smnas_optuna.session.prepare import Session
 from smnas_optuna.study.attributes import FINGERPRINT
 from smnas_optuna.study.fingerprint import TRAIN, differences, refuse_differences
@@ -61,3 +65,31 @@ def device_of(folder: StudyFolder) -> Any:
     """Return the device that the latencies of a study belong to; None before a search."""
     structural = folder.structural
     return None if structural is None else study_attrs(structural).get(FINGERPRINT, {}).get("device")
+
+
+def refuse_other_request(was: Plan, now: Plan, place: Path) -> None:
+    """Check that a training was asked for as it is asked for now.
+
+    Raises:
+        StudyError: If it was not.
+    """
+    if was.hours is not None and was.hours == now.hours:
+        now = replace(now, epochs=was.epochs)
+    pairs = {
+        "architecture": (was.arch, now.arch),
+        "epochs": (was.epochs, now.epochs) if now.hours is None else (None, None),
+        "--hours": (was.hours, now.hours),
+        "--with-val": (was.with_val, now.with_val),
+    }
+    differing = {
+        name: f"{name}: it has {before}, and {after} is asked for"
+        for name, (before, after) in pairs.items()
+        if before != after
+    }
+    if differing:
+        raise StudyError(
+            f"{place}: there is another training of this name: {len(differing)} part"
+            f"{'s' if len(differing) > 1 else ''} of its request differ{'' if len(differing) > 1 else 's'}",
+            first=NEXT_LINE.join(differing.values()),
+            fix="give this one another name: --name OTHER",
+        )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -19,8 +18,9 @@ from smnas_optuna.engine.data_parallel import Ranks
 from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory
 from smnas_optuna.engine.memory import release_memory
 from smnas_optuna.engine.train import EpochReport
-from smnas_optuna.errors import NEXT_LINE, StudyError
-from smnas_optuna.final_training.conditions import check_study, conditions_of, device_of
+from smnas_optuna.errors import StudyError
+from smnas_optuna.final_training.alone import alone_at
+from smnas_optuna.final_training.conditions import check_study, conditions_of, device_of, refuse_other_request
 from smnas_optuna.final_training.expectation import expect
 from smnas_optuna.final_training.keep import Keeper
 from smnas_optuna.final_training.known import Known
@@ -40,9 +40,6 @@ from smnas_optuna.study.folder import CHECKPOINT_FILE, StudyFolder
 from smnas_optuna.study.seeds import derive_seed
 from smnas_optuna.study.storage import explained_disk_errors
 from smnas_optuna.workers.interrupt import StopRequest
-from smnas_optuna.workers.locks import acquire, check_locks, is_held
-
-LOCK_FILE = "train.lock"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,10 +90,10 @@ def train_detector(
     settings = load_settings(folder.path).for_modular()
     check_parallel(settings.detector.norm, settings.train.batch_size, 1 if ranks is None else ranks.size)
     name = request.name_for(settings.train.epochs)
-    with explained_disk_errors(folder.path), _training(folder, name) as place:
+    with explained_disk_errors(folder.path), alone_at(folder, name) as place:
         stored, plan = read_training(place), _plan(request, settings.train.epochs)
         if stored is not None:
-            _refuse_other_request(stored.plan, plan, place)
+            refuse_other_request(stored.plan, plan, place)
             plan = stored.plan
             if stored.outcome is not None:
                 _check_weights(place)
@@ -259,34 +256,6 @@ def _plan(request: TrainRequest, search_epochs: int) -> Plan:
     )
 
 
-def _refuse_other_request(was: Plan, now: Plan, place: Path) -> None:
-    """Check that a training was asked for as it is asked for now.
-
-    Raises:
-        StudyError: If it was not.
-    """
-    if was.hours is not None and was.hours == now.hours:
-        now = replace(now, epochs=was.epochs)
-    pairs = {
-        "architecture": (was.arch, now.arch),
-        "epochs": (was.epochs, now.epochs) if now.hours is None else (None, None),
-        "--hours": (was.hours, now.hours),
-        "--with-val": (was.with_val, now.with_val),
-    }
-    differing = {
-        name: f"{name}: it has {before}, and {after} is asked for"
-        for name, (before, after) in pairs.items()
-        if before != after
-    }
-    if differing:
-        raise StudyError(
-            f"{place}: there is another training of this name: {len(differing)} part"
-            f"{'s' if len(differing) > 1 else ''} of its request differ{'' if len(differing) > 1 else 's'}",
-            first=NEXT_LINE.join(differing.values()),
-            fix="give this one another name: --name OTHER",
-        )
-
-
 def _check_weights(place: Path) -> None:
     """Check that a finished training has its weights and their description.
 
@@ -298,40 +267,3 @@ def _check_weights(place: Path) -> None:
             f"{place}: this training is finished, and its {missing[0]} is gone",
             fix="bring the file back, or move the folder away and train again",
         )
-
-
-@contextmanager
-def _training(folder: StudyFolder, name: str) -> Iterator[Path]:
-    """Be the only process at the training ``name``, and yield its folder.
-
-    The operating system frees it when the process dies.
-
-    Raises:
-        StudyError: If another process is at it, or files of the study folder are not its own.
-    """
-    folder.check_own()
-    check_locks(folder.path)
-    while True:
-        place = folder.make(folder.trained / name)
-        lock = acquire(place / LOCK_FILE)
-        if lock is None:
-            raise StudyError(
-                f"{place}: another process is at this training",
-                fix="wait for it, or stop it and resume here; another training is --name OTHER",
-            )
-        if is_held(place / LOCK_FILE):
-            break
-        lock.release()  # of a file that another process, which was refused, has removed meanwhile
-    try:
-        yield place
-    finally:
-        _remove_if_empty(place)
-        lock.release()
-
-
-def _remove_if_empty(place: Path) -> None:
-    """Remove the folder of a training that has not begun."""
-    with suppress(OSError):
-        if [each.name for each in place.iterdir()] == [LOCK_FILE]:
-            (place / LOCK_FILE).unlink()
-            place.rmdir()
