@@ -163,3 +163,4 @@ def test_the_command_says_how_to_go_on_when_it_is_stopped(
 
     assert caught.value.code == 128 + 15
     assert capsys.readouterr().out.endswith("stopped by SIGTERM; run the same command to resume\n")
+    assert not (searched / "trained").exists()
