@@ -50,6 +50,8 @@ def test_a_file_of_such_a_name_is_taken_as_it_is() -> None:
         ("predict", "a.jpg", "--detector", "d", "--output", "~nosuchuser/out"),
         ("structural", "study", "--data", "~nosuchuser/data"),
         ("structural", "study", "--warm-start", "~nosuchuser/other"),
+        ("report", "study", "--output", "~nosuchuser/page.html"),
+        ("data", "look", "study", "--output", "~nosuchuser/page.html"),
         ("export", "study", "--output", "~nosuchuser/d.onnx"),
         ("evaluate", "study", "--detector", "~nosuchuser/d.onnx"),
         ("evaluate", "study", "--output", "~nosuchuser/out"),

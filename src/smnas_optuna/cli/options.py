@@ -98,7 +98,13 @@ DataDir = Annotated[
 
 PageFile = Annotated[
     Path | None,
-    typer.Option("--output", metavar="FILE", help="File or folder of the page.", show_default="in STUDY_DIR/report"),
+    typer.Option(
+        "--output",
+        metavar="FILE",
+        help="File or folder of the page.",
+        show_default="in STUDY_DIR/report",
+        callback=home,
+    ),
 ]
 
 Trials = Annotated[
