@@ -77,7 +77,18 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
         ),
         (
             ["train"],
-            {"--latency-ms", "--knee", "--best", "--epochs", "--hours", "--with-val", "--name", "--data", "--device"},
+            {
+                "--latency-ms",
+                "--knee",
+                "--best",
+                "--epochs",
+                "--hours",
+                "--with-val",
+                "--name",
+                "--processes",
+                "--data",
+                "--device",
+            },
         ),
         (
             ["evaluate"],

@@ -95,6 +95,10 @@ class StudyError(SmnasError):
     """A study that cannot be resumed or read: created by another program, locked, damaged, or not started yet."""
 
 
+class LostProcessError(StudyError):
+    """Another process of the same training that has ended; that one says why."""
+
+
 class OutOfMemoryError(SmnasError):
     """A detector that does not fit into the memory of its device. The cause is the architecture, not the run."""
 

@@ -29,61 +29,61 @@ MESSAGES: dict[str, tuple[BaseException, str]] = {
     "a user's mistake": (StudyError("a: wrong", fix="mend it"), "a: wrong\n  fix: mend it"),
     "no space": (
         system_error(errno.ENOSPC, "/d/f"),
-        "/d/f: No space left on device\n  fix: make room on that disk; finished trials are kept",
+        "/d/f: No space left on device\n  fix: make room on that disk; what is stored is kept",
     ),
     "no space, no file": (
         system_error(errno.ENOSPC),
-        "No space left on device\n  fix: make room on that disk; finished trials are kept",
+        "No space left on device\n  fix: make room on that disk; what is stored is kept",
     ),
     "quota": (
         system_error(errno.EDQUOT, "/d/f"),
-        "/d/f: Disk quota exceeded\n  fix: make room on that disk, or ask for a larger quota; finished trials are kept",
+        "/d/f: Disk quota exceeded\n  fix: make room on that disk, or ask for a larger quota; what is stored is kept",
     ),
     "no permission": (
         system_error(errno.EACCES, "/d/f"),
-        "/d/f: Permission denied\n  fix: get access to it, or work in another folder; finished trials are kept",
+        "/d/f: Permission denied\n  fix: get access to it, or work in another folder; what is stored is kept",
     ),
     "read-only": (
         system_error(errno.EROFS, "/d/f"),
         "/d/f: Read-only file system\n  fix: make that disk writable, or work in another folder; "
-        "finished trials are kept",
+        "what is stored is kept",
     ),
     "too many files": (
         system_error(errno.EMFILE, "/d/f"),
-        "/d/f: Too many open files\n  fix: let a process open more files: ulimit -n 1024; finished trials are kept",
+        "/d/f: Too many open files\n  fix: let a process open more files: ulimit -n 1024; what is stored is kept",
     ),
     "another error of the system": (
         system_error(errno.EBUSY, "/d/runs/x"),
         "/d/runs/x: Device or resource busy\n  fix: look at it, and if nothing is wrong there, report this: "
-        f"{ISSUES}; finished trials are kept",
+        f"{ISSUES}; what is stored is kept",
     ),
     "a folder where a file should be": (
         system_error(errno.EISDIR, "/d/study.lock"),
-        "/d/study.lock: Is a directory\n  fix: move it away: the study needs this name; finished trials are kept",
+        "/d/study.lock: Is a directory\n  fix: move it away; what is stored is kept",
     ),
     "a file where a folder should be": (
         system_error(errno.EEXIST, "/d/workers"),
-        "/d/workers: File exists\n  fix: move it away: the study needs this name; finished trials are kept",
+        "/d/workers: File exists\n  fix: move it away; what is stored is kept",
     ),
     "removed meanwhile": (
         system_error(errno.ENOENT, "/d/runs/x"),
         "/d/runs/x: No such file or directory\n  fix: give the same command again, if somebody removed it meanwhile; "
-        "finished trials are kept",
+        "what is stored is kept",
     ),
     "memory": (
         MemoryError(),
         "main memory is used up\n  fix: close other programs, or take fewer workers (--workers); "
-        "finished trials are kept",
+        "what is stored is kept",
     ),
     "memory of an array": (
         MemoryError("Unable to allocate 8.00 TiB"),
         "main memory is used up: Unable to allocate 8.00 TiB\n  fix: close other programs, or take fewer workers "
-        "(--workers); finished trials are kept",
+        "(--workers); what is stored is kept",
     ),
     "recursion": (
         RecursionError("maximum recursion depth exceeded"),
         "something that was read is nested too deeply\n  fix: look at the files that you changed; "
-        "finished trials are kept",
+        "what is stored is kept",
     ),
 }
 
@@ -109,7 +109,7 @@ def test_a_fault_of_ours_says_where_to_report_it() -> None:
         exit_status(raising(ZeroDivisionError()))
 
     assert caught.value.__notes__ == [
-        "This is a fault of smnas; finished trials are kept. Please report it, with the lines above: "
+        "This is a fault of smnas; what is stored is kept. Please report it, with the lines above: "
         "https://github.com/smnas-optuna/smnas-optuna/issues"
     ]
 

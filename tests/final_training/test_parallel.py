@@ -10,33 +10,21 @@ from typing import cast
 
 import pytest
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file
 
 from smnas_optuna.engine.data_parallel import Ranks
-from smnas_optuna.errors import StudyError
-from smnas_optuna.final_training.parallel import LAUNCHED, check_parallel, in_step, launched
+from smnas_optuna.final_training.parallel import in_step, launched
+from smnas_optuna.final_training.processes import LAUNCHED
 from smnas_optuna.final_training.record import read_curve
 from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 
-from ..commands import PATIENCE, environment, smnas
-
-TWO = Ranks(rank=0, size=2, control=cast("dist.ProcessGroup", None))
+from ..commands import PATIENCE, SMNAS, environment, smnas
 
 
 @pytest.mark.parametrize("environment_", [{}, {"WORLD_SIZE": "4"}, {"WORLD_SIZE": "1", LAUNCHED: "a"}])
 def test_a_process_that_was_started_alone_is_alone(environment_: dict[str, str]) -> None:
     with launched("cpu", environment_) as ranks:
         assert ranks is None
-
-
-def test_what_several_processes_cannot_share_is_refused() -> None:
-    check_parallel("bn", 1, None)
-    check_parallel("gn", 2, TWO)
-    with pytest.raises(StudyError, match=r"2 processes cannot train with \[detector\] norm = 'bn'"):
-        check_parallel("bn", 8, TWO)
-    with pytest.raises(StudyError, match=r"2 processes cannot share a batch: \[train\] batch_size is 1"):
-        check_parallel("gn", 1, TWO)
 
 
 def test_if_one_process_is_asked_to_stop_all_stop_after_the_same_step() -> None:
@@ -66,9 +54,10 @@ def losses(folder: Path) -> list[float]:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_does_and_one_of_them_writes(trained_dir: Path) -> None:
-    smnas("train", trained_dir, "--best", "--epochs", "1", "--name", "one", "--device", "cpu")
+    command = "train", trained_dir, "--best", "--epochs", "1", "--device", "cpu"
+    smnas(*command, "--name", "one")
 
-    said = run(torchrun(trained_dir, "--epochs", "1", "--name", "two")).stdout
+    said = smnas(*command, "--name", "two", "--processes", "2").stdout
 
     one, two = (trained_dir / "trained" / name for name in ("one", "two"))
     assert losses(two) == pytest.approx(losses(one), abs=1e-5)
@@ -77,23 +66,59 @@ def test_two_processes_train_as_one_does_and_one_of_them_writes(trained_dir: Pat
     near = [torch.isclose(first[name], second[name], atol=1e-3).float().mean().item() for name in first]
     assert min(near) > 0.9
     assert said.count("\nepoch 1/1: loss ") == said.count("2 processes train together") == said.count("| AP | ") == 1
-    assert "two is finished already" in run(torchrun(trained_dir, "--epochs", "1", "--name", "two")).stdout
+    again = smnas(*command, "--name", "two").stdout  # begun with two, it goes on with two
+    assert "two is finished already" in again
+    under_torchrun = run(torchrun(trained_dir, "--epochs", "1", "--name", "two")).stdout
+    assert under_torchrun.count("two is finished already") == 1
+
+
+@pytest.mark.slow
+def test_the_error_of_a_process_reaches_the_user_once(trained_dir: Path) -> None:
+    options = "--name", "mine", "--processes", "2", "--device", "cpu"
+    (trained_dir / "data" / "instances_train.json").write_text("{")
+
+    done = smnas("train", trained_dir, *options, check=False)
+
+    assert done.returncode == 1
+    assert done.stderr.count("error: ") == 1
+    assert "instances_train.json" in done.stderr
 
 
 @pytest.mark.nightly
-def test_two_processes_that_are_stopped_go_on_to_the_same_weights(trained_dir: Path) -> None:
-    run(torchrun(trained_dir, "--epochs", "20", "--name", "whole"))
-    command, checkpoint = torchrun(trained_dir, "--epochs", "20", "--name", "parts"), trained_dir / "trained" / "parts"
+def test_two_processes_of_torchrun_train_as_one_does(trained_dir: Path) -> None:
+    smnas("train", trained_dir, "--best", "--epochs", "1", "--name", "one", "--device", "cpu")
+
+    said = run(torchrun(trained_dir, "--epochs", "1", "--name", "two")).stdout
+
+    one, two = (trained_dir / "trained" / name for name in ("one", "two"))
+    assert losses(two) == pytest.approx(losses(one), abs=1e-5)
+    assert said.count("\nepoch 1/1: loss ") == said.count("2 processes train together") == said.count("| AP | ") == 1
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", ["own", "torchrun"])
+def test_two_processes_that_are_stopped_go_on_to_the_same_weights(trained_dir: Path, kind: str) -> None:
+    def command(name: str) -> list[str]:
+        if kind == "torchrun":
+            return torchrun(trained_dir, "--epochs", "20", "--name", name)
+        options = "--best", "--device", "cpu", "--processes", "2", "--epochs", "20", "--name", name
+        return [*SMNAS, "train", str(trained_dir), *options]
+
+    run(command("whole"))
+    checkpoint = trained_dir / "trained" / "parts" / "checkpoint.safetensors"
     of = {name: value for name, value in environment().items() if name != "PYTHONWARNINGS"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=of) as process:
+    with subprocess.Popen(
+        command("parts"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=of
+    ) as process:
         deadline = time.monotonic() + PATIENCE
-        while not (checkpoint / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
+        while not checkpoint.exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=PATIENCE)
     assert "run the same command to resume" in said
+    assert kind == "torchrun" or process.returncode == 128 + signal.SIGTERM
 
-    resumed = run(command).stdout
+    resumed = run(command("parts")).stdout
 
     assert ": resumes after epoch " in resumed
     whole, parts = (trained_dir / "trained" / name for name in ("whole", "parts"))

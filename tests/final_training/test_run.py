@@ -18,7 +18,7 @@ from smnas_optuna.config import ShapesSettings
 from smnas_optuna.data.shapes import make_shapes
 from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.errors import StudyError
-from smnas_optuna.final_training import probe
+from smnas_optuna.final_training import probe, settle
 from smnas_optuna.final_training import run as run_module
 from smnas_optuna.final_training.expectation import Evidence
 from smnas_optuna.final_training.keep import Keeper
@@ -265,6 +265,7 @@ def test_hours_are_turned_into_epochs_once(searched: Path, monkeypatch: pytest.M
     monkeypatch.setattr(
         run_module, "measure_pace", lambda *_, **__: Pace(epoch_s=1000.0, evaluation_s=10.0, end_s=300.0)
     )
+    monkeypatch.setattr(settle, "epochs_that_fit", lambda plan, *_: plan.epochs)
     hears, resumed = Hears(4), Hears()
     with pytest.raises(Interrupted):
         run(searched, hears, epochs=None, hours=0.7)
@@ -275,6 +276,55 @@ def test_hours_are_turned_into_epochs_once(searched: Path, monkeypatch: pytest.M
     assert (finished.record.plan.epochs, finished.record.plan.hours) == (2, 0.7)
     assert "time: about" in " ".join(resumed.notes)
     assert run(searched, epochs=None, hours=0.7).before
+
+
+def killed_here(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_epochs_that_tell_another_pace_let_it_begin_anew_once(
+    searched: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    monkeypatch.setattr(run_module, "measure_pace", lambda *_, **__: Pace(epoch_s=2000.0, evaluation_s=9, end_s=300))
+    monkeypatch.setattr(settle, "epochs_that_fit", lambda *_: 3)
+    hears = Hears()
+    if killed:
+        with monkeypatch.context() as patch:
+            patch.setattr(run_module, "release_memory", killed_here)
+            with pytest.raises(KeyboardInterrupt):
+                run(searched, hears, epochs=None, hours=0.7)
+
+    finished = run(searched, hears, epochs=None, hours=0.7)
+
+    (anew,) = [note for note in hears.notes if "begins anew" in note]
+    assert anew.endswith(": it begins anew with 3 epochs, as many as fit into what is left of 0.7 h")
+    assert hears.epochs == [1, 1, 2, 3]
+    assert (finished.record.plan.epochs, finished.record.pace) == (3, None)
+    assert same_weights(finished.folder, run(searched, name="other").folder)
+
+
+def test_the_pace_is_measured_again_as_long_as_nothing_is_trained(
+    searched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paces = iter([2000.0, 500.0])
+    monkeypatch.setattr(run_module, "measure_pace", lambda *_, **__: Pace(epoch_s=next(paces), evaluation_s=0, end_s=0))
+    monkeypatch.setattr(settle, "epochs_that_fit", lambda plan, *_: plan.epochs)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "begin_training", killed_here)
+        with pytest.raises(KeyboardInterrupt):
+            run(searched, epochs=None, hours=0.6)
+
+    assert run(searched, epochs=None, hours=0.6).record.plan.epochs == 4
+
+
+def test_what_is_refused_leaves_no_folder(searched: Path) -> None:
+    with pytest.raises(StudyError, match="with --with-val nothing but test images"):
+        run(searched, with_val=True)
+    with pytest.raises(Interrupted):
+        run(searched, Hears(1, "load"))
+
+    assert not (searched / "trained" / "mine").exists()
 
 
 def test_no_hours_are_one_epoch(searched: Path) -> None:

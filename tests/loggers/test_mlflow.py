@@ -42,6 +42,24 @@ def test_runs_and_metrics_are_those_of_the_events(tmp_path: Path, monkeypatch: p
     assert curve(ARCH, "ap") == [(2, 0.6)]
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # inside mlflow
+def test_a_training_that_resumes_goes_on_in_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    uri = (tmp_path / "runs").as_uri()
+    for study in ("mine", "other", "mine"):
+        MlflowLogger(tracking_uri=uri, study=study)(TRAINING[0])
+    for event in TRAINING:
+        MlflowLogger(tracking_uri=uri, study="mine")(event)
+    MlflowLogger(tracking_uri=uri, study="mine")(TRAINING[0])  # another one: the first has ended
+
+    client = mlflow.MlflowClient(uri)
+    runs = client.search_runs([client.get_experiment_by_name("smnas").experiment_id])
+    of_study = [(run.data.tags["smnas.study"], run.info.status) for run in runs]
+    assert sorted(of_study) == [("mine", "FINISHED"), ("mine", "RUNNING"), ("other", "RUNNING")]
+
+
 def test_the_run_of_a_failed_trial_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Mock()
     client.return_value.create_run.return_value.info.run_id = "run"

@@ -122,7 +122,7 @@ def test_earlier_results_that_cannot_be_removed_are_named() -> None:
         (errno.EFBIG, "let a process write larger files: ulimit -f unlimited, or "),
         (errno.EROFS, "make that disk writable, or "),
         (errno.EACCES, "get access to it, or "),
-        (errno.EIO, ""),
+        (errno.EIO, "check the disk and its connection, or "),
     ],
 )
 def test_a_file_that_cannot_be_written_is_named_and_not_begun(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from smnas_optuna.engine.durable import part_of
-from smnas_optuna.errors import OutputError
+from smnas_optuna.errors import OutOfMemoryError, OutputError
 from smnas_optuna.prediction.finder import Finder, finder_of
 from smnas_optuna.prediction.run import PHASE, Predicted, predict
 from smnas_optuna.prediction.sources import find_sources
@@ -217,3 +217,20 @@ def test_a_full_disk_leaves_whole_pictures_and_no_results(
     for path in files:
         with Image.open(path) as picture:
             picture.load()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OutOfMemoryError("no room", fix="make some")])
+def test_an_image_that_memory_has_no_room_for_is_named_and_skipped(images: Path, error: Exception) -> None:
+    class Greedy(Whole):
+        def predict(self, image: NDArray[np.uint8]) -> Detections:
+            if image.mean() < 128:
+                raise error
+            return super().predict(image)
+
+    heard = Heard()
+    greedy = finder_of(Greedy(), NAMES, {}, threshold=None)
+    done = predict(greedy, find_sources([str(images)]), output=None, listener=heard, stop=StopRequest())
+
+    assert (done.num_images, len(done.errors), len(done.results)) == (2, 1, 2)
+    assert heard.notes == [f"skipped: {images / 'dark.jpg'}: memory is used up"]
+    assert done.errors[0].fix == "close other programs, or make the image smaller"

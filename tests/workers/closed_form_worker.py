@@ -36,7 +36,8 @@ from smnas_optuna.study.folder import CHECKPOINT_FILE, StudyFolder
 from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, TrialRecord
 from smnas_optuna.workers.crew import check_folder, open_crew
 from smnas_optuna.workers.interrupt import Interrupted, StopRequest
-from smnas_optuna.workers.supervisor import Launch, Supervisor, say_ready, supervising
+from smnas_optuna.workers.launch import Launch
+from smnas_optuna.workers.supervisor import Supervisor, say_ready, supervising
 
 from ..commands import environment
 from ..search.conftest import BASELINES, SPACE, closed_form, make_stage

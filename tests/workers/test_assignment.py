@@ -51,6 +51,7 @@ def test_a_worker_of_a_search_gets_what_was_asked_for(monkeypatch: pytest.Monkey
         return Outcome(reason="done", failed=False, trained=1)
 
     monkeypatch.setattr(stages, "run_search", run_search)
+    monkeypatch.setattr("smnas_optuna.loggers.listening.with_loggers", lambda listener, *_, **__: listener)
     launch = launcher("search", request_.as_json(), Placement(workers=1000))(3, True)
 
     assert launch.command[: len(MODULE)] == MODULE

@@ -13,13 +13,13 @@ import pytest
 
 from smnas_optuna.errors import StudyError
 from smnas_optuna.workers.interrupt import Interrupted, StopRequest
+from smnas_optuna.workers.launch import Launch
 from smnas_optuna.workers.supervisor import (
     DEATHS_IN_A_ROW,
     GRACE_S,
     HOLDER,
     LOCK,
     RESTART,
-    Launch,
     Supervisor,
     supervising,
 )

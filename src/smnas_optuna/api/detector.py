@@ -12,7 +12,7 @@ from smnas_optuna.api.picture import Picture, pixels_of
 from smnas_optuna.config import DeviceChoice
 from smnas_optuna.data.loader import batch_of_one
 from smnas_optuna.data.reading import FULL_BITS
-from smnas_optuna.engine.device import choose_device
+from smnas_optuna.engine.device import choose_device, explained_out_of_memory
 from smnas_optuna.errors import DeviceError
 from smnas_optuna.models import Detector
 from smnas_optuna.runtime.detections import Detections
@@ -62,10 +62,12 @@ class TrainedDetector:
 
         Raises:
             DataError: If the image cannot be read, or is none of these.
+            OutOfMemoryError: If memory has no room for it.
         """
         pixels = pixels_of(image, grey_bits=self.description.get("grey_bits", FULL_BITS))
         batch = batch_of_one(pixels, long=self.module.long, short=self.module.short)
-        (found,) = self.module.detect(batch.to(self.device))
+        with explained_out_of_memory():
+            (found,) = self.module.detect(batch.to(self.device))
         boxes, labels, scores = (found[name].cpu().numpy() for name in ("boxes", "labels", "scores"))
         names = [self.classes[label - 1] for label in labels]
         return Detections(boxes=boxes, labels=labels, names=names, scores=scores, thresholds=self.thresholds)

@@ -59,6 +59,7 @@ class EpochEnded:
         loss: Mean loss of its steps; NaN if all were skipped.
         skipped_steps: Steps that were skipped so far, as their loss was not finite.
         seconds: That it took.
+        name: Name of a training that is no trial.
     """
 
     arch: str
@@ -68,6 +69,7 @@ class EpochEnded:
     loss: float
     skipped_steps: int
     seconds: float
+    name: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,12 +81,14 @@ class Evaluated:
         number: As in :class:`EpochEnded`.
         epoch: Epochs that it was trained.
         ap: COCO AP, in [0, 1].
+        name: As in :class:`EpochEnded`.
     """
 
     arch: str
     number: int | None
     epoch: int
     ap: float
+    name: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,11 +114,13 @@ class TrainingEnded:
         arch: The architecture.
         epoch: Epochs after which the kept weights were.
         ap: Their COCO AP on the validation images, in [0, 1]; NaN if these were trained on.
+        name: As in :class:`EpochEnded`.
     """
 
     arch: str
     epoch: int
     ap: float
+    name: str | None = None
 
 
 Event = Note | TrialStarted | EpochEnded | Evaluated | TrialEnded | TrainingEnded
@@ -131,12 +137,15 @@ class CallbackListener(LoggingListener):
         folder: The study folder.
         callbacks: Receive the events.
         arch: The architecture, for a training that is no trial.
+        name: The name of such a training.
     """
 
-    def __init__(self, folder: Path, callbacks: Sequence[Callback], *, arch: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, callbacks: Sequence[Callback], *, arch: str | None = None, name: str | None = None
+    ) -> None:
         self._folder, self._callbacks = StudyFolder(folder), list(callbacks)
         self._number: int | None = None
-        self._arch = arch or ""
+        self._arch, self._name = arch or "", name
 
     def note(self, text: str) -> None:
         """See :meth:`smnas_optuna.session.listener.Listener.note`."""
@@ -160,12 +169,13 @@ class CallbackListener(LoggingListener):
                 loss=report.loss,
                 skipped_steps=report.skipped_steps,
                 seconds=report.seconds,
+                name=self._name,
             )
         )
 
     def evaluated(self, epoch: int, ap: float) -> None:
         """See :meth:`smnas_optuna.session.listener.Listener.evaluated`."""
-        self._send(Evaluated(arch=self._arch, number=self._number, epoch=epoch, ap=ap))
+        self._send(Evaluated(arch=self._arch, number=self._number, epoch=epoch, ap=ap, name=self._name))
 
     def trial_ended(
         self,
@@ -181,8 +191,8 @@ class CallbackListener(LoggingListener):
             self._send(TrialEnded(trial=trial_of(record, self._folder, on_front=on_front), done=done, budget=budget))
 
     def training_ended(self, epoch: int, ap: float) -> None:
-        """Report that a training that is no trial ended; see :class:`TrainingEnded`."""
-        self._send(TrainingEnded(arch=self._arch, epoch=epoch, ap=ap))
+        """See :meth:`smnas_optuna.session.listener.Listener.training_ended`."""
+        self._send(TrainingEnded(arch=self._arch, epoch=epoch, ap=ap, name=self._name))
 
     def _send(self, event: Event) -> None:
         for callback in tuple(self._callbacks):
@@ -190,5 +200,8 @@ class CallbackListener(LoggingListener):
                 callback(event)
             except Exception as error:  # noqa: BLE001 - whatever a logger raises, the search goes on
                 self._callbacks.remove(callback)
-                what = f"{type(error).__name__}: {quote_error(error)}"
-                logger.warning("the callback %r failed, and gets no more events: %s", callback, what)
+                self.callback_failed(callback, f"{type(error).__name__}: {quote_error(error)}")
+
+    def callback_failed(self, callback: Callback, error: str) -> None:
+        """Report that a callback has raised ``error``, and gets no more events."""
+        logger.warning("the callback %r failed, and gets no more events: %s", callback, error)

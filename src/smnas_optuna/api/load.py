@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from smnas_optuna.paths import at_home
 
 if TYPE_CHECKING:
     from smnas_optuna.api.detector import TrainedDetector
@@ -26,4 +27,4 @@ def load_detector(run_folder: str | os.PathLike[str], *, device: DeviceChoice = 
     """
     from smnas_optuna.api.detector import read_detector  # loads torch, which takes seconds
 
-    return read_detector(Path(run_folder).expanduser(), device)
+    return read_detector(at_home(run_folder), device)

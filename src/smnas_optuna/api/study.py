@@ -12,6 +12,7 @@ from smnas_optuna.api.load import load_detector
 from smnas_optuna.api.trial import Trial, trial_of
 from smnas_optuna.config.study_file import STUDY_FILE
 from smnas_optuna.errors import StudyError
+from smnas_optuna.paths import at_home
 from smnas_optuna.report.choice import chosen
 from smnas_optuna.report.summary import Summary, summarize
 from smnas_optuna.report.tables import counts_line
@@ -40,7 +41,7 @@ def open_study(study_dir: str | os.PathLike[str]) -> OpenStudy:
         StudyError: If there is no such folder, there is neither a study file nor a study in it, or its database cannot
             be used.
     """
-    path = Path(study_dir).expanduser()
+    path = at_home(study_dir)
     if not path.is_dir():
         raise StudyError(f"{path}: there is no such folder", fix="name the folder of a study, such as studies/shapes")
     study = OpenStudy(path)
@@ -118,7 +119,7 @@ class OpenStudy:
             study_dir=self.path,
             stage=stage,
             trials=trials,
-            data_dir=None if data_dir is None else Path(data_dir).expanduser(),
+            data_dir=None if data_dir is None else at_home(data_dir),
             device=device,
         )
         for record in ended_trials(request, callbacks):
@@ -237,7 +238,7 @@ class OpenStudy:
             hours=hours,
             with_val=with_val,
             name=name,
-            data_dir=None if data_dir is None else Path(data_dir).expanduser(),
+            data_dir=None if data_dir is None else at_home(data_dir),
             device=device,
             callbacks=callbacks,
         )
@@ -288,10 +289,10 @@ class OpenStudy:
 
         request = ShipRequest(
             study_dir=self.path,
-            output=None if output is None else Path(output).expanduser(),
+            output=None if output is None else at_home(output),
             precision=precision,
             allow_loss=allow_loss,
-            data_dir=None if data_dir is None else Path(data_dir).expanduser(),
+            data_dir=None if data_dir is None else at_home(data_dir),
         )
         return export_chosen(request, _pick(which), listener=Listener(), stop=StopRequest()).path
 

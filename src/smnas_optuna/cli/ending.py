@@ -10,6 +10,7 @@ from contextlib import suppress
 import typer
 
 from smnas_optuna.errors import SmnasError, quote, shortened
+from smnas_optuna.remedies import PLACE, REMEDIES
 from smnas_optuna.workers.interrupt import Interrupted
 
 FAILED, MISUSED = 1, 2
@@ -17,25 +18,7 @@ FAILED, MISUSED = 1, 2
 LONGEST_ARGUMENT = 1000
 """Characters of an argument; no architecture, path or URL that anybody uses is longer."""
 ISSUES = "https://github.com/smnas-optuna/smnas-optuna/issues"
-KEPT = "finished trials are kept"
-_FIXES = {
-    errno.ENOSPC: "make room on that disk",
-    errno.EDQUOT: "make room on that disk, or ask for a larger quota",
-    errno.EROFS: "make that disk writable, or work in another folder",
-    errno.EACCES: "get access to it, or work in another folder",
-    errno.EPERM: "get access to it, or work in another folder",
-    errno.EMFILE: "let a process open more files: ulimit -n 1024",
-    errno.ENFILE: "close other programs: the machine has too many open files",
-    errno.ENOMEM: "close other programs, or take fewer workers (--workers)",
-    errno.EEXIST: "move it away: the study needs this name",
-    errno.EISDIR: "move it away: the study needs this name",
-    errno.ENOTDIR: "move it away: the study needs this name",
-    errno.ENOENT: "give the same command again, if somebody removed it meanwhile",
-    errno.ENAMETOOLONG: "take a shorter name",
-    errno.EIO: "check the disk and its connection",
-    errno.ESTALE: "check the network disk",
-}
-"""What to do about errors of the operating system."""
+KEPT = "what is stored is kept"
 
 
 def exit_status(command: Callable[[], object]) -> int:
@@ -57,7 +40,7 @@ def exit_status(command: Callable[[], object]) -> int:
         return 128 + interrupted.signal_number
     except MemoryError as error:
         cause = f": {shortened(str(error), 200)}" if str(error) else ""
-        _say(f"main memory is used up{cause}\n  fix: {_FIXES[errno.ENOMEM]}; {KEPT}")
+        _say(f"main memory is used up{cause}\n  fix: {REMEDIES[errno.ENOMEM]}; {KEPT}")
     except RecursionError:
         _say(f"something that was read is nested too deeply\n  fix: look at the files that you changed; {KEPT}")
     except OSError as error:
@@ -82,8 +65,10 @@ def refuse_long_arguments(arguments: Sequence[str]) -> None:
 def _of_the_system(error: OSError) -> str:
     """Return the message for an error of the operating system, with the file if it names one."""
     file = f"{error.filename}: " if error.filename else ""
-    fix = _FIXES.get(error.errno or 0, f"look at it, and if nothing is wrong there, report this: {ISSUES}")
-    return str(SmnasError(f"{file}{error.strerror or error}", fix=f"{fix}; {KEPT}"))
+    number = error.errno or 0
+    elsewhere = ", or work in another folder" if number in PLACE else ""
+    fix = REMEDIES.get(number, f"look at it, and if nothing is wrong there, report this: {ISSUES}")
+    return str(SmnasError(f"{file}{error.strerror or error}", fix=f"{fix}{elsewhere}; {KEPT}"))
 
 
 def _escape_what_no_encoding_has() -> None:

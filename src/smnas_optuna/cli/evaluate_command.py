@@ -9,7 +9,7 @@ import typer
 
 from smnas_optuna.cli.choice import Arch, Best, Knee, LatencyMs, TrainedName
 from smnas_optuna.cli.console import make_console, say
-from smnas_optuna.cli.options import DataDir, Device, DeviceOption, StudyDir
+from smnas_optuna.cli.options import DataDir, Device, DeviceOption, StudyDir, home
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,17 +21,27 @@ if TYPE_CHECKING:
 Given = Annotated[
     Path | None,
     typer.Option(
-        metavar="RUN_OR_FILE", help="Evaluate this folder of weights, or this exported file.", show_default=False
+        metavar="RUN_OR_FILE",
+        help="Evaluate this folder of weights, or this exported file.",
+        show_default=False,
+        callback=home,
     ),
 ]
 On = Annotated[str, typer.Option(metavar="IMAGES", help="val, test, a COCO annotation file, or a data folder.")]
 Images = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Image folder of that annotation file.", show_default="the folder of the file"),
+    typer.Option(
+        metavar="DIR",
+        help="Image folder of that annotation file.",
+        show_default="the folder of the file",
+        callback=home,
+    ),
 ]
 Output = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Folder of the results.", show_default="STUDY_DIR/evaluation/DETECTOR.IMAGES"),
+    typer.Option(
+        metavar="DIR", help="Folder of the results.", show_default="STUDY_DIR/evaluation/DETECTOR.IMAGES", callback=home
+    ),
 ]
 
 

@@ -10,7 +10,7 @@ import typer
 
 from smnas_optuna.cli.choice import Arch, Best, Knee, LatencyMs, TrainedName
 from smnas_optuna.cli.console import make_console, say
-from smnas_optuna.cli.options import DataDir, StudyDir
+from smnas_optuna.cli.options import DataDir, StudyDir, home
 
 if TYPE_CHECKING:
     from smnas_optuna.ship.run import Shipped
@@ -32,7 +32,13 @@ def export(
     best: Best = False,
     trained: TrainedName = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File to write.", show_default="ARCH.onnx in this folder")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File to write.",
+            show_default="ARCH.onnx in this folder",
+            callback=home,
+        ),
     ] = None,
     precision: Annotated[
         FilePrecision, typer.Option(help="Precision of the network; int8 is calibrated on training images.")

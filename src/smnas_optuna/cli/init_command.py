@@ -11,19 +11,35 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smnas_optuna.cli.console import make_console, say
-from smnas_optuna.cli.options import Device, DeviceOption
+from smnas_optuna.cli.options import Device, DeviceOption, home
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from smnas_optuna.new_study.create import Created
 
-NewStudyDir = Annotated[Path, typer.Argument(metavar="STUDY_DIR", help="Folder to make; it gets a study.toml.")]
+NewStudyDir = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STUDY_DIR",
+        help="Folder to make; it gets a study.toml.",
+        callback=home,
+    ),
+]
 
 
 def init(
     study_dir: NewStudyDir,
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the data set.", show_default=False)],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Folder of the data set.",
+            show_default=False,
+            callback=home,
+        ),
+    ],
     hours: Annotated[float, typer.Option(metavar="H", min=0.05, max=10_000, help="Time for the whole search.")] = 3.0,
     max_latency_ms: Annotated[
         float | None,

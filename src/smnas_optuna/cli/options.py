@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from smnas_optuna.paths import at_home
+
 if TYPE_CHECKING:
     from smnas_optuna.study.record import StageName
 
@@ -59,9 +61,23 @@ class Format(StrEnum):
     json = "json"
 
 
+def home(path: Path | None) -> Path | None:
+    """Return a path of the command line with the home folder in the place of ``~``; a callback of options.
+
+    Raises:
+        FileError: If there is no such user.
+    """
+    return None if path is None else at_home(path)
+
+
+def _homes(paths: list[Path] | None) -> list[Path] | None:
+    return None if paths is None else [at_home(path) for path in paths]
+
+
 def _checked(study_dir: Path) -> Path:
     from smnas_optuna.config import check_study_dir
 
+    study_dir = at_home(study_dir)
     check_study_dir(study_dir)
     return study_dir
 
@@ -76,12 +92,19 @@ DataDir = Annotated[
         metavar="DIR",
         help="Folder of the data set.",
         show_default="that of the last run, or STUDY_DIR/data",
+        callback=home,
     ),
 ]
 
 PageFile = Annotated[
     Path | None,
-    typer.Option("--output", metavar="FILE", help="File or folder of the page.", show_default="in STUDY_DIR/report"),
+    typer.Option(
+        "--output",
+        metavar="FILE",
+        help="File or folder of the page.",
+        show_default="in STUDY_DIR/report",
+        callback=home,
+    ),
 ]
 
 Trials = Annotated[
@@ -121,6 +144,7 @@ WarmStart = Annotated[
         "--warm-start",
         metavar="STUDY_DIR",
         help="Other study whose trainings teach the surrogate what gives AP, on whatever data; repeatable.",
+        callback=_homes,
     ),
 ]
 NoPruning = Annotated[

@@ -1,23 +1,28 @@
-"""Command that finds objects in images of one's own: ``smnas predict``."""
+"""Command that finds objects in images and videos of one's own: ``smnas predict``."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from smnas_optuna.cli.console import make_console, say
-from smnas_optuna.cli.options import Device, DeviceOption
+from smnas_optuna.cli.options import Device, DeviceOption, home
+from smnas_optuna.cli.predict_films import watch_films
 from smnas_optuna.report.choice import chosen
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from smnas_optuna.prediction.finder import Finder
+    from smnas_optuna.prediction.recorder import ResultsStream
     from smnas_optuna.prediction.run import Predicted
+    from smnas_optuna.prediction.sources import Source
+    from smnas_optuna.workers.interrupt import StopRequest
 
 _OUTPUT = Path("predictions")
 
@@ -26,20 +31,25 @@ def predict(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE", help="Images, folders (searched with all folders in them) or patterns in quotes."
+            metavar="SOURCE",
+            help="Images, folders (searched with all folders in them), videos, patterns in quotes, or camera:0.",
         ),
     ],
     detector: Annotated[
         Path,
         typer.Option(
             metavar="PATH",
+            callback=home,
             help="Detector: the folder of its weights, an exported .onnx file, or a study for the best of its front.",
         ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Folder for pictures and detections.json.", show_default=f"{_OUTPUT} in this folder"
+            metavar="DIR",
+            callback=home,
+            help="Folder for pictures, videos and detections.json.",
+            show_default=f"{_OUTPUT} in this folder",
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the detections as JSON, and write no file.")] = False,
@@ -55,31 +65,65 @@ def predict(
     ] = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Find objects in images: write pictures with boxes, and the detections as JSON."""
+    """Find objects in images, videos and what a camera sees: write pictures with boxes, and the detections as JSON."""
+    from smnas_optuna.prediction.films import check_kept, find_films, open_cv
     from smnas_optuna.prediction.output import check_output
-    from smnas_optuna.prediction.run import predict as predict_all
+    from smnas_optuna.prediction.recorder import ResultsStream
     from smnas_optuna.prediction.sources import find_sources
-    from smnas_optuna.report.progress import ConsoleListener
-    from smnas_optuna.workers.interrupt import Interrupted, StopRequest
+    from smnas_optuna.workers.interrupt import StopRequest
 
     if json and output is not None:
         raise typer.BadParameter("--json writes no file, so that --output has no meaning beside it")
     folder = None if json else output or _OUTPUT
+    films, rest = find_films(sources)
+    cv = open_cv() if films else None
     if folder is not None:
         check_output(folder)
-    errors, stop = make_console(stderr=True), StopRequest()
-    images = find_sources(sources, output=folder)
+        check_kept(films, folder)
+    errors, stop, failed = make_console(stderr=True), StopRequest(), False
+    images = find_sources(rest, output=folder) if rest else []
     finder = _open(detector, device, threshold, errors)
+    target = ResultsStream(sys.stdout) if folder is None else folder
+    with stop.listening():
+        if images:
+            failed = _predict_images(finder, images, target, threshold, errors, stop)
+        try:
+            if films:
+                failed |= watch_films(cv, finder, films, target, first_id=len(images) + 1, errors=errors, stop=stop)
+        finally:
+            if isinstance(target, ResultsStream):
+                target.end()
+    if failed:
+        raise typer.Exit(1)
+
+
+def _predict_images(
+    finder: Finder,
+    images: Sequence[Source],
+    target: Path | ResultsStream,
+    threshold: float | None,
+    errors: Console,
+    stop: StopRequest,
+) -> bool:
+    """Find objects in images, say what was found, and return whether some could not be read."""
+    from smnas_optuna.prediction.run import predict as predict_all
+    from smnas_optuna.report.progress import ConsoleListener
+    from smnas_optuna.workers.interrupt import Interrupted
+
+    folder = target if isinstance(target, Path) else None
     try:
-        with stop.listening(), ConsoleListener(errors) as listener:
+        with ConsoleListener(errors) as listener:
             done = predict_all(finder, images, output=folder, listener=listener, stop=stop)
     except Interrupted as interrupted:
         say(errors, f"{interrupted}; {'nothing' if folder is None else 'no detections.json'} is written")
         raise typer.Exit(128 + interrupted.signal_number) from None
-    _tell(done, folder, threshold, errors)
+    if not isinstance(target, Path):
+        target.add(done.results)
+    for line in _in_words(done, folder, threshold):
+        say(errors if folder is None else make_console(), line)
     if done.errors:
         say(errors, f"error: {len(done.errors)} of {len(images)} images cannot be read, and are skipped")
-        raise typer.Exit(1)
+    return bool(done.errors)
 
 
 def _open(path: Path, device: Device, threshold: float | None, console: Console) -> Finder:
@@ -91,7 +135,6 @@ def _open(path: Path, device: Device, threshold: float | None, console: Console)
     from smnas_optuna.study.choice import Pick
     from smnas_optuna.study.folder import StudyFolder
 
-    path = path.expanduser()
     _check_there(path)
     if (path / STUDY_FILE).is_file():
         choice = chosen(StudyFolder(path), Pick())
@@ -126,17 +169,6 @@ def _check_there(path: Path) -> None:
             fix="name a folder with weights, such as studies/shapes/runs/ARCH, a file that `smnas export` has written, "
             "or a study folder, such as studies/shapes",
         ) from error
-
-
-def _tell(done: Predicted, folder: Path | None, threshold: float | None, errors: Console) -> None:
-    """Print what was found: in words, and as JSON on standard output if nothing was written to a folder."""
-    from smnas_optuna.prediction.results import results_json
-
-    if folder is None:
-        sys.stdout.write(results_json(done.results))
-        sys.stdout.flush()
-    for line in _in_words(done, folder, threshold):
-        say(errors if folder is None else make_console(), line)
 
 
 def _in_words(done: Predicted, folder: Path | None, threshold: float | None) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from smnas_optuna.cli.console import make_console, print_report, say
-from smnas_optuna.cli.options import BenchmarkRuntime, Device, DeviceOption, Format, FrontOf, StudyDir
+from smnas_optuna.cli.options import BenchmarkRuntime, Device, DeviceOption, Format, FrontOf, StudyDir, home
 
 
 def front(
@@ -43,7 +43,9 @@ def dashboard(
 def doctor(
     study_dir: Annotated[
         Path | None,
-        typer.Argument(metavar="STUDY_DIR", help="Study folder to check, beside the machine.", show_default=False),
+        typer.Argument(
+            metavar="STUDY_DIR", help="Study folder to check, beside the machine.", show_default=False, callback=home
+        ),
     ] = None,
     fix: Annotated[bool, typer.Option("--fix", help="Repair what no running process uses; no result is lost.")] = False,
 ) -> None:
@@ -75,12 +77,18 @@ def benchmark(
         ),
     ] = None,
     study: Annotated[
-        Path | None, typer.Option(metavar="STUDY_DIR", help="Study whose settings, data and trained weights are used.")
+        Path | None,
+        typer.Option(
+            metavar="STUDY_DIR", help="Study whose settings, data and trained weights are used.", callback=home
+        ),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Data folder whose images are used.", show_default="the study's, or drawn scenes"
+            metavar="DIR",
+            help="Data folder whose images are used.",
+            show_default="the study's, or drawn scenes",
+            callback=home,
         ),
     ] = None,
     device: DeviceOption = Device.auto,

@@ -414,6 +414,18 @@ class LatencySettings(Settings):
         return noise
 
 
+class LoggingSettings(Settings):
+    """``[logging]``: other tools that get the curves of a search and of ``smnas train``; no number depends on it.
+
+    Attributes:
+        tensorboard: Write them for TensorBoard, into ``tensorboard/`` in the study folder.
+        mlflow: Name of an experiment of MLflow that gets them; the variable ``MLFLOW_TRACKING_URI`` names the server.
+    """
+
+    tensorboard: bool = False
+    mlflow: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+
 class StudySettings(Settings):
     """A whole study file."""
 
@@ -424,6 +436,7 @@ class StudySettings(Settings):
     detector: DetectorSettings = DetectorSettings()
     train: TrainSettings = TrainSettings()
     latency: LatencySettings = LatencySettings()
+    logging: LoggingSettings = LoggingSettings()
 
     @model_validator(mode="after")
     def _reference_exists(self) -> Self:

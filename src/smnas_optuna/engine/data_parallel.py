@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from smnas_optuna.batch import Batch
-from smnas_optuna.errors import StudyError, first_line
+from smnas_optuna.errors import LostProcessError, first_line
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +81,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise StudyError(
+        raise LostProcessError(
             f"another process of this training has ended: {first_line(error)}",
             fix="look at what that process says; the same command goes on",
         ) from error

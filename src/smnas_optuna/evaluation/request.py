@@ -8,6 +8,7 @@ from pathlib import Path
 from smnas_optuna.config import DeviceChoice
 from smnas_optuna.errors import StudyError
 from smnas_optuna.evaluation.kept import EVALUATIONS
+from smnas_optuna.paths import at_home
 
 VAL, TEST = "val", "test"
 _OTHER_FORMATS = (".yaml", ".yml", ".txt", ".names", ".xml")
@@ -60,7 +61,7 @@ class EvaluationRequest:
     @property
     def file(self) -> Path | None:
         """The annotation file or the data folder; None for the study's own images."""
-        return None if self.on in (VAL, TEST) else Path(self.on)
+        return None if self.on in (VAL, TEST) else at_home(self.on)
 
     @property
     def role(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,16 @@ class Keeper:
         place: Folder of its weights.
         detector: The detector in training.
         training: The training.
+
+    Attributes:
+        evaluation_s: Seconds of the last evaluation on the validation images; None before the first one.
     """
 
     def __init__(self, session: Session, plan: Plan, place: Path, detector: Detector, training: Training) -> None:
         self._session, self._plan, self._place = session, plan, place
         self._detector, self._training = detector, training
         self._spec = decode(plan.arch)
+        self.evaluation_s: float | None = None
         self._due = frozenset[int]() if plan.with_val else evaluation_epochs(plan.epochs)
 
     def end_epoch(self, report: EpochReport) -> None:
@@ -55,7 +60,9 @@ class Keeper:
         """Evaluate the detector if that is due, and keep its weights if they are the best so far, or the last."""
         training, epoch = self._training, self._training.epochs_done
         if not training.step and epoch in self._due and epoch not in training.ap_by_epoch:
+            begin = time.perf_counter()
             metrics = self._metrics("val")
+            self.evaluation_s = time.perf_counter() - begin
             ap, best = metrics["ap"] or 0.0, max(training.ap_by_epoch.values(), default=-1.0)
             self._session.listener.note(
                 f"epoch {epoch}: AP (x100) {100 * ap:.1f}" + (", the best so far" if ap > best else "")

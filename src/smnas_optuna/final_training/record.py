@@ -19,6 +19,7 @@ from smnas_optuna.errors import StudyError, quote
 from smnas_optuna.final_training.expectation import Expectation
 from smnas_optuna.final_training.place import Place
 from smnas_optuna.final_training.request import check_name
+from smnas_optuna.final_training.schedule import Pace
 from smnas_optuna.real_files import is_real_folder, is_regular_file, read_text
 from smnas_optuna.study.choice import DETECTOR_FILE, WEIGHTS_FILE, Weights
 from smnas_optuna.study.folder import StudyFolder
@@ -122,12 +123,21 @@ class TrainingRecord:
         about: What its weights depend on beside the plan, as JSON values: data, recipe, device.
         expected: AP that it was expected to reach; None if the study knew nothing.
         outcome: What came out; None before the end.
+        pace: Pace that the hours of the plan were turned into epochs by; None once they are settled (see
+            :mod:`.settle`), and for a training without hours.
     """
 
     plan: Plan
     about: Mapping[str, Any]
     expected: Expectation | None
     outcome: Outcome | None
+    pace: Pace | None = None
+
+    @property
+    def num_processes(self) -> int:
+        """Number of processes that train together."""
+        number = self.about.get("device", {}).get("processes", 1)
+        return number if isinstance(number, int) else 1
 
 
 _RECORD = TypeAdapter(TrainingRecord)
@@ -142,7 +152,7 @@ def read_training(folder: Path) -> TrainingRecord | None:
     file = folder / TRAINING_FILE
     try:
         return _RECORD.validate_json(read_text(file, LONGEST))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValidationError, RecursionError) as error:
         cause = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error

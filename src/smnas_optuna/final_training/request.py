@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypedDict
 
 from smnas_optuna.config import DeviceChoice
 from smnas_optuna.errors import StudyError, quote
@@ -13,6 +16,17 @@ LONGER = 5
 """Default number of epochs, as a multiple of the search's."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,239}")
 """A name of a training, which is that of its folder; of so many characters every disk has files."""
+
+
+class TrainOptions(TypedDict, total=False):
+    """What may be said of a training beside its detector; see :class:`TrainRequest`."""
+
+    epochs: int | None
+    hours: float | None
+    with_val: bool
+    name: str | None
+    data_dir: Path | None
+    device: DeviceChoice
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +58,17 @@ class TrainRequest:
             raise StudyError("--epochs and --hours are both given", fix="give one of them")
         if self.name is not None:
             check_name(self.name)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return JSON values by name; see :meth:`from_json`."""
+        data_dir = None if self.data_dir is None else str(self.data_dir)
+        return {**dataclasses.asdict(self), "study_dir": str(self.study_dir), "data_dir": data_dir}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TrainRequest:
+        """Return the request that :meth:`as_json` wrote."""
+        data_dir = None if values["data_dir"] is None else Path(values["data_dir"])
+        return cls(**{**values, "study_dir": Path(values["study_dir"]), "data_dir": data_dir})
 
     def epochs_wanted(self, search_epochs: int) -> int | None:
         """Return the epochs of the training; None if they follow from ``hours``."""

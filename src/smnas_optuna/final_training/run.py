@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -16,32 +16,30 @@ from smnas_optuna.duration import format_seconds
 from smnas_optuna.engine.checkpoint import remove_checkpoint
 from smnas_optuna.engine.data_parallel import Ranks
 from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory
-from smnas_optuna.errors import NEXT_LINE, StudyError
+from smnas_optuna.engine.memory import release_memory
+from smnas_optuna.engine.train import EpochReport
+from smnas_optuna.errors import StudyError
+from smnas_optuna.final_training.alone import alone_at
+from smnas_optuna.final_training.conditions import check_study, conditions_of, device_of, refuse_other_request
 from smnas_optuna.final_training.expectation import expect
 from smnas_optuna.final_training.keep import Keeper
 from smnas_optuna.final_training.known import Known
-from smnas_optuna.final_training.parallel import check_parallel, in_step
+from smnas_optuna.final_training.parallel import in_step
 from smnas_optuna.final_training.probe import measure_pace
+from smnas_optuna.final_training.processes import check_parallel
 from smnas_optuna.final_training.record import Plan, TrainingRecord, missing_files, read_training, write_training
 from smnas_optuna.final_training.request import TrainRequest
 from smnas_optuna.final_training.schedule import Pace
+from smnas_optuna.final_training.settle import Anew, Settling
 from smnas_optuna.models import Detector
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session, prepare
 from smnas_optuna.session.resumable import ResumableTraining, begin_training
-from smnas_optuna.study.attributes import FINGERPRINT
-from smnas_optuna.study.fingerprint import TRAIN, differences, refuse_differences
+from smnas_optuna.study.fingerprint import differences, refuse_differences
 from smnas_optuna.study.folder import CHECKPOINT_FILE, StudyFolder
-from smnas_optuna.study.record import stage_name
 from smnas_optuna.study.seeds import derive_seed
 from smnas_optuna.study.storage import explained_disk_errors
-from smnas_optuna.study.stored import study_attrs
 from smnas_optuna.workers.interrupt import StopRequest
-from smnas_optuna.workers.locks import acquire, check_locks
-
-LOCK_FILE = "train.lock"
-RECIPE = (TRAIN, "detector")
-"""Parts of a recipe that AP depends on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +60,13 @@ class Finished:
 
 
 def train_detector(
-    request: TrainRequest, known: Known, *, listener: Listener, stop: StopRequest, ranks: Ranks | None = None
+    request: TrainRequest,
+    known: Known,
+    *,
+    listener: Listener,
+    stop: StopRequest,
+    ranks: Ranks | None = None,
+    threads: int | None = None,
 ) -> Finished:
     """Train the requested detector to the end, from where an earlier attempt has stopped.
 
@@ -74,6 +78,7 @@ def train_detector(
         listener: Receives reports.
         stop: Checked at every step.
         ranks: Processes that train together, of which this is number 0; see :mod:`.parallel`.
+        threads: CPU threads to train with; all by default.
 
     Raises:
         SmnasError: If the settings, the data or the device cannot be used or are not those of the study, another
@@ -83,12 +88,12 @@ def train_detector(
     """
     folder = StudyFolder(request.study_dir)
     settings = load_settings(folder.path).for_modular()
-    check_parallel(settings.detector.norm, settings.train.batch_size, ranks)
+    check_parallel(settings.detector.norm, settings.train.batch_size, 1 if ranks is None else ranks.size)
     name = request.name_for(settings.train.epochs)
-    with explained_disk_errors(folder.path), _training(folder, name) as place:
+    with explained_disk_errors(folder.path), alone_at(folder, name) as place:
         stored, plan = read_training(place), _plan(request, settings.train.epochs)
         if stored is not None:
-            _refuse_other_request(stored.plan, plan, place)
+            refuse_other_request(stored.plan, plan, place)
             plan = stored.plan
             if stored.outcome is not None:
                 _check_weights(place)
@@ -97,7 +102,13 @@ def train_detector(
                     ranks.announce(None)
                 return Finished(name=name, folder=place, record=stored, before=True)
         session = prepare(
-            folder, listener=listener, stop=stop, data_dir=request.data_dir, device=request.device, stage="modular"
+            folder,
+            listener=listener,
+            stop=stop,
+            data_dir=request.data_dir,
+            device=request.device,
+            threads=threads,
+            stage="modular",
         )
         if request.with_val and session.testbed.splits.test is None:
             raise StudyError(
@@ -110,7 +121,16 @@ def train_detector(
             explained_device_faults(session.testbed.device),
             explained_out_of_memory(),
         ):
-            record = _train(session, plan, stored, known, place, ranks)
+            while True:
+                try:
+                    record = _train(session, plan, stored, known, place, ranks)
+                    break
+                except Anew:
+                    release_memory()
+                    remove_checkpoint(place / CHECKPOINT_FILE)
+                    stored = read_training(place)
+                    assert stored is not None
+                    plan = stored.plan
         return Finished(name=name, folder=place, record=record, before=False)
 
 
@@ -123,9 +143,9 @@ def _train(
     ranks: Ranks | None,
 ) -> TrainingRecord:
     """Train to the end, and return what came out."""
-    about = _conditions(session, ranks)
+    about = conditions_of(session, ranks)
     if stored is None:
-        _check_study(session)
+        check_study(session)
     else:
         refuse_differences(
             differences(stored.about, about),
@@ -133,7 +153,7 @@ def _train(
             verb="its epochs",
             fix="go back to what it was, or begin another training: --name OTHER",
         )
-    comparable = session.depends_on["device"] == _device_of(session.folder)
+    comparable = session.depends_on["device"] == device_of(session.folder)
     if plan.with_val:
         splits = session.testbed.splits
         both = replace(splits, train=train_and_val(splits))
@@ -141,7 +161,8 @@ def _train(
     spec, listener = decode(plan.arch), session.listener
     detector = session.testbed.build(spec, plan.seed)
     batches = session.testbed.train_batches(spec.input_size, plan.seed)
-    if stored is None:
+    untrained = stored is not None and stored.pace is not None and not (place / CHECKPOINT_FILE).exists()
+    if stored is None or untrained:  # the pace of a busy machine is not kept before it is needed
         pace = measure_pace(session, spec, detector, batches, known.record, with_val=plan.with_val, ranks=ranks)
         stored = _begin(plan, about, pace, known, listener.note)
         write_training(place, stored)
@@ -150,11 +171,19 @@ def _train(
     resumable = _resumable(session, stored, detector, batches, place, ranks)
     keeper = Keeper(session, stored.plan, place, detector, resumable.training)
     on_step = in_step(session.step("train"), ranks, session.stop)
-    skipped = resumable.run(on_step=on_step, on_epoch=keeper.end_epoch, on_begin=keeper.evaluate)
+    settling = Settling(stored, place, keeper, ranks, listener.note)
+
+    def end_epoch(report: EpochReport) -> None:
+        keeper.end_epoch(report)
+        settling.end_epoch(resumable.training)
+
+    skipped = resumable.run(on_step=on_step, on_epoch=end_epoch, on_begin=keeper.evaluate)
     outcome = keeper.finish(skipped, known.record, known.front, known.evidence.spread, comparable=comparable)
-    stored = replace(stored, outcome=outcome)
+    stored = replace(settling.record, outcome=outcome, pace=None)
     write_training(place, stored)
     remove_checkpoint(place / CHECKPOINT_FILE)
+    ap = None if outcome.metrics is None else outcome.metrics.get("ap")
+    listener.training_ended(outcome.epoch, math.nan if ap is None else ap)
     return stored
 
 
@@ -171,7 +200,9 @@ def _begin(
         else:
             note(f"not even one epoch fits into {hours}: one is trained all the same")
     note(pace.in_words(plan.epochs))
-    return TrainingRecord(plan=plan, about=about, expected=expect(known.evidence, plan.epochs), outcome=None)
+    expected = expect(known.evidence, plan.epochs)
+    unsettled = None if plan.hours is None else pace
+    return TrainingRecord(plan=plan, about=about, expected=expected, outcome=None, pace=unsettled)
 
 
 def _resumable(
@@ -206,7 +237,7 @@ def _resumable(
     )
     if ranks is not None:
         note(f"{ranks.size} processes train together")
-        ranks.announce((plan, resumable.training.state()))
+        ranks.announce((plan, resumable.training.state(), stored.pace is None))
     history = resumable.training.history
     if history:
         left_s = (plan.epochs - len(history)) * fmean(each.seconds for each in history)
@@ -225,34 +256,6 @@ def _plan(request: TrainRequest, search_epochs: int) -> Plan:
     )
 
 
-def _refuse_other_request(was: Plan, now: Plan, place: Path) -> None:
-    """Check that a training was asked for as it is asked for now.
-
-    Raises:
-        StudyError: If it was not.
-    """
-    if was.hours is not None and was.hours == now.hours:
-        now = replace(now, epochs=was.epochs)
-    pairs = {
-        "architecture": (was.arch, now.arch),
-        "epochs": (was.epochs, now.epochs) if now.hours is None else (None, None),
-        "--hours": (was.hours, now.hours),
-        "--with-val": (was.with_val, now.with_val),
-    }
-    differing = {
-        name: f"{name}: it has {before}, and {after} is asked for"
-        for name, (before, after) in pairs.items()
-        if before != after
-    }
-    if differing:
-        raise StudyError(
-            f"{place}: there is another training of this name: {len(differing)} part"
-            f"{'s' if len(differing) > 1 else ''} of its request differ{'' if len(differing) > 1 else 's'}",
-            first=NEXT_LINE.join(differing.values()),
-            fix="give this one another name: --name OTHER",
-        )
-
-
 def _check_weights(place: Path) -> None:
     """Check that a finished training has its weights and their description.
 
@@ -264,73 +267,3 @@ def _check_weights(place: Path) -> None:
             f"{place}: this training is finished, and its {missing[0]} is gone",
             fix="bring the file back, or move the folder away and train again",
         )
-
-
-def _conditions(session: Session, ranks: Ranks | None) -> dict[str, Any]:
-    """Return what weights and APs depend on beside the plan, as JSON values."""
-    depends_on, splits = session.depends_on, session.testbed.splits
-    images = [] if splits.test is None else splits.test.images
-    test = {"content": splits.test_hash, "images": len(images), "boxes": sum(len(image.boxes) for image in images)}
-    recipe = {
-        name: value for name, value in depends_on["recipe"][TRAIN].items() if name != "epochs"
-    }  # the plan has them
-    return {
-        "data": {**depends_on["data"], "test": test},
-        "recipe": {TRAIN: recipe, "detector": depends_on["recipe"]["detector"]},
-        "device": {**session.testbed.training_device, **({} if ranks is None else {"processes": ranks.size})},
-    }
-
-
-def _check_study(session: Session) -> None:
-    """Check that the data is that of the search, and say where recipe or device are others.
-
-    Raises:
-        StudyError: If the data is other data.
-    """
-    refuse_differences(
-        session.other_data,
-        f"{session.folder.path}: the study was made with other",
-        fix="name the data of the search: --data DIR",
-    )
-    for study in session.folder.studies:
-        was = study_attrs(study).get(FINGERPRINT, {}).get("recipe")
-        now = session.depends_on_of(study)["recipe"]
-        if was is not None and any(was.get(name) != now[name] for name in RECIPE):
-            session.listener.note(
-                f"warning: {stage_name(study)} was trained with another recipe than study.toml has now"
-            )
-    other = differences({"device": _device_of(session.folder) or {}}, {"device": session.depends_on["device"]})
-    if other:
-        session.listener.note(
-            f"warning: {'; '.join(other.values())}: on another device than that of the search the latency has no place "
-            "on the scale of the study"
-        )
-
-
-def _device_of(folder: StudyFolder) -> Any:
-    structural = folder.structural
-    return None if structural is None else study_attrs(structural).get(FINGERPRINT, {}).get("device")
-
-
-@contextmanager
-def _training(folder: StudyFolder, name: str) -> Iterator[Path]:
-    """Be the only process at the training ``name``, and yield its folder.
-
-    The operating system frees it when the process dies.
-
-    Raises:
-        StudyError: If another process is at it, or files of the study folder are not its own.
-    """
-    folder.check_own()
-    place = folder.make(folder.trained / name)
-    check_locks(folder.path)
-    lock = acquire(place / LOCK_FILE)
-    if lock is None:
-        raise StudyError(
-            f"{place}: another process is at this training",
-            fix="wait for it, or stop it and resume here; another training is --name OTHER",
-        )
-    try:
-        yield place
-    finally:
-        lock.release()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smnas_optuna.api.events import Event
 from smnas_optuna.errors import ConfigError
 from smnas_optuna.loggers.scalars import scalars_of
+from smnas_optuna.paths import at_home
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -33,7 +33,7 @@ class TensorBoardLogger:
             raise ConfigError(
                 "TensorBoard is not installed", fix="install it: pip install 'smnas-optuna[tensorboard]'"
             ) from error
-        self._folder, self._open = Path(folder).expanduser(), SummaryWriter
+        self._folder, self._open = at_home(folder), SummaryWriter
         self._writers: dict[str, SummaryWriter] = {}
 
     def __call__(self, event: Event) -> None:

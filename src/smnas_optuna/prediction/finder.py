@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from smnas_optuna.errors import DataError, OutOfMemoryError
 from smnas_optuna.quote import printable_name
 from smnas_optuna.runtime.detections import USUAL_THRESHOLD, Detections
 
@@ -44,6 +46,19 @@ class Finder:
         thresholds = self.thresholds[found.labels - 1]
         below = found.scores[found.scores < thresholds]
         return found.above(thresholds), float(below.max()) if below.size else None
+
+
+@contextmanager
+def explained_memory(what: str) -> Iterator[None]:
+    """Turn the error of used-up memory into one that names the image that it was needed for.
+
+    Raises:
+        DataError: If memory, that of the machine or of its GPU, is used up.
+    """
+    try:
+        yield
+    except (MemoryError, OutOfMemoryError) as error:
+        raise DataError(f"{what}: memory is used up", fix="close other programs, or make the image smaller") from error
 
 
 def finder_of(

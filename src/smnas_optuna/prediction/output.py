@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,23 +10,11 @@ from smnas_optuna.engine.durable import write_durably
 from smnas_optuna.errors import OutputError
 from smnas_optuna.prediction.results import RESULTS_FILE
 from smnas_optuna.quote import quote_error, quote_path
+from smnas_optuna.remedies import REMEDIES
 
 EVALUATION_FILE = "detected.json"
 """Lies beside the ``detections.json`` of ``smnas evaluate``, and says what these detections belong to."""
 _ELSEWHERE = "name another folder: --output DIR"
-_FIXES = {
-    errno.ENOSPC: "make room on that disk",
-    errno.EDQUOT: "make room on that disk, or ask for a larger quota",
-    errno.EFBIG: "let a process write larger files: ulimit -f unlimited",
-    errno.EROFS: "make that disk writable",
-    errno.EACCES: "get access to it",
-    errno.EPERM: "get access to it",
-    errno.EEXIST: "move it away",
-    errno.EISDIR: "move it away",
-    errno.ENOTDIR: "move away the file that is in its path",
-    errno.ENAMETOOLONG: "take a shorter name",
-}
-"""What else than another folder helps."""
 
 
 def check_output(folder: Path) -> None:
@@ -36,7 +23,7 @@ def check_output(folder: Path) -> None:
     Raises:
         OutputError: If it is a file or a broken link, cannot be reached, or holds the detections of ``smnas evaluate``.
     """
-    with _explained("the folder for pictures cannot be used", folder):
+    with explained("the folder for pictures cannot be used", folder):
         try:
             (folder / EVALUATION_FILE).lstat()
         except FileNotFoundError:
@@ -54,9 +41,9 @@ def make_output(folder: Path) -> None:
     Raises:
         OutputError: If that cannot be done.
     """
-    with _explained("the folder for pictures cannot be made", folder):
+    with explained("the folder for pictures cannot be made", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with _explained("the results of an earlier run cannot be removed", folder / RESULTS_FILE):
+    with explained("the results of an earlier run cannot be removed", folder / RESULTS_FILE):
         (folder / RESULTS_FILE).unlink(missing_ok=True)
 
 
@@ -67,18 +54,18 @@ def write_output(path: Path, content: bytes) -> None:
         OutputError: If it cannot be written.
     """
     what = "the results cannot be written" if path.name == RESULTS_FILE else "the picture cannot be written"
-    with _explained(what, path):
+    with explained(what, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(path, content)
 
 
 @contextmanager
-def _explained(what: str, path: Path) -> Iterator[None]:
+def explained(what: str, path: Path) -> Iterator[None]:
     """Turn an error of the operating system into one that says ``what`` of which file, why, and what helps."""
     try:
         yield
     except OSError as error:
-        fix = _FIXES.get(error.errno or 0)
+        fix = REMEDIES.get(error.errno or 0)
         raise OutputError(
             f"{quote_path(path)}: {what}: {quote_error(error)}",
             fix=_ELSEWHERE if fix is None else f"{fix}, or {_ELSEWHERE}",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from smnas_optuna.errors import DataError
 from smnas_optuna.prediction.drawing import draw_detections
-from smnas_optuna.prediction.finder import Finder
+from smnas_optuna.prediction.finder import Finder, explained_memory
 from smnas_optuna.prediction.fonts import Fonts
 from smnas_optuna.prediction.output import make_output, write_output
 from smnas_optuna.prediction.results import RESULTS_FILE, results_json, results_of
@@ -51,7 +51,7 @@ def predict(
     """Find the objects in all images; draw them, if there is an ``output``.
 
     Every file is written whole or not at all, the results after all pictures. An image that cannot be read is
-    reported and skipped.
+    reported and skipped, also one that memory has no room for.
 
     Args:
         finder: The detector.
@@ -73,7 +73,8 @@ def predict(
     for number, source in enumerate(sources, start=1):
         stop.check()
         try:
-            _predict_one(finder, source, number, None if output is None else output / source.picture, fonts, done)
+            with explained_memory(quote_path(source.path)):
+                _predict_one(finder, source, number, None if output is None else output / source.picture, fonts, done)
         except DataError as error:
             done.errors.append(error)
             listener.note(f"skipped: {error.message}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from smnas_optuna.errors import DataError
+from smnas_optuna.paths import at_home
 from smnas_optuna.quote import quote, quote_path
 from smnas_optuna.runtime.image_files import quiet_pillow
 
@@ -76,7 +77,7 @@ def has_more_frames(path: Path) -> bool:
 
 def _meant(source: str, output: Path | None) -> tuple[Path, list[Path]]:
     """Return the folder that names of pictures are relative to, and the images that ``source`` means."""
-    path = Path(source).expanduser()
+    path = at_home(source)
     if _is_there(path):
         return (path, sorted(_images_in(path, output))) if path.is_dir() else (path.parent, [path])
     if not glob.has_magic(source):

@@ -68,7 +68,7 @@ def write_training_report(study_dir: Path, name: str) -> list[Path]:
     if record is not None and record.outcome is not None:
         text = card(study_dir, name, record)
         writers["card.md"] = lambda path: path.write_text(text, encoding="utf-8")
-    return write_all(folder, writers, "report of the training")
+    return write_all(folder, writers, "report of the training") if writers else []
 
 
 def write_text(folder: Path, name: str, text: str, what: str) -> Path:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from smnas_optuna.errors import DataError
+from smnas_optuna.paths import at_home
 from smnas_optuna.runtime.canvas import fit_inside, place
 from smnas_optuna.runtime.description import FileDescription
 from smnas_optuna.runtime.image_files import decode_upright, quiet_pillow, rgb_of
@@ -41,7 +41,7 @@ def pixels_of(picture: Picture, *, grey_bits: int = 16, kinds: str = KINDS) -> N
         if isinstance(picture, Image.Image):
             pixels = rgb_of(picture, grey_bits=grey_bits)
         elif isinstance(picture, str | os.PathLike):
-            pixels = decode_upright(Path(picture).expanduser(), grey_bits=grey_bits)
+            pixels = decode_upright(at_home(picture), grey_bits=grey_bits)
         else:
             raise DataError(f"an image cannot be a {type(picture).__name__}", fix=f"give one {kinds} at a time")
     return with_pixels(pixels)

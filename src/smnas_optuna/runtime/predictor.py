@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 
 from smnas_optuna.errors import FileError
+from smnas_optuna.paths import at_home
 from smnas_optuna.runtime.canvas import in_original_pixels
 from smnas_optuna.runtime.description import FIX, FileDescription
 from smnas_optuna.runtime.detections import Detections
@@ -34,7 +34,7 @@ class Predictor:
         cls, path: str | os.PathLike[str], runtime: Runtime = "onnxruntime", *, num_threads: int | None = None
     ) -> Predictor:
         """Open an exported file; see :func:`load_exported`."""
-        file = DetectorFile.read(Path(path).expanduser())
+        file = DetectorFile.read(at_home(path))
         return cls(open_runner(file, runtime, num_threads=num_threads))
 
     @property

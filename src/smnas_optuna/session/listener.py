@@ -59,6 +59,14 @@ class Listener:
     def evaluated(self, epoch: int, ap: float) -> None:
         """Report the AP on the validation images, in [0, 1], after ``epoch`` epochs of a training that goes on."""
 
+    def training_ended(self, epoch: int, ap: float) -> None:
+        """Report that a training that is no trial ended.
+
+        Args:
+            epoch: Epochs after which the kept weights were.
+            ap: Their AP on the validation images, in [0, 1]; NaN if these were trained on.
+        """
+
     def trial_ended(self, record: TrialRecord, *, on_front: bool, seconds: float, done: int, budget: int) -> None:
         """Report that a trial is complete, pruned or failed, after ``seconds``. Cached trials are not reported."""
 

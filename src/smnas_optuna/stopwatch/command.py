@@ -13,6 +13,7 @@ from typing import Any, TextIO, get_args
 
 from smnas_optuna.allowance import usable_cores
 from smnas_optuna.errors import SmnasError, printable
+from smnas_optuna.paths import at_home
 from smnas_optuna.quote import quote_error
 from smnas_optuna.runtime.detector_file import DetectorFile
 from smnas_optuna.runtime.names import Runtime
@@ -83,9 +84,9 @@ def _parser(program: str) -> argparse.ArgumentParser:
 
 
 def _time(options: argparse.Namespace) -> None:
-    file, reference = (DetectorFile.read(path.expanduser()) for path in (options.file, options.reference))
+    file, reference = (DetectorFile.read(at_home(path)) for path in (options.file, options.reference))
     conditions = Conditions(runtime=options.runtime, num_threads=options.threads, max_seconds=options.max_seconds)
-    paths = image_paths(options.images.expanduser())
+    paths = image_paths(at_home(options.images))
     images = read_images(paths, file.description.grey_bits)
     with Progress(sys.stderr, f"timing, for about {options.max_seconds:g} s") as progress:
         stats = measure_files(file, reference, images, conditions, on_repeat=progress.again, on_step=progress.step)

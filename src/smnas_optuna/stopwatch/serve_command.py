@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from smnas_optuna.errors import DeviceError
+from smnas_optuna.paths import at_home
 from smnas_optuna.quote import quote_error, quote_path
 from smnas_optuna.real_files import read_text
 from smnas_optuna.stopwatch.server import StopwatchServer
@@ -51,7 +52,7 @@ def serve(options: argparse.Namespace) -> None:
     Raises:
         DeviceError: If the token or the address cannot be used.
     """
-    token = secrets.token_urlsafe(24) if options.token_file is None else read_token(options.token_file.expanduser())
+    token = secrets.token_urlsafe(24) if options.token_file is None else read_token(at_home(options.token_file))
     signal.signal(signal.SIGTERM, _interrupt)
     with Store(max_bytes=int(options.max_gib * _GIB)) as store, _listening(options, token, store) as server:
         port = server.server_address[1]

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from smnas_optuna.workers.launch import Launch
 from smnas_optuna.workers.placement import Placement
-from smnas_optuna.workers.supervisor import Launch
 
-Task = Literal["search", "retime", "verify"]
+Task = Literal["search", "retime", "verify", "train"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

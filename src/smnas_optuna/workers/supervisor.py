@@ -10,19 +10,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from smnas_optuna.errors import StudyError
 from smnas_optuna.real_files import read_text, write_anew
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.workers.interrupt import StopRequest
+from smnas_optuna.workers.launch import Launch, Worker, signal_all, start
 from smnas_optuna.workers.locks import acquire, check_locks
 
 LOCK = "study.lock"
@@ -39,14 +37,6 @@ STOPPED_BY = {signal.SIGINT, signal.SIGTERM}
 """Signals at which a worker stores its work, and ends with 128 + their number."""
 _POLL_S = 0.1
 _READY = b"r"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Launch:
-    """Command line and environment that a worker is started with."""
-
-    command: Sequence[str]
-    environment: Mapping[str, str]
 
 
 class Supervisor:
@@ -78,7 +68,7 @@ class Supervisor:
         self._progress = progress
         self._note = note
         self._stop = stop
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, Worker] = {}
         self._ended: set[int] = set()
         self._ready = False
         self._deaths = 0
@@ -104,16 +94,11 @@ class Supervisor:
             self._end_all()
 
     def _start(self, slot: int) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            launch = self._launch(slot, not self._ready)
-            process = subprocess.Popen(launch.command, stdin=theirs.fileno(), env=dict(launch.environment))
-        ours.setblocking(False)
-        self._workers[slot] = _Worker(process=process, leash=ours)
+        self._workers[slot] = start(self._launch(slot, not self._ready))
 
     def _look_after_all(self) -> int | None:
         """Return the exit status, or None as long as a worker runs."""
-        if not self._ready and self._workers[0].says_ready():
+        if not self._ready and _says_ready(self._workers[0]):
             self._ready = True
             for slot in range(1, self._count):
                 self._start(slot)
@@ -152,36 +137,26 @@ class Supervisor:
     def _end_all(self) -> None:
         """Ask all workers to stop, and wait. At a second signal ask again, wait ``INSISTING_S`` at most, then kill."""
         try:
-            self._signal_all(signal.SIGTERM)
+            signal_all(self._workers.values(), signal.SIGTERM)
             for worker in self._workers.values():
                 worker.process.wait()
         except KeyboardInterrupt:
-            self._signal_all(signal.SIGTERM)
+            signal_all(self._workers.values(), signal.SIGTERM)
             deadline = time.monotonic() + INSISTING_S
             while time.monotonic() < deadline and any(w.process.poll() is None for w in self._workers.values()):
                 time.sleep(_POLL_S)
-            self._signal_all(signal.SIGKILL)
+            signal_all(self._workers.values(), signal.SIGKILL)
             raise
         finally:
             for worker in self._workers.values():
                 worker.leash.close()
 
-    def _signal_all(self, number: signal.Signals) -> None:
-        for worker in self._workers.values():
-            worker.process.send_signal(number)  # does nothing to a worker that has ended
-            worker.process.send_signal(signal.SIGCONT)  # a stopped one hears no other signal until it goes on
 
-
-@dataclass(kw_only=True, slots=True)
-class _Worker:
-    process: subprocess.Popen[bytes]
-    leash: socket.socket
-
-    def says_ready(self) -> bool:
-        try:
-            return self.leash.recv(1) == _READY
-        except BlockingIOError:
-            return False
+def _says_ready(worker: Worker) -> bool:
+    try:
+        return worker.leash.recv(1) == _READY
+    except BlockingIOError:
+        return False
 
 
 def _temporary_end(code: int) -> str | None:

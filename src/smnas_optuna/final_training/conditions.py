@@ -1,0 +1,95 @@
+"""What a final training depends on: whether that is as the search had it, and as the training was begun."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from smnas_optuna.engine.data_parallel import Ranks
+from smnas_optuna.errors import NEXT_LINE, StudyError
+from smnas_optuna.final_training.record import Plan
+from smnas_optuna.session.prepare import Session
+from smnas_optuna.study.attributes import FINGERPRINT
+from smnas_optuna.study.fingerprint import TRAIN, differences, refuse_differences
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.record import stage_name
+from smnas_optuna.study.stored import study_attrs
+
+RECIPE = (TRAIN, "detector")
+"""Parts of a recipe that AP depends on."""
+
+
+def conditions_of(session: Session, ranks: Ranks | None) -> dict[str, Any]:
+    """Return what weights and APs depend on beside the plan, as JSON values."""
+    depends_on, splits = session.depends_on, session.testbed.splits
+    images = [] if splits.test is None else splits.test.images
+    test = {"content": splits.test_hash, "images": len(images), "boxes": sum(len(image.boxes) for image in images)}
+    recipe = {
+        name: value for name, value in depends_on["recipe"][TRAIN].items() if name != "epochs"
+    }  # the plan has them
+    return {
+        "data": {**depends_on["data"], "test": test},
+        "recipe": {TRAIN: recipe, "detector": depends_on["recipe"]["detector"]},
+        "device": {**session.testbed.training_device, **({} if ranks is None else {"processes": ranks.size})},
+    }
+
+
+def check_study(session: Session) -> None:
+    """Check that the data is that of the search, and say where recipe or device are others.
+
+    Raises:
+        StudyError: If the data is other data.
+    """
+    refuse_differences(
+        session.other_data,
+        f"{session.folder.path}: the study was made with other",
+        fix="name the data of the search: --data DIR",
+    )
+    for study in session.folder.studies:
+        was = study_attrs(study).get(FINGERPRINT, {}).get("recipe")
+        now = session.depends_on_of(study)["recipe"]
+        if was is not None and any(was.get(name) != now[name] for name in RECIPE):
+            session.listener.note(
+                f"warning: {stage_name(study)} was trained with another recipe than study.toml has now"
+            )
+    other = differences({"device": device_of(session.folder) or {}}, {"device": session.depends_on["device"]})
+    if other:
+        session.listener.note(
+            f"warning: {'; '.join(other.values())}: on another device than that of the search the latency has no place "
+            "on the scale of the study"
+        )
+
+
+def device_of(folder: StudyFolder) -> Any:
+    """Return the device that the latencies of a study belong to; None before a search."""
+    structural = folder.structural
+    return None if structural is None else study_attrs(structural).get(FINGERPRINT, {}).get("device")
+
+
+def refuse_other_request(was: Plan, now: Plan, place: Path) -> None:
+    """Check that a training was asked for as it is asked for now.
+
+    Raises:
+        StudyError: If it was not.
+    """
+    if was.hours is not None and was.hours == now.hours:
+        now = replace(now, epochs=was.epochs)
+    pairs = {
+        "architecture": (was.arch, now.arch),
+        "epochs": (was.epochs, now.epochs) if now.hours is None else (None, None),
+        "--hours": (was.hours, now.hours),
+        "--with-val": (was.with_val, now.with_val),
+    }
+    differing = {
+        name: f"{name}: it has {before}, and {after} is asked for"
+        for name, (before, after) in pairs.items()
+        if before != after
+    }
+    if differing:
+        raise StudyError(
+            f"{place}: there is another training of this name: {len(differing)} part"
+            f"{'s' if len(differing) > 1 else ''} of its request differ{'' if len(differing) > 1 else 's'}",
+            first=NEXT_LINE.join(differing.values()),
+            fix="give this one another name: --name OTHER",
+        )
