@@ -125,7 +125,7 @@ def test_a_data_folder_brings_images_and_classes(study_dir: Path, tmp_path: Path
 
     benchmark = run(archs=(ONE_STAGE,), data_dir=Path(data))
 
-    assert (benchmark.num_classes, benchmark.source) == (10, f"12 images of {data}/instances_val.json")
+    assert (benchmark.num_classes, benchmark.source) == (10, f"12 images of {data}/instances_val.json (val)")
 
 
 @pytest.mark.nightly

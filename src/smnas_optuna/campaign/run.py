@@ -146,16 +146,17 @@ class Campaign:
 
     def _run_trainings(self) -> int:
         """Run all phases with the budgets of the study file."""
-        for stage, numbered in (("structural", "1 of 3, stage 1"), ("modular", "2 of 3, stage 2")):
+        for stage, numbered in (("structural", "1 of 4, stage 1"), ("modular", "2 of 4, stage 2")):
             self.note(f"phase {numbered}: {stage} search")
             status = self._search(self._request.search("structural" if stage == "structural" else "modular"))
             if status != 0:
                 return status
+        self.note("phase 3 of 4: latencies of both fronts measured in one run")
         status = self._launch("retime", self._request.search("modular").as_json(), self._search_progress)
         if status != 0:
             return status
         chosen = self._candidates()(TOP)
-        self.note(f"phase 3 of 3: verification of {_counted(len(chosen), 'architecture')}, {SEEDS} trainings each")
+        self.note(f"phase 4 of 4: verification of {_counted(len(chosen), 'architecture')}, {SEEDS} trainings each")
         return self._verify(Selection(candidates=chosen, seeds=SEEDS, seconds=0.0), None)
 
     def _structural(self) -> int:
