@@ -201,7 +201,7 @@ def test_a_signal_ends_it_cleanly(study_dir: Path, number: signal.Signals) -> No
     assert (last.state, last.reason, last.killed) == ("failed", INTERRUPTED, False)
 
 
-@slow
+@pytest.mark.nightly
 def test_what_was_stopped_within_an_epoch_goes_on_from_there(study_dir: Path) -> None:
     make_slow(study_dir)
     with searching(study_dir) as process:

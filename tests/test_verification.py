@@ -73,7 +73,7 @@ def test_killed_and_stopped_the_same_command_goes_on_to_the_whole_report(trained
     assert "fault" not in smnas("doctor", trained_dir).stdout
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost_or_done_twice(trained_dir: Path) -> None:
     with start("verify", trained_dir, *OPTIONS, "--workers", "2") as run:
         deadline = time.monotonic() + PATIENCE

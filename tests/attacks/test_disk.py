@@ -46,7 +46,7 @@ def check_said(run: subprocess.CompletedProcess[str], words: tuple[str, ...]) ->
     assert "Traceback" not in run.stdout + run.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_disk_that_fills_up_is_said_and_after_room_is_made_it_goes_on(trained_dir: Path, small_disk: Path) -> None:
     home = small_disk / "study"
     shutil.copytree(trained_dir, home)

@@ -141,7 +141,7 @@ def curves(folder: Path) -> dict[str, dict[str, list[int]]]:
     return stored
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inside tensorboard
 def test_a_search_of_two_workers_writes_each_trial_once_and_a_training_by_its_name(
     study_dir: Path, monkeypatch: pytest.MonkeyPatch

@@ -92,7 +92,7 @@ def test_four_workers_lose_nothing_and_do_nothing_twice(study_folder: Path) -> N
 @pytest.mark.parametrize(
     "study_folder",
     [
-        pytest.param("sqlite", marks=pytest.mark.slow),
+        pytest.param("sqlite", marks=pytest.mark.nightly),
         pytest.param("postgresql", marks=pytest.mark.nightly),
     ],
     indirect=True,

@@ -42,7 +42,7 @@ SILENCE_S = 60.0
 BUSY_S = 30.0
 """Time that a file which is sent waits for a measurement to end; its client then tells people so, and tries again."""
 LINGER_S, LINGER_READS = 2.0, 64
-"""How long, and how many times (of at most 64 KiB each), a refused client that is still sending is listened to."""
+"""How long, and how many times (of at most 64 KiB each), a client that is still sending after its answer is heard."""
 BEAT_S = 5.0
 """Time between two signs of life during a measurement."""
 
@@ -145,6 +145,17 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self._measure(request)
 
+    def finish(self) -> None:
+        """Read on for a moment after an answer: closing on unread bytes resets the connection, and loses the answer."""
+        super().finish()
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            end = time.monotonic() + LINGER_S
+            for _ in range(LINGER_READS):
+                self.connection.settimeout(max(end - time.monotonic(), 0.01))
+                if not self.connection.recv(65536):
+                    break
+
     def log_message(self, format: str, *args: Any) -> None:
         """Print nothing about single requests."""
 
@@ -157,7 +168,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(
                 refused.status, {"error": _error(str(refused), "take the same version of smnas-optuna at both ends")}
             )
-            self._linger()
         except OSError as error:
             if isinstance(error, ConnectionError | TimeoutError):
                 raise
@@ -167,16 +177,6 @@ class _Handler(BaseHTTPRequestHandler):
         given = self.headers.get("Authorization", "").encode(errors="surrogateescape")
         if not hmac.compare_digest(given, b"Bearer " + self.server.token):
             raise _RefusedError(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong")
-
-    def _linger(self) -> None:
-        """Read on for a moment after a refusal: closing on unread bytes resets the connection, and loses the answer."""
-        with suppress(OSError):
-            self.connection.shutdown(socket.SHUT_WR)
-            end = time.monotonic() + LINGER_S
-            for _ in range(LINGER_READS):
-                self.connection.settimeout(max(end - time.monotonic(), 0.01))
-                if not self.connection.recv(65536):
-                    break
 
     def _length(self, most: int) -> int:
         text = self.headers.get("Content-Length", "")
