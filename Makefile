@@ -49,10 +49,10 @@ predict: .venv/ready  ## draw what the best detector of STUDY finds in IMAGES (a
 dashboard: .venv/ready  ## browse STUDY on http://127.0.0.1:PORT, also while a search runs
 	$(SMNAS) dashboard "$(STUDY)" --port $(PORT)
 
-test: .venv/ready-dev  ## run the tests that take seconds; about three minutes on two cores
+test: .venv/ready-dev  ## run the tests that take seconds; about four minutes on two cores
 	$(PYTEST)
 
-test-slow: .venv/ready-dev  ## run the tests that train detectors, and kill workers by the dozen; about eight minutes
+test-slow: .venv/ready-dev  ## run the tests that train detectors, and kill workers by the dozen; about ten minutes
 	$(PYTEST) -m slow
 
 test-nightly: .venv/ready-dev  ## run the tests that take longer, once before a release; SMNAS_KILLS=n kills n times

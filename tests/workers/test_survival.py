@@ -236,7 +236,7 @@ def check_reasons(plan: Plan, may_have_died: set[int]) -> None:
 @pytest.mark.parametrize(
     ("studies", "kills"),
     [
-        pytest.param(2, 4, marks=pytest.mark.slow, id="two studies, four"),
+        pytest.param(2, 12, marks=pytest.mark.slow, id="two studies, a dozen"),
         pytest.param(1, KILLS, marks=pytest.mark.nightly, id="one study, hundreds"),
         pytest.param(2, KILLS, marks=pytest.mark.nightly, id="two studies, hundreds"),
     ],
