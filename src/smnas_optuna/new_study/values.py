@@ -123,6 +123,7 @@ def choose_values(facts: DataFacts, device: DeviceFacts, asked: Asked) -> Values
         "latency": [
             Line(key="max_seconds", value=max_seconds, because=measured),
             Line(key="noise", value=NOISE, because="two measurements of one detector differ by as much"),
+            Line(key="precision", value=NOISE, because="a narrower interval would be rounded away"),
         ],
     }
     return Values(tables=tables, scale=scale, trials=(structural.value, modular.value))
