@@ -249,6 +249,13 @@ def _insert(file: Path, trials: list[FrozenTrial]) -> None:
             for kind, attrs in (("user", trial.user_attrs), ("system", trial.system_attrs)):
                 rows = [(None, of_trial, name, json.dumps(value)) for name, value in attrs.items()]
                 _insert_rows(database, f"trial_{kind}_attributes", rows)
+        # Parents of each generation, any ones: without them Optuna selects those of all generations, in a recursion.
+        trained = [number + 1 for number, trial in enumerate(trials) if trial.state is TrialState.COMPLETE]
+        population, prefix = SETTINGS.search.population, NSGAIISampler._get_parent_cache_key_prefix()
+        for generation in range(1, len(trials) // population + 1):
+            parents = [each for each in trained if each <= generation * population][-population:]
+            rows = [(None, 1, f"{prefix}{generation}", json.dumps(parents))]
+            _insert_rows(database, "study_system_attributes", rows)
 
 
 def _insert_rows(database: sqlite3.Connection, table: str, rows: Sequence[Sequence[object]]) -> None:
