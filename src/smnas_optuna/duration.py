@@ -1,4 +1,4 @@
-"""Durations in words."""
+"""Durations and numbers in words."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def format_seconds(seconds: float) -> str:
 def shared_by(workers: int) -> str:
     """Return the addition to a time that several workers share; empty for one worker."""
     return f", shared by {workers} workers" if workers > 1 else ""
+
+
+def plural(number: int, noun: str) -> str:
+    """Return ``noun`` as it stands behind ``number``: ``epoch`` behind 1, else ``epochs``."""
+    return noun if number == 1 else f"{noun}s"

@@ -24,7 +24,7 @@ from smnas_optuna.campaign.shares import (
     num_parents,
 )
 from smnas_optuna.config import StudySettings, load_settings
-from smnas_optuna.duration import format_seconds
+from smnas_optuna.duration import format_seconds, plural
 from smnas_optuna.errors import StudyError
 from smnas_optuna.real_files import append_line
 from smnas_optuna.search.request import Request, search_progress
@@ -156,7 +156,9 @@ class Campaign:
         if status != 0:
             return status
         chosen = self._candidates()(TOP)
-        self.note(f"phase 4 of 4: verification of {_counted(len(chosen), 'architecture')}, {SEEDS} trainings each")
+        self.note(
+            f"phase 4 of 4: verification of {len(chosen)} {plural(len(chosen), 'architecture')}, {SEEDS} trainings each"
+        )
         return self._verify(Selection(candidates=chosen, seeds=SEEDS, seconds=0.0), None)
 
     def _structural(self) -> int:
@@ -205,7 +207,7 @@ class Campaign:
             self._ledger.plan = plan
         elif seconds <= self._shortest_s() + self._start_s:
             return 0
-        deadline, around = budget.deadline(seconds), _counted(plan.parents, "structure")
+        deadline, around = budget.deadline(seconds), f"{plan.parents} {plural(plan.parents, 'structure')}"
         self.note(
             f"phase 2 of 4: modular search around {around}, {self._until(seconds, deadline)}, about "
             f"{plan.trials} trainings"
@@ -232,10 +234,10 @@ class Campaign:
             left = format_seconds(budget.left_s)
             self.note(f"verification is left out: not even one training fits into {left}; smnas verify does it later")
             return 0
-        deadline = budget.deadline(budget.left_s, last=True)
+        deadline, count = budget.deadline(budget.left_s, last=True), len(selection.candidates)
         self.note(
-            f"phase 4 of 4: verification of {_counted(len(selection.candidates), 'architecture')}, "
-            f"{_counted(selection.seeds, 'training')} each, about {format_seconds(selection.seconds)}"
+            f"phase 4 of 4: verification of {count} {plural(count, 'architecture')}, "
+            f"{selection.seeds} {plural(selection.seeds, 'training')} each, about {format_seconds(selection.seconds)}"
         )
         return self._verify(selection, deadline)
 
@@ -355,7 +357,3 @@ class Campaign:
     def _log(self, line: str) -> None:
         at = datetime.fromtimestamp(self._clock()).astimezone().isoformat(timespec="seconds")
         append_line(self._path / LOG_FILE, f"{at} {line}")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -11,6 +11,7 @@ import typer
 from smnas_optuna.cli.choice import Arch, Best, Knee, LatencyMs, TrainedName
 from smnas_optuna.cli.console import make_console, say
 from smnas_optuna.cli.options import DataDir, StudyDir, home
+from smnas_optuna.duration import plural
 
 if TYPE_CHECKING:
     from smnas_optuna.ship.run import Shipped
@@ -77,7 +78,7 @@ def export(
 def _in_words(shipped: Shipped) -> list[str]:
     """Return what was proved, what was written and how it is used, one line each."""
     proof, pace, trial, path = shipped.agreement, shipped.pace, shipped.trial, shipped.path
-    threads = f"{pace.threads} thread{'' if pace.threads == 1 else 's'}"
+    threads = f"{pace.threads} {plural(pace.threads, 'thread')}"
     lines = [
         f"proved in fp32 on {shipped.images:,} validation images: {proof.equal:,} of {proof.compared:,} detections are "
         f"the detector's (boxes to {proof.box_px:.1g} px of its input, scores to {proof.score:.1g})",

@@ -13,6 +13,7 @@ import typer
 from smnas_optuna.cli.console import make_console, say
 from smnas_optuna.cli.options import Device, DeviceOption, home
 from smnas_optuna.cli.predict_films import watch_films
+from smnas_optuna.duration import plural
 from smnas_optuna.report.choice import chosen
 
 if TYPE_CHECKING:
@@ -173,8 +174,8 @@ def _check_there(path: Path) -> None:
 
 def _in_words(done: Predicted, folder: Path | None, threshold: float | None) -> list[str]:
     """Return what was found and written, one line each."""
-    objects = f"{len(done.results):,} object{'' if len(done.results) == 1 else 's'}"
-    lines = [f"{objects} in {done.num_images:,} image{'' if done.num_images == 1 else 's'}"]
+    objects = f"{len(done.results):,} {plural(len(done.results), 'object')}"
+    lines = [f"{objects} in {done.num_images:,} {plural(done.num_images, 'image')}"]
     if not done.results and done.best_below is not None:
         limit = "the threshold of its class" if threshold is None else f"--threshold {threshold:g}"
         lines.append(f"the highest score is {done.best_below:.2f}, which is below {limit}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from smnas_optuna.cli.console import make_console, say
+from smnas_optuna.duration import plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,8 +80,8 @@ def watch_films(
 
 
 def _in_words(film: Film, done: Watched) -> str:
-    objects = f"{done.num_objects:,} object{'' if done.num_objects == 1 else 's'}"
-    line = f"{film.name}: {objects} in {done.num_frames:,} frame{'' if done.num_frames == 1 else 's'}"
+    objects = f"{done.num_objects:,} {plural(done.num_objects, 'object')}"
+    line = f"{film.name}: {objects} in {done.num_frames:,} {plural(done.num_frames, 'frame')}"
     if not done.num_objects and done.best_below is not None:
         line += f"; the highest score is {done.best_below:.2f}, which is below the threshold"
     return line + "".join(f"\nwrote {file}" for file in done.files)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smnas_optuna.duration import format_seconds
+from smnas_optuna.duration import format_seconds, plural
 
 MOST_EVALUATIONS = 20
 """Evaluations of a training on the validation images. More would tell little, and choose the best one by luck."""
@@ -40,9 +40,10 @@ class Pace:
         evaluations = len(evaluation_epochs(epochs))
         line = f"time: about {format_seconds(self.total_s(epochs))} at this moment's pace"
         line += f": epochs of {format_seconds(self.epoch_s)}"
-        plural = "" if evaluations == 1 else "s"
         return line + (
-            f", {evaluations} evaluation{plural} of {format_seconds(self.evaluation_s)}" if self.evaluation_s else ""
+            f", {evaluations} {plural(evaluations, 'evaluation')} of {format_seconds(self.evaluation_s)}"
+            if self.evaluation_s
+            else ""
         )
 
     def _bound_s(self, epochs: int) -> float:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
-from smnas_optuna.duration import format_seconds
+from smnas_optuna.duration import format_seconds, plural
 from smnas_optuna.engine.data_parallel import Ranks
 from smnas_optuna.engine.train import Training
 from smnas_optuna.final_training.keep import Keeper
@@ -95,7 +95,7 @@ class Settling:
             epoch_s = fmean(telling_epochs(seconds) or seconds)
             self._note(
                 f"an epoch takes {format_seconds(epoch_s)}, and not {format_seconds(pace.epoch_s)}: it begins "
-                f"anew with {fitting:,} epoch{'' if fitting == 1 else 's'}, as many as fit into what is left of "
+                f"anew with {plan.epochs:,} {plural(plan.epochs, 'epoch')}, as many as fit into what is left of "
                 f"{plan.hours:g} h"
             )
             raise Anew

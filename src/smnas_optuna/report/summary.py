@@ -11,6 +11,7 @@ from typing import Any
 
 from optuna.study import Study
 
+from smnas_optuna.duration import plural
 from smnas_optuna.study.fingerprint import trained_alike
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import hypervolume, pareto_front, points_of, reference_point
@@ -124,7 +125,7 @@ def name_device(device: Mapping[str, Any]) -> str:
     model = str(device.get("model") or device.get("kind") or "an unknown device")
     model = " ".join(model.replace("(R)", " ").replace("(TM)", " ").split())
     threads = device.get("threads")
-    return model if threads is None else f"{model}, {threads} thread{'' if threads == 1 else 's'}"
+    return model if threads is None else f"{model}, {threads} {plural(threads, 'thread')}"
 
 
 def describe_data(summary: Summary) -> str:

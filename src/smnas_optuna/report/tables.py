@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from smnas_optuna.duration import format_seconds
+from smnas_optuna.duration import format_seconds, plural
 from smnas_optuna.report.summary import FOREIGN, Summary, stage_of
 from smnas_optuna.report.uncertainty import WIDEST_BRACKETS, in_brackets, interval_of, uncertainty_line
 from smnas_optuna.study.pareto import hypervolume_curve
@@ -146,7 +146,7 @@ def hypervolume_line(summary: Summary) -> str:
     ]
     if len(summary.fronts) > 1:
         fronts.append(("both", summary.hypervolumes["all"], len(summary.front)))
-    values = ", ".join(f"{name} {value:.4g} ({size} member{'' if size == 1 else 's'})" for name, value, size in fronts)
+    values = ", ".join(f"{name} {value:.4g} ({size} {plural(size, 'member')})" for name, value, size in fronts)
     return f"hypervolume to ({short(slowest)} ms, AP {worst:g}): {values}; AP in [0, 1]"
 
 

@@ -102,10 +102,7 @@ class Asker:
         """
         begun = self._begin(records, known)
         with self._given_back(begun):
-            fault = (
-                misfit(self._stage.space, asked_params(frozen(self._study, begun.trial))) if begun.enqueued else None
-            )
-            if fault is not None:
+            if (fault := self._misfit(begun)) is not None:
                 self._note(f"trial {begun.trial.number} is not trained: {fault}")
                 leave_population(begun.trial)
                 fail(self._study, begun.trial, fault)

@@ -21,7 +21,7 @@ from smnas_optuna.batch import Batch, BatchSource
 from smnas_optuna.config import LatencySettings
 from smnas_optuna.data import CocoDataset
 from smnas_optuna.data.cache import cache_bytes
-from smnas_optuna.duration import format_seconds, shared_by
+from smnas_optuna.duration import format_seconds, plural, shared_by
 from smnas_optuna.engine.device import explained_out_of_memory, synchronize
 from smnas_optuna.engine.evaluate import coco_metrics, detect
 from smnas_optuna.engine.latency import NETWORK_SHARE, LatencyStats
@@ -223,7 +223,7 @@ def describe_run(
     """
     settings, splits = testbed.settings, testbed.splits
     left = max(0, budget - trained)
-    epochs = f"{settings.train.epochs} epoch{'' if settings.train.epochs == 1 else 's'} each"
+    epochs = f"{settings.train.epochs} {plural(settings.train.epochs, 'epoch')} each"
     lines = [
         f"data: {len(splits.train.images)} training and {len(splits.val.images)} validation images, "
         f"{splits.train.num_classes} classes",

@@ -12,6 +12,7 @@ from optuna.study import Study
 from smnas_optuna.arch import DetectorSpec
 from smnas_optuna.arch.work import WorkCounter
 from smnas_optuna.config import StudySettings
+from smnas_optuna.duration import plural
 from smnas_optuna.search.evolution.children import ChildGeneration
 from smnas_optuna.search.evolution.promise import promises
 from smnas_optuna.search.evolution.sampler import build_ranking, build_sampler
@@ -254,7 +255,7 @@ class Turns:
 def _ended(standings: Sequence[Standing], outcome: Outcome | None, budget: int) -> Outcome:
     trained, running = sum(each.trained for each in standings), sum(each.running for each in standings)
     if trained >= budget:
-        around = f"{len(standings)} structure{'' if len(standings) == 1 else 's'}"
+        around = f"{len(standings)} {plural(len(standings), 'structure')}"
         reason = f"budget reached: {trained} of {budget} architectures are trained, around {around}"
         return Outcome(reason=reason, failed=False, trained=trained)
     if outcome is not None and trained + running < budget and not outcome.waits_for_others:

@@ -18,8 +18,7 @@ from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.errors import DeviceError
 from smnas_optuna.export import Exporter
 from smnas_optuna.models import Detector
-from smnas_optuna.runtime.names import Runtime as FileRuntime
-from smnas_optuna.session.runtimes import OF_FILES
+from smnas_optuna.session.runtimes import of_files
 from smnas_optuna.session.shipped import timed_description
 from smnas_optuna.stopwatch.client import StopwatchClient
 from smnas_optuna.stopwatch.measure import Conditions
@@ -85,8 +84,8 @@ class RemoteDevice:
         Raises:
             SmnasError: If the stopwatch refuses it, or cannot run it.
         """
-        assert self.runtime in OF_FILES
-        runtime: FileRuntime = "openvino" if self.runtime == "openvino" else "onnxruntime"
+        runtime = of_files(self.runtime)
+        assert runtime is not None
         conditions = Conditions(
             runtime=runtime,
             precision=settings.precision,

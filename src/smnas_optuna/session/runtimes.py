@@ -9,6 +9,7 @@ import torch
 
 from smnas_optuna.config import Runtime, RuntimeChoice
 from smnas_optuna.errors import DeviceError
+from smnas_optuna.runtime.names import Runtime as FileRuntime
 from smnas_optuna.runtime.sessions import runtime_version
 
 OF_FILES: tuple[Runtime, ...] = ("onnxruntime", "openvino")
@@ -47,6 +48,10 @@ def choose_runtime(choice: RuntimeChoice, device: torch.device, stored: Mapping[
 
 def version_of(runtime: Runtime) -> str | None:
     """Return the version of the library that runs exported files in ``runtime``; None if it runs none."""
-    if runtime not in OF_FILES:
-        return None
-    return runtime_version("openvino" if runtime == "openvino" else "onnxruntime")
+    library = of_files(runtime)
+    return None if library is None else runtime_version(library)
+
+
+def of_files(runtime: Runtime) -> FileRuntime | None:
+    """Return ``runtime`` as one of exported files; None if it runs none."""
+    return runtime if runtime == "onnxruntime" or runtime == "openvino" else None

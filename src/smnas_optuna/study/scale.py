@@ -17,6 +17,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from smnas_optuna.arch import canonical
+from smnas_optuna.duration import plural
 from smnas_optuna.stopwatch.statistics import ACCEPTABLE_WIDTH
 from smnas_optuna.study.attributes import FINGERPRINT, REFERENCE_MS, RETIMED, TIMED_TOGETHER, VERSIONS
 from smnas_optuna.study.forms import is_positive
@@ -84,8 +85,8 @@ class Unit:
     def doubt(self) -> str | None:
         """Reason to doubt the estimate, for people; None if there is none."""
         if self.num_measurements < FEW:
-            plural = "" if self.num_measurements == 1 else "s"
-            return f"it rests on {self.num_measurements} measurement{plural} of the reference detector"
+            measurements = plural(self.num_measurements, "measurement")
+            return f"it rests on {self.num_measurements} {measurements} of the reference detector"
         if self.num_alone == 0:  # a load that stays lengthens all of them, and alike
             count = self.num_measurements
             return f"other work on the machine disturbed all {count} measurements of the reference detector"

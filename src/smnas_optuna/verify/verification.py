@@ -11,6 +11,7 @@ from typing import Any
 
 from smnas_optuna.arch import canonical
 from smnas_optuna.config import load_settings
+from smnas_optuna.duration import plural
 from smnas_optuna.errors import StudyError
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import TrialRecord
@@ -83,7 +84,7 @@ def describe_work(request: VerifyRequest) -> str:
     wanted = request.wanted(_search_epochs(request))
     left = [key for key in wanted if results is None or key not in results.runs]
     finished = len(wanted) - len(left)
-    epochs = f"{wanted[0][-1]} epoch{'' if wanted[0][-1] == 1 else 's'}"
+    epochs = f"{wanted[0][-1]} {plural(wanted[0][-1], 'epoch')}"
     work = f"1 training of {epochs}" if len(left) == 1 else f"{len(left)} trainings of {epochs} each"
     return work + (f", {finished} {'is' if finished == 1 else 'are'} finished" if finished else "")
 
