@@ -13,11 +13,11 @@ from smnas_optuna.data.annotations import Annotations
 from smnas_optuna.session import samples
 from smnas_optuna.session.samples import (
     Found,
-    Samples,
     choose_images,
     found_in,
     keep_found,
     keep_images,
+    keep_samples,
     read_found,
     read_images,
     strongest,
@@ -182,9 +182,9 @@ def test_detections_of_a_crowded_data_set_take_little_room(tmp_path: Path) -> No
 
 def test_an_image_that_is_gone_is_noted_and_ends_nothing(tmp_path: Path, dataset: CocoDataset) -> None:
     gone, said = replace(dataset, images=(replace(dataset.images[0], path=tmp_path / "gone.png"),)), list[str]()
-    taken = Samples(StudyFolder(tmp_path), Splits(train=gone, val=gone, content_hash="0f"))
-    taken.take([{"image_id": 7, "category_id": 3, "bbox": [0, 0, 5, 5], "score": 0.5}])
-    taken.keep(tmp_path, said.append)
+    splits = Splits(train=gone, val=gone, content_hash="0f")
+    found = {7: found_of((0.5, 1, (0, 0, 5, 5)))}
+    keep_samples(StudyFolder(tmp_path), splits, tmp_path, found, said.append)
 
     (note,) = said
     assert note.startswith("no pictures of it are kept: ")

@@ -33,7 +33,7 @@ class Attempt:
         trial: Its trial.
         seed: Seed of weights, order and augmentation, from the study's seed and the architecture.
         folder: Folder of the log, the checkpoint and the weights.
-        key: Everything that a checkpoint must have been made with to be resumed.
+        key: Everything that a checkpoint must have been made with to be resumed, but the device.
     """
 
     def __init__(self, session: Session, spec: DetectorSpec, trial: optuna.Trial) -> None:
@@ -45,14 +45,13 @@ class Attempt:
         self.seed = derive_seed(settings.search.seed, self.arch)
         self._study_folder = session.folder
         self.folder = session.folder.make_run(self.arch)
-        device = testbed.training_device
+        device = testbed.training_device  # an executor elsewhere names its own
         self.key = {
             "arch": self.arch,
             "seed": self.seed,
             "data": testbed.splits.content_hash,
             "train": settings.train.model_dump(mode="json"),
             "detector": settings.detector.model_dump(mode="json"),
-            "device": {name: device[name] for name in ("kind", "threads") if name in device},
         }
         store_attrs(trial, {"seed": self.seed, "device": device, "versions": library_versions()})
         self.write(f"trial {trial.number}: {self.arch}, seed {self.seed}, {device}")
@@ -80,12 +79,15 @@ class Attempt:
             yield
         finally:
             inside = sum(self._seconds.values()) - counted
-            seconds = self._seconds.get(name, 0.0) + time.perf_counter() - start - inside
-            self._seconds[name] = round(seconds, 3)
+            self.spent(name, time.perf_counter() - start - inside)
+
+    def spent(self, name: str, seconds: float) -> None:
+        """Add seconds to those of a phase."""
+        self._seconds[name] = round(self._seconds.get(name, 0.0) + seconds, 3)
 
     def began_before(self, name: str, seconds: float) -> None:
         """Count seconds of a phase that were spent for this attempt before it began; call it outside of phases."""
-        self._seconds[name] = round(self._seconds.get(name, 0.0) + seconds, 3)
+        self.spent(name, seconds)
         self._start -= seconds
 
     @contextmanager

@@ -9,15 +9,10 @@ from collections.abc import Callable, Container, Sequence
 import optuna
 
 from smnas_optuna.arch import DetectorSpec
-from smnas_optuna.data import DetectionLoader
 from smnas_optuna.engine.checkpoint import remove_checkpoint, remove_weights, save_weights
-from smnas_optuna.engine.complexity import count_complexity
+from smnas_optuna.engine.complexity import Complexity, count_complexity
 from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory
-from smnas_optuna.engine.evaluate import CocoMetrics
-from smnas_optuna.engine.graphs import WARM_UP_CALLS as RECORDED_AFTER
 from smnas_optuna.engine.latency import LatencyStats, round_to_noise
-from smnas_optuna.engine.train import EpochReport, Training
-from smnas_optuna.models import Detector
 from smnas_optuna.search.attempt import Attempt
 from smnas_optuna.search.gate import Gate
 from smnas_optuna.search.loop import Evaluation
@@ -25,10 +20,11 @@ from smnas_optuna.search.pruning.early_stop import prune_behind
 from smnas_optuna.search.pruning.over_budget import prune_over_budget
 from smnas_optuna.search.pruning.partial_order import prune_dominated
 from smnas_optuna.search.pruning.too_slow import prune_slow
+from smnas_optuna.search.watching import TrialWatch
 from smnas_optuna.session.description import describe_detector
+from smnas_optuna.session.executor import Job, TooSlow, Trained
 from smnas_optuna.session.prepare import Session
-from smnas_optuna.session.resumable import begin_training
-from smnas_optuna.session.samples import Samples
+from smnas_optuna.session.samples import keep_samples
 from smnas_optuna.study.attributes import ENQUEUED, ORIGIN, REFERENCE_MS, json_values, store_attrs
 from smnas_optuna.study.folder import CHECKPOINT_FILE
 from smnas_optuna.study.limits import Limits
@@ -102,8 +98,7 @@ class Objective:
             explained_device_faults(testbed.device),
             explained_out_of_memory(),
         ):
-            detector = testbed.build(spec, attempt.seed)
-            complexity = count_complexity(detector, long=spec.input_size.long, short=spec.input_size.short)
+            complexity = self._count(spec)
             store_attrs(trial, {**dataclasses.asdict(complexity), "flops": 2 * complexity.multiply_adds})
             prune_over_budget(trial, self.limits, num_params=complexity.num_params)
             timing = self.gate.take(spec)
@@ -111,31 +106,22 @@ class Objective:
                 attempt.began_before("gate", timing.seconds)
             with attempt.phase("gate"):
                 reference_ms = self._pass_gate(attempt, None if timing is None else timing.stats)
-            return self._train_and_measure(attempt, detector, complexity.num_params, reference_ms)
+            return self._train_and_measure(attempt, complexity.num_params, reference_ms)
 
-    def _train_and_measure(
-        self, attempt: Attempt, detector: Detector, num_params: int, reference_ms: float
-    ) -> Evaluation:
-        testbed, size = self.session.testbed, attempt.spec.input_size
-        with attempt.phase("load"):
-            train_batches, val_batches = testbed.train_batches(size, attempt.seed), testbed.val_batches(size)
+    def _count(self, spec: DetectorSpec) -> Complexity:
+        detector = self.session.testbed.build(spec, seed=0)
+        return count_complexity(detector, long=spec.input_size.long, short=spec.input_size.short)
 
-        samples = Samples(self.session.folder, testbed.splits)
-
-        def evaluate() -> CocoMetrics:
-            on_step = self.session.step("evaluate")
-            return testbed.evaluate(detector, testbed.splits.val, val_batches, on_step, attempt.note, samples.take)
-
-        with attempt.phase("train"):
-            skipped = self._train(attempt, detector, train_batches, evaluate)
-        with attempt.phase("evaluate"):
-            metrics = evaluate()
+    def _train_and_measure(self, attempt: Attempt, num_params: int, reference_ms: float) -> Evaluation:
+        testbed = self.session.testbed
+        trained = self._train(attempt)
+        detector, metrics = trained.detector, trained.metrics["val"]
         with attempt.phase("latency"):
             latency = testbed.measure_latency(detector, attempt.spec, self.session.stop.check)
         results = {
             "metrics": json_values(metrics),
             "latency": testbed.latency_values(latency),
-            "skipped_steps": skipped,
+            "skipped_steps": trained.skipped_steps,
         }
         stored_ms = round_to_noise(latency.ratio, testbed.settings.latency.noise) * reference_ms
         study = attempt.trial.study
@@ -143,39 +129,30 @@ class Objective:
         attempt.write(f"AP {metrics.ap:.4f}, {on_scale.ms:.3f} ms ({on_scale.low_ms:.3f} to {on_scale.high_ms:.3f})")
         self._set_constraints(attempt.trial, on_scale.safe_ms, num_params)
         self.session.folder.make_run(attempt.arch)
-        save_weights(attempt.folder, detector, describe_detector(self.session.testbed, attempt.arch, results))
-        samples.keep(attempt.folder, attempt.write)
+        save_weights(attempt.folder, detector, describe_detector(testbed, attempt.arch, results))
+        keep_samples(self.session.folder, testbed.splits, attempt.folder, trained.found, attempt.write)
         weights = str(attempt.folder.relative_to(self.session.folder.path))
         return Evaluation(latency_ms=stored_ms, ap=metrics.ap, attrs={**results, "weights": weights})
 
-    def _train(
-        self, attempt: Attempt, detector: Detector, batches: DetectionLoader, evaluate: Callable[[], CocoMetrics]
-    ) -> int:
-        """Train from the start, or from where an earlier attempt stopped; return the number of skipped steps."""
-        resumable = begin_training(
-            self.session.testbed,
-            attempt.spec,
-            detector,
-            batches,
-            self.session.settings.train,
+    def _train(self, attempt: Attempt) -> Trained:
+        """Train from the start, or from where an earlier attempt stopped."""
+        settings, limits = self.session.settings, self.limits
+        job = Job(
+            spec=attempt.spec,
             seed=attempt.seed,
+            recipe=settings.train,
             checkpoint=attempt.checkpoint,
             key=attempt.key,
             make_folder=lambda: self.session.folder.make_run(attempt.arch),
-            note=attempt.note,
+            rungs=settings.rungs if limits.pruning else (),
+            max_seconds=limits.max_seconds,
         )
-        epochs_done = resumable.training.epochs_done
-        store_attrs(attempt.trial, {"epochs_before": epochs_done, "epochs_done": epochs_done})
-
-        def pass_rung() -> None:
-            self._pass_rung(attempt, resumable.training, evaluate)
-
-        def on_epoch(report: EpochReport) -> None:
-            self._end_epoch(attempt, report)
-            pass_rung()
-
-        on_step = self._on_training_step(attempt.trial)
-        return resumable.run(on_step=on_step, on_epoch=on_epoch, on_begin=pass_rung)
+        watch = TrialWatch(self.session, attempt, lambda epoch, ap: self._pass_rung(attempt, epoch, ap))
+        try:
+            return self.session.executor.train(job, watch)
+        except TooSlow as slow:
+            assert limits.max_seconds is not None
+            prune_slow(attempt.trial, slow, limits.max_seconds)
 
     def _set_constraints(self, trial: optuna.Trial, latency_ms: float, num_params: int) -> None:
         """Report to Optuna the excess of the finished detector over each limit, as a share of the limit.
@@ -232,62 +209,17 @@ class Objective:
             prune_dominated(trial, spec, _own_ratio(trial), known, self.session.settings.search.ap_spread)
         return reference_ms
 
-    def _pass_rung(self, attempt: Attempt, training: Training, evaluate: Callable[[], CocoMetrics]) -> None:
-        """Store the AP of a training that is at a rung, and prune it if it lags far behind.
-
-        The training's state has the APs that earlier attempts measured, and the next checkpoint stores the new one. If
-        the process dies before that, it is measured again, with the same result.
-        """
-        epoch, settings = training.epochs_done, self.session.settings
-        if not self.limits.pruning:
+    def _pass_rung(self, attempt: Attempt, epoch: int, ap: float) -> None:
+        """Prune a training at a rung if it lags far behind."""
+        if self._is_spared(attempt):
             return
-        at_rung = epoch in settings.rungs and not training.step
-        if at_rung and epoch not in training.ap_by_epoch:
-            with attempt.phase("rungs"):
-                training.ap_by_epoch[epoch] = evaluate().ap
-            attempt.write(f"epoch {epoch}: AP {training.ap_by_epoch[epoch]:.4f}")
-            self.session.listener.evaluated(epoch, training.ap_by_epoch[epoch])
-        if training.ap_by_epoch:
-            store_attrs(attempt.trial, {"ap_by_epoch": {str(rung): ap for rung, ap in training.ap_by_epoch.items()}})
-        if at_rung and not self._is_spared(attempt):
-            known = [*read_records(attempt.trial.study), *self.other_trials()]
-            ap, search = training.ap_by_epoch[epoch], settings.search
-            prune_behind(
-                attempt.trial,
-                epoch,
-                ap,
-                _own_ratio(attempt.trial),
-                known,
-                margin=search.rung_margin,
-                ap_spread=search.ap_spread,
-            )
+        known, search = [*read_records(attempt.trial.study), *self.other_trials()], self.session.settings.search
+        ratio = _own_ratio(attempt.trial)
+        prune_behind(attempt.trial, epoch, ap, ratio, known, margin=search.rung_margin, ap_spread=search.ap_spread)
 
     def _is_spared(self, attempt: Attempt) -> bool:
         """Return whether an attempt is never pruned by comparison: it is a standard, or somebody has enqueued it."""
         return attempt.spec in self.never_pruned or attempt.trial.user_attrs.get(ORIGIN) == ENQUEUED
-
-    def _on_training_step(self, trial: optuna.Trial) -> Callable[[int, int], None]:
-        """Return the function that training calls after each step; time runs from now on."""
-        step = self.session.step("train")
-        limit = self.limits.max_seconds
-        if limit is None:
-            return step
-        warm_up = 1 + RECORDED_AFTER if self.session.testbed.device.type == "cuda" else 1
-        prune = prune_slow(trial, limit, self.session.testbed.device, warm_up=warm_up)
-
-        def on_step(done: int, total: int) -> None:
-            step(done, total)
-            prune(done, total)
-
-        return on_step
-
-    def _end_epoch(self, attempt: Attempt, report: EpochReport) -> None:
-        store_attrs(attempt.trial, {"epochs_done": report.epoch})
-        attempt.write(
-            f"epoch {report.epoch}/{report.epochs}: loss {report.loss:.4f}, "
-            f"{report.skipped_steps} steps skipped, {report.seconds:.1f} s"
-        )
-        self.session.listener.epoch(report)
 
 
 def _own_ratio(trial: optuna.Trial) -> float:

@@ -17,6 +17,8 @@ from smnas_optuna.engine.cpu_watch import CpuWatch
 from smnas_optuna.engine.device import choose_device, library_versions
 from smnas_optuna.engine.gpu_watch import watch_gpu
 from smnas_optuna.errors import DataError
+from smnas_optuna.session.executor import Executor
+from smnas_optuna.session.in_process import InProcess
 from smnas_optuna.session.listener import Listener, step_of
 from smnas_optuna.session.remote import STOPWATCH
 from smnas_optuna.session.testbed import Testbed
@@ -42,6 +44,7 @@ class Session:
         data_root: The data folder.
         listener: Receives reports.
         stop: Checked at every step.
+        executor: Trains detectors; this process, unless another one is put in its place.
     """
 
     folder: StudyFolder
@@ -51,6 +54,7 @@ class Session:
     data_root: Path
     listener: Listener
     stop: StopRequest
+    executor: Executor
 
     @property
     def settings(self) -> StudySettings:
@@ -145,6 +149,7 @@ def prepare(
         data_root=root,
         listener=listener,
         stop=stop,
+        executor=InProcess(testbed),
     )
 
 

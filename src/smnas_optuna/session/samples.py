@@ -204,33 +204,19 @@ def read_found(run: Path, content: str, images: Sequence[ImageRecord]) -> Detect
         return None
 
 
-class Samples:
-    """What a detector in training finds in the chosen images of its study.
+def keep_samples(
+    folder: StudyFolder, splits: Splits, run: Path, found: Detections, note: Callable[[str], None]
+) -> None:
+    """Keep what a detector found in the chosen images in the folder of a run, and the images in the study folder.
 
-    Args:
-        folder: The study folder.
-        splits: Its data.
+    No trial depends on it: ``note`` is told what keeps it from being kept.
     """
-
-    def __init__(self, folder: StudyFolder, splits: Splits) -> None:
-        self._folder, self._splits = folder, splits
-        self._images, self._found = choose_images(splits.val), dict[int, Found]()
-
-    def take(self, rows: Iterable[Any]) -> None:
-        """Take those in the chosen images from all detections, which are in COCO's format for results."""
-        self._found = found_in(self._images, rows, self._splits.val.category_ids)
-
-    def keep(self, run: Path, note: Callable[[str], None]) -> None:
-        """Keep what was taken last in the folder of a run, and the images in the study folder.
-
-        No trial depends on it: ``note`` is told what keeps it from being kept.
-        """
-        content = self._splits.content_hash
-        try:
-            keep_images(self._folder, self._splits.val, content)
-            keep_found(run, content, self._images, self._found)
-        except (OSError, SmnasError) as error:
-            note(f"no pictures of it are kept: {quote_error(error)}")
+    content = splits.content_hash
+    try:
+        keep_images(folder, splits.val, content)
+        keep_found(run, content, choose_images(splits.val), found)
+    except (OSError, SmnasError) as error:
+        note(f"no pictures of it are kept: {quote_error(error)}")
 
 
 def _image(row: Mapping[str, Any], path: Path) -> ImageRecord:

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from smnas_optuna.arch import decode, encode
-from smnas_optuna.data import CocoDataset, DetectionLoader
 from smnas_optuna.engine.checkpoint import remove_checkpoint, save_weights
 from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory, library_versions
+from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.errors import DivergenceError, OutOfMemoryError
 from smnas_optuna.models import Detector
 from smnas_optuna.session.description import describe_detector
+from smnas_optuna.session.executor import Images, Job, Watch
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session, other_versions, prepare
 from smnas_optuna.session.remote import STOPWATCH
-from smnas_optuna.session.resumable import begin_training
 from smnas_optuna.session.workload import Workers
 from smnas_optuna.study.attributes import FINGERPRINT, json_values
 from smnas_optuna.study.fingerprint import differences, refuse_differences
@@ -253,31 +253,35 @@ def _train_and_evaluate(session: Session, key: Key, seed: int) -> tuple[Detector
 
     What an earlier attempt has stored is resumed.
     """
-    testbed, spec = session.testbed, decode(key[0])
-    detector = testbed.build(spec, seed)
-    training = begin_training(
-        testbed,
-        spec,
-        detector,
-        testbed.train_batches(spec.input_size, seed),
-        testbed.settings.train.model_copy(update={"epochs": key[2]}),
+    images: tuple[Images, ...] = ("val",) if session.testbed.splits.test is None else ("val", "test")
+    job = Job(
+        spec=decode(key[0]),
         seed=seed,
+        recipe=session.settings.train.model_copy(update={"epochs": key[2]}),
         checkpoint=_checkpoint(session, key),
         key={"run": list(key), "seed": seed, **_conditions(session)},
         make_folder=lambda: session.folder.make(session.folder.verify),
-        note=session.listener.note,
+        images=images,
     )
-    training.run(on_step=session.step("train"), on_epoch=session.listener.epoch)
-    metrics = _evaluate(session, detector, testbed.splits.val, testbed.val_batches(spec.input_size))
-    test = testbed.splits.test
-    if test is None:
-        return detector, metrics, None
-    return detector, metrics, _evaluate(session, detector, test, testbed.test_batches(spec.input_size))
+    trained = session.executor.train(job, _SeedWatch(session))
+    metrics = {name: json_values(each) for name, each in trained.metrics.items()}
+    return trained.detector, metrics["val"], metrics.get("test")
 
 
-def _evaluate(session: Session, detector: Detector, images: CocoDataset, batches: DetectionLoader) -> Metrics:
-    on_step, note = session.step("evaluate"), session.listener.note
-    return json_values(session.testbed.evaluate(detector, images, batches, on_step, note))
+class _SeedWatch(Watch):
+    """Reports a training to the listener of the session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def note(self, line: str) -> None:
+        self._session.listener.note(line)
+
+    def step(self, phase: str, done: int, total: int) -> None:
+        self._session.step(phase)(done, total)
+
+    def epoch(self, report: EpochReport) -> None:
+        self._session.listener.epoch(report)
 
 
 def _checkpoint(session: Session, key: Key) -> Path:

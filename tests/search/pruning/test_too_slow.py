@@ -10,7 +10,9 @@ import torch
 from smnas_optuna.search.pruning.too_slow import prune_slow
 from smnas_optuna.search.request import Request
 from smnas_optuna.search.stages import run_search
+from smnas_optuna.session.executor import TooSlow
 from smnas_optuna.session.listener import Listener
+from smnas_optuna.session.pace import judge_pace
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import STRUCTURAL, TrialRecord, read_records
 from smnas_optuna.workers.interrupt import StopRequest
@@ -21,12 +23,14 @@ def judge(
 ) -> tuple[str | None, float | None, int]:
     """Why a training is pruned whose steps end at ``times``, the estimate, and after how many steps."""
     trial, clock = optuna.create_study().ask(), iter([0.0, *times])
-    on_step = prune_slow(trial, limit, torch.device("cpu"), clock=lambda: next(clock), warm_up=warm_up)
+    on_step = judge_pace(limit, torch.device("cpu"), clock=lambda: next(clock), warm_up=warm_up)
     for done in range(1, total + 1):
         try:
             on_step(done, total)
-        except optuna.TrialPruned as pruned:
-            return str(pruned), trial.user_attrs["estimated_seconds"], done
+        except TooSlow as slow:
+            with pytest.raises(optuna.TrialPruned) as pruned:
+                prune_slow(trial, slow, limit)
+            return str(pruned.value), trial.user_attrs["estimated_seconds"], done
     assert "estimated_seconds" not in trial.user_attrs
     return None, None, total
 

@@ -1,65 +1,24 @@
-"""Pruning of trainings that would take too long, judged by their first steps."""
+"""Pruning of trainings that would take too long."""
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import Callable
+from typing import NoReturn
 
 import optuna
-import torch
 
 from smnas_optuna.duration import format_seconds
-from smnas_optuna.engine.device import synchronize
+from smnas_optuna.session.executor import TooSlow
 from smnas_optuna.study.attributes import store_attrs
 
-JUDGED_STEPS = 3
-"""Number of steps after the warm-up that must all predict that the training takes too long."""
 
-
-def prune_slow(
-    trial: optuna.Trial,
-    max_seconds: float,
-    device: torch.device,
-    clock: Callable[[], float] = time.perf_counter,
-    *,
-    warm_up: int = 1,
-) -> Callable[[int, int], None]:
-    """Return the function that a training calls with (steps done, all steps) after each step; time runs from now on.
-
-    The first steps warm up, and are judged only if they alone took longer than ``max_seconds``. The next step predicts
-    the time of all the others. If that is too long, another process may have disturbed the step, so the fastest of
-    ``JUDGED_STEPS`` decides. Later steps are not timed, so that the host never waits for the device in them. A training
-    that is over by then is not judged.
-
-    Args:
-        trial: Gets ``estimated_seconds`` if it is pruned: the predicted time of the training, or, if the first steps
-            alone took too long, their time.
-        max_seconds: Maximum time of the whole training.
-        device: Device of the training.
-        clock: Returns the time in seconds.
-        warm_up: Number of first steps that say nothing about the later ones.
+def prune_slow(trial: optuna.Trial, slow: TooSlow, max_seconds: float) -> NoReturn:
+    """Prune ``trial``, whose training would take longer than ``max_seconds``, and store ``estimated_seconds`` with it.
 
     Raises:
-        TrialPruned: If the training would take longer; the returned function raises it.
+        TrialPruned: In any case.
     """
-    times, allowed = [clock()], False
-
-    def judge(done: int, total: int) -> None:
-        nonlocal allowed
-        if allowed or done == total:
-            return
-        synchronize(device)
-        times.append(clock())
-        spent = times[-1] - times[0]
-        judged = [after - before for before, after in itertools.pairwise(times[warm_up:])]
-        estimate = spent + min(judged, default=0.0) * (total - done)
-        allowed = bool(judged) and estimate <= max_seconds
-        if spent > max_seconds or (len(judged) == JUDGED_STEPS and not allowed):
-            store_attrs(trial, {"estimated_seconds": estimate})
-            raise optuna.TrialPruned(
-                f"would train for {'about' if judged else 'at least'} {format_seconds(estimate)}, "
-                f"more than [search] max_seconds_per_trial = {max_seconds:g}"
-            )
-
-    return judge
+    store_attrs(trial, {"estimated_seconds": slow.seconds})
+    raise optuna.TrialPruned(
+        f"would train for {'about' if slow.is_estimate else 'at least'} {format_seconds(slow.seconds)}, "
+        f"more than [search] max_seconds_per_trial = {max_seconds:g}"
+    ) from slow

@@ -1,0 +1,127 @@
+"""The executor of one machine: it trains in this process, on the device of its session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from smnas_optuna.data import DetectionLoader
+from smnas_optuna.engine.evaluate import CocoMetrics
+from smnas_optuna.engine.train import EpochReport
+from smnas_optuna.models import Detector
+from smnas_optuna.session.executor import Images, Job, Trained, Watch
+from smnas_optuna.session.pace import judge_pace
+from smnas_optuna.session.resumable import ResumableTraining, begin_training
+from smnas_optuna.session.samples import Detections, choose_images, found_in
+from smnas_optuna.session.testbed import Testbed
+
+
+class InProcess:
+    """Trains in this process.
+
+    Args:
+        testbed: Data and device.
+    """
+
+    def __init__(self, testbed: Testbed) -> None:
+        self._testbed = testbed
+
+    def train(self, job: Job, watch: Watch) -> Trained:
+        """See :meth:`smnas_optuna.session.executor.Executor.train`."""
+        return _Run(self._testbed, job, watch).result()
+
+
+class _Run:
+    """One training with its evaluations."""
+
+    def __init__(self, testbed: Testbed, job: Job, watch: Watch) -> None:
+        self._testbed, self._job, self._watch = testbed, job, watch
+        self._detector: Detector = testbed.build(job.spec, job.seed)
+        self._batches: dict[Images, DetectionLoader] = {}
+        self._found: Detections = {}
+
+    def result(self) -> Trained:
+        job, watch, testbed = self._job, self._watch, self._testbed
+        with watch.phase("load"):
+            batches = testbed.train_batches(job.spec.input_size, job.seed)
+            self._batches["val"] = testbed.val_batches(job.spec.input_size)
+        with watch.phase("train"):
+            skipped = self._train(batches)
+        metrics: dict[Images, CocoMetrics] = {}
+        for images in job.images:
+            if images not in self._batches:
+                with watch.phase("load"):
+                    self._batches[images] = testbed.test_batches(job.spec.input_size)
+            with watch.phase("evaluate"):
+                metrics[images] = self._evaluate(images)
+        return Trained(detector=self._detector, metrics=metrics, found=self._found, skipped_steps=skipped)
+
+    def _train(self, batches: DetectionLoader) -> int:
+        """Train from the start, or from where an earlier attempt stopped; return the number of skipped steps."""
+        job, testbed = self._job, self._testbed
+        device = testbed.training_device
+        same = {"device": {name: device[name] for name in ("kind", "threads") if name in device}}
+        resumable = begin_training(
+            testbed,
+            job.spec,
+            self._detector,
+            batches,
+            job.recipe,
+            seed=job.seed,
+            checkpoint=job.checkpoint,
+            key={**same, **job.key},
+            make_folder=job.make_folder,
+            note=self._watch.note,
+        )
+        self._watch.begun(resumable.training.epochs_done, device)
+
+        def on_epoch(report: EpochReport) -> None:
+            self._watch.epoch(report)
+            self._pass_rung(resumable)
+
+        begin = partial(self._pass_rung, resumable)
+        return resumable.run(on_step=self._on_training_step(), on_epoch=on_epoch, on_begin=begin)
+
+    def _pass_rung(self, resumable: ResumableTraining) -> None:
+        """Measure the AP of a training that is at a rung, and report all of them.
+
+        The training's state has the APs that earlier attempts measured, and the next checkpoint stores the new one. If
+        the process dies before that, it is measured again, with the same result.
+        """
+        training = resumable.training
+        epoch = training.epochs_done
+        at_rung = epoch in self._job.rungs and not training.step
+        if at_rung and epoch not in training.ap_by_epoch:
+            with self._watch.phase("rungs"):
+                training.ap_by_epoch[epoch] = self._evaluate("val").ap
+            self._watch.measured(epoch, training.ap_by_epoch[epoch])
+        if self._job.rungs and training.ap_by_epoch:
+            self._watch.standing(dict(training.ap_by_epoch), epoch if at_rung else None)
+
+    def _evaluate(self, images: Images) -> CocoMetrics:
+        splits = self._testbed.splits
+        dataset = splits.val if images == "val" else splits.test
+        assert dataset is not None
+
+        def take(rows: Sequence[dict[str, Any]]) -> None:
+            if images == "val":
+                self._found = found_in(choose_images(splits.val), rows, splits.val.category_ids)
+
+        step = partial(self._watch.step, "evaluate")
+        batches = self._batches[images]
+        return self._testbed.evaluate(self._detector, dataset, batches, step, self._watch.note, take)
+
+    def _on_training_step(self) -> Callable[[int, int], None]:
+        """Return the function that training calls after each step; time runs from now on."""
+        step = partial(self._watch.step, "train")
+        limit = self._job.max_seconds
+        if limit is None:
+            return step
+        judge = judge_pace(limit, self._testbed.device)
+
+        def on_step(done: int, total: int) -> None:
+            step(done, total)
+            judge(done, total)
+
+        return on_step
