@@ -50,7 +50,17 @@ def test_who_supervises_needs_no_torch() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["False"]
 
 
-SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--force", "--dry-run", "--warm-start"}
+SEARCH = {
+    "--data",
+    "--trials",
+    "--device",
+    "--workers",
+    "--no-pruning",
+    "--force",
+    "--dry-run",
+    "--warm-start",
+    "--ray",
+}
 
 
 # What a script may rely on: a change here breaks somebody's command.
@@ -61,13 +71,16 @@ SEARCH = {"--data", "--trials", "--device", "--workers", "--no-pruning", "--forc
         (["search"], SEARCH - {"--trials", "--no-pruning"} | {"--hours"}),
         (["structural"], SEARCH | {"--storage"}),
         (["modular"], SEARCH | {"--parents", "--parent"}),
-        (["worker"], SEARCH - {"--workers", "--dry-run", "--warm-start"} | {"--stage", "--parents", "--parent"}),
+        (
+            ["worker"],
+            SEARCH - {"--workers", "--dry-run", "--warm-start", "--ray"} | {"--stage", "--parents", "--parent"},
+        ),
         (["benchmark"], {"--baselines", "--sizes", "--study", "--data", "--device", "--runtime", "--json"}),
-        (["doctor"], {"--fix"}),
+        (["doctor"], {"--fix", "--ray"}),
         (["front"], {"--stage", "--format"}),
         (["report"], {"--data", "--watch", "--output"}),
         (["retime"], {"--data", "--device", "--stopwatch", "--force"}),
-        (["verify"], {"--top", "--seeds", "--epochs", "--data", "--device", "--workers"}),
+        (["verify"], {"--top", "--seeds", "--epochs", "--data", "--device", "--workers", "--ray"}),
         (["dashboard"], {"--port"}),
         (["data", "check"], {"--data"}),
         (["data", "look"], {"--data", "--output"}),

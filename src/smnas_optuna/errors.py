@@ -119,5 +119,9 @@ class DivergenceError(SmnasError):
     """A training whose losses or gradients are no longer finite. The cause is the architecture, not the run."""
 
 
+class KilledError(SmnasError):
+    """A training whose processes died again and again before they had finished an epoch."""
+
+
 class DeviceFault(SmnasError):  # noqa: N818  # the field's word for it
     """A GPU that failed during its work. This process cannot use it any more; a new process can."""

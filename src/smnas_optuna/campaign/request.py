@@ -24,6 +24,9 @@ class CampaignRequest:
         device: The device to train and measure on.
         warm_start: Other study folders, whose trainings teach the surrogate as other tasks.
         force: True to continue although data, recipe or device changed; trials are then marked.
+        ray: Address of a Ray cluster that trains; None for trainings on this machine.
+        in_flight: Number of trainings at a time; by default one more than the cluster has places, or as many as this
+            machine has devices.
     """
 
     study_dir: Path
@@ -32,6 +35,8 @@ class CampaignRequest:
     device: DeviceChoice = "auto"
     warm_start: tuple[Path, ...] = ()
     force: bool = False
+    ray: str | None = None
+    in_flight: int | None = None
 
     @property
     def total_s(self) -> float | None:
@@ -64,6 +69,8 @@ class CampaignRequest:
             warm_start=self.warm_start,
             force=self.force,
             deadline=deadline,
+            ray=self.ray,
+            in_flight=self.in_flight,
         )
 
     def verification(self, archs: Sequence[str], seeds: int, deadline: Deadline | None = None) -> VerifyRequest:
@@ -75,4 +82,6 @@ class CampaignRequest:
             data_dir=self.data_dir,
             device=self.device,
             deadline=deadline,
+            ray=self.ray,
+            in_flight=self.in_flight,
         )

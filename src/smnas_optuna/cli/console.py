@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,9 @@ from smnas_optuna.cli.options import STAGE_OF, Format, FrontOf
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from smnas_optuna.campaign.request import CampaignRequest
     from smnas_optuna.search.request import Request
+    from smnas_optuna.verify.request import VerifyRequest
     from smnas_optuna.workers.assignment import Task
     from smnas_optuna.workers.interrupt import StopRequest
     from smnas_optuna.workers.placement import Placement
@@ -76,6 +79,15 @@ def run_shown(work: Callable[..., None], request: Request, console: Console, sto
 
     with ConsoleListener(console) as listener:
         work(request, listener=listener, stop=stop)
+
+
+def place(request: Request | VerifyRequest | CampaignRequest, console: Console) -> Placement:
+    """Return the processes of a request: one if a cluster trains, else as many as it asks for or this machine bears."""
+    from smnas_optuna.workers.placement import Placement, place_workers
+
+    if request.ray is not None:
+        return Placement(workers=1)
+    return place_workers(request.in_flight, request.device, os.environ, partial(say, console))
 
 
 def run_workers(

@@ -116,6 +116,14 @@ Trials = Annotated[
     ),
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Device to use; auto takes a CUDA GPU if there is one.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Train on the nodes of this Ray cluster: auto, HOST:PORT or ray://HOST:PORT.",
+        show_default="on this machine",
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(

@@ -48,12 +48,23 @@ def doctor(
         ),
     ] = None,
     fix: Annotated[bool, typer.Option("--fix", help="Repair what no running process uses; no result is lost.")] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Check the nodes of this Ray cluster, too.", show_default=False),
+    ] = None,
 ) -> None:
     """Check this machine and a study for problems, and say how to fix them."""
-    from smnas_optuna.doctor import examine
+    from itertools import chain
 
-    console, faults = make_console(), 0
-    for finding in examine(study_dir, fix=fix):
+    from smnas_optuna.doctor import examine
+    from smnas_optuna.workers.interrupt import StopRequest
+
+    console, faults, findings = make_console(), 0, examine(study_dir, fix=fix)
+    if ray is not None:
+        from smnas_optuna.cluster.examine import examine_cluster
+
+        findings = chain(findings, examine_cluster(ray, study_dir, StopRequest()))
+    for finding in findings:
         say(console, f"{finding.level}: {finding.what}")
         if finding.fix is not None:
             say(console, f"  fix: {finding.fix}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smnas_optuna.cli.console import make_console, print_report, run_shown, run_workers, say
-from smnas_optuna.cli.options import DataDir, Device, DeviceOption, DryRun, Force, StudyDir, WarmStart, Workers
+from smnas_optuna.cli.console import make_console, place, print_report, run_shown, run_workers, say
+from smnas_optuna.cli.options import DataDir, Device, DeviceOption, DryRun, Force, Ray, StudyDir, WarmStart, Workers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from smnas_optuna.campaign.choice import Candidates
     from smnas_optuna.campaign.request import CampaignRequest
     from smnas_optuna.campaign.run import Verifying
+    from smnas_optuna.config import RaySettings
     from smnas_optuna.workers.assignment import Task
     from smnas_optuna.workers.interrupt import StopRequest
     from smnas_optuna.workers.placement import Placement
@@ -41,6 +41,7 @@ def search(
     data: DataDir = None,
     device: DeviceOption = Device.auto,
     workers: Workers = None,
+    ray: Ray = None,
     warm_start: WarmStart = None,
     force: Force = False,
     dry_run: DryRun = False,
@@ -52,7 +53,6 @@ def search(
     from smnas_optuna.config import load_settings
     from smnas_optuna.study.storage import explained_disk_errors
     from smnas_optuna.workers.interrupt import Interrupted, StopRequest
-    from smnas_optuna.workers.placement import place_workers
     from smnas_optuna.workers.supervisor import supervising
 
     console, stop = make_console(), StopRequest()
@@ -66,8 +66,10 @@ def search(
                 device=device.value,
                 warm_start=tuple(warm_start or ()),
                 force=force,
+                ray=ray,
+                in_flight=workers if ray is None else workers or _places(ray, settings.ray) + 1,
             )
-            placement = place_workers(workers, request.device, os.environ, partial(say, console))
+            placement = place(request, console)
             if dry_run:
                 _plan(request, placement, console, stop)
                 return
@@ -75,7 +77,7 @@ def search(
                 campaign = Campaign(
                     request,
                     _launch(placement, console, stop),
-                    workers=placement.workers,
+                    workers=placement.workers if request.ray is None else request.in_flight or 1,
                     candidates=partial(_candidates, study_dir),
                     note=partial(say, console),
                     begun=begun,
@@ -105,6 +107,15 @@ def _launch(
         return run_workers(task, request, place, progress=progress, console=console, stop=stop)
 
     return launch
+
+
+def _places(address: str, settings: RaySettings) -> int:
+    """Return the number of trainings that fit into a cluster."""
+    from smnas_optuna.cluster.library import connected
+    from smnas_optuna.cluster.needs import needs_of, places_of
+
+    with connected(address) as ray:
+        return places_of(ray, needs_of(ray, settings))
 
 
 def _candidates(study_dir: Path) -> Candidates:

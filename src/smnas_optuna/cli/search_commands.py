@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smnas_optuna.cli.console import make_console, print_report, run_shown, run_workers, say, working
+from smnas_optuna.cli.console import make_console, place, print_report, run_shown, run_workers, say, working
 from smnas_optuna.cli.options import (
     DataDir,
     Device,
@@ -20,6 +21,7 @@ from smnas_optuna.cli.options import (
     NoPruning,
     ParentArchs,
     Parents,
+    Ray,
     SearchedStage,
     StudyDir,
     Trials,
@@ -44,6 +46,7 @@ def structural(
     trials: Trials = None,
     device: DeviceOption = Device.auto,
     workers: Workers = None,
+    ray: Ray = None,
     storage: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Database that keeps a new study.", show_default="STUDY_DIR/study.db"),
@@ -55,7 +58,8 @@ def structural(
 ) -> None:
     """Search combinations of input size, backbone, neck, RPN and head. Run the same command to resume."""
     request = _request("structural", study_dir, data, trials, device, no_pruning, force, warm_start=warm_start)
-    _search(request, workers, storage=storage, dry_run=dry_run)
+    request = replace(request, ray=ray, in_flight=workers)
+    _search(request, storage=storage, dry_run=dry_run)
 
 
 def modular(
@@ -66,6 +70,7 @@ def modular(
     parent: ParentArchs = None,
     device: DeviceOption = Device.auto,
     workers: Workers = None,
+    ray: Ray = None,
     warm_start: WarmStart = None,
     no_pruning: NoPruning = False,
     force: Force = False,
@@ -75,7 +80,7 @@ def modular(
     request = _request(
         "modular", study_dir, data, trials, device, no_pruning, force, parents, parent, warm_start=warm_start
     )
-    _search(request, workers, dry_run=dry_run)
+    _search(replace(request, ray=ray, in_flight=workers), dry_run=dry_run)
 
 
 def worker(
@@ -197,20 +202,19 @@ def _request(
     )
 
 
-def _search(request: Request, workers: int | None, *, storage: str | None = None, dry_run: bool) -> None:
+def _search(request: Request, *, storage: str | None = None, dry_run: bool) -> None:
     """Search a stage, print its front, and exit with the status of the search."""
     from smnas_optuna.config import load_settings
     from smnas_optuna.search.request import search_progress
     from smnas_optuna.study.storage import explained_disk_errors, use_storage
     from smnas_optuna.workers.interrupt import Interrupted, StopRequest
-    from smnas_optuna.workers.placement import place_workers
     from smnas_optuna.workers.supervisor import supervising
 
     console, stop, study_dir = make_console(), StopRequest(), request.study_dir
     with stop.listening():
         try:
             load_settings(study_dir)  # a typo is reported before a worker starts
-            placement = place_workers(workers, request.device, os.environ, partial(say, console))
+            placement = place(request, console)
             if dry_run:
                 _plan(request, placement, console, stop)
                 return

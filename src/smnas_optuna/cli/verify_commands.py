@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import Annotated
 
 import typer
 
-from smnas_optuna.cli.console import make_console, run_workers, say
-from smnas_optuna.cli.options import DataDir, Device, DeviceOption, StudyDir, Workers
+from smnas_optuna.cli.console import make_console, place, run_workers, say
+from smnas_optuna.cli.options import DataDir, Device, DeviceOption, Ray, StudyDir, Workers
 
 Seeds = Annotated[int, typer.Option(min=1, help="Trainings per architecture, none with the search's seed.")]
 Epochs = Annotated[
@@ -27,6 +26,7 @@ def verify(
     data: DataDir = None,
     device: DeviceOption = Device.auto,
     workers: Workers = None,
+    ray: Ray = None,
 ) -> None:
     """Retrain front members and baselines with new seeds and more epochs, and compare with the search."""
     from smnas_optuna.report.files import write_verification
@@ -37,7 +37,6 @@ def verify(
     from smnas_optuna.verify.request import VerifyRequest, verify_progress
     from smnas_optuna.verify.verification import candidates_of, collect, describe_work, verifying
     from smnas_optuna.workers.interrupt import Interrupted, StopRequest
-    from smnas_optuna.workers.placement import place_workers
 
     console, stop, interrupted = make_console(), StopRequest(), None
     with stop.listening(), explained_disk_errors(study_dir):
@@ -50,8 +49,10 @@ def verify(
             epochs=epochs,
             data_dir=data,
             device=device.value,
+            ray=ray,
+            in_flight=workers,
         )
-        placement = place_workers(workers, request.device, os.environ, partial(say, console))
+        placement = place(request, console)
         try:
             with verifying(request):
                 say(console, describe_work(request))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 
     from smnas_optuna.search.outcome import Outcome
     from smnas_optuna.search.request import Request
+    from smnas_optuna.session.listener import Listener
+    from smnas_optuna.session.workforce import Workforce
+    from smnas_optuna.study.record import StageName
+    from smnas_optuna.verify.request import VerifyRequest
     from smnas_optuna.workers.assignment import Assignment
     from smnas_optuna.workers.interrupt import StopRequest
 
@@ -34,7 +40,8 @@ def work(
             "smnas work: this is no assignment of a supervisor",
             fix="join a search with smnas worker STUDY_DIR instead",
         ) from None
-    console, stop = make_console(interactive=job.workers == 1 or job.task == "train"), StopRequest()
+    alone = job.workers == 1 and job.request.get("ray") is None
+    console, stop = make_console(interactive=alone or job.task == "train"), StopRequest()
     with working(console, stop, supervised=True):
         if job.task == "search":
             _search(job, console, stop)
@@ -65,10 +72,17 @@ def search_as_worker(request: Request, console: Console, stop: StopRequest, *, n
         from smnas_optuna.loggers.listening import with_loggers
         from smnas_optuna.report.progress import ConsoleListener
         from smnas_optuna.search.stages import run_search
-    with ConsoleListener(console, workers=job.workers, deadline=request.deadline) as listener:
+
+    def listener_of(count: int) -> Listener:
+        shown = ConsoleListener(console, workers=count, deadline=request.deadline)
+        return with_loggers(shown, request.study_dir, tells=False)
+
+    with ExitStack() as stack:
+        listener = stack.enter_context(ConsoleListener(console, workers=job.workers, deadline=request.deadline))
+        logged = with_loggers(listener, request.study_dir, tells=job.lead or job.workers == 1)
         return run_search(
             request,
-            listener=with_loggers(listener, request.study_dir, tells=job.lead or job.workers == 1),
+            listener=logged,
             stop=stop,
             worker=number,
             workers=job.workers,
@@ -76,7 +90,19 @@ def search_as_worker(request: Request, console: Console, stop: StopRequest, *, n
             threads=job.threads,
             begun=begun,
             on_ready=say_ready if job.lead else lambda: None,
+            workforce=None if request.ray is None else _crowd(stack, request, request.stage, listener_of),
         )
+
+
+def _crowd(
+    stack: ExitStack, request: Request | VerifyRequest, stage: StageName, listener: Callable[[int], Listener]
+) -> Workforce:
+    """Return those who ask a cluster for trainings, and be connected to it as long as ``stack`` is open."""
+    from smnas_optuna.cluster.library import connected
+    from smnas_optuna.cluster.workforce import Crowd
+
+    assert request.ray is not None
+    return Crowd(stack.enter_context(connected(request.ray)), stage, request.in_flight, listener)
 
 
 def _search(job: Assignment, console: Console, stop: StopRequest) -> None:
@@ -104,18 +130,21 @@ def _verify(job: Assignment, console: Console, stop: StopRequest) -> None:
         from smnas_optuna.verify.request import VerifyRequest
         from smnas_optuna.verify.retrain import retrain
     request = VerifyRequest.from_json(job.request)
-    with ConsoleListener(
-        console, each="training", all="all", workers=job.workers, deadline=request.deadline
-    ) as listener:
+
+    def listener_of(count: int) -> ConsoleListener:
+        return ConsoleListener(console, each="training", all="all", workers=count, deadline=request.deadline)
+
+    with ExitStack() as stack:
         retrain(
             request,
-            listener=listener,
+            listener=stack.enter_context(listener_of(job.workers)),
             stop=stop,
             threads=job.threads,
             workers=job.workers,
             lead=job.lead,
             begun=begun,
             on_ready=say_ready,
+            workforce=None if request.ray is None else _crowd(stack, request, "modular", listener_of),
         )
 
 

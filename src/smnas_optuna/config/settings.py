@@ -426,6 +426,18 @@ class LoggingSettings(Settings):
     mlflow: Annotated[str, Field(min_length=1, max_length=200)] | None = None
 
 
+class RaySettings(Settings):
+    """``[ray]``: what a training takes of a node of a Ray cluster; no number depends on it.
+
+    Attributes:
+        gpus: GPUs, or a share of one; the default is 1 if a node has GPUs, else 0.
+        cpus: CPU cores. A training on the CPU has as many threads.
+    """
+
+    gpus: Annotated[float, Field(ge=0, le=64)] | None = None
+    cpus: Annotated[float, Field(ge=0.01, le=1024)] = 1.0
+
+
 class StudySettings(Settings):
     """A whole study file."""
 
@@ -437,6 +449,7 @@ class StudySettings(Settings):
     train: TrainSettings = TrainSettings()
     latency: LatencySettings = LatencySettings()
     logging: LoggingSettings = LoggingSettings()
+    ray: RaySettings = RaySettings()
 
     @model_validator(mode="after")
     def _reference_exists(self) -> Self:

@@ -31,7 +31,14 @@ IMPRECISE = (
     "a latency with its 95 % confidence interval was not measured precisely, and counts as the upper end; "
     "smnas retime measures the front again"
 )
-PHASES = {"train": "training", "rungs": "evaluation", "evaluate": "evaluation", "gate": "timing", "latency": "timing"}
+PHASES = {
+    "train": "training",
+    "rungs": "evaluation",
+    "evaluate": "evaluation",
+    "gate": "timing",
+    "latency": "timing",
+    "waiting": "waiting for a node",
+}
 """Phases of a trial, in words for people."""
 APART = (
     "the front is that of stage 2: stage 1 has another recipe, and AP does not compare; smnas front --stage structural "

@@ -12,7 +12,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from smnas_optuna.arch import DetectorSpec, encode
-from smnas_optuna.errors import DeviceFault, DivergenceError, OutOfMemoryError
+from smnas_optuna.errors import DeviceFault, DivergenceError, KilledError, OutOfMemoryError
 from smnas_optuna.search.asking import Asker, Results
 from smnas_optuna.search.ending import stop_reason
 from smnas_optuna.search.ends import fail
@@ -23,7 +23,7 @@ from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.attributes import store_attrs
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import pareto_front
-from smnas_optuna.study.record import INTERRUPTED, TrialRecord, read_records
+from smnas_optuna.study.record import INTERRUPTED, KILLED_TWICE, TrialRecord, read_records
 from smnas_optuna.study.settled import num_trained, reopened
 from smnas_optuna.workers.crew import Crew
 from smnas_optuna.workers.interrupt import StopRequest
@@ -64,8 +64,8 @@ def search(
         study: Study with an NSGA-II sampler.
         stage: Space and first architectures.
         evaluate: Trains an architecture. A TrialPruned prunes it, with its text as the reason. A DivergenceError,
-            OutOfMemoryError or RuntimeError is a failure. A DeviceFault is a failure, too, and ends the search. Any
-            other exception ends the search and leaves the architecture to be tried again.
+            KilledError, OutOfMemoryError or RuntimeError is a failure. A DeviceFault is a failure, too, and ends the
+            search. Any other exception ends the search and leaves the architecture to be tried again.
         budget: Number of unique architectures to train in all, including earlier runs.
         crew: This worker and the others; the caller is registered.
         listener: Receives reports.
@@ -154,6 +154,8 @@ def _run_trial(
     except optuna.TrialPruned as pruned:
         trial.set_user_attr("reason", str(pruned))
         study.tell(trial, state=TrialState.PRUNED)
+    except KilledError:
+        fail(study, trial, KILLED_TWICE)
     except (DivergenceError, OutOfMemoryError, DeviceFault) as error:
         fail(study, trial, f"{type(error).__name__}: {error.message}")
         if isinstance(error, DeviceFault):

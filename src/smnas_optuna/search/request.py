@@ -32,6 +32,9 @@ class Request:
         warm_start: Other study folders, whose trainings teach the surrogate as other tasks.
         force: True to continue although data, recipe or device changed; trials are then marked.
         deadline: End of the search, if its budget is time. The number of trials then only plans: it does not end it.
+        ray: Address of a Ray cluster that trains; None for trainings on this machine.
+        in_flight: Number of trainings at a time; by default one more than the cluster has places, or as many as this
+            machine has devices.
     """
 
     study_dir: Path
@@ -45,6 +48,8 @@ class Request:
     warm_start: tuple[Path, ...] = ()
     force: bool = False
     deadline: Deadline | None = None
+    ray: str | None = None
+    in_flight: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON values by name; see :meth:`from_json`."""

@@ -26,6 +26,7 @@ from smnas_optuna.search.warm_start import Lessons, read_lessons
 from smnas_optuna.session.deadline import Deadline
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session, prepare
+from smnas_optuna.session.workforce import Alone, Workforce
 from smnas_optuna.session.workload import Workers
 from smnas_optuna.study.attributes import BUDGET, DEADLINE, ENDED, LIMITS
 from smnas_optuna.study.constraints import follow_limits
@@ -33,7 +34,7 @@ from smnas_optuna.study.fingerprint import TRAIN
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import contenders
-from smnas_optuna.study.record import STRUCTURAL, TrialRecord, read_records
+from smnas_optuna.study.record import STRUCTURAL, StageName, TrialRecord, read_records
 from smnas_optuna.study.settled import num_trained
 from smnas_optuna.study.storage import explained_disk_errors
 from smnas_optuna.study.stored import study_attrs
@@ -79,6 +80,7 @@ def run_search(
     threads: int | None = None,
     begun: float | None = None,
     on_ready: Callable[[], None] = lambda: None,
+    workforce: Workforce | None = None,
 ) -> Outcome:
     """Search a stage of a study as one of its workers; resume what exists.
 
@@ -92,6 +94,7 @@ def run_search(
         threads: CPU threads to work with; see :func:`smnas_optuna.session.threads.adopt_threads`.
         begun: Value of ``time.perf_counter()`` when this process began, for the forecast; by default now.
         on_ready: Called once the studies exist and fit ``request``: other workers may start.
+        workforce: Who searches in this process; by default it alone.
 
     Raises:
         SmnasError: If the settings, the data, the study or the device cannot be used.
@@ -99,8 +102,9 @@ def run_search(
         DeviceFault: If the device can only be used by a new process.
     """
     begun = time.perf_counter() if begun is None else begun
+    workforce = workforce or Alone(worker, listener)
     with explained_disk_errors(request.study_dir):
-        session = _begin_session(request, listener, stop, threads, workers)
+        session = workforce.equip(_begin_session(request, listener, stop, threads, workers))
         folder, limits = session.folder, _limits(session.settings, request)
         lessons = read_lessons(request.warm_start, request.study_dir)
         if lead:
@@ -110,15 +114,26 @@ def run_search(
         budget, expected_s = request.trials or _default_budget(session.settings, request), dict[str, float]()
         if lead:
             shared = Workers(count=workers, start_s=time.perf_counter() - begun)
-            expected_s = _describe(session, plans, request, budget, shared, lessons)
+            expected_s = _describe(session, plans, request, budget, shared, lessons, probes=workforce.is_here)
             studies = _begin_studies(session, plans, request, limits, budget)
         else:
             studies = [folder.load(plan.name) for plan in plans]
             budget = request.trials or study_attrs(folder.of_stage(request.stage)[0]).get(BUDGET, budget)
         check_folder(folder.load(STRUCTURAL), folder)
         on_ready()
-        turns = _turns(session, request, limits, lessons, worker=worker, forced=forced, expected_s=expected_s)
-        return _take_turns(turns, folder, request, stop, plans, studies, budget)
+        turns = _turns(session, request, limits, lessons, forced=forced, expected_s=expected_s)
+        until = budget if request.deadline is None else ENDLESS
+
+        def one(worker: int, listener: Listener) -> Outcome:
+            try:
+                return turns(worker, listener).search_all(plans, studies, until)
+            except TimeUp:
+                return time_up(num_trained(_records_of(folder.of_stage(request.stage))))
+
+        with stop.no_later_than(None if request.deadline is None else request.deadline.latest):
+            outcome = _end_of(workforce.run(one))
+        _store_end(folder, request.stage, outcome)
+        return outcome
 
 
 def _begin_studies(
@@ -139,12 +154,12 @@ def _turns(
     limits: Limits,
     lessons: Sequence[Lessons],
     *,
-    worker: int,
     forced: Sequence[str],
     expected_s: Mapping[str, float],
-) -> Turns:
-    """Return what searches the studies of the stage in this process."""
+) -> Callable[[int, Listener], Turns]:
+    """Return the function that makes what searches the studies of the stage, given a number and a listener."""
     gate = Gate(session)
+    timekeeper = _timekeeper(session, request.deadline, expected_s)
 
     def evaluator(plan: StudyPlan, crew: Crew, beside: Beside, listener: Listener) -> Objective:
         return Objective(
@@ -158,42 +173,35 @@ def _turns(
             gate=gate,
         )
 
-    return Turns(
-        session.folder,
-        session.settings,
-        limits=limits,
-        worker=worker,
-        listener=session.listener,
-        stop=session.stop,
-        count=_work_counter(session),
-        evaluator=evaluator,
-        earlier=lambda: _observations(lessons),
-        time_gate=gate.ratio,
-        worth_timing=is_worth_timing,
-        timekeeper=_timekeeper(session, request.deadline, expected_s),
-    )
+    def turns(worker: int, listener: Listener) -> Turns:
+        return Turns(
+            session.folder,
+            session.settings,
+            limits=limits,
+            worker=worker,
+            listener=listener,
+            stop=session.stop,
+            count=_work_counter(session),
+            evaluator=evaluator,
+            earlier=lambda: _observations(lessons),
+            time_gate=gate.ratio,
+            worth_timing=is_worth_timing,
+            timekeeper=timekeeper,
+        )
+
+    return turns
 
 
-def _take_turns(
-    turns: Turns,
-    folder: StudyFolder,
-    request: Request,
-    stop: StopRequest,
-    plans: Sequence[StudyPlan],
-    studies: Sequence[Study],
-    budget: int,
-) -> Outcome:
-    """Search until the budget or the time is spent, and store how it ended."""
-    deadline = request.deadline
-    try:
-        with stop.no_later_than(None if deadline is None else deadline.latest):
-            outcome = turns.search_all(plans, studies, budget if deadline is None else ENDLESS)
-    except TimeUp:
-        outcome = time_up(num_trained(_records_of(folder.of_stage(request.stage))))
+def _end_of(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return how a search ended that several had a part in; those that waited for the others do not know it."""
+    ends = [each for each in outcomes if not each.waits_for_others] or outcomes
+    return next((each for each in ends if each.failed), ends[-1])
+
+
+def _store_end(folder: StudyFolder, stage: StageName, outcome: Outcome) -> None:
     for study in folder.studies:  # the scale of latencies has moved meanwhile
         follow_limits(study)
-    folder.of_stage(request.stage)[0].set_user_attr(ENDED, {"reason": outcome.reason, "failed": outcome.failed})
-    return outcome
+    folder.of_stage(stage)[0].set_user_attr(ENDED, {"reason": outcome.reason, "failed": outcome.failed})
 
 
 def _begin_session(
@@ -258,9 +266,12 @@ def _describe(
     budget: int,
     workers: Workers,
     lessons: Sequence[Lessons],
+    *,
+    probes: bool = True,
 ) -> dict[str, float]:
     """Report what a search will do; return the expected seconds of some of its first trials by their architecture."""
     found = [study for plan in plans if (study := session.folder.find(plan.name)) is not None]
+    probes = probes and (request.deadline is None or not session.folder.records())
     for line in recipe_lines(session):
         session.listener.note(line)
     # Of two stages, what may be on a front is measured again at the end.
@@ -268,7 +279,7 @@ def _describe(
     with session.testbed.measurement_lock.running(session.stop.check):
         lines, expected_s = describe_run(
             session.testbed,
-            [] if request.deadline is not None and session.folder.records() else _probed(plans, budget),
+            _probed(plans, budget) if probes else [],
             [plan.space for plan in plans],
             budget=budget,
             trained=num_trained(_records_of(found)),

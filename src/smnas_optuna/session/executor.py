@@ -126,3 +126,6 @@ class Executor(Protocol):
             DeviceFault: If the GPU failed, and this process cannot use it any more.
             Interrupted: If ``watch`` raised it; the training is stored, and resumed later.
         """
+
+    def wait(self, seconds: float) -> None:
+        """Do nothing for some time, and keep nobody from working."""

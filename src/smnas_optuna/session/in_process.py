@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -30,6 +31,10 @@ class InProcess:
     def train(self, job: Job, watch: Watch) -> Trained:
         """See :meth:`smnas_optuna.session.executor.Executor.train`."""
         return _Run(self._testbed, job, watch).result()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep."""
+        time.sleep(seconds)
 
 
 class _Run:

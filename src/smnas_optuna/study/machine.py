@@ -74,15 +74,23 @@ def remembered(key: str | None) -> list[ReferenceTime]:
     return [time for line in lines if (time := _time(line)) is not None]
 
 
-def _path(key: str) -> Path | None:
-    """Return the file of ``key``, which may not exist; None for a user without a home."""
+def cache_folder() -> Path:
+    """Return this package's folder among the user's caches, which may not exist.
+
+    Raises:
+        RuntimeError: If the user has no home.
+    """
     named = os.environ.get(CACHE)
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = Path(named) if named else Path(caches) / "smnas_optuna"
-    try:
-        return folder.expanduser() / "reference_times" / f"{key}.txt"
-    except RuntimeError:
-        return None
+    return folder.expanduser()
+
+
+def _path(key: str) -> Path | None:
+    """Return the file of ``key``, which may not exist; None for a user without a home."""
+    with suppress(RuntimeError):
+        return cache_folder() / "reference_times" / f"{key}.txt"
+    return None
 
 
 def _time(line: str) -> ReferenceTime | None:

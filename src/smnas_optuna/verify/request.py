@@ -30,6 +30,9 @@ class VerifyRequest:
         data_dir: The data folder; by default that of the last search, or ``study_dir/data``.
         device: The device to train on.
         deadline: End of the verification, if its time is bounded.
+        ray: Address of a Ray cluster that trains; None for trainings on this machine.
+        in_flight: Number of trainings at a time; by default one more than the cluster has places, or as many as this
+            machine has devices.
     """
 
     study_dir: Path
@@ -39,6 +42,8 @@ class VerifyRequest:
     data_dir: Path | None = None
     device: DeviceChoice = "auto"
     deadline: Deadline | None = None
+    ray: str | None = None
+    in_flight: int | None = None
 
     @property
     def folder(self) -> Path:

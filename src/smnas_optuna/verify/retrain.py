@@ -20,13 +20,14 @@ from smnas_optuna.arch import decode, encode
 from smnas_optuna.engine.checkpoint import remove_checkpoint, save_weights
 from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory, library_versions
 from smnas_optuna.engine.train import EpochReport
-from smnas_optuna.errors import DivergenceError, OutOfMemoryError
+from smnas_optuna.errors import DivergenceError, KilledError, OutOfMemoryError
 from smnas_optuna.models import Detector
 from smnas_optuna.session.description import describe_detector
 from smnas_optuna.session.executor import Images, Job, Watch
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session, other_versions, prepare
 from smnas_optuna.session.remote import STOPWATCH
+from smnas_optuna.session.workforce import Alone, Workforce
 from smnas_optuna.session.workload import Workers
 from smnas_optuna.study.attributes import FINGERPRINT, json_values
 from smnas_optuna.study.fingerprint import differences, refuse_differences
@@ -59,6 +60,7 @@ def retrain(
     lead: bool = True,
     begun: float | None = None,
     on_ready: Callable[[], None] = lambda: None,
+    workforce: Workforce | None = None,
 ) -> None:
     """Run all requested trainings that are not finished and that no other worker is running; finished ones are kept.
 
@@ -71,6 +73,7 @@ def retrain(
         lead: True if it reports what concerns the study as a whole.
         begun: Value of ``time.perf_counter()`` when this process began, for the forecast; by default now.
         on_ready: Called once data, device and results fit the study: other workers may start.
+        workforce: Who asks for the trainings in this process; by default it alone.
 
     With a deadline no training is begun that is expected to end later. One that is longer than expected is stopped at
     the latest then, and keeps its checkpoint.
@@ -81,7 +84,7 @@ def retrain(
         Interrupted: If asked to stop.
     """
     begun = time.perf_counter() if begun is None else begun
-    folder = StudyFolder(request.study_dir)
+    folder, workforce = StudyFolder(request.study_dir), workforce or Alone(0, listener)
     with explained_disk_errors(folder.path):
         folder.verify.mkdir(exist_ok=True)
         session = prepare(
@@ -95,6 +98,7 @@ def retrain(
             times=False,
             workers=workers,
         )
+        session = workforce.equip(session)
         about = _conditions(session)
         versions = _check_studies(session, about)
         results = Results.load(folder.verify / RESULTS_FILE, about)
@@ -105,9 +109,13 @@ def retrain(
                 listener.note("no test images ([data] test in study.toml): AP is on the validation images alone")
             _forecast(session, results, request, Workers(count=workers, start_s=time.perf_counter() - begun))
         on_ready()
+
+        def one(_: int, listener: Listener) -> None:
+            _train_all(replace(session, listener=listener), results, request)
+
         try:
             with stop.no_later_than(None if request.deadline is None else request.deadline.latest):
-                _train_all(session, results, request)
+                workforce.run(one)
         except TimeUp as up:
             listener.note(f"{up}: the training is stored, and goes on with the next verification")
 
@@ -164,7 +172,7 @@ def _train_all(session: Session, results: Results, request: VerifyRequest) -> No
                     given_up |= {key} - results.runs.keys()
         if idle:  # other workers have all of it; if they die or run out of memory, this one has to finish it
             session.stop.check()
-            time.sleep(POLL_S)
+            session.executor.wait(POLL_S)
         results.refresh()
 
 
@@ -232,7 +240,7 @@ def _seed_run(session: Session, key: Key, searched: int | None) -> tuple[SeedRun
             explained_out_of_memory(),
         ):
             detector, metrics, test_metrics = _train_and_evaluate(session, key, seed)
-    except DivergenceError as error:
+    except (DivergenceError, KilledError) as error:
         failed = error.message
     run = SeedRun(
         arch=arch,

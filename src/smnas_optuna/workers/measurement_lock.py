@@ -81,6 +81,23 @@ class MeasurementLock:
             self._enter(check)
 
     @contextmanager
+    def away(self, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Be away from work while the body runs, as it waits for something elsewhere; do nothing outside of work.
+
+        Args:
+            check: Called while it waits for a process that measures, at the end; may raise to stop.
+        """
+        was_at_work, self._at_work = self._at_work, False
+        if was_at_work:
+            self._leave()
+        try:
+            yield
+        finally:
+            if was_at_work:
+                self._enter(check)
+            self._at_work = was_at_work
+
+    @contextmanager
     def exclusive(self, check: Callable[[], None] = lambda: None) -> Iterator[bool]:
         """Make the others pause while the body runs.
 

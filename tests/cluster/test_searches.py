@@ -1,0 +1,207 @@
+"""Searches on a cluster whose nodes, trainers and driver are killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.record import KILLED_TWICE
+
+from ..commands import PATIENCE, SMNAS, environment, records
+from .clusters import LocalCluster, local_cluster, trainers
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("ray")
+
+EPOCHS = 6
+SLOW = {
+    "train_images = 24": "train_images = 96",
+    "epochs = 2": f"epochs = {EPOCHS}",
+    "batch_size = 8": "batch_size = 1",
+}
+"""An epoch then takes about a second."""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
+    with local_cluster(tmp_path / "nodes", nodes=2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def slow_dir(study_dir: Path) -> Path:
+    text = (study_dir / "study.toml").read_text()
+    for old, new in SLOW.items():
+        assert old in text
+        text = text.replace(old, new)
+    (study_dir / "study.toml").write_text(text)
+    return study_dir
+
+
+@contextmanager
+def searching(study_dir: Path, cluster: LocalCluster, *options: str) -> Iterator[subprocess.Popen[str]]:
+    command = [*SMNAS, "structural", str(study_dir), "--device", "cpu", "--ray", cluster.address, *options]
+    variables = environment()
+    del variables["PYTHONWARNINGS"]  # Ray has its own
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def epochs_done(study_dir: Path) -> dict[str, int]:
+    return {str(each.arch): each.epochs_done for each in records(study_dir) if each.state == "running"}
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output
+    return output
+
+
+def epochs_told(study_dir: Path) -> Counter[tuple[str, int]]:
+    """How often each epoch of each architecture was told, by the logs."""
+    told = Counter[tuple[str, int]]()
+    for log in StudyFolder(study_dir).runs.glob("*/train.log"):
+        for epoch in re.findall(r" epoch (\d+)/\d+: loss", log.read_text()):
+            told[log.parent.name, int(epoch)] += 1
+    return told
+
+
+def assert_whole(study_dir: Path, trained: int) -> None:
+    done = [each for each in records(study_dir) if each.trained]
+    assert len(done) == trained
+    assert epochs_told(study_dir) == {(str(each.arch), epoch): 1 for each in done for epoch in range(1, EPOCHS + 1)}
+
+
+def test_a_node_that_dies_costs_an_epoch_at_most_and_another_one_takes_its_place(
+    slow_dir: Path, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = cluster.add_node()
+    with searching(slow_dir, cluster, "--trials", "4") as process:
+        wait_for(lambda: len(epochs_done(slow_dir)) >= 3 and max(epochs_done(slow_dir).values()) >= 1, process)
+        cluster.kill_node(node)
+        cluster.add_node()
+        output = finished(process)
+
+    assert_whole(slow_dir, 4)
+    assert "is gone; it goes on from its last epoch elsewhere" in output
+    assert output.count("trains 1 detector at a time") == 4
+
+
+def test_a_driver_that_is_killed_goes_on_and_leaves_no_trainer_behind(slow_dir: Path, cluster: LocalCluster) -> None:
+    with searching(slow_dir, cluster, "--trials", "3") as process:
+        wait_for(lambda: max(epochs_done(slow_dir).values(), default=0) >= 2, process)
+        orphans = trainers().keys()
+        assert orphans
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    deadline = time.monotonic() + 30
+    while orphans & trainers().keys():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+    with searching(slow_dir, cluster, "--trials", "3") as process:
+        finished(process)
+
+    done = [each for each in records(slow_dir) if each.trained]
+    assert len(done) == 3
+    assert max(epochs_told(slow_dir).values()) == 1
+
+
+def test_a_stopped_search_keeps_what_its_trainers_have(slow_dir: Path, cluster: LocalCluster) -> None:
+    with searching(slow_dir, cluster, "--trials", "3") as process:
+        wait_for(lambda: max(epochs_done(slow_dir).values(), default=0) >= 1, process)
+        os.kill(process.pid, signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 128 + signal.SIGTERM, output
+    stopped = [each for each in records(slow_dir) if each.reason == "interrupted"]
+    kept = [StudyFolder(slow_dir).run(str(each.arch)) / "checkpoint.safetensors" for each in stopped]
+    assert any(file.is_file() for file in kept)
+
+    with searching(slow_dir, cluster, "--trials", "3") as process:
+        finished(process)
+
+    assert max(epochs_told(slow_dir).values()) == 1
+
+
+def test_an_architecture_that_kills_its_trainers_is_given_up(slow_dir: Path, cluster: LocalCluster) -> None:
+    def kill_all() -> bool:
+        for pid in trainers():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return any(each.reason == KILLED_TWICE for each in records(slow_dir))
+
+    with searching(slow_dir, cluster, "--trials", "1", "--workers", "1") as process:
+        wait_for(kill_all, process)
+        finished(process)
+
+    given_up = [each for each in records(slow_dir) if each.reason == KILLED_TWICE]
+    assert {each.state for each in given_up} == {"failed"}
+    assert sum(each.trained for each in records(slow_dir)) == 1
+
+
+def test_nodes_without_the_data_get_it_once(study_dir: Path, cluster: LocalCluster, drawn: Path) -> None:
+    """The path of the data leads to them in the driver's own folder alone."""
+    command = [*SMNAS, "structural", str(study_dir), "--device", "cpu", "--ray", cluster.address, "--trials", "2"]
+    variables = environment()
+    del variables["PYTHONWARNINGS"]
+
+    def search(*options: str) -> str:
+        arguments = [*command, "--data", "/proc/self/cwd/data", *options]
+        done = subprocess.run(arguments, capture_output=True, text=True, cwd=drawn, env=variables, timeout=PATIENCE)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    first = search()
+    assert first.count("gets 38 files of the data") == 2
+    copies = [list(cluster.cache_of(number).glob("cluster/*/data")) for number in (1, 2)]
+    assert [len(each) for each in copies] == [1, 1]
+    assert (copies[0][0] / "instances_val.json").read_bytes() == (drawn / "data" / "instances_val.json").read_bytes()
+
+    assert "of the data" not in search("--trials", "3")
+
+
+def test_a_node_with_other_data_is_named_and_not_used(study_dir: Path, cluster: LocalCluster, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    cluster.add_node(SMNAS_OPTUNA_DATA=str(other))
+
+    with searching(study_dir, cluster, "--trials", "2") as process:
+        output = finished(process)
+
+    assert len(re.findall(r"node \S+ \(\w{6}\) is not used: ", output)) == 1
+    assert output.count("trains 1 detector at a time") == 2
+
+
+def test_a_verification_trains_on_a_cluster(trained_dir: Path, cluster: LocalCluster) -> None:
+    command = [*SMNAS, "verify", str(trained_dir), "--device", "cpu", "--ray", cluster.address, "--seeds", "2"]
+    variables = environment()
+    del variables["PYTHONWARNINGS"]
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=PATIENCE)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (trained_dir / "report" / "verify.csv").is_file()
+    assert "trains 1 detector at a time" in done.stdout
