@@ -113,8 +113,8 @@ class OnCluster:
                 if gone or time.monotonic() - since > NODE_LOST_S:
                     raise _LostError(trainer.node.name, with_node=gone) from None
                 time.sleep(CHECK_S)
-            except exceptions.RayActorError as error:
-                gone = "node" in str(error).lower() and not nodes.is_alive(trainer.node.node_id)
+            except (exceptions.RayActorError, exceptions.ActorUnschedulableError):
+                gone = not nodes.is_alive(trainer.node.node_id)
                 raise _LostError(trainer.node.name, with_node=gone) from None
             except exceptions.RayTaskError as error:
                 raise _EndedError(RuntimeError(first_line(error.cause)), broken=True) from None
