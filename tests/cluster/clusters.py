@@ -20,15 +20,17 @@ class LocalCluster:
 
     Args:
         folder: Gets the caches of the nodes.
+        client_port: Port for drivers that are no nodes; None for no such port.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, client_port: int | None = None) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ.update(RAY_health_check_period_ms="500", RAY_health_check_failure_threshold="4")  # dead after 2 s
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._utils: Any = importlib.import_module("ray.cluster_utils")
             head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
+            head |= {} if client_port is None else {"ray_client_server_port": client_port}
             self._cluster = self._utils.Cluster(initialize_head=True, head_node_args=head)
         self._folder, self._added = folder, 0
 
@@ -63,8 +65,8 @@ class LocalCluster:
 
 
 @contextmanager
-def local_cluster(folder: Path, nodes: int) -> Iterator[LocalCluster]:
-    cluster = LocalCluster(folder)
+def local_cluster(folder: Path, nodes: int, client_port: int | None = None) -> Iterator[LocalCluster]:
+    cluster = LocalCluster(folder, client_port)
     try:
         for _ in range(nodes):
             cluster.add_node()

@@ -18,9 +18,9 @@ from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import KILLED_TWICE
 
 from ..commands import PATIENCE, SMNAS, environment, records
+from ..stopwatches import free_port
 from .clusters import LocalCluster, local_cluster, trainers
 
-pytestmark = pytest.mark.slow
 pytest.importorskip("ray")
 
 EPOCHS = 6
@@ -96,6 +96,7 @@ def assert_whole(study_dir: Path, trained: int) -> None:
     assert epochs_told(study_dir) == {(str(each.arch), epoch): 1 for each in done for epoch in range(1, EPOCHS + 1)}
 
 
+@pytest.mark.slow
 def test_a_node_that_dies_costs_an_epoch_at_most_and_another_one_takes_its_place(
     slow_dir: Path, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_node_that_dies_costs_an_epoch_at_most_and_another_one_takes_its_place
     assert output.count("trains 1 detector at a time") == 4
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_killed_goes_on_and_leaves_no_trainer_behind(slow_dir: Path, cluster: LocalCluster) -> None:
     with searching(slow_dir, cluster, "--trials", "3") as process:
         wait_for(lambda: max(epochs_done(slow_dir).values(), default=0) >= 2, process)
@@ -131,6 +133,7 @@ def test_a_driver_that_is_killed_goes_on_and_leaves_no_trainer_behind(slow_dir: 
     assert max(epochs_told(slow_dir).values()) == 1
 
 
+@pytest.mark.nightly
 def test_a_stopped_search_keeps_what_its_trainers_have(slow_dir: Path, cluster: LocalCluster) -> None:
     with searching(slow_dir, cluster, "--trials", "3") as process:
         wait_for(lambda: max(epochs_done(slow_dir).values(), default=0) >= 1, process)
@@ -147,6 +150,7 @@ def test_a_stopped_search_keeps_what_its_trainers_have(slow_dir: Path, cluster: 
     assert max(epochs_told(slow_dir).values()) == 1
 
 
+@pytest.mark.nightly
 def test_an_architecture_that_kills_its_trainers_is_given_up(slow_dir: Path, cluster: LocalCluster) -> None:
     def kill_all() -> bool:
         for pid in trainers():
@@ -163,6 +167,7 @@ def test_an_architecture_that_kills_its_trainers_is_given_up(slow_dir: Path, clu
     assert sum(each.trained for each in records(slow_dir)) == 1
 
 
+@pytest.mark.nightly
 def test_nodes_without_the_data_get_it_once(study_dir: Path, cluster: LocalCluster, drawn: Path) -> None:
     """The path of the data leads to them in the driver's own folder alone."""
     command = [*SMNAS, "structural", str(study_dir), "--device", "cpu", "--ray", cluster.address, "--trials", "2"]
@@ -184,6 +189,7 @@ def test_nodes_without_the_data_get_it_once(study_dir: Path, cluster: LocalClust
     assert "files of the data" not in search("--trials", "3")
 
 
+@pytest.mark.nightly
 def test_a_node_with_other_data_is_named_and_not_used(study_dir: Path, cluster: LocalCluster, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
@@ -196,6 +202,7 @@ def test_a_node_with_other_data_is_named_and_not_used(study_dir: Path, cluster: 
     assert output.count("trains 1 detector at a time") == 2
 
 
+@pytest.mark.nightly
 def test_a_verification_trains_on_a_cluster(trained_dir: Path, cluster: LocalCluster) -> None:
     command = [*SMNAS, "verify", str(trained_dir), "--device", "cpu", "--ray", cluster.address, "--seeds", "2"]
     variables = environment()
@@ -205,3 +212,32 @@ def test_a_verification_trains_on_a_cluster(trained_dir: Path, cluster: LocalClu
     assert done.returncode == 0, done.stdout + done.stderr
     assert (trained_dir / "report" / "verify.csv").is_file()
     assert "trains 1 detector at a time" in done.stdout
+
+
+@pytest.mark.nightly
+def test_all_phases_of_a_search_train_on_a_cluster(study_dir: Path, cluster: LocalCluster) -> None:
+    command = [*SMNAS, "search", str(study_dir), "--device", "cpu", "--ray", cluster.address]
+    variables = environment()
+    del variables["PYTHONWARNINGS"]
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=5 * PATIENCE)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("trains 1 detector at a time") == 6  # two nodes in three phases
+    assert sum(each.trained for each in StudyFolder(study_dir).records()) == 9
+    assert (study_dir / "report" / "verify.csv").is_file()
+
+
+@pytest.mark.nightly
+def test_a_machine_that_is_no_node_connects_by_its_client(study_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("grpc")
+    with local_cluster(tmp_path / "nodes", nodes=1, client_port=(port := free_port())) as cluster:
+        assert cluster.address
+        command = [*SMNAS, "structural", str(study_dir), "--device", "cpu", "--ray", f"ray://127.0.0.1:{port}"]
+        variables = environment()
+        del variables["PYTHONWARNINGS"]
+        done = subprocess.run(
+            [*command, "--trials", "2"], capture_output=True, text=True, env=variables, timeout=PATIENCE
+        )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sum(each.trained for each in records(study_dir)) == 2

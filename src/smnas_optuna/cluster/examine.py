@@ -56,7 +56,8 @@ def examine_cluster(address: str, study_dir: Path | None, stop: StopRequest) -> 
                 )
                 continue
             try:
-                yield _finding(name, node["Resources"], needs, *_asked(nodes, node["NodeID"], errand))
+                facts, problem = _asked(nodes, node["NodeID"], errand)
+                yield _finding(name, node["Resources"], needs, facts, problem, with_study=errand is not NO_ERRAND)
             except ray.exceptions.RayError as error:
                 what = f"node {name} does not answer: {first_line(error)}"
                 yield Finding(level="fault", what=what, fix="look at its log, or start it again")
@@ -75,7 +76,9 @@ def _asked(nodes: Nodes, node_id: str, errand: Errand) -> tuple[Facts, str | Non
         nodes.end(actor)
 
 
-def _finding(name: str, resources: Mapping[str, float], needs: Needs, facts: Facts, problem: str | None) -> Finding:
+def _finding(
+    name: str, resources: Mapping[str, float], needs: Needs, facts: Facts, problem: str | None, *, with_study: bool
+) -> Finding:
     places = needs.places_on(resources)
     has = (
         ", ".join(f"{kind} {resources[kind]:g}" for kind in ("CPU", "GPU") if resources.get(kind)) or "no CPU to train"
@@ -86,10 +89,11 @@ def _finding(name: str, resources: Mapping[str, float], needs: Needs, facts: Fac
         return Finding(level="fault", what=f"{what}; it has {', '.join(other)}", fix=SAME_VERSIONS)
     if problem is not None and facts.named:
         return Finding(level="fault", what=f"{what}; {problem}", fix=SAME_DATA)
-    has_data = facts.data is not None and problem is None
-    return Finding(
-        level="fine", what=f"{what}; data in {facts.data}" if has_data else f"{what}; gets a copy of the data"
-    )
+    if places and facts.data is not None and problem is None:
+        what += f"; data in {facts.data}"
+    elif places and with_study:
+        what += "; gets a copy of the data"
+    return Finding(level="fine", what=what)
 
 
 def _examine_trials(folder: StudyFolder) -> Iterator[Finding]:
