@@ -7,7 +7,7 @@ import pytest
 
 from smnas_optuna.arch import decode
 from smnas_optuna.cluster.executor import _failure
-from smnas_optuna.cluster.messages import Order
+from smnas_optuna.cluster.messages import Note, Order
 from smnas_optuna.cluster.trainer import _Events
 from smnas_optuna.config import StudySettings
 from smnas_optuna.errors import DivergenceError, OutOfMemoryError
@@ -54,10 +54,10 @@ def test_an_order_is_the_job_of_a_node(tmp_path: Path) -> None:
 
 
 def test_events_are_given_again_until_their_receipt_is_known() -> None:
-    events = _Events()
-    events.add("one")  # type: ignore[arg-type]
-    events.add("two")  # type: ignore[arg-type]
-    assert events.after(0, 0) == [(1, "one"), (2, "two")]
-    assert events.after(0, 0) == [(1, "one"), (2, "two")]
-    assert events.after(1, 0) == [(2, "two")]
+    events, one, two = _Events(), Note("one"), Note("two")
+    events.add(one)
+    events.add(two)
+    assert events.after(0, 0) == [(1, one), (2, two)]
+    assert events.after(0, 0) == [(1, one), (2, two)]
+    assert events.after(1, 0) == [(2, two)]
     assert events.after(2, 0) == []

@@ -80,9 +80,7 @@ def _finding(
     name: str, resources: Mapping[str, float], needs: Needs, facts: Facts, problem: str | None, *, with_study: bool
 ) -> Finding:
     places = needs.places_on(resources)
-    has = (
-        ", ".join(f"{kind} {resources[kind]:g}" for kind in ("CPU", "GPU") if resources.get(kind)) or "no CPU to train"
-    )
+    has = ", ".join(f"{kind} {resources[kind]:g}" for kind in ("CPU", "GPU") if resources.get(kind)) or "no CPU"
     trains = f"trains {places} {plural(places, 'detector')} at a time" if places else "trains nothing"
     what = f"node {facts.host} ({name}): {has}; {trains}"
     if other := other_versions(facts.versions, versions_here()):

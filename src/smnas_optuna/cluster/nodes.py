@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ class Nodes:
     ) -> None:
         self._ray, self._errand, self._needs, self._note, self._check = ray, errand, needs, note, check
         self._asked = dict[str, Ready | None]()
+        self._listing = threading.Lock()
+        self._listed: list[File] | None = None
 
     def ready(self) -> list[Ready]:
         """Return the nodes that can train now; those that are new are asked, and get the data if they lack it.
@@ -64,9 +67,12 @@ class Nodes:
         """
         alive = {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
         first = not any(self._asked.values())
-        for node_id, resources in alive.items():
-            if node_id not in self._asked and (places := self._needs.places_on(resources)):
-                self._asked[node_id] = self._ask(node_id, places, refuse=first)
+        places = {node_id: self._needs.places_on(resources) for node_id, resources in alive.items()}
+        new = [node_id for node_id in alive if node_id not in self._asked and places[node_id]]
+        if new:  # all at once: to read the data may take minutes
+            with ThreadPoolExecutor(max_workers=len(new)) as threads:
+                asked = threads.map(lambda node_id: self._ask(node_id, places[node_id], refuse=first), new)
+                self._asked.update(zip(new, asked, strict=True))
         return [each for node_id, each in self._asked.items() if each is not None and node_id in alive]
 
     def is_alive(self, node_id: str) -> bool:
@@ -138,9 +144,12 @@ class Nodes:
         copy: Path = self.wait(node.copy.remote())
         return copy
 
-    @cached_property
+    @property
     def _files(self) -> list[File]:
-        return list_files(self._errand.data)
+        with self._listing:
+            if self._listed is None:
+                self._listed = list_files(self._errand.data)
+            return self._listed
 
 
 def _name(node_id: str, host: str) -> str:
