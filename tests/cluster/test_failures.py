@@ -7,9 +7,10 @@ import pytest
 
 from smnas_optuna.arch import decode
 from smnas_optuna.cluster.executor import _failure
-from smnas_optuna.cluster.messages import Note, Order
+from smnas_optuna.cluster.messages import Epoch, Note, Order
 from smnas_optuna.cluster.trainer import _Events
 from smnas_optuna.config import StudySettings
+from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.errors import DivergenceError, OutOfMemoryError
 from smnas_optuna.session.executor import Job
 
@@ -61,3 +62,11 @@ def test_events_are_given_again_until_their_receipt_is_known() -> None:
     assert events.after(0, 0) == [(1, one), (2, two)]
     assert events.after(1, 0) == [(2, two)]
     assert events.after(2, 0) == []
+
+
+def test_of_checkpoints_that_wait_only_the_last_one_is_kept() -> None:
+    events = _Events()
+    reports = [EpochReport(epoch=number, epochs=3, loss=1.0, skipped_steps=0, seconds=1.0) for number in (1, 2)]
+    for report in reports:
+        events.add(Epoch(report, b"checkpoint"))
+    assert events.after(0, 0) == [(1, Epoch(reports[0], None)), (2, Epoch(reports[1], b"checkpoint"))]

@@ -71,16 +71,14 @@ class OnCluster:
         """
         kills = 0
         while True:
-            waited = time.perf_counter()
+            waits_since = time.perf_counter()
             with self.baton.passed_on():
                 trainer = self.pool.take(self.check)
-            watch.spent("waiting", time.perf_counter() - waited)
             training = _Training(self, trainer, job, watch)
             try:
-                trained = training.run()
+                trained = training.run(waits_since)
             except _LostError as lost:
-                kills = 0 if training.progressed else kills
-                kills += not lost.with_node
+                kills += not (lost.with_node or training.progressed)
                 watch.note(f"{encode(job.spec)}: {lost}; it goes on from its last epoch elsewhere")
                 if kills >= KILLS_WITHOUT_PROGRESS:
                     raise KilledError(
@@ -113,8 +111,11 @@ class OnCluster:
                 if gone or time.monotonic() - since > NODE_LOST_S:
                     raise _LostError(trainer.node.name, with_node=gone) from None
                 time.sleep(CHECK_S)
-            except (exceptions.RayActorError, exceptions.ActorUnschedulableError):
+            except (exceptions.RayActorError, exceptions.ActorUnschedulableError) as error:
                 gone = not nodes.is_alive(trainer.node.node_id)
+                if not gone and getattr(error, "actor_init_failed", False):
+                    nodes.refuse(trainer.node, f"no trainer can begin there ({_cause(error)})")
+                    gone = True
                 raise _LostError(trainer.node.name, with_node=gone) from None
             except exceptions.RayTaskError as error:
                 raise _EndedError(RuntimeError(first_line(error.cause)), broken=True) from None
@@ -128,8 +129,11 @@ class _Training:
         self._number = 0
         self.progressed = False
 
-    def run(self) -> Trained:
+    def run(self, waits_since: float) -> Trained:
         """Return the result; the trainer is free again, or buried.
+
+        Args:
+            waits_since: Value of ``time.perf_counter()`` since when the training waits for a trainer.
 
         Raises:
             _LostError: If the trainer died.
@@ -137,6 +141,7 @@ class _Training:
         try:
             checkpoint = self._job.checkpoint.read_bytes() if self._job.checkpoint.is_file() else None
             self._call("begin", uuid.uuid4().hex, Order.of(self._job), checkpoint)
+            self._watch.spent("waiting", time.perf_counter() - waits_since)
             while True:
                 for event in self._next():
                     if isinstance(event, ENDS):
@@ -168,8 +173,7 @@ class _Training:
                 watch.begun(epochs_done, {**device, "host": self._trainer.node.name})
             case Step(phase, done, total):
                 watch.step(phase, done, total)
-            case Epoch(report, checkpoint):
-                self._write(checkpoint)
+            case Epoch(report, _):
                 self.progressed = True
                 watch.epoch(report)
             case Measured(epoch, ap):
@@ -199,11 +203,8 @@ class _Training:
         try:
             self._call("stop", check=_never)
             while time.monotonic() < deadline:
-                for event in self._next(check=_never):
-                    if isinstance(event, Kept | Epoch) and event.checkpoint is not None:
-                        self._write(event.checkpoint)
-                    if isinstance(event, ENDS):
-                        return
+                if any(isinstance(event, ENDS) for event in self._next(check=_never)):
+                    return
         except (_LostError, _EndedError, OSError) as error:
             self._watch.note(f"its last steps are lost ({first_line(error)}); it goes on from its last epoch")
         finally:
@@ -221,11 +222,16 @@ class _Training:
             self._cluster.pool.give_back(self._trainer)
 
     def _next(self, check: Callable[[], None] | None = None) -> list[Event]:
-        """Return the next events; the same call again would return them again if they had been lost."""
+        """Return the next events, of which a checkpoint is written by then: an epoch that is told is kept."""
         numbered = self._call("events", self._number, check=check)
         if numbered:
             self._number = numbered[-1][0]
-        return [event for _, event in numbered]
+        events = [event for _, event in numbered]
+        for event in events:
+            if isinstance(event, Epoch | Kept) and event.checkpoint is not None:
+                self._job.make_folder()
+                write_durably(self._job.checkpoint, event.checkpoint)
+        return events
 
     def _call(self, method: str, *arguments: Any, check: Callable[[], None] | None = None) -> Any:
         """Return the result of a call of the trainer, while others have the baton.
@@ -235,10 +241,6 @@ class _Training:
         """
         with self._cluster.baton.passed_on():
             return self._cluster.result_of(self._trainer, method, arguments, check or self._cluster.check)
-
-    def _write(self, checkpoint: bytes) -> None:
-        self._job.make_folder()
-        write_durably(self._job.checkpoint, checkpoint)
 
 
 class _LostError(Exception):
@@ -276,6 +278,11 @@ def _failure(kind: str, message: str, fix: str, host: str) -> _EndedError:
     if kind != errors.DeviceFault.__name__ and isinstance(cls, type) and issubclass(cls, SmnasError):
         return _EndedError(cls(message, fix=fix))
     return _EndedError(RuntimeError(f"{kind} on {host}: {message}"), broken=True)
+
+
+def _cause(error: Exception) -> str:
+    """Return the last line of what Ray says, which is that of the exception in the process there."""
+    return [line for line in str(error).splitlines() if line.strip()][-1].strip()
 
 
 def _never() -> None:

@@ -39,7 +39,7 @@ def connected(address: str) -> Iterator[Any]:
             ``ray://HOST:PORT`` from a machine that is no node.
 
     Raises:
-        DeviceError: If Ray is not installed, or there is no cluster.
+        DeviceError: If Ray is not installed, or there is no cluster, or not any more.
     """
     ray = load_ray()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -55,5 +55,10 @@ def connected(address: str) -> Iterator[Any]:
             signal.signal(number, handler)
     try:
         yield ray
+    except (ConnectionError, ray.exceptions.RayError) as error:
+        raise DeviceError(
+            f"--ray {address}: the connection to the cluster is lost ({first_line(error)})",
+            fix="run the same command again once the cluster is there; what is stored is kept",
+        ) from error
     finally:
         ray.shutdown()

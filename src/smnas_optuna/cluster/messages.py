@@ -110,10 +110,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """A finished epoch, with the file of the checkpoint after it."""
+    """A finished epoch, with the file of the checkpoint after it; None if a later one waits as well."""
 
     report: EpochReport
-    checkpoint: bytes
+    checkpoint: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,11 @@ class Nodes:
         """Return whether the cluster still counts on a node."""
         return any(node["NodeID"] == node_id and node["Alive"] for node in self._ray.nodes())
 
+    def refuse(self, node: Ready, why: str) -> None:
+        """Use a node no more."""
+        self._note(f"node {node.name} is not used any more: {why}")
+        self._asked[node.node_id] = None
+
     def wait(self, reference: Any, check: Callable[[], None] | None = None) -> Any:
         """Return the result of a call, and look meanwhile whether to stop."""
         while True:

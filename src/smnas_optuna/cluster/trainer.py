@@ -14,6 +14,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ class Trainer:
 
 
 class _Events:
-    """Numbered events that wait for their receiver."""
+    """Numbered events that wait for their receiver. Of several checkpoints only the last one waits."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[int, Event]] = deque()
@@ -138,6 +139,8 @@ class _Events:
     def add(self, event: Event) -> None:
         with self._added:
             self._number += 1
+            if isinstance(event, Epoch):
+                self._waiting = deque((number, _without_checkpoint(each)) for number, each in self._waiting)
             self._waiting.append((self._number, event))
             self._added.notify_all()
 
@@ -147,6 +150,10 @@ class _Events:
                 self._waiting.popleft()
             self._added.wait_for(lambda: self._waiting, seconds)
             return list(self._waiting)
+
+
+def _without_checkpoint(event: Event) -> Event:
+    return replace(event, checkpoint=None) if isinstance(event, Epoch) else event
 
 
 class _Sender(Watch):
