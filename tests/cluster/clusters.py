@@ -26,6 +26,7 @@ class LocalCluster:
     def __init__(self, folder: Path, client_port: int | None = None) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ.update(RAY_health_check_period_ms="500", RAY_health_check_failure_threshold="4")  # dead after 2 s
+        os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # by default other tests go first
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._utils: Any = importlib.import_module("ray.cluster_utils")
