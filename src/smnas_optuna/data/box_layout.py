@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from smnas_optuna.data.annotation_file import AnnotationFile, Row
+from smnas_optuna.data.annotation_file import AnnotationFile
 from smnas_optuna.data.coco_box import is_coordinate
+from smnas_optuna.data.rows import Row
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote
 

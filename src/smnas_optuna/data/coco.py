@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnas_optuna.allowance import free_memory
-from smnas_optuna.data.annotation_file import MAX_AREA, AnnotationFile, Row, check_document, read_document
+from smnas_optuna.data.annotation_file import AnnotationFile, check_document, read_document
 from smnas_optuna.data.annotations import Annotations
 from smnas_optuna.data.box_check import check_boxes
-from smnas_optuna.data.coco_box import XYXY
+from smnas_optuna.data.coco_box import MAX_AREA, XYXY
 from smnas_optuna.data.image_paths import find_images
 from smnas_optuna.data.limits import refuse_crowding, refuse_excess
 from smnas_optuna.data.missing_fields import complete
+from smnas_optuna.data.rows import Row
 from smnas_optuna.quote import printable_name
 
 

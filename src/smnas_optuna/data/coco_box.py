@@ -12,6 +12,9 @@ ROUNDING = 1e-3
 MAX_COORDINATE = 1e12
 """Pixels: a larger number is no coordinate."""
 
+MAX_AREA = 1e10
+"""Square pixels; pycocotools ignores a larger object, and no image is that large."""
+
 XYXY = tuple[float, float, float, float]
 """(x1, y1, x2, y2), pixels."""
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from smnas_optuna.data.annotation_file import refuse
 from smnas_optuna.data.box_layout import CORNERS_LAYOUT, IN_PIXEL, NEARLY_ALL, other_layout
 from smnas_optuna.data.coco_box import MAX_COORDINATE
 from smnas_optuna.data.formats.found import Found, Rows
@@ -19,6 +18,7 @@ from smnas_optuna.data.formats.text_file import lines_of
 from smnas_optuna.data.formats.voc_layout import CLASS_LISTS, VocPart, read_voc_layout, voc_base
 from smnas_optuna.data.formats.voc_xml import OBJECT_FIXES, Mistake, VocFile, VocObject, read_voc_file
 from smnas_optuna.data.missing_fields import read_sizes
+from smnas_optuna.data.rows import refuse
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_path
 

@@ -1,0 +1,50 @@
+"""Notes on what the rows of a COCO document say in another way than COCO does, and how that is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from smnas_optuna.data.rows import Row
+from smnas_optuna.quote import quote
+
+
+def note_boxes_of_outlines(annotations: Sequence[Row]) -> list[str]:
+    why = {position: each for position, row in enumerate(annotations) if (each := row.pop("outlined"))}
+    if not why:
+        return []
+    which = f"{len(why)} of {len(annotations)} annotations, first annotations[{min(why)}]"
+    return [f"{which}, have {max(why.values())}: taken from their outlines"]
+
+
+def note_masks_as_crowds(annotations: Sequence[Row], written: Sequence[Row]) -> list[str]:
+    """Take ``iscrowd`` from annotations that are all masks of crowds, with a note: CVAT writes masks of objects so."""
+    masks = all(row["iscrowd"] == 1 for row in annotations) and all(
+        isinstance(row.get("segmentation"), dict) for row in written
+    )
+    if not annotations or not masks:
+        return []
+    for row in annotations:
+        row["iscrowd"] = 0
+    return [f"all {len(annotations)} annotations are masks with iscrowd 1, as CVAT writes objects: read as objects"]
+
+
+def note_names(categories: Sequence[Row]) -> list[str]:
+    """Turn names that are numbers into text, and return notes on names that two categories share."""
+    notes, numbers = [], [row["id"] for row in categories if isinstance(row["name"], int)]
+    first_of: dict[str, Row] = {}
+    doubles: list[Row] = []
+    for row in categories:
+        row["name"] = str(row["name"])
+        if first_of.setdefault(" ".join(row["name"].casefold().split()), row) is not row:
+            doubles.append(row)
+    if numbers:
+        which = f"{len(numbers)} of {len(categories)} categories, first that with id {numbers[0]}"
+        notes.append(f"{which}, have a number for a name: read as text")
+    if doubles:
+        row = doubles[0]
+        other = first_of[" ".join(row["name"].casefold().split())]
+        notes.append(
+            f"{len(doubles)} of {len(categories)} categories have the name of another: they stay different classes; "
+            f"first: ids {other['id']} and {row['id']}, {quote(other['name'])} and {quote(row['name'])}"
+        )
+    return notes
