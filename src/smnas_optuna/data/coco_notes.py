@@ -9,6 +9,7 @@ from smnas_optuna.quote import quote
 
 
 def note_boxes_of_outlines(annotations: Sequence[Row]) -> list[str]:
+    """Return a note on boxes that were taken from outlines, and take that mark from the rows."""
     why = {position: each for position, row in enumerate(annotations) if (each := row.pop("outlined"))}
     if not why:
         return []

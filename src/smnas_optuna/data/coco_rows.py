@@ -87,6 +87,17 @@ _TEXTS = ("file_name", "name")
 
 
 def read_table(document: Mapping[str, Any], name: str, path: Path, notes: list[str]) -> list[Row]:
+    """Return a table of a COCO document, each row with the fields of ``_FIELDS``; of annotations also ``bbox``.
+
+    Args:
+        document: The document.
+        name: Of the table: ``images``, ``annotations`` or ``categories``.
+        path: Its file, for messages.
+        notes: Notes on what was read otherwise than it is written are added here.
+
+    Raises:
+        DataError: If there is no such table, or a row lacks a field or has one of the wrong type.
+    """
     rows = document.get(name)
     if not isinstance(rows, list):
         what = f"'{name}' is not a list" if name in document else f"there is no '{name}'"

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from smnas_optuna.data.box_layout import CORNERS_LAYOUT, IN_PIXEL, NEARLY_ALL, other_layout
+from smnas_optuna.data.box_layout import other_layout
+from smnas_optuna.data.box_numbers import CORNERS_LAYOUT, IN_PIXEL
+from smnas_optuna.data.box_unit import NEARLY_ALL
 from smnas_optuna.data.coco_box import MAX_COORDINATE
 from smnas_optuna.data.formats.found import Found, Rows
 from smnas_optuna.data.formats.image_folder import is_image

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from smnas_optuna.data.box_layout import CENTRE_LAYOUT, other_layout
+from smnas_optuna.data.box_layout import other_layout
+from smnas_optuna.data.box_numbers import CENTRE_LAYOUT
 from smnas_optuna.data.formats.found import Found, Rows
 from smnas_optuna.data.formats.split_names import Role, entries_of, role_of
 from smnas_optuna.data.formats.yolo_labels import LINE_FIXES, Label, Mistake, box_in_pixels, read_labels
