@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from smnas_optuna.allowance import free_memory
-from smnas_optuna.data.coco_notes import note_boxes_of_outlines, note_masks_as_crowds, note_names
+from smnas_optuna.data.coco_notes import note_boxes_of_outlines, note_ignored, note_masks_as_crowds, note_names
 from smnas_optuna.data.coco_rows import FORMAT_FIX, read_table
 from smnas_optuna.data.json_file import read_json
+from smnas_optuna.data.outline_check import check_outlines
 from smnas_optuna.data.rows import Row, refuse
 from smnas_optuna.data.text_ids import number_text_ids
 from smnas_optuna.errors import DataError
@@ -66,7 +67,8 @@ def check_document(document: Mapping[str, Any], path: Path) -> AnnotationFile:
 
     Raises:
         DataError: If it is not COCO: a list, a field, an image or a category is missing, a field has the wrong type,
-            the id of an image or of a category is used twice, or there are no images or no categories.
+            the id of an image or of a category is used twice, there are no images or no categories, or the only box of
+            an annotation is a mask of another size than its image.
     """
     numbered, notes = number_text_ids(document)
     document = dict(numbered)
@@ -77,8 +79,10 @@ def check_document(document: Mapping[str, Any], path: Path) -> AnnotationFile:
         if not rows:
             raise DataError(f"{path}: there are no {name}: the list is empty", fix=FORMAT_FIX)
         _leave_out_repeats(rows, name, path, notes)
-    notes += [*note_boxes_of_outlines(annotations), *note_names(categories)]
-    notes += note_masks_as_crowds(annotations, document["annotations"])
+    written = document["annotations"]
+    outlines = check_outlines(annotations, written, images, path)
+    notes += [*note_boxes_of_outlines(annotations), *outlines, *note_names(categories)]
+    notes += [*note_masks_as_crowds(annotations, written), *note_ignored(annotations, written)]
     renumbered = _number(annotations, notes)
     categories.sort(key=lambda row: int(row["id"]))
     file = AnnotationFile(

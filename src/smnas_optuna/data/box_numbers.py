@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnas_optuna.data.annotation_file import AnnotationFile
-from smnas_optuna.data.coco_box import is_coordinate
+from smnas_optuna.data.coco_box import is_box
 from smnas_optuna.data.rows import Row
 from smnas_optuna.quote import quote
 
@@ -118,19 +118,10 @@ class Boxes:
 def boxes_of(file: AnnotationFile) -> Boxes:
     """Return the boxes of ``file`` that are four numbers, the last two above 0."""
     sizes = {row["id"]: (row["width"], row["height"]) for row in file.images}
-    rows = [row for row in file.annotations if _is_box(row["bbox"])]
+    rows = [row for row in file.annotations if is_box(row["bbox"])]
     return Boxes(
         rows=rows,
         numbers=np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4).T,
         sizes=np.array([sizes[row["image_id"]] for row in rows], np.float64).reshape(-1, 2).T,
         areas=np.array([row["area"] for row in rows], np.float64),
-    )
-
-
-def _is_box(bbox: object) -> bool:
-    return (
-        isinstance(bbox, list)
-        and len(bbox) == 4
-        and all(is_coordinate(number) for number in bbox)
-        and min(bbox[2:]) > 0
     )

@@ -75,6 +75,11 @@ def is_coordinate(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_COORDINATE
 
 
+def is_box(bbox: object) -> bool:
+    """Return whether ``bbox`` is four numbers, with an area."""
+    return isinstance(bbox, list) and len(bbox) == 4 and all(map(is_coordinate, bbox)) and min(bbox[2:]) > 0
+
+
 def _clip_span(low: float, high: float, extent: int) -> tuple[float, float]:
     """Return both ends clipped to 0..``extent``, rounded to single precision."""
     return float(np.float32(min(max(low, 0), extent))), float(np.float32(min(max(high, 0), extent)))

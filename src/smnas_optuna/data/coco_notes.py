@@ -29,6 +29,16 @@ def note_masks_as_crowds(annotations: Sequence[Row], written: Sequence[Row]) -> 
     return [f"all {len(annotations)} annotations are masks with iscrowd 1, as CVAT writes objects: read as objects"]
 
 
+def note_ignored(annotations: Sequence[Row], written: Sequence[Row]) -> list[str]:
+    """Return a note on objects that are marked to be ignored: pycocotools takes notice of crowds alone."""
+    places = [place for place, row in enumerate(written) if row.get("ignore") in (1, "1")]
+    places = [place for place in places if not annotations[place]["iscrowd"]]
+    if not places:
+        return []
+    which = f"{len(places)} of {len(annotations)} annotations, first annotations[{places[0]}], have ignore 1"
+    return [f"{which}: read as objects, as in COCO; iscrowd 1 counts them neither as missed nor as false"]
+
+
 def note_names(categories: Sequence[Row]) -> list[str]:
     """Turn names that are numbers into text, and return notes on names that two categories share."""
     notes, numbers = [], [row["id"] for row in categories if isinstance(row["name"], int)]

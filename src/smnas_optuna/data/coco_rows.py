@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from smnas_optuna.data.coco_box import MAX_AREA, is_coordinate
+from smnas_optuna.data.coco_box import MAX_AREA, is_box
 from smnas_optuna.data.outline import box_of_outline
 from smnas_optuna.data.rows import Row, refuse
 from smnas_optuna.errors import DataError
@@ -145,17 +145,12 @@ def _read_id_and_box(row: Row) -> Row:
     row_id, bbox = _whole_number(row.get("id")), row.get("bbox")
     if isinstance(bbox, list):
         bbox = [_number_in_text(number) for number in bbox]
-    if not _is_box(bbox):
+    if not is_box(bbox):
         outline = box_of_outline(row.get("segmentation"))
-        if outline is not None and (_is_box(outline) or bbox in (None, [])):
+        if outline is not None and (is_box(outline) or bbox in (None, [])):
             return {"id": row_id, "bbox": outline, "outlined": "no box" if bbox in (None, []) else "no usable box"}
         bbox = None if bbox == [] else bbox
     return {"id": row_id, "bbox": bbox, "outlined": ""}
-
-
-def _is_box(bbox: object) -> bool:
-    """Return whether ``bbox`` is four numbers, with an area."""
-    return isinstance(bbox, list) and len(bbox) == 4 and all(map(is_coordinate, bbox)) and min(bbox[2:]) > 0
 
 
 def _has_numbers_in_text(row: Row, fields: Collection[str]) -> bool:
