@@ -124,6 +124,41 @@ def test_deep_colour_has_one_scale_too(most: int, bits: int, tmp_path: Path) -> 
     assert splits.train.notes == (() if bits == 16 else (stated,))
 
 
+def _sensor(seed: int, brightest: int, share: float) -> Image.Image:
+    """12 bits in 16, of which a share of the pixels has another value."""
+    values = _noise(seed, (100, 150), 4000, np.uint16)
+    values.flat[: int(share * values.size)] = brightest
+    return Image.fromarray(values)
+
+
+def test_a_defect_of_a_sensor_does_not_decide_the_scale(tmp_path: Path) -> None:
+    _write(tmp_path, "train", [_sensor(0, 65535, 0.0001), _sensor(1, 65535, 0.0001)])
+    _write(tmp_path, "val", [_sensor(2, 3999, 0.0001)])
+
+    splits = _load(tmp_path)
+
+    assert splits.grey_bits == 12
+    assert _pixels(splits.train)[0][0, :2, 0].tolist() == [255, int(_noise(0, (100, 150), 4000, np.uint16)[0, 1]) >> 4]
+    assert splits.train.notes == (
+        "2 of 2 images are grey with more than 8 bits, with values up to 65535: read as 12 bits, 0..4095; larger "
+        "values, in 2 images, are white",
+    )
+
+
+def test_highlights_decide_the_scale_and_are_noted_if_hardly_anything_else_can_be_told_apart(tmp_path: Path) -> None:
+    _write(tmp_path, "train", [_sensor(0, 65535, 0.008), _sensor(1, 65535, 0.008)])
+    _write(tmp_path, "val", [_sensor(2, 65535, 0.02)])
+
+    splits = _load(tmp_path)
+
+    assert splits.grey_bits == 16
+    assert splits.train.notes == (
+        "99 of 100 values of all 2 images lie within 0..15 of 255, and the others go up to 255: hardly anything can be "
+        "told apart; if their values have fewer bits than the files, write them anew, with values that fill the range",
+    )
+    assert splits.val.notes == ()
+
+
 def test_values_that_lie_close_together_are_noted(tmp_path: Path) -> None:
     _write(tmp_path, "train", [Image.fromarray(_noise(seed, most=900, dtype=np.uint16) + 30_000) for seed in (0, 1)])
     _write(tmp_path, "val", [Image.fromarray(_noise(2, most=60) + 100)])

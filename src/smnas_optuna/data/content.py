@@ -30,7 +30,8 @@ KEEP_SECONDS = 30.0
 _HASH_BYTES = 16
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)  # whoever may only read a study can check its data
 _ENTRY = re.compile(
-    f"([0-9a-f]{{{2 * _HASH_BYTES}}}) ([0-9]{{1,5}}) ([0-9]{{1,5}}) ([0-2]) ([1-8]) ([01])(?: ([0-9a-f]{{32}}))?"
+    f"([0-9a-f]{{{2 * _HASH_BYTES}}}) ([0-9]{{1,5}}) ([0-9]{{1,5}}) ([0-2]) ([1-8]) ([01])"
+    "(?: most ([0-9]{1,5}) ([0-9]{1,5}))?(?: ([0-9a-f]{32}))?"
 )
 
 
@@ -42,6 +43,8 @@ class Content:
         digest: Hash of the RGB pixels, hexadecimal.
         low: Smallest value.
         high: Largest value.
+        most: Value that 1 in 100 exceeds at most, if it is ``deep``; otherwise ``high``.
+        nearly_all: Value that 1 in 10,000 exceeds at most, likewise.
         deep: True if it has more than 8 bits a channel.
         colour: True if it is ``deep`` and has colours, or grey with opacity.
         orientation: EXIF orientation, 1..8; 1 is upright.
@@ -52,6 +55,8 @@ class Content:
     digest: str
     low: int
     high: int
+    most: int
+    nearly_all: int
     deep: bool
     orientation: int
     turned: bool
@@ -66,6 +71,7 @@ class Content:
     def as_text(self) -> str:
         """Return the entry of an index file."""
         text = f"{self.digest} {self.low} {self.high} {self.deep + self.colour} {self.orientation} {self.turned:d}"
+        text += f" most {self.most} {self.nearly_all}" if self.deep else ""
         return text if self.look is None else f"{text} {self.look:032x}"
 
     @classmethod
@@ -74,11 +80,15 @@ class Content:
         found = _ENTRY.fullmatch(text) if isinstance(text, str) else None
         if found is None:
             return None
-        digest, low, high, deep, orientation, turned, look = found.groups()
+        digest, low, high, deep, orientation, turned, most, nearly_all, look = found.groups()
+        if (deep != "0") != (most is not None):
+            return None
         return cls(
             digest=digest,
             low=int(low),
             high=int(high),
+            most=int(most or high),
+            nearly_all=int(nearly_all or high),
             deep=deep != "0",
             colour=deep == "2",
             orientation=int(orientation),
@@ -204,6 +214,8 @@ def _content_or_error(record: ImageRecord) -> Content | DataError:
         digest=digest.hexdigest(),
         low=decoded.low,
         high=decoded.high,
+        most=decoded.most,
+        nearly_all=decoded.nearly_all,
         deep=decoded.deep,
         colour=decoded.colour,
         orientation=decoded.orientation,
