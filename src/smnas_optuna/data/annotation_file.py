@@ -16,6 +16,7 @@ from smnas_optuna.data.rows import Row, refuse
 from smnas_optuna.data.text_ids import number_text_ids
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_error
+from smnas_optuna.runtime.other_content import other_content
 
 _UTF8_FIX = "save the file in UTF-8: it is in the encoding of one system, or no text"
 
@@ -116,7 +117,8 @@ def read_document(path: Path, free_bytes: Callable[[], int] = free_memory) -> Ro
         ) from error
     except ValueError as error:
         fix = _UTF8_FIX if isinstance(error.__cause__, UnicodeDecodeError) else FORMAT_FIX
-        raise DataError(f"{path}: this is not JSON: {quote_error(error)}", fix=fix) from error
+        what, remedy = other_content(path) or (quote_error(error), fix)
+        raise DataError(f"{path}: this is not JSON: {what}", fix=remedy) from error
     if not isinstance(document, dict):
         raise DataError(f"{path}: this is not COCO: the file holds a {type(document).__name__}", fix=FORMAT_FIX)
     return document

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from smnas_optuna.data.coco import ImageRecord
-from smnas_optuna.data.images import Progress, decode, decoding_bytes
+from smnas_optuna.data.failures import refuse_failures
+from smnas_optuna.data.images import FIXES, Progress, decode, decoding_bytes
 from smnas_optuna.data.json_file import read_json
 from smnas_optuna.data.look import look_of
 from smnas_optuna.data.parallel import map_in_threads
@@ -146,12 +147,8 @@ class ContentIndex:
                 self._keep(keys)
             else:
                 self._used |= {key: known[key] for key in keys}
-        if len(failures) > 1:
-            message = f"{len(failures)} of {len(records)} images cannot be used"
-            fix = "replace these files, or remove the images from the annotation file"
-            raise DataError(message, first=str(failures[0]).splitlines()[0], fix=fix) from failures[0]
-        if failures:
-            raise failures[0]
+        fix = "replace these files, or remove the images from the annotation file"
+        refuse_failures(failures, len(records), fix=fix, of_one=FIXES)
         return [known[key] for key in keys]
 
     def _keep(self, keys: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_error, quote_path
 from smnas_optuna.real_files import check_regular_file
 from smnas_optuna.runtime.deep_colour import LowerBytes, lower_bytes_of, read_lower_bytes, turned_values, upper_bits
+from smnas_optuna.runtime.other_content import other_content
 from smnas_optuna.runtime.pixel_values import highest_values, to_rgb
 from smnas_optuna.runtime.png_file import without_side_data
 
@@ -178,7 +179,8 @@ def explained_damage(path: Path, what: str, *, missing: str, broken: str) -> Ite
             f"{quote_path(path)}: {what} does not fit into memory", fix="free memory, or make the image smaller"
         ) from error
     except _DAMAGE as error:
-        raise DataError(f"{quote_path(path)}: the image cannot be read: {quote_error(error)}", fix=broken) from error
+        what, remedy = other_content(path) or (quote_error(error), broken)
+        raise DataError(f"{quote_path(path)}: the image cannot be read: {what}", fix=remedy) from error
 
 
 def read_image(
