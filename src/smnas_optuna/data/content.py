@@ -32,7 +32,7 @@ _HASH_BYTES = 16
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)  # whoever may only read a study can check its data
 _ENTRY = re.compile(
     f"([0-9a-f]{{{2 * _HASH_BYTES}}}) ([0-9]{{1,5}}) ([0-9]{{1,5}}) ([0-2]) ([1-8]) ([01])"
-    "(?: most ([0-9]{1,5}) ([0-9]{1,5}))?(?: ([0-9a-f]{32}))?"
+    "(?: most ([0-9]{1,5}) ([0-9]{1,5}))?( several)?(?: ([0-9a-f]{32}))?"
 )
 
 
@@ -50,6 +50,7 @@ class Content:
         colour: True if it is ``deep`` and has colours, or grey with opacity.
         orientation: EXIF orientation, 1..8; 1 is upright.
         turned: True if the pixels are turned as the orientation says.
+        several: True if the file has several pages or frames; False too in the index of an older version.
         look: What it looks like, see :mod:`smnas_optuna.data.look`; None in the index of an older version.
     """
 
@@ -62,6 +63,7 @@ class Content:
     orientation: int
     turned: bool
     colour: bool = False
+    several: bool = False
     look: int | None = None
 
     @property
@@ -73,6 +75,7 @@ class Content:
         """Return the entry of an index file."""
         text = f"{self.digest} {self.low} {self.high} {self.deep + self.colour} {self.orientation} {self.turned:d}"
         text += f" most {self.most} {self.nearly_all}" if self.deep else ""
+        text += " several" if self.several else ""
         return text if self.look is None else f"{text} {self.look:032x}"
 
     @classmethod
@@ -81,7 +84,7 @@ class Content:
         found = _ENTRY.fullmatch(text) if isinstance(text, str) else None
         if found is None:
             return None
-        digest, low, high, deep, orientation, turned, most, nearly_all, look = found.groups()
+        digest, low, high, deep, orientation, turned, most, nearly_all, several, look = found.groups()
         if (deep != "0") != (most is not None):
             return None
         return cls(
@@ -94,6 +97,7 @@ class Content:
             colour=deep == "2",
             orientation=int(orientation),
             turned=turned == "1",
+            several=several is not None,
             look=None if look is None else int(look, 16),
         )
 
@@ -217,6 +221,7 @@ def _content_or_error(record: ImageRecord) -> Content | DataError:
         colour=decoded.colour,
         orientation=decoded.orientation,
         turned=decoded.turned,
+        several=decoded.several,
         look=look_of(decoded.pixels),
     )
 

@@ -130,6 +130,7 @@ def _notes(dataset: CocoDataset, contents: Contents, grey_bits: int) -> list[str
         *_note_values(contents, grey_bits),
         *_note_range(contents, grey_bits),
         *_note_one_colour(dataset, contents),
+        *_note_several(dataset, contents),
         *_note_turns(dataset, contents),
         *_note_copies(dataset, contents),
     ]
@@ -186,6 +187,14 @@ def _note_one_colour(dataset: CocoDataset, contents: Contents) -> list[str]:
     return [f"{which}, and {boxes} boxes: there is nothing to see; were they written whole?"]
 
 
+def _note_several(dataset: CocoDataset, contents: Contents) -> list[str]:
+    several = [image for image, content in zip(dataset.images, contents, strict=True) if content.several]
+    if not several:
+        return []
+    which = f"{len(several)} of {len(contents)} images, first {quote_path(several[0].path)},"
+    return [f"{which} have several pages or frames: the first one is read"]
+
+
 def _note_turns(dataset: CocoDataset, contents: Contents) -> list[str]:
     pairs = zip(dataset.images, contents, strict=True)
     unclear = [(image, content) for image, content in pairs if _is_unclear(image, content)]
@@ -215,4 +224,15 @@ def _note_copies(dataset: CocoDataset, contents: Contents) -> list[str]:
         return []
     image, other = copies[0]
     which = f"{quote_path(image.path)} as {quote_path(other.path)}"
-    return [f"{len(copies)} of {len(contents)} images hold the same pixels as another (first {which})"]
+    differ = sum(not _same_objects(image, other) for image, other in copies)
+    what = f"; {differ} of them have other boxes: what is right in one is false in the other" if differ else ""
+    return [f"{len(copies)} of {len(contents)} images hold the same pixels as another (first {which}){what}"]
+
+
+def _same_objects(image: ImageRecord, other: ImageRecord) -> bool:
+    """Return whether two images have the same boxes with the same labels, in any order."""
+
+    def objects(each: ImageRecord) -> list[tuple[object, ...]]:
+        return sorted(zip(*each.boxes.T.tolist(), each.labels.tolist(), each.crowd.tolist(), strict=True))
+
+    return objects(image) == objects(other)

@@ -21,6 +21,7 @@ from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_error, quote_path
 from smnas_optuna.real_files import check_regular_file
 from smnas_optuna.runtime.deep_colour import LowerBytes, lower_bytes_of, read_lower_bytes, turned_values, upper_bits
+from smnas_optuna.runtime.jpeg_file import MAX_SCANS, count_scans
 from smnas_optuna.runtime.other_content import other_content
 from smnas_optuna.runtime.pixel_values import highest_values, to_rgb
 from smnas_optuna.runtime.png_file import without_side_data
@@ -29,7 +30,6 @@ from smnas_optuna.runtime.png_file import without_side_data
 # for EPS it starts a program, Ghostscript. MPO, which some cameras write, is identified as JPEG.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _MAX_FILE = 2**31  # bytes; the largest image (MAX_PIXELS) at 8 uncompressed bytes a pixel has 1.4e9
-_MAX_SCANS = 500  # of a JPEG; encoders write about ten. Even a scan of a few bytes costs a pass over all pixels
 
 _QUARTER_TURN = 5  # EXIF orientations from this one on turn an image by a quarter
 _TURNS = {
@@ -75,6 +75,7 @@ class Decoded:
         colour: True if it is ``deep`` and has colours, or grey with opacity.
         orientation: EXIF orientation, 1..8; 1 is upright.
         turned: True if the pixels are turned as the orientation says.
+        several: True if the file has several pages or frames, of which this is the first.
     """
 
     pixels: NDArray[np.uint8]
@@ -86,6 +87,7 @@ class Decoded:
     colour: bool
     orientation: int
     turned: bool
+    several: bool
 
 
 def decode_upright(path: Path, *, grey_bits: int = 16) -> NDArray[np.uint8]:
@@ -211,12 +213,13 @@ def _read_pixels(
 ) -> tuple[Decoded | None, tuple[int, int]]:
     """As :func:`read_image`, from ``file``, which is ``path`` or has its content."""
     with _opened_image(file) as image:
+        several = _has_several(image)
         lower = lower_bytes_of(image)  # before EXIF data, for which a PNG is decoded
         stored, upright, orientation = (image.height, image.width), _upright(image), _orientation(image)
         if stated not in (None, stored, upright):
             return None, stored
-        if image.format in ("JPEG", "MPO") and _count_scans(path) > _MAX_SCANS:
-            raise ValueError(f"more than {_MAX_SCANS} scans, which would take hours")
+        if image.format in ("JPEG", "MPO") and count_scans(path) > MAX_SCANS:
+            raise ValueError(f"more than {MAX_SCANS} scans, which would take hours")
         image.load()  # a TIFF is upright after that, others are not
         left = _orientation(image)
         turned = stated in (None, upright) and (turn or stored != upright)
@@ -239,6 +242,7 @@ def _read_pixels(
             colour=lower is not None,
             orientation=orientation,
             turned=orientation != 1 and (turned or left == 1),
+            several=several,
         )
         return decoded, stored
 
@@ -250,6 +254,14 @@ def _opened_image(file: Path | BinaryIO) -> Image.Image:
         return Image.open(file, formats=formats)
     except UnidentifiedImageError as error:
         raise ValueError(f"cannot identify it as any of {', '.join(formats)}") from error
+
+
+def _has_several(image: Image.Image) -> bool:
+    """Return whether there are several pages or frames; those of an MPO, which cameras write, belong to the first."""
+    try:
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except _DAMAGE:
+        return False
 
 
 def _orientation(
@@ -266,16 +278,6 @@ def _orientation(
 def _upright(image: Image.Image) -> tuple[int, int]:
     """Return (height, width) of ``image`` after the EXIF rotation; orientations 2, 3 and 4 keep the size."""
     return (image.width, image.height) if _orientation(image) >= _QUARTER_TURN else (image.height, image.width)
-
-
-def _count_scans(path: Path) -> int:
-    """Count the start-of-scan markers of a JPEG, 0xFF 0xDA, which never occur within a scan."""
-    count, last = 0, b""
-    with path.open("rb") as file:
-        while part := file.read(2**20):
-            count += (last + part).count(b"\xff\xda")
-            last = part[-1:]
-    return count
 
 
 def _deep_colour(image: Image.Image, file: Path | BinaryIO, lower: LowerBytes) -> NDArray[np.uint16]:
