@@ -181,3 +181,21 @@ def test_categories_of_one_name_are_told(name: str, document: Document, tmp_path
         "1 of 2 categories have the name of another: they stay different classes; "
         f"first: ids 11 and 3, {name!r} and 'cat'",
     )
+
+
+@pytest.mark.parametrize(("step", "begin"), [(-1, 2), (1, 4)])
+def test_ids_that_count_from_another_number_are_named(
+    step: int, begin: int, document: Document, tmp_path: Path
+) -> None:
+    document["categories"] = [{"id": number, "name": f"class {number}"} for number in range(3, 12)]
+    for row in document["annotations"]:
+        row["category_id"] += step
+    document["annotations"][1 if step == 1 else 0]["category_id"] = 12 if step == 1 else 2
+
+    with pytest.raises(DataError, match="1 of 2 annotations belong to a category that is not in the file") as error:
+        _load(document, tmp_path)
+
+    assert error.value.fix == (
+        f"make both count from the same number: the ids begin at 3, category_id at {begin}; or remove these "
+        "annotations, or add what they belong to"
+    )

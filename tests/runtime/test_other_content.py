@@ -81,3 +81,16 @@ def test_what_is_not_known_is_not_guessed(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("0 0.5 0.5 1 1")
 
     assert [other_content(tmp_path / name) for name in ("a.png", "a.json", "a.txt", "missing", ".")] == [None] * 5
+
+
+def test_a_tiff_that_pillow_does_not_know_says_what_to_write(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.new("L", (3, 3)).save(path, tiffinfo={277: 5})
+
+    with pytest.raises(DataError) as error:
+        decode_upright(path)
+
+    assert error.value.message == (
+        f"{path}: the image cannot be read: it is a TIFF of a kind that Pillow does not know: write it with 1, 3 or 4 "
+        "bands of 8 or 16 bits"
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,10 +159,13 @@ def _leave_out_repeats(rows: list[Row], name: str, path: Path, notes: list[str])
         rows[:] = [row for position, row in enumerate(rows) if position not in dropped]
 
 
-def _refuse_unknown(file: AnnotationFile, field: str, known: Collection[int], path: Path) -> None:
+def _refuse_unknown(file: AnnotationFile, field: str, known: AbstractSet[int], path: Path) -> None:
     offenders = [row for row in file.annotations if row[field] not in known]
     rule = f"annotations belong to {'an image' if field == 'image_id' else 'a category'} that is not in the file"
     fix = "remove these annotations, or add what they belong to"
+    used = {int(row[field]) for row in file.annotations}
+    if used and any(known >= {number + step for number in used} for step in (1, -1)):
+        fix = f"make both count from the same number: the ids begin at {min(known)}, {field} at {min(used)}; or {fix}"
 
     def describe(row: Row) -> str:
         return f"{file.name_of(row)} has {field} {row[field]}"

@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_error, quote_path
-from smnas_optuna.real_files import check_regular_file
+from smnas_optuna.real_files import check_regular_file, first_bytes
 from smnas_optuna.runtime.deep_colour import LowerBytes, lower_bytes_of, read_lower_bytes, turned_values, upper_bits
 from smnas_optuna.runtime.jpeg_file import MAX_SCANS, count_scans
 from smnas_optuna.runtime.other_content import other_content
@@ -31,6 +31,8 @@ from smnas_optuna.runtime.png_file import without_side_data
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _MAX_FILE = 2**31  # bytes; the largest image (MAX_PIXELS) at 8 uncompressed bytes a pixel has 1.4e9
 
+_TIFF = (b"II*\0", b"MM\0*")
+_BANDS = "write it with 1, 3 or 4 bands of 8 or 16 bits"
 _QUARTER_TURN = 5  # EXIF orientations from this one on turn an image by a quarter
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -253,6 +255,8 @@ def _opened_image(file: Path | BinaryIO) -> Image.Image:
     try:
         return Image.open(file, formats=formats)
     except UnidentifiedImageError as error:
+        if isinstance(file, Path) and first_bytes(file, 4) in _TIFF:
+            raise ValueError(f"it is a TIFF of a kind that Pillow does not know: {_BANDS}") from error
         raise ValueError(f"cannot identify it as any of {', '.join(formats)}") from error
 
 
