@@ -110,7 +110,9 @@ def other_layout(numbers: Numbers, sizes: Numbers, expected: str) -> tuple[str, 
         The other layout, the number of boxes that fit into their images as ``expected``, and that as the other; None if
         no other layout is sure.
     """
-    boxes = Boxes(rows=(), numbers=numbers, sizes=sizes, areas=np.full(numbers.shape[1], np.nan))
+    count = numbers.shape[1]
+    areas, image_ids = np.full(count, np.nan), np.zeros(count, np.int64)
+    boxes = Boxes(rows=(), numbers=numbers, sizes=sizes, areas=areas, image_ids=image_ids)
     other, sure = _better_layout(boxes, expected)
     if other is None or not sure:
         return None

@@ -57,12 +57,14 @@ class Boxes:
         numbers: float64 [4, N], as written.
         sizes: float64 [2, N], width and height of their images, pixels.
         areas: float64 [N], as stated; NaN if none is.
+        image_ids: int64 [N], of their images.
     """
 
     rows: Sequence[Row]
     numbers: Numbers
     sizes: Numbers
     areas: Numbers
+    image_ids: NDArray[np.int64]
 
     def fits(self, layout: str) -> Bools:
         """Return which boxes have an area and lie in their images, if their numbers are in ``layout``."""
@@ -97,15 +99,16 @@ class Boxes:
         over = (self.ends - self.sizes > FAR * self.sizes) | (self.numbers[:2] < -FAR * self.sizes)
         return np.asarray(over.any(0) | self.outside)
 
-    @property
-    def image_ids(self) -> NDArray[np.int64]:
-        """Ids of the images of the boxes, int64 [N]."""
-        return np.array([row["image_id"] for row in self.rows], np.int64)
-
     def where(self, which: Bools) -> Boxes:
         """Return the boxes for which ``which``, bool [N], is true."""
         rows = [row for row, wanted in zip(self.rows, which, strict=True) if wanted]
-        return Boxes(rows=rows, numbers=self.numbers[:, which], sizes=self.sizes[:, which], areas=self.areas[which])
+        return Boxes(
+            rows=rows,
+            numbers=self.numbers[:, which],
+            sizes=self.sizes[:, which],
+            areas=self.areas[which],
+            image_ids=self.image_ids[which],
+        )
 
     def first(self, which: Bools, file: AnnotationFile) -> str:
         """Return words on the first box of ``which``, bool [N]."""
@@ -124,4 +127,5 @@ def boxes_of(file: AnnotationFile) -> Boxes:
         numbers=np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4).T,
         sizes=np.array([sizes[row["image_id"]] for row in rows], np.float64).reshape(-1, 2).T,
         areas=np.array([row["area"] for row in rows], np.float64),
+        image_ids=np.array([row["image_id"] for row in rows], np.int64),
     )
