@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from smnas_optuna.allowance import free_memory
-from smnas_optuna.data.coco_notes import note_boxes_of_outlines, note_ignored, note_masks_as_crowds, note_names
+from smnas_optuna.data.coco_notes import (
+    note_boxes_of_outlines,
+    note_ignored,
+    note_masks_as_crowds,
+    note_names,
+    turn_boxes,
+)
 from smnas_optuna.data.coco_rows import FORMAT_FIX, read_table
 from smnas_optuna.data.json_file import read_json
 from smnas_optuna.data.outline_check import check_outlines
 from smnas_optuna.data.rows import Row, refuse
-from smnas_optuna.data.text_ids import number_text_ids
+from smnas_optuna.data.text_ids import ids_for_names, number_text_ids
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_error
 from smnas_optuna.runtime.other_content import other_content
@@ -73,7 +79,8 @@ def check_document(document: Mapping[str, Any], path: Path) -> AnnotationFile:
             an annotation is a mask of another size than its image.
     """
     numbered, notes = number_text_ids(document)
-    document = dict(numbered)
+    numbered, more = ids_for_names(numbered)
+    document, notes = dict(numbered), [*notes, *more]
     categories, images, annotations = (
         read_table(document, name, path, notes) for name in ("categories", "images", "annotations")
     )
@@ -83,7 +90,7 @@ def check_document(document: Mapping[str, Any], path: Path) -> AnnotationFile:
         _leave_out_repeats(rows, name, path, notes)
     written = document["annotations"]
     outlines = check_outlines(annotations, written, images, path)
-    notes += [*note_boxes_of_outlines(annotations), *outlines, *note_names(categories)]
+    notes += [*note_boxes_of_outlines(annotations), *outlines, *turn_boxes(annotations), *note_names(categories)]
     notes += [*note_masks_as_crowds(annotations, written), *note_ignored(annotations, written)]
     renumbered = _number(annotations, notes)
     categories.sort(key=lambda row: int(row["id"]))

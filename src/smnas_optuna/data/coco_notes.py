@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from smnas_optuna.data.coco_box import is_coordinate
 from smnas_optuna.data.rows import Row
 from smnas_optuna.quote import quote
 
@@ -15,6 +16,28 @@ def note_boxes_of_outlines(annotations: Sequence[Row]) -> list[str]:
         return []
     which = f"{len(why)} of {len(annotations)} annotations, first annotations[{min(why)}]"
     return [f"{which}, have {max(why.values())}: taken from their outlines"]
+
+
+def turn_boxes(annotations: Sequence[Row]) -> list[str]:
+    """Measure boxes with a negative width or height from their other corner, with a note, if they are the fewer ones.
+
+    Tools write them for what is drawn from right to left or upwards. If they are the most, the sign may be the mistake.
+    """
+    places = [place for place, row in enumerate(annotations) if _is_turned(row["bbox"])]
+    if not places or 2 * len(places) > len(annotations):
+        return []
+    for place in places:
+        x, y, width, height = annotations[place]["bbox"]
+        annotations[place]["bbox"] = [min(x, x + width), min(y, y + height), abs(width), abs(height)]
+    which = f"{len(places)} of {len(annotations)} annotations, first annotations[{places[0]}]"
+    return [f"{which}, have a negative width or height: measured from their other corner"]
+
+
+def _is_turned(bbox: object) -> bool:
+    """Return whether ``bbox`` has a negative size; -1 is no size, but none at all."""
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_coordinate, bbox)):
+        return False
+    return min(bbox[2:]) < 0 and not {-1, 0} & set(bbox[2:])
 
 
 def note_masks_as_crowds(annotations: Sequence[Row], written: Sequence[Row]) -> list[str]:
