@@ -62,9 +62,9 @@ def read_voc(root: Path) -> dict[Role, Found]:
     _refuse_other_layout(every, root)
     objects = [item for each in every for item in each.file.objects if isinstance(item, VocObject)]
     names, notes = _class_names(objects, root)
-    swapped = sum(_is_swapped(item) for item in objects)
+    swapped = sum(_in_order(item) is not item for item in objects)
     if 0 < 2 * swapped <= len(objects):
-        splits = {role: [_in_order(each) for each in some] for role, some in splits.items()}
+        splits = {role: [_with_corners_in_order(each) for each in some] for role, some in splits.items()}
         notes.append(f"{swapped} of {len(objects)} objects do not begin at the upper left corner: read as if they did")
     from_zero = _counts_from_zero(objects)
     notes += _note_without_xml(every, root)
@@ -216,24 +216,22 @@ def _class_names(objects: Sequence[VocObject], root: Path) -> tuple[list[str], l
     return names, []
 
 
-def _is_swapped(item: VocObject | Mistake) -> bool:
-    """Return whether the first corner is not the upper left one, as tools write it for what is drawn upwards."""
-    corners = None if isinstance(item, Mistake) else item.corners
-    return corners is not None and (corners[0] > corners[2] or corners[1] > corners[3])
+def _in_order(item: VocObject | Mistake) -> VocObject | Mistake:
+    """Return an object with its upper left corner first; tools write another one for what is drawn upwards.
+
+    A box of no width ends a pixel before it begins, as the last pixel belongs to it, and stays as it is.
+    """
+    if isinstance(item, Mistake) or item.corners is None:
+        return item
+    xmin, ymin, xmax, ymax = item.corners
+    if xmin <= xmax + 1 and ymin <= ymax + 1:
+        return item
+    return replace(item, corners=(min(xmin, xmax), min(ymin, ymax), max(xmin, xmax), max(ymin, ymax)))
 
 
-def _in_order(annotated: _Annotated) -> _Annotated:
-    """Return a file with the upper left corner first."""
-    objects = [
-        replace(item, corners=_sorted_corners(item.corners)) if isinstance(item, VocObject) and item.corners else item
-        for item in annotated.file.objects
-    ]
+def _with_corners_in_order(annotated: _Annotated) -> _Annotated:
+    objects = [_in_order(item) for item in annotated.file.objects]
     return replace(annotated, file=replace(annotated.file, objects=objects))
-
-
-def _sorted_corners(corners: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    (left, right), (top, bottom) = sorted(corners[::2]), sorted(corners[1::2])
-    return left, top, right, bottom
 
 
 def _counts_from_zero(objects: Sequence[VocObject]) -> bool:
