@@ -18,6 +18,7 @@ from smnas_optuna.data.coco_notes import (
 )
 from smnas_optuna.data.coco_rows import FORMAT_FIX, read_table
 from smnas_optuna.data.json_file import read_json
+from smnas_optuna.data.other_tools import other_tool
 from smnas_optuna.data.outline_check import check_outlines
 from smnas_optuna.data.rows import Row, refuse
 from smnas_optuna.data.text_ids import ids_for_names, number_text_ids
@@ -127,6 +128,9 @@ def read_document(path: Path, free_bytes: Callable[[], int] = free_memory) -> Ro
         fix = _UTF8_FIX if isinstance(error.__cause__, UnicodeDecodeError) else FORMAT_FIX
         what, remedy = other_content(path) or (quote_error(error), fix)
         raise DataError(f"{path}: this is not JSON: {what}", fix=remedy) from error
+    if (other := other_tool(document)) is not None:
+        what, fix = other
+        raise DataError(f"{path}: this is not COCO: it looks like {what}", fix=fix)
     if not isinstance(document, dict):
         raise DataError(f"{path}: this is not COCO: the file holds a {type(document).__name__}", fix=FORMAT_FIX)
     return document
