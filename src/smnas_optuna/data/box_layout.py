@@ -40,7 +40,8 @@ def check_layout(file: AnnotationFile, source: Path) -> tuple[str, ...]:
 
     Raises:
         DataError: If nearly all boxes lie or begin within the first pixel of their images or are no larger than one,
-            if many different ones lie there, or if many do not fit into their images, and all do in another layout.
+            if many different ones lie there, if many do not fit into their images, and all do in another layout, or if
+            all boxes of the images with boxes that reach far over the border fit as corners.
     """
     boxes, box_fix = boxes_of(file), file.box_fix or PIXEL_FIX
     count = len(boxes.rows)
