@@ -181,3 +181,50 @@ def test_categories_of_one_name_are_told(name: str, document: Document, tmp_path
         "1 of 2 categories have the name of another: they stay different classes; "
         f"first: ids 11 and 3, {name!r} and 'cat'",
     )
+
+
+@pytest.mark.parametrize(("step", "begin"), [(-1, 2), (1, 4)])
+def test_ids_that_count_from_another_number_are_named(
+    step: int, begin: int, document: Document, tmp_path: Path
+) -> None:
+    document["categories"] = [{"id": number, "name": f"class {number}"} for number in range(3, 12)]
+    for row in document["annotations"]:
+        row["category_id"] += step
+    document["annotations"][1 if step == 1 else 0]["category_id"] = 12 if step == 1 else 2
+
+    with pytest.raises(DataError, match="1 of 2 annotations belong to a category that is not in the file") as error:
+        _load(document, tmp_path)
+
+    assert error.value.fix == (
+        f"make both count from the same number: the ids begin at 3, category_id at {begin}; or remove these "
+        "annotations, or add what they belong to"
+    )
+
+
+def test_boxes_with_negative_sizes_are_measured_from_their_other_corner(document: Document, tmp_path: Path) -> None:
+    expected = _boxes(_load(document, tmp_path))
+    x, y, width, height = document["annotations"][0]["bbox"]
+    document["annotations"][0]["bbox"] = [x + width, y, -width, height]
+
+    dataset = _load(document, tmp_path)
+
+    assert _boxes(dataset) == expected
+    assert dataset.notes == (
+        "1 of 2 annotations, first annotations[0], have a negative width or height: measured from their other corner",
+    )
+
+
+@pytest.mark.parametrize("size", [(-1, -1), (-1, 20), (-10, 0)])
+def test_sizes_that_stand_for_none_are_no_boxes(size: tuple[int, int], document: Document, tmp_path: Path) -> None:
+    document["annotations"][0]["bbox"] = [30, 30, *size]
+
+    with pytest.raises(DataError, match="1 of 2 annotations have a box without area"):
+        _load(document, tmp_path)
+
+
+def test_negative_sizes_of_most_boxes_are_refused(document: Document, tmp_path: Path) -> None:
+    for row in document["annotations"]:
+        row["bbox"] = [30, 30, -10, -8]
+
+    with pytest.raises(DataError, match="2 of 2 annotations have a box without area"):
+        _load(document, tmp_path)

@@ -48,14 +48,14 @@ def test_puts_crowd_regions_last(document: Document, tmp_path: Path) -> None:
 
 
 def test_clips_boxes_that_reach_over_the_border_and_counts_them(document: Document, tmp_path: Path) -> None:
-    document["annotations"][0]["bbox"] = [-5, 30, 20, 40]
+    document["annotations"][0]["bbox"] = [-5, 30, 20, 13]
     document["annotations"][1]["bbox"] = [50, 20, 10 + 1e-9, 5]  # a rounding error, not worth a note
 
     dataset = _load(document, tmp_path)
 
     assert dataset.images[0].boxes.tolist() == [[0, 30, 15, 40], [50, 20, 60, 25]]
     assert dataset.notes == ("1 boxes reach over the border of their image: clipped",)
-    assert dataset.annotations[0]["bbox"] == [-5, 30, 20, 40]
+    assert dataset.annotations[0]["bbox"] == [-5, 30, 20, 13]
 
 
 def test_ground_truth_is_what_pycocotools_reads(document: Document, tmp_path: Path) -> None:

@@ -139,7 +139,24 @@ def test_an_index_of_an_older_version_is_made_anew(tmp_path: Path) -> None:
 
 
 def test_an_entry_of_an_index_is_read_as_it_was_written() -> None:
-    content = Content(digest="0f" * 16, low=3, high=65535, deep=True, orientation=6, turned=False)
+    content = Content(
+        digest="0f" * 16,
+        low=3,
+        high=65535,
+        most=70,
+        nearly_all=900,
+        deep=True,
+        orientation=6,
+        turned=False,
+        several=True,
+        look=12,
+    )
+    text = content.as_text()
+
+    assert Content.from_text(text) == content
+    assert Content.from_text(text + " ") is None
+    assert Content.from_text(text.replace(" most 70 900", "")) is None, "of a version that did not know these"
+    assert Content.from_text(7) is None
 
     assert Content.from_text(content.as_text()) == content
     assert Content.from_text(content.as_text() + " ") is None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from smnas_optuna.config import DataSettings
 from smnas_optuna.data import CocoDataset, load_apart, load_splits, train_and_val
@@ -196,6 +197,18 @@ def test_shared_images_are_found_by_content(write_coco: WriteCoco, tmp_path: Pat
         f"{val}: 2 of 4 validation images are training images too, by content",
         f"  first: {images / '1-1.png'} holds the same pixels as {images / '0-1.png'}",
     ]
+
+
+def test_images_of_one_colour_in_both_parts_may_not_be_whole(write_coco: WriteCoco, tmp_path: Path) -> None:
+    write_coco("train.json", SIZES[:5], seed=0)
+    write_coco("val.json", SIZES[:4], seed=1)
+    for name in ("0-1.png", "1-1.png"):
+        Image.new("RGB", SIZES[1][::-1]).save(tmp_path / "images" / name)
+
+    with pytest.raises(DataError, match="1 of 4 validation images are training images too, by content") as error:
+        load_splits(tmp_path, TWO_FILES)
+
+    assert error.value.fix.startswith("write these files of one colour anew, whole and on one scale with the others")
 
 
 @pytest.mark.parametrize(("name", "role"), [("train.json", "training"), ("val.json", "validation")])

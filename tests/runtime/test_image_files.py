@@ -30,7 +30,7 @@ def test_a_file_of_any_size_that_cannot_be_read_says_what_to_do(
         decode_upright(path)
     assert str(error.value) == f"{path}: there is no such image\n  fix: name an image file"
 
-    path.write_text("")
+    path.write_text("text")
     with pytest.raises(DataError) as error:
         decode_upright(path)
     assert str(error.value).startswith(f"{path}: the image cannot be read: cannot identify it as any of ")

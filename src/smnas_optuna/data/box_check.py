@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from smnas_optuna.data.annotation_file import AnnotationFile, Row
-from smnas_optuna.data.box_layout import OTHER_UNIT, PIXEL_FIX, REACHES_FAR, check_layout
+from smnas_optuna.data.annotation_file import AnnotationFile
+from smnas_optuna.data.box_layout import PIXEL_FIX, check_layout
+from smnas_optuna.data.box_unit import OTHER_UNIT, REACHES_FAR
 from smnas_optuna.data.coco_box import XYXY, Fault, clip_box
+from smnas_optuna.data.rows import Row
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote
 

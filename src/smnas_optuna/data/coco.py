@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnas_optuna.allowance import free_memory
-from smnas_optuna.data.annotation_file import MAX_AREA, AnnotationFile, Row, check_document, read_document
+from smnas_optuna.data.annotation_file import AnnotationFile, check_document, read_document
 from smnas_optuna.data.annotations import Annotations
+from smnas_optuna.data.areas import areas_of
 from smnas_optuna.data.box_check import check_boxes
 from smnas_optuna.data.coco_box import XYXY
 from smnas_optuna.data.image_paths import find_images
 from smnas_optuna.data.limits import refuse_crowding, refuse_excess
 from smnas_optuna.data.missing_fields import complete
+from smnas_optuna.data.rows import Row
 from smnas_optuna.quote import printable_name
 
 
@@ -168,6 +170,7 @@ def check_dataset(
         free_bytes,
         name_of=lambda image_id: file.name_of_image(rows_by_id[image_id]),
     )
+    areas, area_notes = areas_of(kept, file)
     names, name_notes = _category_names(file.categories)
     category_ids = tuple(int(row["id"]) for row in file.categories)
     labels = {category_id: position + 1 for position, category_id in enumerate(category_ids)}
@@ -179,8 +182,8 @@ def check_dataset(
         images=tuple(_record(row, paths[row["id"]], by_image[row["id"]], boxes, labels) for row in file.images),
         category_ids=category_ids,
         category_names=names,
-        annotations=Annotations.of(map(_with_area, kept)),
-        notes=(*file.notes, *name_notes, *path_notes, *notes),
+        annotations=replace(Annotations.of(kept), area=areas),
+        notes=(*file.notes, *name_notes, *path_notes, *notes, *area_notes),
     )
 
 
@@ -204,9 +207,3 @@ def _record(image: Row, path: Path, rows: Sequence[Row], boxes: dict[int, XYXY],
         labels=np.array([labels[row["category_id"]] for row in rows], np.int64),
         crowd=np.array([row["iscrowd"] for row in rows], np.bool_),
     )
-
-
-def _with_area(row: Row) -> Row:
-    """Return ``row`` with the area of its box if it states none."""
-    _, _, width, height = row["bbox"]
-    return {**row, "area": row["area"] if row["area"] >= 0 else min(float(width * height), MAX_AREA)}

@@ -12,6 +12,9 @@ ROUNDING = 1e-3
 MAX_COORDINATE = 1e12
 """Pixels: a larger number is no coordinate."""
 
+MAX_AREA = 1e10
+"""Square pixels; pycocotools ignores a larger object, and no image is that large."""
+
 XYXY = tuple[float, float, float, float]
 """(x1, y1, x2, y2), pixels."""
 
@@ -70,6 +73,11 @@ def is_coordinate(value: object) -> bool:
     """Return whether ``value`` is a finite number that may be a coordinate."""
     # the comparison is false for NaN, infinity and integers that no float can hold
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_COORDINATE
+
+
+def is_box(bbox: object) -> bool:
+    """Return whether ``bbox`` is four numbers, with an area."""
+    return isinstance(bbox, list) and len(bbox) == 4 and all(map(is_coordinate, bbox)) and min(bbox[2:]) > 0
 
 
 def _clip_span(low: float, high: float, extent: int) -> tuple[float, float]:

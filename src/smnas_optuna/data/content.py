@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from smnas_optuna.data.coco import ImageRecord
-from smnas_optuna.data.images import Progress, decode, decoding_bytes
+from smnas_optuna.data.failures import refuse_failures
+from smnas_optuna.data.images import FIXES, Progress, decode, decoding_bytes
 from smnas_optuna.data.json_file import read_json
 from smnas_optuna.data.look import look_of
 from smnas_optuna.data.parallel import map_in_threads
@@ -30,7 +31,8 @@ KEEP_SECONDS = 30.0
 _HASH_BYTES = 16
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)  # whoever may only read a study can check its data
 _ENTRY = re.compile(
-    f"([0-9a-f]{{{2 * _HASH_BYTES}}}) ([0-9]{{1,5}}) ([0-9]{{1,5}}) ([0-2]) ([1-8]) ([01])(?: ([0-9a-f]{{32}}))?"
+    f"([0-9a-f]{{{2 * _HASH_BYTES}}}) ([0-9]{{1,5}}) ([0-9]{{1,5}}) ([0-2]) ([1-8]) ([01])"
+    "(?: most ([0-9]{1,5}) ([0-9]{1,5}))?( several)?(?: ([0-9a-f]{32}))?"
 )
 
 
@@ -42,20 +44,26 @@ class Content:
         digest: Hash of the RGB pixels, hexadecimal.
         low: Smallest value.
         high: Largest value.
+        most: Value that 1 in 100 exceeds at most, if it is ``deep``; otherwise ``high``.
+        nearly_all: Value that 1 in 10,000 exceeds at most, likewise.
         deep: True if it has more than 8 bits a channel.
         colour: True if it is ``deep`` and has colours, or grey with opacity.
         orientation: EXIF orientation, 1..8; 1 is upright.
         turned: True if the pixels are turned as the orientation says.
+        several: True if the file has several pages or frames; False too in the index of an older version.
         look: What it looks like, see :mod:`smnas_optuna.data.look`; None in the index of an older version.
     """
 
     digest: str
     low: int
     high: int
+    most: int
+    nearly_all: int
     deep: bool
     orientation: int
     turned: bool
     colour: bool = False
+    several: bool = False
     look: int | None = None
 
     @property
@@ -66,6 +74,8 @@ class Content:
     def as_text(self) -> str:
         """Return the entry of an index file."""
         text = f"{self.digest} {self.low} {self.high} {self.deep + self.colour} {self.orientation} {self.turned:d}"
+        text += f" most {self.most} {self.nearly_all}" if self.deep else ""
+        text += " several" if self.several else ""
         return text if self.look is None else f"{text} {self.look:032x}"
 
     @classmethod
@@ -74,15 +84,20 @@ class Content:
         found = _ENTRY.fullmatch(text) if isinstance(text, str) else None
         if found is None:
             return None
-        digest, low, high, deep, orientation, turned, look = found.groups()
+        digest, low, high, deep, orientation, turned, most, nearly_all, several, look = found.groups()
+        if (deep != "0") != (most is not None):
+            return None
         return cls(
             digest=digest,
             low=int(low),
             high=int(high),
+            most=int(most or high),
+            nearly_all=int(nearly_all or high),
             deep=deep != "0",
             colour=deep == "2",
             orientation=int(orientation),
             turned=turned == "1",
+            several=several is not None,
             look=None if look is None else int(look, 16),
         )
 
@@ -136,12 +151,8 @@ class ContentIndex:
                 self._keep(keys)
             else:
                 self._used |= {key: known[key] for key in keys}
-        if len(failures) > 1:
-            message = f"{len(failures)} of {len(records)} images cannot be used"
-            fix = "replace these files, or remove the images from the annotation file"
-            raise DataError(message, first=str(failures[0]).splitlines()[0], fix=fix) from failures[0]
-        if failures:
-            raise failures[0]
+        fix = "replace these files, or remove the images from the annotation file"
+        refuse_failures(failures, len(records), fix=fix, of_one=FIXES)
         return [known[key] for key in keys]
 
     def _keep(self, keys: Sequence[str]) -> None:
@@ -204,10 +215,13 @@ def _content_or_error(record: ImageRecord) -> Content | DataError:
         digest=digest.hexdigest(),
         low=decoded.low,
         high=decoded.high,
+        most=decoded.most,
+        nearly_all=decoded.nearly_all,
         deep=decoded.deep,
         colour=decoded.colour,
         orientation=decoded.orientation,
         turned=decoded.turned,
+        several=decoded.several,
         look=look_of(decoded.pixels),
     )
 

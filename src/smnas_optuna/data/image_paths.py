@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from smnas_optuna.data.addresses import is_url
-from smnas_optuna.data.annotation_file import Row, refuse
 from smnas_optuna.data.names_together import find_together
 from smnas_optuna.data.other_names import UPLOADED, as_uploaded, leads_out, other_writings
+from smnas_optuna.data.rows import Row, refuse
 from smnas_optuna.quote import quote, quote_error, quote_path
 from smnas_optuna.real_files import check_regular_file
 

@@ -18,6 +18,11 @@ DECODING_BYTES = 18
 16-bit grey: Pillow's 4, 4 of the array, 4 of the scaled array, 1 of 8-bit grey and 3 of RGB. 16-bit colour: 4 of
 each of two images in Pillow, 6 of the values and 4 of an array and its conversion."""
 
+_MISSING = "add the file, or remove the image from the annotation file"
+_BROKEN = "replace the file, or remove the image from the annotation file"
+FIXES = (_MISSING, _BROKEN)
+"""Advice for a single image."""
+
 Progress = Callable[[int, int], None]
 """Called with (images done, total number of images)."""
 
@@ -53,8 +58,8 @@ def decode(record: ImageRecord) -> Decoded:
     with explained_damage(
         path,
         f"the image, {width}x{height} pixels,",
-        missing="add the file, or remove the image from the annotation file",
-        broken="replace the file, or remove the image from the annotation file",
+        missing=_MISSING,
+        broken=_BROKEN,
     ):
         decoded, stored = read_image(path, (height, width), grey_bits=record.grey_bits, turn=record.turned)
     size = stored if decoded is None else decoded.pixels.shape[:2]

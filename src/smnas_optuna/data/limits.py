@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from smnas_optuna.data.annotation_file import AnnotationFile, Row, refuse
+from smnas_optuna.data.annotation_file import AnnotationFile
+from smnas_optuna.data.rows import Row, refuse
 from smnas_optuna.errors import DataError
 
 MAX_PIXELS = 178_956_970

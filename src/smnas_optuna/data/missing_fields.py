@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from smnas_optuna.data.failures import refuse_failures
 from smnas_optuna.data.image_paths import find_images
 from smnas_optuna.data.parallel import map_in_threads
 from smnas_optuna.errors import DataError
@@ -82,11 +83,8 @@ def read_sizes(paths: Sequence[Path]) -> list[tuple[int, int]]:
     with quiet_pillow():
         results = list(map_in_threads(_size_or_error, paths, bytes_each=_HEADER_BYTES))
     failures = [result for result in results if isinstance(result, DataError)]
-    if len(failures) > 1:
-        message = f"{len(failures)} of {len(paths)} images cannot be used"
-        raise DataError(message, first=failures[0].message, fix="replace these files, or remove them") from failures[0]
-    if failures:
-        raise failures[0]
+    fix = "replace these files, or remove them"
+    refuse_failures(failures, len(paths), fix=fix, of_one=("add the file", "replace the file, or remove it"))
     return [result for result in results if not isinstance(result, DataError)]
 
 

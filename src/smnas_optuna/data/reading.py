@@ -16,6 +16,9 @@ QUARTER_TURNS = 5
 DARK = 32
 """Images whose largest value is below this, of 255, are nearly black."""
 
+DEFECT_BITS = 2
+"""Bits that 1 value in 10,000 takes and no other does, from which on these values are defects of a sensor."""
+
 _FILL_RANGE = "if their values have fewer bits than the files, write them anew, with values that fill the range"
 
 Contents = Sequence[Content]
@@ -27,7 +30,8 @@ def read_images(
     """Decode all images, and return the data sets as their images are to be read, with notes, and the contents.
 
     - More than 8 bits a channel are scaled by the largest value of all images but those of ``test``: sensors write 10,
-      12 or 14 bits into files of 16.
+      12 or 14 bits into files of 16. Single pixels that are far brighter than all others, as those of a defective
+      sensor, are left out of account.
     - Images whose stated size does not tell whether EXIF has turned them are turned, unless the same annotation file
       has quarter turns, and states the size before the turn for all of them.
 
@@ -43,9 +47,9 @@ def read_images(
         DataError: If an image cannot be decoded as stated, or all pixels of all images have one value.
     """
     contents = _read(datasets, index)
-    deep = [each.high for role, some in contents.items() if role != "test" for each in some if each.deep]
+    deep = [each for role, some in contents.items() if role != "test" for each in some if each.deep]
     if grey_bits is None:
-        grey_bits = max(8, max(deep).bit_length()) if deep else FULL_BITS
+        grey_bits = _common_bits(deep) if deep else FULL_BITS
     read = {role: _as_read(dataset, contents[role], grey_bits) for role, dataset in datasets.items()}
     if any(read[role] is not datasets[role] for role in datasets):
         contents = _read(read, index)
@@ -56,6 +60,14 @@ def read_images(
         for role, dataset in read.items()
     }
     return noted, contents, grey_bits
+
+
+def _common_bits(deep: Contents) -> int:
+    """Return the bits, 8..16, of the values of images with more than 8 bits a channel."""
+    used, needed = (
+        max(8, value.bit_length()) for value in (max(each.high for each in deep), max(each.nearly_all for each in deep))
+    )
+    return needed if used - needed >= DEFECT_BITS else used
 
 
 def _read(datasets: Mapping[str, CocoDataset], index: ContentIndex) -> dict[str, Contents]:
@@ -118,6 +130,7 @@ def _notes(dataset: CocoDataset, contents: Contents, grey_bits: int) -> list[str
         *_note_values(contents, grey_bits),
         *_note_range(contents, grey_bits),
         *_note_one_colour(dataset, contents),
+        *_note_several(dataset, contents),
         *_note_turns(dataset, contents),
         *_note_copies(dataset, contents),
     ]
@@ -140,13 +153,28 @@ def _note_values(contents: Contents, grey_bits: int) -> list[str]:
 
 
 def _note_range(contents: Contents, grey_bits: int) -> list[str]:
-    """Return a note if the values of all images lie close together, as those of a sensor with an offset do."""
-    shifts = [grey_bits - 8 if content.deep else 0 for content in contents]
-    low = min((content.low >> shift for content, shift in zip(contents, shifts, strict=True)), default=0)
-    high = max((min(content.high >> shift, 255) for content, shift in zip(contents, shifts, strict=True)), default=255)
-    if high - low >= DARK or high < DARK or all(content.one_colour for content in contents):
+    """Return a note if the values of all images lie close together, as those of a sensor with an offset do.
+
+    In images with more than 8 bits a few values may be brighter, as those of an overlay.
+    """
+    if not contents or all(content.one_colour for content in contents):
         return []
-    what = f"the values of all {len(contents)} images lie within {low}..{high} of 255"
+
+    def scaled(content: Content, value: int) -> int:
+        return min(value >> (grey_bits - 8 if content.deep else 0), 255)
+
+    low, most, high = (
+        min(scaled(content, content.low) for content in contents),
+        max(scaled(content, content.most) for content in contents),
+        max(scaled(content, content.high) for content in contents),
+    )
+    if DARK <= high < low + DARK:
+        what = f"the values of all {len(contents)} images lie within {low}..{high} of 255"
+    elif most < min(low + DARK, high) and all(content.deep for content in contents):
+        images = f"all {len(contents)} images"
+        what = f"99 of 100 values of {images} lie within {low}..{most} of 255, and the others go up to {high}"
+    else:
+        return []
     return [f"{what}: hardly anything can be told apart; {_FILL_RANGE}"]
 
 
@@ -157,6 +185,14 @@ def _note_one_colour(dataset: CocoDataset, contents: Contents) -> list[str]:
     boxes = sum(len(image.boxes) for image in plain)
     which = f"{len(plain)} of {len(contents)} images, first {quote_path(plain[0].path)}, have one colour alone"
     return [f"{which}, and {boxes} boxes: there is nothing to see; were they written whole?"]
+
+
+def _note_several(dataset: CocoDataset, contents: Contents) -> list[str]:
+    several = [image for image, content in zip(dataset.images, contents, strict=True) if content.several]
+    if not several:
+        return []
+    which = f"{len(several)} of {len(contents)} images, first {quote_path(several[0].path)},"
+    return [f"{which} have several pages or frames: the first one is read"]
 
 
 def _note_turns(dataset: CocoDataset, contents: Contents) -> list[str]:
@@ -188,4 +224,15 @@ def _note_copies(dataset: CocoDataset, contents: Contents) -> list[str]:
         return []
     image, other = copies[0]
     which = f"{quote_path(image.path)} as {quote_path(other.path)}"
-    return [f"{len(copies)} of {len(contents)} images hold the same pixels as another (first {which})"]
+    differ = sum(not _same_objects(image, other) for image, other in copies)
+    what = f"; {differ} of them have other boxes: what is right in one is false in the other" if differ else ""
+    return [f"{len(copies)} of {len(contents)} images hold the same pixels as another (first {which}){what}"]
+
+
+def _same_objects(image: ImageRecord, other: ImageRecord) -> bool:
+    """Return whether two images have the same boxes with the same labels, in any order."""
+
+    def objects(each: ImageRecord) -> list[tuple[object, ...]]:
+        return sorted(zip(*each.boxes.T.tolist(), each.labels.tolist(), each.crowd.tolist(), strict=True))
+
+    return objects(image) == objects(other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,13 +87,14 @@ def read_splits(
     ]
     hashes = {path: content.digest for path, content in decoded}
     looks = {path: content.look for path, content in decoded}
+    plain = {path for path, content in decoded if content.one_colour}
     train, test = loaded["train"], loaded.get("test")
     if "val" not in loaded:
         group_of = find_groups(train, index, looks) if settings.groups else None
         train, val = hold_out(train, hashes, settings.val_fraction, group_of, known_hash)
     else:
         val = loaded["val"]
-        _refuse_shared_images(train, val, hashes, fix=_OR_SPLIT if recognised.format == "coco" else "")
+        _refuse_shared_images(train, val, hashes, plain, fix=_OR_SPLIT if recognised.format == "coco" else "")
     _refuse_empty(train, "training")
     _refuse_empty(val, "validation")
     val = note_alike(val, train, looks, "validation")
@@ -105,8 +107,8 @@ def read_splits(
     )
     if test is None:
         return splits
-    _refuse_shared_images(train, test, hashes, roles=("training", "test"))
-    _refuse_shared_images(val, test, hashes, roles=("validation", "test"))
+    _refuse_shared_images(train, test, hashes, plain, roles=("training", "test"))
+    _refuse_shared_images(val, test, hashes, plain, roles=("validation", "test"))
     _refuse_empty(test, "test")
     test = note_alike(test, train, looks, "test")
     return replace(splits, test=test, test_hash=content_hash((test,), hashes))
@@ -206,21 +208,35 @@ def _refuse_other_categories(train: CocoDataset, other: CocoDataset) -> None:
 _OR_SPLIT = ", or leave val out of [data] in study.toml: the training images are then split"
 
 
+_NOT_WHOLE = "write these files of one colour anew, whole and on one scale with the others, or remove them"
+
+
 def _refuse_shared_images(
     first: CocoDataset,
     second: CocoDataset,
     hashes: Mapping[Path, str],
+    plain: AbstractSet[Path],
     *,
     roles: tuple[str, str] = ("training", "validation"),
     fix: str = "",
 ) -> None:
-    """Check that no image is in both data sets; ``roles`` are their names, ``fix`` ends the advice."""
+    """Check that no image is in both data sets.
+
+    Args:
+        first: A data set.
+        second: Another one.
+        hashes: Hash of the pixels of each image file.
+        plain: Image files of one colour.
+        roles: Names of the data sets.
+        fix: The end of the advice.
+    """
     in_first = {hashes[image.path]: image.path for image in first.images}
     shared = [image.path for image in second.images if hashes[image.path] in in_first]
     if shared:
+        remove = f"remove them from {second.source.name} or from {first.source.name}{fix}"
         raise DataError(
             f"{second.source}: {len(shared)} of {len(second.images)} {roles[1]} images are {roles[0]} images too, "
             "by content",
             first=f"{quote_path(shared[0])} holds the same pixels as {quote_path(in_first[hashes[shared[0]]])}",
-            fix=f"remove them from {second.source.name} or from {first.source.name}{fix}",
+            fix=_NOT_WHOLE if plain >= set(shared) else remove,
         )

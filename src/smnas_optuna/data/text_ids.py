@@ -1,15 +1,52 @@
-"""Ids of images and categories that are words, as some tools write them -> numbers."""
+"""Ids of images and categories that are words, and names in their place, as some tools write them -> numbers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from smnas_optuna.quote import quote
 
 _NUMBER = re.compile(r"-?[0-9]{1,19}(\.[0-9]{1,30})?")
 _FIELDS = {"images": "image_id", "categories": "category_id"}
+_NAMED_BY = {"images": "file_name", "categories": "name"}
+_NAMES: dict[str, dict[str, Callable[[str], str]]] = {
+    "image_id": {
+        "file_name": lambda name: name,
+        "file_name without folders": lambda name: PurePosixPath(name).name,
+        "file_name without suffix": lambda name: PurePosixPath(name).stem,
+    },
+    "category_id": {"name": lambda name: name},
+}
+"""What annotations may have instead of an id, made from the name of its row, the surest first."""
+
+
+def ids_for_names(document: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
+    """Return the COCO document with ids in annotations that all name their image, or their category, and notes.
+
+    A table whose names repeat, or lack one of those in the annotations, is left as it is.
+    """
+    notes = list[str]()
+    for table, field in _FIELDS.items():
+        rows, annotations = _rows(document.get(table)), _rows(document.get("annotations"))
+        named = [row.get(field) for row in annotations]
+        if not rows or not named or not all(isinstance(name, str) and not _NUMBER.fullmatch(name) for name in named):
+            continue
+        for what, made in _NAMES[field].items():
+            ids = {made(str(row.get(_NAMED_BY[table]))): row.get("id") for row in rows}
+            if len(ids) == len(rows) and ids.keys() >= set(named):
+                changed = [{**row, field: ids[row[field]]} for row in annotations]
+                document = {**document, "annotations": changed}
+                notes.append(f"{field} of all {len(named)} annotations is a {what}, first {quote(named[0])}")
+                break
+    return document, notes
+
+
+def _rows(value: object) -> list[dict[str, Any]]:
+    """Return the rows of a table; none if anything in it is no row."""
+    return value if isinstance(value, list) and all(isinstance(row, dict) for row in value) else []
 
 
 def number_text_ids(document: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:

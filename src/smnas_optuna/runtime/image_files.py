@@ -19,17 +19,20 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_error, quote_path
-from smnas_optuna.real_files import check_regular_file
+from smnas_optuna.real_files import check_regular_file, first_bytes
 from smnas_optuna.runtime.deep_colour import LowerBytes, lower_bytes_of, read_lower_bytes, turned_values, upper_bits
+from smnas_optuna.runtime.jpeg_file import MAX_SCANS, count_scans
+from smnas_optuna.runtime.other_content import other_content
+from smnas_optuna.runtime.pixel_values import highest_values, to_rgb
 from smnas_optuna.runtime.png_file import without_side_data
 
 # Formats that cameras, scanners and annotation tools write. Pillow opens more, by content whatever the file's name, and
 # for EPS it starts a program, Ghostscript. MPO, which some cameras write, is identified as JPEG.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _MAX_FILE = 2**31  # bytes; the largest image (MAX_PIXELS) at 8 uncompressed bytes a pixel has 1.4e9
-_MAX_SCANS = 500  # of a JPEG; encoders write about ten. Even a scan of a few bytes costs a pass over all pixels
 
-_REWRITE = "write it with 8 or 16 bits, all images on one scale"
+_TIFF = (b"II*\0", b"MM\0*")
+_BANDS = "write it with 1, 3 or 4 bands of 8 or 16 bits"
 _QUARTER_TURN = 5  # EXIF orientations from this one on turn an image by a quarter
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -68,19 +71,25 @@ class Decoded:
         pixels: RGB, uint8 [height, width, 3].
         low: Smallest value of the file: with more than 8 bits a channel as it is stored, otherwise that of ``pixels``.
         high: Largest value, likewise.
+        most: Value that 1 in 100 exceeds at most, if it has more than 8 bits a channel; otherwise ``high``.
+        nearly_all: Value that 1 in 10,000 exceeds at most, likewise.
         deep: True if it has more than 8 bits a channel.
         colour: True if it is ``deep`` and has colours, or grey with opacity.
         orientation: EXIF orientation, 1..8; 1 is upright.
         turned: True if the pixels are turned as the orientation says.
+        several: True if the file has several pages or frames, of which this is the first.
     """
 
     pixels: NDArray[np.uint8]
     low: int
     high: int
+    most: int
+    nearly_all: int
     deep: bool
     colour: bool
     orientation: int
     turned: bool
+    several: bool
 
 
 def decode_upright(path: Path, *, grey_bits: int = 16) -> NDArray[np.uint8]:
@@ -143,7 +152,7 @@ def rgb_of(image: Image.Image, *, grey_bits: int = 16) -> NDArray[np.uint8]:
     """
     name = f"the PIL image of mode {image.mode}, {image.width}x{image.height} pixels"
     try:
-        return _to_rgb(image, grey_bits)
+        return to_rgb(image, grey_bits)
     except MemoryError as error:
         raise DataError(f"{name}: does not fit into memory", fix="free memory, or make the image smaller") from error
     except _DAMAGE as error:
@@ -174,7 +183,8 @@ def explained_damage(path: Path, what: str, *, missing: str, broken: str) -> Ite
             f"{quote_path(path)}: {what} does not fit into memory", fix="free memory, or make the image smaller"
         ) from error
     except _DAMAGE as error:
-        raise DataError(f"{quote_path(path)}: the image cannot be read: {quote_error(error)}", fix=broken) from error
+        what, remedy = other_content(path) or (quote_error(error), broken)
+        raise DataError(f"{quote_path(path)}: the image cannot be read: {what}", fix=remedy) from error
 
 
 def read_image(
@@ -205,31 +215,36 @@ def _read_pixels(
 ) -> tuple[Decoded | None, tuple[int, int]]:
     """As :func:`read_image`, from ``file``, which is ``path`` or has its content."""
     with _opened_image(file) as image:
+        several = _has_several(image)
         lower = lower_bytes_of(image)  # before EXIF data, for which a PNG is decoded
         stored, upright, orientation = (image.height, image.width), _upright(image), _orientation(image)
         if stated not in (None, stored, upright):
             return None, stored
-        if image.format in ("JPEG", "MPO") and _count_scans(path) > _MAX_SCANS:
-            raise ValueError(f"more than {_MAX_SCANS} scans, which would take hours")
+        if image.format in ("JPEG", "MPO") and count_scans(path) > MAX_SCANS:
+            raise ValueError(f"more than {MAX_SCANS} scans, which would take hours")
         image.load()  # a TIFF is upright after that, others are not
         left = _orientation(image)
         turned = stated in (None, upright) and (turn or stored != upright)
         turn_by = _TURNS[left] if turned and left != 1 else None
         if lower is None:
             whole = image if turn_by is None else image.transpose(turn_by)
-            pixels, deep = _to_rgb(whole, grey_bits), image.mode.startswith("I")
+            pixels, deep = to_rgb(whole, grey_bits), image.mode.startswith("I")
             values: NDArray[Any] = np.asarray(image) if deep else pixels
         else:
             deep, values = True, _deep_colour(image, file, lower)
             pixels = upper_bits(turned_values(values, turn_by), grey_bits)
+        most, nearly_all, high = highest_values(values) if deep else [int(values.max())] * 3
         decoded = Decoded(
             pixels=pixels,
             low=int(values.min()),
-            high=int(values.max()),
+            high=high,
+            most=most,
+            nearly_all=nearly_all,
             deep=deep,
             colour=lower is not None,
             orientation=orientation,
             turned=orientation != 1 and (turned or left == 1),
+            several=several,
         )
         return decoded, stored
 
@@ -240,7 +255,17 @@ def _opened_image(file: Path | BinaryIO) -> Image.Image:
     try:
         return Image.open(file, formats=formats)
     except UnidentifiedImageError as error:
+        if isinstance(file, Path) and first_bytes(file, 4) in _TIFF:
+            raise ValueError(f"it is a TIFF of a kind that Pillow does not know: {_BANDS}") from error
         raise ValueError(f"cannot identify it as any of {', '.join(formats)}") from error
+
+
+def _has_several(image: Image.Image) -> bool:
+    """Return whether there are several pages or frames; those of an MPO, which cameras write, belong to the first."""
+    try:
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except _DAMAGE:
+        return False
 
 
 def _orientation(
@@ -257,35 +282,6 @@ def _orientation(
 def _upright(image: Image.Image) -> tuple[int, int]:
     """Return (height, width) of ``image`` after the EXIF rotation; orientations 2, 3 and 4 keep the size."""
     return (image.width, image.height) if _orientation(image) >= _QUARTER_TURN else (image.height, image.width)
-
-
-def _count_scans(path: Path) -> int:
-    """Count the start-of-scan markers of a JPEG, 0xFF 0xDA, which never occur within a scan."""
-    count, last = 0, b""
-    with path.open("rb") as file:
-        while part := file.read(2**20):
-            count += (last + part).count(b"\xff\xda")
-            last = part[-1:]
-    return count
-
-
-def _to_rgb(image: Image.Image, grey_bits: int) -> NDArray[np.uint8]:
-    if image.mode == "F":
-        raise ValueError(f"its pixels are floating-point numbers, whose scale is unknown: {_REWRITE}")
-    if image.mode.startswith("I"):
-        return _deep_grey_to_rgb(np.asarray(image), grey_bits)
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow warns about a direct conversion
-    if image.mode == "La":
-        image = image.convert("LA")
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-def _deep_grey_to_rgb(grey: NDArray[np.integer], grey_bits: int) -> NDArray[np.uint8]:
-    """Return grey values of ``grey_bits`` bits, in any of Pillow's types, as RGB; larger ones are white."""
-    if grey.min() < 0 or grey.max() >= 2**16:
-        raise ValueError(f"grey values outside 0..65535: {_REWRITE}")
-    return np.repeat(upper_bits(grey, grey_bits)[:, :, None], 3, axis=2)
 
 
 def _deep_colour(image: Image.Image, file: Path | BinaryIO, lower: LowerBytes) -> NDArray[np.uint16]:

@@ -80,7 +80,7 @@ def test_wrong_objects_are_counted_and_the_first_is_shown(old: str, new: str, wh
 
 
 BOXES = {
-    "turned round": ("<xmin>4</xmin>", "<xmin>20</xmin>", "have a box without area", "bbox [19.0, 4.0, -6.0, 11.0]"),
+    "no width": ("<xmin>4</xmin>", "<xmin>14</xmin>", "have a box without area", "bbox [13.0, 4.0, 0.0, 11.0]"),
     "missing": ("bndbox", "box", "have neither a box nor an outline of polygons", "bbox None"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -192,4 +193,32 @@ def test_what_is_no_outline_gives_no_box(outline: str, tmp_path: Path) -> None:
     _instead_of_boxes(tmp_path, outline)
 
     with pytest.raises(DataError, match="annotations have neither a box nor an outline"):
+        load_datasets(tmp_path, DataSettings())
+
+
+def _swap_corners(root: Path, names: str) -> None:
+    for name in names:
+        path = root / "Annotations" / f"{name}.xml"
+        path.write_text(re.sub(r"<xmin>(.*?)</xmin>(.*?)<xmax>(.*?)</xmax>", SWAPPED, path.read_text()))
+
+
+SWAPPED = r"<xmin>\3</xmin>\2<xmax>\1</xmax>"
+
+
+def test_corners_of_some_objects_may_be_in_another_order(tmp_path: Path) -> None:
+    write_voc(tmp_path)
+    expected = _boxes(load_datasets(tmp_path, DataSettings())[0]["train"])
+    _swap_corners(tmp_path, "be")
+
+    datasets, _ = load_datasets(tmp_path, DataSettings())
+
+    assert _boxes(datasets["train"]) == expected
+    assert "2 of 7 objects do not begin at the upper left corner: read as if they did" in datasets["train"].notes
+
+
+def test_corners_of_most_objects_in_another_order_are_refused(tmp_path: Path) -> None:
+    write_voc(tmp_path)
+    _swap_corners(tmp_path, "abdef")
+
+    with pytest.raises(DataError, match="have a box without area"):
         load_datasets(tmp_path, DataSettings())

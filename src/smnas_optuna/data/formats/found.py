@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from smnas_optuna.data.annotation_file import AnnotationFile, Row, check_document
+from smnas_optuna.data.annotation_file import AnnotationFile, check_document
+from smnas_optuna.data.rows import Row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

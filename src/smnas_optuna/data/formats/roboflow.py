@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from smnas_optuna.data.annotation_file import Row, check_document, read_document
+from smnas_optuna.data.annotation_file import check_document, read_document
 from smnas_optuna.data.formats.found import Found
 from smnas_optuna.data.formats.split_names import Role, split_folders
 from smnas_optuna.data.missing_fields import complete
+from smnas_optuna.data.rows import Row
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from smnas_optuna.data.annotation_file import refuse
-from smnas_optuna.data.box_layout import CORNERS_LAYOUT, IN_PIXEL, NEARLY_ALL, other_layout
+from smnas_optuna.data.box_layout import other_layout
+from smnas_optuna.data.box_numbers import CORNERS_LAYOUT, IN_PIXEL
+from smnas_optuna.data.box_unit import NEARLY_ALL
 from smnas_optuna.data.coco_box import MAX_COORDINATE
 from smnas_optuna.data.formats.found import Found, Rows
 from smnas_optuna.data.formats.image_folder import is_image
@@ -19,6 +20,7 @@ from smnas_optuna.data.formats.text_file import lines_of
 from smnas_optuna.data.formats.voc_layout import CLASS_LISTS, VocPart, read_voc_layout, voc_base
 from smnas_optuna.data.formats.voc_xml import OBJECT_FIXES, Mistake, VocFile, VocObject, read_voc_file
 from smnas_optuna.data.missing_fields import read_sizes
+from smnas_optuna.data.rows import refuse
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_path
 
@@ -60,6 +62,10 @@ def read_voc(root: Path) -> dict[Role, Found]:
     _refuse_other_layout(every, root)
     objects = [item for each in every for item in each.file.objects if isinstance(item, VocObject)]
     names, notes = _class_names(objects, root)
+    swapped = sum(_in_order(item) is not item for item in objects)
+    if 0 < 2 * swapped <= len(objects):
+        splits = {role: [_with_corners_in_order(each) for each in some] for role, some in splits.items()}
+        notes.append(f"{swapped} of {len(objects)} objects do not begin at the upper left corner: read as if they did")
     from_zero = _counts_from_zero(objects)
     notes += _note_without_xml(every, root)
     if from_zero:
@@ -208,6 +214,24 @@ def _class_names(objects: Sequence[VocObject], root: Path) -> tuple[list[str], l
             fix="write the name of each class on a line of its own, or remove the list",
         )
     return names, []
+
+
+def _in_order(item: VocObject | Mistake) -> VocObject | Mistake:
+    """Return an object with its upper left corner first; tools write another one for what is drawn upwards.
+
+    A box of no width ends a pixel before it begins, as the last pixel belongs to it, and stays as it is.
+    """
+    if isinstance(item, Mistake) or item.corners is None:
+        return item
+    xmin, ymin, xmax, ymax = item.corners
+    if xmin <= xmax + 1 and ymin <= ymax + 1:
+        return item
+    return replace(item, corners=(min(xmin, xmax), min(ymin, ymax), max(xmin, xmax), max(ymin, ymax)))
+
+
+def _with_corners_in_order(annotated: _Annotated) -> _Annotated:
+    objects = [_in_order(item) for item in annotated.file.objects]
+    return replace(annotated, file=replace(annotated.file, objects=objects))
 
 
 def _counts_from_zero(objects: Sequence[VocObject]) -> bool:

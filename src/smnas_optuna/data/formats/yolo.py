@@ -11,14 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from smnas_optuna.data.annotation_file import refuse
-from smnas_optuna.data.box_layout import CENTRE_LAYOUT, other_layout
+from smnas_optuna.data.box_layout import other_layout
+from smnas_optuna.data.box_numbers import CENTRE_LAYOUT
 from smnas_optuna.data.formats.found import Found, Rows
 from smnas_optuna.data.formats.split_names import Role, entries_of, role_of
 from smnas_optuna.data.formats.yolo_labels import LINE_FIXES, Label, Mistake, box_in_pixels, read_labels
 from smnas_optuna.data.formats.yolo_layout import LIST_NAMES, YoloLayout, read_yolo_layout
 from smnas_optuna.data.missing_fields import read_sizes
 from smnas_optuna.data.names_together import match_stems
+from smnas_optuna.data.rows import refuse
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_path
 
