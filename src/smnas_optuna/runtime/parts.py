@@ -87,7 +87,8 @@ def checked_shares(value: object) -> dict[str, float] | None:
         isinstance(share, int | float) and not isinstance(share, bool) and 0 <= share <= 1 for share in shares.values()
     ):
         return None
-    return shares if abs(sum(shares.values()) - 1) < 1e-6 else None
+    total = sum(shares.values())
+    return {part: share / total for part, share in shares.items()} if abs(total - 1) < 1e-6 else None
 
 
 def parts_in_words(shares: Mapping[str, float]) -> str:

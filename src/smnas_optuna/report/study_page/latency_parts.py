@@ -13,12 +13,12 @@ from smnas_optuna.runtime.names import Runtime
 from smnas_optuna.runtime.parts import NETWORK, PARTS, checked_shares, split
 from smnas_optuna.study.record import TrialRecord
 
-_GROUPS = (
-    ("the network", NETWORK),
-    ("proposals and pooling of their regions", ("proposals", "pooling")),
-    ("post-processing", ("selection",)),
-    ("other work", ("other",)),
-)
+_GROUPS = {
+    "the network": NETWORK,
+    "proposals and pooling of their regions": ("proposals", "pooling"),
+    "post-processing": ("selection",),
+    "other work": ("other",),
+}
 
 
 def latency_parts(record: TrialRecord) -> Html:
@@ -36,27 +36,27 @@ def latency_parts(record: TrialRecord) -> Html:
     step = total.as_tuple().exponent
     assert isinstance(step, int)
     unit = Decimal(1).scaleb(step)
-    times = [count * unit for count in split(int(total / unit), list(shares.values()))]
-    percent = split(100, list(shares.values()))
+    times, percents = _add_up(int(total / unit), shares), _add_up(100, shares)
+    texts = {name: f"{times[name] * unit:f} ms" for name in times}
+    told = [f"{name} {texts[name]} ({percents[name]} %)" for name in _GROUPS if name in texts]
     rows, start = list[Bar](), 0.0
-    for part, time, each in zip(shares, times, percent, strict=True):
-        text = f"{time:f} ms, {each} %"
-        rows.append(Bar(label=PARTS[part], value=shares[part], text=text, start=start))
-        start += shares[part]
-    by_part = dict(zip(shares, zip(times, percent, strict=True), strict=True))
+    for part, share in shares.items():
+        rows.append(Bar(label=PARTS[part], value=share, text=f"{texts[part]}, {percents[part]} %", start=start))
+        start += share
     return joined(
         [
-            element("p", _in_words(f"{total:f} ms", by_part)),
+            element("p", f"Of {total:f} ms: {', '.join(told)}."),
             bars("Where the time of an image goes, in the order of the work", rows, heads=("part", "time and share")),
         ]
     )
 
 
-def _in_words(total: str, by_part: Mapping[str, tuple[Decimal, int]]) -> str:
-    told = list[str]()
-    for words, parts in _GROUPS:
-        own = [by_part[part] for part in parts if part in by_part]
-        if own:
-            time, percent = sum((time for time, _ in own), Decimal(0)), sum(each for _, each in own)
-            told.append(f"{words} {time:f} ms ({percent} %)")
-    return f"Of {total}: {', '.join(told)}."
+def _add_up(total: int, shares: Mapping[str, float]) -> dict[str, int]:
+    """Return whole numbers for groups and parts: groups are ``total`` together, and parts are their group."""
+    groups = {name: [part for part in parts if part in shares] for name, parts in _GROUPS.items()}
+    sums = {name: sum(shares[part] for part in parts) for name, parts in groups.items() if parts}
+    counts = dict(zip(sums, split(total, list(sums.values())), strict=True))
+    for name, whole in list(counts.items()):
+        own = [shares[part] / sums[name] if sums[name] else 0.0 for part in groups[name]]
+        counts |= zip(groups[name], split(whole, own), strict=True)
+    return counts
