@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from smnas_optuna.runtime.onnxruntime_profile import typical_run
+from smnas_optuna.runtime.onnxruntime_profile import profiled_run
 
 RUN = {"cat": "Session", "name": "model_run", "dur": 99}
 
@@ -27,7 +27,7 @@ def test_the_median_of_the_runs_after_the_warm_up_counts_without_the_profiles_ow
         events += [_operator("/neck/Conv", us), _operator("/neck/Reshape", 3)]
         events += [{"cat": "Node", "name": "/neck/Conv_fence_before", "dur": 7}, RUN]
 
-    assert typical_run(_written(tmp_path, events), 5) == [("/neck/Conv", 9.0), ("/neck/Reshape", 0.0)]
+    assert profiled_run(_written(tmp_path, events), 5) == [("/neck/Conv", 9.0), ("/neck/Reshape", 0.0)]
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_the_median_of_the_runs_after_the_warm_up_counts_without_the_profiles_ow
 )
 def test_a_profile_of_another_form_is_refused(content: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError):
-        typical_run(_written(tmp_path, content), 3)
+        profiled_run(_written(tmp_path, content), 3)

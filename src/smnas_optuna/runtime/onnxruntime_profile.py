@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from smnas_optuna.runtime.names import WARM_UP_RUNS, Operators
+from smnas_optuna.runtime.names import Operators
+from smnas_optuna.runtime.operators import typical_run
 
 _KERNEL, _RUN = "_kernel_time", "model_run"
 """End of the name of an operator's event, and the name of a run's. A run's event follows those of its operators."""
 
 
-def typical_run(path: Path, num_runs: int) -> Operators:
-    """Return the time of each operator, the median over the runs of a session apart from the first ones.
+def profiled_run(path: Path, num_runs: int) -> Operators:
+    """Return the times of the operators in a typical run of a session.
 
     Args:
         path: The profile.
-        num_runs: Runs of the session, more than ``WARM_UP_RUNS``.
+        num_runs: Runs of the session.
 
     Raises:
         ValueError: If the profile has another form, or not the same operators in every run.
@@ -34,10 +34,9 @@ def typical_run(path: Path, num_runs: int) -> Operators:
         runs = _runs(events)
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError("this is no profile of ONNX Runtime") from error
-    if len(runs) != num_runs or not runs[0] or len({tuple(name for name, _ in run) for run in runs}) != 1:
-        raise ValueError("the profile has not the same operators in every run")
-    counted = zip(*runs[WARM_UP_RUNS:], strict=True)
-    operators = [(of_each[0][0], float(median(us for _, us in of_each))) for of_each in counted]
+    if len(runs) != num_runs:
+        raise ValueError(f"a profile of {len(runs)} runs in the place of {num_runs}")
+    operators = typical_run(runs)
     own = sorted(us for _, us in operators)[len(operators) // 10]
     return [(name, max(0.0, us - own)) for name, us in operators]
 

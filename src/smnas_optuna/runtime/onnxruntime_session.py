@@ -27,7 +27,7 @@ from smnas_optuna.runtime.names import (
     Runtime,
     Shape,
 )
-from smnas_optuna.runtime.onnxruntime_profile import typical_run
+from smnas_optuna.runtime.onnxruntime_profile import profiled_run
 
 _PROVIDERS = {
     "onnxruntime": "CPUExecutionProvider",
@@ -93,7 +93,7 @@ class OnnxRuntimeSessions:
                     yield
             finally:
                 path = session.end_profiling()  # closes the file
-            return typical_run(Path(path), num_runs)
+            return profiled_run(Path(path), num_runs)
 
     def _session(self, options: Any) -> Any:
         try:

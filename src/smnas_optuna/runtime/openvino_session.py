@@ -14,7 +14,8 @@ from smnas_optuna.errors import DeviceError, FileError
 from smnas_optuna.quote import quote_error
 from smnas_optuna.runtime.description import FIX
 from smnas_optuna.runtime.detector_file import DetectorFile
-from smnas_optuna.runtime.names import INPUTS, OUTPUTS, WARM_UP_RUNS, Arrays, Execute, Inputs, Operators, Shape
+from smnas_optuna.runtime.names import INPUTS, OUTPUTS, Arrays, Execute, Inputs, Operators, Shape
+from smnas_optuna.runtime.operators import typical_run
 
 _ERRORS = (RuntimeError, ValueError, TypeError, MemoryError)
 """What OpenVINO raises; its own classes are subclasses of RuntimeError."""
@@ -53,23 +54,21 @@ class OpenVinoSessions:
     def profile(self, shape: Shape, inputs: Iterable[Inputs]) -> Generator[None, None, Operators]:
         """Take the times of the operators; see :data:`smnas_optuna.runtime.names.Profile`.
 
+        OpenVINO tells the mean over all runs so far, in whole us, so that a run is the difference of two sums.
+
         Raises:
             FileError: If the file cannot be run.
             ValueError: If OpenVINO tells other operators after one run than after another.
         """
         request, outputs = self._request(shape, {**self._config, "PERF_COUNT": True})
-        num_runs, of_warm_up = 0, list[tuple[str, float]]()
+        sums, runs = dict[str, float](), list[Operators]()
         for images, sizes in inputs:
             self._run(request, outputs, images, sizes)
-            num_runs += 1
-            if num_runs == WARM_UP_RUNS:
-                of_warm_up = _times(request, num_runs)
+            told = {each.node_name: each.real_time.total_seconds() * 1e6 for each in request.profiling_info}
+            before, sums = sums, {name: (len(runs) + 1) * mean for name, mean in told.items()}
+            runs.append([(name, us - before.get(name, 0.0)) for name, us in sums.items()])
             yield
-        of_all = _times(request, num_runs)
-        if [name for name, _ in of_warm_up] != [name for name, _ in of_all]:
-            raise ValueError("OpenVINO tells other operators than before")
-        counted = num_runs - WARM_UP_RUNS
-        return [(name, max(0.0, us - less) / counted) for (name, us), (_, less) in zip(of_all, of_warm_up, strict=True)]
+        return [(name, max(0.0, us)) for name, us in typical_run(runs)]
 
     def _request(self, shape: Shape, config: dict[str, Any]) -> tuple[Any, dict[str, NDArray[Any]]]:
         """Return a request for images of this shape, and the arrays that it writes its outputs to."""
@@ -103,11 +102,6 @@ class OpenVinoSessions:
         if (outputs["counts"] == _NOT_WRITTEN).any():
             raise _failed(self._file, self._library, "run", "it stopped midway; with two threads it says why")
         return [outputs[name].copy() for name in OUTPUTS]
-
-
-def _times(request: Any, num_runs: int) -> list[tuple[str, float]]:
-    """Return name and time of each operator in all runs together, us; OpenVINO tells the mean, in whole us."""
-    return [(each.node_name, num_runs * each.real_time.total_seconds() * 1e6) for each in request.profiling_info]
 
 
 def _failed(file: DetectorFile, openvino: ModuleType, what: str, why: str) -> FileError:
