@@ -22,7 +22,7 @@ OF_C4 = {"backbone", "rpn", "proposals", "pooling", "head", "selection"}
 def _parts(arch: str, runtime: Runtime) -> dict[str, float] | None:
     file, batch = DetectorFile.of(exported(arch), "detector.onnx"), noise(ready(arch), [(48, 64)])
     inputs = [(batch.images.numpy(), batch.sizes.numpy())]
-    return open_runner(file, runtime, num_threads=1).parts(inputs, 60, lambda: None)
+    return open_runner(file, runtime, num_threads=1).parts(inputs, lambda: None)
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

@@ -29,6 +29,9 @@ from smnas_optuna.runtime.parts import MOST_OTHER, PARTS, checked_shares, part_o
             "/head/pooling/Clip___/head/selection/Reshape_80",
             "pooling",
         ),  # OpenVINO's change of a layout, behind the first
+        ("fused /head/stages.0/layers/fc6/Gemm", "head"),
+        ("InsertedPrecisionFreeCast_/neck/layer_blocks.3/layer_blocks.3.0/Conv_output_0_nchwc", "neck"),
+        ("boxes/sink_port", None),
         ("/head/Slice", "other"),
         ("/head/mask/Conv", "other"),
         ("/model/backbone/body/conv1/Conv", "other"),  # torchvision's

@@ -15,7 +15,7 @@ import pytest
 
 from smnas_optuna.errors import FileError
 from smnas_optuna.runtime.names import WARM_UP_RUNS, Inputs, Operators, Runtime, Shape
-from smnas_optuna.runtime.sessions import LEAST_PROFILED, MOST_PROFILED, CanvasSessions, open_runner
+from smnas_optuna.runtime.sessions import LEAST_PROFILED, MOST_PROFILED, PROFILE_SECONDS, CanvasSessions, open_runner
 
 from .exported_files import make_file
 
@@ -47,18 +47,10 @@ def _runner(*, failure: Exception | None = None, seen: list[Shape] | None = None
 def test_shares_are_those_of_the_most_frequent_canvas() -> None:
     seen = list[Shape]()
 
-    shares = _runner(seen=seen).parts(_inputs(PORTRAIT, LANDSCAPE, LANDSCAPE), 60, lambda: None)
+    shares = _runner(seen=seen).parts(_inputs(PORTRAIT, LANDSCAPE, LANDSCAPE), lambda: None)
 
     assert shares == {"backbone": 0.25, "neck": 0.75}
     assert seen == [LANDSCAPE] * (WARM_UP_RUNS + MOST_PROFILED)
-
-
-def test_a_slow_detector_is_run_a_few_times() -> None:
-    steps = list[None]()
-
-    _runner().parts(_inputs(LANDSCAPE), 0, lambda: steps.append(None))
-
-    assert len(steps) == WARM_UP_RUNS + LEAST_PROFILED
 
 
 @pytest.mark.parametrize(
@@ -74,14 +66,14 @@ def test_a_slow_detector_is_run_a_few_times() -> None:
     ids=lambda each: type(each).__name__,
 )
 def test_a_profile_that_fails_tells_nothing(failure: Exception) -> None:
-    assert _runner(failure=failure).parts(_inputs(LANDSCAPE), 60, lambda: None) is None
+    assert _runner(failure=failure).parts(_inputs(LANDSCAPE), lambda: None) is None
 
 
 def test_a_runtime_that_does_not_tell_is_not_run() -> None:
     steps = list[None]()
     runner = CanvasSessions(make_file(), lambda _: pytest.fail("it is not built"))
 
-    assert runner.parts(_inputs(LANDSCAPE), 60, lambda: steps.append(None)) is None
+    assert runner.parts(_inputs(LANDSCAPE), lambda: steps.append(None)) is None
     assert steps == []
 
 
@@ -99,7 +91,7 @@ def test_who_stops_it_is_heard_and_nothing_stays_behind(
             raise OSError("the client has gone")
 
     with pytest.raises(OSError, match="the client has gone"):
-        open_runner(make_file(), runtime, num_threads=1).parts(_inputs(LANDSCAPE), 60, stop)
+        open_runner(make_file(), runtime, num_threads=1).parts(_inputs(LANDSCAPE), stop)
 
     assert runs == [int(runtime == "onnxruntime")] * 3, "the profile is where it was told to be"
     assert list(tmp_path.iterdir()) == []
@@ -114,7 +106,7 @@ def test_without_a_place_for_the_profile_there_are_no_parts(
         folder.write_text("a file, which also stops root")
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
 
-    assert open_runner(make_file(), num_threads=1).parts(_inputs(LANDSCAPE), 60, lambda: None) is None
+    assert open_runner(make_file(), num_threads=1).parts(_inputs(LANDSCAPE), lambda: None) is None
 
 
 def test_a_version_of_the_runtime_without_a_profile_has_no_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,20 +116,22 @@ def test_a_version_of_the_runtime_without_a_profile_has_no_parts(monkeypatch: py
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
 
-    assert open_runner(make_file(), num_threads=1).parts(_inputs(LANDSCAPE), 60, lambda: None) is None
+    assert open_runner(make_file(), num_threads=1).parts(_inputs(LANDSCAPE), lambda: None) is None
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_a_file_that_this_exporter_did_not_name_has_no_parts(runtime: Runtime) -> None:
     pytest.importorskip(runtime)
-    assert open_runner(make_file(slow=2), runtime).parts(_inputs(LANDSCAPE), 60, lambda: None) is None
+    assert open_runner(make_file(slow=2), runtime).parts(_inputs(LANDSCAPE), lambda: None) is None
 
 
-def test_the_time_limit_is_that_of_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = chain([0.0] + [1.0] * 3, repeat(9.0))
+@pytest.mark.parametrize(("in_time", "runs"), [(0, LEAST_PROFILED), (4, 4), (99, MOST_PROFILED)])
+def test_a_slow_detector_is_run_a_few_times(in_time: int, runs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = WARM_UP_RUNS + in_time - (WARM_UP_RUNS + LEAST_PROFILED) if in_time else 0
+    times = chain([0.0] + [PROFILE_SECONDS / 2] * looks, repeat(2 * PROFILE_SECONDS))
     monkeypatch.setattr(time, "monotonic", lambda: next(times))
     steps = list[None]()
 
-    _runner().parts(_inputs(LANDSCAPE), 5, lambda: steps.append(None))
+    _runner().parts(_inputs(LANDSCAPE), lambda: steps.append(None))
 
-    assert len(steps) == WARM_UP_RUNS + LEAST_PROFILED + 3
+    assert len(steps) == WARM_UP_RUNS + runs

@@ -57,4 +57,4 @@ def test_parts_are_those_on_the_canvas_of_most_images(portraits: int, canvas: st
     shapes = [(64, 48)] * portraits + [(48, 64)] * (3 - portraits)
     images = [make_batch(torch.zeros(1, 3, *shape), [0]) for shape in shapes]
 
-    assert FileDetector(lambda portrait: Told(portrait)).parts(images, 1, lambda: None) == {canvas: 3.0}  # type: ignore[arg-type, return-value]
+    assert FileDetector(lambda portrait: Told(portrait)).parts(images, lambda: None) == {canvas: 3.0}  # type: ignore[arg-type, return-value]

@@ -22,7 +22,7 @@ from smnas_optuna.engine.device import synchronize
 from smnas_optuna.engine.gpu_watch import GpuRecord
 from smnas_optuna.engine.graphs import GraphDetector
 from smnas_optuna.engine.heap import freed_memory_kept
-from smnas_optuna.stopwatch.protocol import PARTS_SHARE, Protocol, RatioStats
+from smnas_optuna.stopwatch.protocol import Protocol, RatioStats
 from smnas_optuna.stopwatch.statistics import decile
 
 NETWORK_SHARE = 0.1
@@ -101,7 +101,7 @@ def measure_latency(
     return LatencyStats(
         **asdict(stats),
         network_ms=min(network_ms, stats.p10_ms),
-        parts=_parts(detector, images, settings.max_seconds * PARTS_SHARE, on_step) if with_parts else None,
+        parts=_parts(detector, images, on_step) if with_parts else None,
         detected_again=detector.not_settled / detector.batches if isinstance(detector, GraphDetector) else 0.0,
     )
 
@@ -142,10 +142,8 @@ def _network_ms(module: nn.Module, images: Sequence[Batch], max_seconds: float, 
     return decile(runs[1:], 1)  # the first run is the warm-up
 
 
-def _parts(
-    module: nn.Module, images: Sequence[Batch], max_seconds: float, on_step: Callable[[], None]
-) -> Mapping[str, float] | None:
-    return module.parts(images, max_seconds, on_step) if hasattr(module, "parts") else None  # type: ignore[operator]
+def _parts(module: nn.Module, images: Sequence[Batch], on_step: Callable[[], None]) -> Mapping[str, float] | None:
+    return module.parts(images, on_step) if hasattr(module, "parts") else None  # type: ignore[operator]
 
 
 def _detect(module: nn.Module, batch: Batch) -> object:

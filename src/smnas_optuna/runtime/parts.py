@@ -48,7 +48,8 @@ _SCOPES = {
     "head/refinement": "selection",
     "head/selection": "selection",
 }
-_NAME = re.compile(r"/(pixels|backbone|neck|head/[a-z]+)(?:_\d+)?(?:[./]|$)")
+_NAME = re.compile(r"[^/]*/(pixels|backbone|neck|head/[a-z]+)(?:_\d+)?(?:[./]|$)")
+"""A runtime may put a word before a name that it keeps, as in ``fused /head/stages.0/layers/fc6/Gemm``."""
 _BEFORE_ITS_USER = "ReorderInput"
 
 

@@ -36,8 +36,10 @@ __all__ = ["INPUTS", "OUTPUTS", "CanvasSessions", "Found", "Runner", "Runtime", 
 
 _DTYPES = tuple(map(np.dtype, ("float32", "int64", "float32", "int64")))
 """Types of the outputs."""
-MOST_PROFILED, LEAST_PROFILED = 10, 2
+MOST_PROFILED, LEAST_PROFILED = 10, 3
 """Runs of a profile that count."""
+PROFILE_SECONDS = 0.5
+"""Time after which a profile has no more than the least runs."""
 _NO_PROFILE = (SmnasError, OSError, ValueError, RuntimeError, AttributeError, TypeError, MemoryError)
 """What a profile fails with: no memory or disk, or a version of a runtime that has none or another one."""
 
@@ -80,16 +82,13 @@ class Runner(Protocol):
             FileError: If the runtime cannot run the file, or its outputs are not those of an exported detector.
         """
 
-    def parts(
-        self, inputs: Sequence[Inputs], max_seconds: float, on_run: Callable[[], object]
-    ) -> dict[str, float] | None:
+    def parts(self, inputs: Sequence[Inputs], on_run: Callable[[], object]) -> dict[str, float] | None:
         """Return the share of each part in the time of a run; see :func:`smnas_optuna.runtime.parts.shares_of`.
 
-        The file is run some times more, in a session of its own that is slower than that of :meth:`run`.
+        The file is run up to 12 times more, in a session of its own that is slower than that of :meth:`run`.
 
         Args:
             inputs: Images and their sizes, as for :meth:`run`; those of the most frequent shape are taken.
-            max_seconds: Time limit, but there are at least ``LEAST_PROFILED`` runs after the warm-up.
             on_run: Called after each run; may raise to stop.
 
         Returns:
@@ -139,16 +138,14 @@ class CanvasSessions:
                 )
         return Found(boxes=boxes, labels=labels, scores=scores, counts=counts)  # type: ignore[arg-type]
 
-    def parts(
-        self, inputs: Sequence[Inputs], max_seconds: float, on_run: Callable[[], object]
-    ) -> dict[str, float] | None:
+    def parts(self, inputs: Sequence[Inputs], on_run: Callable[[], object]) -> dict[str, float] | None:
         """Return the share of each part in the time of a run; see :class:`Runner`."""
         if self._profile is None:
             return None
         [(shape, _)] = Counter(images.shape for images, _ in inputs).most_common(1)
         batch, channels, height, width = shape
         alike = [each for each in inputs if each[0].shape == shape]
-        with closing(self._profile((batch, channels, height, width), _in_time(alike, max_seconds))) as runs:
+        with closing(self._profile((batch, channels, height, width), _in_time(alike))) as runs:
             while True:
                 try:
                     next(runs)
@@ -159,9 +156,9 @@ class CanvasSessions:
                 on_run()
 
 
-def _in_time(inputs: Sequence[Inputs], max_seconds: float) -> Iterator[Inputs]:
+def _in_time(inputs: Sequence[Inputs]) -> Iterator[Inputs]:
     """Yield inputs, in a cycle, for the runs of a profile."""
-    end = time.monotonic() + max_seconds
+    end = time.monotonic() + PROFILE_SECONDS
     for done, each in enumerate(islice(cycle(inputs), WARM_UP_RUNS + MOST_PROFILED)):
         if done >= WARM_UP_RUNS + LEAST_PROFILED and time.monotonic() > end:
             return

@@ -18,7 +18,7 @@ from smnas_optuna.runtime.detector_file import DetectorFile
 from smnas_optuna.runtime.names import Inputs, Runtime
 from smnas_optuna.runtime.picture import input_of
 from smnas_optuna.runtime.sessions import Runner, open_runner, runtime_version
-from smnas_optuna.stopwatch.protocol import PARTS_SHARE, Protocol, RatioStats, Run
+from smnas_optuna.stopwatch.protocol import Protocol, RatioStats, Run
 from smnas_optuna.stopwatch.statistics import ACCEPTABLE_WIDTH
 
 Pixels = NDArray[np.uint8]
@@ -121,10 +121,7 @@ def measure_files(
         on_step=on_step,
     )
     stats = protocol.measure(runs, reference_runs)
-    most_seconds = PARTS_SHARE * conditions.max_seconds
-    return FileStats(
-        **asdict(stats), parts=runners[0].parts(inputs, most_seconds, on_step) if conditions.parts else None
-    )
+    return FileStats(**asdict(stats), parts=runners[0].parts(inputs, on_step) if conditions.parts else None)
 
 
 def as_json(
