@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -290,6 +290,28 @@ def test_the_network_alone_is_timed_on_the_images(clock: Clock) -> None:
     stats = measure_latency(candidate, _images(4), reference, _images(4), LatencySettings())
 
     assert stats.network_ms == pytest.approx(2)
+
+
+def test_the_parts_are_taken_where_they_are_asked_for(clock: Clock) -> None:
+    class OfParts(Timed):
+        def parts(self, images: Sequence[Batch], on_run: Callable[[], None]) -> dict[str, float]:
+            assert len(images) == 4
+            on_run()
+            return {"neck": 1.0}
+
+    def measured(candidate: Timed, *, with_parts: bool) -> LatencyStats:
+        return measure_latency(
+            candidate,
+            _images(4),
+            Timed("b", _always(5), clock, []),
+            _images(4),
+            LatencySettings(max_seconds=20),
+            with_parts=with_parts,
+        )
+
+    assert measured(OfParts("a", _always(5), clock, []), with_parts=True).parts == {"neck": 1.0}
+    assert measured(OfParts("a", _always(5), clock, []), with_parts=False).parts is None
+    assert measured(Timed("a", _always(5), clock, []), with_parts=True).parts is None
 
 
 positive = st.floats(1e-3, 1e5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,20 @@ import torch
 from torch import Tensor
 
 from smnas_optuna.batch import Batch, canvas_size
+from smnas_optuna.export import export_detector
 from smnas_optuna.models import Detector
+
+from ..models.tiny_detectors import ready
+from ..runtime.exported_files import DESCRIPTION
 
 TIE = 1e-4
 """Scores that are nearer than this may change places."""
+
+
+@cache
+def exported(arch: str) -> bytes:
+    """The exported file of a small detector."""
+    return export_detector(ready(arch), DESCRIPTION)
 
 
 def run(content: bytes, batch: Batch, *, fixed: bool = True) -> list[Any]:

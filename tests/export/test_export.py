@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import onnx
@@ -15,7 +14,7 @@ from smnas_optuna.runtime.detector_file import DetectorFile
 
 from ..models.tiny_detectors import ARCHS, CONSTANTS, ONE_STAGE, TWO_STAGE, build, kinds, ready, spread_predictions
 from ..runtime.exported_files import DESCRIPTION
-from .compared import assert_same, noise, on_canvas, run
+from .compared import assert_same, exported, noise, on_canvas, run
 
 PAIRS = {
     f"{rpn}-{head}": f"64x48.resnet18-w4.fpn-p2-p5-c32.{rpn}.{head}-w16"
@@ -29,11 +28,6 @@ LARGE = "320x240.resnet18-w4.fpn-p2-p5-c8.rpn.fc-w16"
 
 
 some = pytest.mark.parametrize("arch", [ONE_STAGE, TWO_STAGE, ARCHS["guided-c4-basicblock"]])
-
-
-@cache
-def exported(arch: str) -> bytes:
-    return export_detector(ready(arch), DESCRIPTION)
 
 
 @kinds

@@ -41,6 +41,7 @@ def fill(study: Study) -> Study:
     study.set_user_attr("fingerprint", {"data": "0f", "device": DEVICE})
     study.set_user_attr("versions", {"torch": "2.14.0"})
     latency = {"ratio": 0.5, "median_ms": 12.5, "p10_ms": 12.0, "p90_ms": 13.0, "reference_median_ms": 25.0}
+    parts = {"backbone": 0.5, "rpn": 0.125, "pooling": 0.125, "head": 0.125, "selection": 0.125}
     add_trial(
         study,
         (12.25, 0.2),
@@ -51,7 +52,7 @@ def fill(study: Study) -> Study:
         num_params=1_234_567,
         multiply_adds=56_700_000,
         metrics=metrics,
-        latency={**latency, "gpu": OLD_GPU_RECORD},
+        latency={**latency, "gpu": OLD_GPU_RECORD, "parts": parts},
         weights=f"runs/{MIDDLE}",
     )
     add_trial(study, (30.0, 0.15), done, arch=POOR, generation=0)

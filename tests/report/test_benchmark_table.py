@@ -71,6 +71,17 @@ def printed(benchmark: Benchmark) -> str:
     return text.getvalue()
 
 
+def test_parts_that_are_known_are_a_line() -> None:
+    parts = {"backbone": 0.504, "rpn": 0.2, "selection": 0.296}
+    text = printed(make(row("first"), row("second", latency=replace(LATENCY, parts=parts))))
+
+    assert "second, by part: backbone 50 %, layers of the RPN 20 %, post-processing 30 %" in text
+    assert text.count("by part") == 1
+    assert json.loads(benchmark_json(make(row("a", latency=replace(LATENCY, parts=parts)))))["rows"][0]["latency"][
+        "parts"
+    ] == pytest.approx(parts)
+
+
 def test_a_row_has_all_numbers() -> None:
     text = printed(make(row("first"), row(LONG_NAME)))
 

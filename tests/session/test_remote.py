@@ -59,6 +59,9 @@ def test_a_detector_is_timed_there(drawn_dir: Path, tmp_path: Path, port: int, m
     assert testbed.remote is not None
     assert testbed.remote.host == platform.node()
     assert 0 < stats.ratio_low <= stats.ratio <= stats.ratio_high
+    assert stats.parts is not None
+    assert sum(stats.parts.values()) == pytest.approx(1)
+    assert gate.parts is None
     assert gate.ratio < 1, "the reference is the larger baseline"
     assert "device" not in testbed.fingerprint["recipe"]["latency"], "it may move to another URL"
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,3 +51,18 @@ def test_a_worker_with_a_share_of_the_cpu_measures_with_all_its_threads(
     assert shared.device_description["threads"] == before + 2
     assert remembered(reference_key(shared.fingerprint, library_versions())) == [(1.0, False), (2.0, True)]
     assert remembered(reference_key(testbed.fingerprint, library_versions())) == [(3.0, True)]
+
+
+def test_the_parts_of_a_trained_detector_are_taken_and_those_of_a_gate_are_not(drawn_dir: Path) -> None:
+    file = drawn_dir / "study.toml"
+    file.write_text(file.read_text().replace('runtime = "eager"', 'runtime = "onnxruntime"'))
+    testbed = prepare(StudyFolder(drawn_dir), listener=Listener(), stop=StopRequest(), device="cpu").testbed
+    spec = decode(SMALL)
+
+    gate = testbed.measure_gate(spec, lambda: None)
+    stats = testbed.measure_latency(testbed.build(spec, 0), spec, lambda: None)
+
+    assert gate.parts is None
+    stored = json.loads(json.dumps(testbed.latency_values(stats), allow_nan=False))["parts"]
+    assert set(stored) == {"backbone", "neck", "head", "selection"}
+    assert sum(stored.values()) == pytest.approx(1)

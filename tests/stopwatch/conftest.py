@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ..runtime.exported_files import DESCRIPTION, make_content
+from ..runtime.exported_files import DESCRIPTION, make_content, make_model
 
 SIZES = [(60, 90), (90, 60), (48, 64), (70, 70)]
 REFERENCE = replace(DESCRIPTION, arch="32x32.resnet18-w4.fpn-p3-p5-c8.none.retina", long=32, short=32)
@@ -32,6 +32,17 @@ def file(tmp_path: Path) -> Path:
     """A detector that computes a little."""
     path = tmp_path / "detector.onnx"
     path.write_bytes(make_content(slow=3))
+    return path
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Path:
+    """A detector whose operators belong to its backbone."""
+    model = make_model(slow=3)
+    for number, node in enumerate(model.graph.node):
+        node.name = f"/backbone/{number}"
+    path = tmp_path / "named.onnx"
+    path.write_bytes(model.SerializeToString())
     return path
 
 

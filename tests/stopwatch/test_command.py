@@ -36,6 +36,14 @@ def test_it_prints_milliseconds_ratio_and_interval(
     assert printed.err == "", "no progress in a log"
 
 
+def test_the_parts_of_a_detector_are_a_line(
+    named: Path, reference: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(_arguments(named, reference, folder)) == 0
+
+    assert capsys.readouterr().out.splitlines()[4] == "by part: backbone 100 %"
+
+
 def test_json_has_everything(file: Path, reference: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(_arguments(file, reference, folder, "--json")) == 0
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,19 @@ def test_a_file_against_itself_has_a_ratio_of_about_one(file: Path) -> None:
     stats = measure_files(mine, mine, images, Conditions(precision=0.05, max_seconds=1, acceptable=1))
 
     assert stats.ratio == pytest.approx(1, abs=0.5)
+
+
+@pytest.mark.parametrize(("asked", "parts"), [(True, {"backbone": 1.0}), (False, None)])
+def test_the_parts_are_told_if_they_are_asked_for(
+    asked: bool, parts: dict[str, float] | None, named: Path, reference: Path
+) -> None:
+    mine, its = DetectorFile.read(named), DetectorFile.read(reference)
+    conditions = Conditions.of({**asdict(QUICK), "parts": asked})
+
+    stats = measure_files(mine, its, [np.zeros((48, 64, 3), np.uint8)], conditions)
+
+    assert stats.parts == parts
+    assert json.loads(json.dumps(as_json(stats, mine, its, conditions, num_images=1)))["parts"] == parts
 
 
 def test_a_file_that_cannot_be_run_is_named(reference: Path) -> None:

@@ -167,7 +167,9 @@ def _measure(
     size, detector = timed.input_size, timed.build()
     complexity = count_complexity(detector, long=size.long, short=size.short)
     shipped, images = _shipped(timed, detector, setup)
-    latency = measure_alone(measurement_lock, watches, shipped, images, reference, setup.settings, on_step=on_step)
+    latency = measure_alone(
+        measurement_lock, watches, shipped, images, reference, setup.settings, on_step=on_step, with_parts=True
+    )
     return BenchmarkRow(timed=timed, complexity=complexity, latency=latency)
 
 

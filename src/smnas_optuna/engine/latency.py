@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import cycle, islice
@@ -36,6 +36,8 @@ class LatencyStats(RatioStats):
     Attributes:
         network_ms: 10th percentile of all layers alone, on the largest number of proposals, without RoIAlign, decoding
             and NMS, and at most ``p10_ms``. NaN for a module without ``fixed_work``.
+        parts: Share of each part in the time of an exported file, names and order those of
+            :data:`smnas_optuna.runtime.parts.PARTS`, in sum 1; None if it was not asked for, or is not known.
         detected_again: Share of the candidate's runs, in 0..1, that its graph could not finish exactly; else 0.
         runtime_version: Version of the library that ran an exported file, on the device that was timed; else None.
         alone: True if, as far as is known, nothing else computed on this machine meanwhile: no other worker of this
@@ -45,6 +47,7 @@ class LatencyStats(RatioStats):
     """
 
     network_ms: float
+    parts: Mapping[str, float] | None = None
     detected_again: float = 0.0
     runtime_version: str | None = None
     alone: bool = True
@@ -64,6 +67,7 @@ def measure_latency(
     acceptable: float = math.inf,
     on_repeat: Callable[[], None] = lambda: None,
     on_step: Callable[[], None] = lambda: None,
+    with_parts: bool = False,
 ) -> LatencyStats:
     """Time ``detector`` against ``reference``: from uint8 images on the device to boxes in original pixels.
 
@@ -78,6 +82,7 @@ def measure_latency(
         acceptable: Largest width of the interval, relative to the ratio, with which the result is not timed again.
         on_repeat: Called before each further round; may wait for a disturbance to end.
         on_step: Called after each run; may raise to stop.
+        with_parts: True to take the time of the detector's parts as well, if it has ``parts``, as an exported file.
     """
     detectors = [(detector.eval(), images), (reference.eval(), reference_images)]
     _record_graphs(detectors)
@@ -96,6 +101,7 @@ def measure_latency(
     return LatencyStats(
         **asdict(stats),
         network_ms=min(network_ms, stats.p10_ms),
+        parts=_parts(detector, images, on_step) if with_parts else None,
         detected_again=detector.not_settled / detector.batches if isinstance(detector, GraphDetector) else 0.0,
     )
 
@@ -134,6 +140,10 @@ def _network_ms(module: nn.Module, images: Sequence[Batch], max_seconds: float, 
         if len(runs) > 3 and time.perf_counter() - start > max_seconds:
             break
     return decile(runs[1:], 1)  # the first run is the warm-up
+
+
+def _parts(module: nn.Module, images: Sequence[Batch], on_step: Callable[[], None]) -> Mapping[str, float] | None:
+    return module.parts(images, on_step) if hasattr(module, "parts") else None  # type: ignore[operator]
 
 
 def _detect(module: nn.Module, batch: Batch) -> object:

@@ -53,7 +53,7 @@ background:var(--mark);border:1px solid var(--line)}figcaption{font-size:.85rem;
 margin-right:10px;max-width:100%}
 @media(max-width:560px){.numbers th,.numbers td{padding:5px 7px;font-size:.88rem}.numbers thead th{white-space:normal}
 .numbers td small{white-space:normal}.numbers tbody th{min-width:110px}}
-@media(max-width:560px){.bars th{white-space:normal}.bars td:nth-child(3){min-width:60px}}
+@media(max-width:560px){.bars th{white-space:normal;min-width:6.5em}.bars td:nth-child(3){min-width:60px}}
 @media print{.scroll{max-height:none}}
 """
 

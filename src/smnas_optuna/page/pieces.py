@@ -15,15 +15,17 @@ class Bar:
 
     Attributes:
         label: What is counted.
-        value: Its length is ``value`` of the largest one in its chart; at least 0.
+        value: Its length, relative to where the bars of its chart end; at least 0.
         text: The value as text.
         tag: A short mark beside the label; none if empty.
+        start: Where it begins, in the unit of ``value``; a bar that begins where another one ends goes on from it.
     """
 
     label: str
     value: float
     text: str
     tag: str = ""
+    start: float = 0.0
 
 
 def section(title: str, *content: str, name: str) -> Html:
@@ -52,7 +54,7 @@ def bars(caption: str, rows: Sequence[Bar], *, heads: tuple[str, str]) -> Html:
         rows: The bars.
         heads: Titles of labels and values, for readers that do not see the page.
     """
-    largest = max((row.value for row in rows), default=0.0) or 1.0
+    end = max((row.start + row.value for row in rows), default=0.0) or 1.0
     titles = element(
         "tr",
         *(element("th", title, scope="col") for title in heads),
@@ -63,7 +65,7 @@ def bars(caption: str, rows: Sequence[Bar], *, heads: tuple[str, str]) -> Html:
             "tr",
             element("th", row.label, *((element("i", row.tag),) if row.tag else ()), scope="row"),
             element("td", row.text),
-            element("td", bar(row.value / largest), aria_hidden="true"),
+            element("td", bar(row.value / end, row.start / end), aria_hidden="true"),
         )
         for row in rows
     )
@@ -76,9 +78,10 @@ def bars(caption: str, rows: Sequence[Bar], *, heads: tuple[str, str]) -> Html:
     )
 
 
-def bar(share: float) -> Html:
-    """Return a bar of ``share``, in [0, 1], of its place."""
-    return element("span", class_="bar", style=f"width:{100 * share:.4g}%")
+def bar(share: float, start: float = 0.0) -> Html:
+    """Return a bar of ``share``, in [0, 1], of its place, behind a gap of the share ``start``."""
+    gap = f"margin-left:{100 * start:.4g}%;" if start else ""
+    return element("span", class_="bar", style=f"{gap}width:{100 * share:.4g}%")
 
 
 def tiles(facts: Sequence[tuple[str, str]]) -> Html:

@@ -12,6 +12,7 @@ from smnas_optuna.benchmark.run import Benchmark
 from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.report.summary import name_device
 from smnas_optuna.report.tables import UNKNOWN, new_table, print_tables, short, strict
+from smnas_optuna.runtime.parts import parts_in_words
 
 NARROWEST = 94
 """Columns of text that the numbers and a folded name need."""
@@ -59,6 +60,11 @@ def protocol_lines(benchmark: Benchmark) -> list[str]:
         f"{benchmark.source}; {benchmark.num_classes} classes",
         "network: all layers on the largest number of regions that they can get, without RoIAlign, decoding and NMS; "
         "GMACs counts the same",
+    ]
+    lines += [
+        f"{row.timed.name}, {parts_in_words(row.latency.parts)}"
+        for row in benchmark.rows
+        if row.latency.parts is not None
     ]
     if "random" in benchmark.weights:
         lines.append(

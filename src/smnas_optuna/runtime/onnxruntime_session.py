@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +16,18 @@ from smnas_optuna.errors import DeviceError, FileError
 from smnas_optuna.quote import quote_error
 from smnas_optuna.runtime.description import FIX
 from smnas_optuna.runtime.detector_file import DetectorFile
-from smnas_optuna.runtime.names import FREE_DIMENSIONS, INPUTS, OUTPUTS, Arrays, Build, Execute, Runtime, Shape
+from smnas_optuna.runtime.names import (
+    FREE_DIMENSIONS,
+    INPUTS,
+    OUTPUTS,
+    Arrays,
+    Execute,
+    Inputs,
+    Operators,
+    Runtime,
+    Shape,
+)
+from smnas_optuna.runtime.onnxruntime_profile import profiled_run
 
 _PROVIDERS = {
     "onnxruntime": "CPUExecutionProvider",
@@ -26,56 +39,88 @@ _TYPES = ("tensor(uint8)", "tensor(int64)", "tensor(float)", "tensor(int64)", "t
 _NOTHING = 4  # severity from which ONNX Runtime prints on standard error; its errors are raised as well
 
 
-def onnxruntime_sessions(file: DetectorFile, runtime: Runtime, num_threads: int) -> Build:
-    """Return the function that builds a session of ``file`` for a shape of images.
+class OnnxRuntimeSessions:
+    """Sessions of a file in ONNX Runtime.
+
+    Args:
+        file: The exported detector.
+        runtime: What executes it.
+        num_threads: CPU threads of an operator.
 
     Raises:
         DeviceError: If ONNX Runtime or its provider for a GPU is not there.
     """
-    onnxruntime = _library()
-    provider, available = _PROVIDERS[runtime], onnxruntime.get_available_providers()
-    if provider not in available:
-        raise DeviceError(
-            f"the runtime {runtime}: ONNX Runtime {onnxruntime.__version__} has no {provider} here, but only "
-            f"{', '.join(available)}",
-            fix="install onnxruntime-gpu instead of onnxruntime, and what it needs, or take the runtime onnxruntime",
-        )
-    # What TensorRT cannot run falls to CUDA, and what neither can to the CPU.
-    providers = [each for each in available if each == provider or (runtime == "tensorrt" and "CUDA" in each)]
-    errors = _errors(onnxruntime)
 
-    def build(shape: Shape) -> Execute:
-        options = _options(onnxruntime, shape, num_threads)
-        try:
-            session = onnxruntime.InferenceSession(
-                file.content,
-                options,
-                providers=list(dict.fromkeys([*providers, "CPUExecutionProvider"])),
-                enable_fallback=0,
+    def __init__(self, file: DetectorFile, runtime: Runtime, num_threads: int) -> None:
+        self._file, self._runtime, self._num_threads = file, runtime, num_threads
+        self._library = _library()
+        self._version = self._library.__version__
+        provider, available = _PROVIDERS[runtime], self._library.get_available_providers()
+        if provider not in available:
+            raise DeviceError(
+                f"the runtime {runtime}: ONNX Runtime {self._version} has no {provider} here, but only "
+                f"{', '.join(available)}",
+                fix="install onnxruntime-gpu instead of onnxruntime, and what it needs, or take the runtime "
+                "onnxruntime",
             )
-        except errors as error:
+        # What TensorRT cannot run falls to CUDA, and what neither can to the CPU.
+        providers = [each for each in available if each == provider or (runtime == "tensorrt" and "CUDA" in each)]
+        self._providers = list(dict.fromkeys([*providers, "CPUExecutionProvider"]))
+        self._errors = _errors(self._library)
+
+    def build(self, shape: Shape) -> Execute:
+        """Return what runs images of this shape."""
+        session = self._session(_options(self._library, shape, self._num_threads))
+        return lambda images, sizes: self._run(session, images, sizes)
+
+    def profile(self, shape: Shape, inputs: Iterable[Inputs]) -> Generator[None, None, Operators]:
+        """Take the times of the operators on a CPU; see :data:`smnas_optuna.runtime.names.Profile`.
+
+        Raises:
+            FileError: If the file cannot be run.
+            ValueError: If ONNX Runtime writes its profile in another form.
+            OSError: If the profile cannot be written or read.
+        """
+        options, num_runs = _options(self._library, shape, self._num_threads), 0
+        with TemporaryDirectory(prefix="smnas-", ignore_cleanup_errors=True) as folder:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            session = self._session(options)
+            try:
+                for images, sizes in inputs:
+                    self._run(session, images, sizes)
+                    num_runs += 1
+                    yield
+            finally:
+                path = session.end_profiling()  # closes the file
+            return profiled_run(Path(path), num_runs)
+
+    def _session(self, options: Any) -> Any:
+        try:
+            session = self._library.InferenceSession(
+                self._file.content, options, providers=self._providers, enable_fallback=0
+            )
+        except self._errors as error:
             raise FileError(
-                f"{file.name}: ONNX Runtime {onnxruntime.__version__} cannot load it: {quote_error(error)}", fix=FIX
+                f"{self._file.name}: ONNX Runtime {self._version} cannot load it: {quote_error(error)}", fix=FIX
             ) from error
+        provider = _PROVIDERS[self._runtime]
         if provider not in session.get_providers():  # it goes on without, where a library of CUDA is missing
             raise DeviceError(
-                f"the runtime {runtime}: ONNX Runtime {onnxruntime.__version__} could not start {provider}",
+                f"the runtime {self._runtime}: ONNX Runtime {self._version} could not start {provider}",
                 fix="check `nvidia-smi`, and install the versions of CUDA and cuDNN that onnxruntime-gpu names",
             )
-        _check_names([(each.name, each.type) for each in (*session.get_inputs(), *session.get_outputs())], file)
+        _check_names([(each.name, each.type) for each in (*session.get_inputs(), *session.get_outputs())], self._file)
+        return session
 
-        def execute(images: NDArray[np.uint8], sizes: NDArray[np.int64]) -> Arrays:
-            try:
-                arrays: list[NDArray[np.generic]] = session.run(OUTPUTS, {"images": images, "sizes": sizes})
-            except errors as error:
-                raise FileError(
-                    f"{file.name}: ONNX Runtime {onnxruntime.__version__} cannot run it: {quote_error(error)}", fix=FIX
-                ) from error
-            return arrays
-
-        return execute
-
-    return build
+    def _run(self, session: Any, images: NDArray[np.uint8], sizes: NDArray[np.int64]) -> Arrays:
+        try:
+            arrays: list[NDArray[np.generic]] = session.run(OUTPUTS, {"images": images, "sizes": sizes})
+        except self._errors as error:
+            raise FileError(
+                f"{self._file.name}: ONNX Runtime {self._version} cannot run it: {quote_error(error)}", fix=FIX
+            ) from error
+        return arrays
 
 
 def _library() -> ModuleType:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Generator, Iterable
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,8 @@ from smnas_optuna.errors import DeviceError, FileError
 from smnas_optuna.quote import quote_error
 from smnas_optuna.runtime.description import FIX
 from smnas_optuna.runtime.detector_file import DetectorFile
-from smnas_optuna.runtime.names import INPUTS, OUTPUTS, Arrays, Build, Execute, Shape
+from smnas_optuna.runtime.names import INPUTS, OUTPUTS, Arrays, Execute, Inputs, Operators, Shape
+from smnas_optuna.runtime.operators import typical_run
 
 _ERRORS = (RuntimeError, ValueError, TypeError, MemoryError)
 """What OpenVINO raises; its own classes are subclasses of RuntimeError."""
@@ -21,24 +24,57 @@ _NOT_WRITTEN = -1
 returns what lay in the memory of its outputs."""
 
 
-def openvino_sessions(file: DetectorFile, num_threads: int) -> Build:
-    """Return the function that builds a session of ``file`` for a shape of images.
+class OpenVinoSessions:
+    """Sessions of a file in OpenVINO.
+
+    Args:
+        file: The exported detector.
+        num_threads: CPU threads.
 
     Raises:
         DeviceError: If OpenVINO is not installed.
     """
-    openvino = _library()
-    core = openvino.Core()
-    config = {
-        "INFERENCE_NUM_THREADS": num_threads,
-        "NUM_STREAMS": 1,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",  # some CPUs would take bfloat16 otherwise
-    }
 
-    def build(shape: Shape) -> Execute:
+    def __init__(self, file: DetectorFile, num_threads: int) -> None:
+        self._file = file
+        self._library = _library()
+        self._core = self._library.Core()
+        self._config = {
+            "INFERENCE_NUM_THREADS": num_threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",  # some CPUs would take bfloat16 otherwise
+        }
+
+    def build(self, shape: Shape) -> Execute:
+        """Return what runs images of this shape."""
+        request, outputs = self._request(shape, self._config)
+        return lambda images, sizes: self._run(request, outputs, images, sizes)
+
+    def profile(self, shape: Shape, inputs: Iterable[Inputs]) -> Generator[None, None, Operators]:
+        """Take the times of the operators; see :data:`smnas_optuna.runtime.names.Profile`.
+
+        OpenVINO tells the mean over all runs so far, in whole us, so that a run is the difference of two sums.
+
+        Raises:
+            FileError: If the file cannot be run.
+            ValueError: If OpenVINO tells other operators after one run than after another.
+        """
+        request, outputs = self._request(shape, {**self._config, "PERF_COUNT": True})
+        sums, runs = dict[str, float](), list[Operators]()
+        for images, sizes in inputs:
+            self._run(request, outputs, images, sizes)
+            told = {each.node_name: each.real_time.total_seconds() * 1e6 for each in request.profiling_info}
+            before, sums = sums, {name: (len(runs) + 1) * mean for name, mean in told.items()}
+            runs.append([(name, us - before.get(name, 0.0)) for name, us in sums.items()])
+            yield
+        return [(name, max(0.0, us)) for name, us in typical_run(runs)]
+
+    def _request(self, shape: Shape, config: dict[str, Any]) -> tuple[Any, dict[str, NDArray[Any]]]:
+        """Return a request for images of this shape, and the arrays that it writes its outputs to."""
+        file, openvino = self._file, self._library
         try:
-            model = core.read_model(file.content)
+            model = self._core.read_model(file.content)
             names = [[port.any_name for port in ports] for ports in (model.inputs, model.outputs)]
             if names != [list(INPUTS), list(OUTPUTS)]:
                 raise FileError(
@@ -47,26 +83,25 @@ def openvino_sessions(file: DetectorFile, num_threads: int) -> Build:
                     fix=FIX,
                 )
             model.reshape({"images": list(shape), "sizes": [shape[0], 2]})
-            request = core.compile_model(model, "CPU", config).create_infer_request()
+            request = self._core.compile_model(model, "CPU", config).create_infer_request()
             outputs = {port.any_name: np.zeros(port.shape, port.element_type.to_dtype()) for port in model.outputs}
             for name, array in outputs.items():
                 request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
         except _ERRORS as error:
             raise _failed(file, openvino, "load", quote_error(error)) from error
+        return request, outputs
 
-        def execute(images: NDArray[np.uint8], sizes: NDArray[np.int64]) -> Arrays:
-            outputs["counts"].fill(_NOT_WRITTEN)
-            try:
-                request.infer({"images": images, "sizes": sizes}, share_inputs=True)
-            except _ERRORS as error:
-                raise _failed(file, openvino, "run", quote_error(error)) from error
-            if (outputs["counts"] == _NOT_WRITTEN).any():
-                raise _failed(file, openvino, "run", "it stopped midway; with two threads it says why")
-            return [outputs[name].copy() for name in OUTPUTS]
-
-        return execute
-
-    return build
+    def _run(
+        self, request: Any, outputs: dict[str, NDArray[Any]], images: NDArray[np.uint8], sizes: NDArray[np.int64]
+    ) -> Arrays:
+        outputs["counts"].fill(_NOT_WRITTEN)
+        try:
+            request.infer({"images": images, "sizes": sizes}, share_inputs=True)
+        except _ERRORS as error:
+            raise _failed(self._file, self._library, "run", quote_error(error)) from error
+        if (outputs["counts"] == _NOT_WRITTEN).any():
+            raise _failed(self._file, self._library, "run", "it stopped midway; with two threads it says why")
+        return [outputs[name].copy() for name in OUTPUTS]
 
 
 def _failed(file: DetectorFile, openvino: ModuleType, what: str, why: str) -> FileError:

@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 import importlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smnas_optuna.allowance import usable_cores
-from smnas_optuna.errors import DeviceError, FileError
+from smnas_optuna.errors import DeviceError, FileError, SmnasError
 from smnas_optuna.quote import quote
 from smnas_optuna.runtime.description import FIX
 from smnas_optuna.runtime.detector_file import DetectorFile
-from smnas_optuna.runtime.names import INPUTS, OUTPUTS, Build, Execute, Runtime, Shape
+from smnas_optuna.runtime.names import (
+    INPUTS,
+    OUTPUTS,
+    WARM_UP_RUNS,
+    Build,
+    Execute,
+    Inputs,
+    Profile,
+    Runtime,
+    Shape,
+)
+from smnas_optuna.runtime.parts import shares_of
 
 __all__ = ["INPUTS", "OUTPUTS", "CanvasSessions", "Found", "Runner", "Runtime", "open_runner", "runtime_version"]
 
 _DTYPES = tuple(map(np.dtype, ("float32", "int64", "float32", "int64")))
 """Types of the outputs."""
+MOST_PROFILED, LEAST_PROFILED = 10, 3
+"""Runs of a profile that count."""
+PROFILE_SECONDS = 0.5
+"""Time after which a profile has no more than the least runs."""
+_NO_PROFILE = (SmnasError, OSError, ValueError, RuntimeError, AttributeError, TypeError, MemoryError)
+"""What a profile fails with: no memory or disk, or a version of a runtime that has none or another one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -60,6 +82,19 @@ class Runner(Protocol):
             FileError: If the runtime cannot run the file, or its outputs are not those of an exported detector.
         """
 
+    def parts(self, inputs: Sequence[Inputs], on_run: Callable[[], object]) -> dict[str, float] | None:
+        """Return the share of each part in the time of a run; see :func:`smnas_optuna.runtime.parts.shares_of`.
+
+        The file is run up to 12 times more, in a session of its own that is slower than that of :meth:`run`.
+
+        Args:
+            inputs: Images and their sizes, as for :meth:`run`; those of the most frequent shape are taken.
+            on_run: Called after each run; may raise to stop.
+
+        Returns:
+            None if the runtime does not tell, or tells it in a form that is not known.
+        """
+
 
 class CanvasSessions:
     """A runner with a session for each shape of images, built when the first such images come.
@@ -70,11 +105,12 @@ class CanvasSessions:
     Args:
         file: The exported detector.
         build: Builds a session.
+        profile: Takes the times of operators; None if the runtime does not tell them.
     """
 
-    def __init__(self, file: DetectorFile, build: Build) -> None:
+    def __init__(self, file: DetectorFile, build: Build, profile: Profile | None = None) -> None:
         self.file = file
-        self._build = build
+        self._build, self._profile = build, profile
         self._sessions: dict[tuple[int, ...], Execute] = {}
 
     def prepare(self, shape: Shape) -> None:
@@ -102,6 +138,32 @@ class CanvasSessions:
                 )
         return Found(boxes=boxes, labels=labels, scores=scores, counts=counts)  # type: ignore[arg-type]
 
+    def parts(self, inputs: Sequence[Inputs], on_run: Callable[[], object]) -> dict[str, float] | None:
+        """Return the share of each part in the time of a run; see :class:`Runner`."""
+        if self._profile is None:
+            return None
+        [(shape, _)] = Counter(images.shape for images, _ in inputs).most_common(1)
+        batch, channels, height, width = shape
+        alike = [each for each in inputs if each[0].shape == shape]
+        with closing(self._profile((batch, channels, height, width), _in_time(alike))) as runs:
+            while True:
+                try:
+                    next(runs)
+                except StopIteration as end:
+                    return shares_of(end.value)
+                except _NO_PROFILE:  # nothing else depends on it
+                    return None
+                on_run()
+
+
+def _in_time(inputs: Sequence[Inputs]) -> Iterator[Inputs]:
+    """Yield inputs, in a cycle, for the runs of a profile."""
+    end = time.monotonic() + PROFILE_SECONDS
+    for done, each in enumerate(islice(cycle(inputs), WARM_UP_RUNS + MOST_PROFILED)):
+        if done >= WARM_UP_RUNS + LEAST_PROFILED and time.monotonic() > end:
+            return
+        yield each
+
 
 def open_runner(file: DetectorFile, runtime: Runtime = "onnxruntime", *, num_threads: int | None = None) -> Runner:
     """Return ``file`` in a runtime; nothing is built yet.
@@ -122,12 +184,15 @@ def open_runner(file: DetectorFile, runtime: Runtime = "onnxruntime", *, num_thr
     if threads < 1:
         raise DeviceError(f"num_threads must be at least 1, but is {threads}", fix="give the number of CPU threads")
     if runtime == "openvino":
-        from smnas_optuna.runtime.openvino_session import openvino_sessions
+        from smnas_optuna.runtime.openvino_session import OpenVinoSessions
 
-        return CanvasSessions(file, openvino_sessions(file, threads))
-    from smnas_optuna.runtime.onnxruntime_session import onnxruntime_sessions
+        on_cpu = OpenVinoSessions(file, threads)
+        return CanvasSessions(file, on_cpu.build, on_cpu.profile)
+    from smnas_optuna.runtime.onnxruntime_session import OnnxRuntimeSessions
 
-    return CanvasSessions(file, onnxruntime_sessions(file, runtime, threads))
+    sessions = OnnxRuntimeSessions(file, runtime, threads)
+    # On a GPU its operators only start there, and their times are not told.
+    return CanvasSessions(file, sessions.build, sessions.profile if runtime == "onnxruntime" else None)
 
 
 def runtime_version(runtime: Runtime) -> str:

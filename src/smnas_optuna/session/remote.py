@@ -18,6 +18,7 @@ from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.errors import DeviceError
 from smnas_optuna.export import Exporter
 from smnas_optuna.models import Detector
+from smnas_optuna.runtime.parts import checked_shares
 from smnas_optuna.session.runtimes import of_files
 from smnas_optuna.session.shipped import timed_description
 from smnas_optuna.stopwatch.client import StopwatchClient
@@ -77,9 +78,11 @@ class RemoteDevice:
         return cast("Mapping[str, Any]", self._client.describe()["device"])
 
     def measure(
-        self, detector: Detector, spec: DetectorSpec, settings: LatencySettings, acceptable: float
+        self, detector: Detector, spec: DetectorSpec, settings: LatencySettings, acceptable: float, *, with_parts: bool
     ) -> LatencyStats:
         """Time a detector of this architecture against the reference there; a lost connection is waited for.
+
+        The time of its parts is taken as well ``with_parts``, if the stopwatch is of a version that does.
 
         Raises:
             SmnasError: If the stopwatch refuses it, or cannot run it.
@@ -91,10 +94,12 @@ class RemoteDevice:
             precision=settings.precision,
             max_seconds=settings.max_seconds,
             acceptable=max(acceptable, settings.precision),
+            parts=with_parts,
         )
         stats, result = self._client.measure(self._file(spec, detector), conditions)
         version = str(result.get("runtime", "")).removeprefix(runtime).strip()
-        return LatencyStats(**asdict(stats), network_ms=math.nan, runtime_version=version or None)
+        parts = checked_shares(result.get("parts"))
+        return LatencyStats(**asdict(stats), network_ms=math.nan, parts=parts, runtime_version=version or None)
 
     @cached_property
     def _client(self) -> StopwatchClient:

@@ -103,6 +103,12 @@ class FileDetector(nn.Module):
         count, channels, height, width = shape
         self._runner_of(height > width).prepare((count, channels, height, width))
 
+    def parts(self, batches: Sequence[Batch], on_run: Callable[[], object]) -> dict[str, float] | None:
+        """Return the share of each part in the latency; see :class:`smnas_optuna.runtime.sessions.Runner`."""
+        inputs = [(batch.images.numpy(), batch.sizes.numpy()) for batch in batches]
+        portraits = sum(images.shape[2] > images.shape[3] for images, _ in inputs)
+        return self._runner_of(2 * portraits > len(inputs)).parts(inputs, on_run)
+
     def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
         """Detect objects in each image of ``batch``, uint8; as :meth:`smnas_optuna.models.Detector.detect` does."""
         images = batch.images.numpy()

@@ -139,9 +139,9 @@ class Testbed:
     def measure_latency(self, detector: Detector, spec: DetectorSpec, on_step: Callable[[], None]) -> LatencyStats:
         """Time a detector of this architecture, with its weights as they would ship, against the reference.
 
-        The other workers of the machine pause meanwhile.
+        The other workers of the machine pause meanwhile. The time of its parts is taken as well.
         """
-        return self._time(detector, spec, self.settings.latency, ACCEPTABLE_WIDTH, on_step)
+        return self._time(detector, spec, self.settings.latency, ACCEPTABLE_WIDTH, on_step, with_parts=True)
 
     def latency_values(self, latency: LatencyStats) -> dict[str, Any]:
         """Return a measured latency as JSON values, with what it was measured against and how."""
@@ -170,9 +170,11 @@ class Testbed:
         settings: LatencySettings,
         acceptable: float,
         on_step: Callable[[], None],
+        *,
+        with_parts: bool = False,
     ) -> LatencyStats:
         if self.remote is not None:
-            return self._kept(self.remote.measure(detector, spec, settings, acceptable))
+            return self._kept(self.remote.measure(detector, spec, settings, acceptable, with_parts=with_parts))
         shipped, images = self._shipped(detector, spec)
         with cpu_threads(self.threads):
             measured = measure_alone(
@@ -184,6 +186,7 @@ class Testbed:
                 settings,
                 acceptable=acceptable,
                 on_step=on_step,
+                with_parts=with_parts,
             )
         return self._kept(replace(measured, runtime_version=version_of(self.runtime)))
 

@@ -32,6 +32,7 @@ def measure_alone(
     *,
     acceptable: float = ACCEPTABLE_WIDTH,
     on_step: Callable[[], None],
+    with_parts: bool = False,
 ) -> LatencyStats:
     """Call :func:`smnas_optuna.engine.latency.measure_latency` while other processes of ``measurement_lock`` pause.
 
@@ -48,6 +49,7 @@ def measure_alone(
         acceptable: Width of the interval, relative to the ratio, with which a measurement is not repeated; never
             narrower than ``settings.precision``.
         on_step: Called between two runs and while it waits; may raise to stop.
+        with_parts: True to take the time of the detector's parts as well.
     """
     cpu_watch, gpu_watch = watches
     patience_seconds = PATIENCE * settings.max_seconds
@@ -70,6 +72,7 @@ def measure_alone(
             acceptable=max(acceptable, settings.precision),
             on_repeat=lambda: cpu_watch.wait(on_step, patience_seconds),
             on_step=look,
+            with_parts=with_parts,
         )
         cpu, gpu = end_of_load(), observation.end(on_step)
     return replace(stats, alone=alone and not (cpu is not None and cpu.disturbances), cpu=cpu, gpu=gpu)

@@ -17,6 +17,7 @@ from smnas_optuna.paths import at_home
 from smnas_optuna.quote import quote_error
 from smnas_optuna.runtime.detector_file import DetectorFile
 from smnas_optuna.runtime.names import Runtime
+from smnas_optuna.runtime.parts import parts_in_words
 from smnas_optuna.stopwatch.images import MAX_IMAGES, image_paths, read_images
 from smnas_optuna.stopwatch.measure import (
     MAX_SECONDS,
@@ -85,7 +86,9 @@ def _parser(program: str) -> argparse.ArgumentParser:
 
 def _time(options: argparse.Namespace) -> None:
     file, reference = (DetectorFile.read(at_home(path)) for path in (options.file, options.reference))
-    conditions = Conditions(runtime=options.runtime, num_threads=options.threads, max_seconds=options.max_seconds)
+    conditions = Conditions(
+        runtime=options.runtime, num_threads=options.threads, max_seconds=options.max_seconds, parts=True
+    )
     paths = image_paths(at_home(options.images))
     images = read_images(paths, file.description.grey_bits)
     with Progress(sys.stderr, f"timing, for about {options.max_seconds:g} s") as progress:
@@ -103,6 +106,8 @@ def _in_words(result: dict[str, Any]) -> str:
         f"{result['num_runs']} runs of each on {result['images']} images, {result['runtime']}, "
         f"{threads} {'thread' if threads == 1 else 'threads'}, {result['device']['processor']}",
     ]
+    if result["parts"] is not None:
+        lines.append(parts_in_words(result["parts"]))
     if result["ratio_high"] - result["ratio_low"] > ACCEPTABLE_WIDTH * result["ratio"]:
         lines.append(
             f"note: the interval is wider than {100 * ACCEPTABLE_WIDTH:.0f} %: something else works on this machine, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, get_args
@@ -15,7 +15,7 @@ from smnas_optuna.allowance import processor_name, usable_cores
 from smnas_optuna.errors import quote
 from smnas_optuna.runtime.canvas import in_original_pixels
 from smnas_optuna.runtime.detector_file import DetectorFile
-from smnas_optuna.runtime.names import Runtime
+from smnas_optuna.runtime.names import Inputs, Runtime
 from smnas_optuna.runtime.picture import input_of
 from smnas_optuna.runtime.sessions import Runner, open_runner, runtime_version
 from smnas_optuna.stopwatch.protocol import Protocol, RatioStats, Run
@@ -38,6 +38,7 @@ class Conditions:
         precision: Width of the interval of the ratio at which timing ends, relative to the ratio; 0..1.
         max_seconds: Time limit of a round; see :class:`smnas_optuna.stopwatch.protocol.Protocol`.
         acceptable: Largest width of the interval with which the result is not timed again.
+        parts: True to take the time of the candidate's parts as well.
     """
 
     runtime: Runtime = "onnxruntime"
@@ -45,6 +46,7 @@ class Conditions:
     precision: float = 0.01
     max_seconds: float = 20.0
     acceptable: float = ACCEPTABLE_WIDTH
+    parts: bool = False
 
     @classmethod
     def of(cls, values: object) -> Conditions:
@@ -61,11 +63,24 @@ class Conditions:
             "precision": lambda value: _is_number(value) and 0 <= value <= 1,
             "max_seconds": lambda value: _is_number(value) and 0.001 <= value <= MAX_SECONDS,
             "acceptable": lambda value: _is_number(value) and value >= 0,
+            "parts": lambda value: isinstance(value, bool),
         }
         for name, is_right in checks.items():
             if name in values and not is_right(values[name]):
                 raise ValueError(f"{name} cannot be {quote(values[name])}")
         return cls(**{name: values[name] for name in checks if name in values})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileStats(RatioStats):
+    """Times of a run of an exported file.
+
+    Attributes:
+        parts: Share of each part in it, in sum 1; see :data:`smnas_optuna.runtime.parts.PARTS`. None if it was not
+            asked for, or is not known.
+    """
+
+    parts: Mapping[str, float] | None
 
 
 def measure_files(
@@ -76,7 +91,7 @@ def measure_files(
     *,
     on_repeat: Callable[[], None] = lambda: None,
     on_step: Callable[[], None] = lambda: None,
-) -> RatioStats:
+) -> FileStats:
     """Time ``file`` against ``reference``: from uint8 images on their canvases to boxes in original pixels.
 
     Args:
@@ -92,10 +107,12 @@ def measure_files(
         FileError: If it cannot run one of the files.
     """
     runners = [open_runner(each, conditions.runtime, num_threads=conditions.num_threads) for each in (file, reference)]
-    runs, reference_runs = list[Run](), list[Run]()
+    runs, reference_runs, inputs = list[Run](), list[Run](), list[Inputs]()
     for pixels in images:
-        runs.append(_run(runners[0], pixels))
-        reference_runs.append(_run(runners[1], pixels))
+        original_size = np.array([pixels.shape[:2]], np.int64)
+        inputs.append(_prepared(runners[0], pixels))
+        runs.append(partial(_detect, runners[0], *inputs[-1], original_size))
+        reference_runs.append(partial(_detect, runners[1], *_prepared(runners[1], pixels), original_size))
     protocol = Protocol(
         precision=conditions.precision,
         max_seconds=conditions.max_seconds,
@@ -103,11 +120,12 @@ def measure_files(
         on_repeat=on_repeat,
         on_step=on_step,
     )
-    return protocol.measure(runs, reference_runs)
+    stats = protocol.measure(runs, reference_runs)
+    return FileStats(**asdict(stats), parts=runners[0].parts(inputs, on_step) if conditions.parts else None)
 
 
 def as_json(
-    stats: RatioStats, file: DetectorFile, reference: DetectorFile, conditions: Conditions, *, num_images: int
+    stats: FileStats, file: DetectorFile, reference: DetectorFile, conditions: Conditions, *, num_images: int
 ) -> dict[str, Any]:
     """Return the result of :func:`measure_files` with all that it depends on, as JSON values."""
     return {
@@ -135,12 +153,12 @@ def describe_device() -> dict[str, Any]:
     }
 
 
-def _run(runner: Runner, pixels: Pixels) -> Run:
-    """Return the run on one image; what depends on its shape alone is built here."""
+def _prepared(runner: Runner, pixels: Pixels) -> Inputs:
+    """Return what the detector sees of an image; what depends on its shape alone is built here."""
     images, sizes = input_of(pixels, runner.file.description)
     batch, channels, height, width = images.shape
     runner.prepare((batch, channels, height, width))
-    return partial(_detect, runner, images, sizes, np.array([pixels.shape[:2]], np.int64))
+    return images, sizes
 
 
 def _detect(

@@ -30,7 +30,6 @@ BLOCK_RUNS = 5
 first run, which finds the other detector's data in the caches, does not dominate (``benchmarks/README.md``)."""
 ROUNDS = 3
 """Largest number of times that a measurement is repeated, the first included, until its interval is acceptable."""
-
 Run = Callable[[], object]
 """One run of a contender, on one image."""
 

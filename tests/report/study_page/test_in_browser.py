@@ -66,6 +66,22 @@ def test_each_point_that_is_clicked_shows_its_panel(report: Page) -> None:
         assert report.run("document.querySelector('#first').value") == arch
 
 
+def test_the_parts_of_a_latency_are_bars_in_a_row_whose_names_can_be_read(report: Page) -> None:
+    report.click(f".point[data-arch='{MIDDLE}'] .hit")
+    report.wait(f"{OPEN}.join() === '{MIDDLE}'")
+
+    sides = report.run(
+        "[...document.querySelectorAll('.panel.open .bar')].filter(e => e.closest('.bars'))"
+        ".map(e => [e.getBoundingClientRect().left, e.getBoundingClientRect().right])"
+    )
+    assert len(sides) == 5
+    assert [left for left, _ in sides[1:]] == pytest.approx([right for _, right in sides[:-1]], abs=1)
+    heights = (
+        "[...document.querySelectorAll('.panel.open .bars th[scope=row]')].map(e => e.getBoundingClientRect().height)"
+    )
+    assert max(report.run(heights)) < 60, "no name is broken into letters"
+
+
 def test_a_second_point_is_shown_beside_the_first(report: Page) -> None:
     report.click(f".point[data-arch='{FAST}'] .hit")
     report.click(f".point[data-arch='{STRONG}'] .hit", shift=True)

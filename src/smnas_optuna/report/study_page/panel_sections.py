@@ -10,6 +10,7 @@ from typing import Any
 from smnas_optuna.duration import format_seconds
 from smnas_optuna.page import Html, disclosure, element, isolated, joined, table
 from smnas_optuna.report.study_page.known import Known
+from smnas_optuna.report.study_page.latency_parts import latency_parts
 from smnas_optuna.report.study_page.learning import LearningCurve
 from smnas_optuna.report.study_page.line_chart import Line, line_chart
 from smnas_optuna.report.study_page.modules import modules_drawing
@@ -27,7 +28,7 @@ def panel_sections(point: PagePoint, known: Known) -> list[Html]:
     size = point.arch.partition(".")[0]
     parts = [
         ("Modules", modules_drawing(known.modules, size) if known.modules else _soft(known.no_modules)),
-        ("Latency", _latency(point.record)),
+        ("Latency", joined([_latency(point.record), latency_parts(point.record)])),
         ("Learning curve", _curve(known.curve, point)),
         ("Verification and final training", joined([_verified(known), *_trained(known)])),
         ("Evaluation", joined([_evaluation(each) for _, each in known.evaluations])),
