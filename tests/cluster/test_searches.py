@@ -48,11 +48,22 @@ def slow_dir(study_dir: Path) -> Path:
     return study_dir
 
 
+def with_ray(*arguments: str | Path, ray: str) -> tuple[list[str], dict[str, str]]:
+    """A command on a cluster, and its environment: Ray has warnings of its own."""
+    command = [*SMNAS, *map(str, arguments), "--device", "cpu", "--ray", ray]
+    return command, {name: value for name, value in environment().items() if name != "PYTHONWARNINGS"}
+
+
+def run(*arguments: str | Path, ray: str, cwd: Path | None = None, patience: int = PATIENCE) -> str:
+    command, variables = with_ray(*arguments, ray=ray)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=variables, timeout=patience)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 @contextmanager
 def searching(study_dir: Path, cluster: LocalCluster, *options: str) -> Iterator[subprocess.Popen[str]]:
-    command = [*SMNAS, "structural", str(study_dir), "--device", "cpu", "--ray", cluster.address, *options]
-    variables = environment()
-    del variables["PYTHONWARNINGS"]  # Ray has its own
+    command, variables = with_ray("structural", study_dir, *options, ray=cluster.address)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables, start_new_session=True
     ) as process:
@@ -170,23 +181,15 @@ def test_an_architecture_that_kills_its_trainers_is_given_up(slow_dir: Path, clu
 @pytest.mark.nightly
 def test_nodes_without_the_data_get_it_once(study_dir: Path, cluster: LocalCluster, drawn: Path) -> None:
     """The path of the data leads to them in the driver's own folder alone."""
-    command = [*SMNAS, "structural", str(study_dir), "--device", "cpu", "--ray", cluster.address, "--trials", "2"]
-    variables = environment()
-    del variables["PYTHONWARNINGS"]
-
-    def search(*options: str) -> str:
-        arguments = [*command, "--data", "/proc/self/cwd/data", *options]
-        done = subprocess.run(arguments, capture_output=True, text=True, cwd=drawn, env=variables, timeout=PATIENCE)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    first = search()
+    data = ("--data", "/proc/self/cwd/data")
+    first = run("structural", study_dir, *data, "--trials", "2", ray=cluster.address, cwd=drawn)
     assert len(re.findall(r"gets \d+ files of the data", first)) == 2
     copies = [list(cluster.cache_of(number).glob("cluster/*/data")) for number in (1, 2)]
     assert [len(each) for each in copies] == [1, 1]
     assert (copies[0][0] / "instances_val.json").read_bytes() == (drawn / "data" / "instances_val.json").read_bytes()
 
-    assert "files of the data" not in search("--trials", "3")
+    again = run("structural", study_dir, *data, "--trials", "3", ray=cluster.address, cwd=drawn)
+    assert "files of the data" not in again
 
 
 @pytest.mark.nightly
@@ -204,25 +207,17 @@ def test_a_node_with_other_data_is_named_and_not_used(study_dir: Path, cluster: 
 
 @pytest.mark.nightly
 def test_a_verification_trains_on_a_cluster(trained_dir: Path, cluster: LocalCluster) -> None:
-    command = [*SMNAS, "verify", str(trained_dir), "--device", "cpu", "--ray", cluster.address, "--seeds", "2"]
-    variables = environment()
-    del variables["PYTHONWARNINGS"]
-    done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=PATIENCE)
+    output = run("verify", trained_dir, "--seeds", "2", ray=cluster.address)
 
-    assert done.returncode == 0, done.stdout + done.stderr
     assert (trained_dir / "report" / "verify.csv").is_file()
-    assert "trains 1 detector at a time" in done.stdout
+    assert output.count("trains 1 detector at a time") == 2
 
 
 @pytest.mark.nightly
 def test_all_phases_of_a_search_train_on_a_cluster(study_dir: Path, cluster: LocalCluster) -> None:
-    command = [*SMNAS, "search", str(study_dir), "--device", "cpu", "--ray", cluster.address]
-    variables = environment()
-    del variables["PYTHONWARNINGS"]
-    done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=5 * PATIENCE)
+    output = run("search", study_dir, ray=cluster.address, patience=5 * PATIENCE)
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("trains 1 detector at a time") == 6  # two nodes in three phases
+    assert output.count("trains 1 detector at a time") == 6  # two nodes in three phases
     assert sum(each.trained for each in StudyFolder(study_dir).records()) == 9
     assert (study_dir / "report" / "verify.csv").is_file()
 
@@ -230,14 +225,21 @@ def test_all_phases_of_a_search_train_on_a_cluster(study_dir: Path, cluster: Loc
 @pytest.mark.nightly
 def test_a_machine_that_is_no_node_connects_by_its_client(study_dir: Path, tmp_path: Path) -> None:
     pytest.importorskip("grpc")
-    with local_cluster(tmp_path / "nodes", nodes=1, client_port=(port := free_port())) as cluster:
-        assert cluster.address
-        command = [*SMNAS, "structural", str(study_dir), "--device", "cpu", "--ray", f"ray://127.0.0.1:{port}"]
-        variables = environment()
-        del variables["PYTHONWARNINGS"]
-        done = subprocess.run(
-            [*command, "--trials", "2"], capture_output=True, text=True, env=variables, timeout=PATIENCE
-        )
+    port = free_port()
+    with local_cluster(tmp_path / "nodes", nodes=1, client_port=port):
+        run("structural", study_dir, "--trials", "2", ray=f"ray://127.0.0.1:{port}")
 
-    assert done.returncode == 0, done.stdout + done.stderr
     assert sum(each.trained for each in records(study_dir)) == 2
+
+
+@pytest.mark.nightly
+def test_the_doctor_sees_the_nodes(trained_dir: Path, cluster: LocalCluster, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    cluster.add_node(SMNAS_OPTUNA_DATA=str(tmp_path / "other"))
+    command = [*SMNAS, "doctor", str(trained_dir), "--ray", cluster.address]
+    _, variables = with_ray(ray="")
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=PATIENCE)
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert len(re.findall(r"fine: node .*: CPU 1; trains 1 detector at a time; data in ", done.stdout)) == 2
+    assert len(re.findall(r"fault: node .*\n  fix: name the folder of the study's data there", done.stdout)) == 1
