@@ -21,7 +21,9 @@ def write_onnx(
 ) -> Path:
     """Write a network that returns the largest value of its first input, or its first axis."""
     names = [f"input{number}" for number in range(inputs)]
-    node = helper.make_node(operator, names[:1], ["found"], **({"keepdims": 0} if operator == "ReduceMax" else {}))
+    node = helper.make_node(operator, names[:1], ["found"])
+    if operator == "ReduceMax":
+        node.attribute.append(helper.make_attribute("keepdims", 0))
     graph = helper.make_graph(
         [node],
         "tiny",
