@@ -41,14 +41,17 @@ from common import begin_like, command_line, markdown_table
 from smnas_optuna.arch import decode, encode
 from smnas_optuna.config import STUDY_FILE, StudySettings, load_settings
 from smnas_optuna.engine.device import library_versions
-from smnas_optuna.engine.durable import write_json
+from smnas_optuna.engine.durable import write_durably, write_json
 from smnas_optuna.errors import SmnasError
+from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.verify.results import read_results
 from smnas_optuna.verify.verification import RESULTS_FILE
 
 TOP = 4
 """Members of a front that are retrained, those that add most hypervolume; of that of random search twice as many."""
 SEED = 0
 """Seed of the searches."""
+BUSY = "*: other work on the machine disturbed the measurement; to measure again, remove `latencies` from done.json in --work"
 HEADS = ("architecture", "ms", "ratio", "validation", "test", "other images", "a further seed", "found by")
 
 
@@ -95,6 +98,10 @@ def try_one(pieces: Pieces, study: Path, data: Path, seeds: int) -> None:
     retrain = ["--seeds", str(seeds), "--epochs", str(settings.for_modular().train.epochs), *where]
     budget = settings.search.trials + settings.modular.trials
 
+    def first_stage() -> None:
+        pieces.smnas("structural", ours, *where)
+        check_classic(StudyFolder(ours), _classic(settings))
+
     def verify(folder: Path, way: str, top: int) -> None:
         pieces.smnas("verify", folder, "--top", str(top), *retrain)
         shutil.copy(folder / "report" / "verify.json", pieces.folder / f"{way}.json")
@@ -106,10 +113,11 @@ def try_one(pieces: Pieces, study: Path, data: Path, seeds: int) -> None:
     def measure() -> None:
         verified = verified_in(pieces.folder)
         archs = dict.fromkeys(each["arch"] for found in verified.values() for each in found["architectures"])
+        check_classic(StudyFolder(ours), _classic(settings), retrained=True)
         order = [_classic(settings), *(arch for arch in archs if arch != _classic(settings))]
         write_json(pieces.folder / "latencies.json", time_together([ours, random], data, order, pieces.say))
 
-    pieces.do("stage 1", lambda: pieces.smnas("structural", ours, *where))
+    pieces.do("stage 1", first_stage)
     pieces.do("stage 1 retrained", lambda: verify(ours, "stage 1", TOP))
     pieces.do("stage 2", lambda: pieces.smnas("modular", ours, *where))
     pieces.do("both stages retrained", lambda: verify(ours, "both stages", TOP))
@@ -118,6 +126,24 @@ def try_one(pieces: Pieces, study: Path, data: Path, seeds: int) -> None:
     pieces.do("baselines taken over", take_over)
     pieces.do("random search retrained", lambda: verify(random, "random search", 2 * TOP))
     pieces.do("latencies", measure)
+
+
+def check_classic(folder: StudyFolder, classic: str, *, retrained: bool = False) -> None:
+    """Check that the first baseline is trained, and ``retrained`` with one seed at least.
+
+    Raises:
+        FailedError: If it is not.
+    """
+    if retrained:
+        results = read_results(folder.verify / RESULTS_FILE)
+        there = results is not None and any(run.arch == classic and run.ap is not None for run in results.runs.values())
+    else:
+        there = any(record.arch == classic and record.trained for record in folder.records())
+    if not there:
+        raise FailedError(
+            f"{folder.path}: the first baseline, {classic}, has no finished training, and the claim is about it\n"
+            "  fix: look into the log; another recipe or a higher max_seconds_per_trial needs another --work"
+        )
 
 
 def verified_in(folder: Path) -> dict[str, Any]:
@@ -151,7 +177,7 @@ def tables(found: Mapping[str, Any]) -> str:
         (
             f"`{each.arch}`",
             f"{each.ms:.2f}",
-            f"{each.ratio:.3f} ({each.ratio_low:.3f}..{each.ratio_high:.3f})",
+            f"{each.ratio:.3f} ({each.ratio_low:.3f}..{each.ratio_high:.3f}){'' if each.alone else ' *'}",
             f"{100 * each.val:.1f}",
             f"{100 * each.test:.1f}",
             _ends(each.test_interval),
@@ -161,6 +187,8 @@ def tables(found: Mapping[str, Any]) -> str:
         for each in retrained
     ]
     lines = [markdown_table(HEADS, rows), ""]
+    if not all(each.alone for each in retrained):
+        lines += [BUSY, ""]
     if answer is None:
         return "\n".join([*lines, "no answer: no training of the first baseline is finished"])
     lines.append(f"the claim: {answer.verdict}")
@@ -211,7 +239,7 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace, nam
     if begun.is_file() and begun.read_text() != content:
         parser.error(f"{begun.parent}: was begun with another study.toml: move it away, or name another --work")
     begun.parent.mkdir(parents=True, exist_ok=True)
-    begun.write_text(content)
+    write_durably(begun, content.encode())
     return study
 
 

@@ -80,6 +80,15 @@ def test_the_verdict_knows_the_noise(test: float, verdict: str) -> None:
     assert answer.verdict == verdict
 
 
+def test_what_was_timed_beside_other_work_is_marked() -> None:
+    busy = {**FINISHED["latency"][FOUND], "alone": False}
+    text = claim.tables({**FINISHED, "latency": {**FINISHED["latency"], FOUND: busy}})
+
+    assert "| 0.400 (0.400..0.400) * |" in text
+    assert "*: other work on the machine" in text
+    assert "*: other work" not in claim.tables(FINISHED)
+
+
 def test_without_anything_so_fast_or_the_first_baseline_there_is_no_detector_to_compare() -> None:
     chance = detector(CHANCE, 0.2, 0.9, ways=("random search",))
     answer = answer_of([chance, detector(SMALL, 0.3, 0.5), detector(CLASSIC, 1.0, 0.4)], CLASSIC)
@@ -113,7 +122,7 @@ def verified(*archs: str, seeds: int = 2) -> dict[str, Any]:
     return {"architectures": entries, "runs": runs}
 
 
-FINISHED = {
+FINISHED: dict[str, Any] = {
     "classic": CLASSIC,
     "verified": {
         "stage 1": verified(CLASSIC, SMALL),
@@ -173,6 +182,13 @@ def test_random_search_has_the_settings_of_the_study_without_choice(tmp_path: Pa
     assert "[search]\nseed = 3\ntrials = 5\npopulation = 3\n" in ours
     assert "[search]\nseed = 3\nsurrogate = false\npopulation = 10000\ntrials = 5\nbaselines" in random
     assert ours.partition("[detector]")[2] == random.partition("[detector]")[2]
+
+
+def test_a_first_baseline_that_is_not_trained_ends_it_at_once(tmp_path: Path) -> None:
+    with pytest.raises(FailedError, match=r"the first baseline, 64x64.classic, has no finished training"):
+        claim.check_classic(StudyFolder(tmp_path), CLASSIC)
+    with pytest.raises(FailedError, match=r"the first baseline, 64x64.classic, has no finished training"):
+        claim.check_classic(StudyFolder(tmp_path), CLASSIC, retrained=True)
 
 
 def test_a_piece_that_is_done_is_not_done_again(tmp_path: Path) -> None:
@@ -251,6 +267,9 @@ def test_a_whole_claim_goes_on_after_a_kill(tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "claim.py"), "--data", f"shapes={data}", "--seeds", "2"]
     command += ["--studies", str(study.parent), "--work", str(tmp_path / "work"), "--output", str(tmp_path / "c.json")]
     log = tmp_path / "work" / "shapes" / "log.txt"
+
+    short = subprocess.run([*command, "--hours", "0.002"], capture_output=True, text=True, check=False)
+    assert (short.returncode, short.stderr) == (1, "the hours are over; run the same command to resume\n")
 
     killed = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:

@@ -35,6 +35,7 @@ class Retrained:
         test_aps: AP on the test images, likewise.
         test_interval: 95 % interval of the mean for other test images.
         failed: Number of trainings that diverged.
+        alone: True if, as far as is known, nothing else computed on the machine while it was timed.
     """
 
     arch: str
@@ -48,6 +49,7 @@ class Retrained:
     test_aps: tuple[float, ...]
     test_interval: tuple[float, float] | None
     failed: int
+    alone: bool = True
 
     @property
     def val(self) -> float:
@@ -115,6 +117,7 @@ def retrained_of(found: Mapping[str, Any]) -> list[Retrained]:
                 test_aps=tuple(run["test_metrics"]["ap"] for run in finished),
                 test_interval=None if low is None or high is None else (low, high),
                 failed=entry["failed"],
+                alone=latency.get("alone", True),
             )
         )
     return sorted(retrained, key=lambda each: each.ratio)

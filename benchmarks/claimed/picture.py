@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from claimed.answer import HALF, ONE_POINT, Retrained, answer_of, further_seed, spread_of
 
@@ -30,7 +31,7 @@ def draw(found: Mapping[str, tuple[str, Sequence[Retrained]]]) -> Figure:
     for axes, (name, (classic, retrained)) in zip(panels, found.items(), strict=True):
         _draw(axes, classic, [each for each in retrained if not math.isnan(each.ratio)])
         axes.set_title(name, loc="left", fontsize=10, weight="bold", parse_math=False)
-    panels[0].legend(fontsize=7.5, frameon=False, loc="lower right")
+    panels[0].legend(fontsize=7.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.06), ncols=4, borderaxespad=0)
     return figure
 
 
@@ -58,6 +59,9 @@ def _draw(axes: Axes, classic: str, retrained: Sequence[Retrained]) -> None:
                 label=label if number == 0 else None,
             )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("latency, as a ratio to that of the first baseline", fontsize=9)
     axes.set_ylabel("AP x100 on the test images; bars: a further seed", fontsize=9)
     axes.tick_params(labelsize=8)
