@@ -64,8 +64,8 @@ def test_all_objects_in_their_places_are_an_ap_of_1_and_no_detection_is_one_of_0
         ([{**GOOD, "bbox": [1, 2, 10]}], "1 of 1 entries are no detections", "entry 0: "),
         ([{**GOOD, "bbox": [1, 2, -1, 5]}], "1 of 1 entries are no detections", "entry 0: "),
         ('[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": NaN}]', "1 of 1 entries", "entry 0: "),
-        ([GOOD, {**GOOD, "image_id": 999}], "1 of 2 detections have a image_id that ", "image_id 999"),
-        ([{**GOOD, "category_id": 0}], "1 of 1 detections have a category_id that ", "category_id 0"),
+        ([GOOD, {**GOOD, "image_id": 999}], "1 of 2 detections are in other images than ", "image_id 999"),
+        ([{**GOOD, "category_id": 0}], "1 of 1 detections are of other categories than ", "category_id 0"),
     ],
     ids=["no JSON", "no list", "missing", "text", "short box", "negative", "NaN", "other image", "other category"],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from smnas_optuna.engine.evaluate import MAX_DETECTIONS, CocoMetrics, coco_evalu
 from smnas_optuna.errors import DataError, StudyError
 from smnas_optuna.evaluation.kept import Rows
 from smnas_optuna.evaluation.metrics import limits_of, metrics_of
-from smnas_optuna.evaluation.request import TEST
+from smnas_optuna.evaluation.request import TEST, VAL
 from smnas_optuna.quote import quote, quote_error, quote_path
 from smnas_optuna.session.prepare import load_data
 from smnas_optuna.study.folder import StudyFolder
@@ -108,26 +108,29 @@ def read_results_file(file: Path) -> Rows:
 
 
 def _check_ids(file: Path, rows: Rows, dataset: CocoDataset, role: Role) -> None:
-    for name, known, fix in (
+    other_role = VAL if role == TEST else TEST
+    checks = (
         (
             "image_id",
+            f"in other images than those of {dataset.source}",
             {image.image_id for image in dataset.images},
-            f"detect in the images of {dataset.source}, or name the others: --on {'val' if role == TEST else TEST}",
+            f"detect in these images, or name those of the file: --on {other_role}",
         ),
-        ("category_id", {*dataset.category_ids}, f"write the category ids of {dataset.source}"),
-    ):
-        _refuse_others(file, rows, name, known, dataset, fix)
-
-
-def _refuse_others(file: Path, rows: Rows, name: str, known: Collection[int], dataset: CocoDataset, fix: str) -> None:
-    others = [row for row in rows if row[name] not in known]
-    if others:
-        raise DataError(
-            f"{quote_path(file)}: {len(others):,} of {len(rows):,} detections have a {name} that {dataset.source} "
-            "does not have",
-            first=f"{name} {others[0][name]}",
-            fix=fix,
-        )
+        (
+            "category_id",
+            f"of other categories than those of {dataset.source}",
+            {*dataset.category_ids},
+            "write the category ids of that file",
+        ),
+    )
+    for name, what, known, fix in checks:
+        others = [row[name] for row in rows if row[name] not in known]
+        if others:
+            raise DataError(
+                f"{quote_path(file)}: {len(others):,} of {len(rows):,} detections are {what}",
+                first=f"{name} {others[0]}",
+                fix=fix,
+            )
 
 
 def _is_detection(row: Any) -> bool:
