@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from smnas_optuna.errors import shortened
 from smnas_optuna.page import Html, element, table
 from smnas_optuna.report.outside import Outside
-from smnas_optuna.report.study_page.chart import Frame
+from smnas_optuna.report.study_page.chart import Frame, text_at
 from smnas_optuna.report.study_page.marks import RADIUS, outline
 from smnas_optuna.report.summary import Summary
 from smnas_optuna.report.tables import UNKNOWN, short
@@ -15,6 +16,8 @@ from smnas_optuna.report.uncertainty import in_brackets
 
 OutsidePoint = tuple[str, float, float]
 """Name, latency in ms, AP x100; see :attr:`smnas_optuna.report.summary.Summary.outside_points`."""
+LONGEST_NAME = 24
+"""Letters of a name in the chart."""
 MEANING = (
     "Detectors that were not trained in this study. smnas benchmark timed their files as it times ours, from pixels of "
     "the size of their input to their outputs. Their AP is that of the detections that came with them."
@@ -27,8 +30,11 @@ def outside_mark(frame: Frame, point: OutsidePoint) -> Html:
     if not frame.x.holds(ms):
         return Html()
     said = element("title", f"{name}, from outside: AP {ap:.1f} at {short(ms)} ms")
-    place = f"translate({frame.x.place(ms):.1f} {frame.y.place(ap):.1f})"
-    return element("g", said, outline("square", RADIUS, "mark outside"), transform=place)
+    at = frame.x.place(ms)
+    left = 2 * at > frame.size.width
+    beside = text_at(shortened(name, LONGEST_NAME), -12 if left else 12, 5, "end" if left else "start", "name")
+    place = f"translate({at:.1f} {frame.y.place(ap):.1f})"
+    return element("g", said, outline("square", RADIUS, "mark outside"), beside, transform=place)
 
 
 def outside_legend(points: Sequence[OutsidePoint]) -> list[Html]:
