@@ -85,7 +85,7 @@ def test_what_was_timed_beside_other_work_is_marked() -> None:
     text = claim.tables({**FINISHED, "latency": {**FINISHED["latency"], FOUND: busy}})
 
     assert "| 0.400 (0.400..0.400) * |" in text
-    assert "*: other work on the machine" in text
+    assert "*: other work disturbed" in text
     assert "*: other work" not in claim.tables(FINISHED)
 
 
