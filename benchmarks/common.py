@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,10 +15,10 @@ from typing import Any
 import torch
 
 from smnas_optuna.arch import decode
-from smnas_optuna.config import TrainSettings, load_settings
+from smnas_optuna.config import STUDY_FILE, TrainSettings, load_settings
 from smnas_optuna.data import CachePool
 from smnas_optuna.engine.device import choose_device, describe_device, library_versions
-from smnas_optuna.engine.durable import write_json
+from smnas_optuna.engine.durable import write_durably, write_json
 from smnas_optuna.engine.train import train
 from smnas_optuna.session.prepare import load_data
 from smnas_optuna.session.testbed import Testbed
@@ -115,6 +116,26 @@ def train_and_evaluate(testbed: Testbed, arch: str, seed: int) -> dict[str, floa
     train(detector, testbed.train_batches(spec.input_size, seed), testbed.settings.train)
     metrics = testbed.evaluate(detector, testbed.splits.val, testbed.val_batches(spec.input_size))
     return {"ap": metrics.ap, "ap50": metrics.ap50, "seconds": round(time.perf_counter() - start, 1)}
+
+
+def begin_like(study: Path, folder: Path, seed: int, *, by_chance: bool = False) -> None:
+    """Make a study folder with the settings of ``study`` and a seed of its own, unless it is there.
+
+    Args:
+        study: Folder of the study file.
+        folder: The new study folder.
+        seed: Seed of its search.
+        by_chance: Draw all architectures at random: the first generation never ends, and there is no surrogate.
+    """
+    if (folder / STUDY_FILE).is_file():
+        return
+    before, search, rest = (study / STUDY_FILE).read_text().partition("[search]\n")
+    own, table, others = rest.partition("\n[")
+    set_here = ["seed", *(["surrogate", "population"] if by_chance else [])]
+    own = re.sub(rf"(?m)^({'|'.join(set_here)}) *=.*\n?", "", own)
+    search += f"seed = {seed}\n" + ("surrogate = false\npopulation = 10000\n" if by_chance else "")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_durably(folder / STUDY_FILE, (before + search + own + table + others).encode())
 
 
 def deviation(values: Sequence[float]) -> float:

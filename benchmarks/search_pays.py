@@ -13,7 +13,6 @@ The embedded study takes about 50 minutes a seed with two workers on 2 CPU cores
 
 from __future__ import annotations
 
-import re
 import statistics
 import subprocess
 import sys
@@ -22,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import command_line, deviation, markdown_table, stored_results, trained_under
+from common import begin_like, command_line, deviation, markdown_table, stored_results, trained_under
 
 from smnas_optuna.arch import decode
-from smnas_optuna.config import STUDY_FILE, load_settings
+from smnas_optuna.config import load_settings
 from smnas_optuna.engine.checkpoint import WEIGHTS_FILE, load_weights
 from smnas_optuna.engine.durable import write_json
 from smnas_optuna.session.listener import Listener
@@ -73,8 +72,8 @@ def main() -> None:
     results: dict[str, dict[str, Any]] = {}
     for seed in range(arguments.seeds):
         ours, random = (arguments.work / f"{way}-seed{seed}" for way in ("ours", "random"))
-        begin(arguments.study, ours, seed)
-        begin(arguments.study, random, seed, by_chance=True)
+        begin_like(arguments.study, ours, seed)
+        begin_like(arguments.study, random, seed, by_chance=True)
         testbed = prepare(StudyFolder(ours), listener=Listener(), stop=StopRequest(), data_dir=arguments.data).testbed
         if not about:
             about = {
@@ -92,20 +91,6 @@ def main() -> None:
         print(f"seed {seed}: {results[str(seed)]}", flush=True)
         write_json(arguments.output, {**about, "results": results})
     print(table(results))
-
-
-def begin(study: Path, folder: Path, seed: int, *, by_chance: bool = False) -> None:
-    """Make a study folder with the settings of ``study`` and another seed; ``by_chance`` all is drawn at random."""
-    if folder.exists():
-        return
-    before, search, rest = (study / STUDY_FILE).read_text().partition("[search]\n")
-    search += f"seed = {seed}\n"
-    if by_chance:
-        own, table, others = rest.partition("\n[")
-        rest = re.sub(r"(?m)^population *=.*$", "", own) + table + others
-        search += "surrogate = false\npopulation = 10000\n"
-    folder.mkdir(parents=True)
-    (folder / STUDY_FILE).write_text(before + search + rest)
 
 
 def smnas(command: str, folder: Path, *options: str) -> None:

@@ -21,6 +21,7 @@ from smnas_optuna.study.record import STRUCTURAL
 
 from .as_nobody import as_nobody
 from .report.report_studies import FAST, fill
+from .runtime.any_files import write_onnx
 
 
 def smnas(*arguments: str | Path) -> int:
@@ -75,7 +76,11 @@ SEARCH = {
             ["worker"],
             SEARCH - {"--workers", "--dry-run", "--warm-start", "--ray"} | {"--stage", "--parents", "--parent"},
         ),
-        (["benchmark"], {"--baselines", "--sizes", "--study", "--data", "--device", "--runtime", "--json"}),
+        (
+            ["benchmark"],
+            {"--baselines", "--sizes", "--study", "--data", "--device", "--runtime", "--json"}
+            | {"--onnx", "--results", "--on"},
+        ),
         (["doctor"], {"--fix", "--ray"}),
         (["front"], {"--stage", "--format"}),
         (["report"], {"--data", "--watch", "--output"}),
@@ -481,6 +486,40 @@ def test_a_benchmark_is_a_table_or_json(study_dir: Path, capsys: pytest.CaptureF
     captured = capsys.readouterr()
     assert json.loads(captured.out)["rows"][0]["name"] == arch
     assert captured.err.startswith(f"{arch}: ")
+
+
+def test_detections_of_nothing_that_is_timed(capsys: pytest.CaptureFixture[str], study_dir: Path) -> None:
+    assert smnas("benchmark", "sm_nas_e0", "--study", str(study_dir), "--results", "found.json") == 1
+    assert capsys.readouterr().err == (
+        "error: --results found.json: nothing is timed that they are of\n  fix: name its file: --onnx FILE\n"
+    )
+
+
+@pytest.mark.slow
+def test_a_detector_from_outside_is_a_row_and_a_point_of_the_report(
+    drawn_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert smnas("structural", str(drawn_dir), "--trials", "1", "--device", "cpu", "--workers", "1") == 0
+    truth = json.loads((drawn_dir / "data" / "instances_val.json").read_text())
+    found = write(tmp_path / "found.json", [{**row, "score": 0.5} for row in truth["annotations"]])
+    file = write_onnx(tmp_path / "theirs.onnx", (1, 3, 64, 64))
+    command = ["benchmark", "--study", str(drawn_dir), "--device", "cpu", "--onnx", str(file)]
+    capsys.readouterr()
+
+    assert smnas(*command, "--results", str(found)) == 0
+    out = capsys.readouterr().out
+    assert "theirs: AP (x100) 100.0" in out
+    assert f"wrote {drawn_dir}/report/outside.json" in out
+
+    assert smnas(*command, "--json") == 0
+    values = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in values["rows"]] == ["the study's reference", "theirs"]
+    kept = json.loads((drawn_dir / "report" / "outside.json").read_text())["detectors"]["theirs"]
+    assert kept["ratio"] == values["rows"][1]["latency"]["ratio"]
+    assert kept["val"]["metrics"]["ap"] == pytest.approx(1), "kept from the first run, as the file is the same"
+
+    assert smnas("report", str(drawn_dir)) == 0
+    assert "theirs, from outside: AP 100.0 at " in (drawn_dir / "report" / "report.html").read_text()
 
 
 def test_a_benchmark_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +12,19 @@ from rich.console import Console
 
 from smnas_optuna.arch import InputSize
 from smnas_optuna.benchmark.detectors import TimedDetector, Weights, run_by
+from smnas_optuna.benchmark.outside import Outsider
 from smnas_optuna.benchmark.run import Benchmark, BenchmarkRow
 from smnas_optuna.config import LatencySettings
 from smnas_optuna.engine.complexity import Complexity
+from smnas_optuna.engine.evaluate import CocoMetrics
 from smnas_optuna.engine.gpu_watch import GpuRecord
 from smnas_optuna.engine.latency import LatencyStats
+from smnas_optuna.evaluation.given_results import GivenResults, Role
 from smnas_optuna.models import Detector
 from smnas_optuna.report.benchmark_table import benchmark_json, print_benchmark
+from smnas_optuna.report.outside import read_outside
+from smnas_optuna.report.outside_file import keep_outsider
+from smnas_optuna.study.folder import StudyFolder
 
 LATENCY = LatencyStats(
     ratio=1.2345,
@@ -189,3 +196,52 @@ def test_json_is_strict_and_ends_with_a_newline() -> None:
     assert values["reference"] == "first"
     assert values["rows"][0]["latency"]["ratio"] == 1.2345
     assert values["rows"][0]["num_params"] == 41_755_286
+
+
+def with_outsider(differs: str | None = None, sha256: str = "0f") -> Benchmark:
+    theirs = replace(row("yolo", "given"), complexity=None)
+    outsider = Outsider(timed=theirs.timed, sha256=sha256, input="1x3x64x64 tensor(float)", differs=differs)
+    return replace(make(row("the study's reference", "reference"), theirs), outsider=outsider)
+
+
+def results(role: Role, ap: float) -> GivenResults:
+    others = {each.name: math.nan for each in fields(CocoMetrics)}
+    metrics = CocoMetrics(**{**others, "ap": ap, "ap50": 0.5, "ap_low": ap - 0.1, "ap_high": ap + 0.1})
+    return GivenResults(role=role, images=72, content="ab", detections=9, metric_limit=100, metrics=metrics)
+
+
+def test_a_detector_from_outside_has_a_row_without_counts_and_its_ap() -> None:
+    text = io.StringIO()
+    print_benchmark(with_outsider(), Console(file=text), results("test", 0.25))
+
+    (line,) = (line for line in text.getvalue().splitlines() if line.strip().startswith("yolo "))
+    assert line.split()[-4:] == ["320", "-", "-", "given"]
+    lines = " ".join(text.getvalue().split())
+    assert "yolo: AP (x100) 25.0 (15-35), AP50 50.0 on 72 test images" in lines
+    assert "of the size of its input, 1x3x64x64 tensor(float), to its outputs, in ONNX Runtime" in lines
+    assert "untrained networks detect by chance" not in lines
+    found = json.loads(benchmark_json(with_outsider(), results("test", 0.25)))["outsider"]
+    assert (found["name"], found["results"]["metrics"]["ap"]) == ("yolo", 0.25)
+
+
+def test_what_is_known_of_the_same_file_stays_and_of_another_one_goes(tmp_path: Path) -> None:
+    path = keep_outsider(tmp_path, with_outsider(), results("val", 0.25))
+    keep_outsider(tmp_path, with_outsider(), results("test", 0.5))
+    (kept,) = read_outside(StudyFolder(tmp_path))
+    keep_outsider(tmp_path, with_outsider(sha256="1f"), None)
+    (replaced,) = read_outside(StudyFolder(tmp_path))
+
+    assert path == tmp_path / "report" / "outside.json"
+    assert (kept.ratio, kept.ap("val"), kept.ap("test")) == (1.2345, 0.25, 0.5)
+    assert (replaced.ap("val"), replaced.ap("test")) == (None, None)
+
+
+def test_a_latency_that_does_not_compare_is_not_kept_and_that_is_said(tmp_path: Path) -> None:
+    benchmark = with_outsider(differs="device.threads was 2, is 1")
+
+    assert keep_outsider(tmp_path, benchmark, None) is None
+    assert not (tmp_path / "report").exists()
+    text = io.StringIO()
+    print_benchmark(benchmark, Console(file=text))
+    assert "yolo is not kept for the report" in text.getvalue()
+    assert "device.threads was 2, is 1" in text.getvalue()

@@ -45,7 +45,7 @@ def shapes() -> StudySettings:
 @pytest.mark.parametrize(
     "name",
     [
-        *("bccd_claim", "bccd_small", "deeppcb_claim", "shapes"),
+        *("bccd_thin", "bccd_small", "deeppcb_thin", "shapes"),
         pytest.param("bccd", marks=pytest.mark.slow),
         pytest.param("deeppcb", marks=pytest.mark.nightly),
     ],

@@ -8,8 +8,9 @@ from typing import Literal
 
 import torch
 
-from smnas_optuna.arch import DetectorConstants, DetectorSpec, InputSize, encode, find_spec
+from smnas_optuna.arch import DetectorConstants, DetectorSpec, InputSize, decode, encode, find_spec
 from smnas_optuna.arch.codec import parse_input_size
+from smnas_optuna.benchmark.outside_detector import OutsideDetector
 from smnas_optuna.config import Runtime
 from smnas_optuna.engine.checkpoint import WEIGHTS_FILE, load_weights
 from smnas_optuna.errors import ArchError
@@ -29,7 +30,10 @@ UNTRAINED_THRESHOLD = 0.0
 TORCHVISION_SIZE = InputSize(long=1333, short=800)
 """Input size at which torchvision's detectors were trained and measured, like most detectors on COCO."""
 
-Weights = Literal["trained", "random"]
+Weights = Literal["trained", "random", "reference", "given"]
+"""``reference``: those of a study's reference detector, which is never trained; ``given``: those inside a file."""
+REFERENCE = "the study's reference"
+"""Name of the reference detector of a study among the detectors of a benchmark."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,10 +42,10 @@ class TimedDetector:
 
     Attributes:
         name: Name as given, unique among all detectors; the names of torchvision's begin with their input size.
-        arch: Architecture string; None for torchvision's.
+        arch: Architecture string; None for a detector that is not ours.
         input_size: Input size at which it is timed.
         weights: Kind of its weights.
-        score_threshold: Detections below this score are dropped.
+        score_threshold: Detections below this score are dropped; None if that is not known.
         build: Builds it on the device, the same one each time; changes torch's global random numbers.
         runtime: What runs it; see :class:`smnas_optuna.config.LatencySettings`.
     """
@@ -50,8 +54,8 @@ class TimedDetector:
     arch: str | None
     input_size: InputSize
     weights: Weights
-    score_threshold: float
-    build: Callable[[], Detector | ReferenceDetector]
+    score_threshold: float | None
+    build: Callable[[], Detector | ReferenceDetector | OutsideDetector]
     runtime: Runtime = "eager"
 
 
@@ -114,6 +118,20 @@ def studied_detector(name: str, testbed: Testbed, folder: StudyFolder) -> TimedD
         weights="trained" if trained else "random",
         score_threshold=threshold,
         build=build,
+    )
+
+
+def reference_of(testbed: Testbed) -> TimedDetector:
+    """Return the reference detector of a study, which the latencies that it stores are ratios to."""
+    spec = decode(testbed.settings.reference)
+    return TimedDetector(
+        name=REFERENCE,
+        arch=encode(spec),
+        input_size=spec.input_size,
+        weights="reference",
+        score_threshold=testbed.settings.detector.score_threshold,
+        build=testbed.build_reference,
+        runtime=testbed.runtime,
     )
 
 

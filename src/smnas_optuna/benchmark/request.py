@@ -29,6 +29,8 @@ class BenchmarkRequest:
         runtimes: Runtimes of the detectors, each of which has a row for each; torchvision's have no graphs. By default
             that of the study, or else ``eager``.
         latency: Settings of the measurement, unless a study has its own.
+        onnx: ONNX file of a detector from outside. Then the first detector is the study's reference, so that all ratios
+            are as those that the study stores.
     """
 
     archs: Sequence[str] = ()
@@ -39,6 +41,7 @@ class BenchmarkRequest:
     device: DeviceChoice = "auto"
     runtimes: Sequence[Runtime] = ()
     latency: LatencySettings = DEFAULT_LATENCY
+    onnx: Path | None = None
 
 
 def check_request(request: BenchmarkRequest) -> None:
@@ -48,7 +51,12 @@ def check_request(request: BenchmarkRequest) -> None:
         ArchError: If an architecture or a size cannot be read.
         ConfigError: If there is nothing to time, or ``sizes`` has nothing to apply to.
     """
-    if not request.archs and not request.baselines:
+    if request.onnx is not None and request.study_dir is None:
+        raise ConfigError(
+            f"--onnx {request.onnx}: it is timed beside the detectors of a study, on its images",
+            fix="name the study: --study STUDY_DIR",
+        )
+    if not request.archs and not request.baselines and request.onnx is None:
         raise ConfigError(
             "there is nothing to time",
             fix="name architectures, such as sm_nas_e2, or add --baselines for torchvision's detectors",

@@ -1,11 +1,11 @@
-"""Detectors timed side by side in one run: ours, and torchvision's beside them."""
+"""Detectors timed side by side in one run: ours, torchvision's beside them, and one from outside."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from torch import nn
@@ -19,6 +19,8 @@ from smnas_optuna.benchmark.detectors import (
     parse_sizes,
     torchvision_detectors,
 )
+from smnas_optuna.benchmark.outside import Outsider, read_outsider
+from smnas_optuna.benchmark.outside_detector import OutsideDetector
 from smnas_optuna.benchmark.request import BenchmarkRequest, check_request
 from smnas_optuna.benchmark.setup import BenchmarkSetup, prepared
 from smnas_optuna.config import LatencySettings
@@ -46,10 +48,10 @@ from smnas_optuna.workers.measurement_lock import MeasurementLock
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchmarkRow:
-    """A detector and its measurements."""
+    """A detector and its measurements; what a file from outside computes is not counted."""
 
     timed: TimedDetector
-    complexity: Complexity
+    complexity: Complexity | None
     latency: LatencyStats
 
 
@@ -65,6 +67,7 @@ class Benchmark:
         settings: Settings of the measurement.
         device: Description from :func:`smnas_optuna.engine.device.describe_device`.
         versions: Versions of the libraries.
+        outsider: The ONNX file, if there is one; its row is the last.
     """
 
     rows: Sequence[BenchmarkRow]
@@ -73,6 +76,7 @@ class Benchmark:
     settings: LatencySettings
     device: Mapping[str, Any]
     versions: Mapping[str, str]
+    outsider: Outsider | None = None
 
     @property
     def reference(self) -> str:
@@ -98,6 +102,7 @@ class Benchmark:
             },
             "device": dict(self.device),
             "versions": dict(self.versions),
+            **({} if self.outsider is None else {"outsider": _file_entry(self.outsider)}),
         }
 
 
@@ -126,6 +131,13 @@ def run_benchmark(request: BenchmarkRequest, *, listener: Listener, stop: StopRe
             theirs = torchvision_detectors(sizes, setup.images.num_classes, device)
             # torchvision's cannot be recorded as graphs
             timed_detectors += in_each(theirs, ["eager" if runtime == "graph" else runtime for runtime in runtimes])
+        outsider = None
+        if request.onnx is not None:
+            assert setup.reference is not None
+            timed_detectors.insert(0, setup.reference)
+            names = [each.name for each in timed_detectors]
+            outsider = read_outsider(request.onnx, device, taken=names, differs=setup.differs)
+            timed_detectors.append(outsider.timed)
         return Benchmark(
             rows=_measure_all(timed_detectors, setup, listener, stop),
             source=setup.images.source,
@@ -133,6 +145,7 @@ def run_benchmark(request: BenchmarkRequest, *, listener: Listener, stop: StopRe
             settings=setup.settings,
             device=describe_device(device),
             versions=library_versions(),
+            outsider=outsider,
         )
 
 
@@ -164,8 +177,9 @@ def _measure(
     watches: tuple[CpuWatch, GpuWatch],
     on_step: Callable[[], None],
 ) -> BenchmarkRow:
-    size, detector = timed.input_size, timed.build()
-    complexity = count_complexity(detector, long=size.long, short=size.short)
+    size, detector, complexity = timed.input_size, timed.build(), None
+    if not isinstance(detector, OutsideDetector):
+        complexity = count_complexity(detector, long=size.long, short=size.short)
     shipped, images = _shipped(timed, detector, setup)
     latency = measure_alone(
         measurement_lock, watches, shipped, images, reference, setup.settings, on_step=on_step, with_parts=True
@@ -174,11 +188,13 @@ def _measure(
 
 
 def _shipped(
-    timed: TimedDetector, detector: Detector | ReferenceDetector, setup: BenchmarkSetup
+    timed: TimedDetector, detector: Detector | ReferenceDetector | OutsideDetector, setup: BenchmarkSetup
 ) -> tuple[nn.Module, list[Batch]]:
     """Return the detector as it would ship, and the images that it is timed on."""
-    shipped = as_shipped(detector, timed.runtime)
     images = setup.images.at(timed.input_size)
+    if isinstance(detector, OutsideDetector):
+        return detector, detector.fitted(images)
+    shipped = as_shipped(detector, timed.runtime)
     prepare_for(shipped, images)
     return shipped, images
 
@@ -199,6 +215,15 @@ def _baseline_sizes(request: BenchmarkRequest, ours: Sequence[InputSize]) -> lis
     return list(dict.fromkeys(ours)) or [TORCHVISION_SIZE]
 
 
+def _file_entry(outsider: Outsider) -> dict[str, Any]:
+    return {
+        "name": outsider.timed.name,
+        "sha256": outsider.sha256,
+        "input": outsider.input,
+        "differs": outsider.differs,
+    }
+
+
 def _entry(row: BenchmarkRow) -> dict[str, Any]:
     timed = row.timed
     return {
@@ -208,6 +233,10 @@ def _entry(row: BenchmarkRow) -> dict[str, Any]:
         "weights": timed.weights,
         "score_threshold": timed.score_threshold,
         "runtime": timed.runtime,
-        **asdict(row.complexity),
+        **_counted(row.complexity),
         "latency": asdict(row.latency),
     }
+
+
+def _counted(complexity: Complexity | None) -> dict[str, int | None]:
+    return {each.name: getattr(complexity, each.name, None) for each in fields(Complexity)}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from smnas_optuna.benchmark.detectors import TimedDetector, our_detector, studied_detector
+from smnas_optuna.benchmark.detectors import TimedDetector, our_detector, reference_of, studied_detector
 from smnas_optuna.benchmark.images import NUM_IMAGES, BenchmarkImages, drawn_images, images_of_folder
 from smnas_optuna.benchmark.request import BenchmarkRequest
 from smnas_optuna.config import LatencySettings, Runtime, load_settings
@@ -18,8 +19,11 @@ from smnas_optuna.data import CachePool
 from smnas_optuna.session.listener import Listener, step_of
 from smnas_optuna.session.prepare import begun_with, load_data
 from smnas_optuna.session.testbed import Testbed
+from smnas_optuna.study.attributes import FINGERPRINT
+from smnas_optuna.study.fingerprint import differences
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.storage import explained_disk_errors
+from smnas_optuna.study.stored import study_attrs
 from smnas_optuna.workers.interrupt import StopRequest
 
 COCO_CLASSES = 80
@@ -35,12 +39,16 @@ class BenchmarkSetup:
         timed: Returns the detector of a name.
         settings: Settings of the measurement.
         runtime: What runs the detectors of a study while it times them; torch if there is none.
+        reference: Reference detector of the study; None if there is none.
+        differs: Reason that latencies do not compare with those that the study stores; None if they do.
     """
 
     images: BenchmarkImages
     timed: Callable[[str], TimedDetector]
     settings: LatencySettings
     runtime: Runtime = "eager"
+    reference: TimedDetector | None = None
+    differs: str | None = None
 
 
 @contextmanager
@@ -97,4 +105,28 @@ def _study_setup(
         timed=lambda name: studied_detector(name, testbed, folder),
         settings=latency,
         runtime=testbed.runtime,
+        reference=reference_of(testbed),
+        differs=_differs(testbed, folder),
     )
+
+
+def _differs(testbed: Testbed, folder: StudyFolder) -> str | None:
+    """Return why latencies of this run do not compare with those that the study stores; None if they do."""
+    if testbed.settings.latency.device is not None:
+        return "the study times its detectors on another device"
+    study = folder.structural
+    stored = None if study is None else study_attrs(study).get(FINGERPRINT)
+    if stored is None:
+        return None
+    return "; ".join(differences(_measured_with(stored), _measured_with(testbed.fingerprint)).values()) or None
+
+
+def _measured_with(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of a fingerprint that the time of a reference detector depends on."""
+    recipe = fingerprint.get("recipe", {})
+    return {
+        "data": fingerprint.get("data"),
+        "device": fingerprint.get("device"),
+        "detector": recipe.get("detector"),
+        "reference": recipe.get("latency", {}).get("reference"),
+    }

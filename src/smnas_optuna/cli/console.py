@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ def print_report(
     from smnas_optuna.errors import StudyError
     from smnas_optuna.report.files import write_front
     from smnas_optuna.report.limits_note import limits_note
+    from smnas_optuna.report.outside import read_outside
     from smnas_optuna.report.summary import summarize
     from smnas_optuna.report.tables import front_csv, front_json, print_front
     from smnas_optuna.study.folder import StudyFolder
@@ -62,7 +64,8 @@ def print_report(
             sys.stdout.write(front_csv(summary) if format is Format.csv else front_json(summary))
             sys.stdout.flush()
         try:
-            written = write_front(summary, study_dir / "report")
+            shown = replace(summary, outside=read_outside(folder))
+            written = write_front(shown, study_dir / "report")
         except StudyError as error:
             typer.echo(f"note: {error}", err=True)
             written = []

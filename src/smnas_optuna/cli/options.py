@@ -31,6 +31,13 @@ class BenchmarkRuntime(StrEnum):
     openvino = "openvino"
 
 
+class ResultsOn(StrEnum):
+    """Images that given detections are in."""
+
+    val = "val"
+    test = "test"
+
+
 class SearchedStage(StrEnum):
     """Stage of a search: combinations of modules, or the insides of modules."""
 

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from smnas_optuna.cli.console import make_console, print_report, say
-from smnas_optuna.cli.options import BenchmarkRuntime, Device, DeviceOption, Format, FrontOf, StudyDir, home
+from smnas_optuna.cli.options import (
+    BenchmarkRuntime,
+    Device,
+    DeviceOption,
+    Format,
+    FrontOf,
+    ResultsOn,
+    StudyDir,
+    home,
+)
+
+if TYPE_CHECKING:
+    from smnas_optuna.benchmark.request import BenchmarkRequest
+    from smnas_optuna.evaluation.given_results import GivenResults
+    from smnas_optuna.session.listener import Listener
+    from smnas_optuna.workers.interrupt import StopRequest
 
 
 def front(
@@ -110,12 +125,32 @@ def benchmark(
             show_default="that of the study, or eager",
         ),
     ] = None,
+    onnx: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Time the ONNX file of a detector from outside, too, and show it in the study's report.",
+            show_default=False,
+            callback=home,
+        ),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Detections of that detector in the study's images, in COCO's result format: evaluate them.",
+            show_default=False,
+            callback=home,
+        ),
+    ] = None,
+    on: Annotated[ResultsOn, typer.Option(help="Images of these detections.")] = ResultsOn.val,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Time detectors side by side, with the ratio of each latency to that of the first."""
     from smnas_optuna.benchmark.request import BenchmarkRequest
     from smnas_optuna.benchmark.run import run_benchmark
     from smnas_optuna.report.benchmark_table import benchmark_json, print_benchmark
+    from smnas_optuna.report.outside_file import keep_outsider
     from smnas_optuna.report.progress import ConsoleListener
     from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 
@@ -127,16 +162,37 @@ def benchmark(
         data_dir=data,
         device=device.value,
         runtimes=tuple(each.value for each in runtime or ()),
+        onnx=onnx,
     )
     console, stop = make_console(stderr=json), StopRequest()
     try:
         with stop.listening(), ConsoleListener(console) as listener:
+            found = None if results is None else _evaluated(request, results, on, listener, stop)
             measured = run_benchmark(request, listener=listener, stop=stop)
     except Interrupted as interrupted:
         console.print(f"{interrupted}; the lines above have what was measured", soft_wrap=True)
         raise typer.Exit(128 + interrupted.signal_number) from None
     if json:
-        sys.stdout.write(benchmark_json(measured))
+        sys.stdout.write(benchmark_json(measured, found))
         sys.stdout.flush()
     else:
-        print_benchmark(measured, console)
+        print_benchmark(measured, console, found)
+    kept = None if study is None else keep_outsider(study, measured, found)
+    if kept is not None:
+        say(console, f"wrote {kept}")
+
+
+def _evaluated(
+    request: BenchmarkRequest, results: Path, on: ResultsOn, listener: Listener, stop: StopRequest
+) -> GivenResults:
+    """Return the metrics of the detections of the detector from outside, before anything is timed."""
+    from smnas_optuna.benchmark.request import check_request
+    from smnas_optuna.errors import ConfigError
+    from smnas_optuna.evaluation.given_results import evaluate_results
+    from smnas_optuna.session.listener import step_of
+
+    check_request(request)
+    if request.onnx is None or request.study_dir is None:
+        raise ConfigError(f"--results {results}: nothing is timed that they are of", fix="name its file: --onnx FILE")
+    step = step_of("load", listener, stop)
+    return evaluate_results(results, request.study_dir, request.data_dir, on.value, step)

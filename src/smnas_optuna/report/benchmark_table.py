@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 
 from rich.console import Console
 from rich.table import Table
 
-from smnas_optuna.benchmark.run import Benchmark
+from smnas_optuna.benchmark.run import Benchmark, BenchmarkRow
 from smnas_optuna.engine.latency import LatencyStats
+from smnas_optuna.evaluation.given_results import GivenResults
+from smnas_optuna.report.outside_file import outsider_lines
 from smnas_optuna.report.summary import name_device
 from smnas_optuna.report.tables import UNKNOWN, new_table, print_tables, short, strict
 from smnas_optuna.runtime.parts import parts_in_words
@@ -18,9 +21,10 @@ NARROWEST = 94
 """Columns of text that the numbers and a folded name need."""
 
 
-def print_benchmark(benchmark: Benchmark, console: Console) -> None:
-    """Print the table, and the lines on its measurement."""
-    print_tables([benchmark_table(benchmark)], protocol_lines(benchmark), console, narrowest=NARROWEST)
+def print_benchmark(benchmark: Benchmark, console: Console, results: GivenResults | None = None) -> None:
+    """Print the table, and the lines on its measurement and on ``results``, those of the detector from outside."""
+    lines = [*protocol_lines(benchmark), *outsider_lines(benchmark, results)]
+    print_tables([benchmark_table(benchmark)], lines, console, narrowest=NARROWEST)
 
 
 def benchmark_table(benchmark: Benchmark) -> Table:
@@ -44,11 +48,16 @@ def benchmark_table(benchmark: Benchmark) -> Table:
             *(short(value) for value in (latency.median_ms, latency.p10_ms, latency.p90_ms)),
             UNKNOWN if math.isnan(latency.network_ms) else short(latency.network_ms),
             f"{latency.num_runs}{'' if _sound(latency) else '*'}",
-            short(row.complexity.num_params, 1e6),
-            short(row.complexity.multiply_adds, 1e9),
+            *_counted(row),
             timed.weights,
         )
     return table
+
+
+def _counted(row: BenchmarkRow) -> tuple[str, str]:
+    if row.complexity is None:
+        return UNKNOWN, UNKNOWN
+    return short(row.complexity.num_params, 1e6), short(row.complexity.multiply_adds, 1e9)
 
 
 def protocol_lines(benchmark: Benchmark) -> list[str]:
@@ -71,7 +80,16 @@ def protocol_lines(benchmark: Benchmark) -> list[str]:
             "random weights: untrained networks detect by chance, so every candidate passes the score threshold (0.0), "
             "ours and torchvision's alike, and post-processing is at its caps: a trained detector's takes less"
         )
-    if len(benchmark.weights) > 1:
+    if "reference" in benchmark.weights:
+        lines.append(
+            "reference: never trained, with the same weights each time; the latencies of the study are ratios to it"
+        )
+    if benchmark.outsider is not None:
+        lines.append(
+            f"{benchmark.outsider.timed.name}: the whole file, from uint8 pixels of the size of its input, "
+            f"{benchmark.outsider.input}, to its outputs, in ONNX Runtime; they are not looked at"
+        )
+    if {"trained", "random"} <= benchmark.weights:
         lines.append("trained and random rows do not compare, except in network, params and GMACs")
     graphs = [row for row in benchmark.rows if row.timed.runtime == "graph"]
     if graphs:
@@ -88,9 +106,15 @@ def protocol_lines(benchmark: Benchmark) -> list[str]:
     return lines
 
 
-def benchmark_json(benchmark: Benchmark) -> str:
-    """All numbers, the protocol, device and versions as strict JSON: NaN becomes null. Latencies are in ms."""
-    return json.dumps(strict(benchmark.as_json()), indent=2, allow_nan=False) + "\n"
+def benchmark_json(benchmark: Benchmark, results: GivenResults | None = None) -> str:
+    """All numbers, the protocol, device and versions as strict JSON: NaN becomes null. Latencies are in ms.
+
+    ``results`` are those of the detector from outside.
+    """
+    values = benchmark.as_json()
+    if results is not None:
+        values["outsider"]["results"] = asdict(results)
+    return json.dumps(strict(values), indent=2, allow_nan=False) + "\n"
 
 
 def _sound(latency: LatencyStats) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from smnas_optuna.errors import SmnasError
 from smnas_optuna.quote import quote_error
 from smnas_optuna.report.choice import measured_spread
 from smnas_optuna.report.files import write_page
+from smnas_optuna.report.outside import read_outside
 from smnas_optuna.report.study_page.gather import Gatherer, PageData, page_data
 from smnas_optuna.report.study_page.points import page_points
 from smnas_optuna.report.study_page.study_page import study_page
@@ -105,6 +107,7 @@ class StudyReport:
     def _page(self, *, watched: bool) -> str:
         folder = self._folder
         summary = summarize(*folder.of_stage(None), name=folder.path.resolve().name)
+        summary = replace(summary, outside=read_outside(folder))
         points = page_points(summary, self._spread())
         gatherer = self._gathering(summary)
         panelled = [point for point in points if point.has_panel]

@@ -12,6 +12,7 @@ from typing import Any
 from optuna.study import Study
 
 from smnas_optuna.duration import plural
+from smnas_optuna.report.outside import Outside
 from smnas_optuna.study.fingerprint import trained_alike
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import hypervolume, pareto_front, points_of, reference_point
@@ -64,6 +65,7 @@ class Summary:
         device: Device that the latencies hold for, see :func:`smnas_optuna.engine.device.describe_device`; empty if the
             study does not know.
         versions: Versions of the libraries by name; empty if the study does not know.
+        outside: Detectors from outside, fastest first, for pictures and the page.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Summary:
     data_name: str
     device: Mapping[str, Any]
     versions: Mapping[str, Any]
+    outside: tuple[Outside, ...] = ()
 
     @property
     def device_name(self) -> str:
@@ -112,6 +115,14 @@ class Summary:
     def baseline_hypervolume(self) -> float:
         """Hypervolume of the baselines alone, in ms, to the same ``reference``."""
         return hypervolume(points_of(self.baselines), self.reference)
+
+    @property
+    def outside_points(self) -> list[tuple[str, float, float]]:
+        """Name, latency in ms, and AP x100 in the validation images of each detector from outside that has all."""
+        if self.unit is None:
+            return []
+        found = [(each.name, each.ratio * self.unit.ms, each.ap("val")) for each in self.outside]
+        return [(name, ms, 100 * ap) for name, ms, ap in found if ap is not None]
 
     @property
     def in_order(self) -> list[TrialRecord]:

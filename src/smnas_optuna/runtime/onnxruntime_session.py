@@ -53,7 +53,7 @@ class OnnxRuntimeSessions:
 
     def __init__(self, file: DetectorFile, runtime: Runtime, num_threads: int) -> None:
         self._file, self._runtime, self._num_threads = file, runtime, num_threads
-        self._library = _library()
+        self._library = load_onnxruntime()
         self._version = self._library.__version__
         provider, available = _PROVIDERS[runtime], self._library.get_available_providers()
         if provider not in available:
@@ -66,7 +66,7 @@ class OnnxRuntimeSessions:
         # What TensorRT cannot run falls to CUDA, and what neither can to the CPU.
         providers = [each for each in available if each == provider or (runtime == "tensorrt" and "CUDA" in each)]
         self._providers = list(dict.fromkeys([*providers, "CPUExecutionProvider"]))
-        self._errors = _errors(self._library)
+        self._errors = errors_of(self._library)
 
     def build(self, shape: Shape) -> Execute:
         """Return what runs images of this shape."""
@@ -123,7 +123,12 @@ class OnnxRuntimeSessions:
         return arrays
 
 
-def _library() -> ModuleType:
+def load_onnxruntime() -> ModuleType:
+    """Return the library.
+
+    Raises:
+        DeviceError: If it cannot be imported.
+    """
     try:
         return importlib.import_module("onnxruntime")
     except ImportError as error:
@@ -132,20 +137,26 @@ def _library() -> ModuleType:
         ) from error
 
 
-def _errors(onnxruntime: ModuleType) -> tuple[type[Exception], ...]:
+def errors_of(onnxruntime: ModuleType) -> tuple[type[Exception], ...]:
     """Return what ONNX Runtime raises: classes of its own, which have no common one, and some of Python's."""
     state = onnxruntime.capi.onnxruntime_pybind11_state
     own = [each for each in vars(state).values() if isinstance(each, type) and issubclass(each, Exception)]
     return (*own, RuntimeError, ValueError, TypeError, MemoryError)
 
 
-def _options(onnxruntime: ModuleType, shape: Shape, num_threads: int) -> Any:
+def session_options(onnxruntime: ModuleType, num_threads: int) -> Any:
+    """Return the options of all sessions, so that all files are timed alike."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _NOTHING
     # Threads that wait busily after a run would disturb what is timed next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
+
+
+def _options(onnxruntime: ModuleType, shape: Shape, num_threads: int) -> Any:
+    options = session_options(onnxruntime, num_threads)
     batch, _, height, width = shape
     for name, value in zip(FREE_DIMENSIONS, (batch, height, width), strict=True):
         options.add_free_dimension_override_by_name(name, value)

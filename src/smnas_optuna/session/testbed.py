@@ -211,7 +211,7 @@ class Testbed:
             url=url,
             runtime=self.runtime,
             images=[image.path for image in spread_evenly(self._timed, MAX_IMAGES).images],
-            reference=lambda: (decode(self.settings.reference), self._build_reference()),
+            reference=lambda: (decode(self.settings.reference), self.build_reference()),
             exporter=self._exporter,
             grey_bits=self.splits.grey_bits,
             note=self.note,
@@ -266,9 +266,10 @@ class Testbed:
 
         It is not trained. It always has the same weights and sees the same images, so its work is the same each time.
         """
-        return self._shipped(self._build_reference(), decode(self.settings.reference))
+        return self._shipped(self.build_reference(), decode(self.settings.reference))
 
-    def _build_reference(self) -> Detector:
+    def build_reference(self) -> Detector:
+        """Build the reference detector on the device, the same one each time."""
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             return self.build(decode(self.settings.reference), derive_seed("reference", self.settings.reference))
 

@@ -12,6 +12,7 @@ from smnas_optuna.study.record import TrialRecord
 
 # Colours that the colour-blind can tell apart, by Okabe and Ito: https://jfly.uni-koeln.de/color/
 FRONT_COLOUR, BASELINE_COLOUR, MODULAR_COLOUR = "#0072B2", "#D55E00", "#009E73"
+OUTSIDE_COLOUR = "#CC79A7"
 FONT_SIZE, LEGEND_SIZE = 9.0, 7.5
 MARK = 6.0
 """Size of a mark on the front, points."""

@@ -49,6 +49,8 @@ def write_legend(axes: Axes) -> None:
     place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderaxespad": 0.6, "borderpad": 0.0}
     for columns in range(5, 0, -1):
         legend = axes.legend(ncols=columns, fontsize=LEGEND_SIZE, frameon=False, columnspacing=1.5, **place)
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # the name of a file is no formula, whatever it has of dollars
         if legend.get_window_extent().width <= axes.get_window_extent().width:
             return
 

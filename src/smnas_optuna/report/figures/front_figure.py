@@ -25,6 +25,7 @@ from smnas_optuna.report.figures.marks import (
     draw_fronts,
     draw_imprecise,
     draw_limits,
+    draw_outside,
     draw_pruned,
     draw_trained,
     pruned_before_training,
@@ -62,6 +63,8 @@ def draw_front(summary: Summary) -> Figure:
     expected, stopped = pruned_before_training(summary.compared), stopped_early(summary.compared)
     latencies, aps = points_of(trained)
     shown = points_of([*summary.front, *summary.baselines] if summary.front else trained)
+    outside = [latency for _, latency, _ in summary.outside_points], [ap for _, _, ap in summary.outside_points]
+    shown = [*shown[0], *outside[0]], [*shown[1], *outside[1]]
     set_limits(axes, shown, ([*latencies, *stopped[0], *expected, *summary.max_latencies_ms], [*aps, *stopped[1]]))
     pruned = expected, [_just_above_bottom(axes)] * len(expected)
     draw_fronts(axes, summary)
@@ -70,9 +73,10 @@ def draw_front(summary: Summary) -> Figure:
     draw_imprecise(axes, summary)
     draw_pruned(axes, pruned, stopped)
     draw_limits(axes, summary.max_latencies_ms)
+    draw_outside(axes, summary)
     write_legend(axes)
     named = _named(summary)
-    dots = [*latencies, *stopped[0], *pruned[0]], [*aps, *stopped[1], *pruned[1]]
+    dots = [*latencies, *stopped[0], *pruned[0], *outside[0]], [*aps, *stopped[1], *pruned[1], *outside[1]]
     _write_labels(axes, summary, named, dots)
     return frame(
         axes,

@@ -9,18 +9,21 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from smnas_optuna.errors import shortened
 from smnas_optuna.report.figures.axes import (
     BASELINE_COLOUR,
     FRONT_COLOUR,
     MARK,
     MODULAR_COLOUR,
+    OUTSIDE_COLOUR,
     Points,
     is_outside,
     points_of,
     steps,
 )
+from smnas_optuna.report.figures.frame import drawable
 from smnas_optuna.report.summary import Summary, stage_of
-from smnas_optuna.report.tables import is_imprecise
+from smnas_optuna.report.tables import is_imprecise, short
 from smnas_optuna.study.record import NOT_BEGUN, StageName, TrialRecord
 from smnas_optuna.study.settled import gate_share
 
@@ -40,6 +43,8 @@ LOOKS: dict[StageName, _Look] = {
     "modular": _Look(name="stage 2", marker="^", colour=MODULAR_COLOUR, pale="#8FCFBC"),
 }
 JOINT_COLOUR = "0.2"
+LONGEST_NAME = 40
+"""Letters of the name of a detector from outside."""
 
 
 def draw_fronts(axes: Axes, summary: Summary) -> None:
@@ -142,6 +147,13 @@ def draw_limits(axes: Axes, limits_ms: Iterable[float]) -> None:
             axes.axvline(
                 limit, color="0.35", lw=1.0, ls=(0, (6, 2, 1, 2)), label=f"max_latency_ms = {limit:g}", zorder=1
             )
+
+
+def draw_outside(axes: Axes, summary: Summary) -> None:
+    """Draw each detector from outside as a square, with its numbers in the legend."""
+    for name, latency, ap in summary.outside_points:
+        words = f"from outside: {shortened(name, LONGEST_NAME)}, AP {ap:.1f}, {short(latency)} ms"
+        axes.plot(latency, ap, "s", color=OUTSIDE_COLOUR, ms=MARK, ls="none", label=drawable(words), zorder=5)
 
 
 def counted(axes: Axes, words: str, points: Points) -> str:

@@ -8,6 +8,7 @@ from smnas_optuna.page import Html, element, joined
 from smnas_optuna.report.study_page.axes import latency_axis, linear_axis
 from smnas_optuna.report.study_page.chart import Frame, Size, grid, text_at
 from smnas_optuna.report.study_page.marks import legend_mark, mark
+from smnas_optuna.report.study_page.outside_points import OutsidePoint, outside_legend, outside_mark
 from smnas_optuna.report.study_page.points import PagePoint, members_of
 
 CROWDED = 40
@@ -22,27 +23,34 @@ WIDE = Size(name="wide", width=1180, height=540)
 NARROW = Size(name="narrow", width=380, height=400, left=46, right=12, bottom=54, ticks=5)
 
 
-def front_charts(points: Sequence[PagePoint], limits_ms: Sequence[float], device: str) -> Html:
+def front_charts(
+    points: Sequence[PagePoint], limits_ms: Sequence[float], device: str, outside: Sequence[OutsidePoint] = ()
+) -> Html:
     """Return the chart for wide and for narrow windows, and its legend.
 
     Args:
         points: Trained detectors; at least one.
         limits_ms: Latency limits in force.
         device: Device of the latencies, in words.
+        outside: Detectors from outside.
     """
-    charts = [_chart(frame_of(points, limits_ms, size), points, limits_ms, device) for size in (WIDE, NARROW)]
-    return joined([*charts, _legend(points, limits_ms, charts_frame=frame_of(points, limits_ms, WIDE))])
+    frames = [frame_of(points, limits_ms, size, outside) for size in (WIDE, NARROW)]
+    charts = [_chart(frame, points, limits_ms, device, outside) for frame in frames]
+    return joined([*charts, _legend(points, limits_ms, outside, charts_frame=frames[0])])
 
 
-def frame_of(points: Sequence[PagePoint], limits_ms: Sequence[float], size: Size) -> Frame:
+def frame_of(
+    points: Sequence[PagePoint], limits_ms: Sequence[float], size: Size, outside: Sequence[OutsidePoint] = ()
+) -> Frame:
     """Return axes that hold all members, baselines and limits, and the others as far as they are not far away."""
     shown = [point for point in points if point.named] or list(points)
-    slowest = max(point.ms for point in shown)
+    slowest = max([*(point.ms for point in shown), *(ms for _, ms, _ in outside)])
     near = [point for point in points if point.ms <= FAR * slowest]
     ends = [end for point in shown for end in point.interval_ms if end <= FAR * slowest]
     latencies = [*(point.ms for point in near), *ends, *(limit for limit in limits_ms if limit <= FAR * slowest)]
+    latencies += [ms for _, ms, _ in outside]
     spreads = [point.ap + sign * 100 * (point.spread or 0.0) for point in shown for sign in (-1, 1)]
-    aps = [max(0.0, ap) for ap in (*(point.ap for point in near), *spreads)]
+    aps = [max(0.0, ap) for ap in (*(point.ap for point in near), *spreads, *(ap for _, _, ap in outside))]
     return Frame(
         size=size,
         x=latency_axis(latencies, size.left, size.width - size.right),
@@ -50,7 +58,13 @@ def frame_of(points: Sequence[PagePoint], limits_ms: Sequence[float], size: Size
     )
 
 
-def _chart(frame: Frame, points: Sequence[PagePoint], limits_ms: Sequence[float], device: str) -> Html:
+def _chart(
+    frame: Frame,
+    points: Sequence[PagePoint],
+    limits_ms: Sequence[float],
+    device: str,
+    outside: Sequence[OutsidePoint],
+) -> Html:
     size, x = frame.size, frame.x
     inside = [point for point in points if x.holds(point.ms)]
     drawn = sorted(inside, key=lambda point: (point.named, point.kind == "front"))  # members lie on top
@@ -63,6 +77,7 @@ def _chart(frame: Frame, points: Sequence[PagePoint], limits_ms: Sequence[float]
         _steps(frame, members_of(points), "front-line"),
         *(_limit(frame, limit) for limit in limits_ms if x.holds(limit)),
         *(_error_bars(frame, point) for point in inside if point.named),
+        *(outside_mark(frame, point) for point in outside),
         *(_point(frame, point, named=point.name in names, scale=scale) for point in drawn),
         viewBox=f"0 0 {size.width} {size.height}",
         class_=f"chart {size.name}",
@@ -148,7 +163,9 @@ def _lines(lines: Sequence[str]) -> list[str]:
     return [part for line in lines for part in (Html("\n"), line)][1:]
 
 
-def _legend(points: Sequence[PagePoint], limits_ms: Sequence[float], *, charts_frame: Frame) -> Html:
+def _legend(
+    points: Sequence[PagePoint], limits_ms: Sequence[float], outside: Sequence[OutsidePoint], *, charts_frame: Frame
+) -> Html:
     """Return what the marks mean, with their numbers."""
     rows: list[Html] = []
     stages = sorted({point.stage for point in points})
@@ -161,14 +178,15 @@ def _legend(points: Sequence[PagePoint], limits_ms: Sequence[float], *, charts_f
     baselines = sum(point.record.baseline for point in points)
     if baselines:
         rows.append(element("li", legend_mark("baseline", "1"), f"baseline: {baselines}"))
+    rows += outside_legend(outside)
     if any(point.spread for point in points):
         spread = next(point.spread for point in points if point.spread)
         rows.append(element("li", f"vertical bar: AP ± {100 * spread:.1f}, one standard deviation over seeds"))
     if any(low < high for low, high in (point.interval_ms for point in points if point.named)):
         rows.append(element("li", "horizontal bar: 95 % interval of the latency"))
-    outside = sum(not charts_frame.x.holds(point.ms) for point in points)
-    if outside:
-        rows.append(element("li", f"{outside} slower than the chart is wide"))
+    beyond = sum(not charts_frame.x.holds(point.ms) for point in points)
+    if beyond:
+        rows.append(element("li", f"{beyond} slower than the chart is wide"))
     rows += [
         element("li", f"limit {limit:g} ms: right of the chart") for limit in limits_ms if limit > charts_frame.x.high
     ]

@@ -6,20 +6,22 @@ from collections.abc import Sequence
 
 from smnas_optuna.page import Html, element, section
 from smnas_optuna.report.study_page.front_chart import WIDE, frame_of, front_charts
+from smnas_optuna.report.study_page.outside_points import OutsidePoint, outside_table
 from smnas_optuna.report.study_page.points import PagePoint, members_of
+from smnas_optuna.report.summary import Summary
 
 STEPS = 400
 """Steps of the slider."""
 
 
-def front_section(points: Sequence[PagePoint], limits_ms: Sequence[float], device: str) -> Html:
-    """Return the chart with the slider below it.
+def front_section(points: Sequence[PagePoint], summary: Summary) -> Html:
+    """Return the chart with the slider below it, and a table of the detectors from outside.
 
     Args:
         points: Trained detectors.
-        limits_ms: Latency limits in force.
-        device: Device of the latencies, in words.
+        summary: The study.
     """
+    limits_ms, outside = summary.max_latencies_ms, summary.outside_points
     if not points:
         nothing = element("p", "No architecture is trained yet. Run the report again after the first training.")
         return section("The front", nothing, name="front")
@@ -27,14 +29,15 @@ def front_section(points: Sequence[PagePoint], limits_ms: Sequence[float], devic
         "Each point is a trained detector. Further left is faster, and higher is more accurate. "
         "Point at one to read what it is; click it to see what is known of it."
     )
-    charts = front_charts(points, limits_ms, device)
-    return section("The front", element("p", lead), charts, *_budget(points, limits_ms), name="front")
+    charts = front_charts(points, limits_ms, summary.device_name, outside)
+    budget = _budget(points, limits_ms, outside)
+    return section("The front", element("p", lead), charts, *budget, outside_table(summary), name="front")
 
 
-def _budget(points: Sequence[PagePoint], limits_ms: Sequence[float]) -> list[Html]:
+def _budget(points: Sequence[PagePoint], limits_ms: Sequence[float], outside: Sequence[OutsidePoint]) -> list[Html]:
     if not members_of(points):
         return []
-    axis = frame_of(points, limits_ms, WIDE).x
+    axis = frame_of(points, limits_ms, WIDE, outside).x
     slider = element(
         "input",
         type="range",

@@ -41,7 +41,7 @@ def study_page(
     return page(
         f"Report of {summary.name}",
         _head(summary, has_panels=bool(panels)),
-        front_section(points, summary.max_latencies_ms, summary.device_name),
+        front_section(points, summary),
         choice_section([point for point, _ in known], panels) if panels else Html(),
         search_section(summary),
         images,

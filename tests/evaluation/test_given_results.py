@@ -1,0 +1,86 @@
+"""Detections of somebody else's detector: their file, and the metrics of ``smnas evaluate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smnas_optuna.config import load_settings
+from smnas_optuna.engine.evaluate import coco_metrics
+from smnas_optuna.errors import DataError, StudyError
+from smnas_optuna.evaluation.given_results import GivenResults, Role, evaluate_results
+from smnas_optuna.session.prepare import load_data
+from smnas_optuna.study.folder import StudyFolder
+
+GOOD = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 20], "score": 0.5}
+
+
+def nothing(*_: int) -> None:
+    pass
+
+
+def evaluated(study_dir: Path, rows: object, role: Role = "val") -> GivenResults:
+    file = study_dir / "results.json"
+    file.write_text(rows if isinstance(rows, str) else json.dumps(rows))
+    return evaluate_results(file, study_dir, None, role, nothing)
+
+
+def truth(study_dir: Path) -> dict[str, Any]:
+    _, splits = load_data(StudyFolder(study_dir), None, load_settings(study_dir), nothing)
+    return splits.val.ground_truth()
+
+
+def test_the_metrics_are_those_of_the_images_for_validation(drawn_dir: Path) -> None:
+    document = truth(drawn_dir)
+    rows = [
+        {**{name: row[name] for name in ("image_id", "category_id", "bbox")}, "score": 0.9, "segmentation": []}
+        for row in document["annotations"][::2]
+    ]
+
+    found = evaluated(drawn_dir, rows)
+
+    assert 0 < found.metrics.ap < 1
+    assert found.metrics == coco_metrics(document, rows)
+    assert (found.role, found.images, found.detections, found.metric_limit) == ("val", 12, len(rows), 100)
+
+
+def test_all_objects_in_their_places_are_an_ap_of_1_and_no_detection_is_one_of_0(drawn_dir: Path) -> None:
+    rows = [{**row, "score": 1.0} for row in truth(drawn_dir)["annotations"]]
+
+    assert evaluated(drawn_dir, rows).metrics.ap == pytest.approx(1)
+    assert evaluated(drawn_dir, []).metrics.ap == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "message", "first"),
+    [
+        ("{", "the detections cannot be read: ", None),
+        ({"annotations": []}, "holds no list of detections, but {'annotations': []}", None),
+        ([GOOD, {"image_id": 1}], "1 of 2 entries are no detections", "entry 1: {'image_id': 1}"),
+        ([{**GOOD, "image_id": "1"}], "1 of 1 entries are no detections", "entry 0: "),
+        ([{**GOOD, "bbox": [1, 2, 10]}], "1 of 1 entries are no detections", "entry 0: "),
+        ([{**GOOD, "bbox": [1, 2, -1, 5]}], "1 of 1 entries are no detections", "entry 0: "),
+        ('[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": NaN}]', "1 of 1 entries", "entry 0: "),
+        ([GOOD, {**GOOD, "image_id": 999}], "1 of 2 detections are in other images than ", "image_id 999"),
+        ([{**GOOD, "category_id": 0}], "1 of 1 detections are of other categories than ", "category_id 0"),
+    ],
+    ids=["no JSON", "no list", "missing", "text", "short box", "negative", "NaN", "other image", "other category"],
+)
+def test_what_is_no_result_in_these_images_is_refused(
+    drawn_dir: Path, rows: object, message: str, first: str | None
+) -> None:
+    with pytest.raises(DataError) as refusal:
+        evaluated(drawn_dir, rows)
+
+    assert refusal.value.message.startswith(f"{drawn_dir / 'results.json'}: ")
+    assert message in refusal.value.message
+    assert (refusal.value.first or "").startswith(first or "")
+    assert refusal.value.fix
+
+
+def test_results_of_test_images_need_some(drawn_dir: Path) -> None:
+    with pytest.raises(StudyError, match=r"the study has no test images\n  fix: name their annotation file"):
+        evaluated(drawn_dir, [], role="test")
