@@ -31,6 +31,7 @@ def add_trial(
     study.add_trial(trial)
 
 
+PARTS = {"backbone": 0.5, "rpn": 0.125, "pooling": 0.125, "head": 0.125, "selection": 0.125}
 OLD_GPU_RECORD = {"foreign_processes": 1, "foreign_load_percent": 0, "throttled": []}
 """As versions wrote it that counted the processes on the GPU."""
 
@@ -41,7 +42,6 @@ def fill(study: Study) -> Study:
     study.set_user_attr("fingerprint", {"data": "0f", "device": DEVICE})
     study.set_user_attr("versions", {"torch": "2.14.0"})
     latency = {"ratio": 0.5, "median_ms": 12.5, "p10_ms": 12.0, "p90_ms": 13.0, "reference_median_ms": 25.0}
-    parts = {"backbone": 0.5, "rpn": 0.125, "pooling": 0.125, "head": 0.125, "selection": 0.125}
     add_trial(
         study,
         (12.25, 0.2),
@@ -52,7 +52,7 @@ def fill(study: Study) -> Study:
         num_params=1_234_567,
         multiply_adds=56_700_000,
         metrics=metrics,
-        latency={**latency, "gpu": OLD_GPU_RECORD, "parts": parts},
+        latency={**latency, "gpu": OLD_GPU_RECORD, "parts": PARTS},
         weights=f"runs/{MIDDLE}",
     )
     add_trial(study, (30.0, 0.15), done, arch=POOR, generation=0)

@@ -19,6 +19,7 @@ from .report_studies import (
     FAST,
     MIDDLE,
     OLD_GPU_RECORD,
+    PARTS,
     SLIM,
     STRONG,
     add_trial,
@@ -244,6 +245,7 @@ def test_json_is_strict_and_reads_back() -> None:
         "latency": {
             **{"ratio": 0.5, "median_ms": 12.5, "p10_ms": 12.0, "p90_ms": 13.0, "reference_median_ms": 25.0},
             "gpu": OLD_GPU_RECORD,
+            "parts": PARTS,
         },
     }
     assert (values["front"][0]["weights"], values["unit"]) == (None, None)

@@ -78,7 +78,7 @@ def read_entries(folder: StudyFolder) -> dict[str, dict[str, Any]]:
         wrong = [part for entry in entries.values() for part, form in _FORMS.items() if not form(entry[part])] + [
             "a name" for name in entries if not is_name(name)
         ]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         problem = f"{type(error).__name__}: {shortened(str(error), 200)}"
