@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -398,6 +399,13 @@ def test_labels_overlap_nothing_and_stay_inside(count: int) -> None:
 
     assert [name for name in labelled(figure) if name.isdigit()] == [str(number + 1) for number in range(count)]
     assert_legible(figure)
+
+
+def test_of_many_members_some_have_labels_the_first_and_the_last_among_them() -> None:
+    names = [name for name in labelled(draw_front(many(150))) if name.isdigit()]
+
+    assert (len(names), names[0], names[-1]) == (60, "1", "150")
+    assert max(int(after) - int(before) for before, after in itertools.pairwise(names)) == 3
 
 
 def test_labels_of_points_that_are_close_together_do_not_overlap() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -37,6 +38,9 @@ from smnas_optuna.study.record import TrialRecord
 
 CROWDED = 25
 """Number of labels above which they are numbers only."""
+MOST_LABELS = 60
+"""Number of labels above which only so many points have one, spread evenly: more cannot be read, and the time that it
+takes to place them grows with the square of their number."""
 OTHER_RUNS = "The latencies of the two stages come from different runs: compare them with care."
 
 
@@ -147,8 +151,11 @@ def _write_labels(axes: Axes, summary: Summary, named: Mapping[str, TrialRecord]
     fronts = [summary.front, summary.baseline_front, *summary.fronts.values()]
     lines = [steps(axes, points_of(front)) for front in fronts]
     lines += [([limit, limit], list(ends)) for limit in summary.max_latencies_ms]
-    labels = [_label(name, record, crowded=len(named) > CROWDED) for name, record in named.items()]
-    label_points(axes, points_of(list(named.values())), labels, lines=lines, dots=dots)
+    shown = list(named)
+    if len(shown) > MOST_LABELS:
+        shown = [shown[place] for place in np.linspace(0, len(shown) - 1, MOST_LABELS).round().astype(int)]
+    labels = [_label(name, named[name], crowded=len(named) > CROWDED) for name in shown]
+    label_points(axes, points_of([named[name] for name in shown]), labels, lines=lines, dots=dots)
 
 
 def _label(name: str, record: TrialRecord, *, crowded: bool) -> Label:
