@@ -8,7 +8,7 @@ structural space: the same loop whose first generation, drawn at random, never e
 the same baselines. All fronts of a seed are timed in one run, and their hypervolumes have one reference point. The
 studies lie under ``--work``. Resumes: searches go on from there, and seeds in the output are not searched again.
 
-The embedded study takes about 50 minutes a seed with two workers on 2 CPU cores.
+The embedded study takes about 40 minutes a seed with two workers, beside other work on 2 CPU cores.
 """
 
 from __future__ import annotations
