@@ -59,6 +59,19 @@ class LocalCluster:
             assert kind
         self._cluster.worker_nodes.discard(node)
 
+    def trainers(self) -> set[int]:
+        """The running processes of trainers on these nodes; tests beside this one have others."""
+        found = set()
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                is_trainer = (process / "cmdline").read_bytes().startswith(b"ray::Trainer")
+                if (
+                    is_trainer
+                    and os.fsencode(f"SMNAS_OPTUNA_CACHE={self._folder}/") in (process / "environ").read_bytes()
+                ):
+                    found.add(int(process.name))
+        return found
+
     def stop(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -74,14 +87,3 @@ def local_cluster(folder: Path, nodes: int, client_port: int | None = None) -> I
         yield cluster
     finally:
         cluster.stop()
-
-
-def trainers() -> dict[int, str]:
-    """The running processes of trainers on this machine: pid -> title."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            title = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            if title.startswith("ray::Trainer"):
-                found[int(process.name)] = title
-    return found

@@ -19,7 +19,7 @@ from smnas_optuna.study.record import KILLED_TWICE
 
 from ..commands import PATIENCE, SMNAS, environment, records
 from ..stopwatches import free_port
-from .clusters import LocalCluster, local_cluster, trainers
+from .clusters import LocalCluster, local_cluster
 
 pytest.importorskip("ray")
 
@@ -127,12 +127,12 @@ def test_a_node_that_dies_costs_an_epoch_at_most_and_another_one_takes_its_place
 def test_a_driver_that_is_killed_goes_on_and_leaves_no_trainer_behind(slow_dir: Path, cluster: LocalCluster) -> None:
     with searching(slow_dir, cluster, "--trials", "3") as process:
         wait_for(lambda: max(epochs_done(slow_dir).values(), default=0) >= 2, process)
-        orphans = trainers().keys()
+        orphans = cluster.trainers()
         assert orphans
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    deadline = time.monotonic() + 90
-    while orphans & trainers().keys():
+    deadline = time.monotonic() + 30
+    while orphans & cluster.trainers():
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
@@ -164,7 +164,7 @@ def test_a_stopped_search_keeps_what_its_trainers_have(slow_dir: Path, cluster: 
 @pytest.mark.nightly
 def test_an_architecture_that_kills_its_trainers_is_given_up(slow_dir: Path, cluster: LocalCluster) -> None:
     def kill_all() -> bool:
-        for pid in trainers():
+        for pid in cluster.trainers():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return any(each.reason == KILLED_TWICE for each in records(slow_dir))
