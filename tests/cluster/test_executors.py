@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from smnas_optuna.arch import decode
+from smnas_optuna.cluster.connection import connected
 from smnas_optuna.cluster.executor import OnCluster
-from smnas_optuna.cluster.library import connected
 from smnas_optuna.cluster.workforce import Crowd
 from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.session.executor import Executor, Job, TooSlow, Trained, Watch

@@ -111,7 +111,7 @@ def _launch(
 
 def _places(address: str, settings: RaySettings) -> int:
     """Return the number of trainings that fit into a cluster."""
-    from smnas_optuna.cluster.library import connected
+    from smnas_optuna.cluster.connection import connected
     from smnas_optuna.cluster.needs import needs_of, places_of
 
     with connected(address) as ray:

@@ -98,7 +98,7 @@ def _crowd(
     stack: ExitStack, request: Request | VerifyRequest, stage: StageName, listener: Callable[[int], Listener]
 ) -> Workforce:
     """Return those who ask a cluster for trainings, and be connected to it as long as ``stack`` is open."""
-    from smnas_optuna.cluster.library import connected
+    from smnas_optuna.cluster.connection import connected
     from smnas_optuna.cluster.workforce import Crowd
 
     assert request.ray is not None

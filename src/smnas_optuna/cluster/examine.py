@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from smnas_optuna.cluster.library import connected
+from smnas_optuna.cluster.connection import connected
 from smnas_optuna.cluster.messages import Errand
 from smnas_optuna.cluster.needs import Needs, needs_of
 from smnas_optuna.cluster.node import Facts, Node, other_versions, versions_here
@@ -33,7 +33,7 @@ def examine_cluster(address: str, study_dir: Path | None, stop: StopRequest) -> 
     """Examine the nodes of a cluster; with a study also whether they have its data. Nothing is copied or trained.
 
     Args:
-        address: Address of the cluster; see :func:`.library.connected`.
+        address: Address of the cluster; see :func:`.connection.connected`.
         study_dir: The study folder, which has a data folder.
         stop: Checked while a node is waited for.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from smnas_optuna.cluster.library import load_ray
+from smnas_optuna.cluster.connection import load_ray
 from smnas_optuna.errors import DeviceError
 
 from ..commands import smnas
