@@ -14,7 +14,6 @@ from smnas_optuna.engine.checkpoint import load_weights
 from smnas_optuna.engine.device import cpu_threads
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import prepare
-from smnas_optuna.session.shipped import as_shipped, prepare_for
 from smnas_optuna.session.testbed import Testbed
 from smnas_optuna.session.timing import measure_alone
 from smnas_optuna.study.folder import StudyFolder
@@ -77,7 +76,4 @@ def _shipped(testbed: Testbed, arch: str, weights: Path) -> tuple[nn.Module, lis
     spec = decode(arch)
     detector = testbed.build(spec, seed=0)
     load_weights(weights, detector)
-    shipped = as_shipped(detector, testbed.runtime, testbed.threads)
-    images = testbed.timed_images(spec.input_size)
-    prepare_for(shipped, images)
-    return shipped, images
+    return testbed.shipped(detector, spec)

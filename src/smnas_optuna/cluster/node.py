@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from smnas_optuna.cluster.messages import Errand
+from smnas_optuna.config import STUDY_FILE
 from smnas_optuna.engine.device import library_versions
 from smnas_optuna.errors import DataError, SmnasError
 from smnas_optuna.session.listener import Listener
@@ -84,10 +85,7 @@ class Node:
             path = root / name
             if not path.resolve().is_relative_to(root.resolve()):
                 raise DataError(f"{name}: leads out of the data folder", fix="give the file another name")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f"{path.name}.{os.getpid()}.part")
-            part.write_bytes(content)
-            part.replace(path)
+            _write(path, content)
 
     def copy(self) -> Path:
         """Return the folder of its copy of the data."""
@@ -145,11 +143,7 @@ def begin_session(errand: Errand, data: Path, threads: int | None, stop: StopReq
         SmnasError: If the data or the device cannot be used.
     """
     path = _folder(errand) / "studies" / errand.study
-    path.mkdir(parents=True, exist_ok=True)
-    file = path / "study.toml"
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    part.write_text(errand.study_file)
-    part.replace(file)
+    _write(path / STUDY_FILE, errand.study_file.encode())
     return prepare(
         StudyFolder(path),
         listener=Listener(),
@@ -165,6 +159,14 @@ def begin_session(errand: Errand, data: Path, threads: int | None, stop: StopReq
 
 def _folder(errand: Errand) -> Path:
     return cache_folder() / "cluster" / errand.content[:32]
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file that appears once it is complete; another process of the node may write the same one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_bytes(content)
+    part.replace(path)
 
 
 def _is_there(path: Path, size: int, digest: str) -> bool:

@@ -175,7 +175,7 @@ class Testbed:
     ) -> LatencyStats:
         if self.remote is not None:
             return self._kept(self.remote.measure(detector, spec, settings, acceptable, with_parts=with_parts))
-        shipped, images = self._shipped(detector, spec)
+        shipped, images = self.shipped(detector, spec)
         with cpu_threads(self.threads):
             measured = measure_alone(
                 self.measurement_lock,
@@ -266,14 +266,14 @@ class Testbed:
 
         It is not trained. It always has the same weights and sees the same images, so its work is the same each time.
         """
-        return self._shipped(self.build_reference(), decode(self.settings.reference))
+        return self.shipped(self.build_reference(), decode(self.settings.reference))
 
     def build_reference(self) -> Detector:
         """Build the reference detector on the device, the same one each time."""
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             return self.build(decode(self.settings.reference), derive_seed("reference", self.settings.reference))
 
-    def _shipped(self, detector: Detector, spec: DetectorSpec) -> tuple[nn.Module, list[Batch]]:
+    def shipped(self, detector: Detector, spec: DetectorSpec) -> tuple[nn.Module, list[Batch]]:
         """Return ``detector`` as it would ship, ready to run, and the images that it is timed on."""
         shipped = as_shipped(detector, self.runtime, self.threads, partial(self._exporter.export, spec))
         images = self.timed_images(spec.input_size)
