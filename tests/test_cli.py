@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -495,7 +495,17 @@ def test_detections_of_nothing_that_is_timed(capsys: pytest.CaptureFixture[str],
     )
 
 
+@pytest.fixture
+def threads_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command takes as many threads as it would outside of the tests."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("threads_of_ones_own")
 def test_a_detector_from_outside_is_a_row_and_a_point_of_the_report(
     drawn_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -115,8 +115,7 @@ def prepare(
     chosen, measuring = choose_device(device), None
     begun = begun_with(folder) if stopwatch is None else None
     if chosen.type == "cpu":
-        stored = {} if begun is None or begun.get("kind") == STOPWATCH else begun  # its cores are its own
-        measuring = adopt_threads(threads, stored.get("threads"), os.environ, listener.note)
+        measuring = adopt_threads(threads, threads_of(begun), os.environ, listener.note)
     else:
         adopt_threads(None, None, os.environ)
     measurement_lock = MeasurementLock(note=listener.note)
@@ -215,6 +214,13 @@ def begun_with(folder: StudyFolder) -> Mapping[str, Any] | None:
     study = folder.structural
     begun = None if study is None else study_attrs(study).get(FINGERPRINT)
     return None if begun is None else begun.get("device", {})
+
+
+def threads_of(begun: Mapping[str, Any] | None) -> int | None:
+    """Return the CPU threads that the study has measured with on this device; see :func:`begun_with`."""
+    if begun is None or begun.get("kind") == STOPWATCH:  # whose cores are its own
+        return None
+    return begun.get("threads")
 
 
 def _last_data_root(folder: StudyFolder) -> Path | None:
