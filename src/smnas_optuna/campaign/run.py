@@ -214,7 +214,7 @@ class Campaign:
         )
         return self._search(self._request.search("modular", deadline, trials=plan.trials, num_parents=plan.parents))
 
-    def _timing(self) -> int:
+    def _timing(self, title: str = "phase 3 of 4: ") -> int:
         self._ledger.begin("timing")
         budget, seconds = self._budget(), self._timing_s()
         if not self._folder.modular:
@@ -222,7 +222,7 @@ class Campaign:
         if seconds > budget.left_s or not budget.allows_timing(seconds):
             self.note(f"joint timing is left out: it takes about {format_seconds(seconds)}; smnas retime does it later")
             return 0
-        self.note(f"phase 3 of 4: latencies of both fronts measured in one run, about {format_seconds(seconds)}")
+        self.note(f"{title}latencies of both fronts measured in one run, about {format_seconds(seconds)}")
         request = self._request.search("modular", budget.deadline(budget.left_s, last=True))
         return self._launch("retime", request.as_json(), self._search_progress)
 
@@ -242,20 +242,25 @@ class Campaign:
         return self._verify(selection, deadline)
 
     def _rest(self) -> int:
-        """Go on with the search if there is time for another training.
+        """Go on with the search if there is time for another training; then both fronts are measured in one run again.
 
         What it finds is not verified; so after a verification it goes on only where much is left.
         """
         budget = self._budget()
-        least_s = 0.0 if self.verified is None else MUCH * budget.total_s
-        if budget.left_s <= max(least_s, self._shortest_s() + self._start_s):
-            return 0
         stage: StageName = "structural" if self._plan is None else "modular"
+        timing_s = self._timing_s(more=MORE_TIMED) if self._folder.modular else 0.0
+        timing_s = timing_s if budget.allows_timing(timing_s) else 0.0
+        seconds, least_s = budget.left_s - timing_s, 0.0 if self.verified is None else MUCH * budget.total_s
+        if seconds <= max(least_s, self._shortest_s() + self._start_s):
+            return 0
         self._ledger.begin(stage)
-        deadline = budget.deadline(budget.left_s, last=True)
-        self.note(f"the {stage} search goes on with the rest, {self._until(budget.left_s, deadline)}")
+        deadline, before = budget.deadline(seconds, last=timing_s == 0), num_trained(self._records())
+        self.note(f"the {stage} search goes on with the rest, {self._until(seconds, deadline)}")
         plan = self._plan or ModularPlan(hours=1.0, trials=1, parents=1)
-        return self._search(self._request.search(stage, deadline, trials=plan.trials, num_parents=plan.parents))
+        status = self._search(self._request.search(stage, deadline, trials=plan.trials, num_parents=plan.parents))
+        if status != 0 or timing_s == 0 or num_trained(self._records()) == before:
+            return status
+        return self._timing(title="")
 
     def _search(self, request: Request) -> int:
         """Search a stage; return the exit status, also that of a search that failed."""
