@@ -27,6 +27,7 @@ from smnas_optuna.final_training.record import Outcome, TrainingRecord, read_cur
 from smnas_optuna.final_training.request import TrainRequest
 from smnas_optuna.final_training.run import Finished, train_detector
 from smnas_optuna.final_training.schedule import Pace
+from smnas_optuna.session import resumable
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import prepare
 from smnas_optuna.study.attributes import FINGERPRINT, REFERENCE_MS, json_values
@@ -69,16 +70,30 @@ def few_steps_are_probed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def searched(drawn_dir: Path) -> Path:
     """A study whose search has trained ARCH and a faster one."""
-    file = drawn_dir / "study.toml"
+    return as_if_searched(drawn_dir)
+
+
+@pytest.fixture(scope="module")
+def whole(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The training in such a study that nothing has interrupted."""
+    folder = shutil.copytree(drawn, tmp_path_factory.mktemp("whole") / "study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probe, "PROBE_S", 0.0)
+        patch.setattr(resumable, "fitting_images", lambda testbed, *_: testbed.settings.train.batch_size)
+        return run(as_if_searched(Path(folder)))
+
+
+def as_if_searched(study_dir: Path) -> Path:
+    file = study_dir / "study.toml"
     file.write_text(file.read_text().replace("max_seconds = 0.5", "max_seconds = 0.05"))
-    folder = StudyFolder(drawn_dir)
+    folder = StudyFolder(study_dir)
     study = folder.create("structural", optuna.samplers.RandomSampler())
     session = prepare(folder, listener=Listener(), stop=StopRequest(), device="cpu")
     study.set_user_attr(FINGERPRINT, session.testbed.fingerprint)
     study.set_user_attr(REFERENCE_MS, 10.0)
     for arch, values in ((ARCH, (20.0, 0.02)), (OTHER, (1e-6, 0.01))):
         study.add_trial(create_trial(values=values, user_attrs={"arch": arch, "seconds": {"evaluate": 0.01}}))
-    return drawn_dir
+    return study_dir
 
 
 def add_test_images(study_dir: Path) -> None:
@@ -158,9 +173,8 @@ def test_a_detector_is_trained_measured_and_described(searched: Path) -> None:
 @pytest.mark.parametrize(
     ("steps", "phase"), [(1, "train"), (4, "train"), (9, "train"), (2, "evaluate"), (6, "evaluate")]
 )
-def test_what_was_stopped_goes_on_to_the_same_weights(searched: Path, tmp_path: Path, steps: int, phase: str) -> None:
-    shutil.copytree(searched, tmp_path / "other")
-    whole, hears = run(tmp_path / "other"), Hears()
+def test_what_was_stopped_goes_on_to_the_same_weights(searched: Path, whole: Finished, steps: int, phase: str) -> None:
+    hears = Hears()
     with pytest.raises(Interrupted):
         run(searched, Hears(steps, phase))
 
@@ -177,10 +191,8 @@ def test_what_was_stopped_goes_on_to_the_same_weights(searched: Path, tmp_path: 
 
 @pytest.mark.parametrize("what", ["_save", "_write_curve", "finish"])
 def test_killed_where_something_is_stored_it_goes_on_to_the_same_weights(
-    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    searched: Path, whole: Finished, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    shutil.copytree(searched, tmp_path / "other")
-    whole = run(tmp_path / "other")
     whole_one, calls = getattr(Keeper, what), []
 
     def die_the_second_time(*arguments: object, **named: object) -> object:

@@ -46,7 +46,7 @@ def shapes() -> StudySettings:
     "name",
     [
         *("bccd_thin", "bccd_small", "deeppcb_thin", "shapes"),
-        pytest.param("bccd", marks=pytest.mark.slow),
+        pytest.param("bccd", marks=pytest.mark.nightly),
         pytest.param("deeppcb", marks=pytest.mark.nightly),
     ],
 )
@@ -73,7 +73,7 @@ def test_at_least_half_of_the_trainings_are_bred_from_a_front(tmp_path: Path, na
     [
         pytest.param("coco", False, marks=pytest.mark.nightly),  # 1,800 trainings
         pytest.param("shapes", True, marks=pytest.mark.slow),
-        pytest.param("bccd_small", True, marks=pytest.mark.slow),
+        pytest.param("bccd_small", True, marks=pytest.mark.nightly),
     ],
 )
 def test_at_least_half_are_bred_in_the_large_study_and_with_the_surrogate(
