@@ -16,6 +16,22 @@ class GetTimeoutError(RayError):
     pass
 
 
+class ActorUnavailableError(RayError):
+    pass
+
+
+class RayActorError(RayError):
+    pass
+
+
+class ActorUnschedulableError(RayError):
+    pass
+
+
+class RayTaskError(RayError):
+    pass
+
+
 class FakeActor:
     def __init__(self, made: Any) -> None:
         self.made, self.killed = made, False
@@ -34,7 +50,19 @@ class FakeRay:
     dead: set[str] = field(default_factory=set)
     actors: list[FakeActor] = field(default_factory=list)
 
-    exceptions = SimpleNamespace(RayError=RayError, GetTimeoutError=GetTimeoutError)
+    exceptions = SimpleNamespace(
+        **{
+            each.__name__: each
+            for each in (
+                RayError,
+                GetTimeoutError,
+                ActorUnavailableError,
+                RayActorError,
+                ActorUnschedulableError,
+                RayTaskError,
+            )
+        }
+    )
     util = SimpleNamespace(scheduling_strategies=SimpleNamespace(NodeAffinitySchedulingStrategy=SimpleNamespace))
 
     def nodes(self) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from smnas_optuna.arch import decode
 from smnas_optuna.cluster.connection import connected
 from smnas_optuna.cluster.executor import OnCluster
 from smnas_optuna.cluster.workforce import Crowd
+from smnas_optuna.engine.evaluate import CocoMetrics
 from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.session.executor import Executor, Job, TooSlow, Trained, Watch
 from smnas_optuna.session.listener import Listener
@@ -42,8 +43,8 @@ class Told(Watch):
     def note(self, line: str) -> None:
         self.notes.append(line)
 
-    def begun(self, epochs_done: int, device: Mapping[str, str | int]) -> None:
-        self.lines.append(f"begun after {epochs_done} on {device['kind']}")
+    def begun(self, history: Sequence[EpochReport], device: Mapping[str, str | int]) -> None:
+        self.lines.append(f"begun after {len(history)} on {device['kind']}")
 
     def step(self, phase: str, done: int, total: int) -> None:
         self._stop.check()
@@ -54,8 +55,8 @@ class Told(Watch):
             self._stop.ask(15)
             self._stop.check()
 
-    def measured(self, epoch: int, ap: float) -> None:
-        self.lines.append(f"measured {epoch}: {ap!r}")
+    def measured(self, epoch: int, metrics: CocoMetrics) -> None:
+        self.lines.append(f"measured {epoch}: {metrics!r}")
 
     def standing(self, ap_by_epoch: Mapping[int, float], rung: int | None) -> None:
         self.lines.append(f"standing {dict(ap_by_epoch)!r} at {rung}")

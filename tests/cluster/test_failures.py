@@ -46,10 +46,11 @@ def test_an_order_is_the_job_of_a_node(tmp_path: Path) -> None:
         rungs=(1, 2),
         max_seconds=4.0,
         images=("val", "test"),
+        with_val=True,
     )
     there = pickle.loads(pickle.dumps(Order.of(job))).job(tmp_path / "there" / "c", settings)
     assert (there.spec, there.seed, there.recipe, there.key) == (job.spec, 3, recipe, {"seed": 3})
-    assert (there.rungs, there.max_seconds, there.images) == ((1, 2), 4.0, ("val", "test"))
+    assert (there.rungs, there.max_seconds, there.images, there.with_val) == ((1, 2), 4.0, ("val", "test"), True)
     there.make_folder()
     assert (tmp_path / "there").is_dir()
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -16,6 +17,7 @@ from smnas_optuna import load_detector
 from smnas_optuna.arch import decode
 from smnas_optuna.config import ShapesSettings
 from smnas_optuna.data.shapes import make_shapes
+from smnas_optuna.engine.evaluate import CocoMetrics
 from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.errors import StudyError
 from smnas_optuna.final_training import probe, settle
@@ -27,9 +29,10 @@ from smnas_optuna.final_training.record import Outcome, TrainingRecord, read_cur
 from smnas_optuna.final_training.request import TrainRequest
 from smnas_optuna.final_training.run import Finished, train_detector
 from smnas_optuna.final_training.schedule import Pace
-from smnas_optuna.session import resumable
+from smnas_optuna.session import in_process, resumable
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import prepare
+from smnas_optuna.session.testbed import Testbed
 from smnas_optuna.study.attributes import FINGERPRINT, REFERENCE_MS, json_values
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.pareto import pareto_front
@@ -226,12 +229,19 @@ def test_finished_it_is_not_trained_again(searched: Path) -> None:
 
 def test_the_best_weights_are_kept_and_the_last_beside_them(searched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     aps = iter([0.3, 0.5, 0.5, 0.4])
-    monkeypatch.setattr(Keeper, "_metrics", lambda *_: {"ap": next(aps)})
+    measured = Testbed.evaluate
+
+    def evaluate(*arguments: Any, **named: Any) -> CocoMetrics:
+        return replace(measured(*arguments, **named), ap=next(aps))
+
+    monkeypatch.setattr(Testbed, "evaluate", evaluate)
 
     finished = run(searched, epochs=4)
     outcome = outcome_of(finished.record)
 
-    assert (outcome.epoch, outcome.metrics, outcome.last_metrics) == (2, {"ap": 0.5}, {"ap": 0.4})
+    assert outcome.metrics is not None
+    assert outcome.last_metrics is not None
+    assert (outcome.epoch, outcome.metrics["ap"], outcome.last_metrics["ap"]) == (2, 0.5, 0.4)
     assert load_detector(finished.folder, device="cpu").description["epoch"] == 2
     assert load_detector(finished.folder / "last", device="cpu").description["epoch"] == 4
     assert not same_weights(finished.folder, finished.folder / "last")
@@ -323,7 +333,7 @@ def test_the_pace_is_measured_again_as_long_as_nothing_is_trained(
     monkeypatch.setattr(run_module, "measure_pace", lambda *_, **__: Pace(epoch_s=next(paces), evaluation_s=0, end_s=0))
     monkeypatch.setattr(settle, "epochs_that_fit", lambda plan, *_: plan.epochs)
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "begin_training", killed_here)
+        patch.setattr(in_process, "begin_training", killed_here)
         with pytest.raises(KeyboardInterrupt):
             run(searched, epochs=None, hours=0.6)
 

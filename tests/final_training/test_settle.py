@@ -53,21 +53,16 @@ class Told:
 
 def settling(place: Path, told: Told | None = None, pace: Pace | None = PACE) -> tuple[Settling, list[str]]:
     record, notes = TrainingRecord(plan=plan(), about={}, expected=None, outcome=None, pace=pace), list[str]()
-    keeper = cast("Any", SimpleNamespace(evaluation_s=None))
-    return Settling(record, place, keeper, cast("Any", told), notes.append), notes
-
-
-def training(*seconds: float) -> Any:
-    return SimpleNamespace(history=[SimpleNamespace(seconds=each) for each in seconds])
+    return Settling(record, place, cast("Any", told), notes.append), notes
 
 
 def test_a_number_that_is_about_right_stays(tmp_path: Path) -> None:
     told = Told()
     made, notes = settling(tmp_path, told)
 
-    made.end_epoch(training(20.0))
-    made.end_epoch(training(*[330.0] * 2))
-    made.end_epoch(training(*[330.0] * 2, 1.0))
+    made.end_epoch([20.0], None)
+    made.end_epoch([330.0] * 2, None)
+    made.end_epoch([330.0, 330.0, 1.0], None)
 
     assert (made.record.plan, made.record.pace, notes) == (plan(), None, [])
     assert told.said == [(False, False), (False, True)]
@@ -79,7 +74,7 @@ def test_a_number_that_is_wrong_is_stored_and_the_training_begins_anew(tmp_path:
     made, notes = settling(tmp_path, told)
 
     with pytest.raises(Anew):
-        made.end_epoch(training(95.0, 90.0))
+        made.end_epoch([95.0, 90.0], None)
 
     assert (made.record.plan.epochs, made.record.pace) == (37, None)
     assert read_training(tmp_path) == made.record
@@ -93,7 +88,7 @@ def test_a_training_without_hours_has_nothing_to_settle(tmp_path: Path) -> None:
     told = Told()
     made, _ = settling(tmp_path, told, pace=None)
 
-    made.end_epoch(training(9000.0))
+    made.end_epoch([9000.0], None)
 
     assert (told.said, list(tmp_path.iterdir())) == ([], [])
 

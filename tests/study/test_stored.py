@@ -34,7 +34,7 @@ from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import STRUCTURAL, TrialRecord, read_record, read_records
 from smnas_optuna.study.settled import known_results, num_trained
 from smnas_optuna.study.stored import STUDY_FORMS, TRIAL_FORMS, check_drawn, study_attrs
-from smnas_optuna.verify.forecast import took
+from smnas_optuna.study.took import took
 from smnas_optuna.workers.interrupt import StopRequest
 
 from ..search.conftest import closed_form, make_stage, make_study, registered

@@ -9,7 +9,8 @@ from optuna.trial import TrialState, create_trial
 
 from smnas_optuna.session.workload import Workers
 from smnas_optuna.study.record import TrialRecord, read_record
-from smnas_optuna.verify.forecast import paused_s, seconds_of, time_line
+from smnas_optuna.study.took import paused_s
+from smnas_optuna.verify.forecast import seconds_of, time_line
 from smnas_optuna.verify.results import SeedRun
 
 SMALL, LARGE = "32x32.resnet18-w4.fpn-p3-p5-c8.none.retina", "64x48.resnet18-w4.fpn-p2-p5-c8.rpn.fc-w16"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 from smnas_optuna.api.events import Callback, CallbackListener
 from smnas_optuna.errors import SmnasError
@@ -15,12 +17,17 @@ from smnas_optuna.study.record import TrialRecord
 from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 from smnas_optuna.workers.supervisor import supervising
 
+if TYPE_CHECKING:
+    from smnas_optuna.session.listener import Listener
+    from smnas_optuna.session.workforce import Workforce
+
 
 def ended_trials(request: Request, callbacks: Sequence[Callback] = ()) -> Iterator[TrialRecord]:
     """Yield each trial of a search when it ends, as soon as it ends; see :func:`smnas_optuna.search.stages.run_search`.
 
-    The search is one worker. It stops at its next step when the iterator is closed, or the main thread gets a signal
-    that raises, and resumes when the same request comes again. Notes for people go to the logger ``smnas_optuna``.
+    The search is one worker; where the request names a cluster, its nodes train. It stops at its next step when the
+    iterator is closed, or the main thread gets a signal that raises, and resumes when the same request comes again.
+    Notes for people go to the logger ``smnas_optuna``.
 
     Args:
         request: The search.
@@ -34,10 +41,14 @@ def ended_trials(request: Request, callbacks: Sequence[Callback] = ()) -> Iterat
 
     ended, failed, stop = SimpleQueue[TrialRecord | None](), list[BaseException](), StopRequest()
 
+    def listener(_: int) -> Listener:
+        return _Ended(ended, request.study_dir, callbacks)
+
     def run() -> None:
         try:
-            with supervising(request.study_dir):
-                run_search(request, listener=_Ended(ended, request.study_dir, callbacks), stop=stop)
+            with supervising(request.study_dir), ExitStack() as stack:
+                workforce = None if request.ray is None else stack.enter_context(_crowd(request, listener))
+                run_search(request, listener=listener(1), stop=stop, workforce=workforce)
         except Interrupted:
             pass
         except BaseException as error:  # noqa: BLE001  # it is raised in the thread that asked for the search
@@ -55,6 +66,13 @@ def ended_trials(request: Request, callbacks: Sequence[Callback] = ()) -> Iterat
         thread.join()
     if failed:
         raise failed[0] if isinstance(failed[0], SmnasError) else RuntimeError("the search failed") from failed[0]
+
+
+def _crowd(request: Request, listener: Callable[[int], Listener]) -> AbstractContextManager[Workforce]:
+    from smnas_optuna.cluster.workforce import crowd
+
+    assert request.ray is not None
+    return crowd(request.ray, request.stage, request.in_flight, listener)
 
 
 class _Ended(CallbackListener):

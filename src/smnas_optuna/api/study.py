@@ -93,6 +93,7 @@ class OpenStudy:
         trials: int | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         device: DeviceChoice = "auto",
+        ray: str | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> Iterator[Step]:
         """Search a stage, and yield a step whenever a trial ends: ``smnas structural`` and ``smnas modular``.
@@ -106,6 +107,7 @@ class OpenStudy:
             trials: Budget: number of architectures to train, earlier runs included; by default that of ``study.toml``.
             data_dir: The data folder; by default that of the last search, or ``data`` in the study folder.
             device: ``cpu``, ``cuda``, or ``auto``: CUDA where there is one.
+            ray: Address of a Ray cluster whose nodes train, as for ``--ray``; by default this machine trains.
             callbacks: Called with each event (:mod:`smnas_optuna.api.events`), such as those of
                 :mod:`smnas_optuna.loggers`, in the thread that searches. One that raises gets no more of them.
 
@@ -121,6 +123,7 @@ class OpenStudy:
             trials=trials,
             data_dir=None if data_dir is None else at_home(data_dir),
             device=device,
+            ray=ray,
         )
         for record in ended_trials(request, callbacks):
             front = self._summary().front
@@ -207,6 +210,7 @@ class OpenStudy:
         name: str | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         device: DeviceChoice = "auto",
+        ray: str | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> Path:
         """Train a detector from scratch for longer, and return the folder of its weights: ``smnas train``.
@@ -222,6 +226,7 @@ class OpenStudy:
             name: Name of the training; by default it says the architecture and the epochs.
             data_dir: The data folder; by default that of the last search, or ``data`` in the study folder.
             device: ``cpu``, ``cuda``, or ``auto``: CUDA where there is one.
+            ray: As in :meth:`search`.
             callbacks: As in :meth:`search`.
 
         Raises:
@@ -240,6 +245,7 @@ class OpenStudy:
             name=name,
             data_dir=None if data_dir is None else at_home(data_dir),
             device=device,
+            ray=ray,
             callbacks=callbacks,
         )
 

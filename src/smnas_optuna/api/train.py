@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from smnas_optuna.api.events import Callback, CallbackListener
 from smnas_optuna.config import load_settings
@@ -15,6 +15,10 @@ from smnas_optuna.report.files import write_training_report
 from smnas_optuna.study.choice import Pick
 from smnas_optuna.study.storage import explained_disk_errors
 from smnas_optuna.workers.interrupt import StopRequest
+
+if TYPE_CHECKING:
+    from smnas_optuna.final_training.run import Finished
+    from smnas_optuna.session.listener import Listener
 
 
 def requested(study_dir: Path, pick: Pick, **options: Unpack[TrainOptions]) -> tuple[TrainRequest, Known]:
@@ -32,22 +36,43 @@ def requested(study_dir: Path, pick: Pick, **options: Unpack[TrainOptions]) -> t
     return TrainRequest(study_dir=study_dir, arch=arch, **options), known
 
 
+def train_at(
+    ray: str | None, request: TrainRequest, known: Known, *, listener: Listener, stop: StopRequest
+) -> Finished:
+    """Train in this process, or on a node of the Ray cluster at the address ``ray``, and return the training.
+
+    The other arguments are those of :func:`smnas_optuna.final_training.run.train_detector`, and so is what is raised.
+    """
+    from smnas_optuna.final_training.run import train_detector  # loads torch
+
+    if ray is None:
+        return train_detector(request, known, listener=listener, stop=stop)
+    from smnas_optuna.cluster.workforce import crowd
+
+    with crowd(ray, "modular", 1, lambda _: listener) as workforce:
+        return train_detector(request, known, listener=listener, stop=stop, workforce=workforce)
+
+
 def train_chosen(
-    study_dir: Path, pick: Pick, *, callbacks: Sequence[Callback] = (), **options: Unpack[TrainOptions]
+    study_dir: Path,
+    pick: Pick,
+    *,
+    ray: str | None = None,
+    callbacks: Sequence[Callback] = (),
+    **options: Unpack[TrainOptions],
 ) -> Path:
     """Train the detector that ``pick`` means, write its curve and card, and return the folder of its weights.
 
     The options are those of :class:`smnas_optuna.final_training.request.TrainRequest`; ``callbacks`` receive events.
+    It trains where :func:`train_at` does.
 
     Raises:
         SmnasError: If something cannot be used; see :func:`smnas_optuna.final_training.run.train_detector`.
     """
-    from smnas_optuna.final_training.run import train_detector  # loads torch
-
     with explained_disk_errors(study_dir):
         request, known = requested(study_dir, pick, **options)
         name = request.name_for(load_settings(study_dir).for_modular().train.epochs)
         listener = CallbackListener(study_dir, callbacks, arch=request.arch, name=name)
-        finished = train_detector(request, known, listener=listener, stop=StopRequest())
+        finished = train_at(ray, request, known, listener=listener, stop=StopRequest())
         write_training_report(study_dir, finished.name)
     return finished.folder

@@ -34,7 +34,8 @@ from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.pareto import contenders, pareto_front
 from smnas_optuna.study.record import STRUCTURAL, StageName, TrialRecord
 from smnas_optuna.study.settled import num_trained
-from smnas_optuna.verify.forecast import seconds_of, took
+from smnas_optuna.study.took import took
+from smnas_optuna.verify.forecast import seconds_of
 from smnas_optuna.verify.request import LONGER, VerifyRequest, verify_progress
 from smnas_optuna.verify.results import Key, read_results
 from smnas_optuna.verify.verification import RESULTS_FILE, verifying

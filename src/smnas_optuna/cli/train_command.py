@@ -12,7 +12,7 @@ import typer
 
 from smnas_optuna.cli.choice import Best, Knee, LatencyMs
 from smnas_optuna.cli.console import make_console, say
-from smnas_optuna.cli.options import DataDir, Device, DeviceOption, StudyDir
+from smnas_optuna.cli.options import DataDir, Device, DeviceOption, Ray, StudyDir
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,6 +55,7 @@ def train(
             show_default="one for each visible GPU; one on a CPU",
         ),
     ] = None,
+    ray: Ray = None,
 ) -> None:
     """Train one detector of a study from scratch for as long as it deserves. Run the same command to resume."""
     from smnas_optuna.api.train import requested
@@ -85,10 +86,10 @@ def train(
         before = read_training(place)
         try:
             if LAUNCHED in os.environ:
-                if not _train_launched(request, known, name, processes, console, stop):
+                if not _train_launched(request, known, name, processes, ray, console, stop):
                     return
             else:
-                _train(request, known, name, before, processes, console, stop)
+                _train(request, known, name, before, processes, ray, console, stop)
         except Interrupted as interrupted:
             write_training_report(study_dir, name)
             console.print(f"{interrupted}; run the same command to resume", soft_wrap=True)
@@ -109,12 +110,13 @@ def _train(
     name: str,
     before: TrainingRecord | None,
     processes: int | None,
+    ray: str | None,
     console: Console,
     stop: StopRequest,
 ) -> None:
-    """Train in this process, or in several that this one starts and ends."""
+    """Train in this process, in several that this one starts and ends, or on a node of a cluster."""
     from smnas_optuna.config import load_settings
-    from smnas_optuna.errors import DeviceError
+    from smnas_optuna.errors import DeviceError, StudyError
     from smnas_optuna.final_training.processes import choose_processes, launches
     from smnas_optuna.workers.group import run_together
     from smnas_optuna.workers.placement import visible_gpus
@@ -123,23 +125,29 @@ def _train(
     gpus = [] if request.device == "cpu" else visible_gpus(os.environ)
     if request.device == "cuda" and not gpus:
         raise DeviceError("--device cuda: no GPU can be seen", fix="check `nvidia-smi`, or use --device cpu")
-    size = choose_processes(
-        processes,
-        gpus=len(gpus),
-        begun_with=None if before is None else before.num_processes,
-        settings=load_settings(request.study_dir).for_modular(),
-        note=partial(say, console),
+    if ray is not None and processes is not None:
+        raise StudyError("--processes with --ray: a node trains in one process", fix="leave one of them out")
+    size = (
+        1
+        if ray is not None
+        else choose_processes(
+            processes,
+            gpus=len(gpus),
+            begun_with=None if before is None else before.num_processes,
+            settings=load_settings(request.study_dir).for_modular(),
+            note=partial(say, console),
+        )
     )
     say(console, f"{name}: {request.arch}")
     if size == 1:
-        from smnas_optuna.final_training.run import train_detector  # loads torch
+        from smnas_optuna.api.train import train_at
         from smnas_optuna.loggers.listening import with_loggers
         from smnas_optuna.report.progress import TrainingListener
 
         with TrainingListener(console) as listener:
             trains = before is None or before.outcome is None
             logged = with_loggers(listener, request.study_dir, arch=request.arch, name=name) if trains else listener
-            train_detector(request, known, listener=logged, stop=stop)
+            train_at(ray, request, known, listener=logged, stop=stop)
         return
     with tempfile.TemporaryDirectory(prefix="smnas-train-") as folder:
         status = run_together(
@@ -150,7 +158,13 @@ def _train(
 
 
 def _train_launched(
-    request: TrainRequest, known: Known, name: str, processes: int | None, console: Console, stop: StopRequest
+    request: TrainRequest,
+    known: Known,
+    name: str,
+    processes: int | None,
+    ray: str | None,
+    console: Console,
+    stop: StopRequest,
 ) -> bool:
     """Train as one of the processes that ``torchrun`` has started; return whether it is the one that speaks."""
     from smnas_optuna.errors import StudyError
@@ -162,6 +176,8 @@ def _train_launched(
 
     if processes is not None:
         raise StudyError("--processes has no meaning under torchrun, which starts them", fix="leave one of them out")
+    if ray is not None:
+        raise StudyError("--ray has no meaning under torchrun, which trains here", fix="leave one of them out")
     with launched(request.device) as ranks:
         if ranks is not None and ranks.rank > 0:
             try:

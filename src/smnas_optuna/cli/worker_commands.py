@@ -98,11 +98,10 @@ def _crowd(
     stack: ExitStack, request: Request | VerifyRequest, stage: StageName, listener: Callable[[int], Listener]
 ) -> Workforce:
     """Return those who ask a cluster for trainings, and be connected to it as long as ``stack`` is open."""
-    from smnas_optuna.cluster.connection import connected
-    from smnas_optuna.cluster.workforce import Crowd
+    from smnas_optuna.cluster.workforce import crowd
 
     assert request.ray is not None
-    return Crowd(stack.enter_context(connected(request.ray)), stage, request.in_flight, listener)
+    return stack.enter_context(crowd(request.ray, stage, request.in_flight, listener))
 
 
 def _search(job: Assignment, console: Console, stop: StopRequest) -> None:

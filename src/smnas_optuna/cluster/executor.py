@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from safetensors.torch import load
@@ -62,6 +62,12 @@ class OnCluster:
     def __init__(self, ray: Any, pool: Pool, baton: Baton, testbed: Testbed, check: Callable[[], None]) -> None:
         self.pool, self.baton, self.testbed, self.check = pool, baton, testbed, check
         self._ray = ray
+
+    @property
+    def device(self) -> Mapping[str, str | int]:
+        """See :class:`smnas_optuna.session.executor.Executor`."""
+        threads = self.pool.threads
+        return {"kind": "cuda"} if threads is None else {"kind": "cpu", "threads": threads}
 
     def train(self, job: Job, watch: Watch) -> Trained:
         """See :meth:`smnas_optuna.session.executor.Executor.train`.
@@ -169,15 +175,15 @@ class _Training:
         match event:
             case Note(line):
                 watch.note(line)
-            case Begun(epochs_done, device):
-                watch.begun(epochs_done, {**device, "host": self._trainer.node.name})
+            case Begun(history, device):
+                watch.begun(history, {**device, "host": self._trainer.node.name})
             case Step(phase, done, total):
                 watch.step(phase, done, total)
             case Epoch(report, _):
                 self.progressed = True
                 watch.epoch(report)
-            case Measured(epoch, ap):
-                watch.measured(epoch, ap)
+            case Measured(epoch, metrics):
+                watch.measured(epoch, metrics)
             case Standing(ap_by_epoch, rung):
                 watch.standing(ap_by_epoch, rung)
                 if rung is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class Order:
     rungs: tuple[int, ...]
     max_seconds: float | None
     images: tuple[Images, ...]
+    with_val: bool
 
     @classmethod
     def of(cls, job: Job) -> Order:
@@ -62,6 +63,7 @@ class Order:
             rungs=job.rungs,
             max_seconds=job.max_seconds,
             images=job.images,
+            with_val=job.with_val,
         )
 
     def job(self, checkpoint: Path, settings: StudySettings) -> Job:
@@ -81,6 +83,7 @@ class Order:
             rungs=self.rungs,
             max_seconds=self.max_seconds,
             images=self.images,
+            with_val=self.with_val,
         )
 
 
@@ -93,9 +96,9 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A training that has begun, after as many epochs as its checkpoint has."""
+    """A training that has begun, after the epochs that its checkpoint has."""
 
-    epochs_done: int
+    history: Sequence[EpochReport]
     device: Mapping[str, str | int]
 
 
@@ -118,10 +121,10 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """An AP that was measured at a rung."""
+    """Metrics that were measured at a rung."""
 
     epoch: int
-    ap: float
+    metrics: CocoMetrics
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,11 @@ class Pool:
         """Number of trainings that fit into the cluster, as far as it is known."""
         return sum(node.places for node in self._ready)
 
+    @property
+    def threads(self) -> int | None:
+        """CPU threads of a trainer; None on a GPU."""
+        return None if self._needs.gpus else max(1, int(self._needs.cpus))
+
     def look(self) -> None:
         """Look which nodes there are now; trainers of those that are gone are forgotten."""
         ready = self.nodes.ready()
@@ -95,13 +100,12 @@ class Pool:
             self._changed.notify_all()
 
     def _start(self, node: Ready) -> Any:
-        threads = None if self._needs.gpus else max(1, int(self._needs.cpus))
         return self.nodes.pinned(
             Trainer,
             node.node_id,
             self._errand,
             node.data,
-            threads,
+            self.threads,
             num_cpus=self._needs.cpus,
             num_gpus=self._needs.gpus,
             max_concurrency=4,

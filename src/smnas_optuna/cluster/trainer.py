@@ -38,6 +38,7 @@ from smnas_optuna.cluster.messages import (
 )
 from smnas_optuna.cluster.node import begin_session
 from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory
+from smnas_optuna.engine.evaluate import CocoMetrics
 from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.errors import SmnasError, first_line
 from smnas_optuna.session.executor import Job, TooSlow, Watch
@@ -169,8 +170,8 @@ class _Sender(Watch):
     def note(self, line: str) -> None:
         self._events.add(Note(line))
 
-    def begun(self, epochs_done: int, device: Any) -> None:
-        self._events.add(Begun(epochs_done, dict(device)))
+    def begun(self, history: Any, device: Any) -> None:
+        self._events.add(Begun(tuple(history), dict(device)))
 
     def step(self, phase: str, done: int, total: int) -> None:
         self._stop.check()
@@ -182,8 +183,8 @@ class _Sender(Watch):
     def epoch(self, report: EpochReport) -> None:
         self._events.add(Epoch(report, self._job.checkpoint.read_bytes()))
 
-    def measured(self, epoch: int, ap: float) -> None:
-        self._events.add(Measured(epoch, ap))
+    def measured(self, epoch: int, metrics: CocoMetrics) -> None:
+        self._events.add(Measured(epoch, metrics))
 
     def standing(self, ap_by_epoch: Any, rung: int | None) -> None:
         self._events.add(Standing(dict(ap_by_epoch), rung))

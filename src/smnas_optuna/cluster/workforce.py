@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from smnas_optuna.cluster.baton import Baton
+from smnas_optuna.cluster.connection import connected
 from smnas_optuna.cluster.executor import OnCluster
 from smnas_optuna.cluster.messages import Errand
 from smnas_optuna.cluster.needs import needs_of
@@ -26,6 +28,19 @@ from smnas_optuna.workers.interrupt import Interrupted
 T = TypeVar("T")
 LOOK_EVERY_S = 3.0
 """Interval at which new nodes and dead ones are looked for."""
+
+
+@contextmanager
+def crowd(address: str, stage: StageName, count: int | None, listener: Callable[[int], Listener]) -> Iterator[Crowd]:
+    """Be connected to the cluster at ``address`` while the body runs, and yield who asks it.
+
+    The other arguments are those of :class:`Crowd`.
+
+    Raises:
+        DeviceError: See :func:`.connection.connected`.
+    """
+    with connected(address) as ray:
+        yield Crowd(ray, stage, count, listener)
 
 
 class Crowd:

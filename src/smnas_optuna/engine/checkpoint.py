@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from smnas_optuna.engine.durable import part_of, write_durably, write_json
 from smnas_optuna.engine.state import TrainingState, misfit
-from smnas_optuna.engine.train import Training
+from smnas_optuna.engine.train import MODEL, Training
 from smnas_optuna.errors import CheckpointError
 from smnas_optuna.real_files import remove_file
 
@@ -38,11 +38,25 @@ def save_weights(folder: Path, detector: nn.Module, description: Mapping[str, An
         detector: Its state dict is stored.
         description: JSON values: architecture, classes, metrics, ...
     """
-    weights = folder / WEIGHTS_FILE
+    return _save(folder, {name: each.contiguous() for name, each in detector.state_dict().items()}, description)
+
+
+def keep_weights(checkpoint: Path, folder: Path, description: Mapping[str, Any]) -> Path:
+    """Save the weights in a checkpoint that has just been written, as :func:`save_weights` does."""
+    tensors, _ = _read(checkpoint)
+    return _save(
+        folder,
+        {name.removeprefix(MODEL): each for name, each in tensors.items() if name.startswith(MODEL)},
+        description,
+    )
+
+
+def _save(folder: Path, weights: dict[str, Tensor], description: Mapping[str, Any]) -> Path:
+    path = folder / WEIGHTS_FILE
     # Not save_file: it does not raise OSError, and only the owner can read its files.
-    write_durably(weights, save({name: tensor.contiguous() for name, tensor in detector.state_dict().items()}))
+    write_durably(path, save(weights))
     write_json(folder / DETECTOR_FILE, description)
-    return weights
+    return path
 
 
 def load_weights(folder: Path, detector: nn.Module) -> None:

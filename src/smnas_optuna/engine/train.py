@@ -35,6 +35,9 @@ from smnas_optuna.errors import CheckpointError, OutOfMemoryError
 
 __all__ = ["EpochReport", "Training", "build_optimizer", "train", "train_step"]
 
+MODEL = "model."
+"""Beginning of the names of a detector's own tensors in the state of its training."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochReport:
@@ -257,7 +260,7 @@ class Training:
             for name, parameter in self._detector.named_parameters()
             for key, value in self._optimizer.state[parameter].items()
         }
-        model = {f"model.{name}": value for name, value in self._detector.state_dict().items()}
+        model = {MODEL + name: value for name, value in self._detector.state_dict().items()}
         return {**model, **moments, "skips": self._guard.counts, "losses": self._losses}
 
     def _identity(self) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from smnas_optuna.engine.data_parallel import Ranks
 from smnas_optuna.errors import NEXT_LINE, StudyError
-from smnas_optuna.final_training.record import Plan
+from smnas_optuna.final_training.record import Plan, TrainingRecord
 from smnas_optuna.session.prepare import Session
 from smnas_optuna.study.attributes import FINGERPRINT
 from smnas_optuna.study.fingerprint import TRAIN, differences, refuse_differences
@@ -31,7 +32,7 @@ def conditions_of(session: Session, ranks: Ranks | None) -> dict[str, Any]:
     return {
         "data": {**depends_on["data"], "test": test},
         "recipe": {TRAIN: recipe, "detector": depends_on["recipe"]["detector"]},
-        "device": {**session.testbed.training_device, **({} if ranks is None else {"processes": ranks.size})},
+        "device": {**session.executor.device, **({} if ranks is None else {"processes": ranks.size})},
     }
 
 
@@ -59,6 +60,27 @@ def check_study(session: Session) -> None:
             f"warning: {'; '.join(other.values())}: on another device than that of the search the latency has no place "
             "on the scale of the study"
         )
+
+
+def check_begun(stored: TrainingRecord, about: Mapping[str, Any], place: Path) -> None:
+    """Check that a training depends on what it was begun with.
+
+    Of the devices of a cluster only kind and threads are known before, so that no more than these is compared.
+
+    Raises:
+        StudyError: If it does not.
+    """
+    known = {"processes", *(stored.about["device"].keys() & about["device"].keys())}
+    was, now = (
+        {**each, "device": {name: value for name, value in each["device"].items() if name in known}}
+        for each in (stored.about, about)
+    )
+    refuse_differences(
+        differences(was, now),
+        f"{place}: was begun with other",
+        verb="its epochs",
+        fix="go back to what it was, or begin another training: --name OTHER",
+    )
 
 
 def device_of(folder: StudyFolder) -> Any:

@@ -1,99 +1,131 @@
-"""Evaluations of a final training on the way, the weights that are kept of it, and what is measured at its end."""
+"""What is kept of a final training: its curve, its best weights and its last, and what is measured at its end."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from smnas_optuna.arch import decode
 from smnas_optuna.data.json_file import read_json
-from smnas_optuna.engine.checkpoint import DETECTOR_FILE, load_weights, save_weights
+from smnas_optuna.duration import format_seconds
+from smnas_optuna.engine.checkpoint import DETECTOR_FILE, keep_weights, load_weights
 from smnas_optuna.engine.device import library_versions
 from smnas_optuna.engine.durable import write_json
+from smnas_optuna.engine.evaluate import CocoMetrics
 from smnas_optuna.engine.latency import LatencyStats, round_to_noise
-from smnas_optuna.engine.train import EpochReport, Training
+from smnas_optuna.engine.train import EpochReport
+from smnas_optuna.final_training.known import Known
 from smnas_optuna.final_training.place import place_of
 from smnas_optuna.final_training.record import CURVE_FILE, LAST, MeasuredLatency, Metrics, Outcome, Plan
-from smnas_optuna.final_training.schedule import evaluation_epochs
-from smnas_optuna.models import Detector
 from smnas_optuna.session.description import describe_detector
+from smnas_optuna.session.executor import Trained, Watch
 from smnas_optuna.session.prepare import Session
 from smnas_optuna.study.attributes import REFERENCE_MS, json_values
-from smnas_optuna.study.record import TrialRecord, folder_scale
+from smnas_optuna.study.folder import CHECKPOINT_FILE
+from smnas_optuna.study.record import folder_scale
 from smnas_optuna.study.stored import study_attrs
 
 
-class Keeper:
-    """Evaluates a training, and keeps its best and its last weights.
+class Keeper(Watch):
+    """Keeps the curve of a training, its best weights and its last.
 
-    The training's state has the APs that are measured, and each checkpoint stores those before it. If the process dies
-    in between, the evaluation is made again and gives the same weights and APs.
+    Weights are taken from the checkpoint, which has those of the last epoch wherever it was trained. Each checkpoint
+    has the APs that were measured before it. If a process dies in between, the evaluation is made again and gives the
+    same weights and APs.
 
     Args:
         session: Data, device and settings.
         plan: What the training does.
-        place: Folder of its weights.
-        detector: The detector in training.
-        training: The training.
-
-    Attributes:
-        evaluation_s: Seconds of the last evaluation on the validation images; None before the first one.
+        place: Folder of its weights and its checkpoint.
+        on_step: Called after each step of training with (steps done, all steps).
+        on_epoch: Called with the seconds of all epochs, and those of the last evaluation on the validation images, when
+            an epoch and the evaluation after it have ended.
     """
 
-    def __init__(self, session: Session, plan: Plan, place: Path, detector: Detector, training: Training) -> None:
-        self._session, self._plan, self._place = session, plan, place
-        self._detector, self._training = detector, training
-        self._spec = decode(plan.arch)
-        self.evaluation_s: float | None = None
-        self._due = frozenset[int]() if plan.with_val else evaluation_epochs(plan.epochs)
-
-    def end_epoch(self, report: EpochReport) -> None:
-        """Report a finished epoch, and evaluate the detector if that is due."""
-        self._session.listener.epoch(report)
-        self.evaluate()
-
-    def evaluate(self) -> None:
-        """Evaluate the detector if that is due, and keep its weights if they are the best so far, or the last."""
-        training, epoch = self._training, self._training.epochs_done
-        if not training.step and epoch in self._due and epoch not in training.ap_by_epoch:
-            begin = time.perf_counter()
-            metrics = self._metrics("val")
-            self.evaluation_s = time.perf_counter() - begin
-            ap, best = metrics["ap"] or 0.0, max(training.ap_by_epoch.values(), default=-1.0)
-            self._session.listener.note(
-                f"epoch {epoch}: AP (x100) {100 * ap:.1f}" + (", the best so far" if ap > best else "")
-            )
-            if ap > best:
-                self._save(self._place, epoch=epoch, metrics=metrics)
-            if epoch == self._plan.epochs:
-                self._save(self._place / LAST, epoch=epoch, metrics=metrics)
-            training.ap_by_epoch[epoch] = ap
-            self._session.listener.evaluated(epoch, ap)
-        self._write_curve()
-
-    def finish(
+    def __init__(
         self,
-        skipped_steps: int,
-        record: TrialRecord | None,
-        front: Sequence[TrialRecord],
-        ap_spread: float,
-        *,
-        comparable: bool,
-    ) -> Outcome:
+        session: Session,
+        plan: Plan,
+        place: Path,
+        on_step: Callable[[int, int], None],
+        on_epoch: Callable[[Sequence[float], float | None], None],
+    ) -> None:
+        self._session, self._plan, self._place = session, plan, place
+        self._on_step, self._on_epoch = on_step, on_epoch
+        self._history: list[EpochReport] = []
+        self._ap_by_epoch: dict[int, float] = {}
+        self._metrics: Metrics | None = None  # measured at this rung
+        self._evaluation_s: float | None = None
+        self._is_open = False  # an epoch has ended, and not yet the evaluation after it
+
+    def note(self, line: str) -> None:
+        """Report the line."""
+        self._session.listener.note(line)
+
+    def begun(self, history: Sequence[EpochReport], device: Mapping[str, str | int]) -> None:
+        """Say where it trains, and how long it takes from here."""
+        self._history = list(history)
+        if "host" in device:
+            self.note(f"trains on node {device['host']}")
+        if not history:
+            self._write_curve()  # one that begins anew has had others
+        else:
+            left_s = (self._plan.epochs - len(history)) * fmean(each.seconds for each in history)
+            self.note(f"time: about {format_seconds(left_s)} of training are left")
+
+    def step(self, phase: str, done: int, total: int) -> None:
+        """Report the step."""
+        step = self._on_step if phase == "train" else self._session.step(phase)
+        step(done, total)
+
+    def epoch(self, report: EpochReport) -> None:
+        """Report and keep the epoch."""
+        self._history.append(report)
+        self._session.listener.epoch(report)
+        self._is_open = True
+        if report.epoch not in self._plan.rungs:
+            self._end_epoch()
+
+    def measured(self, epoch: int, metrics: CocoMetrics) -> None:  # noqa: ARG002
+        """Keep the metrics until the training waits."""
+        self._metrics = json_values(metrics)
+
+    def standing(self, ap_by_epoch: Mapping[int, float], rung: int | None) -> None:
+        """Keep the weights at a rung if they are the best so far, or the last."""
+        if rung is not None and self._metrics is not None:
+            self._keep(rung, self._metrics, max((ap for at, ap in ap_by_epoch.items() if at != rung), default=-1.0))
+        self._metrics, self._ap_by_epoch = None, dict(ap_by_epoch)
+        if rung is not None and self._is_open:
+            self._end_epoch()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Take the time of an evaluation."""
+        begin = time.perf_counter()
+        yield
+        self.spent(name, time.perf_counter() - begin)
+
+    def spent(self, phase: str, seconds: float) -> None:
+        """Keep the time of an evaluation."""
+        if phase == "rungs":
+            self._evaluation_s = seconds
+
+    def finish(self, trained: Trained, known: Known, *, comparable: bool) -> Outcome:
         """Measure the weights that are kept, store their description, and return what came out.
 
         Args:
-            skipped_steps: Steps that were skipped.
-            record: Trial of the architecture in the search; None if the search has not trained it.
-            front: Front of the study, fastest first.
-            ap_spread: Standard deviation of AP over seeds.
+            trained: The training, which has ended.
+            known: What the study knows of the architecture.
             comparable: True if latencies of this device compare with those of the study.
         """
-        plan, aps, testbed = self._plan, self._training.ap_by_epoch, self._session.testbed
+        plan, aps, testbed = self._plan, self._ap_by_epoch, self._session.testbed
+        self._write_curve()  # a process may have died before it could
         epoch, metrics, last_metrics = plan.epochs, None, None
         if plan.with_val:
             self._save(self._place, epoch=epoch, metrics=None)
@@ -101,15 +133,15 @@ class Keeper:
             epoch = min(aps, key=lambda each: (-aps[each], each))
             metrics = _stored_metrics(self._place)
             last_metrics = _stored_metrics(self._place / LAST)
-            load_weights(self._place, self._detector)
-        test_metrics = None if testbed.splits.test is None else self._metrics("test")
-        stats = testbed.measure_latency(self._detector, self._spec, self._session.stop.check)
+        load_weights(self._place, trained.detector)
+        test_metrics = None if testbed.splits.test is None else self._test_metrics(trained)
+        stats = testbed.measure_latency(trained.detector, decode(plan.arch), self._session.stop.check)
         values = testbed.latency_values(stats)
         latency = self._on_scale(stats, values, comparable=comparable)
-        known_ms = latency.ms or (None if record is None else record.latency_ms)
+        known_ms = latency.ms or (None if known.record is None else known.record.latency_ms)
         place = None
         if metrics is not None and known_ms is not None:
-            place = place_of(plan.arch, known_ms, metrics["ap"] or 0.0, front)
+            place = place_of(plan.arch, known_ms, metrics["ap"] or 0.0, known.front)
         results = {"metrics": metrics, "test_metrics": test_metrics, "latency": values, "latency_ms": latency.ms}
         write_json(self._place / DETECTOR_FILE, self._description(epoch=epoch, **results))
         return Outcome(
@@ -117,29 +149,40 @@ class Keeper:
             metrics=metrics,
             last_metrics=last_metrics,
             test_metrics=test_metrics,
-            ap_spread=ap_spread,
+            ap_spread=known.evidence.spread,
             latency=latency,
             place=place,
-            skipped_steps=skipped_steps,
-            seconds=sum(each.seconds for each in self._training.history),
+            skipped_steps=trained.skipped_steps,
+            seconds=sum(each.seconds for each in self._history),
             device=testbed.device_description,
             versions=library_versions(),
         )
 
-    def _metrics(self, role: str) -> Metrics:
-        """Return COCO's metrics of the detector on the validation or the test images, as JSON values."""
-        testbed, listener = self._session.testbed, self._session.listener
-        images = testbed.splits.val if role == "val" else testbed.splits.test
-        assert images is not None
-        size = self._spec.input_size
-        batches = testbed.val_batches(size) if role == "val" else testbed.test_batches(size)
-        return json_values(
-            testbed.evaluate(self._detector, images, batches, self._session.step("evaluate"), listener.note)
-        )
+    def _keep(self, epoch: int, metrics: Metrics, best: float) -> None:
+        """Report an evaluation, and keep the weights if they beat an AP of ``best``, or are the last."""
+        ap = metrics["ap"] or 0.0
+        self.note(f"epoch {epoch}: AP (x100) {100 * ap:.1f}" + (", the best so far" if ap > best else ""))
+        if ap > best:
+            self._save(self._place, epoch=epoch, metrics=metrics)
+        if epoch == self._plan.epochs:
+            self._save(self._place / LAST, epoch=epoch, metrics=metrics)
+        self._session.listener.evaluated(epoch, ap)
+
+    def _end_epoch(self) -> None:
+        self._is_open = False
+        self._write_curve()
+        self._on_epoch([each.seconds for each in self._history], self._evaluation_s)
+
+    def _test_metrics(self, trained: Trained) -> Metrics:
+        """Return COCO's metrics of the detector on the test images, as JSON values."""
+        testbed, size = self._session.testbed, decode(self._plan.arch).input_size
+        assert testbed.splits.test is not None
+        step, batches = self._session.step("evaluate"), testbed.test_batches(size)
+        return json_values(testbed.evaluate(trained.detector, testbed.splits.test, batches, step, self.note))
 
     def _save(self, folder: Path, *, epoch: int, metrics: Metrics | None) -> None:
         self._session.folder.make(folder)
-        save_weights(folder, self._detector, self._description(epoch=epoch, metrics=metrics))
+        keep_weights(self._place / CHECKPOINT_FILE, folder, self._description(epoch=epoch, metrics=metrics))
 
     def _description(self, **results: Any) -> dict[str, Any]:
         plan = {name: value for name, value in dataclasses.asdict(self._plan).items() if name != "arch"}
@@ -150,11 +193,11 @@ class Keeper:
             {
                 "epoch": each.epoch,
                 "loss": None if math.isnan(each.loss) else each.loss,
-                "ap": self._training.ap_by_epoch.get(each.epoch),
+                "ap": self._ap_by_epoch.get(each.epoch),
                 "skipped_steps": each.skipped_steps,
                 "seconds": each.seconds,
             }
-            for each in self._training.history
+            for each in self._history
         ]
         write_json(self._place / CURVE_FILE, {"arch": self._plan.arch, "of": self._plan.epochs, "epochs": epochs})
 

@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import timedelta
 
 import torch
@@ -14,7 +13,6 @@ import torch.distributed as dist
 
 from smnas_optuna.arch import decode
 from smnas_optuna.config import DeviceChoice
-from smnas_optuna.data import train_and_val
 from smnas_optuna.engine.data_parallel import Ranks
 from smnas_optuna.engine.device import choose_device, explained_device_faults, explained_out_of_memory
 from smnas_optuna.engine.state import TrainingState
@@ -138,12 +136,12 @@ def _follow(said: object, session: Session, ranks: Ranks) -> None:
         Anew: If process 0 begins anew.
     """
     assert isinstance(said, tuple)
-    plan, state, is_settled = said
+    plan, is_settled = said
     assert isinstance(plan, Plan)
+    state = ranks.announce(None)
     assert isinstance(state, TrainingState)
-    testbed, spec, stop = session.testbed, decode(plan.arch), session.stop
-    if plan.with_val:
-        testbed = replace(testbed, splits=replace(testbed.splits, train=train_and_val(testbed.splits)))
+    spec, stop = decode(plan.arch), session.stop
+    testbed = session.testbed.with_val() if plan.with_val else session.testbed
     detector = testbed.build(spec, plan.seed)
     recipe = testbed.settings.train.model_copy(update={"epochs": plan.epochs})
     batches, micro_batch = testbed.train_batches(spec.input_size, plan.seed), fitting_images(testbed, detector, spec)

@@ -1,8 +1,7 @@
-"""Time of a training, from a few of its steps on this machine."""
+"""Time of a training, from a few of its steps on this machine, or from what the search took elsewhere."""
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,7 +10,6 @@ from statistics import fmean
 
 from smnas_optuna.arch import DetectorSpec
 from smnas_optuna.batch import Batch, BatchSource
-from smnas_optuna.data import DetectionLoader
 from smnas_optuna.engine.data_parallel import Ranks
 from smnas_optuna.engine.device import synchronize
 from smnas_optuna.engine.graphs import WARM_UP_CALLS as RECORDED_AFTER
@@ -22,6 +20,7 @@ from smnas_optuna.models import Detector
 from smnas_optuna.session.prepare import Session
 from smnas_optuna.session.resumable import fitting_images
 from smnas_optuna.study.record import TrialRecord
+from smnas_optuna.study.took import took
 
 PROBE_S, TIMED_STEPS = 3.0, 3
 """Steps are timed for so long, and so many at least."""
@@ -50,33 +49,57 @@ class _Enough(Exception):  # noqa: N818  # an event, not an error
 def measure_pace(
     session: Session,
     spec: DetectorSpec,
-    detector: Detector,
-    batches: DetectionLoader,
+    seed: int,
     record: TrialRecord | None,
     *,
     with_val: bool,
     ranks: Ranks | None = None,
 ) -> Pace:
-    """Return the likely seconds of a training of ``detector``, which stays as it is.
+    """Return the likely seconds of a training in this process.
 
     Args:
         session: Data, device and settings.
         spec: Architecture of the detector.
-        detector: On the device, untrained.
-        batches: Its training images.
-        record: Trial of its training in the search, which tells the seconds of an evaluation. Without one a copy of the
-            detector is evaluated.
-        with_val: True if the training is never evaluated on the validation images.
+        seed: Seed of the training.
+        record: Trial of its training in the search, which tells the seconds of an evaluation. Without one the detector
+            is evaluated.
+        with_val: True if the validation images are trained on, and the training is never evaluated on them.
         ranks: Processes that share each batch; the time of this one's part is measured.
     """
-    testbed, val = session.testbed, session.testbed.splits.val
+    testbed = session.testbed.with_val() if with_val else session.testbed
+    batches = testbed.train_batches(spec.input_size, seed)
     parts = batches if ranks is None else _Parts(batches, ranks)
-    step_s, evaluation_s = _probe(session, spec, copy.deepcopy(detector), parts, record)
+    step_s, evaluation_s = _probe(session, spec, testbed.build(spec, seed), parts, record)
     release_memory()
-    test = testbed.splits.test
-    end_s = 0.0 if test is None else evaluation_s * len(test.images) / len(val.images)
+    return _pace(session, step_s * len(batches), evaluation_s, with_val=with_val)
+
+
+def searched_pace(session: Session, arch: str, *, with_val: bool) -> Pace | None:
+    """Return the likely seconds of a training of ``arch`` where the search has trained; None if no trial tells.
+
+    An architecture that the search has not trained is expected to take as long as the others do in the mean.
+
+    Args:
+        session: Data and settings.
+        arch: Canonical string of the architecture.
+        with_val: See :func:`measure_pace`.
+    """
+    records, splits = session.folder.records(), session.testbed.splits
+    timed = [(str(record.arch), each) for record in records if (each := took(record, records)) is not None]
+    told = [each for its_arch, each in timed if its_arch == arch] or [each for _, each in timed]
+    if not told:
+        return None
+    epoch_s, images = fmean(each.epoch_s for each in told), len(splits.train.images)
+    if with_val:
+        epoch_s *= (images + len(splits.val.images)) / images
+    return _pace(session, epoch_s, fmean(each.evaluation_s for each in told), with_val=with_val)
+
+
+def _pace(session: Session, epoch_s: float, evaluation_s: float, *, with_val: bool) -> Pace:
+    splits = session.testbed.splits
+    end_s = 0.0 if splits.test is None else evaluation_s * len(splits.test.images) / len(splits.val.images)
     return Pace(
-        epoch_s=step_s * len(batches),
+        epoch_s=epoch_s,
         evaluation_s=0.0 if with_val else evaluation_s,
         end_s=end_s + MEASUREMENTS * session.settings.latency.max_seconds,
     )

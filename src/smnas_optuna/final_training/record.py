@@ -19,7 +19,7 @@ from smnas_optuna.errors import StudyError, quote
 from smnas_optuna.final_training.expectation import Expectation
 from smnas_optuna.final_training.place import Place
 from smnas_optuna.final_training.request import check_name
-from smnas_optuna.final_training.schedule import Pace
+from smnas_optuna.final_training.schedule import Pace, evaluation_epochs
 from smnas_optuna.real_files import is_real_folder, is_regular_file, read_text
 from smnas_optuna.study.choice import DETECTOR_FILE, WEIGHTS_FILE, Weights
 from smnas_optuna.study.folder import StudyFolder
@@ -54,6 +54,11 @@ class Plan:
     hours: Seconds | None
     with_val: bool
     seed: Count
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which it is evaluated on the validation images."""
+        return () if self.with_val else tuple(sorted(evaluation_epochs(self.epochs)))
 
 
 @with_config(_STRICT)

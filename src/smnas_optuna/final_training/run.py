@@ -3,39 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from smnas_optuna.arch import decode
 from smnas_optuna.config import load_settings
-from smnas_optuna.data import DetectionLoader, train_and_val
-from smnas_optuna.duration import format_seconds
 from smnas_optuna.engine.checkpoint import remove_checkpoint
 from smnas_optuna.engine.data_parallel import Ranks
 from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory
 from smnas_optuna.engine.memory import release_memory
-from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.errors import StudyError
 from smnas_optuna.final_training.alone import alone_at
-from smnas_optuna.final_training.conditions import check_study, conditions_of, device_of, refuse_other_request
+from smnas_optuna.final_training.conditions import (
+    check_begun,
+    check_study,
+    conditions_of,
+    device_of,
+    refuse_other_request,
+)
 from smnas_optuna.final_training.expectation import expect
 from smnas_optuna.final_training.keep import Keeper
 from smnas_optuna.final_training.known import Known
 from smnas_optuna.final_training.parallel import in_step
-from smnas_optuna.final_training.probe import measure_pace
+from smnas_optuna.final_training.probe import measure_pace, searched_pace
 from smnas_optuna.final_training.processes import check_parallel
 from smnas_optuna.final_training.record import Plan, TrainingRecord, missing_files, read_training, write_training
 from smnas_optuna.final_training.request import TrainRequest
 from smnas_optuna.final_training.schedule import Pace
 from smnas_optuna.final_training.settle import Anew, Settling
-from smnas_optuna.models import Detector
+from smnas_optuna.session.executor import Job
+from smnas_optuna.session.in_process import InProcess
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session, prepare
-from smnas_optuna.session.resumable import ResumableTraining, begin_training
-from smnas_optuna.study.fingerprint import differences, refuse_differences
+from smnas_optuna.session.workforce import Alone, Workforce
 from smnas_optuna.study.folder import CHECKPOINT_FILE, StudyFolder
 from smnas_optuna.study.seeds import derive_seed
 from smnas_optuna.study.storage import explained_disk_errors
@@ -67,6 +69,7 @@ def train_detector(
     stop: StopRequest,
     ranks: Ranks | None = None,
     threads: int | None = None,
+    workforce: Workforce | None = None,
 ) -> Finished:
     """Train the requested detector to the end, from where an earlier attempt has stopped.
 
@@ -79,6 +82,7 @@ def train_detector(
         stop: Checked at every step.
         ranks: Processes that train together, of which this is number 0; see :mod:`.parallel`.
         threads: CPU threads to train with; all by default.
+        workforce: Who asks for the training, one at a time; by default this process, which trains.
 
     Raises:
         SmnasError: If the settings, the data or the device cannot be used or are not those of the study, another
@@ -116,133 +120,131 @@ def train_detector(
                 "there are none",
                 fix='name them: test = "instances_test.json" under [data] in study.toml, or train without --with-val',
             )
+        workforce = workforce or Alone(0, listener)
+        session = workforce.equip(session)
+        if ranks is not None:
+            session = replace(session, executor=InProcess(session.testbed, ranks))
+        training = _Training(session, known, place, ranks, is_here=workforce.is_here)
+        (record,) = workforce.run(lambda *_: training.run(plan, stored))
+        return Finished(name=name, folder=place, record=record, before=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """A training that is not finished."""
+
+    session: Session
+    known: Known
+    place: Path
+    ranks: Ranks | None
+    is_here: bool
+
+    def run(self, plan: Plan, stored: TrainingRecord | None) -> TrainingRecord:
+        """Train to the end, anew if its epochs say so, and return what came out."""
+        session, place = self.session, self.place
         with (
-            session.testbed.measurement_lock.running(stop.check),
+            session.testbed.measurement_lock.running(session.stop.check),
             explained_device_faults(session.testbed.device),
             explained_out_of_memory(),
         ):
             while True:
                 try:
-                    record = _train(session, plan, stored, known, place, ranks)
-                    break
+                    return self._train(plan, stored)
                 except Anew:
                     release_memory()
                     remove_checkpoint(place / CHECKPOINT_FILE)
                     stored = read_training(place)
                     assert stored is not None
                     plan = stored.plan
-        return Finished(name=name, folder=place, record=record, before=False)
 
-
-def _train(
-    session: Session,
-    plan: Plan,
-    stored: TrainingRecord | None,
-    known: Known,
-    place: Path,
-    ranks: Ranks | None,
-) -> TrainingRecord:
-    """Train to the end, and return what came out."""
-    about = conditions_of(session, ranks)
-    if stored is None:
-        check_study(session)
-    else:
-        refuse_differences(
-            differences(stored.about, about),
-            f"{place}: was begun with other",
-            verb="its epochs",
-            fix="go back to what it was, or begin another training: --name OTHER",
-        )
-    comparable = session.depends_on["device"] == device_of(session.folder)
-    if plan.with_val:
-        splits = session.testbed.splits
-        both = replace(splits, train=train_and_val(splits))
-        session = replace(session, testbed=replace(session.testbed, splits=both))
-    spec, listener = decode(plan.arch), session.listener
-    detector = session.testbed.build(spec, plan.seed)
-    batches = session.testbed.train_batches(spec.input_size, plan.seed)
-    untrained = stored is not None and stored.pace is not None and not (place / CHECKPOINT_FILE).exists()
-    if stored is None or untrained:  # the pace of a busy machine is not kept before it is needed
-        pace = measure_pace(session, spec, detector, batches, known.record, with_val=plan.with_val, ranks=ranks)
-        stored = _begin(plan, about, pace, known, listener.note)
-        write_training(place, stored)
-    if stored.expected is not None:
-        listener.note(stored.expected.in_words(stored.plan.epochs, "test" if plan.with_val else "validation"))
-    resumable = _resumable(session, stored, detector, batches, place, ranks)
-    keeper = Keeper(session, stored.plan, place, detector, resumable.training)
-    on_step = in_step(session.step("train"), ranks, session.stop)
-    settling = Settling(stored, place, keeper, ranks, listener.note)
-
-    def end_epoch(report: EpochReport) -> None:
-        keeper.end_epoch(report)
-        settling.end_epoch(resumable.training)
-
-    skipped = resumable.run(on_step=on_step, on_epoch=end_epoch, on_begin=keeper.evaluate)
-    outcome = keeper.finish(skipped, known.record, known.front, known.evidence.spread, comparable=comparable)
-    stored = replace(settling.record, outcome=outcome, pace=None)
-    write_training(place, stored)
-    remove_checkpoint(place / CHECKPOINT_FILE)
-    ap = None if outcome.metrics is None else outcome.metrics.get("ap")
-    listener.training_ended(outcome.epoch, math.nan if ap is None else ap)
-    return stored
-
-
-def _begin(
-    plan: Plan, about: Mapping[str, Any], pace: Pace, known: Known, note: Callable[[str], None]
-) -> TrainingRecord:
-    """Return the record of a training that begins, and say what it will take."""
-    if plan.hours is not None:
-        seconds = 3600 * plan.hours
-        plan = replace(plan, epochs=pace.epochs_within(seconds))
-        hours = f"{seconds / 3600:g} h"
-        if pace.total_s(plan.epochs) <= seconds:
-            note(f"{plan.epochs} epoch{'s fit' if plan.epochs > 1 else ' fits'} into {hours}")
+    def _train(self, plan: Plan, stored: TrainingRecord | None) -> TrainingRecord:
+        """Train to the end, and return what came out."""
+        session, place, ranks, listener = self.session, self.place, self.ranks, self.session.listener
+        about = conditions_of(session, ranks)
+        if stored is None:
+            check_study(session)
         else:
-            note(f"not even one epoch fits into {hours}: one is trained all the same")
-    note(pace.in_words(plan.epochs))
-    expected = expect(known.evidence, plan.epochs)
-    unsettled = None if plan.hours is None else pace
-    return TrainingRecord(plan=plan, about=about, expected=expected, outcome=None, pace=unsettled)
+            check_begun(stored, about, place)
+        untrained = stored is not None and stored.pace is not None and not (place / CHECKPOINT_FILE).exists()
+        if stored is None or untrained:  # the pace of a busy machine is not kept before it is needed
+            stored = self._begin(plan, about)
+            write_training(place, stored)
+        if stored.expected is not None:
+            role = "test" if plan.with_val else "validation"
+            listener.note(stored.expected.in_words(stored.plan.epochs, role))
+        if ranks is not None:
+            listener.note(f"{ranks.size} processes train together")
+            ranks.announce((stored.plan, stored.pace is None))
+        settling = Settling(stored, place, ranks, listener.note)
+        on_step = in_step(session.step("train"), ranks, session.stop)
+        keeper = Keeper(session, stored.plan, place, on_step, settling.end_epoch)
+        trained = session.executor.train(_job(session, stored, place), keeper)
+        comparable = session.depends_on["device"] == device_of(session.folder)
+        outcome = keeper.finish(trained, self.known, comparable=comparable)
+        stored = replace(settling.record, outcome=outcome, pace=None)
+        write_training(place, stored)
+        remove_checkpoint(place / CHECKPOINT_FILE)
+        ap = None if outcome.metrics is None else outcome.metrics.get("ap")
+        listener.training_ended(outcome.epoch, math.nan if ap is None else ap)
+        return stored
+
+    def _begin(self, plan: Plan, about: Mapping[str, Any]) -> TrainingRecord:
+        """Return the record of a training that begins, and say what it will take.
+
+        Raises:
+            StudyError: If its hours cannot be turned into epochs.
+        """
+        session, note = self.session, self.session.listener.note
+        pace = self._pace(plan)
+        if plan.hours is not None:
+            if pace is None:
+                raise StudyError(
+                    f"{session.folder.path}: no trained trial tells how many epochs take {plan.hours:g} h on a node",
+                    fix="name the epochs: --epochs N",
+                )
+            seconds = 3600 * plan.hours
+            plan = replace(plan, epochs=pace.epochs_within(seconds))
+            hours = f"{seconds / 3600:g} h"
+            if pace.total_s(plan.epochs) <= seconds:
+                note(f"{plan.epochs} epoch{'s fit' if plan.epochs > 1 else ' fits'} into {hours}")
+            else:
+                note(f"not even one epoch fits into {hours}: one is trained all the same")
+        if pace is not None:
+            note(pace.in_words(plan.epochs, "this moment's" if self.is_here else "the search's"))
+        expected = expect(self.known.evidence, plan.epochs)
+        unsettled = None if plan.hours is None else pace
+        return TrainingRecord(plan=plan, about=about, expected=expected, outcome=None, pace=unsettled)
+
+    def _pace(self, plan: Plan) -> Pace | None:
+        """Return the likely pace of the training; None if nothing tells it."""
+        session, with_val = self.session, plan.with_val
+        if not self.is_here:
+            return searched_pace(session, plan.arch, with_val=with_val)
+        spec, record = decode(plan.arch), self.known.record
+        return measure_pace(session, spec, plan.seed, record, with_val=with_val, ranks=self.ranks)
 
 
-def _resumable(
-    session: Session,
-    stored: TrainingRecord,
-    detector: Detector,
-    batches: DetectionLoader,
-    place: Path,
-    ranks: Ranks | None,
-) -> ResumableTraining:
-    """Return the training from its beginning, or from its checkpoint; say how long it takes from there."""
-    plan, testbed, note = stored.plan, session.testbed, session.listener.note
-    # To build a detector and to probe have changed torch's random numbers; each epoch begins with its own.
-    resumable = begin_training(
-        testbed,
-        decode(plan.arch),
-        detector,
-        batches,
-        testbed.settings.train.model_copy(update={"epochs": plan.epochs}),
+def _job(session: Session, stored: TrainingRecord, place: Path) -> Job:
+    """Return what an executor is asked for. The weights that are kept are evaluated at the end, and none before."""
+    plan = stored.plan
+    return Job(
+        spec=decode(plan.arch),
         seed=plan.seed,
+        recipe=session.settings.train.model_copy(update={"epochs": plan.epochs}),
         checkpoint=place / CHECKPOINT_FILE,
         key={
             "arch": plan.arch,
             "seed": plan.seed,
             "epochs": plan.epochs,
             "with_val": plan.with_val,
-            **stored.about,
+            "processes": stored.num_processes,
+            **{name: value for name, value in stored.about.items() if name != "device"},
         },
         make_folder=lambda: session.folder.make(place),
-        note=note,
-        ranks=ranks,
+        rungs=plan.rungs,
+        images=(),
+        with_val=plan.with_val,
     )
-    if ranks is not None:
-        note(f"{ranks.size} processes train together")
-        ranks.announce((plan, resumable.training.state(), stored.pace is None))
-    history = resumable.training.history
-    if history:
-        left_s = (plan.epochs - len(history)) * fmean(each.seconds for each in history)
-        note(f"time: about {format_seconds(left_s)} of training are left")
-    return resumable
 
 
 def _plan(request: TrainRequest, search_epochs: int) -> Plan:

@@ -35,10 +35,10 @@ class Pace:
                 most = middle - 1
         return fewest
 
-    def in_words(self, epochs: int) -> str:
-        """Return the likely time of so many epochs."""
+    def in_words(self, epochs: int, whose: str = "this moment's") -> str:
+        """Return the likely time of so many epochs; ``whose`` pace it is."""
         evaluations = len(evaluation_epochs(epochs))
-        line = f"time: about {format_seconds(self.total_s(epochs))} at this moment's pace"
+        line = f"time: about {format_seconds(self.total_s(epochs))} at {whose} pace"
         line += f": epochs of {format_seconds(self.epoch_s)}"
         return line + (
             f", {evaluations} {plural(evaluations, 'evaluation')} of {format_seconds(self.evaluation_s)}"

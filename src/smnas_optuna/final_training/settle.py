@@ -9,8 +9,6 @@ from statistics import fmean
 
 from smnas_optuna.duration import format_seconds, plural
 from smnas_optuna.engine.data_parallel import Ranks
-from smnas_optuna.engine.train import Training
-from smnas_optuna.final_training.keep import Keeper
 from smnas_optuna.final_training.record import Plan, TrainingRecord, write_training
 from smnas_optuna.final_training.schedule import Pace
 
@@ -59,7 +57,6 @@ class Settling:
     Args:
         record: The training.
         place: Its folder.
-        keeper: Measures the evaluations.
         ranks: Processes that train together; all are told.
         note: Receives a line if it begins anew.
 
@@ -67,14 +64,16 @@ class Settling:
         record: The training as it is stored now.
     """
 
-    def __init__(
-        self, record: TrainingRecord, place: Path, keeper: Keeper, ranks: Ranks | None, note: Callable[[str], None]
-    ) -> None:
+    def __init__(self, record: TrainingRecord, place: Path, ranks: Ranks | None, note: Callable[[str], None]) -> None:
         self.record = record
-        self._place, self._keeper, self._ranks, self._note = place, keeper, ranks, note
+        self._place, self._ranks, self._note = place, ranks, note
 
-    def end_epoch(self, training: Training) -> None:
+    def end_epoch(self, seconds: Sequence[float], evaluation_s: float | None) -> None:
         """Look at the finished epochs, and store what they tell.
+
+        Args:
+            seconds: Time of each of them.
+            evaluation_s: Time of the last evaluation on the validation images; None if there was none.
 
         Raises:
             Anew: If the training is to begin anew, with the epochs of :attr:`record`.
@@ -82,8 +81,7 @@ class Settling:
         plan, pace = self.record.plan, self.record.pace
         if pace is None:
             return
-        seconds = [each.seconds for each in training.history]
-        fitting = epochs_that_fit(plan, pace, seconds, self._keeper.evaluation_s)
+        fitting = epochs_that_fit(plan, pace, seconds, evaluation_s)
         anew = fitting is not None and _is_far(fitting, plan.epochs)
         if fitting is not None:
             plan = replace(plan, epochs=fitting) if anew else plan

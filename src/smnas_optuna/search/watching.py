@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
+from smnas_optuna.engine.evaluate import CocoMetrics
 from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.search.attempt import Attempt
 from smnas_optuna.session.executor import Watch
@@ -28,10 +29,10 @@ class TrialWatch(Watch):
         """Write the line to the log, and report it."""
         self._attempt.note(line)
 
-    def begun(self, epochs_done: int, device: Mapping[str, str | int]) -> None:
+    def begun(self, history: Sequence[EpochReport], device: Mapping[str, str | int]) -> None:
         """Store where the training stands, and which device trains."""
         trial = self._attempt.trial
-        store_attrs(trial, {"epochs_before": epochs_done, "epochs_done": epochs_done})
+        store_attrs(trial, {"epochs_before": len(history), "epochs_done": len(history)})
         if trial.user_attrs.get("device") != device:
             store_attrs(trial, {"device": dict(device)})
 
@@ -48,10 +49,10 @@ class TrialWatch(Watch):
         )
         self._session.listener.epoch(report)
 
-    def measured(self, epoch: int, ap: float) -> None:
+    def measured(self, epoch: int, metrics: CocoMetrics) -> None:
         """Log and report the AP."""
-        self._attempt.write(f"epoch {epoch}: AP {ap:.4f}")
-        self._session.listener.evaluated(epoch, ap)
+        self._attempt.write(f"epoch {epoch}: AP {metrics.ap:.4f}")
+        self._session.listener.evaluated(epoch, metrics.ap)
 
     def standing(self, ap_by_epoch: Mapping[int, float], rung: int | None) -> None:
         """Store the APs, and prune at a rung."""

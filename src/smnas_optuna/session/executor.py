@@ -1,8 +1,8 @@
-"""What trains a detector: here, or elsewhere. A search and a verification ask one, and do not know which it is."""
+"""What trains a detector: here, or elsewhere. Who asks for a training does not know which it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ class Job:
         rungs: Epochs after which the AP on the validation images is measured.
         max_seconds: Maximum time of the training; None for no limit.
         images: What the trained detector is evaluated on.
+        with_val: True if the validation images are trained on, too.
     """
 
     spec: DetectorSpec
@@ -44,6 +45,7 @@ class Job:
     rungs: tuple[int, ...] = ()
     max_seconds: float | None = None
     images: tuple[Images, ...] = ("val",)
+    with_val: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -85,8 +87,8 @@ class Watch:
     def note(self, line: str) -> None:
         """Receive a line for people and for the log of the training."""
 
-    def begun(self, epochs_done: int, device: Mapping[str, str | int]) -> None:
-        """Receive the number of epochs that earlier attempts have finished, and the device that trains."""
+    def begun(self, history: Sequence[EpochReport], device: Mapping[str, str | int]) -> None:
+        """Receive the epochs that earlier attempts have finished, and the device that trains."""
 
     def step(self, phase: str, done: int, total: int) -> None:
         """Receive the progress of a phase (``train``, ``evaluate``): steps done, all steps."""
@@ -94,8 +96,8 @@ class Watch:
     def epoch(self, report: EpochReport) -> None:
         """Receive a finished epoch. It is stored by now, and never trained again."""
 
-    def measured(self, epoch: int, ap: float) -> None:
-        """Receive the AP in [0, 1] that was measured at a rung."""
+    def measured(self, epoch: int, metrics: CocoMetrics) -> None:
+        """Receive COCO's metrics on the validation images that were measured at a rung; :meth:`standing` follows."""
 
     def standing(self, ap_by_epoch: Mapping[int, float], rung: int | None) -> None:
         """Receive all APs of the rungs so far, at the beginning and after each epoch; the training waits.
@@ -115,6 +117,10 @@ class Watch:
 
 class Executor(Protocol):
     """Trains detectors, one at a time for each caller."""
+
+    @property
+    def device(self) -> Mapping[str, str | int]:
+        """The device that trains, as far as it is known before: its kind, and on a CPU the threads."""
 
     def train(self, job: Job, watch: Watch) -> Trained:
         """Train and evaluate a detector, from where an earlier attempt stopped.

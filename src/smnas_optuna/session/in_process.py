@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from smnas_optuna.data import DetectionLoader
+from smnas_optuna.engine.data_parallel import Ranks
 from smnas_optuna.engine.evaluate import CocoMetrics
 from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.models import Detector
@@ -23,14 +24,21 @@ class InProcess:
 
     Args:
         testbed: Data and device.
+        ranks: Processes that train together, of which this is number 0; None if it is alone. The others hear from where
+            each training begins.
     """
 
-    def __init__(self, testbed: Testbed) -> None:
-        self._testbed = testbed
+    def __init__(self, testbed: Testbed, ranks: Ranks | None = None) -> None:
+        self._testbed, self._ranks = testbed, ranks
+
+    @property
+    def device(self) -> Mapping[str, str | int]:
+        """See :class:`smnas_optuna.session.executor.Executor`."""
+        return self._testbed.training_device
 
     def train(self, job: Job, watch: Watch) -> Trained:
         """See :meth:`smnas_optuna.session.executor.Executor.train`."""
-        return _Run(self._testbed, job, watch).result()
+        return _Run(self._testbed, job, watch, self._ranks).result()
 
     def wait(self, seconds: float) -> None:
         """Sleep."""
@@ -40,8 +48,9 @@ class InProcess:
 class _Run:
     """One training with its evaluations."""
 
-    def __init__(self, testbed: Testbed, job: Job, watch: Watch) -> None:
-        self._testbed, self._job, self._watch = testbed, job, watch
+    def __init__(self, testbed: Testbed, job: Job, watch: Watch, ranks: Ranks | None) -> None:
+        self._testbed = testbed.with_val() if job.with_val else testbed
+        self._job, self._watch, self._ranks = job, watch, ranks
         self._detector: Detector = testbed.build(job.spec, job.seed)
         self._batches: dict[Images, DetectionLoader] = {}
         self._found: Detections = {}
@@ -50,7 +59,8 @@ class _Run:
         job, watch, testbed = self._job, self._watch, self._testbed
         with watch.phase("load"):
             batches = testbed.train_batches(job.spec.input_size, job.seed)
-            self._batches["val"] = testbed.val_batches(job.spec.input_size)
+            if job.rungs or "val" in job.images:
+                self._batches["val"] = testbed.val_batches(job.spec.input_size)
         with watch.phase("train"):
             skipped = self._train(batches)
         metrics: dict[Images, CocoMetrics] = {}
@@ -78,8 +88,11 @@ class _Run:
             key={**same, **job.key},
             make_folder=job.make_folder,
             note=self._watch.note,
+            ranks=self._ranks,
         )
-        self._watch.begun(resumable.training.epochs_done, device)
+        if self._ranks is not None:
+            self._ranks.announce(resumable.training.state())
+        self._watch.begun(resumable.training.history, device)
 
         def on_epoch(report: EpochReport) -> None:
             self._watch.epoch(report)
@@ -99,8 +112,9 @@ class _Run:
         at_rung = epoch in self._job.rungs and not training.step
         if at_rung and epoch not in training.ap_by_epoch:
             with self._watch.phase("rungs"):
-                training.ap_by_epoch[epoch] = self._evaluate("val").ap
-            self._watch.measured(epoch, training.ap_by_epoch[epoch])
+                metrics = self._evaluate("val")
+            training.ap_by_epoch[epoch] = metrics.ap
+            self._watch.measured(epoch, metrics)
         if self._job.rungs and training.ap_by_epoch:
             self._watch.standing(dict(training.ap_by_epoch), epoch if at_rung else None)
 

@@ -13,7 +13,7 @@ from torch import nn
 from smnas_optuna.arch import DetectorSpec, InputSize, decode
 from smnas_optuna.batch import Batch
 from smnas_optuna.config import LatencySettings, Runtime, StudySettings
-from smnas_optuna.data import CachePool, CocoDataset, DetectionLoader, Splits
+from smnas_optuna.data import CachePool, CocoDataset, DetectionLoader, Splits, train_and_val
 from smnas_optuna.engine.cpu_watch import CpuWatch
 from smnas_optuna.engine.device import cpu_threads, describe_device, library_versions
 from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
@@ -79,6 +79,10 @@ class Testbed:
         if score_threshold is not None:
             constants = replace(constants, score_threshold=score_threshold)
         return build_detector(spec, self.splits.train.num_classes, constants).to(self.device)
+
+    def with_val(self) -> Testbed:
+        """Return a testbed that trains on the validation images, too."""
+        return replace(self, splits=replace(self.splits, train=train_and_val(self.splits)))
 
     def train_batches(self, size: InputSize, seed: int) -> DetectionLoader:
         """Return shuffled and augmented batches of the training images."""
