@@ -72,6 +72,17 @@ class LocalCluster:
                     found.add(int(process.name))
         return found
 
+    def node_of(self, trainer: int) -> Any:
+        """The node whose raylet started the process of a trainer."""
+        parent = int(Path(f"/proc/{trainer}/stat").read_text().rpartition(")")[2].split()[1])
+        processes = {
+            each.process.pid: node
+            for node in self._cluster.worker_nodes
+            for group in node.all_processes.values()
+            for each in group
+        }
+        return processes[parent]
+
     def stop(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -18,6 +18,7 @@ from smnas_optuna.cluster.baton import Baton
 from smnas_optuna.cluster.executor import OnCluster
 from smnas_optuna.cluster.messages import Begun, Done, Epoch, Event, Measured, Order, Spent, Standing
 from smnas_optuna.cluster.pool import Pool
+from smnas_optuna.cluster.trainer import Trainer
 from smnas_optuna.cluster.workforce import Crowd
 from smnas_optuna.data.json_file import read_json
 from smnas_optuna.engine.evaluate import CocoMetrics
@@ -30,11 +31,14 @@ from smnas_optuna.final_training.request import TrainRequest
 from smnas_optuna.final_training.run import Finished, train_detector
 from smnas_optuna.session.executor import Job
 from smnas_optuna.session.prepare import Session, prepare
+from smnas_optuna.session.remote import TOKEN
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.workers.interrupt import Interrupted
 
 from ..final_training.test_run import Hears, add_test_images, known, outcome_of, run, same_weights, searched
 from ..final_training.trainings import ARCH, plan
+from ..session.test_remote import timed_by
+from ..stopwatches import SECRET, free_port, stopwatch
 from .fake_ray import FakeRay, RayActorError
 from .test_nodes import ONE_CPU, data, errand_of, make_nodes
 
@@ -146,9 +150,9 @@ def test_the_weights_of_an_epoch_are_those_of_its_checkpoint_and_a_dead_node_cos
     assert ("trains on node b (b)" in hears.notes) == (dies_after is not None)
 
 
-def there(study_dir: Path, hears: Hears, cpus: int = 1, **asked: Any) -> Finished:
+def there(study_dir: Path, hears: Hears, ray: FakeRay | None = None, **asked: Any) -> Finished:
     """A training on a node that is this process."""
-    ray = FakeRay({"a": {"CPU": float(cpus)}})
+    ray = ray or FakeRay({"a": {"CPU": 1.0}})
     request = TrainRequest(study_dir=study_dir, arch=ARCH, device="cpu", **{"name": "mine", **asked})
     workforce = Crowd(ray, "modular", 1, lambda _: hears)
     return train_detector(request, known(study_dir), listener=hears, stop=hears.stop, workforce=workforce)
@@ -225,7 +229,7 @@ def test_a_node_with_another_device_is_refused_before_it_trains(searched: Path) 
     file.write_text(file.read_text() + "[ray]\ncpus = 2\n")
 
     with pytest.raises(StudyError, match=r"mine: was begun with other device") as caught:
-        there(searched, Hears(), cpus=2, epochs=2)
+        there(searched, Hears(), FakeRay({"a": {"CPU": 2.0}}), epochs=2)
 
     assert caught.value.first == "device.threads was 1, is 2"
     assert (searched / "trained" / "mine" / "checkpoint.safetensors").read_bytes() == checkpoint
@@ -249,3 +253,22 @@ def test_hours_are_turned_into_epochs_by_the_search_and_then_by_its_own(
     assert any("it begins anew with 3 epochs" in note for note in hears.notes)
     assert hears.epochs == [1, 1, 2, 3]
     assert same_weights(finished.folder, run(searched, epochs=3, name="other").folder)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("enough_memory")
+def test_with_a_stopwatch_it_is_timed_there_and_nodes_know_nothing_of_it(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, ray = free_port(), FakeRay({"a": {"CPU": 1.0}})
+    monkeypatch.setenv(TOKEN, SECRET)
+    timed_by(searched, port)
+    with stopwatch(port, tmp_path):
+        finished = there(searched, Hears(), ray=ray, epochs=1)
+
+    outcome = outcome_of(finished.record)
+    assert outcome.device["kind"] == "stopwatch"
+    assert (outcome.latency.runtime, outcome.latency.ratio > 0) == ("onnxruntime", True)
+    assert finished.record.about["device"] == {"kind": "cpu", "threads": 1}
+    (trainer,) = [actor.made for actor in ray.actors if isinstance(actor.made, Trainer)]
+    assert trainer._session.settings.latency.device is None

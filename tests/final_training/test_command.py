@@ -80,6 +80,7 @@ def test_stopped_it_says_how_to_go_on(trained_dir: Path) -> None:
         (("--epochs", "2", "--hours", "1"), "error: --epochs and --hours are both given"),
         (("--knee", "--best"), "error: ARCH, --latency-ms, --knee, --best and --trained each choose the detector"),
         (("--with-val",), "with --with-val nothing but test images can tell how good the detector is"),
+        (("--ray", "auto", "--processes", "2"), "error: --processes with --ray: a node trains in one process"),
         (("--name", "../x"), "error: '../x' cannot be the name of a training"),
     ],
 )
