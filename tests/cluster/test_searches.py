@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -62,8 +62,9 @@ def run(*arguments: str | Path, ray: str, cwd: Path | None = None, patience: int
 
 
 @contextmanager
-def searching(study_dir: Path, cluster: LocalCluster, *options: str) -> Iterator[subprocess.Popen[str]]:
-    command, variables = with_ray("structural", study_dir, *options, ray=cluster.address)
+def started(*arguments: str | Path, ray: str) -> Iterator[subprocess.Popen[str]]:
+    """A command on a cluster, in a process group of its own that is killed at the end."""
+    command, variables = with_ray(*arguments, ray=ray)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables, start_new_session=True
     ) as process:
@@ -72,6 +73,10 @@ def searching(study_dir: Path, cluster: LocalCluster, *options: str) -> Iterator
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def searching(study_dir: Path, cluster: LocalCluster, *options: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    return started("structural", study_dir, *options, ray=cluster.address)
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:

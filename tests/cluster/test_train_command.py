@@ -7,8 +7,7 @@ import re
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -18,26 +17,16 @@ from smnas_optuna.final_training.record import read_curve
 from ..commands import smnas
 from ..final_training.test_run import same_weights
 from .clusters import LocalCluster
-from .test_searches import cluster, finished, run, wait_for, with_ray
+from .test_searches import cluster, finished, run, started, wait_for
 
 pytest.importorskip("ray")
 __all__ = ["cluster"]
 EPOCHS = 60
 
 
-@contextmanager
-def training(study_dir: Path, cluster: LocalCluster) -> Iterator[subprocess.Popen[str]]:
-    command, variables = with_ray(
-        "train", study_dir, "--best", "--epochs", str(EPOCHS), "--name", "there", ray=cluster.address
-    )
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables, start_new_session=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+def training(study_dir: Path, cluster: LocalCluster) -> AbstractContextManager[subprocess.Popen[str]]:
+    options = "--best", "--epochs", str(EPOCHS), "--name", "there"
+    return started("train", study_dir, *options, ray=cluster.address)
 
 
 def epochs_of(folder: Path) -> int:
