@@ -52,3 +52,5 @@ def test_a_study_is_searched_and_a_detector_trained_on_a_cluster(drawn_dir: Path
 
     assert load_detector(trained, device="cpu").description["epochs"] == 1
     assert addresses == ["there:6379"] * 2
+    study.train(epochs=1, name="mine", device="cpu", ray="nowhere")
+    assert "nowhere" not in addresses, "it is finished"

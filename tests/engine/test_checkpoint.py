@@ -16,7 +16,17 @@ from safetensors.torch import save
 from torch import Tensor
 
 from smnas_optuna.config import TrainSettings
-from smnas_optuna.engine.checkpoint import VERSION, load_checkpoint, remove_checkpoint, resume, save_checkpoint
+from smnas_optuna.engine.checkpoint import (
+    DETECTOR_FILE,
+    VERSION,
+    keep_weights,
+    load_checkpoint,
+    load_weights,
+    remove_checkpoint,
+    resume,
+    save_checkpoint,
+    save_weights,
+)
 from smnas_optuna.engine.state import TrainingState
 from smnas_optuna.engine.train import Training
 
@@ -347,3 +357,17 @@ def test_a_key_that_is_no_json_is_a_programmers_mistake(state: TrainingState, pa
         with pytest.raises((TypeError, ValueError)):
             save_checkpoint(path, state, key)
     assert load_checkpoint(path, KEY, pytest.fail) is not None
+
+
+def test_weights_that_are_kept_of_a_checkpoint_are_those_of_the_detector(path: Path, tmp_path: Path) -> None:
+    detector = regressor()
+    training = Training(detector, Source(2), TrainSettings(epochs=1), seed=0)
+    training.run()
+    save_checkpoint(path, training.state(), KEY)
+
+    kept = keep_weights(path, tmp_path / "kept", {"epoch": 1})
+
+    saved = save_weights(tmp_path / "saved", detector, {"epoch": 1})
+    assert kept.read_bytes() == saved.read_bytes()
+    assert json.loads((kept.parent / DETECTOR_FILE).read_text()) == {"epoch": 1}
+    load_weights(kept.parent, regressor())

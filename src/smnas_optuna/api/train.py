@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Unpack
 from smnas_optuna.api.events import Callback, CallbackListener
 from smnas_optuna.config import load_settings
 from smnas_optuna.final_training.known import Known
+from smnas_optuna.final_training.record import read_training
 from smnas_optuna.final_training.request import TrainOptions, TrainRequest
 from smnas_optuna.report.evidence import known_of
 from smnas_optuna.report.files import write_training_report
 from smnas_optuna.study.choice import Pick
+from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.storage import explained_disk_errors
 from smnas_optuna.workers.interrupt import StopRequest
 
@@ -37,15 +39,16 @@ def requested(study_dir: Path, pick: Pick, **options: Unpack[TrainOptions]) -> t
 
 
 def train_at(
-    ray: str | None, request: TrainRequest, known: Known, *, listener: Listener, stop: StopRequest
+    ray: str | None, name: str, request: TrainRequest, known: Known, *, listener: Listener, stop: StopRequest
 ) -> Finished:
-    """Train in this process, or on a node of the Ray cluster at the address ``ray``, and return the training.
+    """Train in this process, or on a node of the Ray cluster at the address ``ray``, and return the training ``name``.
 
     The other arguments are those of :func:`smnas_optuna.final_training.run.train_detector`, and so is what is raised.
     """
     from smnas_optuna.final_training.run import train_detector  # loads torch
 
-    if ray is None:
+    before = read_training(StudyFolder(request.study_dir).trained / name)
+    if ray is None or (before is not None and before.outcome is not None):
         return train_detector(request, known, listener=listener, stop=stop)
     from smnas_optuna.cluster.workforce import crowd
 
@@ -73,6 +76,6 @@ def train_chosen(
         request, known = requested(study_dir, pick, **options)
         name = request.name_for(load_settings(study_dir).for_modular().train.epochs)
         listener = CallbackListener(study_dir, callbacks, arch=request.arch, name=name)
-        finished = train_at(ray, request, known, listener=listener, stop=StopRequest())
+        finished = train_at(ray, name, request, known, listener=listener, stop=StopRequest())
         write_training_report(study_dir, finished.name)
     return finished.folder

@@ -147,7 +147,7 @@ def _train(
         with TrainingListener(console) as listener:
             trains = before is None or before.outcome is None
             logged = with_loggers(listener, request.study_dir, arch=request.arch, name=name) if trains else listener
-            train_at(ray, request, known, listener=logged, stop=stop)
+            train_at(ray, name, request, known, listener=logged, stop=stop)
         return
     with tempfile.TemporaryDirectory(prefix="smnas-train-") as folder:
         status = run_together(
