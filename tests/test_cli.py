@@ -106,6 +106,7 @@ SEARCH = {
                 "--processes",
                 "--data",
                 "--device",
+                "--ray",
             },
         ),
         (
