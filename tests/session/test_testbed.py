@@ -66,3 +66,17 @@ def test_the_parts_of_a_trained_detector_are_taken_and_those_of_a_gate_are_not(d
     stored = json.loads(json.dumps(testbed.latency_values(stats), allow_nan=False))["parts"]
     assert set(stored) == {"backbone", "neck", "head", "selection"}
     assert sum(stored.values()) == pytest.approx(1)
+
+
+def test_validation_images_that_are_trained_on_are_decoded_once(drawn_dir: Path) -> None:
+    testbed = prepare(StudyFolder(drawn_dir), listener=Listener(), stop=StopRequest(), device="cpu").testbed
+    size = decode(SMALL).input_size
+
+    caches = [
+        each.caches.get(each.splits.train, each.splits.content_hash, size.long, size.short)
+        for each in (testbed.with_val, testbed.with_val)
+    ]
+
+    assert caches[0] is caches[1]
+    assert len(testbed.with_val.splits.train.images) == 24 + 12
+    assert len(testbed.splits.train.images) == 24

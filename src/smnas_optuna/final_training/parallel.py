@@ -141,7 +141,7 @@ def _follow(said: object, session: Session, ranks: Ranks) -> None:
     state = ranks.announce(None)
     assert isinstance(state, TrainingState)
     spec, stop = decode(plan.arch), session.stop
-    testbed = session.testbed.with_val() if plan.with_val else session.testbed
+    testbed = session.testbed.with_val if plan.with_val else session.testbed
     detector = testbed.build(spec, plan.seed)
     recipe = testbed.settings.train.model_copy(update={"epochs": plan.epochs})
     batches, micro_batch = testbed.train_batches(spec.input_size, plan.seed), fitting_images(testbed, detector, spec)

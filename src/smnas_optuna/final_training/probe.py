@@ -66,7 +66,7 @@ def measure_pace(
         with_val: True if the validation images are trained on, and the training is never evaluated on them.
         ranks: Processes that share each batch; the time of this one's part is measured.
     """
-    testbed = session.testbed.with_val() if with_val else session.testbed
+    testbed = session.testbed.with_val if with_val else session.testbed
     batches = testbed.train_batches(spec.input_size, seed)
     parts = batches if ranks is None else _Parts(batches, ranks)
     step_s, evaluation_s = _probe(session, spec, testbed.build(spec, seed), parts, record)

@@ -49,7 +49,7 @@ class _Run:
     """One training with its evaluations."""
 
     def __init__(self, testbed: Testbed, job: Job, watch: Watch, ranks: Ranks | None) -> None:
-        self._testbed = testbed.with_val() if job.with_val else testbed
+        self._testbed = testbed.with_val if job.with_val else testbed
         self._job, self._watch, self._ranks = job, watch, ranks
         self._detector: Detector = testbed.build(job.spec, job.seed)
         self._batches: dict[Images, DetectionLoader] = {}

@@ -80,8 +80,9 @@ class Testbed:
             constants = replace(constants, score_threshold=score_threshold)
         return build_detector(spec, self.splits.train.num_classes, constants).to(self.device)
 
+    @cached_property
     def with_val(self) -> Testbed:
-        """Return a testbed that trains on the validation images, too."""
+        """A testbed that trains on the validation images, too; always the same one, as its images are decoded once."""
         return replace(self, splits=replace(self.splits, train=train_and_val(self.splits)))
 
     def train_batches(self, size: InputSize, seed: int) -> DetectionLoader:
