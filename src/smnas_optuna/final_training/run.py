@@ -225,7 +225,7 @@ class _Training:
 
 
 def _job(session: Session, stored: TrainingRecord, place: Path) -> Job:
-    """Return what an executor is asked for. The weights that are kept are evaluated at the end, and none before."""
+    """Return what an executor is asked for. At the end it evaluates nothing: the last weights may not be the best."""
     plan = stored.plan
     return Job(
         spec=decode(plan.arch),
