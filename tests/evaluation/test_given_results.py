@@ -54,20 +54,65 @@ def test_all_objects_in_their_places_are_an_ap_of_1_and_no_detection_is_one_of_0
     assert evaluated(drawn_dir, []).metrics.ap == 0
 
 
+@pytest.mark.parametrize("form", ["as Ultralytics", "without ending", "with folders"])
+def test_an_image_may_be_named_by_its_file(drawn_dir: Path, form: str) -> None:
+    document = truth(drawn_dir)
+    names = {image["id"]: image["file_name"] for image in document["images"]}
+    rows = [{**row, "score": 1.0} for row in document["annotations"]]
+    for number, row in enumerate(rows):
+        name = names[row["image_id"]]
+        if form == "as Ultralytics":  # a number that it takes from a name of digits, which is no id
+            row |= {"image_id": 1 if number % 2 else Path(name).stem, "file_name": name}
+        else:
+            row["image_id"] = Path(name).stem if form == "without ending" else f"images/val/{name}"
+
+    assert evaluated(drawn_dir, rows).metrics.ap == pytest.approx(1)
+
+
+def test_a_name_that_several_images_have_is_refused(drawn_dir: Path) -> None:
+    file = drawn_dir / "data" / "instances_val.json"
+    document = json.loads(file.read_text())
+    first, second = document["images"][:2]
+    moved = drawn_dir / "data" / "images" / "other" / first["file_name"]
+    moved.parent.mkdir()
+    (drawn_dir / "data" / "images" / second["file_name"]).rename(moved)
+    second["file_name"] = f"other/{first['file_name']}"
+    file.write_text(json.dumps(document))
+
+    with pytest.raises(DataError, match=r"in images whose name several of .* have\n  first: an image called 'val_"):
+        evaluated(drawn_dir, [{**GOOD, "file_name": first["file_name"]}])
+
+
 @pytest.mark.parametrize(
     ("rows", "message", "first"),
     [
         ("{", "the detections cannot be read: ", None),
         ({"annotations": []}, "holds no list of detections, but {'annotations': []}", None),
         ([GOOD, {"image_id": 1}], "1 of 2 entries are no detections", "entry 1: {'image_id': 1}"),
-        ([{**GOOD, "image_id": "1"}], "1 of 1 entries are no detections", "entry 0: "),
+        ([{**GOOD, "image_id": None}], "1 of 1 entries are no detections", "entry 0: "),
+        ([{**GOOD, "file_name": 1}], "1 of 1 entries are no detections", "entry 0: "),
+        ([{**GOOD, "image_id": "no such"}], "1 of 1 detections are in other images", "an image called 'no such'"),
+        ([GOOD, {**GOOD, "file_name": "x.png"}], "1 of 2 detections are in other images", "an image called 'x.png'"),
         ([{**GOOD, "bbox": [1, 2, 10]}], "1 of 1 entries are no detections", "entry 0: "),
         ([{**GOOD, "bbox": [1, 2, -1, 5]}], "1 of 1 entries are no detections", "entry 0: "),
         ('[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": NaN}]', "1 of 1 entries", "entry 0: "),
         ([GOOD, {**GOOD, "image_id": 999}], "1 of 2 detections are in other images than ", "image_id 999"),
         ([{**GOOD, "category_id": 0}], "1 of 1 detections are of other categories than ", "category_id 0"),
     ],
-    ids=["no JSON", "no list", "missing", "text", "short box", "negative", "NaN", "other image", "other category"],
+    ids=[
+        "no JSON",
+        "no list",
+        "missing",
+        "no id",
+        "no name",
+        "other name",
+        "other file",
+        "short box",
+        "negative",
+        "NaN",
+        "other image",
+        "other category",
+    ],
 )
 def test_what_is_no_result_in_these_images_is_refused(
     drawn_dir: Path, rows: object, message: str, first: str | None

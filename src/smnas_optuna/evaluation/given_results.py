@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from smnas_optuna.config import load_settings
@@ -22,6 +22,8 @@ from smnas_optuna.study.folder import StudyFolder
 
 Role = Literal["val", "test"]
 FORM = "write COCO's result format: [{image_id, category_id, bbox: [x, y, width, height], score}, ...]"
+NAMED = "file_name"
+"""Key of a detection that names its image, as Ultralytics writes it; ``image_id`` may be a name, too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +53,8 @@ def evaluate_results(
     """Return the metrics of the detections in ``file``, a JSON file in COCO's result format.
 
     Args:
-        file: The detections, in pixels of the original images; ids are those of the annotation file.
+        file: The detections, in pixels of the original images; ids are those of the annotation file. An image may be
+            named by its file instead, as ``file_name`` or as text in ``image_id``.
         study_dir: The study.
         data_dir: Its data folder; by default that of the last search, or ``study_dir/data``.
         role: Images that they are in.
@@ -69,6 +72,7 @@ def evaluate_results(
             f"--on {TEST}: the study has no test images",
             fix='name their annotation file in study.toml: test = "FILE.json" in [data]',
         )
+    rows = _by_number(file, rows, dataset, role)
     _check_ids(file, rows, dataset, role)
     most_objects = max(int((~image.crowd).sum()) for image in dataset.images)
     limit = limits_of(most_objects, MAX_DETECTIONS, fixed=True).metric
@@ -84,7 +88,7 @@ def evaluate_results(
 
 
 def read_results_file(file: Path) -> Rows:
-    """Return the detections in ``file``; of each the four values alone that COCO's metrics need.
+    """Return the detections in ``file``; of each the values alone that COCO's metrics need, and a name of its image.
 
     Raises:
         DataError: If it cannot be read, or has another form.
@@ -104,17 +108,55 @@ def read_results_file(file: Path) -> Rows:
             first=f"entry {number:,}: {quote(row)}",
             fix=FORM,
         )
-    return [{name: row[name] for name in ("image_id", "category_id", "bbox", "score")} for row in content]
+    kept = ("image_id", "category_id", "bbox", "score", NAMED)
+    return [{name: row[name] for name in kept if name in row} for row in content]
+
+
+def _by_number(file: Path, rows: Rows, dataset: CocoDataset, role: Role) -> Rows:
+    """Return ``rows`` with the id of each image in the place of its name, which may lack folders and ending.
+
+    Raises:
+        DataError: If a name is that of no image of ``dataset``, or of several.
+    """
+    ids: dict[str, set[int]] = {}
+    for image in dataset.images:
+        for spelling in (image.path.name, image.path.stem):
+            ids.setdefault(spelling, set()).add(image.image_id)
+    numbered, strangers, doubtful = list[dict[str, Any]](), list[str](), list[str]()
+    for row in rows:
+        name = row.get(NAMED, row["image_id"])
+        values = {key: value for key, value in row.items() if key != NAMED}
+        if isinstance(name, str):
+            known = ids.get(PurePath(name).name, set())
+            if len(known) != 1:
+                (doubtful if known else strangers).append(name)
+                continue
+            (values["image_id"],) = known
+        numbered.append(values)
+    for names, what, fix in (
+        (strangers, f"in other images than those of {dataset.source}", _other_images(role)),
+        (doubtful, f"in images whose name several of {dataset.source} have", f"leave {NAMED} out, and write image_id"),
+    ):
+        if names:
+            raise DataError(
+                f"{quote_path(file)}: {len(names):,} of {len(rows):,} detections are {what}",
+                first=f"an image called {quote(names[0])}",
+                fix=fix,
+            )
+    return numbered
+
+
+def _other_images(role: Role) -> str:
+    return f"detect in these images, or name those of the file: --on {VAL if role == TEST else TEST}"
 
 
 def _check_ids(file: Path, rows: Rows, dataset: CocoDataset, role: Role) -> None:
-    other_role = VAL if role == TEST else TEST
     checks = (
         (
             "image_id",
             f"in other images than those of {dataset.source}",
             {image.image_id for image in dataset.images},
-            f"detect in these images, or name those of the file: --on {other_role}",
+            _other_images(role),
         ),
         (
             "category_id",
@@ -138,7 +180,9 @@ def _is_detection(row: Any) -> bool:
         return False
     box = row.get("bbox")
     return (
-        all(_is_id(row.get(name)) for name in ("image_id", "category_id"))
+        (_is_id(row.get("image_id")) or isinstance(row.get("image_id"), str))
+        and _is_id(row.get("category_id"))
+        and isinstance(row.get(NAMED, ""), str)
         and _is_number(row.get("score"))
         and isinstance(box, list)
         and len(box) == 4
