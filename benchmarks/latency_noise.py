@@ -53,25 +53,26 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/latency_noise.json"))
     parser.add_argument("--once", action="store_true", help="time each once and print JSON")
     arguments = parser.parse_args()
+    if arguments.processes < 2:
+        parser.error(f"--processes {arguments.processes}: a spread needs two at least")
     if arguments.once:
         print(json.dumps(time_once(arguments.study, arguments.data, arguments.archs)))
         return
+    testbed = load_testbed(arguments.study, arguments.data)
+    about = {
+        **measured_on(testbed.device),
+        "latency": testbed.settings.latency.model_dump(mode="json"),
+        "reference": testbed.settings.reference,
+    }
     runs: list[dict[str, Any]] = []
+    found: dict[str, dict[str, float]] = {}
     for process in range(arguments.processes):
         runs.append(time_in_a_fresh_process(arguments.study, arguments.data, arguments.archs))
         print(f"process {process + 1} of {arguments.processes} is done", flush=True)
-    testbed = load_testbed(arguments.study, arguments.data)
-    found = {arch: spread([run[arch] for run in runs], testbed.settings.latency.noise) for arch in arguments.archs}
-    write_json(
-        arguments.output,
-        {
-            **measured_on(testbed.device),
-            "latency": testbed.settings.latency.model_dump(mode="json"),
-            "reference": testbed.settings.reference,
-            "runs": runs,
-            "spread": found,
-        },
-    )
+        if len(runs) > 1:
+            noise = testbed.settings.latency.noise
+            found = {arch: spread([run[arch] for run in runs], noise) for arch in arguments.archs}
+        write_json(arguments.output, {**about, "runs": runs, "spread": found})
     print(table(found))
 
 

@@ -201,13 +201,17 @@ def main() -> None:
         if name == "r50" and device.type != "cuda":
             parser.error("r50 is for CUDA only: a step takes minutes on a CPU")
         with tempfile.TemporaryDirectory() as folder:
-            results[name] = run_case(CASES[name], device, Path(folder), arguments.alternations, arguments.steps)
+            for result in run_case(CASES[name], device, Path(folder), arguments.alternations, arguments.steps):
+                results[name] = result
+                write_json(arguments.output, {**measured_on(device), "results": results})
         print(table(name, results[name]), flush=True)
-        write_json(arguments.output, {**measured_on(device), "results": results})
 
 
-def run_case(case: Case, device: torch.device, folder: Path, alternations: int, steps: int) -> dict[str, Any]:
-    """Images/s of each timed run in every alternation, peak memory, phases of our step and time to record a graph."""
+def run_case(case: Case, device: torch.device, folder: Path, alternations: int, steps: int) -> Iterator[dict[str, Any]]:
+    """Images/s of each timed run in every alternation, peak memory, phases of our step and time to record a graph.
+
+    They are yielded after each alternation, so that a run that is ended has its first ones.
+    """
     pair, numbers = SideBySide(case, device, folder), itertools.count()
     timed_runs: dict[str, Callable[[], int]] = {
         "step, ours": lambda: sum(pair.our_step() for _ in range(steps)),
@@ -227,6 +231,7 @@ def run_case(case: Case, device: torch.device, folder: Path, alternations: int, 
         timed_runs["epoch, ours in bf16, by graph"] = lambda: pair.our_graph_epoch(numbers)
     speeds: dict[str, list[float]] = {name: [] for name in timed_runs}
     memory: dict[str, int] = {}
+    phases: dict[str, float] = {}
     for turn in range(alternations + 1):  # the first one is warm-up
         begin = time.perf_counter()
         for name, run in timed_runs.items():
@@ -242,14 +247,17 @@ def run_case(case: Case, device: torch.device, folder: Path, alternations: int, 
                 memory[name] = torch.cuda.max_memory_allocated(device) // 2**20
         took = time.perf_counter() - begin
         print(f"{case.arch}: alternation {turn} of {alternations} took {took:.1f} s", file=sys.stderr, flush=True)
-    return {
-        "arch": case.arch,
-        "batch_size": case.batch_size,
-        "images_per_second": speeds,
-        "peak_memory_mib": memory,
-        "phases_of_our_step": pair.phases(steps),
-        "seconds_to_record": pair.record_seconds,
-    }
+        if not turn:
+            phases = pair.phases(steps)
+            continue
+        yield {
+            "arch": case.arch,
+            "batch_size": case.batch_size,
+            "images_per_second": speeds,
+            "peak_memory_mib": memory,
+            "phases_of_our_step": phases,
+            "seconds_to_record": pair.record_seconds,
+        }
 
 
 def table(name: str, result: dict[str, Any]) -> str:
