@@ -23,7 +23,7 @@ from smnas_optuna.evaluation.given_results import GivenResults, Role
 from smnas_optuna.models import Detector
 from smnas_optuna.report.benchmark_table import benchmark_json, print_benchmark
 from smnas_optuna.report.outside import read_outside
-from smnas_optuna.report.outside_file import keep_outsider
+from smnas_optuna.report.outside_file import keep_outsider, not_shown_line
 from smnas_optuna.study.folder import StudyFolder
 
 LATENCY = LatencyStats(
@@ -222,6 +222,19 @@ def test_a_detector_from_outside_has_a_row_without_counts_and_its_ap() -> None:
     assert "untrained networks detect by chance" not in lines
     found = json.loads(benchmark_json(with_outsider(), results("test", 0.25)))["outsider"]
     assert (found["name"], found["results"]["metrics"]["ap"]) == ("yolo", 0.25)
+
+
+def test_a_line_says_what_the_front_lacks_to_show_it(tmp_path: Path) -> None:
+    benchmark = with_outsider()
+    assert not_shown_line(tmp_path, benchmark) is None, "it is not stored"
+
+    keep_outsider(tmp_path, benchmark, results("test", 0.5))
+    line = not_shown_line(tmp_path, benchmark)
+    keep_outsider(tmp_path, benchmark, results("val", 0.25))
+
+    assert line is not None
+    assert line.endswith("once its AP on the validation images is known, too: --results FILE --on val")
+    assert not_shown_line(tmp_path, benchmark) is None
 
 
 def test_what_is_known_of_the_same_file_stays_and_of_another_one_goes(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def benchmark(
     from smnas_optuna.benchmark.request import BenchmarkRequest
     from smnas_optuna.benchmark.run import run_benchmark
     from smnas_optuna.report.benchmark_table import benchmark_json, print_benchmark
-    from smnas_optuna.report.outside_file import keep_outsider
+    from smnas_optuna.report.outside_file import keep_outsider, not_shown_line
     from smnas_optuna.report.progress import ConsoleListener
     from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 
@@ -178,8 +178,10 @@ def benchmark(
     else:
         print_benchmark(measured, console, found)
     kept = None if study is None else keep_outsider(study, measured, found)
-    if kept is not None:
+    if study is not None and kept is not None:
         say(console, f"wrote {kept}")
+        if (line := not_shown_line(study, measured)) is not None:
+            say(console, line)
 
 
 def _evaluated(

@@ -47,6 +47,22 @@ def keep_outsider(study_dir: Path, benchmark: Benchmark, results: GivenResults |
     return write_text(folder.report, FILE, text, "detector from outside")
 
 
+def not_shown_line(study_dir: Path, benchmark: Benchmark) -> str | None:
+    """Return a line that says what the front lacks to show the detector from outside; None if it is stored.
+
+    Raises:
+        StudyError: If the file of these detectors is damaged.
+    """
+    outsider = benchmark.outsider
+    entry = None if outsider is None else read_entries(StudyFolder(study_dir)).get(outsider.timed.name)
+    if outsider is None or entry is None or entry["val"] is not None:
+        return None
+    return (
+        f"the front shows {outsider.timed.name} once its AP on the validation images is known, too: "
+        f"--results FILE --on val"
+    )
+
+
 def outsider_lines(benchmark: Benchmark, results: GivenResults | None) -> list[str]:
     """Return lines on the accuracy of the detector from outside, and on why the report does not show it."""
     outsider, lines = benchmark.outsider, list[str]()
