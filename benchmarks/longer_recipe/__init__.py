@@ -1,0 +1,1 @@
+"""What ``benchmarks/longer.py`` tries: mosaics, colour, and averages of the weights."""
