@@ -126,8 +126,9 @@ def test_constraints_are_told_once_from_what_it_turned_out_to_be(study: optuna.S
     assert {name: stored.user_attrs[f"violation_{name}"] for name in stored.constraints} == stored.constraints
     assert stored.constraints["max_params"] == pytest.approx(stored.user_attrs["num_params"] / 1e6 - 1)
     told_ms = 1e6 * (1 + stored.constraints["max_latency_ms"])
-    measured_ms = evaluation.attrs["latency"]["ratio"] * evaluation.attrs["latency"]["reference_p10_ms"]
-    assert told_ms == pytest.approx(measured_ms, rel=0.5), "in real ms, not in those of the study's constant"
+    references_ms = [each["reference_p10_ms"] for each in (stored.user_attrs["gate"], evaluation.attrs["latency"])]
+    factor = told_ms / evaluation.attrs["latency"]["ratio"]
+    assert min(references_ms) / 1.5 < factor < 1.5 * max(references_ms), "in real ms, not in those of the constant"
     assert stored.user_attrs["gate"]["num_blocks"] >= 6
     latency = evaluation.attrs["latency"]
     assert latency["ratio_low"] <= latency["ratio"] <= latency["ratio_high"]
