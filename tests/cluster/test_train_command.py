@@ -42,7 +42,7 @@ def assert_as_here(study_dir: Path) -> None:
     assert curves[0] == curves[1]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_gives_the_weights_of_this_machine_and_all_that_is_known_of_them(
     trained_dir: Path, cluster: LocalCluster
 ) -> None:
