@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -202,6 +204,24 @@ def test_a_piece_that_is_done_is_not_done_again(tmp_path: Path) -> None:
     with pytest.raises(PausedError, match="the hours are over"):
         Pieces(folder=tmp_path, deadline=0.0).do("three", lambda: done.append("three"))
     assert (tmp_path / "log.txt").read_text().count("begins") == 2
+
+
+def test_an_interrupt_reaches_the_command_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, sleeper, main = tmp_path / "begun", tmp_path / "sleeper", threading.get_ident()
+    sleeper.write_text(f"#!/bin/sh\ntouch {begun}\nexec sleep 20\n")
+    sleeper.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(sleeper))
+
+    def interrupt() -> None:
+        while not begun.exists():
+            time.sleep(0.01)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        Pieces(folder=tmp_path, deadline=math.inf).smnas("structural", tmp_path)
+    assert time.monotonic() - start < 15
 
 
 def test_a_command_that_fails_is_named_with_its_log(tmp_path: Path) -> None:

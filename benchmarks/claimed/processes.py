@@ -65,7 +65,12 @@ class Pieces:
         arguments = [sys.executable, "-m", "smnas_optuna.cli", command, str(study), *options]
         with (self.folder / LOG_FILE).open("ab") as log:
             process = subprocess.Popen(
-                arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=_end_with_parent()
+                arguments,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # an interrupt comes from here alone, whoever has sent it
+                preexec_fn=_end_with_parent(),
             )
             status = self._wait(process)
         if status in INTERRUPTED or status == -signal.SIGINT:
@@ -92,7 +97,8 @@ class Pieces:
             process.send_signal(signal.SIGINT)
             process.wait()
             raise PausedError("the hours are over") from None
-        except KeyboardInterrupt:  # the terminal has sent it to the command, too
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
             process.wait()
             raise
 
