@@ -9,6 +9,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,11 @@ def train_and_evaluate(testbed: Testbed, arch: str, seed: int) -> dict[str, floa
     train(detector, testbed.train_batches(spec.input_size, seed), testbed.settings.train)
     metrics = testbed.evaluate(detector, testbed.splits.val, testbed.val_batches(spec.input_size))
     return {"ap": metrics.ap, "ap50": metrics.ap50, "seconds": round(time.perf_counter() - start, 1)}
+
+
+def with_recipe(testbed: Testbed, recipe: TrainSettings) -> Testbed:
+    """``testbed`` with another recipe."""
+    return replace(testbed, settings=testbed.settings.model_copy(update={"train": recipe}))
 
 
 def begin_like(study: Path, folder: Path, seed: int, *, by_chance: bool = False) -> None:

@@ -18,12 +18,21 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from common import Results, command_line, deviation, load_testbed, markdown_table, measure_missing, trained_under
+from common import (
+    Results,
+    command_line,
+    deviation,
+    load_testbed,
+    markdown_table,
+    measure_missing,
+    trained_under,
+    with_recipe,
+)
 from longer_recipe.averages import averaged, horizon_decay
 from longer_recipe.loader import VariedLoader
 
@@ -126,7 +135,8 @@ def train_and_average(testbed: Testbed, arch: str, change: Change, epochs: int, 
 def varied_batches(testbed: Testbed, arch: str, change: Change, epochs: int, seed: int) -> VariedLoader:
     """The training images with this change."""
     recipe, size = testbed.settings.train, decode(arch).input_size
-    testbed = _with_recipe(testbed, scale_jitter=WIDE if change.wide_scale else recipe.scale_jitter)
+    if change.wide_scale:
+        testbed = with_recipe(testbed, recipe.model_copy(update={"scale_jitter": WIDE}))
     mosaics = epochs - math.ceil(WITHOUT * epochs) if change.mosaics else 0
     return VariedLoader(testbed.train_batches(size, seed), colour=change.colour, mosaics=mosaics)
 
@@ -149,12 +159,6 @@ def step_seconds(testbed: Testbed, arch: str, change: Change) -> float:
 
 class _Enough(Exception):  # noqa: N818  # an event, not an error
     """Enough steps are timed."""
-
-
-def _with_recipe(testbed: Testbed, **values: object) -> Testbed:
-    settings = testbed.settings
-    recipe = settings.train.model_copy(update=values)
-    return replace(testbed, settings=settings.model_copy(update={"train": recipe}))
 
 
 def _key(share: float) -> str:

@@ -16,12 +16,19 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import command_line, load_testbed, markdown_table, measure_missing, train_and_evaluate, trained_under
+from common import (
+    command_line,
+    load_testbed,
+    markdown_table,
+    measure_missing,
+    train_and_evaluate,
+    trained_under,
+    with_recipe,
+)
 
 from smnas_optuna.arch import decode
 from smnas_optuna.config import TrainSettings
@@ -86,11 +93,6 @@ def main() -> None:
     about = {"arch": arguments.arch, **trained_under(testbed, recipe)}
     variants = {name: partial(train_and_evaluate, each, arguments.arch) for name, each in testbeds.items()}
     print(table(measure_missing(parser, arguments.output, about, variants, arguments.seeds)))
-
-
-def with_recipe(testbed: Testbed, recipe: TrainSettings) -> Testbed:
-    """``testbed`` with another recipe."""
-    return replace(testbed, settings=testbed.settings.model_copy(update={"train": recipe}))
 
 
 def varied(recipe: TrainSettings, changes: Mapping[str, Any]) -> TrainSettings:

@@ -94,13 +94,11 @@ class Pieces:
         try:
             return process.wait(None if left == float("inf") else max(0.0, left))
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
-            process.wait()
             raise PausedError("the hours are over") from None
-        except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
-            process.wait()
-            raise
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                process.wait()
 
 
 def _end_with_parent() -> Callable[[], None] | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -19,7 +19,6 @@ from smnas_optuna.workers.supervisor import supervising
 
 if TYPE_CHECKING:
     from smnas_optuna.session.listener import Listener
-    from smnas_optuna.session.workforce import Workforce
 
 
 def ended_trials(request: Request, callbacks: Sequence[Callback] = ()) -> Iterator[TrialRecord]:
@@ -47,7 +46,12 @@ def ended_trials(request: Request, callbacks: Sequence[Callback] = ()) -> Iterat
     def run() -> None:
         try:
             with supervising(request.study_dir), ExitStack() as stack:
-                workforce = None if request.ray is None else stack.enter_context(_crowd(request, listener))
+                workforce = None
+                if request.ray is not None:
+                    from smnas_optuna.cluster.workforce import crowd
+
+                    asks = crowd(request.ray, request.stage, request.in_flight, listener)
+                    workforce = stack.enter_context(asks)
                 run_search(request, listener=listener(1), stop=stop, workforce=workforce)
         except Interrupted:
             pass
@@ -66,13 +70,6 @@ def ended_trials(request: Request, callbacks: Sequence[Callback] = ()) -> Iterat
         thread.join()
     if failed:
         raise failed[0] if isinstance(failed[0], SmnasError) else RuntimeError("the search failed") from failed[0]
-
-
-def _crowd(request: Request, listener: Callable[[int], Listener]) -> AbstractContextManager[Workforce]:
-    from smnas_optuna.cluster.workforce import crowd
-
-    assert request.ray is not None
-    return crowd(request.ray, request.stage, request.in_flight, listener)
 
 
 class _Ended(CallbackListener):

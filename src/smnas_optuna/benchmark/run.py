@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -38,12 +37,9 @@ from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.models import Detector, ReferenceDetector
 from smnas_optuna.session.listener import Listener
-from smnas_optuna.session.prepare import begun_with, threads_of
 from smnas_optuna.session.runtimes import choose_runtime
 from smnas_optuna.session.shipped import as_shipped, prepare_for
-from smnas_optuna.session.threads import adopt_threads
 from smnas_optuna.session.timing import measure_alone
-from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.workers.interrupt import StopRequest
 from smnas_optuna.workers.measurement_lock import MeasurementLock
 
@@ -122,8 +118,6 @@ def run_benchmark(request: BenchmarkRequest, *, listener: Listener, stop: StopRe
     """
     check_request(request)
     device = choose_device(request.device)
-    begun = None if request.study_dir is None else begun_with(StudyFolder(request.study_dir))
-    adopt_threads(None, threads_of(begun), os.environ, listener.note)
     asked = [choose_runtime(choice, device) for choice in dict.fromkeys(request.runtimes)]
     with prepared(request, device, listener, stop) as setup, explained_device_faults(device):
         runtimes = asked or [setup.runtime]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from smnas_optuna.benchmark.request import BenchmarkRequest
 from smnas_optuna.config import LatencySettings, Runtime, load_settings
 from smnas_optuna.data import CachePool
 from smnas_optuna.session.listener import Listener, step_of
-from smnas_optuna.session.prepare import begun_with, load_data
+from smnas_optuna.session.prepare import begun_with, load_data, threads_of
 from smnas_optuna.session.testbed import Testbed
+from smnas_optuna.session.threads import adopt_threads
 from smnas_optuna.study.attributes import FINGERPRINT
 from smnas_optuna.study.fingerprint import differences
 from smnas_optuna.study.folder import StudyFolder
@@ -55,7 +57,7 @@ class BenchmarkSetup:
 def prepared(
     request: BenchmarkRequest, device: torch.device, listener: Listener, stop: StopRequest
 ) -> Iterator[BenchmarkSetup]:
-    """Prepare the setup of a benchmark; its images exist while the body runs.
+    """Prepare the setup of a benchmark, and this process's threads; its images exist while the body runs.
 
     Raises:
         SmnasError: If the settings or the data cannot be used.
@@ -66,6 +68,7 @@ def prepared(
         with explained_disk_errors(request.study_dir):
             yield _study_setup(StudyFolder(request.study_dir), request.data_dir, device, listener, step)
         return
+    adopt_threads(None, None, os.environ)
     with ExitStack() as stack:
         if request.data_dir is not None:
             images = images_of_folder(request.data_dir, device)
@@ -87,13 +90,15 @@ def _study_setup(
 ) -> BenchmarkSetup:
     settings = load_settings(folder.path)
     latency = settings.latency.model_copy(update={"images": max(settings.latency.images, NUM_IMAGES)})
+    begun = begun_with(folder)
+    adopt_threads(None, threads_of(begun), os.environ, listener.note)
     root, splits = load_data(folder, data_dir, settings, step)
     testbed = Testbed(
         settings=settings.model_copy(update={"latency": latency}),
         splits=splits,
         caches=CachePool(folder.cache, listener.note, on_progress=step),
         device=device,
-        begun_with=begun_with(folder),
+        begun_with=begun,
     )
     count = min(latency.images, len(splits.val.images))
     return BenchmarkSetup(
