@@ -222,14 +222,14 @@ except KeyboardInterrupt:
 
 def test_an_interrupt_reaches_the_command_that_runs(tmp_path: Path) -> None:
     begun, sleeper = tmp_path / "begun", tmp_path / "sleeper"
-    sleeper.write_text(f"#!/bin/sh\nmkdir {begun}\nexec sleep 600\n")
+    sleeper.write_text(f"#!/bin/sh\nmkdir {begun}\nexec sleep 30\n")
     sleeper.chmod(0o755)
     command = [sys.executable, "-c", INTERRUPTED, str(sleeper), str(tmp_path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=BENCHMARKS) as process:
         while process.poll() is None and not begun.exists():
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)  # it waits for the sleeper, unless that hears of the interrupt
+        _, said = process.communicate(timeout=20)  # it waits for the sleeper, unless that hears of the interrupt
 
     assert said.splitlines()[-1] == "interrupted"
 
