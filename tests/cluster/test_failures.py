@@ -35,7 +35,7 @@ def test_a_gpu_that_failed_and_errors_of_others_are_those_of_a_trainer_that_is_e
 
 def test_an_order_is_the_job_of_a_node(tmp_path: Path) -> None:
     settings = StudySettings.model_validate({"latency": {"reference": ARCH}})
-    recipe = settings.train.model_copy(update={"epochs": 7, "scale_jitter": (0.5, 1.5)})
+    recipe = settings.train.model_copy(update={"epochs": 7, "scale_jitter": (0.5, 1.5), "bf16_on_cpu": True})
     job = Job(
         spec=decode(ARCH),
         seed=3,
@@ -48,7 +48,7 @@ def test_an_order_is_the_job_of_a_node(tmp_path: Path) -> None:
         images=("val", "test"),
         with_val=True,
     )
-    there = pickle.loads(pickle.dumps(Order.of(job))).job(tmp_path / "there" / "c", settings)
+    there = pickle.loads(pickle.dumps(Order.of(job))).job(tmp_path / "there" / "c")
     assert (there.spec, there.seed, there.recipe, there.key) == (job.spec, 3, recipe, {"seed": 3})
     assert (there.rungs, there.max_seconds, there.images, there.with_val) == ((1, 2), 4.0, ("val", "test"), True)
     there.make_folder()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smnas_optuna.arch import decode, encode
-from smnas_optuna.config import StudySettings, TrainSettings
+from smnas_optuna.config import TrainSettings
 from smnas_optuna.engine.evaluate import CocoMetrics
 from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.session.executor import Images, Job
@@ -66,17 +66,12 @@ class Order:
             with_val=job.with_val,
         )
 
-    def job(self, checkpoint: Path, settings: StudySettings) -> Job:
-        """Return the job on a node that keeps its checkpoint in ``checkpoint``.
-
-        Args:
-            checkpoint: The file.
-            settings: Settings of the study, for the type of the recipe.
-        """
+    def job(self, checkpoint: Path) -> Job:
+        """Return the job on a node that keeps its checkpoint in the file ``checkpoint``."""
         return Job(
             spec=decode(self.arch),
             seed=self.seed,
-            recipe=TrainSettings.model_validate({**settings.train.model_dump(mode="json"), **self.recipe}),
+            recipe=TrainSettings.model_validate(self.recipe),
             checkpoint=checkpoint,
             key=self.key,
             make_folder=lambda: checkpoint.parent.mkdir(parents=True, exist_ok=True),

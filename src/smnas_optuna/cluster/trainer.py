@@ -105,7 +105,7 @@ class Trainer:
 
     def _result(self, order: Order, checkpoint: bytes | None, file: Path) -> Event:
         """Train, and return the last event."""
-        testbed, job = self._session.testbed, order.job(file, self._session.settings)
+        testbed, job = self._session.testbed, order.job(file)
         watch = _Sender(self._session, self._stop, self._events, self._decisions, job)
         try:
             if checkpoint is not None:

@@ -10,6 +10,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from smnas_optuna.batch import Batch
+from smnas_optuna.config import TrainSettings
+
+
+def in_bf16(recipe: TrainSettings, device: torch.device) -> bool:
+    """Return whether a training by ``recipe`` runs backbone and neck in bf16 on ``device``."""
+    return device.type == "cuda" or recipe.bf16_on_cpu
 
 
 def train_step(

@@ -30,7 +30,7 @@ from smnas_optuna.engine.state import (
     seed_generators,
     set_generators,
 )
-from smnas_optuna.engine.steps import accumulate_gradients, apply_gradients, train_step
+from smnas_optuna.engine.steps import accumulate_gradients, apply_gradients, in_bf16, train_step
 from smnas_optuna.errors import CheckpointError, OutOfMemoryError
 
 __all__ = ["EpochReport", "Training", "build_optimizer", "train", "train_step"]
@@ -71,7 +71,7 @@ class Training:
 
     Args:
         detector: Has ``losses(batch)``, averaged over the images.
-        batches: Training batches on the detector's device; on CUDA the steps run in bf16 autocast.
+        batches: Training batches on the detector's device.
         settings: The recipe.
         seed: Not negative; epoch ``i`` depends only on it, on ``batches`` and on the weights before the epoch.
         micro_batch: Largest number of images at once; the whole batch by default. Without BatchNorm the weights depend
@@ -227,7 +227,7 @@ class Training:
 
         def gradients(images: int) -> Tensor:
             self._optimizer.zero_grad()
-            return accumulate_gradients(self._detector, part, images)
+            return accumulate_gradients(self._detector, part, images, bf16=in_bf16(self._settings, self._device))
 
         def give_way(text: str) -> None:
             self._optimizer.zero_grad()

@@ -25,7 +25,8 @@ from smnas_optuna.duration import format_seconds, plural, shared_by
 from smnas_optuna.engine.device import explained_out_of_memory, synchronize
 from smnas_optuna.engine.evaluate import coco_metrics, detect
 from smnas_optuna.engine.latency import NETWORK_SHARE, LatencyStats
-from smnas_optuna.engine.train import build_optimizer, train_step
+from smnas_optuna.engine.steps import in_bf16, train_step
+from smnas_optuna.engine.train import build_optimizer
 from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.search_space import SearchSpace
 from smnas_optuna.session.deadline import Deadline, clock_time
@@ -89,7 +90,8 @@ def probe(
     found: list[dict[str, Any]] = []
 
     def step() -> None:
-        train_step(detector.train(), next(train_batches.epoch(0)), optimizer, settings.train.clip_norm)
+        batch, bf16 = next(train_batches.epoch(0)), in_bf16(settings.train, testbed.device)
+        train_step(detector.train(), batch, optimizer, settings.train.clip_norm, bf16=bf16)
 
     def evaluate() -> None:
         found[:] = detect(detector, _First(val_batches), testbed.splits.val.category_ids)
