@@ -13,6 +13,7 @@ from smnas_optuna.allowance import (
     cpu_quota,
     free_disk_space,
     free_memory,
+    has_bf16,
     memory_in_words,
     memory_limit,
     processor_name,
@@ -220,3 +221,20 @@ def test_a_processor_without_a_name_has_its_architecture(tmp_path: Path) -> None
 
 def test_a_folder_that_is_not_there_yet_has_the_room_of_its_disk(tmp_path: Path) -> None:
     assert free_disk_space(tmp_path / "no" / "folder") == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.5)
+
+
+@pytest.mark.parametrize(
+    ("line", "has"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 clzero", True),
+        ("flags\t\t: fpu amx_bf16 amx_tile", True),
+        ("Features\t: fp asimd bf16", True),  # an ARM's
+        ("flags\t\t: fpu avx512f avx512_vnni", False),
+        ("model name\t: bf16", False),
+    ],
+)
+def test_multiplying_in_bf16_is_a_flag_of_the_cpu(tmp_path: Path, line: str, has: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n")
+
+    assert has_bf16(tmp_path / "cpuinfo") == has
+    assert not has_bf16(tmp_path / "none")

@@ -51,6 +51,17 @@ def processor_name(cpuinfo: Path = Path("/proc/cpuinfo"), *, keys: Sequence[str]
     return next(named, "") or platform.processor() or platform.machine()
 
 
+def has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether the CPU multiplies in bf16: AVX-512 or AMX of an x86, or the bf16 extension of an ARM.
+
+    Args:
+        cpuinfo: Linux' file about the CPUs; False where there is none.
+    """
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
+    flags = {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split()}
+    return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
 def cpu_quota(root: Path = ROOT) -> float | None:
     """Return the CPU time a second that this process and others of its groups may use together; None without a limit.
 

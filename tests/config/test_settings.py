@@ -411,6 +411,17 @@ def test_without_a_table_of_its_own_stage_2_has_the_settings_of_stage_1(study_di
     assert settings.for_modular() is settings
 
 
+def test_bf16_on_a_cpu_is_written_only_if_it_is_wanted(study_dir: Path) -> None:
+    """Studies from before there was such a setting are compared with what is written."""
+    assert "bf16_on_cpu" not in load_settings(study_dir).train.model_dump(mode="json")
+
+    settings = _with(MINIMAL + "[modular.train]\nbf16_on_cpu = false\n[train]\nbf16_on_cpu = true\n", study_dir)
+    assert settings.train.model_dump(mode="json")["bf16_on_cpu"] is True
+    own = settings.for_modular().train
+    assert not own.bf16_on_cpu
+    assert TrainSettings.model_validate(own.model_dump(mode="json")) == own
+
+
 def test_only_what_the_file_has_of_the_recipe_of_stage_2_is_written(study_dir: Path) -> None:
     settings = _with(MINIMAL + "[modular.train]\nepochs = 3\n[train]\nflip = 0\n", study_dir)
 

@@ -38,17 +38,24 @@ SPOILT = (1, 2, 6)
 
 
 def training_of(
-    arch: str = TWO_STAGE, *, norm: str = "gn", optimizer: str = "adamw", seed: int = 3, weights: int = 0
+    arch: str = TWO_STAGE,
+    *,
+    norm: str = "gn",
+    optimizer: str = "adamw",
+    bf16: bool = False,
+    seed: int = 3,
+    weights: int = 0,
 ) -> Training:
     detector = Noisy(build(arch, weights, replace(CONSTANTS, norm=norm)))
-    settings = TrainSettings.model_validate({"epochs": EPOCHS, "optimizer": optimizer, "batch_size": 5})
+    recipe = {"epochs": EPOCHS, "optimizer": optimizer, "batch_size": 5, "bf16_on_cpu": bf16}
+    settings = TrainSettings.model_validate(recipe)
     return Training(detector, DetectorBatches(STEPS, SPOILT), settings, seed=seed)
 
 
 @cache
-def finished(arch: str = TWO_STAGE, *, norm: str = "gn", optimizer: str = "adamw") -> Training:
+def finished(arch: str = TWO_STAGE, *, norm: str = "gn", optimizer: str = "adamw", bf16: bool = False) -> Training:
     """One that was never stopped, to compare with."""
-    training = training_of(arch, norm=norm, optimizer=optimizer)
+    training = training_of(arch, norm=norm, optimizer=optimizer, bf16=bf16)
     assert training.run() == len(SPOILT)
     return training
 

@@ -11,9 +11,10 @@ from torch.optim import SGD, Optimizer
 
 from smnas_optuna.config import TrainSettings
 from smnas_optuna.engine.optimizer import build_optimizer
-from smnas_optuna.engine.steps import accumulate_gradients, apply_gradients, train_step
+from smnas_optuna.engine.steps import accumulate_gradients, apply_gradients, in_bf16, train_step
 
-from ..models.tiny_detectors import kinds
+from ..models import tiny_detectors
+from ..models.tiny_detectors import build, kinds
 from .engine_fakes import Source, exact_batch, exact_detector, make_batch, regressor
 
 
@@ -126,6 +127,26 @@ def test_parts_have_the_loss_and_the_gradients_of_the_whole(arch: str, micro_bat
     torch.testing.assert_close(loss, whole, rtol=1e-6, atol=0)
     assert (_gradients(detector) - expected).norm() < 1e-6 * expected.norm()
     assert expected.norm() > 0.1
+
+
+@kinds
+def test_in_bf16_the_loss_is_close_to_that_of_fp32(arch: str) -> None:
+    detector, batch = build(arch).train(), tiny_detectors.make_batch()
+    exact = accumulate_gradients(copy.deepcopy(detector), batch, len(batch))
+
+    loss = accumulate_gradients(detector, batch, len(batch), bf16=True)
+
+    assert loss.dtype == torch.float32
+    assert loss != exact
+    torch.testing.assert_close(loss, exact, rtol=0.1, atol=0)
+    assert _gradients(detector).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted", "runs"), [("cpu", False, False), ("cpu", True, True), ("cuda", False, True)]
+)
+def test_bf16_is_for_cuda_and_for_a_cpu_if_it_is_wanted(device: str, wanted: bool, runs: bool) -> None:
+    assert in_bf16(TrainSettings(bf16_on_cpu=wanted), torch.device(device)) == runs
 
 
 def test_gradients_are_added_to_those_that_are_there() -> None:

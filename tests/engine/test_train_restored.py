@@ -50,6 +50,18 @@ def test_an_interrupted_training_ends_as_one_that_is_not(optimizer: str, norm: s
     assert rest._batches.made == list(range(at, EPOCHS * STEPS)), "batches that are done are not made again"
 
 
+def test_in_bf16_it_goes_on_to_the_same_end_and_that_is_another_one() -> None:
+    state = interrupted(training_of(bf16=True), 5)
+
+    rest = training_of(bf16=True, weights=1)
+    rest.restore(state)
+    rest.run()
+
+    assert_same_end(rest, finished(bf16=True))
+    with pytest.raises(AssertionError):
+        assert_same_end(rest, finished())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", [ARCHS[name] for name in STEADY], ids=STEADY)
 def test_it_may_be_interrupted_again_and_again_within_and_between_epochs(arch: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from optuna.study import Study
 
+from smnas_optuna.allowance import has_bf16
 from smnas_optuna.config import DeviceChoice, StudySettings, load_settings
 from smnas_optuna.data import CachePool, Splits, load_splits
 from smnas_optuna.data.shapes import make_shapes
@@ -116,6 +117,8 @@ def prepare(
     begun = begun_with(folder) if stopwatch is None else None
     if chosen.type == "cpu":
         measuring = adopt_threads(threads, threads_of(begun), os.environ, listener.note)
+        if settings.train.bf16_on_cpu and not has_bf16():
+            listener.note("warning: [train] bf16_on_cpu = true, and this CPU has no instructions for it: it is slower")
     else:
         adopt_threads(None, None, os.environ)
     measurement_lock = MeasurementLock(note=listener.note)
