@@ -2,9 +2,13 @@
 
     OMP_NUM_THREADS=1 python benchmarks/bf16_on_cpu.py --data BCCD [--study studies/bccd_claim] [--seeds 3]
         [--archs ARCH ...] [--output benchmarks/bf16_on_cpu.json]
+    OMP_NUM_THREADS=1 python benchmarks/bf16_on_cpu.py --data BCCD --time [--archs ARCH ...]
 
-Trains each architecture both ways, in turn, with the same seeds and the study's recipe. Time is processor time, so that
-it may run beside other work. Writes the output after every training. Resumes: results in it are not trained again.
+The first command trains each architecture both ways, in turn, with the same seeds and the study's recipe. It writes the
+output after every training. Resumes: results in it are not trained again.
+
+The second command prints the time of a training step both ways, in alternation. Time is processor time, so that both
+commands may run beside other work.
 """
 
 from __future__ import annotations
@@ -29,10 +33,15 @@ from common import (
     with_recipe,
 )
 
+from smnas_optuna.arch import decode
+from smnas_optuna.engine.optimizer import build_optimizer
+from smnas_optuna.engine.steps import train_step
 from smnas_optuna.session.testbed import Testbed
 from smnas_optuna.verify.statistics import pooled_spread
 
 ARCHS = ("192x144.resnet18-w16.fpn-p2-p5-c64.rpn.fc-w256", "192x144.resnet34-w32.fpn-p2-p6-c64.rpn.cascade2-w256")
+STEPS = 7
+STEP_HEADS = ("architecture", "seconds of a step, fp32", "bf16", "times as fast")
 
 
 def main() -> None:
@@ -42,6 +51,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--archs", nargs="+", default=ARCHS)
+    parser.add_argument("--time", action="store_true", help="print the time of a step instead")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/bf16_on_cpu.json"))
     arguments = parser.parse_args()
     require_two_seeds(parser, arguments.seeds)
@@ -50,6 +60,9 @@ def main() -> None:
         parser.error("this machine has a GPU, which trains in bf16 anyway: hide it with CUDA_VISIBLE_DEVICES=")
     recipe = testbed.settings.train
     about = trained_under(testbed, recipe)
+    if arguments.time:
+        print(markdown_table(STEP_HEADS, [step_row(testbed, arch) for arch in arguments.archs]))
+        return
     variants = {
         f"{arch} {'bf16' if bf16 else 'fp32'}": partial(
             timed, with_recipe(testbed, recipe.model_copy(update={"bf16_on_cpu": bf16})), arch
@@ -58,6 +71,23 @@ def main() -> None:
         for bf16 in (False, True)
     }
     print(table(measure_missing(parser, arguments.output, about, variants, arguments.seeds)))
+
+
+def step_row(testbed: Testbed, arch: str) -> tuple[str, ...]:
+    """Median processor seconds of steps on one batch both ways, in alternation, and their ratio."""
+    spec, recipe = decode(arch), testbed.settings.train
+    batch = next(iter(testbed.train_batches(spec.input_size, 0).epoch(0)))
+    detector = testbed.build(spec, 0).train()
+    optimizer = build_optimizer(detector, recipe)
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    for number in range(1 + STEPS):
+        for bf16, taken in seconds.items():
+            before = time.process_time()
+            train_step(detector, batch, optimizer, recipe.clip_norm, bf16=bf16)
+            if number:  # the first one warms up
+                taken.append(time.process_time() - before)
+    slow, fast = (statistics.median(seconds[bf16]) for bf16 in (False, True))
+    return f"`{arch}`", f"{slow:.3f}", f"{fast:.3f}", f"{slow / fast:.2f}"
 
 
 def timed(testbed: Testbed, arch: str, seed: int) -> dict[str, float]:
