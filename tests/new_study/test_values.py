@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import cycle, product
 from pathlib import Path
 
@@ -68,6 +69,15 @@ def test_a_study_for_cells_on_a_cpu_is_like_the_one_written_by_hand(tmp_path: Pa
     assert settings.latency.noise == 0.04
     assert settings.search.max_latency_ms is None
     assert settings.data == DataSettings(format="coco", val="instances_val.json")
+
+
+@pytest.mark.parametrize(("slower", "bf16"), [(0.03, True), (0.03, False), (1.0, True)])
+def test_wide_detectors_are_trained_in_bf16_on_a_cpu_that_can(slower: float, bf16: bool, tmp_path: Path) -> None:
+    settings = written(tmp_path, DATA["cells"], replace(make_device(slower=slower), bf16=bf16), Asked(hours=50))
+
+    wide = slower < 1
+    assert (max(settings.space.structural.backbone_widths) >= 32) == wide
+    assert settings.train.bf16_on_cpu == (wide and bf16)
 
 
 def test_a_study_on_a_gpu_is_like_the_one_written_by_hand(tmp_path: Path) -> None:

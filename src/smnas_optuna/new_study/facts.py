@@ -121,7 +121,8 @@ class DeviceFacts:
         name: Its model.
         workers: Workers that a search starts here.
         threads: CPU threads of each worker, if it is a CPU.
-        timed: Detectors that were timed on it, at least one.
+        timed: Detectors that were timed on it, at least one, in fp32 if it is a CPU.
+        bf16: True if it is a CPU that multiplies in bf16.
     """
 
     kind: Literal["cpu", "cuda"]
@@ -129,6 +130,7 @@ class DeviceFacts:
     workers: int
     threads: int
     timed: tuple[Timed, ...]
+    bf16: bool = False
 
     @property
     def in_words(self) -> str:

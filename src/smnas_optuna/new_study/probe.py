@@ -12,6 +12,7 @@ from statistics import fmean
 
 import torch
 
+from smnas_optuna.allowance import has_bf16
 from smnas_optuna.arch import DetectorConstants, DetectorSpec, encode
 from smnas_optuna.arch.work import WorkCounter
 from smnas_optuna.batch import Batch, canvas_size
@@ -136,6 +137,7 @@ def probe_device(
         workers=workers,
         threads=int(described.get("threads", 0)),
         timed=tuple(timed),
+        bf16=device.type == "cpu" and has_bf16(),
     )
 
 

@@ -33,6 +33,8 @@ MAX_BLOCKS = {"cpu": 12, "cuda": 16}
 SHORTEST, LONGEST = 2 / 3, 3.0
 """Factors of the steps if the smallest study takes too long, and if the largest leaves time over."""
 POPULATIONS = (4, 10)
+BF16_WIDTH = 32
+"""Base width from which bf16 made trainings on a CPU faster, by 1.3 at 32 (benchmarks/README.md)."""
 APART = 16
 """Base widths that are so far apart get one between them in stage 2."""
 
@@ -119,6 +121,7 @@ def choose_values(facts: DataFacts, device: DeviceFacts, asked: Asked) -> Values
             line("batch_size", batch_size),
             Line(key="optimizer", value="adamw", because="SGD was no better beyond the noise"),
             line("learning_rate", rate),
+            *bf16_lines(device, scale),
         ],
         "latency": [
             Line(key="max_seconds", value=max_seconds, because=measured),
@@ -127,6 +130,13 @@ def choose_values(facts: DataFacts, device: DeviceFacts, asked: Asked) -> Values
         ],
     }
     return Values(tables=tables, scale=scale, trials=(structural.value, modular.value))
+
+
+def bf16_lines(device: DeviceFacts, scale: Scale) -> list[Line]:
+    """Return the line of ``[train]`` about bf16, if it makes trainings on this CPU faster."""
+    if not device.bf16 or scale.rung.width < BF16_WIDTH:
+        return []
+    return [Line(key="bf16_on_cpu", value=True, because="this CPU multiplies in bf16; wide detectors train faster")]
 
 
 def line(key: str, chosen: Chosen[Any]) -> Line:
