@@ -35,7 +35,8 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session", autouse=True)
 def own_temporary_folder() -> Iterator[None]:
     """Tests in processes side by side do not pause for one another's latencies; the lock for that lies there."""
-    with tempfile.TemporaryDirectory(prefix="t-") as folder, pytest.MonkeyPatch.context() as patch:
+    folders = tempfile.TemporaryDirectory(prefix="t-", ignore_cleanup_errors=True)  # processes of Ray end a bit later
+    with folders as folder, pytest.MonkeyPatch.context() as patch:
         Path(folder).chmod(0o1777)  # as root's tests start a server as another user
         patch.setenv("TMPDIR", folder)
         patch.setenv(CACHE, f"{folder}/cache")
