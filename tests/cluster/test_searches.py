@@ -128,7 +128,7 @@ def test_a_node_that_dies_costs_an_epoch_at_most_and_another_one_takes_its_place
     assert output.count("trains 1 detector at a time") == 4
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_driver_that_is_killed_goes_on_and_leaves_no_trainer_behind(slow_dir: Path, cluster: LocalCluster) -> None:
     with searching(slow_dir, cluster, "--trials", "3") as process:
         wait_for(lambda: max(epochs_done(slow_dir).values(), default=0) >= 2, process)
