@@ -26,10 +26,10 @@ def test_the_rate_is_the_measured_one_of_the_device() -> None:
 @pytest.mark.parametrize(
     ("num_images", "batch_size", "hours", "longer", "epochs"),
     [
-        (200, 4, 0.5, 1.0, 12),  # 600 steps
-        (200, 4, 16.0, 1.0, 24),  # 1,200 steps: 32 times the hours are twice the steps
-        (200, 4, 0.5, 3.0, 36),
-        (800, 4, 0.5, 1.0, 3),
+        (200, 4, 0.5, 1.0, 16),  # 800 steps
+        (200, 4, 16.0, 1.0, 32),  # 1,600 steps: 32 times the hours are twice the steps
+        (200, 4, 0.5, 3.0, 48),
+        (800, 4, 0.5, 1.0, 4),
         (20, 4, 0.5, 1.0, 60),  # no more
         (100_000, 16, 0.5, 1.0, 1),  # no less
         (200, 4, 10_000.0, 3.0, 60),

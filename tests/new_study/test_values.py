@@ -95,7 +95,7 @@ def test_time_that_larger_images_cannot_use_goes_into_longer_trainings(tmp_path:
     few, many = (written(tmp_path, facts, DEVICES["gpus"], Asked(hours=hours)) for hours in (0.5, 50))
 
     steps = [settings.train.epochs * 125 for settings in (few, many)]
-    assert steps == [1750, 3000]  # 600 and 1,500 by the hours alone, with factors of 3 and the bound
+    assert steps == [2375, 3000]  # 800 and 2,000 by the hours alone, with factors of 3 and the bound
     assert many.search.trials > few.search.trials
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
-from smnas_optuna.arch import DetectorSpec
+from smnas_optuna.arch import BackboneSpec, DetectorSpec
 from smnas_optuna.config import STUDY_FILE, DeviceChoice, StructuralSpace, TrainSettings, load_settings
 from smnas_optuna.engine.cpu_watch import CpuRecord, CpuWatch
 from smnas_optuna.engine.device import choose_device
@@ -176,8 +176,12 @@ def probed_specs(facts: DataFacts, kind: rules.Kind) -> list[DetectorSpec]:
     least = min(edge, least_edge(facts))
     small = _space(facts, Rung(edge=least, width=width_at(least, kind)))
     large = _space(facts, Rung(edge=min(edge, native_edge(facts)), width=width))
-    cheapest, _, deepest = baselines_of(small)
-    return [cheapest, deepest, baselines_of(large)[-1]]
+    cheapest, _, middle = baselines_of(small)
+    return [cheapest, *(_deep(spec) for spec in (middle, baselines_of(large)[-1]))]
+
+
+def _deep(spec: DetectorSpec) -> DetectorSpec:
+    return replace(spec, backbone=BackboneSpec(family="resnet50", width=spec.backbone.width))
 
 
 def _space(facts: DataFacts, rung: Rung) -> StructuralSpace:

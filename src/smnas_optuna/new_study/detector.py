@@ -11,7 +11,7 @@ from smnas_optuna.new_study.facts import Asked, Chosen, DataFacts
 
 Kind = Literal["cpu", "cuda"]
 
-STEPS_AT, STEPS_HOURS = 600, 0.5
+STEPS_AT, STEPS_HOURS = 800, 0.5
 """Steps of a training in a search of so many hours: the measured studies have 400 to 1,200."""
 STEPS_POWER = 0.2
 """Power of the hours that the steps grow with; the rest of the time goes into more and larger trainings. A choice."""

@@ -12,28 +12,38 @@ from smnas_optuna.arch.spec import BACKBONE_TOP, MOBILENET, CascadeHeadSpec
 from smnas_optuna.config import StructuralSpace
 from smnas_optuna.new_study.cost import Cost
 from smnas_optuna.new_study.facts import Asked, Chosen, DataFacts, DeviceFacts
-from smnas_optuna.new_study.sizes import choose_max_levels, choose_min_levels, choose_sizes, largest_edges
+from smnas_optuna.new_study.sizes import choose_max_levels, choose_min_levels, choose_sizes, largest_edges, least_edge
 
 STRUCTURAL_SHARE, MODULAR_SHARE = 0.45, 0.4
 """Shares of the hours for both stages, those of ``smnas search``. The rest is for timing the front and verifying."""
 START_S = 60.0
 """Assumed seconds of each stage before its first training: libraries, data, the forecast."""
-TRIALS_AT, TRIALS_HOURS, TRIALS_POWER = 16, 0.5, 1 / 3
+TRIALS_AT, TRIALS_HOURS, TRIALS_POWER = 12, 0.5, 1 / 3
 """Trainings of stage 1 that a search of so many hours aims at, and the power of the hours that they grow with.
-A choice: a surrogate needs some ten trainings before it chooses well, and larger trainings find better detectors."""
+A choice: a surrogate needs some ten trainings before it chooses well, and larger trainings find better detectors. With
+16 in half an hour a study of BCCD for a quarter of an hour had inputs of 96 px alone, and ended at AP 40.7 (x100); one
+written by hand, with inputs up to 240 px, ended at 51.2 (docs/init.md)."""
 LEAST_TRIALS, MOST_TRIALS = 6, 200
 DEAR = 2.0
 """Kinds of detectors are left out if their largest takes longer than this, as a multiple of a training's share."""
+DEARER = 1.1
+"""Kinds of detectors are left out if the mean training would take longer than this, likewise."""
+ROOM, TOLERATED = 2.0, 1.5
+"""A study whose largest inputs are the smallest useful ones has little to find. So up to ``ROOM`` times their edge the
+mean training may take ``TOLERATED`` times its share."""
 WIDTHS = ((192, 16), (288, 16), (384, 24), (512, 32), (704, 48))
 """Base width of the widest backbones by the longest edge that it goes with: 16 up to 288 px, and 64, the classic one,
 above 704 px, as in the measured studies. So neither the images nor the network is the narrow part. A choice between."""
 CLASSIC = 64
 MORE_WIDTH = (24, 32, 48, 64)
-BASIC_FAMILIES = ("resnet18", "resnet34", "resnet50")
+BASIC_FAMILIES = ("resnet18", "resnet34")
+"""Backbones of every study. Deeper ones are taken in once the input size is chosen, as larger inputs are worth more in
+as many hours: of 324 trainings on BCCD (benchmarks/search_table) those at 128 px had AP 21.3 (x100) in the mean after
+30 seconds, those at 64 px 10.1 after 24; with ResNet-34 it was 19.5 after 37, with ResNet-18 20.7 after 26."""
 MOBILENET_WIDTH = 32
 """Least base width of the widest backbones for MobileNetV2 to be among them. Of width 16 it had AP 0.9 (x100) on BCCD
 after 260 steps (studies/bccd_small) and 0.0 on Chess after 408, where ResNets had 17 to 47."""
-DEAR_FAMILIES = ("resnext50", "resnet101", "resnext101")
+DEAR_FAMILIES = ("resnet50", "resnext50", "resnet101", "resnext101")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +116,7 @@ def basic_families(width: int) -> tuple[str, ...]:
 
 
 def aimed_trials(hours: float) -> int:
-    """Return the trainings of stage 1 that a search of ``hours`` aims at: 16 for half an hour, 29 for 3, 40 for 8."""
+    """Return the trainings of stage 1 that a search of ``hours`` aims at: 12 for half an hour, 22 for 3, 30 for 8."""
     return max(LEAST_TRIALS, min(MOST_TRIALS, round(TRIALS_AT * math.pow(hours / TRIALS_HOURS, TRIALS_POWER))))
 
 
@@ -124,6 +134,8 @@ def choose_scale(
     facts: DataFacts, device: DeviceFacts, asked: Asked, cost: Cost, anchor_scale: Callable[[int], float]
 ) -> Scale:
     """Return the largest scale at which the hours are enough for :func:`aimed_trials` trainings, by their mean time.
+
+    Within ``ROOM`` they may be enough for fewer.
 
     Kinds of detectors that the smallest studies leave out are taken in where their time allows. With a limit for the
     latency, the thinnest detector at the largest input size is likely to keep it.
@@ -145,44 +157,48 @@ def choose_scale(
                 break
         training_s = cost.mean_training_s(space)
         trial_s = cost.trial_s(training_s)
-        if found is not None and trial_s > aim_s:
+        limit_s = aim_s * (TOLERATED if rung.edge <= ROOM * least_edge(facts) else 1.0)
+        if found is not None and trial_s > limit_s:
             break
         found = Scale(
-            rung=rung, space=space, reasons=reasons, training_s=training_s, trial_s=trial_s, cheap=trial_s <= aim_s
+            rung=rung, space=space, reasons=reasons, training_s=training_s, trial_s=trial_s, cheap=trial_s <= limit_s
         )
     assert found is not None
     return _with_dear_kinds(found, cost, aim_s)
 
 
 def _with_dear_kinds(scale: Scale, cost: Cost, aim_s: float) -> Scale:
-    """Return ``scale`` with the kinds of detectors whose largest takes at most ``DEAR`` times a training's share."""
+    """Return ``scale`` with further kinds of detectors, the cheapest first, as far as the time of a training allows.
+
+    The largest of a kind takes at most ``DEAR`` times a training's share, and the mean of all ``DEARER`` times.
+    """
     space, largest = scale.space, baselines_of(scale.space)[-1]
-    widest = [(family, BackboneSpec(family=family, width=scale.rung.width)) for family in DEAR_FAMILIES]
-    allowed = [family for family, each in widest if _affordable(cost, replace(largest, backbone=each), aim_s)]
-    cascade = replace(largest, head=CascadeHeadSpec(stages=3, width=space.head_widths[-1]))
-    heads = (*space.heads, "cascade3") if _affordable(cost, cascade, aim_s) else space.heads
+
+    def with_kind(space: StructuralSpace, key: str, kinds: tuple[str, ...], of_kind: DetectorSpec) -> StructuralSpace:
+        with_it = StructuralSpace(**{**space.model_dump(), key: kinds})
+        fits = cost.trial_s(cost.training_s(of_kind)) <= DEAR * aim_s
+        return with_it if fits and cost.trial_s(cost.mean_training_s(with_it)) <= DEARER * aim_s else space
+
+    for family in DEAR_FAMILIES:
+        backbone = BackboneSpec(family=family, width=scale.rung.width)
+        space = with_kind(space, "backbones", (*space.backbones, family), replace(largest, backbone=backbone))
+    cascade = CascadeHeadSpec(stages=3, width=space.head_widths[-1])
+    space = with_kind(space, "heads", (*space.heads, "cascade3"), replace(largest, head=cascade))
     c4 = replace(largest, neck=None, head=FcHeadSpec(width=None))
-    necks = ("c4", "fpn") if _affordable(cost, c4, aim_s) else ("fpn",)
-    space = StructuralSpace(
-        **{**space.model_dump(), "backbones": (*space.backbones, *allowed), "heads": heads, "necks": necks}
-    )
+    space = with_kind(space, "necks", ("c4", "fpn"), c4)
     training_s = cost.mean_training_s(space)
-    left_out = [family for family in DEAR_FAMILIES if family not in allowed]
-    limit = f"takes over {DEAR:g} times a training's share of the hours at the largest size and width"
+    left_out = [family for family in DEAR_FAMILIES if family not in space.backbones]
+    limit = "would take too much of the hours at this input size"
     narrow = [] if MOBILENET in space.backbones else [f"without {MOBILENET}, which learnt nothing at such widths"]
-    dear = [f"without {', '.join(left_out)}: each {limit}"] if left_out else []
+    dear = [f"without {', '.join(left_out)}: {'each' if left_out[1:] else 'it'} {limit}"] if left_out else []
     without_c4 = f"without c4, whose last stage runs on every RoI: it {limit}"
     reasons = {
         **scale.reasons,
         "backbones": "; ".join([*narrow, *dear]) or "all: each fits into the hours",
-        "necks": "both fit into the hours" if "c4" in necks else without_c4,
-        "heads": "all that fit into the hours" if "cascade3" in heads else f"without cascade3: it {limit}",
+        "necks": "both fit into the hours" if "c4" in space.necks else without_c4,
+        "heads": "all that fit into the hours" if "cascade3" in space.heads else f"without cascade3: it {limit}",
     }
     return replace(scale, space=space, reasons=reasons, training_s=training_s, trial_s=cost.trial_s(training_s))
-
-
-def _affordable(cost: Cost, spec: DetectorSpec, aim_s: float) -> bool:
-    return cost.trial_s(cost.training_s(spec)) <= DEAR * aim_s
 
 
 def space_at(facts: DataFacts, rung: Rung, anchor_scale: float) -> tuple[StructuralSpace, dict[str, str]]:
@@ -216,14 +232,15 @@ def space_at(facts: DataFacts, rung: Rung, anchor_scale: float) -> tuple[Structu
 def baselines_of(space: StructuralSpace) -> list[DetectorSpec]:
     """Return a small, a middle and a large Faster R-CNN of the space, cheapest first.
 
-    The large one is the R50-FPN at the study's own scale, which the paper compares with.
+    The large one is the R50-FPN at the study's own scale, which the paper compares with, if the space has ResNet-50.
     """
+    deep = "resnet50" if "resnet50" in space.backbones else "resnet34"
     sizes, widths = space.input_sizes, space.backbone_widths
     low, high, middle = space.neck_min_levels[0], space.neck_max_levels[-1], sizes[len(sizes) // 2]
     return [
         _faster_rcnn(space, 0, sizes[0], BackboneSpec(family="resnet18", width=widths[0]), (low, BACKBONE_TOP)),
         _faster_rcnn(space, -1, middle, BackboneSpec(family="resnet18", width=widths[-1]), (low, BACKBONE_TOP)),
-        _faster_rcnn(space, -1, sizes[-1], BackboneSpec(family="resnet50", width=widths[-1]), (low, high)),
+        _faster_rcnn(space, -1, sizes[-1], BackboneSpec(family=deep, width=widths[-1]), (low, high)),
     ]
 
 

@@ -30,7 +30,7 @@ SCORE_THRESHOLD = 0.02
 MEASURING = {"cpu": (4.0, "as measured on a CPU"), "cuda": (3.0, "as measured on an H200")}
 NOISE = 0.04
 MAX_BLOCKS = {"cpu": 12, "cuda": 16}
-SHORTEST, LONGEST = 2 / 3, 3.0
+SHORTEST, LONGEST = 0.75, 3.0
 """Factors of the steps if the smallest study takes too long, and if the largest leaves time over."""
 POPULATIONS = (4, 10)
 BF16_WIDTH = 32
