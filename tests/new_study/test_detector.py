@@ -29,7 +29,9 @@ def test_the_rate_is_the_measured_one_of_the_device() -> None:
         (200, 4, 0.5, 1.0, 16),  # 800 steps
         (200, 4, 16.0, 1.0, 32),  # 1,600 steps: 32 times the hours are twice the steps
         (200, 4, 0.5, 3.0, 48),
-        (800, 4, 0.5, 1.0, 4),
+        (800, 4, 0.5, 1.0, 6),  # 4 would be 800 steps
+        (800, 4, 0.5, 0.75, 4),
+        (1600, 4, 0.5, 1.0, 4),  # 6 would be more than 1,500 steps
         (20, 4, 0.5, 1.0, 60),  # no more
         (100_000, 16, 0.5, 1.0, 1),  # no less
         (200, 4, 10_000.0, 3.0, 60),
