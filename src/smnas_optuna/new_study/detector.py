@@ -15,7 +15,7 @@ STEPS_AT, STEPS_HOURS = 800, 0.5
 """Steps of a training in a search of so many hours: the measured studies have 400 to 1,200."""
 STEPS_POWER = 0.2
 """Power of the hours that the steps grow with; the rest of the time goes into more and larger trainings. A choice."""
-LEAST_EPOCHS, LEAST_STEPS = 6, 1500
+LEAST_EPOCHS, ENOUGH_STEPS = 6, 1500
 """Epochs of a training, where they are no more than so many steps. On 800 circuit boards (DeepPCB, batches of 4,
 160 px, one seed) a ResNet-18 had AP 8.0, 12.2, 16.6 and 24.8 (x100) with 2, 3, 4 and 6 epochs."""
 MAX_STEPS = 3000
@@ -58,7 +58,7 @@ def choose_epochs(facts: DataFacts, asked: Asked, batch_size: int, longer: float
     ``longer`` is a factor for hours that larger images cannot use, or that are few.
     """
     an_epoch = math.ceil(facts.num_train / batch_size)
-    steps = max(STEPS_AT * (asked.hours / STEPS_HOURS) ** STEPS_POWER, min(LEAST_STEPS, LEAST_EPOCHS * an_epoch))
+    steps = max(STEPS_AT * (asked.hours / STEPS_HOURS) ** STEPS_POWER, min(ENOUGH_STEPS, LEAST_EPOCHS * an_epoch))
     epochs = int(np.clip(round(min(MAX_STEPS, longer * steps) / an_epoch), 1, MAX_EPOCHS))
     because = f"{facts.num_train:,} images in batches of {batch_size}: {epochs * an_epoch:,} steps"
     return Chosen(epochs, because)
