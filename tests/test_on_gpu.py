@@ -20,10 +20,18 @@ def part(name: str, code: str, share: float = 1) -> on_gpu.Part:
     return on_gpu.Part(name=name, share=share, command=lambda _: [sys.executable, "-c", code])
 
 
+ENDLESS = """
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where the tests are started
+print("begun", flush=True)
+time.sleep(60)
+"""
+
+
 def test_a_part_that_fails_or_has_no_time_left_stops_no_other(tmp_path: Path) -> None:
     parts = [
         part("fails", "print('why'); raise SystemExit(3)"),
-        part("endless", "import time; print('begun', flush=True); time.sleep(60)", share=0.01),
+        part("endless", ENDLESS, share=0.01),
         part("works", "print('found', 7)"),
     ]
     deadline = time.monotonic() + on_gpu.GRACE + 30
