@@ -31,7 +31,7 @@ def test_a_card_says_what_the_detector_is_and_how_good() -> None:
         "- there are few validation images: on others like them it would be between 25.0 and 75.0 (95 %)",
         "- the weights are those after epoch 24 of 30, the best on the validation images, whose AP flatters a little "
         "for that; AP after the last epoch: 48.0",
-        f"- on the front: no other member is as fast and as accurate, and beats 1 of them in both; {OTHERS_GAIN}",
+        f"- on the front: no other member is as fast and as accurate, and it beats 1 of them in both; {OTHERS_GAIN}",
         "| x100 | validation |",
         "| AP | 50.0 |",
         "| AR of large objects | - |",

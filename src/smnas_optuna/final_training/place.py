@@ -28,7 +28,7 @@ class Place:
             first, count = self.dominated_by[0], len(self.dominated_by)
             which = f"{first} is" if count == 1 else f"{count} members, {first} among them, are"
             return f"off the front: {which} no slower and no less accurate; {OTHERS_GAIN}"
-        more = f", and beats {len(self.dominates)} of them in both" if self.dominates else ""
+        more = f", and it beats {len(self.dominates)} of them in both" if self.dominates else ""
         return f"on the front: no other member is as fast and as accurate{more}; {OTHERS_GAIN}"
 
 
