@@ -33,7 +33,9 @@ def test_it_may_beat_others() -> None:
     place = place_of(ARCH, 20.0, 0.6, front())
 
     assert place.dominates == (SLOWER,)
-    assert "on the front: no other member is as fast and as accurate, and it beats 1 of them in both; " in place.in_words()
+    assert (
+        "on the front: no other member is as fast and as accurate, and it beats 1 of them in both; " in place.in_words()
+    )
 
 
 def test_it_is_off_the_front_if_others_dominate_it() -> None:

@@ -27,7 +27,8 @@ LEAST_TRIALS, MOST_TRIALS = 6, 200
 DEAR = 2.0
 """Kinds of detectors are left out if their largest takes longer than this, as a multiple of a training's share."""
 DEARER = 1.1
-"""Kinds of detectors are left out if the mean training would take longer than this, likewise."""
+"""Kinds of detectors are left out if the mean training would take longer than this, likewise. It is "hardly more", too:
+the largest of a kind may take so many times what the largest without it takes."""
 ROOM, TOLERATED = 2.0, 1.5
 """A study whose largest inputs are the smallest useful ones has little to find. So up to ``ROOM`` times their edge the
 mean training may take ``TOLERATED`` times its share."""
@@ -170,13 +171,15 @@ def choose_scale(
 def _with_dear_kinds(scale: Scale, cost: Cost, aim_s: float) -> Scale:
     """Return ``scale`` with further kinds of detectors, the cheapest first, as far as the time of a training allows.
 
-    The largest of a kind takes at most ``DEAR`` times a training's share, and the mean of all ``DEARER`` times.
+    The mean training takes at most ``DEARER`` times its share. The largest of a kind takes at most ``DEAR`` times that
+    share, or hardly more than the largest of ``scale``, which has its size and width.
     """
     space, largest = scale.space, baselines_of(scale.space)[-1]
+    longest_s = max(DEAR * aim_s, DEARER * cost.trial_s(cost.training_s(largest)))
 
     def with_kind(space: StructuralSpace, key: str, kinds: tuple[str, ...], of_kind: DetectorSpec) -> StructuralSpace:
         with_it = StructuralSpace(**{**space.model_dump(), key: kinds})
-        fits = cost.trial_s(cost.training_s(of_kind)) <= DEAR * aim_s
+        fits = cost.trial_s(cost.training_s(of_kind)) <= longest_s
         return with_it if fits and cost.trial_s(cost.mean_training_s(with_it)) <= DEARER * aim_s else space
 
     for family in DEAR_FAMILIES:
