@@ -18,11 +18,9 @@ import statistics
 import time
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from common import (
-    command_line,
     deviation,
     load_testbed,
     markdown_table,
@@ -30,6 +28,7 @@ from common import (
     require_two_seeds,
     train_and_evaluate,
     trained_under,
+    trainings_command_line,
     with_recipe,
 )
 
@@ -46,20 +45,15 @@ STEP_HEADS = ("architecture", "seconds of a step, fp32", "bf16", "times as fast"
 
 def main() -> None:
     """Train what is missing and print the table."""
-    parser = command_line(__doc__)
-    parser.add_argument("--study", type=Path, default=Path("studies/bccd_claim"))
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = trainings_command_line(__doc__, study="studies/bccd_claim", output="benchmarks/bf16_on_cpu.json")
     parser.add_argument("--archs", nargs="+", default=ARCHS)
     parser.add_argument("--time", action="store_true", help="print the time of a step instead")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/bf16_on_cpu.json"))
     arguments = parser.parse_args()
     require_two_seeds(parser, arguments.seeds)
     testbed = load_testbed(arguments.study, arguments.data)
     if testbed.device.type != "cpu":
         parser.error("this machine has a GPU, which trains in bf16 anyway: hide it with CUDA_VISIBLE_DEVICES=")
     recipe = testbed.settings.train
-    about = trained_under(testbed, recipe)
     if arguments.time:
         print(markdown_table(STEP_HEADS, [step_row(testbed, arch) for arch in arguments.archs]))
         return
@@ -70,6 +64,7 @@ def main() -> None:
         for arch in arguments.archs
         for bf16 in (False, True)
     }
+    about = trained_under(testbed, recipe)
     print(table(measure_missing(parser, arguments.output, about, variants, arguments.seeds)))
 
 

@@ -34,6 +34,16 @@ def command_line(description: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
+def trainings_command_line(description: str | None, *, study: str, output: str) -> argparse.ArgumentParser:
+    """A command line for trainings of a study's recipe: its folder, its data, the seeds and the output."""
+    parser = command_line(description)
+    parser.add_argument("--study", type=Path, default=Path(study))
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path(output))
+    return parser
+
+
 def require_two_seeds(parser: argparse.ArgumentParser, num_seeds: int) -> None:
     """Exit with a message if there are too few seeds for a standard error."""
     if num_seeds < 2:

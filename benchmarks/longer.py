@@ -21,16 +21,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 from common import (
     Results,
-    command_line,
     deviation,
     load_testbed,
     markdown_table,
     measure_missing,
     trained_under,
+    trainings_command_line,
     with_recipe,
 )
 from longer_recipe.averages import averaged, horizon_decay
@@ -74,14 +73,10 @@ CHANGES: Mapping[str, Change] = {
 
 def main() -> None:
     """Train what is missing and print the tables."""
-    parser = command_line(__doc__)
-    parser.add_argument("--study", type=Path, default=Path("studies/shapes"))
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = trainings_command_line(__doc__, study="studies/shapes", output="benchmarks/longer_shapes.json")
     parser.add_argument("--arch", default=ARCH)
     parser.add_argument("--only", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME")
     parser.add_argument("--time", action="store_true", help="print the seconds of a step instead")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/longer_shapes.json"))
     arguments = parser.parse_args()
     testbed = load_testbed(arguments.study, arguments.data)
     if arguments.time:

@@ -14,16 +14,15 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from common import (
-    command_line,
     deviation,
     load_testbed,
     markdown_table,
     measure_missing,
     train_and_evaluate,
     trained_under,
+    trainings_command_line,
 )
 
 from smnas_optuna.session.testbed import Testbed
@@ -34,13 +33,9 @@ NORMS = ("gn", "bn")
 
 def main() -> None:
     """Train what is missing and print the table."""
-    parser = command_line(__doc__)
-    parser.add_argument("--study", type=Path, default=Path("studies/shapes"))
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = trainings_command_line(__doc__, study="studies/shapes", output="benchmarks/norms_shapes.json")
     parser.add_argument("--arch", default=ARCH)
     parser.add_argument("--batches", type=int, nargs="+", default=[4, 16])
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/norms_shapes.json"))
     arguments = parser.parse_args()
     testbed = load_testbed(arguments.study, arguments.data)
     variants = {

@@ -17,16 +17,15 @@ import math
 import statistics
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from common import (
-    command_line,
     load_testbed,
     markdown_table,
     measure_missing,
     train_and_evaluate,
     trained_under,
+    trainings_command_line,
     with_recipe,
 )
 
@@ -74,14 +73,10 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 
 def main() -> None:
     """Train what is missing and print the table."""
-    parser = command_line(__doc__)
-    parser.add_argument("--study", type=Path, default=Path("studies/bccd_small"))
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = trainings_command_line(__doc__, study="studies/bccd_small", output="benchmarks/recipe.json")
     parser.add_argument("--arch", default=ARCH)
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
     parser.add_argument("--time", action="store_true", help="print the median seconds of 5 epochs instead")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/recipe.json"))
     arguments = parser.parse_args()
     testbed = load_testbed(arguments.study, arguments.data)
     recipe = varied(testbed.settings.train, BEFORE)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import begin_like, command_line, deviation, markdown_table, stored_results, trained_under
+from common import begin_like, deviation, markdown_table, stored_results, trained_under, trainings_command_line
 
 from smnas_optuna.arch import decode
 from smnas_optuna.config import load_settings
@@ -55,13 +55,9 @@ class Found:
 
 def main() -> None:
     """Search what is missing, time the fronts of each seed, and print the table."""
-    parser = command_line(__doc__)
-    parser.add_argument("--study", type=Path, default=Path("studies/shapes"))
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = trainings_command_line(__doc__, study="studies/shapes", output="benchmarks/search_pays.json")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("studies/.search_pays"))
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/search_pays.json"))
     arguments = parser.parse_args()
     settings = load_settings(arguments.study)
     budget = settings.search.trials + settings.modular.trials

@@ -45,8 +45,7 @@ def processor_name(cpuinfo: Path = Path("/proc/cpuinfo"), *, keys: Sequence[str]
         cpuinfo: Linux' file about the CPUs; elsewhere the platform module is asked.
         keys: Keys of the name in it, the best first; ARM has no "model name", but a Raspberry Pi has "Model".
     """
-    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
-    parts = [line.partition(":") for line in lines]
+    parts = [line.partition(":") for line in _lines(cpuinfo)]
     named = (value.strip() for wanted in keys for key, _, value in parts if key.strip() == wanted and value.strip())
     return next(named, "") or platform.processor() or platform.machine()
 
@@ -57,9 +56,12 @@ def has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     Args:
         cpuinfo: Linux' file about the CPUs; False where there is none.
     """
-    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
-    flags = {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split()}
+    flags = {flag for line in _lines(cpuinfo) if line.startswith(("flags", "Features")) for flag in line.split()}
     return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _lines(cpuinfo: Path) -> list[str]:
+    return cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
 
 
 def cpu_quota(root: Path = ROOT) -> float | None:

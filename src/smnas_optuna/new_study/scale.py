@@ -149,6 +149,7 @@ def choose_scale(
         anchor_scale: Returns the anchors' edge in strides for a largest long edge.
     """
     aim_s = share_s(asked, STRUCTURAL_SHARE) / aimed_trials(asked.hours)
+    room = ROOM * least_edge(facts)
     found: Scale | None = None
     for rung in rungs(facts, device.kind):
         space, reasons = space_at(facts, rung, anchor_scale(rung.edge))
@@ -158,7 +159,7 @@ def choose_scale(
                 break
         training_s = cost.mean_training_s(space)
         trial_s = cost.trial_s(training_s)
-        limit_s = aim_s * (TOLERATED if rung.edge <= ROOM * least_edge(facts) else 1.0)
+        limit_s = aim_s * (TOLERATED if rung.edge <= room else 1.0)
         if found is not None and trial_s > limit_s:
             break
         found = Scale(
