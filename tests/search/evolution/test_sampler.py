@@ -123,6 +123,15 @@ def test_the_first_generation_may_be_shorter() -> None:
     assert [len(sampler.get_parent_population(study, generation)) for generation in (1, 2, 3)] == [2, 4, 4]
 
 
+def test_plain_nsgaii_begins_at_random_whatever_is_trained_by_then() -> None:
+    study = make_study(population=6)
+    run(study, budget=10, stage=make_stage())
+
+    origins = [record.origin for record in read_records(study)]
+    assert origins[:6] == ["baseline"] * 2 + ["random"] * 4
+    assert "child" in origins[6:]
+
+
 def test_a_restart_draws_other_numbers_and_so_does_another_worker() -> None:
     space = StructuralSearchSpace(SPACE)
 

@@ -90,11 +90,12 @@ class ChildGeneration:
             study: The study.
             search_space: Parameters to set.
             parent_population: Parents that NSGA-II has selected. Without any, in the first generation, those that are
-                trained by now take their place.
+                trained by now take their place if there is a ranking; without one that generation is drawn at random.
         """
         own, others = read_records(study), list(self._other_trials())
         known = self._known([*own, *others])
-        parents = self._parents(parent_population or trained_trials(study), own, others)
+        by_now = [] if self._ranking is None else trained_trials(study)
+        parents = self._parents(parent_population or by_now, own, others)
         child = self._ranked(parents, [*own, *others], known) or self._plain(parents, known)
         return {name: _checked(name, child[name], distribution) for name, distribution in search_space.items()}
 
