@@ -7,7 +7,8 @@ For each data set the settings are those of ``studies/NAME_claim/study.toml``, w
 
 1. ``smnas structural``; ``smnas verify`` of its front; ``smnas modular``; ``smnas verify`` of the joint front.
 2. Random search with as many trainings and the same baselines: the same loop whose first generation, drawn at random,
-   never ends, without surrogate and pruning; ``smnas verify`` of its front. The retrained baselines are taken over.
+   never ends, without surrogate and pruning, in the space of stage 1; ``smnas verify`` of its front. The retrained
+   baselines are taken over.
 3. All that was retrained is timed in one run, in the runtime that ships, in alternation with the first baseline.
 
 All are trained from scratch, with one recipe and schedule. A detector is chosen by the validation images, and judged by
@@ -29,11 +30,12 @@ import math
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from claimed.answer import answer_of, contributions_of, further_seed, retrained_of, spread_of
+from claimed.answer import Retrained, answer_of, contributions_of, further_seeds, retrained_of
 from claimed.latencies import time_together
 from claimed.picture import draw, save
 from claimed.processes import FailedError, PausedError, Pieces
@@ -52,8 +54,8 @@ TOP = 4
 """Members of a front that are retrained, those that add most hypervolume; of that of random search twice as many."""
 SEED = 0
 """Seed of the searches."""
-BUSY = "*: other work disturbed the measurement; to measure again, remove `latencies` from done.json in --work"
-HEADS = ("architecture", "ms", "ratio", "validation", "test", "other images", "a further seed", "found by")
+BUSY = "*: other work disturbed the measurement; to measure again, remove `latencies` from NAME/done.json in --work"
+HEADS = ("architecture", "ms", "ratio", "seeds", "validation", "test", "other images", "a further seed", "found by")
 
 
 def main() -> None:
@@ -66,6 +68,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("studies/.claim"))
     parser.add_argument("--output", type=Path, default=Path("benchmarks/claim.json"))
     arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error("--seeds: 1 training of a detector is the least")
     deadline = time.monotonic() + 3600 * arguments.hours
     sets = {name: _checked(parser, arguments, name, data) for name, data in arguments.data}
     try:
@@ -105,6 +109,7 @@ def try_one(pieces: Pieces, study: Path, data: Path, seeds: int) -> None:
 
     def verify(folder: Path, way: str, top: int) -> None:
         pieces.smnas("verify", folder, "--top", str(top), *retrain)
+        check_complete(folder, json.loads((folder / "report" / "verify.json").read_text()), seeds)
         shutil.copy(folder / "report" / "verify.json", pieces.folder / f"{way}.json")
 
     def take_over() -> None:
@@ -116,7 +121,8 @@ def try_one(pieces: Pieces, study: Path, data: Path, seeds: int) -> None:
         archs = dict.fromkeys(each["arch"] for found in verified.values() for each in found["architectures"])
         check_classic(StudyFolder(ours), _classic(settings), retrained=True)
         order = [_classic(settings), *(arch for arch in archs if arch != _classic(settings))]
-        write_json(pieces.folder / "latencies.json", time_together([ours, random], data, order, pieces.say))
+        timed = time_together([ours, random], data, order, pieces.say)
+        write_json(pieces.folder / "latencies.json", {**timed, "versions": library_versions()})
 
     pieces.do("stage 1", first_stage)
     pieces.do("stage 1 retrained", lambda: verify(ours, "stage 1", TOP))
@@ -147,6 +153,21 @@ def check_classic(folder: StudyFolder, classic: str, *, retrained: bool = False)
         )
 
 
+def check_complete(study: Path, verified: Mapping[str, Any], seeds: int) -> None:
+    """Check that a verification trained each of its architectures with as many seeds; diverged trainings count.
+
+    Raises:
+        FailedError: If one is missing, as where memory was not enough.
+    """
+    counts = Counter(run["arch"] for run in verified["runs"])
+    short = [each["arch"] for each in verified["architectures"] if counts[each["arch"]] < seeds]
+    if short:
+        raise FailedError(
+            f"{study}: fewer than {seeds} trainings of {', '.join(short)}\n"
+            "  fix: the log says why; with more memory, or fewer workers, the same command goes on"
+        )
+
+
 def verified_in(folder: Path) -> dict[str, Any]:
     """Return what each verification wrote, by way; only the finished ones."""
     ways = ("stage 1", "both stages", "random search")
@@ -163,7 +184,7 @@ def report(work: Path, sets: Mapping[str, Path], output: Path, seeds: int) -> No
             content = hashlib.sha256((study / STUDY_FILE).read_bytes()).hexdigest()
             about = {"study_sha256": content, "classic": _classic(load_settings(study)), "seeds": seeds}
             stored[name] = {**about, **json.loads(file.read_text()), "verified": verified_in(work / name)}
-    write_json(output, {"versions": library_versions(), "results": stored})
+    write_json(output, {"results": stored})
     seen = {name: (found["classic"], retrained_of(found)) for name, found in stored.items()}
     save(draw(seen), output.with_suffix(".png"))
     for name, found in stored.items():
@@ -173,16 +194,17 @@ def report(work: Path, sets: Mapping[str, Path], output: Path, seeds: int) -> No
 def tables(found: Mapping[str, Any]) -> str:
     """Return the answer for a data set, the table of its detectors, and what the search contributes, in Markdown."""
     retrained = retrained_of(found)
-    answer, spread = answer_of(retrained, found["classic"]), spread_of(retrained)
+    answer, further = answer_of(retrained, found["classic"]), further_seeds(retrained, found["classic"])
     rows = [
         (
             f"`{each.arch}`",
             f"{each.ms:.2f}",
             f"{each.ratio:.3f} ({each.ratio_low:.3f}..{each.ratio_high:.3f}){'' if each.alone else ' *'}",
+            _seeds(each),
             f"{100 * each.val:.1f}",
             f"{100 * each.test:.1f}",
             _ends(each.test_interval),
-            _ends(further_seed(each, spread)),
+            _ends(further.get(each.arch)),
             "a baseline" if each.baseline else ", ".join(each.ways),
         )
         for each in retrained
@@ -196,8 +218,9 @@ def tables(found: Mapping[str, Any]) -> str:
     if answer.best is not None:
         difference, margin = 100 * answer.difference, 100 * answer.margin
         lines.append(
-            f"`{answer.best.arch}` takes {answer.best.ratio:.2f} of the latency of `{answer.classic.arch}` and has "
-            f"{difference:+.1f} AP (± {margin:.1f}, 95 %, by the spread over seeds)"
+            f"`{answer.best.arch}` takes {answer.best.ratio:.2f} of the latency of `{answer.classic.arch}`; judged by "
+            f"trainings that did not choose it, the choice has {difference:+.1f} AP (± {margin:.1f}, 95 %, by the "
+            "spread over seeds alone)"
         )
     ways = [
         (way, f"{volume:.4f}", f"{100 * best:.1f}", "-" if fast is None else f"{100 * fast:.1f}")
@@ -205,6 +228,10 @@ def tables(found: Mapping[str, Any]) -> str:
     ]
     heads = ("found by", "hypervolume", "best AP", "best AP within half of the latency")
     return "\n".join([*lines, "", markdown_table(heads, ways)])
+
+
+def _seeds(each: Retrained) -> str:
+    return f"{len(each.test_aps)}" + (f", {each.failed} diverged" if each.failed else "")
 
 
 def _ends(interval: tuple[float, float] | None) -> str:
@@ -235,12 +262,16 @@ def _checked(parser: argparse.ArgumentParser, arguments: argparse.Namespace, nam
         parser.error(f"{study}: no test images are named, and detectors are judged by them: [data] test")
     if not data.is_dir():
         parser.error(f"--data {name}={data}: there is no such folder")
-    begun = arguments.work / name / "study.sha256"
+    folder = arguments.work / name
+    folder.mkdir(parents=True, exist_ok=True)
     content = hashlib.sha256((study / STUDY_FILE).read_bytes()).hexdigest()
-    if begun.is_file() and begun.read_text() != content:
-        parser.error(f"{begun.parent}: was begun with another study.toml: move it away, or name another --work")
-    begun.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(begun, content.encode())
+    for what, file, value in (
+        ("study.toml", folder / "study.sha256", content),
+        ("--seeds", folder / "seeds", str(arguments.seeds)),
+    ):
+        if file.is_file() and file.read_text() != value:
+            parser.error(f"{folder}: was begun with another {what}: move it away, or name another --work")
+        write_durably(file, value.encode())
     return study
 
 

@@ -145,7 +145,7 @@ def begin_like(study: Path, folder: Path, seed: int, *, by_chance: bool = False)
     """
     if (folder / STUDY_FILE).is_file():
         return
-    before, search, rest = (study / STUDY_FILE).read_text().partition("[search]\n")
+    before, search, rest = re.split(r"(?m)^(\[search\].*\n)", (study / STUDY_FILE).read_text(), maxsplit=1)
     own, table, others = rest.partition("\n[")
     set_here = ["seed", *(["surrogate", "population"] if by_chance else [])]
     own = re.sub(rf"(?m)^({'|'.join(set_here)}) *=.*\n?", "", own)

@@ -24,7 +24,7 @@ from .conftest import TINY_STUDY
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # no package: scripts that share modules
 
 import claim
-from claimed.answer import Retrained, answer_of, contributions_of, further_seed, retrained_of, spread_of
+from claimed.answer import Retrained, answer_of, contributions_of, further_seeds, retrained_of, spread_of
 from claimed.picture import draw
 from claimed.processes import FailedError, PausedError, Pieces
 from common import begin_like
@@ -53,7 +53,7 @@ def detector(arch: str, ratio: float, test: float, *, ways: tuple[str, ...] = ("
 
 def test_the_best_within_half_of_the_latency_is_compared_and_chosen_by_the_validation_images() -> None:
     lucky = detector(LUCKY, 0.4, 0.6)
-    lucky = replace(lucky, val_aps=(0.1, 0.1, 0.1))
+    lucky = replace(lucky, val_aps=(0.3, 0.3, 0.3))
     slow = detector("64x48.slow", 0.6, 0.9)
     answer = answer_of([lucky, detector(FOUND, 0.5, 0.45), slow, detector(CLASSIC, 1.0, 0.4)], CLASSIC)
 
@@ -68,10 +68,10 @@ def test_the_best_within_half_of_the_latency_is_compared_and_chosen_by_the_valid
 @pytest.mark.parametrize(
     ("test", "verdict"),
     [
-        (0.46, "yes, beyond the noise"),
+        (0.46, "yes, beyond the noise of the seeds"),
         (0.415, "yes in the mean, and chance may have made it"),
         (0.405, "no in the mean, and chance may have hidden it"),
-        (0.3, "no, beyond the noise"),
+        (0.3, "no, beyond the noise of the seeds"),
     ],
 )
 def test_the_verdict_knows_the_noise(test: float, verdict: str) -> None:
@@ -79,6 +79,54 @@ def test_the_verdict_knows_the_noise(test: float, verdict: str) -> None:
 
     assert answer is not None
     assert answer.verdict == verdict
+
+
+def test_a_seed_that_is_lucky_on_both_kinds_of_images_does_not_choose_itself() -> None:
+    lucky = replace(detector(LUCKY, 0.3, 0.4), val_aps=(0.40, 0.40, 0.49), test_aps=(0.40, 0.40, 0.49))
+    steady = replace(detector(FOUND, 0.3, 0.4), val_aps=(0.42, 0.42, 0.42), test_aps=(0.42, 0.42, 0.42))
+    answer = answer_of([lucky, steady, detector(CLASSIC, 1.0, 0.4)], CLASSIC)
+
+    assert answer is not None
+    assert answer.best == lucky, "the highest mean"
+    # with the third training the first two choose `lucky`; without it they choose `steady`
+    assert answer.difference == pytest.approx((0.40 + 0.40 + 0.42) / 3 - 0.4)
+
+
+def test_a_detector_of_which_a_training_diverged_is_no_answer() -> None:
+    diverged = replace(detector(LUCKY, 0.3, 0.9), val_aps=(0.9,), test_aps=(0.9,), failed=2)
+    answer = answer_of([diverged, detector(FOUND, 0.3, 0.4), detector(CLASSIC, 1.0, 0.4)], CLASSIC)
+
+    assert answer is not None
+    assert answer.best is not None
+    assert answer.best.arch == FOUND
+
+
+def test_half_of_the_latency_is_doubted_where_its_interval_is() -> None:
+    base = detector(CLASSIC, 1.0, 0.4)
+
+    def verdict(each: Retrained) -> str:
+        answer = answer_of([each, base], CLASSIC)
+        assert answer is not None
+        return answer.verdict
+
+    assert verdict(detector(FOUND, 0.4, 0.46)) == "yes, beyond the noise of the seeds"
+    doubt = "yes, beyond the noise of the seeds; whether it takes half of the latency is not sure"
+    assert verdict(detector(FOUND, 0.48, 0.46)) == doubt
+    assert verdict(replace(detector(FOUND, 0.3, 0.46), alone=False)) == doubt
+    nothing = "no: the search found nothing within half of the latency"
+    assert verdict(detector(FOUND, 0.52, 0.46)) == f"{nothing}; what is just above may be within it"
+    assert verdict(detector(FOUND, 0.8, 0.46)) == nothing
+
+
+def test_a_detector_that_hardly_learns_says_nothing_about_the_spread_of_the_others() -> None:
+    poor = replace(detector(LUCKY, 0.1, 0.1), test_aps=(0.02, 0.1, 0.2))
+    others = [detector(FOUND, 0.3, 0.42), detector(CLASSIC, 1.0, 0.4)]
+    spread = spread_of([poor, *others], CLASSIC)
+
+    assert spread is not None
+    assert spread.deviation == pytest.approx(0.01)
+    assert spread.freedom == 4
+    assert set(further_seeds([poor, *others], CLASSIC)) == {FOUND, CLASSIC}
 
 
 def test_what_was_timed_beside_other_work_is_marked() -> None:
@@ -95,18 +143,17 @@ def test_without_anything_so_fast_or_the_first_baseline_there_is_no_detector_to_
     answer = answer_of([chance, detector(SMALL, 0.3, 0.5), detector(CLASSIC, 1.0, 0.4)], CLASSIC)
 
     assert answer is not None
-    assert (answer.best, answer.verdict) == (None, "no: nothing is so fast"), "neither baselines nor random search"
+    nothing = "no: the search found nothing within half of the latency"
+    assert (answer.best, answer.verdict) == (None, nothing), "neither baselines nor random search"
     assert answer_of([chance], CLASSIC) is None
 
 
 def test_the_interval_of_a_further_seed_is_wider_than_that_of_the_mean() -> None:
     each = detector(FOUND, 0.5, 0.5)
-    spread = spread_of([each])
+    low, high = further_seeds([each], FOUND)[FOUND]
 
-    assert spread is not None
-    low, high = further_seed(each, spread) or (0.0, 0.0)
     assert high - 0.5 == pytest.approx(0.5 - low) == pytest.approx(4.303 * 0.01 * math.sqrt(4 / 3), rel=1e-3)
-    assert further_seed(each, None) is None
+    assert further_seeds([replace(each, val_aps=(0.5,), test_aps=(0.5,))], FOUND) == {}
 
 
 def verified(*archs: str, seeds: int = 2) -> dict[str, Any]:
@@ -158,7 +205,7 @@ def test_each_way_has_its_own_detectors_and_the_baselines() -> None:
 def test_the_tables_have_all_and_the_answer() -> None:
     text = claim.tables(FINISHED)
 
-    assert "| `64x48.found` | 8.00 | 0.400 (0.400..0.400) | 40.0 | 40.5 | 30.0..50.0 |" in text
+    assert "| `64x48.found` | 8.00 | 0.400 (0.400..0.400) | 2 | 40.0 | 40.5 | 30.0..50.0 |" in text
     assert re.search(r"the claim: (yes|no)", text)
     assert "`64x48.found` takes 0.40" in text or "`64x48.small` takes 0.25" in text
     assert text.count("\n| random search |") == 1
@@ -182,6 +229,10 @@ def test_random_search_has_the_settings_of_the_study_without_choice(tmp_path: Pa
     ours, random = ((tmp_path / name / "study.toml").read_text() for name in ("ours", "random"))
     assert "[search]\nseed = 3\ntrials = 5\npopulation = 3\n" in ours
     assert "[search]\nseed = 3\nsurrogate = false\npopulation = 10000\ntrials = 5\nbaselines" in random
+    noted = TINY_STUDY.replace("[search]", "[search]  # by chance")
+    (study / "study.toml").write_text(noted)
+    begin_like(study, tmp_path / "noted", 3)
+    assert "[search]  # by chance\nseed = 3\n" in (tmp_path / "noted" / "study.toml").read_text()
     assert ours.partition("[detector]")[2] == random.partition("[detector]")[2]
 
 
@@ -190,6 +241,27 @@ def test_a_first_baseline_that_is_not_trained_ends_it_at_once(tmp_path: Path) ->
         claim.check_classic(StudyFolder(tmp_path), CLASSIC)
     with pytest.raises(FailedError, match=r"the first baseline, 64x64.classic, has no finished training"):
         claim.check_classic(StudyFolder(tmp_path), CLASSIC, retrained=True)
+
+
+def test_a_verification_with_too_few_trainings_ends_it() -> None:
+    claim.check_complete(Path("ours"), verified(CLASSIC, FOUND, seeds=3), 3)
+    short = verified(CLASSIC, FOUND, seeds=3)
+    short["runs"].pop()
+    with pytest.raises(FailedError, match=f"^ours: fewer than 3 trainings of {FOUND}\n  fix: the log says why"):
+        claim.check_complete(Path("ours"), short, 3)
+
+
+def test_other_seeds_than_those_it_was_begun_with_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shapes_claim").mkdir()
+    (tmp_path / "shapes_claim" / "study.toml").write_text(tiny())
+    command = ["claim.py", "--data", f"shapes={tmp_path}", "--studies", str(tmp_path), "--work", str(tmp_path / "work")]
+    for seeds, said in (("3", "the hours are over"), ("2", "was begun with another --seeds"), ("0", "--seeds: 1 ")):
+        monkeypatch.setattr(sys, "argv", [*command, "--hours", "0", "--seeds", seeds])
+        with pytest.raises(SystemExit) as caught:
+            claim.main()
+        assert said in f"{caught.value.code}{capsys.readouterr().err}"
 
 
 def test_a_piece_that_is_done_is_not_done_again(tmp_path: Path) -> None:
@@ -311,6 +383,7 @@ def test_a_whole_claim_goes_on_after_a_kill(tmp_path: Path) -> None:
     assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
     records = [StudyFolder(tmp_path / "work" / "shapes" / name).records() for name in ("ours", "random")]
     assert [sum(record.trained for record in each) for each in records] == [6, 6]
+    assert {record.origin for record in records[1] if record.trained} == {"baseline", "random"}
     found = json.loads((tmp_path / "c.json").read_text())["results"]["shapes"]
     ways = {way for each in retrained_of(found) for way in each.ways}
     assert ways == {"baselines", "random search", "stage 1", "both stages"}

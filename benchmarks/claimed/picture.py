@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from claimed.answer import HALF, ONE_POINT, Retrained, answer_of, further_seed, spread_of
+from claimed.answer import HALF, ONE_POINT, Retrained, answer_of, further_seeds
 
 LOOKS = {
     "both stages": ("#009E73", "^", "found by both stages"),
@@ -41,11 +41,11 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def _draw(axes: Axes, classic: str, retrained: Sequence[Retrained]) -> None:
-    spread, answer = spread_of(retrained), answer_of(retrained, classic)
+    further, answer = further_seeds(retrained, classic), answer_of(retrained, classic)
     for way, (colour, marker, label) in LOOKS.items():
         own = [each for each in retrained if _first_way(each) == way]
         for number, each in enumerate(own):
-            ends = further_seed(each, spread) or (each.test, each.test)
+            ends = further.get(each.arch, (each.test, each.test))
             axes.errorbar(
                 each.ratio,
                 100 * each.test,
