@@ -18,12 +18,14 @@ PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS)) --device $(DEVICE)
 
 .DEFAULT_GOAL := help
-.PHONY: help structural modular front report verify train predict dashboard test test-slow test-nightly check clean
+.PHONY: help setup structural modular front report verify train predict dashboard test test-slow test-nightly check clean
 
 help:  ## show this help
 	@echo "make TARGET [STUDY=$(STUDY)] [DATA=folder] [TRIALS=n] [WORKERS=n] [EPOCHS=n] [HOURS=h] [DEVICE=auto|cpu|cuda]"
 	@echo "make test|test-slow|test-nightly|check [JOBS=$(JOBS)]"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/ready  ## set up .venv, as every target below does by itself where it is needed
 
 structural: .venv/ready  ## search the structures of STUDY; the same command goes on after anything
 	$(SMNAS) structural "$(STUDY)" $(OPTIONS)
