@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
+import pytest
+
+from smnas_optuna.cli import main
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import STRUCTURAL, TrialRecord, read_records
 
@@ -28,6 +32,17 @@ def environment() -> dict[str, str]:
 def smnas(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     command = [*SMNAS, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=check, timeout=PATIENCE, env=environment())
+
+
+def here(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has torch already: for a command whose process is not what is tested."""
+    command = [*map(str, arguments)]
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main(command)
+    done = subprocess.CompletedProcess(command, int(ended.value.code or 0), out.getvalue(), err.getvalue())
+    assert not check or done.returncode == 0, done.stderr
+    return done
 
 
 def start(*arguments: str | Path, alone: bool = False) -> subprocess.Popen[str]:

@@ -28,7 +28,7 @@ from smnas_optuna.study.pareto import contenders
 from smnas_optuna.study.record import INTERRUPTED, KILLED_TWICE, TrialRecord
 from smnas_optuna.workers.interrupt import StopRequest
 
-from .commands import PATIENCE, make_slow, records, records_in, searching, smnas, wait_for_trial
+from .commands import PATIENCE, here, make_slow, records, records_in, searching, smnas, wait_for_trial
 
 slow, nightly = pytest.mark.slow, pytest.mark.nightly
 
@@ -39,7 +39,7 @@ def as_stored(records: list[TrialRecord]) -> list[tuple[object, ...]]:
 
 
 def front(study_dir: Path) -> dict[str, Any]:
-    values = json.loads(smnas("front", study_dir, "--format", "json").stdout)
+    values = json.loads(here("front", study_dir, "--format", "json").stdout)
     assert isinstance(values, dict)
     return values
 
@@ -117,9 +117,9 @@ def test_both_stages_to_the_joint_front(trained_dir: Path) -> None:
     assert as_stored(records(trained_dir, "modular")) == as_stored(mine), "a finished study gets nothing more"
     assert found["timed_together"] <= ("timing again" not in again.stdout)
     for stage in ("structural", "modular"):
-        shown = json.loads(smnas("front", trained_dir, "--stage", stage, "--format", "json").stdout)
+        shown = json.loads(here("front", trained_dir, "--stage", stage, "--format", "json").stdout)
         assert list(shown["fronts"]) == [stage]
-    assert "fault" not in smnas("doctor", trained_dir).stdout
+    assert "fault" not in here("doctor", trained_dir).stdout
 
 
 @nightly
@@ -174,9 +174,9 @@ def test_killed_in_an_epoch_it_resumes_from_the_last_one_to_the_same_weights(stu
 
     request = Request(study_dir=undisturbed, trials=2, device="cpu")
     run_search(request, listener=Listener(), stop=StopRequest())
-    for here, there in zip((first, resumed), records(undisturbed), strict=True):
-        assert (here.arch, here.ap) == (there.arch, there.ap)
-        one, other = weights_of(study_dir, str(here.arch)), weights_of(undisturbed, str(here.arch))
+    for mine, other_one in zip((first, resumed), records(undisturbed), strict=True):
+        assert (mine.arch, mine.ap) == (other_one.arch, other_one.ap)
+        one, other = weights_of(study_dir, str(mine.arch)), weights_of(undisturbed, str(mine.arch))
         assert one.keys() == other.keys()
         assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 

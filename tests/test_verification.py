@@ -13,7 +13,7 @@ import pytest
 
 from smnas_optuna import load_detector
 
-from .commands import PATIENCE, processes_of, smnas, start
+from .commands import PATIENCE, here, processes_of, smnas, start
 
 OPTIONS = ("--device", "cpu", "--workers", "1", "--top", "2", "--seeds", "2", "--epochs", "3")
 
@@ -70,7 +70,7 @@ def test_killed_and_stopped_the_same_command_goes_on_to_the_whole_report(trained
     again = smnas("verify", trained_dir, *OPTIONS)
     assert "training 1" not in again.stdout
     assert len(finished(trained_dir)) == 4
-    assert "fault" not in smnas("doctor", trained_dir).stdout
+    assert "fault" not in here("doctor", trained_dir).stdout
 
 
 @pytest.mark.nightly

@@ -15,7 +15,7 @@ from smnas_optuna import load_detector, open_study
 from smnas_optuna.data import load_coco
 from smnas_optuna.engine.evaluate import coco_metrics
 
-from ..commands import smnas
+from ..commands import here
 from ..models.tiny_detectors import TWO_STAGE
 from ..report.report_studies import FAST, MIDDLE, STRONG, full_study
 from .api_folders import keep_detector, keep_studies
@@ -74,7 +74,7 @@ def test_objects_are_printed_and_drawn(
 
 @pytest.mark.slow
 def test_a_trained_study_is_looked_at_and_its_detectors_are_used(trained_dir: Path) -> None:
-    shown = json.loads(smnas("front", trained_dir, "--format", "json").stdout)["front"]
+    shown = json.loads(here("front", trained_dir, "--format", "json").stdout)["front"]
     front = open_study(trained_dir).front()
 
     assert [(trial.arch, trial.latency_ms, trial.ap) for trial in front] == [

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from smnas_optuna.cli import main
-from tests.commands import smnas
+from tests.commands import here, smnas
 from tests.data.formats.writers import write_coco_files
 
 
@@ -45,6 +45,6 @@ def test_a_search_accepts_what_init_writes(tmp_path: Path) -> None:
     made = smnas("init", study, "--data", data, "--device", "cpu", "--hours", "0.5")
 
     assert f"  smnas search {study} --data '{data}' --device cpu\n" in made.stdout
-    planned = smnas("structural", study, "--data", data, "--device", "cpu", "--dry-run")
+    planned = here("structural", study, "--data", data, "--device", "cpu", "--dry-run")
     assert "budget: " in planned.stdout
     assert not (study / "study.db").exists()

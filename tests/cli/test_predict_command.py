@@ -17,7 +17,7 @@ from smnas_optuna import load_detector, load_exported
 from smnas_optuna.cli import main
 
 from ..api.api_folders import keep_detector
-from ..commands import environment, smnas, start
+from ..commands import environment, here, start
 from ..models.tiny_detectors import TWO_STAGE
 from ..runtime.exported_files import DESCRIPTION, make_content
 
@@ -278,7 +278,7 @@ def test_ctrl_c_leaves_whole_files(images: Path, tmp_path: Path) -> None:
 def test_a_study_stands_for_the_best_detector_of_its_front(trained_dir: Path, tmp_path: Path) -> None:
     images, output = trained_dir / "data" / "images", tmp_path / "out"
 
-    done = smnas("predict", images, "--detector", trained_dir, "--output", output, "--threshold", "0")
+    done = here("predict", images, "--detector", trained_dir, "--output", output, "--threshold", "0")
 
     assert done.stderr.endswith(", with the weights of the search\n")
     assert len(list(output.glob("*.png"))) == len(list(images.iterdir()))

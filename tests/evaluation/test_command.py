@@ -15,7 +15,7 @@ from smnas_optuna.cli import main
 from smnas_optuna.evaluation import run
 from smnas_optuna.report import evaluation_files
 
-from ..commands import smnas
+from ..commands import here, smnas
 from ..runtime.exported_files import DESCRIPTION, make_content
 
 
@@ -35,13 +35,13 @@ def test_a_trained_member_is_evaluated_by_one_command(trained_dir: Path, tmp_pat
     thresholds = {each["name"]: each["threshold"] for each in values["classes"]}
     assert load_detector(str(member.run_folder), device="cpu").thresholds == thresholds
 
-    again = smnas("evaluate", trained_dir, "--device", "cpu").stdout
+    again = here("evaluate", trained_dir, "--device", "cpu").stdout
 
     assert f"detections of these weights and images were kept in {output}" in again
 
     exported = tmp_path / "a.onnx"
-    smnas("export", trained_dir, "--output", exported)
-    of_file = smnas("evaluate", trained_dir, "--detector", exported, "--output", tmp_path / "file").stdout
+    here("export", trained_dir, "--output", exported)
+    of_file = here("evaluate", trained_dir, "--detector", exported, "--output", tmp_path / "file").stdout
     assert of_file.startswith(f"{exported}: {member.arch}\n")
     assert "are not stored: a file stays as it was exported" in of_file
     of_file_values = json.loads((tmp_path / "file" / "evaluation.json").read_text())

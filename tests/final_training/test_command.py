@@ -9,7 +9,7 @@ import pytest
 
 from smnas_optuna import load_detector, load_exported, open_study
 
-from ..commands import PATIENCE, smnas, start
+from ..commands import PATIENCE, here, smnas, start
 from .test_run import add_test_images
 
 pytestmark = pytest.mark.slow  # trains detectors
@@ -20,7 +20,7 @@ def test_a_member_is_trained_by_one_command_and_exported(trained_dir: Path, tmp_
     folder, output = trained_dir / "trained" / f"{arch}.epochs10", tmp_path / "detector.onnx"
 
     said = smnas("train", trained_dir, "--best", "--device", "cpu").stdout
-    again = smnas("train", trained_dir, "--best", "--device", "cpu").stdout
+    again = here("train", trained_dir, "--best", "--device", "cpu").stdout
 
     assert said.startswith(f"{arch}.epochs10: {arch}\n")
     assert "\ntime: about " in said
@@ -33,14 +33,14 @@ def test_a_member_is_trained_by_one_command_and_exported(trained_dir: Path, tmp_
     assert "epoch 1/10" not in again
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert load_detector(folder, device="cpu").arch == arch
-    said = smnas("export", trained_dir, "--output", output).stdout
+    said = here("export", trained_dir, "--output", output).stdout
     assert said.startswith(f"{arch}, with the weights of smnas train: {arch}.epochs10, after epoch ")
     assert load_exported(output).description.arch == arch
 
 
 def test_killed_it_goes_on_and_with_val_it_is_exported_by_its_name(trained_dir: Path, tmp_path: Path) -> None:
     add_test_images(trained_dir)
-    command = ("train", trained_dir, "--knee", "--epochs", "40", "--with-val", "--name", "mine", "--device", "cpu")
+    command = ("train", trained_dir, "--knee", "--epochs", "20", "--with-val", "--name", "mine", "--device", "cpu")
     checkpoint = trained_dir / "trained" / "mine" / "checkpoint.safetensors"
     with start(*command, alone=True) as process:
         deadline = time.monotonic() + PATIENCE
@@ -51,11 +51,11 @@ def test_killed_it_goes_on_and_with_val_it_is_exported_by_its_name(trained_dir: 
 
     resumed = smnas(*command).stdout
     output = tmp_path / "detector.onnx"
-    exported = smnas("export", trained_dir, "--trained", "mine", "--output", output).stdout
+    exported = here("export", trained_dir, "--trained", "mine", "--output", output).stdout
 
     assert ": resumes after epoch " in resumed
     assert "the validation images were trained on, so that only the test images tell how good it is" in resumed
-    assert "with the weights of smnas train: mine, after epoch 40 of 40\n" in exported
+    assert "with the weights of smnas train: mine, after epoch 20 of 20\n" in exported
     assert "it was trained on these images, so that this proves equality and says nothing of accuracy" in exported
     assert load_exported(output).description.ap is None
 
@@ -85,7 +85,7 @@ def test_stopped_it_says_how_to_go_on(trained_dir: Path) -> None:
     ],
 )
 def test_mistakes_are_one_message(trained_dir: Path, options: tuple[str, ...], message: str) -> None:
-    done = smnas("train", trained_dir, *options, check=False)
+    done = here("train", trained_dir, *options, check=False)
 
     assert done.returncode == 1
     assert message in done.stderr

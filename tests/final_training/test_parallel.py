@@ -18,7 +18,7 @@ from smnas_optuna.final_training.processes import LAUNCHED
 from smnas_optuna.final_training.record import read_curve
 from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 
-from ..commands import PATIENCE, SMNAS, environment, smnas
+from ..commands import PATIENCE, SMNAS, environment, here, smnas
 
 
 @pytest.mark.parametrize("environment_", [{}, {"WORLD_SIZE": "4"}, {"WORLD_SIZE": "1", LAUNCHED: "a"}])
@@ -66,7 +66,7 @@ def test_two_processes_train_as_one_does_and_one_of_them_writes(trained_dir: Pat
     near = [torch.isclose(first[name], second[name], atol=1e-3).float().mean().item() for name in first]
     assert min(near) > 0.9
     assert said.count("\nepoch 1/1: loss ") == said.count("2 processes train together") == said.count("| AP | ") == 1
-    again = smnas(*command, "--name", "two").stdout  # begun with two, it goes on with two
+    again = here(*command, "--name", "two").stdout  # begun with two, it goes on with two
     assert "two is finished already" in again
     under_torchrun = run(torchrun(trained_dir, "--epochs", "1", "--name", "two")).stdout
     assert under_torchrun.count("two is finished already") == 1

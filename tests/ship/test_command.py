@@ -6,7 +6,7 @@ import pytest
 
 from smnas_optuna import load_exported, open_study
 
-from ..commands import smnas
+from ..commands import here, smnas
 
 
 @pytest.mark.slow
@@ -27,7 +27,7 @@ def test_a_trained_member_is_exported_by_one_command(trained_dir: Path, tmp_path
 
 @pytest.mark.slow
 def test_a_limit_that_nothing_keeps_is_one_message_and_no_file(trained_dir: Path, tmp_path: Path) -> None:
-    done = smnas("export", trained_dir, "--latency-ms", "0.001", "--output", tmp_path / "a.onnx", check=False)
+    done = here("export", trained_dir, "--latency-ms", "0.001", "--output", tmp_path / "a.onnx", check=False)
 
     assert done.returncode == 1
     assert done.stderr.startswith("error: --latency-ms 0.001: the fastest of ")
