@@ -67,17 +67,16 @@ def random_truth(seed: int) -> Batch:
     return make_truth(images)
 
 
-# One box on a grid of 8 x 8 places of 8 px: centre at (32, 32), so that its inner region is a fifth of it.
-#   box 40 x 24 at (12, 20)..(52, 44): inner region 28..36 x 29.6..34.4, outer region 22..42 x 26..38
-# Places are at 4, 12, 20, 28, 36, 44, ...: the inner region has the columns of 28 and 36 and, being lower than
-# a stride, no row; the place that holds the centre (28 <= 32 < 40) is that of column 4 and row 4, at (36, 36).
+# One box on a grid of 8 x 8 places of 8 px, at 0, 8, 16, ...: its inner region is a fifth of it.
+#   box 40 x 32 at (14, 22)..(54, 54): centre (34, 38), inner region 30..38 x 34.8..41.2, outer region 24..44 x 30..46
+# The inner region has the column of 32 and the row of 40; the outer one those of 24, 32, 40 and of 32, 40.
 DRAWING = [
     "........",
     "........",
     "........",
-    "...ii...",
-    "...iC...",
     "........",
+    "...iii..",
+    "...iCi..",
     "........",
     "........",
 ]
@@ -93,7 +92,7 @@ def test_centre_and_ignored_region_are_those_of_a_drawing() -> None:
     levels = range(3, 4)
     rpn, maps = make_rpn(levels), list(make_maps(levels).values())
 
-    (centre,), (looked_at,) = rpn.location_targets(maps, make_truth([[(12, 20, 52, 44)]]))
+    (centre,), (looked_at,) = rpn.location_targets(maps, make_truth([[(14, 22, 54, 54)]]))
 
     assert drawn(centre, looked_at) == DRAWING
 
@@ -102,20 +101,46 @@ def test_a_large_box_has_several_centre_places() -> None:
     levels = range(3, 4)
     rpn, maps = make_rpn(levels), list(make_maps(levels).values())
 
-    (centre,), _ = rpn.location_targets(maps, make_truth([[(0, 0, 64, 64)]]))
+    (centre,), _ = rpn.location_targets(maps, make_truth([[(0, 0, 40, 60)]]))
 
-    # a fifth of 64 px about (32, 32): 25.6 .. 38.4, which holds the places at 28 and 36
-    assert centre.view(8, 8).nonzero().tolist() == [[3, 3], [3, 4], [4, 3], [4, 4]]
+    # a fifth of 40 px about 20: 16 .. 24; of 60 px about 30: 24 .. 36
+    assert centre.view(8, 8).nonzero().tolist() == [[3, 2], [3, 3], [4, 2], [4, 3]]
+
+
+def test_a_taught_centre_is_where_its_square_is() -> None:
+    levels = range(2, 5)
+    rpn, maps = make_rpn(levels), list(make_maps(levels).values())
+    squares = torch.cat(rpn.squares.of(maps))
+    middles = (squares[:, :2] + squares[:, 2:]) / 2
+    for level, (x, y) in ((2, (20.0, 12.0)), (3, (40.0, 24.0)), (4, (32.0, 48.0))):
+        edge = 4.0 * 2**level
+        box = (x - edge / 2, y - edge / 2, x + edge / 2, y + edge / 2)
+
+        (centre,), _ = rpn.location_targets(maps, make_truth([[box]]))
+
+        away = (middles[centre] - torch.tensor([x, y])).abs().amax(dim=1)
+        assert away.min() == 0
+        assert away.max() <= 0.1 * edge, "the inner region is a fifth of the box"
+
+
+@pytest.mark.parametrize("corner", [(0.0, 0.0), (61.0, 61.0), (61.0, 0.0)])
+def test_a_small_box_at_the_border_has_a_centre_place(corner: tuple[float, float]) -> None:
+    levels = range(3, 4)
+    rpn, maps = make_rpn(levels), list(make_maps(levels).values())
+
+    (centre,), _ = rpn.location_targets(maps, make_truth([[(*corner, corner[0] + 3, corner[1] + 3)]]))
+
+    assert centre.view(8, 8).nonzero().tolist() == [[7 if corner[1] else 0, 7 if corner[0] else 0]]
 
 
 def test_a_centre_outweighs_the_region_of_another_box_and_a_crowd_is_not_looked_at() -> None:
     levels = range(3, 4)
     rpn, maps = make_rpn(levels), list(make_maps(levels).values())
-    boxes = [[(12.0, 20.0, 52.0, 44.0), (26.0, 27.0, 30.0, 29.0), (0.0, 48.0, 64.0, 64.0)]]
+    boxes = [[(14.0, 22.0, 54.0, 54.0), (22.0, 31.0, 26.0, 33.0), (0.0, 0.0, 64.0, 8.0)]]
 
     (centre,), (looked_at,) = rpn.location_targets(maps, make_truth(boxes, crowd=[[False, False, True]]))
 
-    assert drawn(centre, looked_at) == [*DRAWING[:3], "...Ci...", *DRAWING[4:6], "iiiiiiii", "iiiiiiii"]
+    assert drawn(centre, looked_at) == ["iiiiiiii", "iiiiiiii", *DRAWING[2:4], "...Cii..", *DRAWING[5:]]
 
 
 def slow_locations(rpn: GuidedRpn, batch: Batch) -> list[tuple[list[bool], list[bool]]]:
@@ -131,7 +156,7 @@ def slow_locations(rpn: GuidedRpn, batch: Batch) -> list[tuple[list[bool], list[
             stride = 2**level
             for row in range(CANVAS // stride):
                 for column in range(CANVAS // stride):
-                    x, y = (column + 0.5) * stride, (row + 0.5) * stride
+                    x, y = column * stride, row * stride
                     is_centre = ignored = False
                     for x1, y1, x2, y2 in boxes:
                         middle_x, middle_y, width, height = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
@@ -140,7 +165,9 @@ def slow_locations(rpn: GuidedRpn, batch: Batch) -> list[tuple[list[bool], list[
                             range(len(rpn.levels)), key=lambda i: abs(math.log2(edge / (4 * 2 ** rpn.levels[i])))
                         )
                         inner = abs(x - middle_x) <= 0.1 * width and abs(y - middle_y) <= 0.1 * height
-                        holds = (column, row) == (middle_x // stride, middle_y // stride)
+                        last = CANVAS // stride - 1
+                        nearest_place = tuple(min(last, math.floor(m / stride + 0.5)) for m in (middle_x, middle_y))
+                        holds = (column, row) == nearest_place
                         outer = abs(x - middle_x) <= 0.25 * width and abs(y - middle_y) <= 0.25 * height
                         is_centre = is_centre or (nearest == number and (inner or holds))
                         ignored = ignored or (abs(nearest - number) <= 1 and outer)

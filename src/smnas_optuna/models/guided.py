@@ -145,7 +145,7 @@ class GuidedRpn(nn.Module):
         """Return masks of the locations that are centres, and of those that are not ignored: bool Tensor[B, A] each.
 
         A box belongs to the level whose square is nearest to it in size. On that level the locations in its inner
-        region are centres, and always the location that contains its centre. On that level and the two adjacent ones
+        region are centres, and always the location nearest to its centre. On that level and the two adjacent ones
         the other locations in its outer region are ignored. A centre of one box takes precedence over the outer region
         of another. Locations in crowd regions are ignored, too.
         """
@@ -158,7 +158,7 @@ class GuidedRpn(nn.Module):
             stride = self.squares.strides[number]
             own, near = batch.objects & (level == number), batch.objects & ((level - number).abs() <= 1)
             places = _places(each, stride)
-            inner = _inside(places, batch.boxes, CENTRE_RATIO) | _holds(places, batch.boxes, stride)
+            inner = _inside(places, batch.boxes, CENTRE_RATIO) | _nearest(each, batch.boxes, stride)
             outer = _inside(places, batch.boxes, IGNORE_RATIO) & near[..., None]
             crowd = _inside(places, batch.boxes, 1.0) & batch.crowd[..., None]
             centre = (inner & own[..., None]).any(dim=1)
@@ -206,9 +206,12 @@ class GuidedRpn(nn.Module):
 
 
 def _places(each: Tensor, stride: int) -> Tensor:
-    """Return the centres (x, y) of a map's locations, in pixels of the canvas: Tensor[H * W, 2]."""
-    rows = (torch.arange(each.shape[-2], device=each.device) + 0.5) * stride
-    columns = (torch.arange(each.shape[-1], device=each.device) + 0.5) * stride
+    """Return the places (x, y) of a map's locations, in pixels of the canvas: Tensor[H * W, 2].
+
+    They are where the anchors of the locations are: location ``i`` at ``i`` strides, as in torchvision.
+    """
+    rows = torch.arange(each.shape[-2], device=each.device) * stride
+    columns = torch.arange(each.shape[-1], device=each.device) * stride
     grid = torch.meshgrid(rows, columns, indexing="ij")
     return torch.stack((grid[1].reshape(-1), grid[0].reshape(-1)), dim=-1)
 
@@ -220,7 +223,9 @@ def _inside(places: Tensor, boxes: Tensor, ratio: float) -> Tensor:
     return ((places - centres[..., None, :]).abs() <= reach[..., None, :]).all(dim=-1)
 
 
-def _holds(places: Tensor, boxes: Tensor, stride: int) -> Tensor:
-    """Bool Tensor[B, M, A]: True for locations whose square of ``stride`` pixels contains the centre of a box."""
-    away = (boxes[..., :2] + boxes[..., 2:])[..., None, :] / 2 - places
-    return ((away >= -stride / 2) & (away < stride / 2)).all(dim=-1)
+def _nearest(each: Tensor, boxes: Tensor, stride: int) -> Tensor:
+    """Bool Tensor[B, M, A]: True for the location of a map that is nearest to the centre of a box."""
+    height, width = each.shape[-2:]
+    across, down = ((boxes[..., :2] + boxes[..., 2:]) / (2 * stride) + 0.5).floor().unbind(dim=-1)
+    index = down.clamp(0, height - 1) * width + across.clamp(0, width - 1)
+    return torch.arange(height * width, device=each.device) == index[..., None]
