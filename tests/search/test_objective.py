@@ -173,6 +173,17 @@ def test_each_ended_trial_is_tidied_once_and_again_when_it_leaves_the_front(
     assert weights.exists(), "what is removed once is not looked for again"
 
 
+def test_what_would_be_on_the_front_without_limits_keeps_its_weights(study: optuna.Study, session: Session) -> None:
+    end_trial(study, session, SMALL, (1.0, 0.1))
+    end_trial(study, session, LARGE, (2.0, 0.2))
+    small, large = read_records(study)
+
+    make_objective(session).tidy([small, replace(large, feasible=False)])
+
+    assert (session.folder.run(LARGE) / "weights.safetensors").exists(), "the unit of latency may still fall"
+    assert (session.folder.run(SMALL) / "weights.safetensors").exists()
+
+
 @pytest.mark.parametrize(("keep", "left"), [("front", [LARGE]), ("all", [LARGE, SMALL])])
 def test_what_ended_trials_need_no_more_is_removed(
     study: optuna.Study, session: Session, keep: str, left: list[str]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import optuna
@@ -218,3 +219,16 @@ def test_an_enqueued_trial_that_is_too_long_waits(study: optuna.Study) -> None:
     assert outcome.time_up
     assert [record.state for record in read_records(study)].count("waiting") == 1
     assert encode(stage.space.express(largest)) not in {r.arch for r in read_records(study) if r.trained}
+
+
+def test_beside_an_enqueued_trial_that_is_too_long_shorter_ones_fill_the_time() -> None:
+    largest = make_stage().space.genome(decode("160x120.resnet50-w24.fpn-p2-p6-c64.rpn.fc-w256"))
+
+    def more_trainings(*enqueued: dict[str, Any]) -> int:
+        study, clock = make_study(), Clock()
+        before = run(study, 60.0, clock).trained
+        for genome in enqueued:
+            study.enqueue_trial(genome)
+        return run(study, 150.0, clock).trained - before
+
+    assert more_trainings(dict(largest)) >= more_trainings() - 1 > 1

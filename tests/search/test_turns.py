@@ -14,11 +14,13 @@ import pytest
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.config import StudySettings, load_settings
 from smnas_optuna.search import turns
+from smnas_optuna.search.ends import fail
 from smnas_optuna.search.evolution.handover import structure_of
 from smnas_optuna.search.loop import Evaluation
 from smnas_optuna.search.outcome import Outcome
 from smnas_optuna.search.plan import Standing
 from smnas_optuna.session.listener import Listener
+from smnas_optuna.study.attributes import store_attrs
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.optuna_private import begin_trial
 from smnas_optuna.study.record import INTERRUPTED, MODULAR_PREFIX, STRUCTURAL, TrialRecord, read_records
@@ -215,6 +217,23 @@ def test_what_a_dead_worker_had_claimed_beside_is_trained_by_others(tmp_path: Pa
     found = {parent: len(records) for parent, records in trained(folder).items()}
     assert sum(found.values()) == 8
     assert dead.claims() == {}
+
+
+@pytest.mark.parametrize("arch", [None, LARGE], ids=["before its architecture was known", "and trained elsewhere"])
+def test_a_trial_that_was_interrupted_and_does_not_go_on_takes_no_turns(
+    tmp_path: Path, shapes: StudySettings, arch: str | None
+) -> None:
+    folder = begin(tmp_path / "study", shapes)
+    search(folder, shapes, parents=(SMALL, LARGE), trials=2)
+    study = folder.load(f"{MODULAR_PREFIX}{SMALL}")
+    trial = begin_trial(study, "w0")
+    if arch is not None:  # as LARGE is known from stage 1
+        store_attrs(trial, {"arch": arch})
+    fail(study, trial, INTERRUPTED)
+
+    search(StudyFolder(folder.path), shapes, parents=(SMALL, LARGE), trials=16)
+
+    assert {parent: len(records) for parent, records in trained(folder).items()} == {SMALL: 8, LARGE: 8}
 
 
 def test_an_interrupted_training_goes_on_first(tmp_path: Path, shapes: StudySettings) -> None:

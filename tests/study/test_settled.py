@@ -191,6 +191,16 @@ def test_by_other_trials_nothing_is_known(record: TrialRecord) -> None:
     assert num_trained([record]) == 0
 
 
+@pytest.mark.parametrize("attrs", [{"dominated_by": ["big", "fast"]}, {"stopped_by": "fast", "stopped_at_epoch": 1}])
+def test_what_only_a_detector_beyond_the_limits_beats_is_open_again(attrs: dict[str, Any]) -> None:
+    fast, big = ended(0, "fast", TrialState.COMPLETE), ended(1, "big", TrialState.COMPLETE)
+    left_out = ended(2, "left out", TrialState.PRUNED, reason="r", **attrs)
+
+    assert known([fast, big, left_out]).keys() == {"fast", "big", "left out"}
+    assert known([replace(fast, feasible=False), big, left_out]).keys() == {"fast", "big"}
+    assert known([fast, replace(big, feasible=False), left_out]).keys() == {"fast", "big", "left out"}
+
+
 BROKEN = [ended(number, f"a{number}", TrialState.FAIL, reason="RuntimeError: the GPU") for number in range(6)]
 FINE = ended(8, "fine", TrialState.COMPLETE)
 OWN = ended(9, "own", TrialState.FAIL, reason="OutOfMemoryError: 12 MiB are missing")

@@ -84,6 +84,7 @@ class Asker:
     ) -> None:
         self._study, self._stage, self._crew = study, stage, crew
         self._budget, self._limits, self._note, self._timekeeper = budget, limits, note, timekeeper
+        self._too_long = set[int]()  # enqueued trials that wait for more time
 
     def results(self, records: Sequence[TrialRecord]) -> tuple[Results, Results]:
         """Return the known results of the study, and those with what other studies know."""
@@ -113,6 +114,8 @@ class Asker:
                 skip(self._study, begun.trial, ELSEWHERE)
             elif self._timekeeper is not None and not self._timekeeper.accept(spec):
                 self._crew.release(arch)
+                if begun.enqueued:
+                    self._too_long.add(begun.trial.number)
                 self._put_off(begun, TOO_LONG)
             elif self._is_left(begun, arch):
                 return Asked(trial=begun.trial, spec=spec, why=self._why(begun))
@@ -122,7 +125,7 @@ class Asker:
 
     def _begin(self, records: Sequence[TrialRecord], known: Container[str]) -> _Begun:
         """Begin a trial that somebody has enqueued, or with an architecture that is queued, or one to be sampled."""
-        enqueued = take_enqueued(self._study, self._crew)
+        enqueued = take_enqueued(self._study, self._crew, self._too_long)
         if enqueued is not None:
             return _Begun(trial=enqueued, queued=None, enqueued=True)
         time = self._timekeeper

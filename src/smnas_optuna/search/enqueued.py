@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import optuna
@@ -16,13 +16,17 @@ from smnas_optuna.study.optuna_private import begin_waiting_trial, waiting_trial
 from smnas_optuna.workers.crew import Crew
 
 
-def take_enqueued(study: Study, crew: Crew) -> optuna.Trial | None:
+def take_enqueued(study: Study, crew: Crew, without: Container[int] = ()) -> optuna.Trial | None:
     """Begin the oldest enqueued trial that no other worker is about to begin; None if there is none.
+
+    Those with a number in ``without`` go on waiting.
 
     A claim lets one worker have it. If this process dies before the trial runs, the trial still waits; after that, it
     is recovered, see :func:`smnas_optuna.workers.recovery.recover_dead_trials`.
     """
     for waiting in waiting_trials(study):
+        if waiting.number in without:
+            continue
         name = f"trial {waiting.number}"
         if not crew.claim(name):
             continue

@@ -167,12 +167,13 @@ class Objective:
     def tidy(self, records: list[TrialRecord]) -> None:
         """Remove files that ended trials do not need any more: checkpoints, and weights of what is off the front.
 
-        What may be on the front when it is measured again keeps its weights. Anything else stays dominated.
+        What may be on the front when it is measured again keeps its weights, and what would be on it without limits:
+        the study's unit of latency may still change, and limits, too. Anything else stays dominated.
         ``[search] keep_weights = "all"`` keeps the weights of all. An architecture that was trained with two recipes
         has one folder, with the weights of its last training. They stay: it may be on the front of the other stage.
         What is removed once is not looked for again.
         """
-        kept = {record.arch for record in contenders(records)}
+        kept = {each.arch for beyond in (False, True) for each in contenders(records, beyond_limits=beyond)}
         kept |= {record.arch for record in self.trained_otherwise() if record.trained}
         keeps_all = self.session.settings.search.keep_weights != "front"
         for record in records:

@@ -23,7 +23,7 @@ from smnas_optuna.search.surrogate.proposal import Ranking
 from smnas_optuna.search_space import ModularSearchSpace, SearchSpace, StructuralSearchSpace, baselines_of
 from smnas_optuna.session.prepare import Session, other_versions
 from smnas_optuna.study.attributes import DATA_ROOT, FINGERPRINT, LIMITS, REFERENCE_MS, VERSIONS
-from smnas_optuna.study.fingerprint import check_fingerprint
+from smnas_optuna.study.fingerprint import check_fingerprint, trained_alike
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, TrialRecord, read_records, stage_name
@@ -256,7 +256,9 @@ def _promising(
     for arch in (str(record.arch) for record in front if record.arch not in before):
         spec = decode(arch)
         around[arch] = architectures_around(modular_space(session.settings, spec), spec, seed)
-    return PromisingParents(ranking, around, session.folder.records())
+    structural = session.folder.load(STRUCTURAL)
+    alike = [study for study in session.folder.studies if trained_alike(structural, study)]
+    return PromisingParents(ranking, around, [record for study in alike for record in read_records(study)])
 
 
 def modular_space(settings: StudySettings, parent: DetectorSpec) -> ModularSearchSpace:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from optuna.study import Study
 
 from smnas_optuna.search.outcome import Outcome
+from smnas_optuna.study.forms import is_arch
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.optuna_private import study_id
 from smnas_optuna.study.record import TrialRecord, read_records
@@ -16,12 +17,12 @@ from smnas_optuna.workers.crew import Crew
 from smnas_optuna.workers.recovery import recover_dead_trials
 
 
-def running_of(records: Sequence[TrialRecord], settled: Container[str]) -> set[str | None]:
-    """Return the architectures that are being trained; None for those that are being sampled.
+def running_of(records: Sequence[TrialRecord], settled: Container[str]) -> list[str | None]:
+    """Return the architectures that are being trained; None for each that is being sampled.
 
     What is settled is only about to be answered.
     """
-    return {r.arch for r in records if r.state == "running" and (r.arch is None or r.arch not in settled)}
+    return [r.arch for r in records if r.state == "running" and (r.arch is None or r.arch not in settled)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +106,7 @@ class SharedBudget:
             crew: Workers of the study that is searched.
         """
         numbers = [study_id(study) for study, _ in self._others]
-        in_order = crew.claims_of([crew.study_id, *numbers])
+        in_order = [(number, claim) for number, claim in crew.claims_of([crew.study_id, *numbers]) if is_arch(claim)]
         everyone = [read_records(study) for study, _ in self._others]
         return Claims(
             total=self._total,

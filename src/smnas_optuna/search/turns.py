@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import optuna
 from optuna.study import Study
 
-from smnas_optuna.arch import DetectorSpec
+from smnas_optuna.arch import DetectorSpec, decode
 from smnas_optuna.arch.work import WorkCounter
 from smnas_optuna.config import StudySettings
 from smnas_optuna.duration import plural
@@ -113,7 +113,11 @@ class Turns:
         self._listener, self._stop, self._count, self._earlier = listener, stop, count, earlier
         self._evaluator, self._time_gate, self._worth_timing = evaluator, time_gate, worth_timing
         self._ranking = build_ranking(
-            settings.search, limits, count=count, earlier=earlier, seed=derive_seed(settings.search.seed, "promise")
+            settings.search,
+            limits,
+            count=count,
+            earlier=lambda: [*earlier(), *self._trained_otherwise()],
+            seed=derive_seed(settings.search.seed, "promise"),
         )
 
     def search_all(self, plans: Sequence[StudyPlan], studies: Sequence[Study], budget: int) -> Outcome:
@@ -208,15 +212,28 @@ class Turns:
         records = read_records(study)
         known = known_results(records, self._limits, trained_share(records))
         running = running_of(records, known)
-        interrupted = {record.arch for record in records if record.reason == INTERRUPTED} - known.keys() - running
         return Standing(
             trained=num_trained(records),
             running=len(running),
-            interrupted=len(interrupted),
+            interrupted=len(self._interrupted(study, records, {*known, *running})),
             first=0 if plan is None else plan.first_trained,
             population=1 if plan is None else plan.population,
             progress=progress,
         )
+
+    def _interrupted(self, study: Study, records: Sequence[TrialRecord], taken: Container[str | None]) -> set[str]:
+        """Return the architectures whose training goes on at the next turn of ``study``, if there is time for them.
+
+        Args:
+            study: The study.
+            records: Its trials.
+            taken: Architectures that it knows, or that are being trained.
+        """
+        archs = {r.arch for r in records if r.reason == INTERRUPTED and r.arch is not None and r.arch not in taken}
+        if archs:  # else the other studies need not be read
+            others = self._beside(study).trials()
+            archs -= known_results(others, self._limits, trained_share([*records, *others])).keys()
+        return {arch for arch in archs if self._timekeeper is None or self._timekeeper.fits(decode(arch))}
 
     def _promises(self, planned: dict[str, tuple[StudyPlan, Study]], names: Sequence[str]) -> Sequence[float] | None:
         if self._ranking is None:
@@ -232,6 +249,11 @@ class Turns:
         one = planned[names[0]][1]
         return promises(self._ranking, prospects, [*read_records(one), *self._beside(one).trials()])
 
+    def _trained_otherwise(self) -> list[Observation]:
+        """Return what stage 1 trained, if that was with another recipe than stage 2 has."""
+        stage = self._folder.modular
+        return observations_of(self._beside(stage[0]).trained_otherwise(), task=OTHER_RECIPE) if stage else []
+
     def _beside(self, study: Study) -> Beside:
         """Return the studies of the folder but ``study``."""
         others = [other for other in self._folder.studies if other.study_name != study.study_name]
@@ -242,11 +264,14 @@ class Turns:
         """Return the progress of a study after its turn, which ended before ``until`` only for a reason."""
         records = read_records(study)
         known = known_results(records, self._limits, trained_share(records))
-        taken = num_trained(records) + len(running_of(records, known))
+        running = len(running_of(records, known))
+        taken = num_trained(records) + running
         everywhere = sum(each.trained + each.running for each in map(self._counted, self._folder.modular))
         if taken >= until or everywhere >= budget:
             return "open"
-        return "busy" if outcome.waits_for_others else "exhausted"
+        if not outcome.waits_for_others:
+            return "exhausted"
+        return "busy" if running else "open"  # what it waited for has ended meanwhile
 
     def _counted(self, study: Study) -> Standing:
         return self._standing(study, None, "open")

@@ -27,12 +27,17 @@ def pareto_front(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     return front
 
 
-def contenders(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Return the trained records within the limits that may be on the front, as far as their intervals tell.
+def contenders(records: Iterable[TrialRecord], *, beyond_limits: bool = False) -> list[TrialRecord]:
+    """Return the trained records that may be on the front, as far as their intervals tell.
 
     No other record that is at least as accurate is faster beyond both intervals. Members of the front are contenders.
+
+    Args:
+        records: All records.
+        beyond_limits: True for the front that there would be without limits; else what exceeds one is none.
     """
-    pool = [(record.ap or 0.0, record.latency, record) for record in _competing(records) if record.latency is not None]
+    competing = (each for each in records if each.trained) if beyond_limits else _competing(records)
+    pool = [(record.ap or 0.0, record.latency, record) for record in competing if record.latency is not None]
     surely_ms, fastest_ms = dict[float, float](), math.inf  # the lowest upper end at this AP or a higher one
     for ap, latency, _ in sorted(pool, key=lambda each: -each[0]):
         surely_ms[ap] = fastest_ms = min(fastest_ms, latency.high_ms)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from smnas_optuna.errors import DivergenceError, OutOfMemoryError
 from smnas_optuna.study.limits import Limits
@@ -25,7 +25,8 @@ def num_trained(records: Iterable[TrialRecord]) -> int:
 def known_results(records: Sequence[TrialRecord], limits: Limits, share: float | None = None) -> dict[str, TrialRecord]:
     """Return the trial that settled each known architecture: trained, pruned, or failed through its own fault.
 
-    An architecture that was pruned under other limits is open again if ``limits``, those now in force, allow it.
+    An architecture that was pruned under other limits is open again if ``limits``, those now in force, allow it. So is
+    one that was left out because of a faster detector which exceeds a limit now.
     The members of a row of failures long enough to end a search are open again, too: the machine may be at fault.
 
     Args:
@@ -35,9 +36,10 @@ def known_results(records: Sequence[TrialRecord], limits: Limits, share: float |
     """
     settled: dict[str, TrialRecord] = {}
     share = trained_share(records) if share is None else share
+    barred = {record.arch for record in records if record.trained and not record.feasible}
     row: list[TrialRecord] = []
     for record in records:
-        if not record.settles or reopened(record, limits, share):
+        if not record.settles or reopened(record, limits, share) or _shown_by(record, barred):
             continue
         settled[str(record.arch)] = record
         if record.state == "pruned":
@@ -70,6 +72,14 @@ def reopened(record: TrialRecord, limits: Limits, share: float = 1.0) -> bool:
         return False
     expected_ms = None if record.gate_ms is None else share * record.gate_ms
     return not limits.violations(latency_ms=expected_ms, num_params=record.num_params)
+
+
+def _shown_by(record: TrialRecord, archs: Container[str | None]) -> bool:
+    """Return whether ``record`` was pruned because a faster detector, one of ``archs``, is more accurate."""
+    why = record.pruned
+    if why is None:
+        return False
+    return why.stopped_by in archs if why.stopped_by else bool(why.dominated_by) and why.dominated_by[-1] in archs
 
 
 def trained_share(records: Iterable[TrialRecord]) -> float:

@@ -13,7 +13,7 @@ from smnas_optuna.search.evolution.sampler import build_ranking
 from smnas_optuna.search_space import ModularSearchSpace, StructuralSearchSpace
 from smnas_optuna.search_space.structural import express, gene_choices
 from smnas_optuna.study.limits import Limits
-from smnas_optuna.study.record import read_record, read_records
+from smnas_optuna.study.record import ELSEWHERE, TOO_LONG, read_record, read_records
 from tests.search.conftest import SPACE, limited, make_stage, make_study
 from tests.search.test_loop import TINY, run
 
@@ -87,6 +87,20 @@ def test_after_the_first_generation_nothing_is_asked_twice_while_there_is_someth
     records = read_records(study)
     repeated = [record for record in records if record.cached_from is not None]
     assert all((record.generation or 0) == 0 for record in repeated)
+
+
+@pytest.mark.parametrize("reason", [TOO_LONG, ELSEWHERE])
+def test_what_was_put_off_may_be_a_child_later(reason: str) -> None:
+    space = StructuralSearchSpace(TINY)
+    study = make_study(space=TINY)
+    archs = {encode(space.express(space.draw(np.random.default_rng(seed)))) for seed in range(200)}
+    assert len(archs) == space.size == 12
+    for arch in archs:
+        study.add_trial(create_trial(state=TrialState.PRUNED, user_attrs={"arch": arch, "reason": reason}))
+
+    prospects = ChildGeneration(space, seed=0).prospects(study)
+
+    assert len(prospects) > 6
 
 
 def trained(study: optuna.Study, arch: str, latency_ms: float, ap: float) -> None:

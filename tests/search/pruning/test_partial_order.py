@@ -54,6 +54,13 @@ def test_otherwise_nobody_tells(big: TrialRecord, fast: TrialRecord) -> None:
     assert witnesses(MIDDLE, 2.0, [big, fast]) is None
 
 
+def test_one_that_exceeds_a_limit_tells_nothing() -> None:
+    beyond = replace(trained(OTHER, 0.5, 1.0), feasible=False)
+
+    assert witnesses(MIDDLE, 2.0, [trained(BIG, 0.25, 3.0), beyond]) is None
+    assert witnesses(MIDDLE, 2.0, [replace(trained(BIG, 0.25, 3.0), feasible=False), trained(OTHER, 0.5, 1.0)])
+
+
 @pytest.mark.parametrize("records", [[], [trained(BIG, 0.25, 3.0)], [trained(OTHER, 0.5, 1.0)]])
 def test_it_takes_two(records: list[TrialRecord]) -> None:
     assert witnesses(MIDDLE, 2.0, records) is None

@@ -24,8 +24,8 @@ from smnas_optuna.search_space import Genome, SearchSpace
 from smnas_optuna.study.attributes import CHILD, RANDOM
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import pareto_front
-from smnas_optuna.study.record import TrialRecord, read_records
-from smnas_optuna.study.settled import reopened, trained_share
+from smnas_optuna.study.record import INTERRUPTED, TrialRecord, read_records
+from smnas_optuna.study.settled import known_results, trained_share
 
 FRESH = 0.2
 """Share of plain children that are fresh random individuals, as in the paper."""
@@ -90,7 +90,8 @@ class ChildGeneration:
             study: The study.
             search_space: Parameters to set.
             parent_population: Parents that NSGA-II has selected. Without any, in the first generation, those that are
-                trained by now take their place if there is a ranking; without one that generation is drawn at random.
+                trained by now take their place if there is a ranking. Without one that generation is drawn at random,
+                but for what other studies have trained in this space.
         """
         own, others = read_records(study), list(self._other_trials())
         known = self._known([*own, *others])
@@ -107,12 +108,8 @@ class ChildGeneration:
         return list(self._untried(born or self._draw(PROSPECTS), self._known([*own, *others])))
 
     def _known(self, records: Sequence[TrialRecord]) -> set[str | None]:
-        share = trained_share(records)
-        return {
-            record.arch
-            for record in records
-            if record.cached_from is None and not reopened(record, self._limits, share)
-        }
+        going_on = {r.arch for r in records if r.state in ("running", "waiting") or r.reason == INTERRUPTED}
+        return {*known_results(records, self._limits, trained_share(records)), *going_on}
 
     def _parents(
         self, selected: Sequence[FrozenTrial], own: Sequence[TrialRecord], others: Sequence[TrialRecord]

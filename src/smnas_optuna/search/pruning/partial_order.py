@@ -51,7 +51,8 @@ def find_witnesses(
     """Return two trained detectors that show that ``spec`` cannot reach the front, or None (Li et al., CVPR 2019).
 
     ``big`` contains it, and is assumed to be at least as accurate. ``fast`` is faster than it, beyond the noise, and
-    more accurate than ``big`` by ``ap_spread`` or more. So ``fast`` is more accurate than ``spec``, too.
+    more accurate than ``big`` by ``ap_spread`` or more. So ``fast`` is more accurate than ``spec``, too. It keeps to
+    the limits in force: another one is on no front.
 
     Args:
         spec: The architecture.
@@ -60,7 +61,8 @@ def find_witnesses(
         ap_spread: Standard deviation of AP over seeds, in [0, 1].
     """
     trained = [record for record in known if record.trained]
-    faster = [r for r in trained if r.gate_ratio is not None and r.gate_ratio < gate_ratio * (1 - NOISE)]
+    within = (r for r in trained if r.feasible and r.gate_ratio is not None)
+    faster = [r for r in within if (r.gate_ratio or 0.0) < gate_ratio * (1 - NOISE)]
     fast = max(faster, key=_ap, default=None)
     if fast is None:
         return None
