@@ -17,7 +17,7 @@ from efficiency.table import PERCENTS, Table
 
 LINES = {
     "ours": ("#D55E00", "-"),
-    "ours without own children": ("#CC79A7", "--"),
+    "NSGA-II of Optuna in our loop": ("#CC79A7", "--"),
     "ours without the surrogate": ("#8C510A", "--"),
     "ours without partial-order pruning": ("#56B4E9", "--"),
     "stock NSGA-II": ("#0072B2", "-"),

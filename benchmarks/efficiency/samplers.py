@@ -1,14 +1,14 @@
 """The samplers that are compared, each replayed on a table until its budget is trained.
 
 - ours: the package's own loop, sampler, gate and defaults. Repeats are answered from the cache, and cost nothing.
-- ours without own children: Optuna's child generation in our loop, with the cache and the gate.
+- NSGA-II of Optuna in our loop: Optuna's child generation, and so no surrogate, with the cache and the gate.
 - ours without the surrogate: our loop and plain NSGA-II with our children.
 - ours without partial-order pruning: our loop and sampler without the gate.
 - stock NSGA-II, stock TPE, stock GP: Optuna's, in its own loop; repeats are trained again. GP models both objectives by
   Gaussian processes and maximises the expected improvement of the hypervolume (``GPSampler``, which needs SciPy).
 - random: without repetition.
 - informed: knows what the rest of the table says of each architecture, but not how its own training came out
-  (``informed.py``). No search can learn more.
+  (``informed.py``). It learns nothing from what it trains.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def replay_random(table: Table, seed: int) -> Run:
 
 METHODS: dict[str, Replay] = {
     "ours": replay_ours,
-    "ours without own children": partial(replay_ours, children=False),
+    "NSGA-II of Optuna in our loop": partial(replay_ours, children=False),
     "ours without the surrogate": partial(replay_ours, surrogate=False),
     "ours without partial-order pruning": partial(replay_ours, pruning=False),
     "stock NSGA-II": replay_nsgaii,
