@@ -184,6 +184,19 @@ def test_the_test_images_decide_for_a_detector_that_has_seen_the_validation_imag
     assert "as found on the test images" in explanations(again)[-1]
 
 
+@pytest.mark.parametrize("with_val", [True, False])
+def test_a_file_says_whether_its_detector_has_seen_the_validation_images(
+    runs_dir: Path, tmp_path: Path, with_val: bool
+) -> None:
+    classes = read_subject(runs_dir / "runs" / ARCH).classes
+    exported = tmp_path / "a.onnx"
+    exported.write_bytes(make_content(replace(DESCRIPTION, classes=classes, with_val=with_val)))
+
+    said = explanations(evaluated(request_of(runs_dir, detector=exported)))
+
+    assert any("was trained on the validation images, too" in line for line in said) == with_val
+
+
 def renamed(study_dir: Path, names: dict[str, str], ids: dict[int, int]) -> Path:
     """The validation file with other names and ids of categories."""
     rows = json.loads((study_dir / "data" / "instances_val.json").read_text())

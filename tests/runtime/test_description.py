@@ -57,11 +57,13 @@ def test_what_an_older_version_does_not_know_is_ignored() -> None:
     assert FileDescription.read(_text(later="x")) == DESCRIPTION
 
 
-def test_files_of_earlier_versions_have_no_thresholds() -> None:
+def test_files_of_earlier_versions_have_no_thresholds_and_do_not_say_what_was_trained_on() -> None:
     values = json.loads(DESCRIPTION.json())
-    del values["thresholds"]
+    del values["thresholds"], values["with_val"]
 
-    assert FileDescription.read(json.dumps(values)).thresholds == {}
+    described = FileDescription.read(json.dumps(values))
+
+    assert (described.thresholds, described.with_val) == ({}, False)
 
 
 def test_thresholds_are_read_by_the_names_of_the_classes() -> None:
@@ -112,6 +114,7 @@ def test_an_input_can_be_as_long_as_that_of_an_architecture() -> None:
         ({"thresholds": [0.5]}, "must be an object of numbers in 0..1, but is [0.5]"),
         ({"thresholds": {"cow": 0.5}}, "it has a threshold for 'cow', which is no class of it"),
         ({"data": None}, "`data` of its description must be a printable text of at most 1000 characters, but is None"),
+        ({"with_val": 1}, "`with_val` of its description must be true or false, but is 1"),
         ({"smnas_optuna": "1\n  fix: rm"}, "at most 1000 characters, but is '1\\n  fix: rm'"),
     ],
 )
@@ -123,7 +126,7 @@ def test_values_that_are_wrong_are_named(changes: dict[str, Any], what: str) -> 
     assert message.endswith(FIX)
 
 
-@pytest.mark.parametrize("name", sorted(json.loads(DESCRIPTION.json()).keys() - {"format", "thresholds"}))
+@pytest.mark.parametrize("name", sorted(json.loads(DESCRIPTION.json()).keys() - {"format", "thresholds", "with_val"}))
 def test_a_value_that_is_missing_is_named(name: str) -> None:
     values = json.loads(DESCRIPTION.json())
     del values[name]

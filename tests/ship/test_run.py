@@ -168,6 +168,7 @@ def test_a_lower_precision_is_compared_with_fp32(runs_dir: Path, tmp_path: Path,
     assert done.trial.fp32_ap == done.file_ap
     description = DetectorFile.read(output).description
     assert (description.precision, description.ap) == (precision, done.trial.ap)
+    assert description.latency == {}, "what the study measured is that of fp32"
     kinds = {node.op_type for node in onnx.load(output).graph.node}
     assert ("QuantizeLinear" in kinds) == (precision == "int8")
     assert ("Cast" in kinds) or precision == "int8"

@@ -27,7 +27,7 @@ from smnas_optuna.study.record import TrialRecord, read_records
 from smnas_optuna.study.seeds import derive_seed
 from smnas_optuna.verify.request import VerifyRequest
 from smnas_optuna.verify.results import Results, SeedRun
-from smnas_optuna.verify.retrain import retrain, seed_of
+from smnas_optuna.verify.retrain import _description, retrain, seed_of
 from smnas_optuna.verify.verdict import Candidate
 from smnas_optuna.verify.verification import (
     Verification,
@@ -255,6 +255,15 @@ def test_the_weights_of_the_best_training_are_kept_and_can_be_loaded(searched: P
             each.candidate.latency_ms,
         )
         assert _evaluated(searched, detector.module, best.arch) == pytest.approx(best.metrics)
+
+
+def test_weights_name_the_device_on_which_the_search_has_timed_them(searched: Path) -> None:
+    session = prepare(StudyFolder(searched), listener=Listener(), stop=StopRequest(), device="cpu")
+    stopwatch = {"kind": "stopwatch", "model": "a board", "threads": 4}
+    session = replace(session, testbed=replace(session.testbed, begun_with=stopwatch))
+    record, seed = read_records(StudyFolder(searched).load("structural"))[0], run(searched, SMALL).runs[0]
+
+    assert _description(session, seed, record)["device"] == stopwatch
 
 
 def _evaluated(study_dir: Path, detector: Detector, arch: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class DetectorConstants:
         nms_iou: IoU threshold of NMS: of two detections of one class that overlap more, the lower-scored one is
             dropped.
         max_detections: Maximum number of detections per image.
-        norm: One of ``NORMS``. ``gn``: GroupNorm with Weight Standardization in the backbone, GroupNorm in the pyramid
+        norm: One of ``NORMS``. ``gn``: GroupNorm with Weight Standardization, in the backbone, the pyramid
             and the RetinaNet head; it trains from scratch with any batch size. ``bn``: BatchNorm in the backbone and no
             norm elsewhere, as in torchvision's detectors; it folds into the convolutions for inference.
     """

@@ -78,6 +78,7 @@ class Training:
             on it only by the order of summation (see :func:`smnas_optuna.engine.steps.accumulate_gradients`).
         note: Called when memory runs out, with the new number of images at once.
         ranks: Processes that take each step together, all with the same arguments; None if this is the only one.
+        recorded: True if steps on a GPU may be recorded as a graph; those of several processes never are.
 
     Attributes:
         history: The finished epochs, in order.
@@ -95,6 +96,7 @@ class Training:
         micro_batch: int | None = None,
         note: Callable[[str], None] = lambda _: None,
         ranks: Ranks | None = None,
+        recorded: bool = True,
     ) -> None:
         self.history: list[EpochReport] = []
         self.step = 0
@@ -103,8 +105,8 @@ class Training:
         self._device = next(detector.parameters()).device
         self._total = len(batches) * settings.epochs
         self._optimizer = build_optimizer(detector, settings)
-        recorded = self._device.type == "cuda" and ranks is None
-        self._graphs = GraphSteps(detector, self._optimizer, settings.clip_norm) if recorded else None
+        records = recorded and self._device.type == "cuda" and ranks is None
+        self._graphs = GraphSteps(detector, self._optimizer, settings.clip_norm) if records else None
         self._ranks = ranks
         self._guard = SkipGuard(self._total, self._device)
         # of the current epoch: sum of the losses of steps that were not skipped, and their number; seconds

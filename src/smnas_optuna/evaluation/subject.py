@@ -61,7 +61,9 @@ class Subject:
     @property
     def saw_val(self) -> bool:
         """True if it was trained on the validation images, too, so that the test images decide."""
-        return isinstance(self.source, Trained) and self.source.description.get("with_val") is True
+        if isinstance(self.source, DetectorFile):
+            return self.source.description.with_val
+        return self.source.description.get("with_val") is True
 
     def network(self, max_detections: int, device: torch.device) -> nn.Module:
         """Return what has ``detect(batch)``; an exported file returns as many detections as it was exported for."""

@@ -69,7 +69,7 @@ def measure_pace(
     testbed = session.testbed.with_val if with_val else session.testbed
     batches = testbed.train_batches(spec.input_size, seed)
     parts = batches if ranks is None else _Parts(batches, ranks)
-    step_s, evaluation_s = _probe(session, spec, testbed.build(spec, seed), parts, record)
+    step_s, evaluation_s = _probe(session, spec, testbed.build(spec, seed), parts, record, recorded=ranks is None)
     release_memory()
     return _pace(session, step_s * len(batches), evaluation_s, with_val=with_val)
 
@@ -106,11 +106,17 @@ def _pace(session: Session, epoch_s: float, evaluation_s: float, *, with_val: bo
 
 
 def _probe(
-    session: Session, spec: DetectorSpec, probe: Detector, batches: BatchSource, record: TrialRecord | None
+    session: Session,
+    spec: DetectorSpec,
+    probe: Detector,
+    batches: BatchSource,
+    record: TrialRecord | None,
+    *,
+    recorded: bool,
 ) -> tuple[float, float]:
     """Return the seconds of a training step and of an evaluation on the validation images."""
     testbed = session.testbed
-    step_s = _step_s(session, spec, probe, batches)
+    step_s = _step_s(session, spec, probe, batches, recorded=recorded)
     known = None if record is None else record.attrs.get("seconds", {}).get("evaluate")
     if known is not None:
         return step_s, float(known)
@@ -119,8 +125,8 @@ def _probe(
     return step_s, time.perf_counter() - begin
 
 
-def _step_s(session: Session, spec: DetectorSpec, probe: Detector, batches: BatchSource) -> float:
-    """Return the seconds of a training step."""
+def _step_s(session: Session, spec: DetectorSpec, probe: Detector, batches: BatchSource, *, recorded: bool) -> float:
+    """Return the seconds of a training step; ``recorded`` if it may be, as it is not among several processes."""
     testbed = session.testbed
     warm_up = 1 + RECORDED_AFTER if testbed.device.type == "cuda" else 1
     epochs = -(-(warm_up + TIMED_STEPS) // len(batches))
@@ -135,7 +141,8 @@ def _step_s(session: Session, spec: DetectorSpec, probe: Detector, batches: Batc
         if len(ends) > warm_up + TIMED_STEPS and ends[-1] - ends[warm_up] >= PROBE_S:
             raise _Enough
 
-    training = Training(probe, batches, recipe, seed=0, micro_batch=fitting_images(testbed, probe, spec))
+    micro_batch = fitting_images(testbed, probe, spec)
+    training = Training(probe, batches, recipe, seed=0, micro_batch=micro_batch, recorded=recorded)
     with suppress(_Enough):
         training.run(on_step=on_step)
     return fmean(after - before for before, after in pairwise(ends[warm_up:]))

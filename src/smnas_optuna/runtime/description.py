@@ -47,6 +47,8 @@ class FileDescription:
         ap: AP on the validation images, 0..1; None if it is not known.
         latency: What is known of its latency: device, versions, milliseconds.
         thresholds: Score by name of a class, 0..1, from which on its detections count; empty if they are not known.
+            They are those of the detector in fp32, whatever the file's precision.
+        with_val: True if the detector was trained on the validation images, too, so that they say nothing of it.
         data: Fingerprint of the data that it was trained on; empty if it is not known.
         smnas_optuna: Version of this package that wrote the file; empty if it is not known.
     """
@@ -63,6 +65,7 @@ class FileDescription:
     ap: float | None = None
     latency: Mapping[str, Any] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    with_val: bool = False
     data: str = ""
     smnas_optuna: str = ""
 
@@ -197,9 +200,10 @@ _RULES: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("ap", _is_share_or_none, "a number in 0..1, or null"),
     ("latency", *_OBJECT),
     ("thresholds", _are_thresholds, "an object of numbers in 0..1"),
+    ("with_val", lambda value: isinstance(value, bool), "true or false"),
     ("data", *_TEXT),
     ("smnas_optuna", *_TEXT),
 )
 """Names of the values, what they must be, and that in words."""
-_OPTIONAL = ("thresholds",)
+_OPTIONAL = ("thresholds", "with_val")
 """Those that files of earlier versions do not have."""

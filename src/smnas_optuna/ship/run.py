@@ -189,8 +189,9 @@ def _description(
         constants=dataclasses.asdict(trained.constants),
         grey_bits=trained.grey_bits,
         ap=ap,
-        latency=_latency(trained.description),
+        latency=_latency(trained.description) if precision == "fp32" else {},  # no other one was measured
         thresholds=trained.thresholds,
+        with_val=trained.description.get("with_val") is True,
         data=session.testbed.splits.content_hash,
         smnas_optuna=version("smnas-optuna"),
     )

@@ -213,12 +213,12 @@ def _train_and_store(session: Session, results: Results, key: Key, record: Trial
 
 
 def _description(session: Session, run: SeedRun, record: TrialRecord) -> dict[str, Any]:
-    """Return the description of a trained detector, with the latency that the search measured."""
+    """Return the description of a trained detector, with the latency that the search measured, and where it did."""
     results = {name: getattr(run, name) for name in ("number", "seed", "epochs", "metrics", "test_metrics")}
-    latency = record.attrs.get("latency")
-    return describe_detector(
-        session.testbed, run.arch, {**results, "latency_ms": record.latency_ms, "latency": latency}
-    )
+    measured = {"latency_ms": record.latency_ms, "latency": record.attrs.get("latency")}
+    if session.testbed.begun_with is not None:  # a stopwatch is elsewhere, and this process does without it
+        measured["device"] = dict(session.testbed.begun_with)
+    return describe_detector(session.testbed, run.arch, {**results, **measured})
 
 
 def _seed_run(session: Session, key: Key, searched: int | None) -> tuple[SeedRun, Detector | None]:
