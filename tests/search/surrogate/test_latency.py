@@ -94,3 +94,6 @@ def test_an_imprecise_timing_counts_less_than_the_prediction() -> None:
     mean = latency.predict([spec_of(12)])[0][0]
 
     assert before < mean < before + 0.1 * (math.log(24.0) - before)
+    for _ in range(2):
+        latency.fit(spread, [spec_of(w) for w in WIDTHS], refit=False)
+        assert latency.predict([spec_of(12)])[0][0] == pytest.approx(mean), "nor does it count twice later on"

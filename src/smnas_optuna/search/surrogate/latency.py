@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 
 NOISE = 0.02
 """Relative standard deviation of a latency, at least: repeated measurements of one detector differ by 1 % or more."""
+PRECISE = 2 * NOISE
+"""Spread of timings up to which they are learnt from like trainings. Others count for their own architecture alone."""
 MAX_POINTS = 250
 """Latencies that are learnt from."""
 
@@ -36,6 +38,7 @@ class LatencySurrogate:
         self._surrogate = Surrogate(NOISE)
         self._timings: dict[str, tuple[DetectorSpec, float]] = {}
         self._shift, self._deviation = 0.0, 0.0
+        self._learnt: set[str] = set()
 
     def is_timed(self, spec: DetectorSpec) -> bool:
         """Return True if the gate latency of ``spec`` is known."""
@@ -64,7 +67,9 @@ class LatencySurrogate:
         timed: dict[str, tuple[DetectorSpec, float]] = {}
         if ratios:
             self._shift, self._deviation = float(np.mean(ratios)), max(NOISE, float(np.std(ratios)))
-            timed = {arch: (spec, log_gate + self._shift) for arch, (spec, log_gate) in self._timings.items()}
+            if self._deviation <= PRECISE:
+                timed = {arch: (spec, log_gate + self._shift) for arch, (spec, log_gate) in self._timings.items()}
+        self._learnt = set(timed)
         # Trainings come last, as the last points are kept.
         last = {encode(spec): (spec, log_ms) for spec, log_ms in trained}
         points = [*(point for arch, point in timed.items() if arch not in last), *last.values()][-MAX_POINTS:]
@@ -74,12 +79,13 @@ class LatencySurrogate:
     def predict(self, specs: Sequence[DetectorSpec]) -> tuple[Array, Array]:
         """Return mean and standard deviation of the logarithm of latency, Array[N] each.
 
-        A prediction and a timing are weighted by their precision: some machines time to 1 %, on others the prediction
-        from many detectors is better than a timing of one.
+        A prediction and a timing that was not learnt from are weighted by their precision: some machines time to 1 %,
+        on others the prediction from many detectors is better than a timing of one.
         """
         mean, deviation = self._surrogate.predict(self._features(specs))
         for place, spec in enumerate(specs if self._deviation else ()):
-            timing = self._timings.get(encode(spec))
+            arch = encode(spec)
+            timing = None if arch in self._learnt else self._timings.get(arch)
             if timing is not None:
                 predicted, timed = deviation[place] ** -2, self._deviation**-2
                 mean[place] = (predicted * mean[place] + timed * (timing[1] + self._shift)) / (predicted + timed)
