@@ -39,7 +39,7 @@ from smnas_optuna.arch import decode
 from smnas_optuna.engine.train import train
 from smnas_optuna.final_training.request import LONGER
 from smnas_optuna.session.testbed import Testbed
-from smnas_optuna.verify.statistics import pooled_spread
+from smnas_optuna.verify.statistics import SIGNIFICANCE, pooled_spread, two_sided_p
 
 ARCH = "96x72.resnet18-w8.fpn-p2-p5-c32.rpn.fc-w128"
 BASE = "the search's recipe"
@@ -49,8 +49,6 @@ WITHOUT = 0.2
 """Share of the epochs, the last ones, without mosaics."""
 WIDE = (0.5, 1.5)
 TIMED_STEPS = 40
-ERRORS = 2
-"""A gain is beyond the noise if it is larger than so many of its standard errors."""
 GAIN = ("gain", "its standard error", "beyond the noise")
 
 
@@ -192,7 +190,8 @@ def _judged(gain: Sequence[float], groups: Sequence[Sequence[float]]) -> tuple[s
     if not gain or spread is None:
         return f"{statistics.fmean(gain):+.1f}" if gain else "", "", ""
     mean, error = statistics.fmean(gain), spread.deviation / math.sqrt(len(gain))
-    verdict = "no" if abs(mean) <= ERRORS * error else "better" if mean > 0 else "worse"
+    chance = two_sided_p(abs(mean) / error, spread.freedom) if error else float(mean == 0)
+    verdict = "no" if chance >= SIGNIFICANCE else "better" if mean > 0 else "worse"
     return f"{mean:+.1f}", f"{error:.1f}", verdict
 
 
