@@ -11,15 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from optuna.samplers import NSGAIISampler
 from PIL import Image
 
 from smnas_optuna import load_detector, load_exported
 from smnas_optuna.cli import main
+from smnas_optuna.study.folder import StudyFolder
 
 from ..api.api_folders import keep_detector
 from ..commands import environment, here, start
 from ..models.tiny_detectors import TWO_STAGE
+from ..report.report_studies import fill
 from ..runtime.exported_files import DESCRIPTION, make_content
+from ..study.test_faults import overwrite
 
 BLOCKED = """
 import sys
@@ -188,6 +192,19 @@ def test_damaged_category_ids_are_no_fault_of_the_command(tmp_path: Path, capsys
         "got [1]",
         "  fix: copy the file from where the weights are from, or train the architecture again",
     ]
+
+
+def test_a_damaged_database_of_a_study_is_one_message(
+    study_dir: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(StudyFolder(study_dir).create("structural", NSGAIISampler()))
+    overwrite(study_dir / "study.db", 8192)
+
+    assert status("predict", images, "--detector", study_dir) == 1
+
+    said = capsys.readouterr().err
+    assert f"error: {study_dir / 'study.db'}: is damaged: " in said
+    assert "Traceback" not in said
 
 
 def test_an_output_folder_that_cannot_be_used_is_told_before_any_work(

@@ -54,7 +54,7 @@ def test_all_objects_in_their_places_are_an_ap_of_1_and_no_detection_is_one_of_0
     assert evaluated(drawn_dir, []).metrics.ap == 0
 
 
-@pytest.mark.parametrize("form", ["as Ultralytics", "without ending", "with folders"])
+@pytest.mark.parametrize("form", ["as Ultralytics", "without ending", "with another ending", "with folders"])
 def test_an_image_may_be_named_by_its_file(drawn_dir: Path, form: str) -> None:
     document = truth(drawn_dir)
     names = {image["id"]: image["file_name"] for image in document["images"]}
@@ -64,7 +64,8 @@ def test_an_image_may_be_named_by_its_file(drawn_dir: Path, form: str) -> None:
         if form == "as Ultralytics":  # a number that it takes from a name of digits, which is no id
             row |= {"image_id": 1 if number % 2 else Path(name).stem, "file_name": name}
         else:
-            row["image_id"] = Path(name).stem if form == "without ending" else f"images/val/{name}"
+            others = {"without ending": Path(name).stem, "with another ending": str(Path(name).with_suffix(".JPG"))}
+            row["image_id"] = others.get(form, f"images/val/{name}")
 
     assert evaluated(drawn_dir, rows).metrics.ap == pytest.approx(1)
 

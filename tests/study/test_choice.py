@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,14 @@ def test_an_architecture_beside_the_front_is_exported_if_its_weights_are_kept(st
 def test_a_limit_below_all_members_is_refused(study: StudyFolder) -> None:
     with pytest.raises(StudyError, match=r"--latency-ms 9\.5: the fastest of 3 members of the front takes 10 ms"):
         choose(study, Pick(latency_ms=9.5), front())
+
+
+@pytest.mark.parametrize("limit", [2.59, 2.592, 2.6])
+def test_a_latency_as_tables_show_it_is_the_limit_of_its_own_row(study: StudyFolder, limit: float) -> None:
+    members = [replace(each, latency_ms=ms) for each, ms in zip(front(), (1.75, 2.59203, 3.0), strict=True)]
+
+    assert choose(study, Pick(latency_ms=limit), members).arch == ARCHS[1]
+    assert choose(study, Pick(latency_ms=2.58), members).arch == ARCHS[0]
 
 
 def test_an_empty_front_is_refused(study: StudyFolder) -> None:

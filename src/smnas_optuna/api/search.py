@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from smnas_optuna.api.events import Callback, CallbackListener
-from smnas_optuna.errors import SmnasError
+from smnas_optuna.errors import SmnasError, StudyError
 from smnas_optuna.search.request import Request
 from smnas_optuna.study.record import TrialRecord
 from smnas_optuna.workers.interrupt import Interrupted, StopRequest
@@ -36,7 +36,8 @@ def ended_trials(request: Request, callbacks: Sequence[Callback] = ()) -> Iterat
         SmnasError: If the settings, the data, the study or the device cannot be used, or another process searches the
             folder.
     """
-    from smnas_optuna.search.stages import run_search  # loads torch, which takes seconds
+    from smnas_optuna.search.retime import retime_fronts  # these load torch, which takes seconds
+    from smnas_optuna.search.stages import run_search
 
     ended, failed, stop = SimpleQueue[TrialRecord | None](), list[BaseException](), StopRequest()
 
@@ -52,7 +53,11 @@ def ended_trials(request: Request, callbacks: Sequence[Callback] = ()) -> Iterat
 
                     asks = crowd(request.ray, request.stage, request.in_flight, listener)
                     workforce = stack.enter_context(asks)
-                run_search(request, listener=listener(1), stop=stop, workforce=workforce)
+                outcome = run_search(request, listener=listener(1), stop=stop, workforce=workforce)
+                if outcome.failed:
+                    raise StudyError(outcome.reason, fix="look into the logs in runs/, and search again")
+                if request.stage == "modular":  # as the command does
+                    retime_fronts(request, listener=listener(1), stop=stop)
         except Interrupted:
             pass
         except BaseException as error:  # noqa: BLE001  # it is raised in the thread that asked for the search

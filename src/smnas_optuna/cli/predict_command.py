@@ -135,10 +135,12 @@ def _open(path: Path, device: Device, threshold: float | None, console: Console)
     from smnas_optuna.runtime.predictor import load_exported
     from smnas_optuna.study.choice import Pick
     from smnas_optuna.study.folder import StudyFolder
+    from smnas_optuna.study.storage import explained_disk_errors
 
     _check_there(path)
     if (path / STUDY_FILE).is_file():
-        choice = chosen(StudyFolder(path), Pick())
+        with explained_disk_errors(path):
+            choice = chosen(StudyFolder(path), Pick())
         say(console, f"{choice.arch}, with the weights of {choice.weights.source}")
         path = choice.weights.folder
     if path.is_dir():

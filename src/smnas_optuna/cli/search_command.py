@@ -67,8 +67,9 @@ def search(
                 warm_start=tuple(warm_start or ()),
                 force=force,
                 ray=ray,
-                in_flight=workers if ray is None else workers or _places(ray, settings.ray) + 1,
+                in_flight=workers,
             )
+            at_once = workers or (0 if ray is None else _places(ray, settings.ray) + 1)
             placement = place(request, console)
             if dry_run:
                 _plan(request, placement, console, stop)
@@ -77,7 +78,7 @@ def search(
                 campaign = Campaign(
                     request,
                     _launch(placement, console, stop),
-                    workers=placement.workers if request.ray is None else request.in_flight or 1,
+                    workers=placement.workers if request.ray is None else at_once,
                     candidates=partial(_candidates, study_dir),
                     note=partial(say, console),
                     begun=begun,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from smnas_optuna.errors import first_line
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import prepare
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.identity import read_identity
 from smnas_optuna.study.record import KILLED_TWICE
 from smnas_optuna.workers.interrupt import StopRequest
 
@@ -44,7 +46,8 @@ def examine_cluster(address: str, study_dir: Path | None, stop: StopRequest) -> 
     errand, settings = NO_ERRAND, RaySettings()
     if study_dir is not None:
         session = prepare(StudyFolder(study_dir), listener=Listener(), stop=stop, device="cpu", times=False)
-        errand, settings = errand_of(session, "structural"), session.settings.ray
+        identity = read_identity(study_dir) or secrets.token_hex(8)  # a look writes nothing
+        errand, settings = errand_of(session, "structural", identity), session.settings.ray
     with connected(address) as ray:
         needs = needs_of(ray, settings)
         nodes = Nodes(ray, errand, needs, lambda _: None, stop.check)

@@ -133,6 +133,7 @@ class _Training:
     def __init__(self, cluster: OnCluster, trainer: Lent, job: Job, watch: Watch) -> None:
         self._cluster, self._trainer, self._job, self._watch = cluster, trainer, job, watch
         self._number = 0
+        self._is_over = False
         self.progressed = False
 
     def run(self, waits_since: float) -> Trained:
@@ -208,9 +209,8 @@ class _Training:
         deadline = time.monotonic() + STOP_S
         try:
             self._call("stop", check=_never)
-            while time.monotonic() < deadline:
-                if any(isinstance(event, ENDS) for event in self._next(check=_never)):
-                    return
+            while not self._is_over and time.monotonic() < deadline:
+                self._next(check=_never)
         except (_LostError, _EndedError, OSError) as error:
             self._watch.note(f"its last steps are lost ({first_line(error)}); it goes on from its last epoch")
         finally:
@@ -220,8 +220,8 @@ class _Training:
         """End a training whose result nobody wants, so that its trainer is free for another one."""
         try:
             self._call("stop", check=_never)
-            while not any(isinstance(event, ENDS) for event in self._next(check=_never)):
-                pass
+            while not self._is_over:
+                self._next(check=_never)
         except (_LostError, _EndedError):
             self._cluster.pool.bury(self._trainer)
         else:
@@ -233,6 +233,7 @@ class _Training:
         if numbered:
             self._number = numbered[-1][0]
         events = [event for _, event in numbered]
+        self._is_over = self._is_over or any(isinstance(event, ENDS) for event in events)
         for event in events:
             if isinstance(event, Epoch | Kept) and event.checkpoint is not None:
                 self._job.make_folder()

@@ -70,7 +70,8 @@ class Crowd:
         Raises:
             DeviceError: If no node can train.
         """
-        errand, needs = errand_of(session, self._stage), needs_of(self._ray, session.settings.ray)
+        errand = errand_of(session, self._stage, make_identity(session.folder.path))
+        needs = needs_of(self._ray, session.settings.ray)
         check = session.stop.check
         self._pool = Pool(self._ray, Nodes(self._ray, errand, needs, session.listener.note, check), errand, needs)
         self._pool.look()
@@ -133,11 +134,11 @@ class Crowd:
             self._fail(error)
 
 
-def errand_of(session: Session, stage: StageName) -> Errand:
-    """Return what all trainings of a session have in common."""
+def errand_of(session: Session, stage: StageName, identity: str) -> Errand:
+    """Return what all trainings of a session have in common; ``identity`` is that of its study folder."""
     splits = session.testbed.splits
     return Errand(
-        study=make_identity(session.folder.path),
+        study=identity,
         study_file=(session.folder.path / STUDY_FILE).read_text(encoding="utf-8"),
         stage=stage,
         content=splits.content_hash,

@@ -127,7 +127,7 @@ def _by_number(file: Path, rows: Rows, dataset: CocoDataset, role: Role) -> Rows
         name = row.get(NAMED, row["image_id"])
         values = {key: value for key, value in row.items() if key != NAMED}
         if isinstance(name, str):
-            known = ids.get(PurePath(name).name, set())
+            known = ids.get(PurePath(name).name) or ids.get(PurePath(name).stem, set())
             if len(known) != 1:
                 (doubtful if known else strangers).append(name)
                 continue

@@ -127,7 +127,7 @@ def _on_front(folder: StudyFolder, pick: Pick, front: Sequence[TrialRecord]) -> 
     if pick.knee:
         return knee(front)
     limit = pick.latency_ms
-    within = [each for each in front if limit is None or (each.latency_ms is not None and each.latency_ms <= limit)]
+    within = [each for each in front if limit is None or _is_within(each.latency_ms, limit)]
     if not within:
         raise StudyError(
             f"--latency-ms {limit:g}: the fastest of {len(front)} members of the front takes {front[0].latency_ms:.3g} "
@@ -135,3 +135,8 @@ def _on_front(folder: StudyFolder, pick: Pick, front: Sequence[TrialRecord]) -> 
             fix=f"give a larger limit, or see them all: smnas front {folder.path}",
         )
     return within[-1]
+
+
+def _is_within(latency_ms: float | None, limit: float) -> bool:
+    """Return whether a latency is at most ``limit``, also as tables show it: their numbers are what people copy."""
+    return latency_ms is not None and min(latency_ms, float(f"{latency_ms:.3g}")) <= limit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +25,7 @@ from smnas_optuna.report.choice import measured_spread
 from smnas_optuna.report.dashboard.front_plot import front_plot
 from smnas_optuna.report.dashboard.notes import study_note, trial_note
 from smnas_optuna.report.dashboard.pictures import curve_png, detections_jpeg, front_png, said_png
+from smnas_optuna.report.outside import read_outside
 from smnas_optuna.report.study_page.points import PagePoint, page_points
 from smnas_optuna.report.summary import Summary, summarize
 from smnas_optuna.study.folder import LOG_FILE, SAMPLES_FILE, StudyFolder
@@ -115,6 +117,7 @@ class Beside:
             return
         try:
             summary = summarize(*studies, name=self._study_dir.resolve().name)
+            summary = replace(summary, outside=read_outside(folder))
         finally:
             engine_of(studies[0]).dispose()
         points = page_points(summary, measured_spread(folder))

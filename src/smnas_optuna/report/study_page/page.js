@@ -168,11 +168,14 @@
     } else text.push("No more latency buys anything.");
     said.textContent = text.join(" ");
   };
+  let typed = 0; // a budget that was asked for lies between two steps of the slider
+  const budget_ms = () => typed || share_to_ms(slider.value / slider.max);
+  const is_within = ({ ms }, budget) => Math.min(Number(ms), Number(Number(ms).toPrecision(3))) <= budget; // as shown
   const spend = (moved) => {
-    const ms = share_to_ms(slider.value / slider.max);
+    const ms = budget_ms();
     let best = -1;
     members.forEach((member, index) => {
-      if (Number(member.ms) <= ms) best = index;
+      if (is_within(member, ms)) best = index;
     });
     one("#budget-ms").textContent = `${digits(ms)} ms`;
     slider.setAttribute("aria-valuetext", `${digits(ms)} ms`);
@@ -189,10 +192,13 @@
     }
   };
   if (slider) {
-    slider.addEventListener("input", () => spend(true));
+    slider.addEventListener("input", () => {
+      typed = 0;
+      spend(true);
+    });
     one("#open-bought").addEventListener("click", () => {
-      const ms = share_to_ms(slider.value / slider.max);
-      const within = members.filter((member) => Number(member.ms) <= ms);
+      const ms = budget_ms();
+      const within = members.filter((member) => is_within(member, ms));
       if (within.length) choose(within[within.length - 1].arch, "");
       come_into_view();
     });
@@ -201,6 +207,7 @@
       let share = 0;
       while (share < slider.max && share_to_ms((share + 1) / slider.max) <= asked) share += 1;
       slider.value = share;
+      typed = asked;
     }
     spend(asked > 0);
   }

@@ -172,7 +172,7 @@ def _evaluation(evaluation: StoredEvaluation) -> Html:
     hidden = len(evaluation.classes) - len(classes)
     more = element("p", f"{hidden} classes with a higher AP are not shown.", class_="note") if hidden else Html()
     return disclosure(
-        f"{evaluation.role}: {evaluation.images.images:,} images",
+        f"{evaluation.role}: {evaluation.images.images:,} images, with {evaluation.weights}",
         table("Classes, the weakest first, x100", head, rows),
         more,
         element("div", chart, of_sizes, class_="cards"),

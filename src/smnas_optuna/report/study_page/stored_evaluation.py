@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -89,6 +89,11 @@ class StoredEvaluation(_Part):
     def role(self) -> str:
         """Name of the images; any text."""
         return printable_name(self.images.role)
+
+    @property
+    def weights(self) -> str:
+        """Folder of the weights in its own folder, such as ``runs/ARCH``, or the name of an exported file."""
+        return printable_name("/".join(PurePath(self.detector.path).parts[-2:]))
 
 
 def stored_evaluations(study_dir: Path) -> list[tuple[Path, StoredEvaluation]]:
