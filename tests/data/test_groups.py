@@ -83,6 +83,12 @@ def test_copies_that_a_word_tells_are_a_group() -> None:
     assert [len(group) for group in _groups(names) or []] == [5, 5, 5]
 
 
+@pytest.mark.parametrize("copy", ["_flipped", "_aug_1"])
+def test_an_image_and_its_only_copy_are_a_group(copy: str) -> None:
+    names = [f"cat_{number}{mark}.png" for number in range(4) for mark in ("", copy)]
+    assert [len(group) for group in _groups(names) or []] == [2, 2, 2, 2]
+
+
 UNTOLD = {
     "frames of one video with a word after": [f"frame_{number}_cropped.png" for number in range(40)],
     "one copy of each, by a word": [f"cat_{number}_cropped.png" for number in range(40)],

@@ -78,3 +78,18 @@ def test_objects_to_be_ignored_are_noted() -> None:
         "1 of 2 annotations, first annotations[1], have ignore 1: read as objects, as in COCO; iscrowd 1 counts them "
         "neither as missed nor as false",
     )
+
+
+def test_turned_boxes_of_cvat_are_read_as_the_upright_ones_around_them() -> None:
+    turned = {"bbox": [10, 19, 20, 4], "attributes": {"occluded": False, "rotation": 90.0}, "segmentation": []}
+    upright = {"bbox": [10, 19, 20, 4], "attributes": {"rotation": 0.0}}
+    half = {"bbox": [10, 19, 20, 4], "attributes": {"rotation": 180.0}}
+
+    file = _check(upright, turned, half)
+
+    assert [row["bbox"] for row in file.annotations][::2] == [[10, 19, 20, 4]] * 2
+    assert file.annotations[1]["bbox"] == pytest.approx([18, 11, 4, 20])
+    assert file.notes == (
+        "1 of 3 annotations, first annotations[1], are turned (rotation, as CVAT writes it): the upright box around "
+        "each is taken",
+    )

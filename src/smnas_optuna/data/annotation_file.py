@@ -15,6 +15,7 @@ from smnas_optuna.data.coco_notes import (
     note_masks_as_crowds,
     note_names,
     turn_boxes,
+    turn_rotated,
 )
 from smnas_optuna.data.coco_rows import FORMAT_FIX, read_table
 from smnas_optuna.data.json_file import read_json
@@ -92,7 +93,8 @@ def check_document(document: Mapping[str, Any], path: Path) -> AnnotationFile:
     written = document["annotations"]
     outlines = check_outlines(annotations, written, images, path)
     notes += [*note_boxes_of_outlines(annotations), *outlines, *turn_boxes(annotations), *note_names(categories)]
-    notes += [*note_masks_as_crowds(annotations, written), *note_ignored(annotations, written)]
+    notes += [*turn_rotated(annotations, written), *note_masks_as_crowds(annotations, written)]
+    notes += note_ignored(annotations, written)
     renumbered = _number(annotations, notes)
     categories.sort(key=lambda row: int(row["id"]))
     file = AnnotationFile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from smnas_optuna.data.coco_box import is_coordinate
@@ -38,6 +39,31 @@ def _is_turned(bbox: object) -> bool:
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_coordinate, bbox)):
         return False
     return min(bbox[2:]) < 0 and not {-1, 0} & set(bbox[2:])
+
+
+def turn_rotated(annotations: Sequence[Row], written: Sequence[Row]) -> list[str]:
+    """Take the upright box around each turned one without an outline, with a note.
+
+    CVAT writes a turned rectangle as it was before the turn about its centre, and the degrees as an attribute
+    (https://github.com/cvat-ai/cvat/issues/4745).
+    """
+    places = []
+    for place, (row, its) in enumerate(zip(annotations, written, strict=True)):
+        attributes, bbox = its.get("attributes"), row["bbox"]
+        degrees = attributes.get("rotation") if isinstance(attributes, dict) else None
+        if degrees is None or not is_coordinate(degrees) or degrees % 180 == 0 or its.get("segmentation"):
+            continue
+        if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_coordinate, bbox)):
+            continue
+        (x, y, width, height), angle = bbox, math.radians(degrees)
+        wide = abs(width * math.cos(angle)) + abs(height * math.sin(angle))
+        tall = abs(width * math.sin(angle)) + abs(height * math.cos(angle))
+        row["bbox"] = [x + (width - wide) / 2, y + (height - tall) / 2, wide, tall]
+        places.append(place)
+    if not places:
+        return []
+    which = f"{len(places)} of {len(annotations)} annotations, first annotations[{places[0]}]"
+    return [f"{which}, are turned (rotation, as CVAT writes it): the upright box around each is taken"]
 
 
 def note_masks_as_crowds(annotations: Sequence[Row], written: Sequence[Row]) -> list[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -72,8 +72,8 @@ def groups_by_name(paths: Sequence[Path], looks: Mapping[Path, int | None]) -> d
         groups[name.group].append(path)
     if len(groups) > 1 and (_have_words(groups) or (_are_numbered(groups) and _look_like_videos(groups, names, looks))):
         return {path: name.group for path, name in names.items()}
-    copies = [name.source for name in names.values() if name.copied]
-    if 1 < len(set(copies)) < len(copies):
+    images = Counter(name.source for name in names.values())
+    if len(images) > 1 and any(images[name.source] > 1 for name in names.values() if name.copied):
         return {path: name.source for path, name in names.items()}
     return None
 

@@ -235,9 +235,9 @@ def _with_corners_in_order(annotated: _Annotated) -> _Annotated:
 
 
 def _counts_from_zero(objects: Sequence[VocObject]) -> bool:
-    """Return whether boxes at the left and upper borders begin at 0 rather than 1."""
+    """Return whether boxes at the left and upper borders begin at 0, or between 0 and 1, rather than at 1."""
     starts = [number for item in objects if item.corners is not None for number in item.corners[:2]]
-    return 0 < sum(number == 0 for number in starts) >= sum(number == 1 for number in starts)
+    return 0 < sum(0 <= number < 1 for number in starts) >= sum(number == 1 for number in starts)
 
 
 def _found(
