@@ -50,6 +50,14 @@ def test_as_much_is_verified_as_fits(left_s: float, archs: int, on_front: int, s
     assert selection.seconds == 10.0 * archs * seeds <= left_s
 
 
+@pytest.mark.parametrize(("left_s", "archs", "seeds"), [(65, 2, 3), (45, 2, 2), (25, 2, 1), (15, 1, 1)])
+def test_a_front_of_one_member_is_verified_beside_its_baseline(left_s: float, archs: int, seeds: int) -> None:
+    selection = choose_selection(candidates, 1, seconds_of, 8, left_s)
+
+    assert selection is not None
+    assert (len(selection.archs), selection.seeds) == (archs, seeds)
+
+
 def test_no_more_than_three_trainings_of_each_are_wished_for() -> None:
     selection = choose_selection(candidates, FRONT, seconds_of, 8, 1e9, most_seeds=3)
 

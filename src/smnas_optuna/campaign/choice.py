@@ -77,7 +77,7 @@ def _fewer(size: int) -> Iterator[tuple[int, int, bool]]:
     for top in range(size - 1, 1, -1):
         yield top, SEEDS, True
     for seeds in (2, 1):
-        for top in range(min(size, TOP), 1, -1):
+        for top in range(min(size, TOP), min(size - 1, 1), -1):
             yield top, seeds, True
     for top in range(size, 0, -1):
         yield top, 1, False

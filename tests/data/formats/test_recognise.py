@@ -48,6 +48,14 @@ def test_coco_comes_first_where_its_file_is_there_and_needs_no_note(tmp_path: Pa
     assert load_splits(tmp_path, DataSettings(val="instances_val.json")).train.notes == ()
 
 
+def test_validation_images_that_nobody_names_are_told(tmp_path: Path) -> None:
+    write_coco_files(tmp_path)
+
+    (note,) = load_splits(tmp_path, DataSettings()).train.notes
+
+    assert note.startswith("instances_val.json is there, and [data] does not name it: it is not used")
+
+
 def test_a_folder_that_looks_like_several_formats_says_so(tmp_path: Path) -> None:
     write_yolo_as_roboflow_does(tmp_path)
     write_voc(tmp_path)

@@ -91,6 +91,10 @@ def format_hint(root: Path, settings: DataSettings, option: str = "") -> str:
     return hints[0] if hints else others
 
 
+USUAL_VAL = "instances_val.json"
+"""Name of an annotation file that is told if it is there and nobody names it."""
+
+
 def _load_coco_files(root: Path, settings: DataSettings) -> dict[Role, CocoDataset]:
     """Load the annotation files that ``settings`` names; images are in their own folder, or in the common one."""
     named: dict[Role, tuple[str | None, str | None]] = {
@@ -98,9 +102,13 @@ def _load_coco_files(root: Path, settings: DataSettings) -> dict[Role, CocoDatas
         "val": (settings.val, settings.val_images),
         "test": (settings.test, settings.test_images),
     }
-    return {
+    found = {
         role: _load_coco_file(root, root / file, settings, folder) for role, (file, folder) in named.items() if file
     }
+    if settings.val is None and (root / USUAL_VAL).is_file():
+        note = f"{USUAL_VAL} is there, and [data] does not name it: it is not used, and training images are set aside"
+        found["train"] = replace(found["train"], notes=(*found["train"].notes, note))
+    return found
 
 
 def _load_coco_file(root: Path, path: Path, settings: DataSettings, folder: str | None) -> CocoDataset:
