@@ -53,6 +53,9 @@ TOLD = {
         f"video{v}_frame_{n}_{side}.png" for v in (0, 1) for n in (9, 10) for side in ("left", "right")
     ],
     "copies of frames": [f"video{v}_frame_{n}_aug_{copy}.png" for v in (0, 1) for n in (9, 10) for copy in (1, 2)],
+    "frames before their videos": [f"frame_{n:04d}_video{v}.png" for v in (0, 1) for n in (9, 10, 11, 12)],
+    "numbers before their videos": [f"{n:04d}_video{v}.png" for v in (0, 1) for n in (9, 10, 11, 12)],
+    "frames before videos with letters": [f"frame{n}-video_{v}.png" for v in "ab" for n in (9, 10, 11, 12)],
     "Roboflow's frames": [f"walk_mp4-{n}_jpg.rf.{n:032x}.jpg" for n in range(4)]
     + [f"run_mp4-{n}_jpg.rf.{n + 9:032x}.jpg" for n in range(4)],
 }

@@ -29,6 +29,13 @@ _VARIANT = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,18})([^0-9]*)", re.DOTALL)
+_VIDEO_LAST = re.compile(
+    r"(.*?(?<![a-z])(?:frames?|shots?)[-_. ]*)([0-9]{1,18})"
+    r"([-_. ]+(?:video|vid|clip|seq|sequence|scene)[-_. ]*[0-9a-z]+)"
+    r"|(.*?)([0-9]{1,18})([-_. ]+(?:video|vid|clip|seq|sequence|scene)[0-9]+)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A frame of a video that is named behind it: ``frame_0001_video_a``, ``0001_video1``."""
 _WORDS = re.compile(
     r"(?<![a-z])(frames?|videos?|vid|clips?|seq|sequences?|scenes?|shots?|mp4|avi|mov|mkv|webm)(?![a-z])",
     re.IGNORECASE,
@@ -122,7 +129,10 @@ def _names(paths: Sequence[Path]) -> dict[Path, _Name]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Parts:
-    """A name in parts: ``seq7/video1_0001_left.png`` is ``seq7/``, ``video1_``, ``0001`` and ``_left``."""
+    """A name in parts: ``seq7/video1_0001_left.png`` is ``seq7/``, ``video1_``, ``0001`` and ``_left``.
+
+    ``video_last`` if the video is named behind the number.
+    """
 
     folder: str
     stem: str
@@ -130,6 +140,7 @@ class _Parts:
     number: str
     after: str
     copied: bool
+    video_last: bool
 
 
 def _parts(path: PurePath, *, uploaded: bool) -> _Parts:
@@ -140,17 +151,27 @@ def _parts(path: PurePath, *, uploaded: bool) -> _Parts:
     while (variant := _VARIANT.fullmatch(stem)) is not None:
         stem, varied = variant[1], True
     folder = "" if str(path.parent) == "." else f"{path.parent.as_posix()}/"
-    numbered = _NUMBERED.fullmatch(stem)
-    before, number, after = (stem, "", "") if numbered is None else numbered.groups()
-    copied = varied or copy is not None
-    return _Parts(folder=folder, stem=stem, before=before, number=number, after=after, copied=copied)
+    video_last, numbered = _VIDEO_LAST.fullmatch(stem), _NUMBERED.fullmatch(stem)
+    if video_last is not None:
+        before, number, after = (each for each in video_last.groups() if each is not None)
+    else:
+        before, number, after = (stem, "", "") if numbered is None else numbered.groups()
+    return _Parts(
+        folder=folder,
+        stem=stem,
+        before=before,
+        number=number,
+        after=after,
+        copied=varied or copy is not None,
+        video_last=video_last is not None,
+    )
 
 
 def _name(parts: _Parts, *, one_ending: bool) -> _Name:
     """Return what ``parts`` tell; ``one_ending`` if all names that begin alike end alike behind the number."""
     before, number, after, stem = parts.before, parts.number, parts.after, parts.stem
     group, order = stem, (0, stem)
-    if number and any(sign.isalpha() for sign in after) and not one_ending:
+    if number and any(sign.isalpha() for sign in after) and not one_ending and not parts.video_last:
         # views of the scene with that number, or of the video with another number before it
         group = f"{before}*" if any(sign.isdigit() for sign in before) else f"{before}{number}*"
         order = (int(number), after)
