@@ -157,6 +157,18 @@ def test_an_image_that_is_named_otherwise_is_found_by_the_name_of_its_xml_file(r
     assert load_splits(root, VOC).train.images[0].path.name == "a.png"
 
 
+def test_the_image_of_its_own_name_is_that_of_an_xml_file_and_another_filename_is_noted(root: Path) -> None:
+    before = load_splits(root, VOC).train
+    other = before.images[1].path.name
+    _replace(root, "<filename>a.png<", f"<filename>{other}<")
+
+    after = load_splits(root, VOC).train
+
+    assert [image.path for image in after.images] == [image.path for image in before.images]
+    note = f"XML files (first {FIRST}, filename '{other}') name another image: that of their own name is taken"
+    assert [each for each in after.notes if note in each]
+
+
 def test_files_in_no_list_are_noted(root: Path) -> None:
     shutil.copy(root / FIRST, root / "Annotations/z.xml")
     assert "1 XML files (first z.xml) are in no list: not used" in load_splits(root, VOC).train.notes

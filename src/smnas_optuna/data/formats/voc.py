@@ -30,10 +30,11 @@ _BOX_FIX = "write xmin, ymin, xmax and ymax in pixels, of which the first is 1"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Annotated:
-    """An XML file and its image."""
+    """An XML file and its image; ``named_otherwise`` if its ``filename`` is that of another image beside it."""
 
     file: VocFile
     image: Path
+    named_otherwise: bool
 
 
 def read_voc(root: Path) -> dict[Role, Found]:
@@ -67,7 +68,7 @@ def read_voc(root: Path) -> dict[Role, Found]:
         splits = {role: [_with_corners_in_order(each) for each in some] for role, some in splits.items()}
         notes.append(f"{swapped} of {len(objects)} objects do not begin at the upper left corner: read as if they did")
     from_zero = _counts_from_zero(objects)
-    notes += _note_without_xml(every, root)
+    notes += [*_note_named_otherwise(every, root), *_note_without_xml(every, root)]
     if from_zero:
         notes.append(
             "xmin and ymin are 0 as often as 1, or more often: the corners count from 0, and are taken as they are"
@@ -94,7 +95,7 @@ def _read_part(part: VocPart) -> list[_Annotated]:
     files = [read_voc_file(path) for path in part.files]
     by_stem: dict[Path, dict[str, Path]] = {}
 
-    def image_of(file: VocFile) -> Path | None:
+    def image_of(file: VocFile) -> tuple[Path | None, bool]:
         for folder in part.folders:
             if folder not in by_stem:
                 images = [path for path in entries_of(folder) if is_image(path) and path.is_file()]
@@ -104,15 +105,15 @@ def _read_part(part: VocPart) -> list[_Annotated]:
                 }
             there = by_stem[folder]
             named = there.get(_composed(Path(file.file_name).stem)) if file.file_name else None
-            if named is not None and _composed(named.name) == _composed(file.file_name):
-                return named
+            if named is not None and _composed(named.name) != _composed(file.file_name):
+                named = None
             same = there.get(_composed(file.path.stem)) or there.get(_composed(file.path.stem).casefold())
-            if same is not None:
-                return same
-        return None
+            if (found := same or named) is not None:  # as usual readers of VOC do
+                return found, named not in (None, found)
+        return None, False
 
-    pairs = [(file, image_of(file)) for file in files]
-    missing = [file for file, image in pairs if image is None]
+    found = [(file, *image_of(file)) for file in files]
+    missing = [file for file, image, _ in found if image is None]
     if missing:
         places = " or ".join(dict.fromkeys(quote_path(folder) for folder in part.folders if folder.is_dir()))
         raise DataError(
@@ -120,12 +121,27 @@ def _read_part(part: VocPart) -> list[_Annotated]:
             first=f"{quote_path(missing[0].path)}, filename {quote(missing[0].file_name)}",
             fix=f"put the images into {places}, with the names of their XML files",
         )
-    return [_Annotated(file=file, image=image) for file, image in pairs if image is not None]
+    return [
+        _Annotated(file=file, image=image, named_otherwise=otherwise)
+        for file, image, otherwise in found
+        if image is not None
+    ]
 
 
 def _composed(name: str) -> str:
     """Return ``name`` in one form of accents: some systems write another."""
     return unicodedata.normalize("NFC", name)
+
+
+def _note_named_otherwise(every: Sequence[_Annotated], root: Path) -> list[str]:
+    """Return a note on XML files whose ``filename`` names another image than that of their own name."""
+    some = [each for each in every if each.named_otherwise]
+    if not some:
+        return []
+    first = f"{quote_path(some[0].file.path.relative_to(root))}, filename {quote(some[0].file.file_name)}"
+    return [
+        f"{len(some)} of {len(every)} XML files (first {first}) name another image: that of their own name is taken"
+    ]
 
 
 def _note_without_xml(every: Sequence[_Annotated], root: Path) -> list[str]:
