@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from smnas_optuna.arch import encode
-from smnas_optuna.config import load_settings
+from smnas_optuna.config import DataSettings, load_settings
 from smnas_optuna.data import load_splits
 from smnas_optuna.engine.cpu_watch import CpuRecord
 from smnas_optuna.errors import DataError, StudyError
@@ -47,6 +47,19 @@ def test_a_new_study_can_be_loaded_with_its_data(data: Path, tmp_path: Path) -> 
     assert created.path == tmp_path / "mine" / "study.toml"
     assert load_splits(data, settings.data).test is not None
     assert settings.search.hours == 1.0
+
+
+def test_files_of_an_export_are_not_named_as_they_are_found_each_time(data: Path, tmp_path: Path) -> None:
+    (data / "annotations").mkdir()
+    for role in ("train", "val", "test"):
+        (data / f"instances_{role}.json").rename(data / "annotations" / f"instances_{role}.json")
+
+    create(tmp_path / "mine", data)
+
+    settings = load_settings(tmp_path / "mine")
+    assert settings.data == DataSettings(format="coco")
+    assert load_splits(data, settings.data).test is not None
+    assert "\ntrain = " not in (tmp_path / "mine" / "study.toml").read_text()
 
 
 def test_the_first_search_decodes_no_image_again(data: Path, tmp_path: Path) -> None:

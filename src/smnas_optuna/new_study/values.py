@@ -148,7 +148,8 @@ def data_lines(facts: DataFacts) -> list[Line]:
     """Return the lines of ``[data]``: the format, and the names that the format does not know by itself."""
     settings = facts.settings
     lines = [Line(key="format", value=settings.format, because=facts.why)]
-    if settings.format == "coco":
+    names_files = settings.model_fields_set - {"format", "drop_empty_boxes"}  # those of an export are found each time
+    if settings.format == "coco" and names_files:
         lines.append(Line(key="train", value=settings.train, because=f"{facts.num_train:,} images for training"))
         named = (
             ("val", settings.val, f"{facts.num_val:,} images for validation"),
