@@ -15,7 +15,7 @@ from typing import Any
 
 from smnas_optuna.data.annotation_file import check_document, read_document
 from smnas_optuna.data.formats.found import Found
-from smnas_optuna.data.formats.split_names import ROLES, Role, entries_of, folders_in, role_of
+from smnas_optuna.data.formats.split_names import ROLES, Role, entries_of, folders_in, note_unused, role_of
 from smnas_optuna.data.image_paths import num_found
 from smnas_optuna.data.missing_fields import with_names, with_sizes
 from smnas_optuna.errors import DataError
@@ -35,8 +35,7 @@ def coco_files(root: Path) -> dict[Role, Path]:
     None if ``root`` has no such file, or if their names do not tell which one is for training.
     """
     for folder in (root / "annotations", root):
-        files = [path for path in entries_of(folder) if path.suffix.lower() == ".json" and _looks_like_coco(path)]
-        files = [path for path in files if path.stem.startswith(_INSTANCES)] or files
+        files = _files_in(folder)
         found: dict[Role, Path] = {}
         for path in files:
             if (role := _role(path)) is not None:
@@ -47,6 +46,11 @@ def coco_files(root: Path) -> dict[Role, Path]:
         if "train" in found:
             return {role: found[role] for role in ROLES if role in found}
     return {}
+
+
+def _files_in(folder: Path) -> list[Path]:
+    files = [path for path in entries_of(folder) if path.suffix.lower() == ".json" and _looks_like_coco(path)]
+    return [path for path in files if path.stem.startswith(_INSTANCES)] or files
 
 
 def read_coco_export(root: Path) -> dict[Role, Found]:
@@ -71,7 +75,9 @@ def read_coco_export(root: Path) -> dict[Role, Found]:
         for role, each in found.items()
     )
     train = found["train"]
-    return {**found, "train": replace(train, file=replace(train.file, notes=(where, *train.file.notes)))}
+    others = [path for path in _files_in(train.source.parent) if path not in files.values()]
+    notes = [where, *note_unused(others, root, "annotation files")]
+    return {**found, "train": replace(train, file=replace(train.file, notes=(*notes, *train.file.notes)))}
 
 
 def _looks_like_coco(path: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from smnas_optuna.data.annotation_file import check_document, read_document
 from smnas_optuna.data.formats.found import Found
-from smnas_optuna.data.formats.split_names import Role, split_folders
+from smnas_optuna.data.formats.split_names import Role, folders_in, note_unused, split_folders
 from smnas_optuna.data.missing_fields import complete
 from smnas_optuna.data.rows import Row
 from smnas_optuna.errors import DataError
@@ -25,6 +25,12 @@ def roboflow_files(root: Path) -> dict[Role, Path]:
         for role, folders in split_folders(root).items()
     }
     return {role: found[0] for role, found in files.items() if found}
+
+
+def _others(root: Path, files: Mapping[Role, Path]) -> list[Path]:
+    """Return the folders with an annotation file that are none of ``files``."""
+    there = [folder for folder in folders_in(root) if (folder / ROBOFLOW_FILE).is_file()]
+    return [folder for folder in there if folder / ROBOFLOW_FILE not in files.values()]
 
 
 def read_roboflow(root: Path) -> dict[Role, Found]:
@@ -55,6 +61,8 @@ def read_roboflow(root: Path) -> dict[Role, Found]:
         if group is not None and role == "train":
             note = f"category {quote(group['id'])}, {quote(group['name'])}, is the group of the others: left out"
             file = replace(file, notes=(note, *file.notes))
+        if role == "train":
+            file = replace(file, notes=(*file.notes, *note_unused(_others(root, files), root, "folders")))
         found[role] = Found(source=files[role], folder=files[role].parent, file=file)
     return found
 

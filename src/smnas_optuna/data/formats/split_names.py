@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
+
+from smnas_optuna.quote import quote_path
 
 Role = Literal["train", "val", "test"]
 
@@ -28,6 +31,13 @@ def split_folders(folder: Path) -> dict[Role, list[Path]]:
         if (role := role_of(path.name)) is not None:
             found.setdefault(role, []).append(path)
     return {role: found[role] for role in ROLES if role in found}
+
+
+def note_unused(paths: Sequence[Path], root: Path, what: str) -> list[str]:
+    """Return a note on files or folders of a data folder that look like a part of it, and are not read."""
+    if not paths:
+        return []
+    return [f"{len(paths)} {what} (first {quote_path(paths[0].relative_to(root))}) belong to no split: not used"]
 
 
 def folders_in(folder: Path) -> list[Path]:

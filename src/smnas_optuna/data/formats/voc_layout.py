@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from smnas_optuna.data.formats.image_folder import has_images
-from smnas_optuna.data.formats.split_names import ROLES, Role, entries_of, folders_in, role_of, split_folders
+from smnas_optuna.data.formats.split_names import (
+    ROLES,
+    Role,
+    entries_of,
+    folders_in,
+    note_unused,
+    role_of,
+    split_folders,
+)
 from smnas_optuna.data.formats.text_file import lines_of
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_path
@@ -16,6 +24,8 @@ ANNOTATIONS = ("Annotations", "annotations", "xmls", "labels")
 _IMAGES = ("JPEGImages", "images", "Images")
 _HEAD = 2**12  # bytes in which the outermost element begins
 _SETS = ("ImageSets/Main", "ImageSets")
+WHOLE = "trainval"
+"""Name of the list of all images that are not for testing."""
 CLASS_LISTS = ("classes.txt", "labels.txt")
 
 
@@ -144,26 +154,42 @@ def _in_folders(splits: Mapping[Role, Sequence[Path]], root: Path, images: Seque
             f"{root}: there are no XML files in {ANNOTATIONS[0]}/ or train/",
             fix="name the folder that holds them, or set another format in [data] of study.toml",
         )
-    return VocLayout(source=source, parts=parts)
+    return VocLayout(source=source, parts=parts, notes=_note_inside(parts, root))
 
 
-def _lists(base: Path) -> dict[Role, Path]:
-    """Return the list of each split; that of all of ``trainval`` is for training if there is none of ``train``."""
+def _note_inside(parts: Mapping[Role, Sequence[VocPart]], root: Path) -> list[str]:
+    """Return a note on XML files in folders inside of those whose XML files are read."""
+    used = {file for some in parts.values() for part in some for file in part.files}
+    inside = [each for folder in sorted({file.parent for file in used}) for each in folders_in(folder)]
+    return note_unused([file for each in inside for file in _xml_files(each) if file not in used], root, "XML files")
+
+
+def _lists(base: Path) -> dict[Role, list[Path]]:
+    """Return the lists of each split, that of its plain name first; ``trainval`` is for training without ``train``."""
     for name in _SETS:
         files = [path for path in entries_of(base / name) if path.suffix == ".txt" and path.is_file()]
-        named = {role: path for path in files if (role := role_of(path.stem)) is not None}
-        whole = next((path for path in files if path.stem == "trainval"), None)
-        if "train" not in named and whole is not None:
-            named = {"train": whole, **({"test": named["test"]} if "test" in named else {})}
+        named: dict[Role, list[Path]] = {}
+        for path in files:
+            if (role := role_of(path.stem)) is not None:
+                named.setdefault(role, []).append(path)
+        whole = [path for path in files if path.stem == WHOLE]
+        if "train" not in named and whole:
+            named["train"] = whole
         if "train" in named:
             return {role: named[role] for role in ROLES if role in named}
     return {}
 
 
-def _in_lists(lists: Mapping[Role, Path], annotations: Path, places: Sequence[Path]) -> VocLayout:
+def _names_in(paths: Sequence[Path]) -> list[str]:
+    return list(dict.fromkeys(line.split()[0] for path in paths for line in lines_of(path)))
+
+
+def _in_lists(lists: Mapping[Role, Sequence[Path]], annotations: Path, places: Sequence[Path]) -> VocLayout:
     parts: dict[Role, list[VocPart]] = {}
-    for role, path in lists.items():
-        names = list(dict.fromkeys(line.split()[0] for line in lines_of(path)))
+    for role, paths in lists.items():
+        path, names = paths[0], _names_in(paths)
+        if path.stem == WHOLE and "val" in lists:
+            names = [name for name in names if name not in {*_names_in(lists["val"])}]
         files = [(name, _file_of(_last(name), annotations)) for name in names]
         missing = [name for name, file in files if file is None]
         if missing:
@@ -176,9 +202,10 @@ def _in_lists(lists: Mapping[Role, Path], annotations: Path, places: Sequence[Pa
             raise DataError(f"{path}: names no image", fix="write the names of XML files without .xml, one a line")
         parts[role] = [VocPart(files=[file for _, file in files if file is not None], folders=places)]
     used = {file for some in parts.values() for part in some for file in part.files}
-    left = [file for file in _xml_files(annotations) if file not in used]
+    places_of_xml = (annotations, *folders_in(annotations))
+    left = [file for place in places_of_xml for file in _xml_files(place) if file not in used]
     notes = [f"{len(left)} XML files (first {quote_path(Path(left[0].name))}) are in no list: not used"] if left else []
-    return VocLayout(source=lists, parts=parts, notes=notes)
+    return VocLayout(source={role: paths[0] for role, paths in lists.items()}, parts=parts, notes=notes)
 
 
 def _last(name: str) -> str:

@@ -10,7 +10,15 @@ from typing import Any
 import yaml
 
 from smnas_optuna.data.formats.image_folder import has_images, images_in, is_image
-from smnas_optuna.data.formats.split_names import ROLES, Role, entries_of, split_folders
+from smnas_optuna.data.formats.split_names import (
+    ROLES,
+    Role,
+    entries_of,
+    folders_in,
+    note_unused,
+    role_of,
+    split_folders,
+)
 from smnas_optuna.data.formats.text_file import lines_of, read_data_text
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_error
@@ -61,13 +69,13 @@ def read_yolo_layout(root: Path) -> YoloLayout:
             f"{root}: there is no {YAML_NAMES[0]}, {LIST_NAMES[0]} or {LIST_NAMES[1]}",
             fix="add data.yaml with the names of the classes, or set another format in [data] of study.toml",
         )
+    notes = list[str]()
     if source.suffix.lower() not in (".yaml", ".yml"):
-        return YoloLayout(
-            source=source, names=dict(enumerate(_names_in_lines(source))), images=_images_by_folders(root)
-        )
-    content, notes = _read_yaml(source), list[str]()
+        names, images = dict(enumerate(_names_in_lines(source))), _images_by_folders(root, notes)
+        return YoloLayout(source=source, names=names, images=images, notes=notes)
+    content = _read_yaml(source)
     named = _images_by_yaml(content, root, source, notes) if "train" in content else {}
-    images = named or _images_by_folders(root)  # an empty description may stand beside the folders of splits
+    images = named or _images_by_folders(root, notes)  # an empty description may stand beside the folders of splits
     return YoloLayout(
         source=source,
         names=_names(content, source),
@@ -236,7 +244,7 @@ def read_image_list(path: Path, root: Path) -> list[Path]:
     return [image for _, image in images if image is not None]
 
 
-def _images_by_folders(root: Path) -> dict[Role, Sequence[Path]]:
+def _images_by_folders(root: Path, notes: list[str]) -> dict[Role, Sequence[Path]]:
     """Return the images of folders named after splits, or else all images as ``train``."""
     lists = {path.stem: path for path in entries_of(root) if path.suffix == ".txt"}
     for folder in (root, root / "images"):
@@ -244,6 +252,8 @@ def _images_by_folders(root: Path) -> dict[Role, Sequence[Path]]:
             role: images for role, folders in split_folders(folder).items() if (images := _images_of_all(folders))
         }
         if splits.get("train"):
+            others = [path for path in folders_in(folder) if role_of(path.name) is None and path.name != "images"]
+            notes += note_unused([path for path in others if has_images(path)], root, "folders of images")
             return dict(splits)
     if "train" in lists:  # as darknet has it
         named = {
