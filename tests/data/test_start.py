@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -154,6 +155,21 @@ def test_a_study_that_has_begun_finds_the_data_that_it_began_with(root: Path, mo
     _assert_all_same(load_splits(root, SETTINGS, cache=root / "cache", known_hash=first.content_hash), first)
     with pytest.raises(AssertionError, match="the data is read"):  # of another study, which may be split otherwise
         load_splits(root, SETTINGS, cache=root / "cache", known_hash="0" * 32)
+
+
+def test_a_file_that_a_name_means_by_now_is_found(root: Path) -> None:
+    before, _ = _start(root)
+    first = before.train.images[0].path
+    small = first.with_name(first.name.upper())
+    first.rename(small)  # found by its name but for capitals, with a note
+    renamed, _ = _start(root)
+    shutil.copy(small, first)
+    os.utime(first, ns=(1, 1))
+
+    again, decoded = _start(root)
+
+    assert renamed.train.images[0].path == small
+    assert (again.train.images[0].path, decoded > 0) == (first, True)
 
 
 def test_a_missing_image_is_an_error_as_ever(root: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -17,6 +18,7 @@ from smnas_optuna.config import DataSettings
 from smnas_optuna.data.checked_file import Identity, identity_of, read_checked, write_checked
 from smnas_optuna.data.coco import ImageRecord
 from smnas_optuna.data.formats import annotation_files, recognise
+from smnas_optuna.data.formats.split_names import folders_in
 from smnas_optuna.data.images import Progress
 from smnas_optuna.data.lock import acquire
 from smnas_optuna.data.splits import Splits, read_splits
@@ -52,10 +54,10 @@ def load_splits(
     if (key := _key(root, settings)) is None:
         return read()
     file = cache / f"data-{blake2b(os.fsencode(root.resolve()), digest_size=4).hexdigest()}.arrays"
-    if (kept := _read(file, key, known_hash)) is not None:
+    if (kept := _read(file, key, root, known_hash)) is not None:
         return kept
     with _alone(cache / "data.lock", on_progress):
-        if (kept := _read(file, key, known_hash)) is not None:  # another process has checked them meanwhile
+        if (kept := _read(file, key, root, known_hash)) is not None:  # another process has checked them meanwhile
             return kept
         identities: dict[Path, Identity] = {}
 
@@ -65,7 +67,7 @@ def load_splits(
 
         splits = read(on_image=identify)
         if all(image.path in identities for image in _images(splits)):  # one may have come back meanwhile
-            _write(file, key, splits, identities, known_hash)
+            _write(file, key, root, splits, identities, known_hash)
         return splits
 
 
@@ -86,14 +88,14 @@ def _key(root: Path, settings: DataSettings) -> str | None:
     return json.dumps([*key, digest])
 
 
-def _read(file: Path, key: str, known_hash: str | None) -> Splits | None:
+def _read(file: Path, key: str, root: Path, known_hash: str | None) -> Splits | None:
     """Return what is kept, if it is the data that the study began with, or was read for a study with this hash."""
     kept = read_checked(file, key)
     if kept is None:
         return None
     datasets, values = kept
-    read_for = values.pop("known_hash")
-    if known_hash not in (read_for, values["content_hash"]):
+    read_for, places = values.pop("known_hash"), values.pop("places")
+    if known_hash not in (read_for, values["content_hash"]) or places != _places_by_now(root, places["times"]):
         return None
     return Splits(train=datasets["train"], val=datasets["val"], test=datasets.get("test"), **values)
 
@@ -103,10 +105,23 @@ def _images(splits: Splits) -> Iterator[ImageRecord]:
         yield from () if dataset is None else dataset.images
 
 
-def _write(file: Path, key: str, splits: Splits, identities: Mapping[Path, Identity], known_hash: str | None) -> None:
+def _places(root: Path, images: Iterable[ImageRecord]) -> dict[str, Any]:
+    """Return what changes if a name may mean another file by now: folders in ``root``, and times of those of images."""
+    return _places_by_now(root, sorted({str(image.path.parent) for image in images}))
+
+
+def _places_by_now(root: Path, folders: Iterable[str]) -> dict[str, Any]:
+    times = {folder: Path(folder).stat().st_mtime_ns if Path(folder).is_dir() else None for folder in folders}
+    return {"inside": [folder.name for folder in folders_in(root)], "times": times}
+
+
+def _write(
+    file: Path, key: str, root: Path, splits: Splits, identities: Mapping[Path, Identity], known_hash: str | None
+) -> None:
     datasets = {"train": splits.train, "val": splits.val, **({} if splits.test is None else {"test": splits.test})}
     values = {name: getattr(splits, name) for name in ("content_hash", "test_hash", "grey_bits", "held_out")}
-    write_checked(file, key, datasets, {**values, "known_hash": known_hash}, identities)
+    values |= {"known_hash": known_hash, "places": _places(root, _images(splits))}
+    write_checked(file, key, datasets, values, identities)
 
 
 @contextmanager
