@@ -93,3 +93,13 @@ def test_turned_boxes_of_cvat_are_read_as_the_upright_ones_around_them() -> None
         "1 of 3 annotations, first annotations[1], are turned (rotation, as CVAT writes it): the upright box around "
         "each is taken",
     )
+
+
+def test_many_masks_of_crowds_beside_polygons_are_told() -> None:
+    mask = {"bbox": [1, 2, 9, 9], "iscrowd": 1, "segmentation": {"size": [40, 60], "counts": [41, 9, 2350]}}
+    polygon = {"bbox": [20, 2, 9, 9], "segmentation": [[20, 2, 29, 2, 29, 11, 20, 11]]}
+
+    (note,) = _check(polygon, mask, polygon).notes
+
+    assert note.startswith("1 of 3 annotations, first annotations[1], are masks with iscrowd 1: ")
+    assert _check(*[polygon] * 10, mask).notes == ()

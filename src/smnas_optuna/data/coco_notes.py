@@ -9,6 +9,9 @@ from smnas_optuna.data.coco_box import is_coordinate
 from smnas_optuna.data.rows import Row
 from smnas_optuna.quote import quote
 
+MANY_CROWDS = 0.1
+"""Share of crowds that is told: of COCO's own annotations one in a hundred is one."""
+
 
 def note_boxes_of_outlines(annotations: Sequence[Row]) -> list[str]:
     """Return a note on boxes that were taken from outlines, and take that mark from the rows."""
@@ -72,10 +75,25 @@ def note_masks_as_crowds(annotations: Sequence[Row], written: Sequence[Row]) -> 
         isinstance(row.get("segmentation"), dict) for row in written
     )
     if not annotations or not masks:
-        return []
+        return _note_many_crowds(annotations, written)
     for row in annotations:
         row["iscrowd"] = 0
     return [f"all {len(annotations)} annotations are masks with iscrowd 1, as CVAT writes objects: read as objects"]
+
+
+def _note_many_crowds(annotations: Sequence[Row], written: Sequence[Row]) -> list[str]:
+    """Return a note on masks of crowds that are too many to be crowds, as among polygons of CVAT."""
+    both = list(zip(annotations, written, strict=True))
+    places = [
+        n for n, (row, its) in enumerate(both) if row["iscrowd"] == 1 and isinstance(its.get("segmentation"), dict)
+    ]
+    if len(places) <= MANY_CROWDS * len(annotations):
+        return []
+    which = f"{len(places)} of {len(annotations)} annotations, first annotations[{places[0]}]"
+    return [
+        f"{which}, are masks with iscrowd 1: they count neither as missed nor as false; CVAT writes masks of objects "
+        "so, and those should have iscrowd 0"
+    ]
 
 
 def note_ignored(annotations: Sequence[Row], written: Sequence[Row]) -> list[str]:
