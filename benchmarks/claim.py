@@ -17,8 +17,9 @@ whenever a data set is finished. The studies and ``log.txt`` lie in ``--work``.
 
 It can be stopped at any time, also by ``kill -9``: the same command goes on. ``--hours`` ends it by itself.
 
-On 2 cores of an AMD EPYC a data set takes about 3 (bccd) or 4 hours (chess, deeppcb). That is computed from single
-training steps (benchmarks/README.md), and not run. A tiny study of 12 trainings took 6 minutes on busy cores.
+On 2 cores of an AMD EPYC bccd took about 3 hours beside other work; chess and deeppcb should take about 4, which is
+computed from single training steps (benchmarks/README.md), and not run. A tiny study of 12 trainings took 6 minutes on
+busy cores.
 """
 
 from __future__ import annotations

@@ -31,7 +31,10 @@ def draw(found: Mapping[str, tuple[str, Sequence[Retrained]]]) -> Figure:
     for axes, (name, (classic, retrained)) in zip(panels, found.items(), strict=True):
         _draw(axes, classic, [each for each in retrained if not math.isnan(each.ratio)])
         axes.set_title(name, loc="left", fontsize=10, weight="bold", parse_math=False)
-    panels[0].legend(fontsize=7.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.06), ncols=4, borderaxespad=0)
+    columns = 4 if len(found) > 1 else 2  # as wide as the picture
+    panels[0].legend(
+        fontsize=7.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.06), ncols=columns, borderaxespad=0
+    )
     return figure
 
 
