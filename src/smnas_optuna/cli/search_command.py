@@ -69,7 +69,7 @@ def search(
                 ray=ray,
                 in_flight=workers,
             )
-            at_once = workers or (0 if ray is None else _places(ray, settings.ray) + 1)
+            places = None if ray is None else workers or _places(ray, settings.ray) + 1
             placement = place(request, console)
             if dry_run:
                 _plan(request, placement, console, stop)
@@ -78,7 +78,7 @@ def search(
                 campaign = Campaign(
                     request,
                     _launch(placement, console, stop),
-                    workers=placement.workers if request.ray is None else at_once,
+                    workers=places or placement.workers,
                     candidates=partial(_candidates, study_dir),
                     note=partial(say, console),
                     begun=begun,

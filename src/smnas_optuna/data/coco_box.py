@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -73,6 +74,12 @@ def is_coordinate(value: object) -> bool:
     """Return whether ``value`` is a finite number that may be a coordinate."""
     # the comparison is false for NaN, infinity and integers that no float can hold
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_COORDINATE
+
+
+def upright_size(width: float, height: float, angle: float) -> tuple[float, float]:
+    """Return width and height of the upright box around one that is turned by ``angle`` radians about its centre."""
+    cosine, sine = abs(math.cos(angle)), abs(math.sin(angle))
+    return abs(width) * cosine + abs(height) * sine, abs(width) * sine + abs(height) * cosine
 
 
 def is_box(bbox: object) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from smnas_optuna.data.coco_box import is_coordinate
+from smnas_optuna.data.coco_box import is_box, is_coordinate, upright_size
 from smnas_optuna.data.rows import Row
 from smnas_optuna.quote import quote
 
@@ -56,11 +56,10 @@ def turn_rotated(annotations: Sequence[Row], written: Sequence[Row]) -> list[str
         degrees = attributes.get("rotation") if isinstance(attributes, dict) else None
         if degrees is None or not is_coordinate(degrees) or degrees % 180 == 0 or its.get("segmentation"):
             continue
-        if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_coordinate, bbox)):
+        if not is_box(bbox):
             continue
-        (x, y, width, height), angle = bbox, math.radians(degrees)
-        wide = abs(width * math.cos(angle)) + abs(height * math.sin(angle))
-        tall = abs(width * math.sin(angle)) + abs(height * math.cos(angle))
+        x, y, width, height = bbox
+        wide, tall = upright_size(width, height, math.radians(degrees))
         row["bbox"] = [x + (width - wide) / 2, y + (height - tall) / 2, wide, tall]
         places.append(place)
     if not places:
@@ -83,10 +82,8 @@ def note_masks_as_crowds(annotations: Sequence[Row], written: Sequence[Row]) -> 
 
 def _note_many_crowds(annotations: Sequence[Row], written: Sequence[Row]) -> list[str]:
     """Return a note on masks of crowds that are too many to be crowds, as among polygons of CVAT."""
-    both = list(zip(annotations, written, strict=True))
-    places = [
-        n for n, (row, its) in enumerate(both) if row["iscrowd"] == 1 and isinstance(its.get("segmentation"), dict)
-    ]
+    masks = [place for place, row in enumerate(written) if isinstance(row.get("segmentation"), dict)]
+    places = [place for place in masks if annotations[place]["iscrowd"] == 1]
     if len(places) <= MANY_CROWDS * len(annotations):
         return []
     which = f"{len(places)} of {len(annotations)} annotations, first annotations[{places[0]}]"

@@ -151,11 +151,10 @@ def _parts(path: PurePath, *, uploaded: bool) -> _Parts:
     while (variant := _VARIANT.fullmatch(stem)) is not None:
         stem, varied = variant[1], True
     folder = "" if str(path.parent) == "." else f"{path.parent.as_posix()}/"
-    video_last, numbered = _VIDEO_LAST.fullmatch(stem), _NUMBERED.fullmatch(stem)
-    if video_last is not None:
-        before, number, after = (each for each in video_last.groups() if each is not None)
-    else:
-        before, number, after = (stem, "", "") if numbered is None else numbered.groups()
+    video_last = _VIDEO_LAST.fullmatch(stem)
+    numbered = video_last or _NUMBERED.fullmatch(stem)
+    parts = (stem, "", "") if numbered is None else numbered.groups()
+    before, number, after = (each for each in parts if each is not None)  # the other form of a name has none
     return _Parts(
         folder=folder,
         stem=stem,

@@ -95,7 +95,7 @@ def _read(file: Path, key: str, root: Path, known_hash: str | None) -> Splits | 
         return None
     datasets, values = kept
     read_for, places = values.pop("known_hash"), values.pop("places")
-    if known_hash not in (read_for, values["content_hash"]) or places != _places_by_now(root, places["times"]):
+    if known_hash not in (read_for, values["content_hash"]) or places != _places(root, places["times"]):
         return None
     return Splits(train=datasets["train"], val=datasets["val"], test=datasets.get("test"), **values)
 
@@ -105,12 +105,8 @@ def _images(splits: Splits) -> Iterator[ImageRecord]:
         yield from () if dataset is None else dataset.images
 
 
-def _places(root: Path, images: Iterable[ImageRecord]) -> dict[str, Any]:
-    """Return what changes if a name may mean another file by now: folders in ``root``, and times of those of images."""
-    return _places_by_now(root, sorted({str(image.path.parent) for image in images}))
-
-
-def _places_by_now(root: Path, folders: Iterable[str]) -> dict[str, Any]:
+def _places(root: Path, folders: Iterable[str]) -> dict[str, Any]:
+    """Return what changes if a name may mean another file by now: folders in ``root``, times of image folders."""
     times = {folder: Path(folder).stat().st_mtime_ns if Path(folder).is_dir() else None for folder in folders}
     return {"inside": [folder.name for folder in folders_in(root)], "times": times}
 
@@ -120,7 +116,8 @@ def _write(
 ) -> None:
     datasets = {"train": splits.train, "val": splits.val, **({} if splits.test is None else {"test": splits.test})}
     values = {name: getattr(splits, name) for name in ("content_hash", "test_hash", "grey_bits", "held_out")}
-    values |= {"known_hash": known_hash, "places": _places(root, _images(splits))}
+    folders = {str(image.path.parent) for image in _images(splits)}
+    values |= {"known_hash": known_hash, "places": _places(root, folders)}
     write_checked(file, key, datasets, values, identities)
 
 

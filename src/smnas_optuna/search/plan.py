@@ -257,8 +257,8 @@ def _promising(
         spec = decode(arch)
         around[arch] = architectures_around(modular_space(session.settings, spec), spec, seed)
     structural = session.folder.load(STRUCTURAL)
-    alike = [study for study in session.folder.studies if trained_alike(structural, study)]
-    return PromisingParents(ranking, around, [record for study in alike for record in read_records(study)])
+    alike = {stage_name(study) for study in session.folder.studies if trained_alike(structural, study)}
+    return PromisingParents(ranking, around, [each for each in session.folder.records() if each.study in alike])
 
 
 def modular_space(settings: StudySettings, parent: DetectorSpec) -> ModularSearchSpace:

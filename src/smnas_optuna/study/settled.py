@@ -39,7 +39,7 @@ def known_results(records: Sequence[TrialRecord], limits: Limits, share: float |
     barred = {record.arch for record in records if record.trained and not record.feasible}
     row: list[TrialRecord] = []
     for record in records:
-        if not record.settles or reopened(record, limits, share) or _shown_by(record, barred):
+        if not record.settles or reopened(record, limits, share, barred):
             continue
         settled[str(record.arch)] = record
         if record.state == "pruned":
@@ -53,13 +53,16 @@ def known_results(records: Sequence[TrialRecord], limits: Limits, share: float |
     return settled
 
 
-def reopened(record: TrialRecord, limits: Limits, share: float = 1.0) -> bool:
+def reopened(
+    record: TrialRecord, limits: Limits, share: float = 1.0, barred: Container[str | None] = frozenset()
+) -> bool:
     """Return whether ``record`` was pruned by other limits, or by an estimate that is lower now, and is now allowed.
 
     Args:
         record: Any trial.
         limits: Limits now in force.
         share: Ratio of trained to gate latency that borderline detectors are judged by; see :func:`trained_share`.
+        barred: Trained architectures that exceed a limit now: what one of them was ahead of may be the better one.
     """
     why = record.pruned
     if why is None:
@@ -67,19 +70,12 @@ def reopened(record: TrialRecord, limits: Limits, share: float = 1.0) -> bool:
     if why.estimated_seconds is not None:
         return limits.max_seconds is None or why.estimated_seconds <= limits.max_seconds
     if why.dominated_by or why.stopped_by:
-        return not limits.pruning
+        ahead = why.stopped_by or why.dominated_by[-1]
+        return not limits.pruning or ahead in barred
     if not why.over_budget:
         return False
     expected_ms = None if record.gate_ms is None else share * record.gate_ms
     return not limits.violations(latency_ms=expected_ms, num_params=record.num_params)
-
-
-def _shown_by(record: TrialRecord, archs: Container[str | None]) -> bool:
-    """Return whether ``record`` was pruned because a faster detector, one of ``archs``, is more accurate."""
-    why = record.pruned
-    if why is None:
-        return False
-    return why.stopped_by in archs if why.stopped_by else bool(why.dominated_by) and why.dominated_by[-1] in archs
 
 
 def trained_share(records: Iterable[TrialRecord]) -> float:

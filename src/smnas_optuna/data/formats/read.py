@@ -22,6 +22,8 @@ from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_path
 
 _FOLDERS_TRIED = 20
+USUAL_VAL = "instances_val.json"
+"""Name of an annotation file that is told if it is there and nobody names it."""
 READERS: dict[Format, Callable[[Path], Mapping[Role, Found]]] = {
     "coco": read_coco_export,
     "roboflow": read_roboflow,
@@ -89,10 +91,6 @@ def format_hint(root: Path, settings: DataSettings, option: str = "") -> str:
         "result.json (Label Studio), data.yaml or classes.txt (YOLO), Annotations/ (Pascal VOC)"
     )
     return hints[0] if hints else others
-
-
-USUAL_VAL = "instances_val.json"
-"""Name of an annotation file that is told if it is there and nobody names it."""
 
 
 def _load_coco_files(root: Path, settings: DataSettings) -> dict[Role, CocoDataset]:

@@ -58,11 +58,9 @@ def read_roboflow(root: Path) -> dict[Role, Found]:
         whole, notes = complete(document, files[role], files[role].parent)
         file = check_document(whole, files[role])
         file = replace(file, notes=(*notes, *file.notes))
-        if group is not None and role == "train":
-            note = f"category {quote(group['id'])}, {quote(group['name'])}, is the group of the others: left out"
-            file = replace(file, notes=(note, *file.notes))
         if role == "train":
-            file = replace(file, notes=(*file.notes, *note_unused(_others(root, files), root, "folders")))
+            left_out = [] if group is None else [_note_group(group)]
+            file = replace(file, notes=(*left_out, *file.notes, *note_unused(_others(root, files), root, "folders")))
         found[role] = Found(source=files[role], folder=files[role].parent, file=file)
     return found
 
@@ -82,6 +80,10 @@ def _group(documents: Mapping[Role, Row]) -> Row | None:
         for row in _rows(document, "annotations")
     )
     return None if used else first
+
+
+def _note_group(group: Row) -> str:
+    return f"category {quote(group['id'])}, {quote(group['name'])}, is the group of the others: left out"
 
 
 def _group_in(rows: list[Row]) -> Row | None:

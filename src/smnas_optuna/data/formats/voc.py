@@ -112,8 +112,8 @@ def _read_part(part: VocPart) -> list[_Annotated]:
                 return found, named not in (None, found)
         return None, False
 
-    found = [(file, *image_of(file)) for file in files]
-    missing = [file for file, image, _ in found if image is None]
+    paired = [(file, *image_of(file)) for file in files]
+    missing = [file for file, image, _ in paired if image is None]
     if missing:
         places = " or ".join(dict.fromkeys(quote_path(folder) for folder in part.folders if folder.is_dir()))
         raise DataError(
@@ -123,7 +123,7 @@ def _read_part(part: VocPart) -> list[_Annotated]:
         )
     return [
         _Annotated(file=file, image=image, named_otherwise=otherwise)
-        for file, image, otherwise in found
+        for file, image, otherwise in paired
         if image is not None
     ]
 

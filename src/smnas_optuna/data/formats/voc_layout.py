@@ -24,8 +24,7 @@ ANNOTATIONS = ("Annotations", "annotations", "xmls", "labels")
 _IMAGES = ("JPEGImages", "images", "Images")
 _HEAD = 2**12  # bytes in which the outermost element begins
 _SETS = ("ImageSets/Main", "ImageSets")
-WHOLE = "trainval"
-"""Name of the list of all images that are not for testing."""
+_WHOLE = "trainval"  # the list of all images that are not for testing
 CLASS_LISTS = ("classes.txt", "labels.txt")
 
 
@@ -159,9 +158,13 @@ def _in_folders(splits: Mapping[Role, Sequence[Path]], root: Path, images: Seque
 
 def _note_inside(parts: Mapping[Role, Sequence[VocPart]], root: Path) -> list[str]:
     """Return a note on XML files in folders inside of those whose XML files are read."""
-    used = {file for some in parts.values() for part in some for file in part.files}
+    used = _files_of(parts)
     inside = [each for folder in sorted({file.parent for file in used}) for each in folders_in(folder)]
     return note_unused([file for each in inside for file in _xml_files(each) if file not in used], root, "XML files")
+
+
+def _files_of(parts: Mapping[Role, Sequence[VocPart]]) -> set[Path]:
+    return {file for some in parts.values() for part in some for file in part.files}
 
 
 def _lists(base: Path) -> dict[Role, list[Path]]:
@@ -172,7 +175,7 @@ def _lists(base: Path) -> dict[Role, list[Path]]:
         for path in files:
             if (role := role_of(path.stem)) is not None:
                 named.setdefault(role, []).append(path)
-        whole = [path for path in files if path.stem == WHOLE]
+        whole = [path for path in files if path.stem == _WHOLE]
         if "train" not in named and whole:
             named["train"] = whole
         if "train" in named:
@@ -188,8 +191,9 @@ def _in_lists(lists: Mapping[Role, Sequence[Path]], annotations: Path, places: S
     parts: dict[Role, list[VocPart]] = {}
     for role, paths in lists.items():
         path, names = paths[0], _names_in(paths)
-        if path.stem == WHOLE and "val" in lists:
-            names = [name for name in names if name not in {*_names_in(lists["val"])}]
+        if path.stem == _WHOLE and "val" in lists:
+            held_out = {*_names_in(lists["val"])}
+            names = [name for name in names if name not in held_out]
         files = [(name, _file_of(_last(name), annotations)) for name in names]
         missing = [name for name, file in files if file is None]
         if missing:
@@ -201,7 +205,7 @@ def _in_lists(lists: Mapping[Role, Sequence[Path]], annotations: Path, places: S
         if not names:
             raise DataError(f"{path}: names no image", fix="write the names of XML files without .xml, one a line")
         parts[role] = [VocPart(files=[file for _, file in files if file is not None], folders=places)]
-    used = {file for some in parts.values() for part in some for file in part.files}
+    used = _files_of(parts)
     places_of_xml = (annotations, *folders_in(annotations))
     left = [file for place in places_of_xml for file in _xml_files(place) if file not in used]
     notes = [f"{len(left)} XML files (first {quote_path(Path(left[0].name))}) are in no list: not used"] if left else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from smnas_optuna.data.coco_box import upright_size
 from smnas_optuna.data.formats.text_file import LONGEST, finite_number, read_data_text
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_error, quote_path
@@ -159,9 +159,8 @@ def _corners_of_outline(element: ElementTree.Element) -> tuple[float, float, flo
         if any(number is None for number in five):
             return None
         x, y, width, height, angle = (number for number in five if number is not None)
-        half = abs(width * math.cos(angle)) + abs(height * math.sin(angle))
-        tall = abs(width * math.sin(angle)) + abs(height * math.cos(angle))
-        return x - half / 2, y - tall / 2, x + half / 2, y + tall / 2
+        wide, tall = upright_size(width, height, angle)
+        return x - wide / 2, y - tall / 2, x + wide / 2, y + tall / 2
     if (polygon := element.find("polygon")) is None:
         return None
     leaves = [leaf for leaf in polygon.iter() if _COORDINATE.fullmatch(leaf.tag)]

@@ -61,8 +61,8 @@ def find_witnesses(
         ap_spread: Standard deviation of AP over seeds, in [0, 1].
     """
     trained = [record for record in known if record.trained]
-    within = (r for r in trained if r.feasible and r.gate_ratio is not None)
-    faster = [r for r in within if (r.gate_ratio or 0.0) < gate_ratio * (1 - NOISE)]
+    below = gate_ratio * (1 - NOISE)
+    faster = [r for r in trained if r.feasible and r.gate_ratio is not None and r.gate_ratio < below]
     fast = max(faster, key=_ap, default=None)
     if fast is None:
         return None
