@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,8 +13,10 @@ from optuna.samplers import RandomSampler
 from smnas_optuna.errors import StudyError
 from smnas_optuna.study.database import URL_FILE, storage_url
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.identity import FOLDER_FILE
 from smnas_optuna.study.record import STRUCTURAL
 from smnas_optuna.study.storage import has_storage, open_storage, study_name, use_storage
+from smnas_optuna.workers.crew import check_folder
 
 
 def test_a_folder_keeps_its_studies_where_it_was_told_to(tmp_path: Path) -> None:
@@ -28,6 +32,27 @@ def test_a_folder_keeps_its_studies_where_it_was_told_to(tmp_path: Path) -> None
     study = StudyFolder(folder).structural
     assert study is not None
     assert (study.study_name, len(study.trials)) == ("cells/structural", 1)
+
+
+def test_a_renamed_folder_is_told_from_a_new_one(tmp_path: Path) -> None:
+    folder, renamed, copy, url = tmp_path / "cells", tmp_path / "old", tmp_path / "copy", f"sqlite:///{tmp_path}/all.db"
+    folder.mkdir()
+    use_storage(folder, url)
+    check_folder(StudyFolder(folder).create(STRUCTURAL, RandomSampler()), StudyFolder(folder))
+    shutil.copytree(folder, copy)
+    folder.rename(renamed)
+
+    message = f"{renamed}: its studies are called cells/... in {url}: the folder was renamed"
+    with pytest.raises(StudyError, match=re.escape(message)):
+        _ = StudyFolder(renamed).structural
+    with pytest.raises(StudyError, match=re.escape(message)):
+        StudyFolder(renamed).create(STRUCTURAL, RandomSampler())
+    (copy / FOLDER_FILE).unlink()
+    use_storage(copy, url)
+    assert StudyFolder(copy).structural is None
+    assert StudyFolder(copy).create(STRUCTURAL, RandomSampler()).study_name == "copy/structural"
+    renamed.rename(folder)
+    assert StudyFolder(folder).structural is not None
 
 
 def test_a_folder_does_not_change_its_database(tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ from optuna.study import Study
 from smnas_optuna.arch import decode, spellings
 from smnas_optuna.errors import StudyError
 from smnas_optuna.real_files import is_real_folder, is_regular_file, linked_part
-from smnas_optuna.study.attributes import ENDED
+from smnas_optuna.study.attributes import ENDED, FOLDER
 from smnas_optuna.study.database import DATABASE, database_of
 from smnas_optuna.study.faults import gone
 from smnas_optuna.study.fingerprint import DIRECTIONS, METRIC_NAMES, check_ours
-from smnas_optuna.study.identity import read_identity
+from smnas_optuna.study.identity import FOLDER_FILE, read_identity
 from smnas_optuna.study.optuna_private import study_id
 from smnas_optuna.study.record import MODULAR_PREFIX, STRUCTURAL, StageName, TrialRecord, folder_scale, read_records
 from smnas_optuna.study.storage import has_storage, make_storage, open_storage, study_name
@@ -114,6 +114,7 @@ class StudyFolder:
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # the listener reports instead
         make_storage(self.path)
+        self.find(name)  # tells of a folder with another name
         study = optuna.create_study(
             storage=self._open(),
             sampler=sampler,
@@ -132,13 +133,15 @@ class StudyFolder:
         """Return the study ``name``, or None if it does not exist yet.
 
         Raises:
-            StudyError: If the file is no study database, or the database cannot be reached.
+            StudyError: If the file is no study database, or the database cannot be reached; or if the folder has been
+                renamed since its studies began in a database that it shares.
         """
         if not has_storage(self.path):
             return None
         try:
             return self._load(study_name(self.path, name))
         except KeyError:  # the process died between creating the database and creating the study
+            self._check_name()
             return None
 
     def load(self, name: str) -> Study:
@@ -253,6 +256,21 @@ class StudyFolder:
         if self._storage is None:
             self._storage = open_storage(self.path)
         return self._storage
+
+    def _check_name(self) -> None:
+        """Check that the studies of a shared database that belong to this folder have its name."""
+        identity, database = read_identity(self.path), database_of(self.path)
+        if identity is None or database.url is None:
+            return
+        for study in self._open().get_all_studies():
+            before = study.study_name.rpartition("/")[0]
+            if study.user_attrs.get(FOLDER) == identity and study_name(self.path, STRUCTURAL) != study.study_name:
+                raise StudyError(
+                    f"{self.path}: its studies are called {before}/... in {database}: the folder was renamed, or it is "
+                    "the copy of one of that name",
+                    fix=f"give it the name {before} again; or, for a copy that shall have studies of its own, remove "
+                    f"{self.path / FOLDER_FILE}",
+                )
 
     def _load(self, full_name: str) -> Study:
         if full_name not in self._studies:
