@@ -176,7 +176,7 @@ class Campaign:
                 return status
         budget = self._budget()
         if not self._trained() and budget.left_s > 0:
-            deadline = budget.deadline(budget.left_s)
+            deadline = budget.deadline(budget.left_s, last=True)
             self.note(
                 "no training could end in the time of stage 1: it gets all that is left, and the other phases are left "
                 f"out; {self._until(budget.left_s, deadline)}"

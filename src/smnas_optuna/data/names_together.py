@@ -6,13 +6,14 @@ exactly one file, and no two of the same, they are those files.
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
+from itertools import islice
 from pathlib import Path
 
+from smnas_optuna.data.image_folder import files_in
 from smnas_optuna.data.other_names import leads_upwards, without_prefix
 
 FEWEST = 3
@@ -81,13 +82,9 @@ def _matched(
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """Return the files in ``folder`` and in folders inside; none if there are too many. Links are not followed."""
-    files: list[Path] = []
-    for place, _, names in os.walk(folder):
-        files += [Path(place, name) for name in names]
-        if len(files) > _MOST_FILES:
-            return []
-    return files
+    """Return the files in ``folder`` and in folders inside; none if there are too many."""
+    files = [Path(name) for name in islice(files_in(folder), _MOST_FILES + 1)]
+    return files if len(files) <= _MOST_FILES else []
 
 
 def _folded(name: str) -> str:

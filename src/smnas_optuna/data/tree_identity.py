@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 
 from smnas_optuna.data.checked_file import identity_of
-from smnas_optuna.data.formats.image_folder import is_image
+from smnas_optuna.data.image_folder import files_in, is_image
 
 _MOST_FILES = 3_000_000
 
@@ -23,7 +22,7 @@ def tree_identity(root: Path) -> str | None:
     """
     digest = blake2b(digest_size=16)
     try:
-        for number, path in enumerate(_files_in(root)):
+        for number, path in enumerate(files_in(root, _raise)):
             if number > _MOST_FILES:
                 return None
             identity = () if is_image(Path(path)) else identity_of(path)
@@ -31,17 +30,6 @@ def tree_identity(root: Path) -> str | None:
     except OSError:  # gone meanwhile, or a link to nothing
         return None
     return digest.hexdigest()
-
-
-def _files_in(root: Path) -> Iterator[str]:
-    """Yield the paths of all files, in an order that depends on names alone."""
-    seen: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(root, followlinks=True, onerror=_raise):
-        stat = os.stat(place)  # noqa: PTH116 - as in os.walk
-        folders[:] = sorted(folders) if (stat.st_dev, stat.st_ino) not in seen else []
-        seen.add((stat.st_dev, stat.st_ino))
-        for name in sorted(names):
-            yield os.path.join(place, name)  # noqa: PTH118 - a Path for each of 100,000 files costs more than its file
 
 
 def _raise(error: OSError) -> None:

@@ -177,6 +177,34 @@ def test_a_box_of_voc_is_taken_from_the_outline_if_there_is_none(outline: str, t
     assert "5 of 5 objects have no bndbox: taken from their outlines" in datasets["train"].notes
 
 
+@pytest.mark.parametrize("degrees", ["90.0", "270", "-90"])
+def test_a_box_of_voc_that_is_turned_gets_the_upright_one_around_it(degrees: str, tmp_path: Path) -> None:
+    write_voc(tmp_path)
+    expected = _boxes(load_datasets(tmp_path, DataSettings())[0]["train"])
+    rotation = f"<attributes><attribute><name>rotation</name><value>{degrees}</value></attribute></attributes>"
+    _instead_of_boxes(tmp_path, f"<bndbox>{TALL_BOX}</bndbox>{rotation}")
+
+    datasets, _ = load_datasets(tmp_path, DataSettings())
+
+    assert _boxes(datasets["train"]) != expected
+    assert _boxes(datasets["train"])[0] == [pytest.approx([2, 6, 10, 12])]
+    assert "5 of 5 objects are turned (rotation, as CVAT writes it)" in " ".join(datasets["train"].notes)
+
+
+def test_a_box_of_voc_that_is_not_turned_stays_as_it_is(tmp_path: Path) -> None:
+    write_voc(tmp_path)
+    straight = "<attributes><attribute><name>rotation</name><value>0.0</value></attribute></attributes>"
+    _instead_of_boxes(tmp_path, f"<bndbox>{TALL_BOX}</bndbox>{straight}")
+
+    datasets, _ = load_datasets(tmp_path, DataSettings())
+
+    assert _boxes(datasets["train"])[0] == [pytest.approx([3, 5, 9, 13])]
+    assert "turned" not in " ".join(datasets["train"].notes)
+
+
+TALL_BOX = "<xmin>4</xmin><ymin>6</ymin><xmax>9</xmax><ymax>13</ymax>"
+
+
 @pytest.mark.parametrize(
     "outline",
     [

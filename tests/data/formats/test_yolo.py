@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -11,9 +12,10 @@ from smnas_optuna.config import DataSettings
 from smnas_optuna.data import load_splits
 from smnas_optuna.data.formats import load_datasets
 from smnas_optuna.data.formats.yolo import label_files
+from smnas_optuna.data.formats.yolo_keypoints import keypoint_columns
 from smnas_optuna.data.formats.yolo_labels import read_labels
 from smnas_optuna.errors import DataError
-from tests.data.formats.writers import write_yolo, write_yolo_as_roboflow_does
+from tests.data.formats.writers import draw, write_yolo, write_yolo_as_roboflow_does, write_yolo_as_ultralytics_does
 from tests.data.hostile import check_message
 
 YOLO = DataSettings(format="yolo")
@@ -112,6 +114,52 @@ def test_key_points_after_a_box_are_not_looked_at(root: Path) -> None:
     for file in root.rglob("labels/*.txt"):
         file.write_text("".join(f"{line} .1 .1 2 .2 .2 1\n" for line in file.read_text().splitlines()))
     assert load_splits(root, YOLO).train.images[0].boxes.tolist() == [[3, 4, 13, 15], [0, 0, 5, 6]]
+
+
+@pytest.mark.parametrize("points", [".1 .1 2 .2 .2 1", "0 0 0", "0 0 0 .1 .1 1 0 0 0"])
+def test_visibilities_tell_of_key_points(points: str, root: Path) -> None:
+    expected = load_splits(root, YOLO).content_hash
+    for file in root.rglob("labels/*.txt"):
+        file.write_text("".join(f"{line} {points}\n" for line in file.read_text().splitlines()))
+    splits = load_splits(root, YOLO)
+    assert splits.content_hash == expected
+    note = f"{len(points.split())} numbers after each box are taken for key points, and not used"
+    assert note in splits.train.notes
+
+
+def _boxes_and(root: Path, points: Callable[[np.random.Generator, float, float, float, float], list[float]]) -> Path:
+    """Write a label file whose lines are what ``points`` returns for small boxes anywhere in the image."""
+    random = np.random.default_rng(0)
+    lines = []
+    for _ in range(30):
+        width, height = random.uniform(0.1, 0.3, 2)
+        x, y = random.uniform(width / 2, 1 - width / 2), random.uniform(height / 2, 1 - height / 2)
+        lines.append(" ".join(f"{number:.5f}" for number in points(random, x, y, width, height)))
+    (root / FIRST).write_text("".join(f"0 {line}\n" for line in lines))
+    return root / FIRST
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 17])
+def test_key_points_without_visibilities_are_told_from_outlines(count: int, root: Path) -> None:
+    def pose(random: np.random.Generator, x: float, y: float, width: float, height: float) -> list[float]:
+        inside = random.uniform(-0.5, 0.5, (count, 2)) * (width, height) + (x, y)
+        inside[random.random(count) < 0.1] = 0  # not seen
+        return [x, y, width, height, *inside.ravel()]
+
+    def outline(random: np.random.Generator, x: float, y: float, width: float, height: float) -> list[float]:
+        angles = np.linspace(0, 2 * np.pi, count + 2, endpoint=False) + random.uniform(0, 6)
+        return [*np.stack([x + width / 2 * np.cos(angles), y + height / 2 * np.sin(angles)], axis=1).ravel()]
+
+    assert keypoint_columns([_boxes_and(root, pose)]) == 2 * count
+    assert keypoint_columns([_boxes_and(root, outline)]) == 0
+
+
+def test_outlines_of_small_objects_in_the_middle_are_no_key_points(root: Path) -> None:
+    def outline(random: np.random.Generator, x: float, y: float, width: float, height: float) -> list[float]:
+        x, y, width, height = 0.3 + x / 5, 0.3 + y / 5, width / 5, height / 5
+        return [x, y, x + width, y, x + width, y + height, x, y + height]
+
+    assert keypoint_columns([_boxes_and(root, outline)]) == 0
 
 
 def test_without_validation_images_a_part_is_set_aside(root: Path) -> None:
@@ -238,6 +286,28 @@ def test_a_description_that_names_no_images_leaves_them_to_the_folders(tmp_path:
     (tmp_path / "data.yaml").write_text("train: ~\nval:\nnames: ['cat', 'dog', 'owl']\n")
     loaded, _ = load_datasets(tmp_path, DataSettings())
     assert list(loaded) == ["train", "val", "test"]
+
+
+def test_folders_may_be_links_and_hidden_ones_are_left_out(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "data", tmp_path / "disk"
+    write_yolo_as_ultralytics_does(root)
+    expected = load_splits(root, YOLO)
+    elsewhere.mkdir()
+    for part in ("images", "labels"):
+        (root / part).rename(elsewhere / part)
+        (root / part).mkdir()
+        for split in (elsewhere / part).iterdir():
+            (root / part / split.name).symlink_to(split)
+    (elsewhere / "images/train/again").symlink_to(elsewhere / "images/train")
+    (elsewhere / "images/train/.thumbnails").mkdir()
+    draw(elsewhere / "images/train/.thumbnails/z.png", 99)
+    (root / ".backup").mkdir()
+    draw(root / ".backup/z.png", 99)
+
+    splits = load_splits(root, YOLO)
+
+    assert (splits.content_hash, splits.train.notes) == (expected.content_hash, expected.train.notes)
+    assert [image.path for image in splits.train.images] == [image.path for image in expected.train.images]
 
 
 def test_a_label_file_that_is_a_link_to_nothing_is_refused(root: Path) -> None:

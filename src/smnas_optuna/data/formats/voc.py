@@ -14,11 +14,11 @@ from smnas_optuna.data.box_numbers import CORNERS_LAYOUT, IN_PIXEL
 from smnas_optuna.data.box_unit import NEARLY_ALL
 from smnas_optuna.data.coco_box import MAX_COORDINATE
 from smnas_optuna.data.formats.found import Found, Rows
-from smnas_optuna.data.formats.image_folder import is_image
 from smnas_optuna.data.formats.split_names import Role, entries_of
 from smnas_optuna.data.formats.text_file import lines_of
 from smnas_optuna.data.formats.voc_layout import CLASS_LISTS, VocPart, read_voc_layout, voc_base
 from smnas_optuna.data.formats.voc_xml import OBJECT_FIXES, Mistake, VocFile, VocObject, read_voc_file
+from smnas_optuna.data.image_folder import is_image
 from smnas_optuna.data.missing_fields import read_sizes
 from smnas_optuna.data.rows import refuse
 from smnas_optuna.errors import DataError
@@ -76,6 +76,12 @@ def read_voc(root: Path) -> dict[Role, Found]:
     outlined = sum(item.outlined for item in objects)
     if outlined:
         notes.append(f"{outlined} of {len(objects)} objects have no bndbox: taken from their outlines")
+    turned = sum(item.turned for item in objects)
+    if turned:
+        notes.append(
+            f"{turned} of {len(objects)} objects are turned (rotation, as CVAT writes it): the upright box around each "
+            "is taken"
+        )
     difficult = sum(item.difficult for item in objects)
     if difficult:
         notes.append(

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from smnas_optuna.data.formats.image_folder import has_images
 from smnas_optuna.data.formats.split_names import (
     ROLES,
     Role,
@@ -17,6 +16,7 @@ from smnas_optuna.data.formats.split_names import (
     split_folders,
 )
 from smnas_optuna.data.formats.text_file import lines_of
+from smnas_optuna.data.image_folder import has_images
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_path
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -42,6 +44,7 @@ class VocObject:
         corners: (xmin, ymin, xmax, ymax) as written; None if there is no box.
         difficult: Whether it is marked so.
         outlined: Whether the corners are those of an outline, as there is no box.
+        turned: Whether the corners are those around a box that is turned.
     """
 
     number: int
@@ -49,6 +52,7 @@ class VocObject:
     corners: tuple[float, float, float, float] | None
     difficult: bool
     outlined: bool = False
+    turned: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,10 +146,26 @@ def _read_object(element: ElementTree.Element, number: int) -> VocObject | Mista
             what = f"has {quote(texts[place])}, which is no number, as {CORNERS[place]}"
             return Mistake(number=number, what=what if texts[place] else f"has no {CORNERS[place]}", kind="corner")
         corners = (numbers[0], numbers[1], numbers[2], numbers[3])
-    outlined = corners is None
-    corners = _corners_of_outline(element) if corners is None else corners
-    outlined = outlined and corners is not None
-    return VocObject(number=number, name=name, corners=corners, difficult=difficult in ("1", "true"), outlined=outlined)
+    whole = partial(VocObject, number=number, name=name, difficult=difficult in ("1", "true"))
+    if corners is None:
+        corners = _corners_of_outline(element)
+        return whole(corners=corners, outlined=corners is not None)
+    degrees = _degrees(element)
+    return whole(corners=corners if degrees == 0 else _around_turned(corners, degrees), turned=degrees != 0)
+
+
+def _degrees(element: ElementTree.Element) -> float:
+    """Return by how much a box is turned, 0 to 180: CVAT writes it as an attribute beside the box before the turn."""
+    for attribute in element.iterfind("attributes/attribute"):
+        if _text(attribute, "name") == "rotation":
+            return (finite_number(_text(attribute, "value")) or 0.0) % 180
+    return 0.0
+
+
+def _around_turned(corners: tuple[float, float, float, float], degrees: float) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = corners
+    wide, tall = upright_size(x2 - x1, y2 - y1, math.radians(degrees))
+    return (x1 + x2 - wide) / 2, (y1 + y2 - tall) / 2, (x1 + x2 + wide) / 2, (y1 + y2 + tall) / 2
 
 
 def _corners_of_outline(element: ElementTree.Element) -> tuple[float, float, float, float] | None:

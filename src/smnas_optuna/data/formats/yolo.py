@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from smnas_optuna.data.box_layout import other_layout
 from smnas_optuna.data.box_numbers import CENTRE_LAYOUT
 from smnas_optuna.data.formats.found import Found, Rows
 from smnas_optuna.data.formats.split_names import Role, entries_of, role_of
+from smnas_optuna.data.formats.yolo_keypoints import keypoint_columns
 from smnas_optuna.data.formats.yolo_labels import LINE_FIXES, Label, Mistake, box_in_pixels, read_labels
 from smnas_optuna.data.formats.yolo_layout import LIST_NAMES, YoloLayout, read_yolo_layout
+from smnas_optuna.data.image_folder import files_in
 from smnas_optuna.data.missing_fields import read_sizes
 from smnas_optuna.data.names_together import match_stems
 from smnas_optuna.data.rows import refuse
@@ -46,12 +48,12 @@ def read_yolo(root: Path) -> dict[Role, Found]:
         DataError: If the folder's description, an image or a label file cannot be used, or no image has a label file.
     """
     layout = read_yolo_layout(root)
-    listing = cache(_listing)
-    splits = {
-        role: [_read_labelled(image, root, layout, listing) for image in images]
-        for role, images in layout.images.items()
-    }
-    notes = [*layout.notes]
+    splits, notes = _read_splits(root, layout), [*layout.notes]
+    columns = keypoint_columns(each.file for some in splits.values() for each in some if each.file is not None)
+    if columns and not layout.num_keypoint_columns:
+        layout = replace(layout, num_keypoint_columns=columns)
+        splits = _read_splits(root, layout)
+        notes.append(f"{columns} numbers after each box are taken for key points, and not used")
     if not any(each.file for some in splits.values() for each in some):
         splits, more = _with_labels_elsewhere(splits, root, layout)
         notes += more
@@ -102,6 +104,14 @@ def _label_file(image: Path, root: Path, listing: Callable[[Path], Mapping[str, 
     return next((file for path in places if (file := listing(path.parent).get(_composed(path))) is not None), None)
 
 
+def _read_splits(root: Path, layout: YoloLayout) -> dict[Role, list[_Labelled]]:
+    listing = cache(_listing)
+    return {
+        role: [_read_labelled(image, root, layout, listing) for image in images]
+        for role, images in layout.images.items()
+    }
+
+
 def _read_labelled(
     image: Path, root: Path, layout: YoloLayout, listing: Callable[[Path], Mapping[str, Path]]
 ) -> _Labelled:
@@ -139,7 +149,7 @@ def _with_labels_elsewhere(
 
 def _label_like_files(root: Path) -> list[Path]:
     """Return the text files in ``root``, sorted, without lists of classes or images, notes and hidden files."""
-    paths = [Path(place, name) for place, _, names in os.walk(root) for name in names if name[-4:].lower() == ".txt"]
+    paths = [Path(name) for name in files_in(root) if name[-4:].lower() == ".txt"]
     others = ("classes", "labels", "readme", "license", "notes")
     return sorted(
         path

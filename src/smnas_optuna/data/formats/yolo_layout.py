@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 
-from smnas_optuna.data.formats.image_folder import has_images, images_in, is_image
 from smnas_optuna.data.formats.split_names import (
     ROLES,
     Role,
@@ -20,6 +19,7 @@ from smnas_optuna.data.formats.split_names import (
     split_folders,
 )
 from smnas_optuna.data.formats.text_file import lines_of, read_data_text
+from smnas_optuna.data.image_folder import has_images, images_in, is_image
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_error
 
