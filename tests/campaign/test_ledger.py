@@ -32,7 +32,7 @@ def test_each_phase_spends_its_time_and_time_in_which_nothing_runs_does_not_coun
     again = Ledger(file, clock)
     assert again.spent_s == {"structural": 10, "modular": 5, "timing": 0, "verification": 0}
     assert again.plan == ModularPlan(hours=2.0, trials=12, parents=3)
-    with again.counting(begun=clock.now - 2):
+    with again.counting(before_s=2):
         clock.now += 1
         again.begin("verification")
     assert Ledger(file, clock).spent_s["structural"] == 13
@@ -61,7 +61,7 @@ def test_time_is_stored_while_a_phase_runs(tmp_path: Path, monkeypatch: pytest.M
         assert Ledger(file, clock).total_s == 60
 
 
-def test_a_clock_that_is_set_back_takes_nothing_away(tmp_path: Path) -> None:
+def test_a_timer_that_is_set_back_takes_nothing_away(tmp_path: Path) -> None:
     clock = Clock()
     ledger = Ledger(tmp_path / LEDGER_FILE, clock)
     with ledger.counting():

@@ -43,6 +43,8 @@ class Machine:
         failing: True if its searches fail.
         latency_s: Seconds of a measurement, as trials store them.
         most: Trainings after which a search ends, whatever time it has.
+        sleeps_at: Time at which the machine sleeps for ten hours.
+        slept_s: Seconds for which it has slept.
         asked: Tasks and requests so far.
     """
 
@@ -50,6 +52,7 @@ class Machine:
         self.folder, self.training_s, self.start_s = folder, training_s, start_s
         self.now, self.killed_at, self.failing, self.latency_s = BEGIN, float("inf"), False, 0.5
         self.most: float = float("inf")
+        self.sleeps_at, self.slept_s = float("inf"), 0.0
         self.asked = list[tuple[str, Any]]()
 
     def clock(self) -> float:
@@ -95,6 +98,9 @@ class Machine:
             return False
         if self.now + seconds > self.killed_at:
             raise Killed
+        if self.now > self.sleeps_at:
+            self.sleeps_at, self.slept_s = float("inf"), 36_000.0
+            self.now += self.slept_s
         self.now += seconds
         return True
 
@@ -113,6 +119,7 @@ def campaign(machine: Machine, hours: float | None, notes: list[str] | None = No
         candidates=candidates,
         note=(notes if notes is not None else []).append,
         clock=machine.clock,
+        timer=lambda: machine.now - machine.slept_s,
     )
 
 
@@ -183,6 +190,19 @@ def test_a_kill_at_any_moment_goes_on_with_the_hours_that_are_left(machine: Mach
     assert phases(machine)[-1] == "verify"
     trials = {request.trials for name, request in machine.asked if name == "modular"}
     assert len(trials) == 1, "stage 2 goes on as it was planned"
+
+
+@pytest.mark.parametrize("after_s", [200, 1000, 2500, 3000])
+def test_hours_in_which_the_machine_sleeps_are_not_spent(machine: Machine, after_s: float) -> None:
+    machine.sleeps_at = BEGIN + after_s
+
+    made = campaign(machine, 1.0)
+    assert made.run() == 0
+
+    assert machine.slept_s == 36_000
+    assert 0.9 * 3600 <= machine.now - machine.slept_s - BEGIN <= 1.1 * 3600
+    assert "verify" in phases(machine)
+    assert made.is_spent
 
 
 def test_too_few_hours_leave_phases_out_and_say_so(machine: Machine) -> None:

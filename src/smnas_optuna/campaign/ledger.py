@@ -39,11 +39,11 @@ class ModularPlan:
 
 
 class Ledger:
-    """The time that a campaign has spent. Time in which it did not run does not count.
+    """The time that a campaign has spent. Time in which it did not run, or the machine slept, does not count.
 
     Args:
         file: Its file; what it holds is read.
-        clock: Returns the time in seconds.
+        timer: Returns seconds from some moment on, without those in which the machine slept.
 
     Attributes:
         phase: Phase that spends now.
@@ -54,8 +54,8 @@ class Ledger:
         StudyError: If the file holds something else.
     """
 
-    def __init__(self, file: Path, clock: Callable[[], float] = time.time) -> None:
-        self._file, self._clock = file, clock
+    def __init__(self, file: Path, timer: Callable[[], float] = time.monotonic) -> None:
+        self._file, self._timer = file, timer
         stored = _read(file)
         self.spent_s: dict[Phase, float] = {name: float(stored["spent_s"].get(name, 0.0)) for name in PHASES}
         self.plan = None if stored["modular"] is None else ModularPlan(**stored["modular"])
@@ -77,19 +77,19 @@ class Ledger:
     def count(self) -> None:
         """Count the time by now, and store it."""
         with self._lock:
-            now = self._clock()
+            now = self._timer()
             if self._counted_at is not None:
                 self.spent_s[self.phase] += max(0.0, now - self._counted_at)
                 self._counted_at = now
             self._store()
 
     @contextmanager
-    def counting(self, on_tick: Callable[[], None] = lambda: None, *, begun: float | None = None) -> Iterator[None]:
+    def counting(self, on_tick: Callable[[], None] = lambda: None, *, before_s: float = 0.0) -> Iterator[None]:
         """Count time while the body runs; ``on_tick`` is called every ``TICK_S`` seconds, in a thread of its own.
 
         Args:
             on_tick: Called in that thread.
-            begun: Time from which it counts; by default now.
+            before_s: Seconds before now that count, too.
         """
         over = threading.Event()
 
@@ -99,7 +99,7 @@ class Ledger:
                     self.count()
                     on_tick()
 
-        self._counted_at = self._clock() if begun is None else begun
+        self._counted_at = self._timer() - before_s
         thread = threading.Thread(target=tick, name="ledger", daemon=True)
         thread.start()
         try:

@@ -73,6 +73,7 @@ class Campaign:
         candidates: Returns what could be verified by now; see :data:`smnas_optuna.campaign.choice.Candidates`.
         note: Receives lines for people.
         clock: Returns the seconds since 1970.
+        timer: Returns what the hours are counted by; see :class:`Ledger`.
         begun: Value of ``clock`` from which time counts; by default that of :meth:`run`.
 
     Attributes:
@@ -91,13 +92,14 @@ class Campaign:
         candidates: Callable[[], Candidates],
         note: Callable[[str], None],
         clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
         begun: float | None = None,
     ) -> None:
         self._request, self._launch, self._workers = request, launch, workers
         self._candidates, self._say, self._clock = candidates, note, clock
         self._settings: StudySettings = load_settings(request.study_dir)
         self._path, self._folder = request.study_dir, StudyFolder(request.study_dir)
-        self._ledger = Ledger(self._path / LEDGER_FILE, clock)
+        self._ledger = Ledger(self._path / LEDGER_FILE, timer)
         self._spent_before_s = self._ledger.total_s
         self._logged_at, self._begun, self._start_s = clock(), begun, START_S
         self.verified: Verifying | None = None
@@ -125,7 +127,8 @@ class Campaign:
         """
         if self._request.total_s is None:
             return self._run_trainings()
-        with self._ledger.counting(self._log_progress, begun=self._begun):
+        before_s = 0.0 if self._begun is None else max(0.0, self._clock() - self._begun)
+        with self._ledger.counting(self._log_progress, before_s=before_s):
             self.note(self._begin_line())
             for phase in (self._structural, self._modular, self._timing, self._verification, self._rest):
                 status = phase()
