@@ -112,6 +112,31 @@ def test_no_side_of_a_split_is_empty(fraction: float, write_coco: WriteCoco, tmp
     assert (len(splits.train.images), len(splits.val.images)) == (1, 1)
 
 
+@pytest.mark.parametrize("fraction", [0.001, 0.999])
+def test_test_images_do_not_decide_how_the_others_are_split(
+    fraction: float, write_coco: WriteCoco, tmp_path: Path
+) -> None:
+    write_coco("train.json", SIZES[:3])
+    settings = ONE_FILE.model_copy(update={"val_fraction": fraction})
+    without = load_splits(tmp_path, settings)
+    write_coco("test.json", SIZES[:20], seed=1)
+
+    splits = load_splits(tmp_path, settings.model_copy(update={"test": "test.json"}))
+
+    assert (_names(splits.train), _names(splits.val)) == (_names(without.train), _names(without.val))
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.9])
+@pytest.mark.parametrize("seed", range(5))
+def test_both_sides_of_a_split_have_objects(fraction: float, seed: int, write_coco: WriteCoco, tmp_path: Path) -> None:
+    boxes = [[(1, 1, 2, 3, 4)]] * 2 + [[]] * 10
+    write_coco("train.json", SIZES[: len(boxes)], boxes, seed=seed)
+
+    splits = load_splits(tmp_path, ONE_FILE.model_copy(update={"val_fraction": fraction}))
+
+    assert [sum(len(image.boxes) for image in each.images) for each in (splits.train, splits.val)] == [1, 1]
+
+
 def test_copies_of_an_image_land_on_the_same_side(write_coco: WriteCoco, tmp_path: Path) -> None:
     write_coco("train.json", SIZES)
     for number in range(20, 30):

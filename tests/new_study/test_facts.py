@@ -56,6 +56,7 @@ def test_facts_are_of_objects_and_of_upright_and_lying_images_alike() -> None:
     assert facts.aspect == 3.0  # the median of 2 and 4
     assert facts.boxes_at(100, 50).tolist() == [[5, 20], [5, 5], [2, 0.5]]
     assert facts.edge_at(100, 100, 50) == pytest.approx(10)
+    assert facts.edge_at(0, 100, 50) == pytest.approx(1)  # 2 by 0.5
     assert facts.size_in_words == "images are 300x100 in the median, with long edges of 200 to 400 px"
 
 

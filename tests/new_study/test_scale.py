@@ -22,10 +22,11 @@ def test_a_small_study_is_that_of_bccd_small_and_a_large_one_that_of_bccd() -> N
 
 
 def test_wider_backbones_go_with_larger_images_and_with_a_gpu() -> None:
-    edges = (96, 288, 320, 512, 640, 1344)
+    sizes = [(edge, edge * 3 // 4) for edge in (96, 288, 320, 512, 640, 1344)]
 
-    assert [rules.width_at(edge, "cpu") for edge in edges] == [16, 16, 24, 32, 48, 64]
-    assert {rules.width_at(edge, "cuda") for edge in edges} == {64}
+    assert [rules.width_at(size, "cpu") for size in sizes] == [16, 16, 24, 32, 48, 64]
+    assert rules.width_at((992, 50), "cpu") == 16
+    assert {rules.width_at(size, "cuda") for size in sizes} == {64}
 
 
 def test_sizes_of_study_become_wider_once_the_images_have_their_full_size() -> None:
@@ -33,6 +34,16 @@ def test_sizes_of_study_become_wider_once_the_images_have_their_full_size() -> N
 
     assert found[0] == rules.Rung(edge=96, width=16)
     assert found[-4:] == [rules.Rung(edge=320, width=width) for width in (24, 32, 48, 64)]
+
+
+def test_small_objects_in_large_images_do_not_take_a_wide_network_on_a_cpu() -> None:
+    facts = make_facts(size=(4000, 3000), edges=(10.0, 14.0))
+
+    found, on_gpu = (rules.rungs(facts, kind) for kind in ("cpu", "cuda"))
+
+    assert [rung.width for rung in found] == [16, 24, 32, 48, 64]
+    assert {rung.edge for rung in found} == {1344}
+    assert on_gpu == [rules.Rung(edge=1344, width=64)]
 
 
 @pytest.mark.parametrize(("hours", "trials"), [(0.05, 6), (0.5, 12), (3, 22), (8, 30), (40_000, 200)])

@@ -143,7 +143,7 @@ def benchmark(
             callback=home,
         ),
     ] = None,
-    on: Annotated[ResultsOn, typer.Option(help="Images of these detections.")] = ResultsOn.val,
+    on: Annotated[ResultsOn | None, typer.Option(help="Images of these detections.", show_default="val")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Time detectors side by side, with the ratio of each latency to that of the first."""
@@ -167,7 +167,7 @@ def benchmark(
     console, stop = make_console(stderr=json), StopRequest()
     try:
         with stop.listening(), ConsoleListener(console) as listener:
-            found = None if results is None else _evaluated(request, results, on, listener, stop)
+            found = _evaluated(request, results, on, listener, stop)
             measured = run_benchmark(request, listener=listener, stop=stop)
     except Interrupted as interrupted:
         console.print(f"{interrupted}; the lines above have what was measured", soft_wrap=True)
@@ -185,16 +185,20 @@ def benchmark(
 
 
 def _evaluated(
-    request: BenchmarkRequest, results: Path, on: ResultsOn, listener: Listener, stop: StopRequest
-) -> GivenResults:
-    """Return the metrics of the detections of the detector from outside, before anything is timed."""
+    request: BenchmarkRequest, results: Path | None, on: ResultsOn | None, listener: Listener, stop: StopRequest
+) -> GivenResults | None:
+    """Return the metrics of the detections of the detector from outside, before anything is timed; None without any."""
     from smnas_optuna.benchmark.request import check_request
     from smnas_optuna.errors import ConfigError
     from smnas_optuna.evaluation.given_results import evaluate_results
     from smnas_optuna.session.listener import step_of
 
     check_request(request)
+    if results is None:
+        if on is not None:
+            raise ConfigError(f"--on {on.value}: there are no detections", fix="name their file: --results FILE")
+        return None
     if request.onnx is None or request.study_dir is None:
         raise ConfigError(f"--results {results}: nothing is timed that they are of", fix="name its file: --onnx FILE")
     step = step_of("load", listener, stop)
-    return evaluate_results(results, request.study_dir, request.data_dir, on.value, step)
+    return evaluate_results(results, request.study_dir, request.data_dir, (on or ResultsOn.val).value, step)

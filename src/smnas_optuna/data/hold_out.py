@@ -76,10 +76,10 @@ def _split(
 ) -> tuple[CocoDataset, CocoDataset]:
     """Return (train, val), all notes with the former.
 
-    An image is for validation if its hash, as a number in [0, 1), is below ``fraction``. A note says why groups are
-    split, if ``but`` does.
+    An image is for validation if its hash, as a number in [0, 1), is below ``fraction``; but both parts get an image,
+    and one with objects if there are two. A note says why groups are split, if ``but`` does.
     """
-    contents = sorted(set(hashes.values()))
+    contents = sorted({hashes[image.path] for image in dataset.images})
     if len(contents) < 2:
         raise DataError(
             f"{dataset.source}: {len(dataset.images)} images with {len(contents)} different content cannot be split",
@@ -87,6 +87,11 @@ def _split(
         )
     num_val = sum(int(content, 16) / 16 ** len(content) < fraction for content in contents)
     aside = set(contents[: min(max(num_val, 1), len(contents) - 1)])
+    with_objects = sorted({hashes[image.path] for image in dataset.images if (~image.crowd).any()})
+    if len(with_objects) > 1 and aside.isdisjoint(with_objects):
+        aside.add(with_objects[0])
+    elif len(with_objects) > 1 and aside.issuperset(with_objects):
+        aside.remove(with_objects[-1])
     notes = () if but is None else (f"groups by file names are split image by image, {but}",)
     dataset = replace(dataset, notes=(*dataset.notes, *notes))
     return _set_aside(dataset, {image.path for image in dataset.images if hashes[image.path] in aside})

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from smnas_optuna.config import STUDY_FILE
+
 IMAGE_SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 )
@@ -19,7 +21,8 @@ def is_image(path: Path) -> bool:
 def files_in(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[str]:
     """Yield the paths of all files in ``folder`` and in those inside, in an order that depends on names alone.
 
-    Links to folders are followed, but no folder is entered twice. Hidden folders are left out.
+    Links to folders are followed, but no folder is entered twice. Hidden folders and study folders are left out: what a
+    study writes is no part of its data.
 
     Args:
         folder: Folder to begin with.
@@ -28,7 +31,7 @@ def files_in(folder: Path, on_error: Callable[[OSError], None] | None = None) ->
     entered: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(folder, followlinks=True, onerror=on_error):
         stat = os.stat(place)  # noqa: PTH116 - as in os.walk
-        if (stat.st_dev, stat.st_ino) in entered:
+        if (stat.st_dev, stat.st_ino) in entered or (STUDY_FILE in names and place != os.fspath(folder)):
             folders.clear()
             continue
         entered.add((stat.st_dev, stat.st_ino))

@@ -21,7 +21,7 @@ from smnas_optuna.new_study.data import look_at_data
 from smnas_optuna.new_study.facts import Asked, DataFacts, DeviceFacts
 from smnas_optuna.new_study.probe import probe_device
 from smnas_optuna.new_study.scale import Rung, baselines_of, space_at, width_at
-from smnas_optuna.new_study.sizes import choose_anchor_scale, input_edges, least_edge, native_edge
+from smnas_optuna.new_study.sizes import choose_anchor_scale, input_edges, least_edge, native_edge, size_of
 from smnas_optuna.new_study.text import study_text
 from smnas_optuna.new_study.values import Values, choose_constants, choose_values, detector_settings
 from smnas_optuna.session.listener import Listener, step_of
@@ -174,7 +174,7 @@ def probed_specs(facts: DataFacts, kind: rules.Kind) -> list[DetectorSpec]:
     """
     edge, width = LARGEST_PROBE[kind]
     least = min(edge, least_edge(facts))
-    small = _space(facts, Rung(edge=least, width=width_at(least, kind)))
+    small = _space(facts, Rung(edge=least, width=width_at(size_of(facts, least), kind)))
     large = _space(facts, Rung(edge=min(edge, native_edge(facts)), width=width))
     cheapest, _, middle = baselines_of(small)
     return [cheapest, *(_deep(spec) for spec in (middle, baselines_of(large)[-1]))]

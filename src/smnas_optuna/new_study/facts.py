@@ -89,8 +89,14 @@ class DataFacts:
         return self.boxes * scale[self.image_of_box, None]
 
     def edge_at(self, percentile: float, long: int, short: int) -> float:
-        """Return a percentile (0..100) of the objects' edges, the square roots of their areas, in input pixels."""
-        return float(np.percentile(np.sqrt(self.boxes_at(long, short).prod(axis=1)), percentile))
+        """Return a percentile (0..100) of the objects' edges in input pixels.
+
+        An edge is the square root of an area; of an object that is more than four times as long as wide, twice its
+        width: a line of text that is a pixel high is not seen, however long.
+        """
+        boxes = self.boxes_at(long, short)
+        edges = np.minimum(np.sqrt(boxes.prod(axis=1)), 2 * boxes.min(axis=1))
+        return float(np.percentile(edges, percentile))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

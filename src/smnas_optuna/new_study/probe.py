@@ -23,6 +23,7 @@ from smnas_optuna.engine.memory import release_memory
 from smnas_optuna.engine.train import Training
 from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.models import Detector, build_detector
+from smnas_optuna.models.detections import busy_threshold
 from smnas_optuna.new_study.facts import DeviceFacts, Timed
 
 TIMED_S, TIMED_CALLS = 2.0, 3
@@ -152,11 +153,14 @@ def _time(
 ) -> tuple[float, float, float]:
     """Return the seconds of a training step, of the detection in a batch, and of that in one image."""
     torch.manual_seed(0)
-    # Every candidate passes: a network that has not learnt yet would have few detections.
-    detector = build_detector(spec, num_classes, replace(constants, score_threshold=0.0)).to(device)
+    learner = build_detector(spec, num_classes, constants).to(device)
     batches = RandomBatches(spec, recipe.batch_size, num_boxes, num_classes, device, count=1000)
-    step_s = _step_s(detector, batches, recipe, device, check)
+    step_s = _step_s(learner, batches, recipe, device, check)
     batch = next(batches.epoch(0))
+    with torch.inference_mode():
+        threshold = busy_threshold(learner.eval().candidates(batch, fixed_time=False), constants.max_detections)
+    detector = build_detector(spec, num_classes, replace(constants, score_threshold=threshold)).to(device)
+    detector.load_state_dict(learner.state_dict())
     return step_s, _detect_s(detector, batch, device, check), _detect_s(detector, batch[:1], device, check)
 
 

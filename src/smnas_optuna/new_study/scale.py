@@ -12,7 +12,14 @@ from smnas_optuna.arch.spec import BACKBONE_TOP, MOBILENET, CascadeHeadSpec
 from smnas_optuna.config import StructuralSpace
 from smnas_optuna.new_study.cost import Cost
 from smnas_optuna.new_study.facts import Asked, Chosen, DataFacts, DeviceFacts
-from smnas_optuna.new_study.sizes import choose_max_levels, choose_min_levels, choose_sizes, largest_edges, least_edge
+from smnas_optuna.new_study.sizes import (
+    choose_max_levels,
+    choose_min_levels,
+    choose_sizes,
+    largest_edges,
+    least_edge,
+    size_of,
+)
 
 STRUCTURAL_SHARE, MODULAR_SHARE = 0.45, 0.4
 """Shares of the hours for both stages, those of ``smnas search``. The rest is for timing the front and verifying."""
@@ -33,8 +40,9 @@ ROOM, TOLERATED = 2.0, 1.5
 """A study whose largest inputs are the smallest useful ones has little to find. So up to ``ROOM`` times their edge the
 mean training may take ``TOLERATED`` times its share."""
 WIDTHS = ((192, 16), (288, 16), (384, 24), (512, 32), (704, 48))
-"""Base width of the widest backbones by the longest edge that it goes with: 16 up to 288 px, and 64, the classic one,
-above 704 px, as in the measured studies. So neither the images nor the network is the narrow part. A choice between."""
+"""Base width of the widest backbones by the longest edge that it goes with, of 4:3 inputs of as many pixels: 16 up to
+288 px, and 64, the classic one, above 704 px, as in the measured studies. So neither the images nor the network is the
+narrow part. A choice between."""
 CLASSIC = 64
 MORE_WIDTH = (24, 32, 48, 64)
 BASIC_FAMILIES = ("resnet18", "resnet34")
@@ -81,23 +89,32 @@ class Scale:
     cheap: bool
 
 
-def width_at(edge: int, kind: str) -> int:
-    """Return the base width of the widest backbones at a long edge of ``edge`` px; a GPU always takes the classic 64.
+def width_at(size: tuple[int, int], kind: str) -> int:
+    """Return the base width of the widest backbones for inputs of ``size`` px; a GPU always takes the classic 64.
 
     On an H200 a network of width 64 took 1.5 times the time of one of 16, with 7 times the multiply-adds
     (docs/results.md).
     """
     if kind == "cuda":
         return CLASSIC
+    edge = math.sqrt(math.prod(size) * 4 / 3)
     widths: list[int] = [width for most, width in WIDTHS if edge <= most]
     return widths[0] if widths else CLASSIC
 
 
 def rungs(facts: DataFacts, kind: str) -> list[Rung]:
-    """Return all sizes of study for the data, cheapest first: larger inputs, then wider backbones."""
+    """Return all sizes of study for the data, cheapest first: larger inputs, then wider backbones.
+
+    On a CPU the smallest inputs have narrower backbones, too, where they are large.
+    """
     edges = largest_edges(facts)
-    found = [Rung(edge=edge, width=width_at(edge, kind)) for edge in edges]
-    return [*found, *(Rung(edge=edges[-1], width=width) for width in MORE_WIDTH if width > found[-1].width)]
+    found = [Rung(edge=edge, width=width_at(size_of(facts, edge), kind)) for edge in edges]
+    narrow = {width for _, width in WIDTHS if width < found[0].width and kind != "cuda"}
+    return [
+        *(Rung(edge=edges[0], width=width) for width in sorted(narrow)),
+        *found,
+        *(Rung(edge=edges[-1], width=width) for width in MORE_WIDTH if width > found[-1].width),
+    ]
 
 
 def widths_of(width: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:

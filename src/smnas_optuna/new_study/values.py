@@ -186,14 +186,13 @@ def modular_lines(scale: Scale, kind: rules.Kind) -> list[Line]:
     """Return the lines of ``[space.modular]``: the widths of stage 1, and ResNet's stem.
 
     The paper's stem has half of the base channels in its first convolution, and learnt far less at small widths: AP 7.8
-    (x100) against 26.3 (docs/search.md). So it is left out below the classic width.
+    (x100) against 26.3 (docs/search.md), and each space has narrow backbones. So it is left out.
     """
     space = scale.space
     widths = space.backbone_widths
     between = sorted({*widths, *((low + high) // 2 for low, high in pairwise(widths) if high - low >= APART)})
     lines = [Line(key="base_channels", value=tuple(between), because="as in stage 1, in steps of 16 at most")]
-    if widths[0] < 48:
-        lines.append(Line(key="stems", value=("conv7",), because="at small widths the paper's conv3 learns far less"))
+    lines.append(Line(key="stems", value=("conv7",), because="at small widths the paper's conv3 learns far less"))
     lines.append(Line(key="max_blocks", value=MAX_BLOCKS[kind], because="a parent's depth is in the space beside it"))
     lines.append(Line(key="neck_channels", value=space.neck_channels, because="as in stage 1"))
     return [*lines, Line(key="head_widths", value=space.head_widths, because="as in stage 1")]

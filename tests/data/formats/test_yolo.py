@@ -14,6 +14,7 @@ from smnas_optuna.data.formats import load_datasets
 from smnas_optuna.data.formats.yolo import label_files
 from smnas_optuna.data.formats.yolo_keypoints import keypoint_columns
 from smnas_optuna.data.formats.yolo_labels import read_labels
+from smnas_optuna.data.tree_identity import tree_identity
 from smnas_optuna.errors import DataError
 from tests.data.formats.writers import draw, write_yolo, write_yolo_as_roboflow_does, write_yolo_as_ultralytics_does
 from tests.data.hostile import check_message
@@ -308,6 +309,21 @@ def test_folders_may_be_links_and_hidden_ones_are_left_out(tmp_path: Path) -> No
 
     assert (splits.content_hash, splits.train.notes) == (expected.content_hash, expected.train.notes)
     assert [image.path for image in splits.train.images] == [image.path for image in expected.train.images]
+
+
+def test_what_a_study_in_the_data_folder_writes_is_no_data(tmp_path: Path) -> None:
+    write_yolo_as_roboflow_does(tmp_path)
+    expected = load_splits(tmp_path, YOLO)
+    identity = tree_identity(tmp_path)
+    for folder in (tmp_path / "train/images/mine", tmp_path / "mine"):
+        (folder / "report").mkdir(parents=True)
+        (folder / "study.toml").touch()
+        draw(folder / "report/front.png", 99)
+
+    splits = load_splits(tmp_path, YOLO)
+
+    assert (splits.content_hash, splits.train.notes) == (expected.content_hash, expected.train.notes)
+    assert tree_identity(tmp_path) == identity
 
 
 def test_a_label_file_that_is_a_link_to_nothing_is_refused(root: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from smnas_optuna.config import STUDY_FILE
 from smnas_optuna.quote import quote_path
 
 Role = Literal["train", "val", "test"]
@@ -41,13 +42,13 @@ def note_unused(paths: Sequence[Path], root: Path, what: str) -> list[str]:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """Return the folders in ``folder`` that are not hidden, sorted; none if it cannot be read."""
+    """Return the folders in ``folder``, sorted, without hidden ones and study folders; none if it cannot be read."""
     try:
         with os.scandir(folder) as entries:  # tells folders without a look at each of 100,000 files
             names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
-            return [folder / name for name in sorted(names)]
     except OSError:
         return []
+    return [folder / name for name in sorted(names) if not (folder / name / STUDY_FILE).is_file()]
 
 
 def entries_of(folder: Path) -> list[Path]:
