@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import os
+import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 
 from smnas_optuna.batch import Batch
@@ -145,6 +147,22 @@ def test_evaluation_is_silent_and_leaves_the_detections_alone(capsys: pytest.Cap
 
     assert found == before
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_other_threads_print_meanwhile_is_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accumulate = COCOeval.accumulate
+
+    def accumulated(self: COCOeval, *arguments: Any) -> None:
+        sys.stdout.write("by somebody else\n")
+        accumulate(self, *arguments)
+
+    monkeypatch.setattr(COCOeval, "accumulate", accumulated)
+
+    coco_metrics(_truth({1: [SMALL]}), [])
+
+    assert capsys.readouterr().out == "by somebody else\n"
 
 
 def _iou(one: Box, other: Box) -> float:

@@ -247,6 +247,33 @@ def test_the_best_weights_are_kept_and_the_last_beside_them(searched: Path, monk
     assert not same_weights(finished.folder, finished.folder / "last")
 
 
+def test_stopped_as_the_best_ap_is_told_it_keeps_the_best_weights(
+    searched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aps = iter([0.3, 0.5, 0.5, 0.4, 0.2])
+    measured, save = Testbed.evaluate, Keeper._save
+    stops = iter([False, True])
+
+    def evaluate(*arguments: Any, **named: Any) -> CocoMetrics:
+        return replace(measured(*arguments, **named), ap=next(aps))
+
+    def stopped(self: Keeper, *arguments: Any, **named: Any) -> None:
+        if next(stops, False):
+            raise Interrupted(15)
+        save(self, *arguments, **named)
+
+    monkeypatch.setattr(Testbed, "evaluate", evaluate)
+    monkeypatch.setattr(Keeper, "_save", stopped)
+    with pytest.raises(Interrupted):
+        run(searched, epochs=4)
+
+    outcome = outcome_of(run(searched, epochs=4).record)
+
+    assert outcome.metrics is not None
+    assert (outcome.epoch, outcome.metrics["ap"]) == (2, 0.5)
+    assert load_detector(searched / "trained" / "mine", device="cpu").description["epoch"] == 2
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [

@@ -26,12 +26,15 @@ def plan(epochs: int = 10, hours: float | None = 1.0) -> Plan:
         (10, [36.0], None, None),  # a hundredth of the time
         (10, [50.0, 36.0, 36.0], None, 96),
         (10, [90.0, 36.0], None, None),  # the first one does not count
-        (10, [360.0], None, 9),
+        (10, [360.0], None, 10),
+        (7, [525.0], None, 7),  # the whole hour is enough for 6
+        (10, [420.0, 360.0], None, 10),
         (10, [1800.0], None, 1),
         (10, [9000.0], None, 1),
         (1, [36.0], None, 99),
         (10, [300.0], 30.0, 10),
-        (10, [300.0], 60.0, 9),
+        (10, [300.0], 60.0, 10),
+        (10, [500.0], 60.0, 5),
     ],
 )
 def test_the_epochs_that_fit_follow_from_what_was_trained(

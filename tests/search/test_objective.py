@@ -173,6 +173,22 @@ def test_each_ended_trial_is_tidied_once_and_again_when_it_leaves_the_front(
     assert weights.exists(), "what is removed once is not looked for again"
 
 
+@pytest.mark.parametrize("reason", [None, "interrupted"])
+def test_the_checkpoint_of_an_architecture_that_is_tried_again_stays(
+    study: optuna.Study, session: Session, reason: str | None
+) -> None:
+    end_trial(study, session, SMALL, (2.0, 0.1))
+    again = study.ask()
+    store_attrs(again, {"arch": SMALL})
+    if reason is not None:
+        store_attrs(again, {"reason": reason})
+        study.tell(again, state=optuna.trial.TrialState.FAIL)
+
+    make_objective(session).tidy(read_records(study))
+
+    assert (session.folder.run(SMALL) / CHECKPOINT_FILE).exists()
+
+
 def test_what_would_be_on_the_front_without_limits_keeps_its_weights(study: optuna.Study, session: Session) -> None:
     end_trial(study, session, SMALL, (1.0, 0.1))
     end_trial(study, session, LARGE, (2.0, 0.2))

@@ -72,6 +72,14 @@ def test_workers_pause_while_one_measures_and_go_on_after_it(tmp_path: Path) -> 
         wait_for(lambda: one.steps > before[0] and other.steps > before[1])
 
 
+def test_locks_that_nobody_has_any_more_are_closed(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(10):
+        with make(tmp_path).running():
+            pass
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
+
+
 def test_a_worker_that_measures_itself_goes_on_working(tmp_path: Path) -> None:
     measurement_lock = make(tmp_path)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +10,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pycocotools.coco
+import pycocotools.cocoeval
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from smnas_optuna.batch import Batch, BatchSource
 from smnas_optuna.engine.ap_interval import ap_interval, is_uncertain
 from smnas_optuna.engine.memory import ImagesAtOnce
+
+for _module in (pycocotools.coco, pycocotools.cocoeval):
+    _module.print = lambda *_, **__: None  # its progress; to redirect the output would take that of other threads, too
 
 MAX_DETECTIONS = 100
 """Detections of an image and category that COCO's metrics count, the best ones."""
@@ -131,17 +134,16 @@ def coco_evaluation(
         max_detections: Detections of an image and category that count, the best ones. COCO's number is 100.
         areas: Ranges (smallest, largest) of the areas of objects, pixels; COCO's four by default.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = _coco(ground_truth)
-        # pycocotools cannot load an empty list of results
-        results = truth.loadRes([*map(dict, detections)]) if detections else _coco({**ground_truth, "annotations": []})
-        evaluation = COCOeval(truth, results, iouType="bbox")
-        evaluation.params.maxDets = [1, 10, max_detections]
-        if areas is not None:
-            evaluation.params.areaRng = [list(each) for each in areas]
-            evaluation.params.areaRngLbl = [f"{low:g}-{high:g}" for low, high in areas]
-        evaluation.evaluate()
-        evaluation.accumulate()
+    truth = _coco(ground_truth)
+    # pycocotools cannot load an empty list of results
+    results = truth.loadRes([*map(dict, detections)]) if detections else _coco({**ground_truth, "annotations": []})
+    evaluation = COCOeval(truth, results, iouType="bbox")
+    evaluation.params.maxDets = [1, 10, max_detections]
+    if areas is not None:
+        evaluation.params.areaRng = [list(each) for each in areas]
+        evaluation.params.areaRngLbl = [f"{low:g}-{high:g}" for low, high in areas]
+    evaluation.evaluate()
+    evaluation.accumulate()
     return evaluation
 
 

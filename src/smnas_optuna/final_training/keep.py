@@ -161,11 +161,11 @@ class Keeper(Watch):
     def _keep(self, epoch: int, metrics: Metrics, best: float) -> None:
         """Report an evaluation, and keep the weights if they beat an AP of ``best``, or are the last."""
         ap = metrics["ap"] or 0.0
-        self.note(f"epoch {epoch}: AP (x100) {100 * ap:.1f}" + (", the best so far" if ap > best else ""))
         if ap > best:
             self._save(self._place, epoch=epoch, metrics=metrics)
         if epoch == self._plan.epochs:
             self._save(self._place / LAST, epoch=epoch, metrics=metrics)
+        self.note(f"epoch {epoch}: AP (x100) {100 * ap:.1f}" + (", the best so far" if ap > best else ""))
         self._session.listener.evaluated(epoch, ap)
 
     def _end_epoch(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import pairwise
 from statistics import fmean
 
 from smnas_optuna.arch import DetectorSpec
@@ -131,18 +130,20 @@ def _step_s(session: Session, spec: DetectorSpec, probe: Detector, batches: Batc
     warm_up = 1 + RECORDED_AFTER if testbed.device.type == "cuda" else 1
     epochs = -(-(warm_up + TIMED_STEPS) // len(batches))
     recipe = testbed.settings.train.model_copy(update={"epochs": epochs})
-    ends = [time.perf_counter()]
+    seconds, begin = list[float](), time.perf_counter()
 
     def on_step(*_: int) -> None:
+        nonlocal begin
+        synchronize(testbed.device)
+        seconds.append(time.perf_counter() - begin)
+        if len(seconds) >= warm_up + TIMED_STEPS and sum(seconds[warm_up:]) >= PROBE_S:
+            raise _Enough
         session.stop.check()
         testbed.measurement_lock.pause(session.stop.check)
-        synchronize(testbed.device)
-        ends.append(time.perf_counter())
-        if len(ends) > warm_up + TIMED_STEPS and ends[-1] - ends[warm_up] >= PROBE_S:
-            raise _Enough
+        begin = time.perf_counter()
 
     micro_batch = fitting_images(testbed, probe, spec)
     training = Training(probe, batches, recipe, seed=0, micro_batch=micro_batch, recorded=recorded)
     with suppress(_Enough):
         training.run(on_step=on_step)
-    return fmean(after - before for before, after in pairwise(ends[warm_up:]))
+    return fmean(seconds[warm_up:])

@@ -56,6 +56,8 @@ class TrainRequest:
     def __post_init__(self) -> None:
         if self.epochs is not None and self.hours is not None:
             raise StudyError("--epochs and --hours are both given", fix="give one of them")
+        if (self.epochs is not None and self.epochs < 1) or (self.hours is not None and not self.hours >= 0):
+            raise StudyError("a training has at least one epoch, and no less than 0 hours", fix="give more of them")
         if self.name is not None:
             check_name(self.name)
 
@@ -72,7 +74,7 @@ class TrainRequest:
 
     def epochs_wanted(self, search_epochs: int) -> int | None:
         """Return the epochs of the training; None if they follow from ``hours``."""
-        return None if self.hours is not None else self.epochs or LONGER * search_epochs
+        return self.epochs if self.hours is not None or self.epochs is not None else LONGER * search_epochs
 
     def name_for(self, search_epochs: int) -> str:
         """Return the name of the training."""

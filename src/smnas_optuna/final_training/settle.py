@@ -25,7 +25,9 @@ class Anew(Exception):  # noqa: N818  # an event, not an error
 
 
 def epochs_that_fit(plan: Plan, pace: Pace, seconds: Sequence[float], evaluation_s: float | None) -> int | None:
-    """Return the epochs that fit into what is left of the hours of ``plan``; None while it is too early to tell.
+    """Return the epochs of ``plan`` if they are about right, or else those that fit into what is left of its hours.
+
+    None while it is too early to tell.
 
     Args:
         plan: Its hours were turned into epochs by ``pace``.
@@ -40,7 +42,11 @@ def epochs_that_fit(plan: Plan, pace: Pace, seconds: Sequence[float], evaluation
         return None
     if evaluation_s is not None:
         pace = replace(pace, evaluation_s=evaluation_s)
-    return replace(pace, epoch_s=fmean(telling or seconds)).epochs_within(max(0.0, whole_s - sum(seconds)))
+    pace = replace(pace, epoch_s=fmean(telling or seconds))
+    start_s = max(0.0, sum(seconds) - len(seconds) * pace.epoch_s)
+    if not _is_far(pace.epochs_within(max(0.0, whole_s - start_s)), plan.epochs):
+        return plan.epochs
+    return pace.epochs_within(max(0.0, whole_s - sum(seconds)))
 
 
 def telling_epochs(seconds: Sequence[float]) -> Sequence[float]:
@@ -82,9 +88,9 @@ class Settling:
         if pace is None:
             return
         fitting = epochs_that_fit(plan, pace, seconds, evaluation_s)
-        anew = fitting is not None and _is_far(fitting, plan.epochs)
+        anew = fitting not in (None, plan.epochs)
         if fitting is not None:
-            plan = replace(plan, epochs=fitting) if anew else plan
+            plan = replace(plan, epochs=fitting)
             self.record = replace(self.record, plan=plan, pace=None)
             write_training(self._place, self.record)
         if self._ranks is not None:

@@ -58,8 +58,8 @@ def choose_epochs(facts: DataFacts, asked: Asked, batch_size: int, longer: float
     """Return the epochs of a training: as many as make the steps that the hours allow.
 
     There are 1 to ``MAX_EPOCHS``, or more where images are few (:data:`FEWEST_STEPS`); and at least ``LEAST_EPOCHS``,
-    unless that would be many steps. The measured studies take 400 to 1,200 steps. ``longer`` is a factor for hours that larger
-    images cannot use, or that are few.
+    unless that would be many steps. The measured studies take 400 to 1,200 steps. ``longer`` is a factor for hours
+    that larger images cannot use, or that are few.
     """
     an_epoch = math.ceil(facts.num_train / batch_size)
     steps = max(STEPS_AT * (asked.hours / STEPS_HOURS) ** STEPS_POWER, min(ENOUGH_STEPS, LEAST_EPOCHS * an_epoch))

@@ -29,7 +29,7 @@ from smnas_optuna.study.attributes import ENQUEUED, ORIGIN, REFERENCE_MS, json_v
 from smnas_optuna.study.folder import CHECKPOINT_FILE
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import contenders
-from smnas_optuna.study.record import TrialRecord, folder_scale, read_records
+from smnas_optuna.study.record import INTERRUPTED, TrialRecord, folder_scale, read_records
 from smnas_optuna.study.scale import ratio_of
 from smnas_optuna.study.settled import trained_share
 from smnas_optuna.study.stored import study_attrs
@@ -171,14 +171,22 @@ class Objective:
         the study's unit of latency may still change, and limits, too. Anything else stays dominated.
         ``[search] keep_weights = "all"`` keeps the weights of all. An architecture that was trained with two recipes
         has one folder, with the weights of its last training. They stay: it may be on the front of the other stage.
-        What is removed once is not looked for again.
+        What is removed once is not looked for again. An architecture that is tried again keeps its checkpoint.
         """
         kept = {each.arch for beyond in (False, True) for each in contenders(records, beyond_limits=beyond)}
         kept |= {record.arch for record in self.trained_otherwise() if record.trained}
         keeps_all = self.session.settings.search.keep_weights != "front"
+        going_on = set[str | None]()
+        for record in records:
+            if record.state == "running" or record.reason == INTERRUPTED:
+                going_on.add(record.arch)
+            elif record.settles:
+                going_on.discard(record.arch)
         for record in records:
             number, keeps = record.number, not record.trained or keeps_all or record.arch in kept
             if number in self._without_weights or (keeps and number in self._tidied) or not record.settles:
+                continue
+            if record.arch in going_on:
                 continue
             folder = self.session.folder.run(str(record.stored_arch))
             if not self.session.folder.holds(folder):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -54,6 +55,7 @@ class _Run:
         self._detector: Detector = testbed.build(job.spec, job.seed)
         self._batches: dict[Images, DetectionLoader] = {}
         self._found: Detections = {}
+        self._elsewhere_s = 0.0
 
     def result(self) -> Trained:
         job, watch, testbed = self._job, self._watch, self._testbed
@@ -105,18 +107,19 @@ class _Run:
         """Measure the AP of a training that is at a rung, and report all of them.
 
         The training's state has the APs that earlier attempts measured, and the next checkpoint stores the new one. If
-        the process dies before that, it is measured again, with the same result.
+        the process dies or is stopped before all is reported, it is measured again, with the same result.
         """
         training = resumable.training
-        epoch = training.epochs_done
+        epoch, aps = training.epochs_done, dict(training.ap_by_epoch)
         at_rung = epoch in self._job.rungs and not training.step
-        if at_rung and epoch not in training.ap_by_epoch:
-            with self._watch.phase("rungs"):
+        if at_rung and epoch not in aps:
+            with self._elsewhere(), self._watch.phase("rungs"):
                 metrics = self._evaluate("val")
-            training.ap_by_epoch[epoch] = metrics.ap
+            aps[epoch] = metrics.ap
             self._watch.measured(epoch, metrics)
-        if self._job.rungs and training.ap_by_epoch:
-            self._watch.standing(dict(training.ap_by_epoch), epoch if at_rung else None)
+        if self._job.rungs and aps:
+            self._watch.standing(dict(aps), epoch if at_rung else None)
+        training.ap_by_epoch.update(aps)
 
     def _evaluate(self, images: Images) -> CocoMetrics:
         splits = self._testbed.splits
@@ -137,10 +140,20 @@ class _Run:
         limit = self._job.max_seconds
         if limit is None:
             return step
-        judge = judge_pace(limit, self._testbed.device)
+        judge = judge_pace(limit, self._testbed.device, lambda: time.perf_counter() - self._elsewhere_s)
 
         def on_step(done: int, total: int) -> None:
-            step(done, total)
+            with self._elsewhere():  # it may pause for the measurement of another worker
+                step(done, total)
             judge(done, total)
 
         return on_step
+
+    @contextmanager
+    def _elsewhere(self) -> Iterator[None]:
+        """Count the time of the body as none of the training's."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._elsewhere_s += time.perf_counter() - begin

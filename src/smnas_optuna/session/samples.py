@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -140,7 +141,8 @@ def keep_images(folder: StudyFolder, dataset: CocoDataset, content: str) -> None
     place = folder.make(folder.samples)
     images = choose_images(dataset)
     for number, image in enumerate(images):
-        write_durably(place / f"{number}.jpg", jpeg_of(image))
+        with suppress(FileExistsError, FileNotFoundError):  # another worker writes the same
+            write_durably(place / f"{number}.jpg", jpeg_of(image))
     rows = [
         {
             "id": image.image_id,
@@ -154,7 +156,8 @@ def keep_images(folder: StudyFolder, dataset: CocoDataset, content: str) -> None
         for image in images
     ]
     values = {"content": content, "classes": list(dataset.category_names), "images": rows}
-    write_durably(place / IMAGES_FILE, json.dumps(values).encode())  # the last one: with it all are there
+    with suppress(FileExistsError, FileNotFoundError):
+        write_durably(place / IMAGES_FILE, json.dumps(values).encode())  # the last one: with it all are there
 
 
 def read_images(folder: StudyFolder) -> KeptImages | None:

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+AT_ONCE_S = 3.0
+"""Time within which two signals to a supervised process are one: one came directly, and one from its supervisor."""
+
 
 class Interrupted(Exception):  # noqa: N818  # an event, not an error
     """The run was asked to stop.
@@ -37,6 +40,7 @@ class StopRequest:
     def __init__(self) -> None:
         self._signal: int | None = None
         self._latest: float | None = None
+        self._supervised, self._arrived_at = False, 0.0
 
     @property
     def arrived(self) -> bool:
@@ -68,9 +72,10 @@ class StopRequest:
         """Handle SIGINT (Ctrl-C) and SIGTERM while the body runs: the first asks, a second one stops at once.
 
         Args:
-            supervised: True if a supervisor hands Ctrl-C on. A terminal sends Ctrl-C to all its processes, and this
-                process then ignores it.
+            supervised: True if a supervisor hands signals on. A terminal sends Ctrl-C to all its processes, and this
+                process then ignores it. Others send SIGTERM to all: what follows within ``AT_ONCE_S`` is the same one.
         """
+        self._supervised = supervised
         before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         if supervised:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -81,6 +86,7 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self._signal is not None:
+        if self._signal is None:
+            self._signal, self._arrived_at = number, time.monotonic()
+        elif not self._supervised or time.monotonic() - self._arrived_at > AT_ONCE_S:
             raise KeyboardInterrupt
-        self._signal = number

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+import weakref
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ def say_once(note: Callable[[str], None], line: str) -> None:
 
 
 class LockFile:
-    """An open file that processes lock; the operating system frees the lock of a process that ends.
+    """An open file that processes lock; it is closed with the last reference to this object, or with the process.
 
     Args:
         descriptor: The open file.
@@ -37,6 +38,7 @@ class LockFile:
     def __init__(self, descriptor: int, path: Path) -> None:
         self.descriptor = descriptor
         self.path = path
+        self.close = weakref.finalize(self, os.close, descriptor)
         found = os.fstat(descriptor)
         self._in_vain = _IN_VAIN[found.st_dev, found.st_ino]
 

@@ -46,8 +46,8 @@ class MeetingPlace:
 
     def close(self) -> None:
         """Close the files, which frees the locks on them."""
-        os.close(self.turn.descriptor)
-        os.close(self.room.descriptor)
+        self.turn.close()
+        self.room.close()
 
 
 def temporary_folders(environment: Mapping[str, str]) -> list[Path]:
