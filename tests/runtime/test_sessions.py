@@ -8,9 +8,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from smnas_optuna.errors import DeviceError, FileError
+from smnas_optuna.errors import DeviceError, FileError, OutOfMemoryError
 from smnas_optuna.runtime.canvas import canvas_size
 from smnas_optuna.runtime.detector_file import DetectorFile
+from smnas_optuna.runtime.failures import failure_of
 from smnas_optuna.runtime.names import OUTPUTS, Arrays, Runtime, Shape
 from smnas_optuna.runtime.sessions import CanvasSessions, Found, Runner, open_runner
 
@@ -175,6 +176,40 @@ def test_slots_beyond_the_count_are_zeros() -> None:
     beyond = np.arange(SLOTS) >= found.counts[:, None]
     assert not found.boxes[beyond].any()
     assert not found.scores[beyond].any()
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_file() -> None:
+    model = make_model()
+    nodes = [
+        helper.make_node("Mul", ["count", "column"], ["counts_of"]),
+        helper.make_node("ReduceMax", ["counts_of", "first"], ["many"], keepdims=0),
+        helper.make_node("ConstantOfShape", ["many"], ["huge"]),
+        helper.make_node("ReduceSum", ["huge", "first"], ["nothing"]),
+        helper.make_node("Add", ["corner", "nothing"], ["moved_corner"]),
+    ]
+    unsqueeze = next(place for place, node in enumerate(model.graph.node) if node.output[0] == "corners")
+    del model.graph.node[unsqueeze].input[0]
+    model.graph.node[unsqueeze].input.insert(0, "moved_corner")
+    for node in reversed(nodes):
+        model.graph.node.insert(unsqueeze, node)
+    for name, value in (("count", 1 << 42), ("first", 0)):
+        model.graph.initializer.append(numpy_helper.from_array(np.array([value]), name))
+
+    with pytest.raises(OutOfMemoryError, match=r"^a\.onnx: ONNX Runtime [0-9].* cannot run it: "):
+        _open("onnxruntime", DetectorFile.of(model.SerializeToString(), "a.onnx")).run(*_images(1, portrait=False))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), OutOfMemoryError),
+        (RuntimeError("std::bad_alloc"), OutOfMemoryError),
+        (RuntimeError("CUDA failure 2: out of memory"), OutOfMemoryError),
+        (RuntimeError("Non-zero status code returned while running Mul"), FileError),
+    ],
+)
+def test_what_a_runtime_says_tells_whose_fault_it_is(error: Exception, kind: type[Exception]) -> None:
+    assert type(failure_of("a.onnx", "A Runtime", "run", error)) is kind
 
 
 def test_an_operator_that_fails_in_openvino_is_noticed_with_one_thread() -> None:

@@ -16,6 +16,7 @@ from smnas_optuna.errors import DeviceError, FileError
 from smnas_optuna.quote import quote_error
 from smnas_optuna.runtime.description import FIX
 from smnas_optuna.runtime.detector_file import DetectorFile
+from smnas_optuna.runtime.failures import failure_of
 from smnas_optuna.runtime.names import (
     FREE_DIMENSIONS,
     INPUTS,
@@ -101,9 +102,7 @@ class OnnxRuntimeSessions:
                 self._file.content, options, providers=self._providers, enable_fallback=0
             )
         except self._errors as error:
-            raise FileError(
-                f"{self._file.name}: ONNX Runtime {self._version} cannot load it: {quote_error(error)}", fix=FIX
-            ) from error
+            raise failure_of(self._file.name, f"ONNX Runtime {self._version}", "load", error) from error
         provider = _PROVIDERS[self._runtime]
         if provider not in session.get_providers():  # it goes on without, where a library of CUDA is missing
             raise DeviceError(
@@ -117,9 +116,7 @@ class OnnxRuntimeSessions:
         try:
             arrays: list[NDArray[np.generic]] = session.run(OUTPUTS, {"images": images, "sizes": sizes})
         except self._errors as error:
-            raise FileError(
-                f"{self._file.name}: ONNX Runtime {self._version} cannot run it: {quote_error(error)}", fix=FIX
-            ) from error
+            raise failure_of(self._file.name, f"ONNX Runtime {self._version}", "run", error) from error
         return arrays
 
 

@@ -14,6 +14,7 @@ from smnas_optuna.errors import DeviceError, FileError
 from smnas_optuna.quote import quote_error
 from smnas_optuna.runtime.description import FIX
 from smnas_optuna.runtime.detector_file import DetectorFile
+from smnas_optuna.runtime.failures import failure_of
 from smnas_optuna.runtime.names import INPUTS, OUTPUTS, Arrays, Execute, Inputs, Operators, Shape
 from smnas_optuna.runtime.operators import typical_run
 
@@ -88,7 +89,7 @@ class OpenVinoSessions:
             for name, array in outputs.items():
                 request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
         except _ERRORS as error:
-            raise _failed(file, openvino, "load", quote_error(error)) from error
+            raise failure_of(file.name, f"OpenVINO {openvino.__version__}", "load", error) from error
         return request, outputs
 
     def _run(
@@ -98,14 +99,11 @@ class OpenVinoSessions:
         try:
             request.infer({"images": images, "sizes": sizes}, share_inputs=True)
         except _ERRORS as error:
-            raise _failed(self._file, self._library, "run", quote_error(error)) from error
+            raise failure_of(self._file.name, f"OpenVINO {self._library.__version__}", "run", error) from error
         if (outputs["counts"] == _NOT_WRITTEN).any():
-            raise _failed(self._file, self._library, "run", "it stopped midway; with two threads it says why")
+            midway = RuntimeError("it stopped midway; with two threads it says why")
+            raise failure_of(self._file.name, f"OpenVINO {self._library.__version__}", "run", midway)
         return [outputs[name].copy() for name in OUTPUTS]
-
-
-def _failed(file: DetectorFile, openvino: ModuleType, what: str, why: str) -> FileError:
-    return FileError(f"{file.name}: OpenVINO {openvino.__version__} cannot {what} it: {why}", fix=FIX)
 
 
 def _library() -> ModuleType:
