@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.samplers import RandomSampler
 
 from smnas_optuna.config import load_settings
 from smnas_optuna.engine.evaluate import coco_metrics
 from smnas_optuna.errors import DataError, StudyError
 from smnas_optuna.evaluation.given_results import GivenResults, Role, evaluate_results
-from smnas_optuna.session.prepare import load_data
+from smnas_optuna.session.listener import Listener
+from smnas_optuna.session.prepare import load_data, prepare
+from smnas_optuna.study.attributes import FINGERPRINT
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.workers.interrupt import StopRequest
 
 GOOD = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 20], "score": 0.5}
 
@@ -125,6 +129,17 @@ def test_what_is_no_result_in_these_images_is_refused(
     assert message in refusal.value.message
     assert (refusal.value.first or "").startswith(first or "")
     assert refusal.value.fix
+
+
+def test_results_in_other_data_than_that_of_the_search_are_refused(drawn_dir: Path) -> None:
+    session = prepare(StudyFolder(drawn_dir), listener=Listener(), stop=StopRequest(), device="cpu")
+    study = session.folder.create("structural", RandomSampler())
+    study.set_user_attr(FINGERPRINT, session.depends_on)
+    assert evaluated(drawn_dir, []).metrics.ap == 0
+    study.set_user_attr(FINGERPRINT, {**session.depends_on, "data": {**session.depends_on["data"], "content": "f00"}})
+
+    with pytest.raises(StudyError, match="was made with other data"):
+        evaluated(drawn_dir, [])
 
 
 def test_results_of_test_images_need_some(drawn_dir: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from optuna.samplers import RandomSampler
 
 from smnas_optuna import load_detector
 from smnas_optuna.arch import decode
@@ -23,6 +24,7 @@ from smnas_optuna.session.prepare import Session, prepare
 from smnas_optuna.session.trained import read_trained
 from smnas_optuna.ship.request import ShipRequest
 from smnas_optuna.ship.run import Shipped, prove, ship
+from smnas_optuna.study.attributes import FINGERPRINT
 from smnas_optuna.study.choice import Pick, choose
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.workers.interrupt import StopRequest
@@ -133,6 +135,18 @@ def test_data_with_other_classes_is_refused_and_no_file_is_left(runs_dir: Path, 
         shipped(request_of(runs_dir, output))
 
     assert not output.exists()
+
+
+def test_a_file_made_beside_other_data_states_nothing_that_it_does_not_know(runs_dir: Path, tmp_path: Path) -> None:
+    session = session_of(runs_dir)
+    study = session.folder.create("structural", RandomSampler())
+    study.set_user_attr(FINGERPRINT, {**session.depends_on, "data": {**session.depends_on["data"], "content": "f00"}})
+    output = tmp_path / "a.onnx"
+
+    shipped(request_of(runs_dir, output))
+
+    description = DetectorFile.read(output).description
+    assert (description.ap, description.data) == (None, "")
 
 
 @pytest.mark.parametrize(

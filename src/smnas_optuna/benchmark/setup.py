@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from smnas_optuna.benchmark.detectors import TimedDetector, our_detector, reference_of, studied_detector
-from smnas_optuna.benchmark.images import NUM_IMAGES, BenchmarkImages, drawn_images, images_of_folder
+from smnas_optuna.benchmark.images import BenchmarkImages, drawn_images, images_of_folder
 from smnas_optuna.benchmark.request import BenchmarkRequest
 from smnas_optuna.config import LatencySettings, Runtime, load_settings
 from smnas_optuna.data import CachePool
@@ -89,18 +89,17 @@ def _study_setup(
     step: Callable[[int, int], None],
 ) -> BenchmarkSetup:
     settings = load_settings(folder.path)
-    latency = settings.latency.model_copy(update={"images": max(settings.latency.images, NUM_IMAGES)})
     begun = begun_with(folder)
     adopt_threads(None, threads_of(begun), os.environ, listener.note)
     root, splits = load_data(folder, data_dir, settings, step)
     testbed = Testbed(
-        settings=settings.model_copy(update={"latency": latency}),
+        settings=settings,
         splits=splits,
         caches=CachePool(folder.cache, listener.note, on_progress=step),
         device=device,
         begun_with=begun,
     )
-    count = min(latency.images, len(splits.val.images))
+    count = min(settings.latency.images, len(splits.val.images))
     return BenchmarkSetup(
         images=BenchmarkImages(
             at=cache(testbed.timed_images),
@@ -108,7 +107,7 @@ def _study_setup(
             source=f"{count} validation images of {root}",
         ),
         timed=lambda name: studied_detector(name, testbed, folder),
-        settings=latency,
+        settings=settings.latency,
         runtime=testbed.runtime,
         reference=reference_of(testbed),
         differs=_differs(testbed, folder),

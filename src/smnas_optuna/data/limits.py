@@ -16,7 +16,7 @@ from smnas_optuna.errors import DataError
 
 MAX_PIXELS = 178_956_970
 """Pixels of one image. Pillow refuses larger files as decompression bombs (``2 * MAX_IMAGE_PIXELS``). Decoding takes up
-to 16 bytes a pixel: 2.7 GiB at this size."""
+to 18 bytes a pixel: 3.0 GiB at this size."""
 MAX_EDGE = 2**20
 """Pixels of one edge; up to here, a coordinate in single precision is exact to 1/16 pixel."""
 MAX_BOXES = 10_000

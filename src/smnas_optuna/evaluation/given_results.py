@@ -17,7 +17,9 @@ from smnas_optuna.evaluation.kept import Rows
 from smnas_optuna.evaluation.metrics import limits_of, metrics_of
 from smnas_optuna.evaluation.request import TEST, VAL
 from smnas_optuna.quote import quote, quote_error, quote_path
-from smnas_optuna.session.prepare import load_data
+from smnas_optuna.session.prepare import load_data, other_data
+from smnas_optuna.session.testbed import data_fingerprint
+from smnas_optuna.study.fingerprint import refuse_differences
 from smnas_optuna.study.folder import StudyFolder
 
 Role = Literal["val", "test"]
@@ -64,8 +66,13 @@ def evaluate_results(
         DataError: If the file cannot be read, has another form, or belongs to other images or categories.
         StudyError: If the data is not that of the search, or has no test images.
     """
-    rows = read_results_file(file)
-    _, splits = load_data(StudyFolder(study_dir), data_dir, load_settings(study_dir), step)
+    rows, folder = read_results_file(file), StudyFolder(study_dir)
+    root, splits = load_data(folder, data_dir, load_settings(study_dir), step)
+    refuse_differences(
+        other_data(folder, data_fingerprint(splits)),
+        f"{root}: the study {study_dir} was made with other",
+        fix="name the data of the search: --data DIR",
+    )
     dataset, content = (splits.test, splits.test_hash) if role == TEST else (splits.val, splits.content_hash)
     if dataset is None or content is None:
         raise StudyError(

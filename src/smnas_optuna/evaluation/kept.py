@@ -18,9 +18,9 @@ from smnas_optuna.real_files import is_regular_file, linked_part
 from smnas_optuna.workers.interrupt import Interrupted
 
 DETECTIONS_FILE, KEY_FILE = "detections.json", "detected.json"
+"""COCO's result format, and what these detections belong to."""
 EVALUATIONS, NUMBERS_FILE = "evaluation", "evaluation.json"
 """Folder of all evaluations in a study folder, and the file of all numbers in the folder of each."""
-"""COCO's result format, and what these detections belong to."""
 
 Rows = list[dict[str, Any]]
 """Detections in COCO's result format."""

@@ -184,7 +184,7 @@ def _tau_line(verification: Verification) -> str:
 def _spread_lines(verification: Verification) -> list[str]:
     spread = verification.verdict.spread
     if spread is None:
-        return ["spread over seeds: unknown before an architecture has two finished trainings"]
+        return ["spread over seeds: unknown before each architecture has two finished trainings"]
     epochs = f"measured at {verification.epochs} epochs"
     if verification.epochs != verification.search_epochs:
         epochs += f"; --epochs {verification.search_epochs} measures it at the search's"

@@ -226,7 +226,7 @@ class Testbed:
     @property
     def fingerprint(self) -> dict[str, Any]:
         """Everything that a study's numbers depend on beside its space, as JSON values."""
-        settings, splits = self.settings, self.splits
+        settings = self.settings
         recipe = {
             TRAIN: settings.train.model_dump(mode="json"),
             "detector": settings.detector.model_dump(mode="json"),
@@ -235,10 +235,7 @@ class Testbed:
                 "reference": settings.reference,
             },
         }
-        data: dict[str, Any] = {"content": splits.content_hash, "classes": list(splits.train.category_names)}
-        for role, split in (("train", splits.train), ("val", splits.val)):
-            data[role] = {"images": len(split.images), "boxes": sum(len(image.boxes) for image in split.images)}
-        return {"data": data, "recipe": recipe, "device": self.device_description}
+        return {"data": data_fingerprint(self.splits), "recipe": recipe, "device": self.device_description}
 
     @property
     def device_description(self) -> dict[str, Any]:
@@ -304,3 +301,11 @@ class Testbed:
             train=False,
             cache=self.caches.get(dataset, self.splits.content_hash, size.long, size.short),
         )
+
+
+def data_fingerprint(splits: Splits) -> dict[str, Any]:
+    """Return what a study's numbers depend on of its data, as JSON values: of the training and validation images."""
+    data: dict[str, Any] = {"content": splits.content_hash, "classes": list(splits.train.category_names)}
+    for role, split in (("train", splits.train), ("val", splits.val)):
+        data[role] = {"images": len(split.images), "boxes": sum(len(image.boxes) for image in split.images)}
+    return data

@@ -92,12 +92,12 @@ def ship(
         _check_data(session, trained, choice)
         if session.other_data:
             listener.note(
-                "note: this data is not that of the search; the AP in the file is that on these validation images"
+                "note: this data is not that of the search; the file states neither AP nor what it was trained on"
             )
         trained.description.setdefault("latency_ms", None if choice.record is None else choice.record.latency_ms)
         content = export_detector(trained.module, _description(session, trained))
         expected, found, proof = prove(session, trained, content)
-        known_ap = None if choice.weights.saw_val else found.metrics.ap
+        known_ap = None if choice.weights.saw_val or session.other_data else found.metrics.ap
         content = described(content, _description(session, trained, ap=known_ap))
     pace, trial = beside_detector(session, trained, _file(content, path)), None
     if request.precision != "fp32":
@@ -192,7 +192,7 @@ def _description(
         latency=_latency(trained.description) if precision == "fp32" else {},  # no other one was measured
         thresholds=trained.thresholds,
         with_val=trained.description.get("with_val") is True,
-        data=session.testbed.splits.content_hash,
+        data="" if session.other_data else session.testbed.splits.content_hash,
         smnas_optuna=version("smnas-optuna"),
     )
 

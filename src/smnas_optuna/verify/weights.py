@@ -28,7 +28,7 @@ def weights_folder(verify: Path, key: Key) -> Path:
 
 
 def is_best(verify: Path, key: Key, ap: float, runs: Mapping[Key, SeedRun]) -> bool:
-    """Return whether no other finished training of the architecture with a higher AP has its weights kept."""
+    """Return whether no other finished training of the architecture that is as accurate has its weights kept."""
     return all(run.key == key or (run.ap or 0.0) < ap for run in _kept_runs(verify, key[0], runs.values()))
 
 
