@@ -65,6 +65,20 @@ def test_a_line_through_two_points_meets_both() -> None:
     assert line.safe_s(20.0) == pytest.approx(4.0)
 
 
+def test_the_time_of_a_part_of_an_epoch_tells_nothing_if_others_tell() -> None:
+    alone = keeper(100.0, stopped(SMALL, 1, train_s=19.0)).seconds(decode(SMALL))
+    others = [
+        keeper(100.0, trained(SMALL, 40.0), *more).seconds(decode(SMALL))
+        for more in ([], [stopped(SMALL, 1, train_s=19.0)])
+    ]
+
+    assert alone is not None
+    assert others[0] is not None
+    # two trials of one architecture: what it has done counts, and its pace is that of the whole training
+    assert others[1] == pytest.approx(1.0 + 3 / 4 * 40.0)
+    assert others[0] == pytest.approx(1.0 + 40.0)
+
+
 def test_one_point_is_half_work_and_none_tells_nothing() -> None:
     assert fit_line([10.0], [4.0]) == Line(start=2.0, slope=0.2, spread=0.0)
     assert fit_line([], []) is None

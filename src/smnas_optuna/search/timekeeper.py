@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # it loads torch
 
 REFUSALS = 5
 """A search ends once this many proposals in a row were too long for the time that is left."""
+MANY_EPOCHS = 3
+"""Epochs of an attempt that was stopped, or goes on, from which on its time tells that of an epoch."""
 AROUND = ("gate", "rungs", "evaluate", "latency", "bookkeeping")
 """Phases of a trial outside of its training. Images are loaded once, and no trial to come has that again."""
 
@@ -107,7 +109,8 @@ class Timekeeper:
     def learn(self) -> None:
         """Learn from the trials by now."""
         records = self._records()
-        self._training = self._line([(r, took) for r in records if (took := epoch_seconds(r)) is not None])
+        timed = [(r, took) for r in records if (took := epoch_seconds(r)) is not None]
+        self._training = self._line([each for each in timed if _has_whole_epochs(each[0])] or timed)
         self._around = self._line([(r, took) for r in records if (took := seconds_around(r)) is not None])
         self._done = {str(r.arch): r.epochs_done for r in records if r.reason == INTERRUPTED and r.arch is not None}
 
@@ -159,6 +162,12 @@ def epoch_seconds(record: TrialRecord) -> float | None:
     """
     train_s, epochs = _seconds(record).get("train"), record.epochs_done - record.epochs_before
     return train_s / epochs if train_s and epochs > 0 and record.arch is not None else None
+
+
+def _has_whole_epochs(record: TrialRecord) -> bool:
+    """Return whether a trial's time is that of its epochs: of few, a part before or after a stop says too much."""
+    epochs = record.epochs_done - record.epochs_before
+    return epochs >= MANY_EPOCHS or (record.epochs_before == 0 and record.reason != INTERRUPTED)
 
 
 def seconds_around(record: TrialRecord) -> float | None:
