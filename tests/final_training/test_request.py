@@ -37,3 +37,9 @@ def test_epochs_and_hours_exclude_one_another() -> None:
 def test_a_name_that_is_no_folder_in_the_study_is_refused(name: str) -> None:
     with pytest.raises(StudyError, match="cannot be the name of a training"):
         TrainRequest(study_dir=STUDY, arch=ARCH, name=name)
+
+
+@pytest.mark.parametrize("asked", [{"epochs": 0}, {"epochs": -1}, {"hours": -0.5}, {"hours": float("nan")}])
+def test_a_training_is_some_epochs_or_hours(asked: dict[str, float]) -> None:
+    with pytest.raises(StudyError, match="at least one epoch, and no less than 0 hours"):
+        TrainRequest(study_dir=STUDY, arch=ARCH, **asked)  # type: ignore[arg-type]

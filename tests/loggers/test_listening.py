@@ -10,7 +10,7 @@ from smnas_optuna.api.events import EpochEnded, Evaluated, Event, TrainingEnded,
 from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.errors import ConfigError
 from smnas_optuna.loggers import listening
-from smnas_optuna.loggers.listening import FOLDER, LoggedListener, with_loggers
+from smnas_optuna.loggers.listening import FOLDER, LoggedListener, beside, with_loggers
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.folder import StudyFolder
 
@@ -58,6 +58,19 @@ def study(folder: Path, text: str) -> Path:
 
 def fail(*_: object, **__: object) -> Any:
     raise RuntimeError("no server\nat all")
+
+
+def test_threads_share_the_loggers(tmp_path: Path) -> None:
+    seen, first, second = list[Event](), Shown(), Shown()
+    logged = LoggedListener(first, tmp_path, {"mine": seen.append}, arch=None, name=None)
+
+    also = beside(second, logged)
+    also.trial_started(1, "a", why="child", done=0, budget=1)
+    also.epoch(REPORT)
+
+    assert (first.others, second.others) == ([], ["started", "epoch"])
+    assert [type(event) for event in seen] == [TrialStarted, EpochEnded]
+    assert beside(second, first) is second
 
 
 def test_without_a_table_nothing_is_logged(tmp_path: Path) -> None:

@@ -69,13 +69,12 @@ def search_as_worker(request: Request, console: Console, stop: StopRequest, *, n
     begun = time.perf_counter()
     # These take seconds of a core: nothing is measured meanwhile.
     with MeasurementLock(note=partial(say, console)).running(stop.check):
-        from smnas_optuna.loggers.listening import with_loggers
+        from smnas_optuna.loggers.listening import beside, with_loggers
         from smnas_optuna.report.progress import ConsoleListener
         from smnas_optuna.search.stages import run_search
 
     def listener_of(count: int) -> Listener:
-        shown = ConsoleListener(console, workers=count, deadline=request.deadline)
-        return with_loggers(shown, request.study_dir, tells=False)
+        return beside(ConsoleListener(console, workers=count, deadline=request.deadline), logged)
 
     with ExitStack() as stack:
         listener = stack.enter_context(ConsoleListener(console, workers=job.workers, deadline=request.deadline))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,14 @@ def with_loggers(
     return LoggedListener(shown, study_dir, made, arch=arch, name=name) if made else shown
 
 
+def beside(shown: Listener, other: Listener) -> Listener:
+    """Return ``shown``, and beside it the loggers that :func:`with_loggers` made for ``other``.
+
+    Threads that train at once so share them, and wait once for a server that does not answer.
+    """
+    return other.also_for(shown) if isinstance(other, LoggedListener) else shown
+
+
 class LoggedListener(CallbackListener):
     """Passes every report on to ``shown``, and to loggers as events.
 
@@ -69,7 +78,12 @@ class LoggedListener(CallbackListener):
         self, shown: Listener, folder: Path, loggers: dict[str, Callback], *, arch: str | None, name: str | None
     ) -> None:
         super().__init__(folder, list(loggers.values()), arch=arch, name=name)
+        self._made = partial(LoggedListener, folder=folder, loggers=loggers, arch=arch, name=name)
         self._shown, self._names = shown, {id(each): name for name, each in loggers.items()}
+
+    def also_for(self, shown: Listener) -> LoggedListener:
+        """Return a listener that passes reports on to ``shown``, and to the same loggers."""
+        return self._made(shown)
 
     def note(self, text: str) -> None:
         """See :meth:`Listener.note`; loggers draw numbers, and get no notes."""
