@@ -192,29 +192,59 @@ def edit(change: Callable[[dict[str, list[dict[str, object]]]], object], name: s
 
 
 BAD_DATA: dict[str, tuple[Spoil, str]] = {
-    "no annotations": (lambda d: (d / "instances_train.json").unlink(), "instances_train.json"),
-    "not JSON": (lambda d: (d / "instances_train.json").write_text("{"), "instances_train.json"),
-    "not COCO": (lambda d: write(d / "instances_train.json", [1, 2]), "instances_train.json"),
-    "image missing": (lambda d: (d / "images" / "2.png").unlink(), "2.png"),
+    "no annotations": (
+        lambda d: (d / "instances_train.json").unlink(),
+        "instances_train.json: there is no such annotation file",
+    ),
+    "not JSON": (lambda d: (d / "instances_train.json").write_text("{"), "instances_train.json: this is not JSON: "),
+    "not COCO": (lambda d: write(d / "instances_train.json", [1, 2]), "instances_train.json: this is not COCO: "),
+    "image missing": (lambda d: (d / "images" / "2.png").unlink(), "images/2.png: No such file or directory"),
     "image truncated": (
         lambda d: (d / "images" / "2.png").write_bytes((d / "images" / "2.png").read_bytes()[:900]),
-        "2.png",
+        "images/2.png: the image cannot be read: ",
     ),
-    "image outside": (edit(lambda v: v["images"][0].update(file_name="../instances_train.json")), "../instances"),
-    "another size": (edit(lambda v: v["images"][0].update(width=41)), "41"),
-    "box without area": (edit(lambda v: v["annotations"][1].update(bbox=[1, 1, 0, 5])), "annotation 2"),
-    "box outside": (edit(lambda v: v["annotations"][1].update(bbox=[50, 1, 5, 5])), "annotation 2"),
-    "box NaN": (edit(lambda v: v["annotations"][1].update(bbox=[float("nan"), 1, 5, 5])), "annotation 2"),
-    "no such image": (edit(lambda v: v["annotations"][1].update(image_id=99)), "99"),
-    "no such category": (edit(lambda v: v["annotations"][1].update(category_id=8)), "8"),
-    "duplicate id": (edit(lambda v: v["images"][1].update(id=1)), "1"),
-    "no categories": (edit(lambda v: v["categories"].clear()), "categories"),
-    "no training images": (edit(lambda v: v.update(images=[], annotations=[])), "instances_train.json"),
-    "no boxes": (edit(lambda v: v["annotations"].clear()), "instances_train.json"),
-    "other categories": (edit(lambda v: v["categories"][0].update(name="other"), "val"), "other"),
+    "image outside": (
+        edit(lambda v: v["images"][0].update(file_name="../instances_train.json")),
+        "images lie outside the image folder\n  first: image 1, ",
+    ),
+    "another size": (
+        edit(lambda v: v["images"][0].update(width=41)),
+        "the image is 40x30 pixels (width x height), its annotation says 41x30",
+    ),
+    "box without area": (
+        edit(lambda v: v["annotations"][1].update(bbox=[1, 1, 0, 5])),
+        "have a box without area\n  first: annotation 2 of image 2",
+    ),
+    "box outside": (
+        edit(lambda v: v["annotations"][1].update(bbox=[50, 1, 5, 5])),
+        "have a box wholly outside its image\n  first: annotation 2 of image 2",
+    ),
+    "box NaN": (
+        edit(lambda v: v["annotations"][1].update(bbox=[float("nan"), 1, 5, 5])),
+        "have a box that is not four finite numbers\n  first: annotation 2 of image 2",
+    ),
+    "no such image": (edit(lambda v: v["annotations"][1].update(image_id=99)), "first: annotation 2 has image_id 99"),
+    "no such category": (
+        edit(lambda v: v["annotations"][1].update(category_id=8)),
+        "first: annotation 2 has category_id 8",
+    ),
+    "duplicate id": (
+        edit(lambda v: v["images"][1].update(id=1)),
+        "1 of 2 images repeat the id of another\n  first: images[1] has id 1",
+    ),
+    "no categories": (edit(lambda v: v["categories"].clear()), "there are no categories: "),
+    "no training images": (
+        edit(lambda v: v.update(images=[], annotations=[])),
+        "instances_train.json: there are no images: ",
+    ),
+    "no boxes": (edit(lambda v: v["annotations"].clear()), "the 2 training images have no box"),
+    "other categories": (
+        edit(lambda v: v["categories"][0].update(name="other"), "val"),
+        "first: category 7 is 'thing' in instances_train.json, 'other' in",
+    ),
     "shared image": (
         lambda d: (d / "images" / "3.png").write_bytes((d / "images" / "1.png").read_bytes()),
-        "1 of 1 validation images",
+        "1 of 1 validation images are training images too",
     ),
 }
 
@@ -493,6 +523,10 @@ def test_detections_of_nothing_that_is_timed(capsys: pytest.CaptureFixture[str],
     assert smnas("benchmark", "sm_nas_e0", "--study", str(study_dir), "--results", "found.json") == 1
     assert capsys.readouterr().err == (
         "error: --results found.json: nothing is timed that they are of\n  fix: name its file: --onnx FILE\n"
+    )
+    assert smnas("benchmark", "sm_nas_e0", "--study", str(study_dir), "--on", "test") == 1
+    assert capsys.readouterr().err == (
+        "error: --on test: there are no detections\n  fix: name their file: --results FILE\n"
     )
 
 

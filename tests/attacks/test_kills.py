@@ -106,19 +106,24 @@ def test_killed_again_and_again_nothing_is_lost_and_nothing_is_doubled(
     wait_until_nobody_works(study_dir)
 
 
-def strike(process: subprocess.Popen[str], study_dir: Path, victim: str, chance: random.Random) -> None:
-    """Kill the command of ``process`` alone, one of its workers, or all of them."""
-    workers = [pid for pid in processes_of(study_dir) if pid != process.pid]
+def strike(process: subprocess.Popen[str], study_dir: Path, victim: str, chance: random.Random) -> bool:
+    """Kill the command of ``process`` alone, one of its workers, or all of them; return whether there was one."""
+    alive = processes_of(study_dir)
+    workers = [pid for pid in alive if pid != process.pid]
     with suppress(ProcessLookupError):
         if victim == "worker" and workers:
             os.kill(chance.choice(workers), signal.SIGKILL)
-        elif victim == "supervisor":
+            return True
+        if victim == "supervisor":
             process.kill()
-        elif victim == "group":
+            return process.pid in alive
+        if victim == "group":
             os.killpg(process.pid, signal.SIGKILL)
+            return bool(alive)
+    return False
 
 
-VERIFY = ("--device", "cpu", "--workers", "2", "--top", "2", "--seeds", "2", "--epochs", "3")
+VERIFY = ("--device", "cpu", "--workers", "2", "--top", "2", "--epochs", "12")
 
 
 def retrained(study_dir: Path) -> dict[tuple[str, int], dict[str, Any]]:
@@ -133,17 +138,18 @@ def retrained(study_dir: Path) -> dict[tuple[str, int], dict[str, Any]]:
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", range(2))
 def test_a_verification_that_is_killed_again_and_again_loses_nothing(trained_dir: Path, seed: int) -> None:
-    chance, kills, before = random.Random(seed), 0, dict[tuple[str, int], dict[str, Any]]()
+    chance, kills, seeds, before = random.Random(seed), 0, 2, dict[tuple[str, int], dict[str, Any]]()
     while kills < max(4, KILLS // 6):
-        with start("verify", trained_dir, *VERIFY, alone=True) as process:
+        with start("verify", trained_dir, *VERIFY, "--seeds", str(seeds), alone=True) as process:
             try:
                 time.sleep(chance.uniform(0.5, 12))
-                if process.poll() is not None:
-                    break  # it ended before it could be killed
-                for victim in chance.sample(["worker", "supervisor", "group"], k=2):
-                    strike(process, trained_dir, victim, chance)
-                    kills += 1
-                    time.sleep(chance.uniform(0, 1))
+                if process.poll() is None:
+                    for victim in chance.sample(["worker", "supervisor", "group"], k=2):
+                        kills += strike(process, trained_dir, victim, chance)
+                        time.sleep(chance.uniform(0, 1))
+                else:
+                    assert process.returncode == 0, process.stdout and process.stdout.read()
+                    seeds += 2  # it ended before it could be killed
             finally:
                 strike(process, trained_dir, "group", chance)
         wait_until_nobody_works(trained_dir)
@@ -151,12 +157,12 @@ def test_a_verification_that_is_killed_again_and_again_loses_nothing(trained_dir
         assert {key: now.get(key) for key in before} == before
         before = now
 
-    run = smnas("verify", trained_dir, *VERIFY)
+    run = smnas("verify", trained_dir, *VERIFY, "--seeds", str(seeds))
 
     assert "trainings are finished: run the same command" not in run.stdout
     after = retrained(trained_dir)
     assert {key: after[key] for key in before} == before
-    assert len(after) == 4
+    assert len(after) == 2 * seeds
     assert list((trained_dir / "verify").glob("*.seed*")) == [], "no checkpoint and no claim is left"
     assert len(list((trained_dir / "verify" / "weights").iterdir())) == 2
     with closing(sqlite3.connect(trained_dir / "study.db")) as database:

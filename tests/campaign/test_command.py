@@ -80,7 +80,7 @@ def test_a_killed_search_goes_on_and_ends_within_its_hours(study_dir: Path) -> N
     again = smnas_process(*command)
 
     ledger = json.loads((study_dir / LEDGER_FILE).read_text())
-    assert sum(ledger["spent_s"].values()) < 1.15 * 3600 * hours, "the machine of a test may be busy"
+    assert sum(ledger["spent_s"].values()) < 3600 * hours + 30, "the machine of a test may be busy"
     assert ledger["finished_hours"] == hours
     assert re.search(rf"budget: {hours} h, \d+ % · ends about .*; \d+.* were spent before", again.stdout)
     assert "Pareto front" in again.stdout

@@ -145,14 +145,21 @@ def test_a_system_that_counts_nothing_tells_nothing(tmp_path: Path, text: str) -
     assert read_foreign_seconds(tmp_path / "missing") is None
 
 
-def test_the_own_work_of_this_process_is_no_load_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_own_work_of_this_process_is_no_load_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if read_foreign_seconds() is None:
         pytest.skip("this system does not tell")
-    before, own = read_foreign_seconds(), time.process_time()
-    while time.process_time() < own + 0.5:
+    before, begun = Path("/proc/stat").read_text(), time.process_time()
+    while time.process_time() < begun + 0.5:
         pass
-    monkeypatch.setattr(time, "process_time", lambda: own)
-    counted = read_foreign_seconds()
-    assert before is not None
-    assert counted is not None
-    assert counted[0] - before[0] > 0.4, "without this process's own time it would be"
+    after = Path("/proc/stat").read_text()
+
+    def foreign_seconds(text: str, own_seconds: float) -> float:
+        monkeypatch.setattr(time, "process_time", lambda: own_seconds)
+        found = read_foreign_seconds(stat(tmp_path, text))
+        assert found is not None
+        return found[0]
+
+    unless_it_is_known = foreign_seconds(after, begun) - foreign_seconds(before, begun)
+    assert unless_it_is_known > 0.4, "the system counts it"
+    found = foreign_seconds(after, begun + 0.5) - foreign_seconds(before, begun)
+    assert found == pytest.approx(unless_it_is_known - 0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -381,7 +382,7 @@ def test_one_that_runs_belongs_to_its_worker_from_the_first_moment(scene: Scene)
 
 def test_two_workers_take_each_trial_once(tmp_path: Path) -> None:
     """Optuna's own ``ask`` does not: four threads on SQLite began 60 trials 76 times."""
-    count, num_workers = 20, 3
+    count, num_workers, patience_s = 20, 3, 120
     study = StudyFolder(tmp_path).create(STRUCTURAL, optuna.samplers.NSGAIISampler())
     for number in range(count):
         study.enqueue_trial({"x": number})
@@ -391,22 +392,23 @@ def test_two_workers_take_each_trial_once(tmp_path: Path) -> None:
         mine = StudyFolder(tmp_path).load(STRUCTURAL)
         crews.append((mine, open_crew(mine, StudyFolder(tmp_path))))
     crews[0][1].claim("x")  # makes the table
-    start = threading.Barrier(num_workers)
+    start, deadline = threading.Barrier(num_workers, timeout=patience_s), time.monotonic() + patience_s
 
     def work(worker: int) -> None:
         mine, crew = crews[worker]
         start.wait()
-        while sum(map(len, taken)) < count:
+        while sum(map(len, taken)) < count and time.monotonic() < deadline:
             trial = take_enqueued(mine, crew)
             if trial is not None:
                 taken[worker].append(trial.number)
 
-    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(num_workers)]
+    threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in range(num_workers)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(timeout=patience_s)
 
+    assert not any(thread.is_alive() for thread in threads)
     assert sorted(number for each in taken for number in each) == list(range(count))
     for worker, (_, crew) in enumerate(crews):
         assert {t.number for t in study.trials if t.user_attrs["worker"] == crew.me} == set(taken[worker])

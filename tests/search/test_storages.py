@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from ..postgres_server import PostgresServer, postgres_server
 from ..workers.closed_form_worker import Plan, program_environment
 
 BUDGET = 24
+PATIENCE_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +48,24 @@ def study_folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: py
     return tmp_path
 
 
-def start(folder: Path, slot: int, seconds: float = 0.25) -> subprocess.Popen[bytes]:
-    """A worker whose trainings take so long."""
+@contextmanager
+def working(folder: Path, seconds: float) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Four workers whose trainings take so long; none is left, however the body ends."""
     plan = Plan(folder=str(folder), budget=BUDGET, epochs=1, steps=1, step_seconds=seconds)
-    return subprocess.Popen(plan.command("join", slot), env=program_environment())
+    with ExitStack() as stack:
+        workers = []
+        for slot in range(4):
+            worker = subprocess.Popen(plan.command("join", slot), env=program_environment())
+            stack.enter_context(worker)
+            stack.callback(worker.kill)
+            workers.append(worker)
+        yield workers
+
+
+def statuses(workers: list[subprocess.Popen[bytes]]) -> list[int]:
+    """The exit statuses of ``workers``, once all have ended."""
+    deadline = time.monotonic() + PATIENCE_S
+    return [worker.wait(timeout=max(0.0, deadline - time.monotonic())) for worker in workers]
 
 
 def stored(folder: Path) -> tuple[list[TrialRecord], dict[str, str]]:
@@ -63,6 +79,14 @@ def stored(folder: Path) -> tuple[list[TrialRecord], dict[str, str]]:
 def is_training(folder: Path, pid: int) -> bool:
     running = [record for record in stored(folder)[0] if record.state == "running"]
     return any(f"-{pid}-" in str(record.worker) and "epochs_before" in record.attrs for record in running)
+
+
+def wait_until_it_trains(folder: Path, worker: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_training(folder, worker.pid):
+        assert worker.poll() is None, f"it ended with {worker.returncode}"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def check_whole(folder: Path) -> list[TrialRecord]:
@@ -80,9 +104,8 @@ def check_whole(folder: Path) -> list[TrialRecord]:
 @pytest.mark.slow
 @pytest.mark.parametrize("study_folder", ["sqlite", "postgresql"], indirect=True)
 def test_four_workers_lose_nothing_and_do_nothing_twice(study_folder: Path) -> None:
-    workers = [start(study_folder, slot) for slot in range(4)]
-
-    assert [worker.wait(timeout=120) for worker in workers] == [0, 0, 0, 0]
+    with working(study_folder, seconds=0.25) as workers:
+        assert statuses(workers) == [0, 0, 0, 0]
 
     records = check_whole(study_folder)
     assert len({record.worker for record in records if record.trained}) >= 2, "on a busy machine some begin late"
@@ -98,13 +121,11 @@ def test_four_workers_lose_nothing_and_do_nothing_twice(study_folder: Path) -> N
     indirect=True,
 )
 def test_what_killed_workers_left_is_taken_over_by_the_others(study_folder: Path) -> None:
-    workers = [start(study_folder, slot, seconds=1.0) for slot in range(4)]
-    for worker in workers[:2]:
-        while not is_training(study_folder, worker.pid):
-            time.sleep(0.05)
-        worker.send_signal(signal.SIGKILL)
-
-    assert [worker.wait(timeout=120) for worker in workers] == [-9, -9, 0, 0]
+    with working(study_folder, seconds=1.0) as workers:
+        for worker in workers[:2]:
+            wait_until_it_trains(study_folder, worker)
+            worker.send_signal(signal.SIGKILL)
+        assert statuses(workers) == [-9, -9, 0, 0]
 
     records = check_whole(study_folder)
     killed = [record for record in records if record.killed]

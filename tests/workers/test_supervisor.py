@@ -16,7 +16,6 @@ from smnas_optuna.workers.interrupt import Interrupted, StopRequest
 from smnas_optuna.workers.launch import Launch
 from smnas_optuna.workers.supervisor import (
     DEATHS_IN_A_ROW,
-    GRACE_S,
     HOLDER,
     LOCK,
     RESTART,
@@ -226,7 +225,9 @@ def test_a_worker_ends_when_its_supervisor_is_gone(tmp_path: Path, busy: bool) -
     code = (
         "from smnas_optuna.workers.interrupt import StopRequest\n"
         "from smnas_optuna.workers.supervisor import end_with_supervisor\n"
-        "stop = StopRequest(); end_with_supervisor(stop)\n" + TELL + f"while True: {asks}time.sleep(.05)"
+        f"stop = StopRequest(); end_with_supervisor(stop)\n{TELL}"
+        f"try:\n    while True: {asks}time.sleep(.05)\n"
+        "finally:\n    (folder / f'in-order-{slot}').touch()"
     )
     process = run_in_process(tmp_path, code)
     workers = pids(tmp_path)
@@ -234,7 +235,8 @@ def test_a_worker_ends_when_its_supervisor_is_gone(tmp_path: Path, busy: bool) -
     process.kill()
     process.wait()
 
-    wait_for(lambda: not any(map(is_running, workers)), seconds=GRACE_S + 1 if busy else GRACE_S)
+    wait_for(lambda: not any(map(is_running, workers)))
+    assert len(list(tmp_path.glob("in-order-*"))) == (0 if busy else 2)
 
 
 def test_there_is_one_supervisor_at_a_time(tmp_path: Path) -> None:

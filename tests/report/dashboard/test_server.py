@@ -156,7 +156,7 @@ def test_new_trials_of_a_running_search_appear(tmp_path: Path, study: Study) -> 
         start = time.monotonic()
         wait_for(10, lambda: num_trials(url))
 
-    assert time.monotonic() - start < 4, "optuna-dashboard keeps trials for 2 s, of 500 and more for 10 s"
+    assert time.monotonic() - start < 8, "optuna-dashboard keeps trials for 2 s, of 500 and more for 10 s"
 
 
 def test_each_trial_has_a_note_that_says_its_architecture(tmp_path: Path, study: Study) -> None:
