@@ -38,6 +38,28 @@ def test_a_folder_is_searched_with_all_folders_in_it_in_sorted_order() -> None:
     ]
 
 
+def test_links_to_folders_are_followed_as_in_a_pattern() -> None:
+    make(Path(), "in/a.png", "elsewhere/b.png", "elsewhere/deep/c.png", "elsewhere/.thumbs/d.png")
+    Path("in/link").symlink_to("../elsewhere")
+    Path("in/link/deep/up").symlink_to("../../in")  # a circle
+
+    images = [("in/a.png", "a.png"), ("in/link/b.png", "link/b.png"), ("in/link/deep/c.png", "link/deep/c.png")]
+    assert found("in") == found("in/**/*.png") == images
+
+
+def test_pictures_of_an_earlier_run_are_no_images_behind_a_link_either() -> None:
+    make(Path(), "in/a.png", "out/a.png")
+    Path("in/link").symlink_to("../out")
+
+    assert found("in", output=Path("out")) == [("in/a.png", "a.png")]
+
+
+def test_a_hidden_file_may_be_named_itself_or_by_a_pattern() -> None:
+    make(Path("in"), ".a.png")
+
+    assert found("in/.a.png") == found("in/.*.png") == [("in/.a.png", ".a.png")]
+
+
 def test_a_file_is_taken_whatever_its_ending() -> None:
     make(Path("in"), "picture")
 

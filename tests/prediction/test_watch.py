@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from smnas_optuna.errors import DataError, OutputError
+from smnas_optuna.prediction import films
 from smnas_optuna.prediction.films import Film, open_cv
 from smnas_optuna.prediction.finder import Finder, finder_of
 from smnas_optuna.prediction.recorder import ResultsStream
@@ -23,7 +25,7 @@ from smnas_optuna.prediction.watch import Watched, watch
 from smnas_optuna.runtime.detections import Detections
 from smnas_optuna.workers.interrupt import StopRequest
 
-from ..commands import SMNAS, environment
+from ..commands import SMNAS, environment, here
 from ..runtime.exported_files import make_content
 from .detections import NAMES
 from .fake_cv import FakeCv, Reel, frame
@@ -201,6 +203,82 @@ def test_memory_does_not_grow_with_the_film() -> None:
     tracemalloc.stop()
 
     assert max(peaks[10:]) < peaks[5] + 2**20  # a frame has 0.9 MiB
+
+
+def command(
+    monkeypatch: pytest.MonkeyPatch, reels: dict[str | int, Reel], *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """``smnas predict`` with an OpenCV that plays ``reels``, and a detector that finds a cat in a bright image."""
+    Path("detector.onnx").write_bytes(make_content())
+    for name in reels:
+        if isinstance(name, str):
+            Path(name).write_text("a film")
+    monkeypatch.setattr(films, "open_cv", lambda: FakeCv(reels))
+    return here("predict", *arguments, "--detector", "detector.onnx", check=False)
+
+
+def test_with_json_the_command_counts_on_over_images_and_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("in").mkdir()
+    for name, red in (("1.png", 255), ("2.png", 20)):
+        Image.new("RGB", (640, 480), (red, 0, 0)).save(Path("in") / name)
+    reels: dict[str | int, Reel] = {"a.mp4": Reel([BRIGHT, DARK, BRIGHT]), "b.mp4": Reel([BRIGHT])}
+
+    done = command(monkeypatch, reels, "in", "clips/a.mp4", "b.mp4", "--json")
+
+    assert done.returncode == 0
+    assert [(each["image_id"], each["file_name"], each.get("frame")) for each in json.loads(done.stdout)] == [
+        (1, "in/1.png", None),
+        (3, "clips/a.mp4", 1),
+        (5, "clips/a.mp4", 3),
+        (6, "b.mp4", 1),
+    ]
+    assert done.stderr.splitlines() == [
+        "1 object in 2 images",
+        "clips/a.mp4: 2 objects in 3 frames",
+        "b.mp4: 1 object in 1 frame",
+    ]
+    assert not Path("predictions").exists()
+
+
+@pytest.mark.parametrize("json_alone", [False, True], ids=["into a folder", "as JSON"])
+def test_the_command_goes_on_after_a_film_that_fails_and_fails_in_the_end(
+    json_alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("broken.mp4").write_text("no film")
+    reels: dict[str | int, Reel] = {"cut.mp4": Reel([BRIGHT] * 2, count=100), "b.mp4": Reel([BRIGHT])}
+
+    target = ["--json"] if json_alone else ["--output", "out"]
+    done = command(monkeypatch, reels, "broken.mp4", "cut.mp4", "b.mp4", *target)
+
+    assert done.returncode == 1
+    assert "error: broken.mp4: OpenCV cannot read it" in done.stderr
+    assert "error: cut.mp4: it ends after 2 of 100 frames: it is damaged or incomplete; what was read is kept\n" in (
+        done.stderr
+    )
+    found = json.loads(done.stdout) if json_alone else [*results("cut"), *results("b")]
+    ids = [1, 2, 3] if json_alone else [1, 2, 1]
+    assert [(each["image_id"], each["frame"]) for each in found] == list(zip(ids, [1, 2, 1], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("source", "number", "status", "said"),
+    [
+        ("b.mp4", signal.SIGINT, 130, "stopped by SIGINT; what was read is kept"),
+        ("b.mp4", signal.SIGTERM, 143, "stopped by SIGTERM; what was read is kept"),
+        ("camera:0", signal.SIGINT, 0, "camera:0: Ctrl-C ends it"),
+    ],
+)
+def test_a_signal_ends_the_command_and_what_was_read_is_kept(
+    source: str, number: signal.Signals, status: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reel = Reel([BRIGHT] * 9, after=lambda frames: signal.raise_signal(number) if frames == 4 else None)
+
+    done = command(monkeypatch, {"b.mp4": reel, 0: reel}, source, "--output", "out")
+
+    stem = source.removesuffix(".mp4").replace(":", "-")
+    assert (done.returncode, done.stderr) == (status, f"{said}\n")
+    assert done.stdout == (f"{source}: 4 objects in 4 frames\nwrote out/{stem}.mp4\nwrote out/{stem}.detections.json\n")
+    assert [each["image_id"] for each in results(stem)] == [1, 2, 3, 4]
 
 
 @pytest.fixture

@@ -5,21 +5,24 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from smnas_optuna.errors import DataError, DeviceError, FileError
 from smnas_optuna.stopwatch import client as client_module
 from smnas_optuna.stopwatch import server as server_module
 from smnas_optuna.stopwatch.client import StopwatchClient
 from smnas_optuna.stopwatch.measure import Conditions
+from smnas_optuna.stopwatch.server import StopwatchServer
+from smnas_optuna.stopwatch.store import Store
 
 from ..runtime.exported_files import DESCRIPTION, make_content, make_model
 from .conftest import REFERENCE
-from .test_server import TOKEN, serving
+from .test_server import TOKEN, running, serving
 
 FILE, REFERENCE_FILE = make_content(slow=1), make_content(REFERENCE)
 QUICK = Conditions(num_threads=1, precision=0.5, max_seconds=0.05)
@@ -144,6 +147,58 @@ def test_a_lost_connection_is_told_once_and_waited_for(images: list[Path]) -> No
     assert pauses == [1, 2, 4, 8, 16, 30, 30]
 
 
+@pytest.mark.parametrize("pixels", [10, 2600], ids=["small", "more than is heard after an answer"])
+def test_a_busy_stopwatch_is_told_once_and_waited_for(
+    pixels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "BUSY_S", 0.01)
+    Image.new("RGB", (pixels, pixels)).save(image := tmp_path / "image.bmp")
+    notes, pauses = list[str](), list[float]()
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 6:
+            server.turn.release()
+
+    with Store() as store, running(store) as server:
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        client = _client(server.server_address[1], [image], note=notes.append, pause=pause)
+        server.turn.acquire()
+        assert client.measure(FILE, QUICK)[0].ratio > 0
+
+    assert notes == [
+        f"{url}: the stopwatch is busy: it times another file; waiting for it",
+        f"{url}: the stopwatch is free again",
+    ]
+    assert pauses == [1, 2, 4, 8, 16, 30]
+
+
+def test_a_stopwatch_that_is_back_but_busy_is_told_as_busy(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "BUSY_S", 0.01)
+    with serving() as port:
+        pass
+    notes, pauses, servers = list[str](), list[float](), list[StopwatchServer]()
+
+    with ExitStack() as stack:
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 2:
+                servers.append(stack.enter_context(running(stack.enter_context(Store()), port=port)))
+                servers[0].turn.acquire()
+            elif len(pauses) == 4:
+                servers[0].turn.release()
+
+        assert _client(port, images, note=notes.append, pause=pause).measure(FILE, QUICK)[0].ratio > 0
+
+    assert [note.removeprefix(f"http://127.0.0.1:{port}: the stopwatch ") for note in notes] == [
+        "cannot be reached: Connection refused; waiting for it",
+        "is busy: it times another file; waiting for it",
+        "is free again",
+    ]
+    assert pauses == [1, 2, 4, 8]
+
+
 def test_a_file_that_ends_the_stopwatch_again_and_again_is_given_up(
     images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,7 +308,9 @@ def test_a_result_that_is_none_is_noticed(change: dict[str, Any], images: list[P
             client._checked(wrong, FILE)
 
 
-@pytest.mark.parametrize(("status", "body"), [(200, b"    "), (200, b'{"missing": ['), (502, b""), (503, b"{}")])
+@pytest.mark.parametrize(
+    ("status", "body"), [(200, b"    "), (200, b'{"missing": ['), (502, b""), (503, b"{}"), (503, b"<html>")]
+)
 def test_an_answer_that_is_cut_off_counts_as_lost(status: int, body: bytes, images: list[Path]) -> None:
     notes = list[str]()
     with _answering(status, body) as port, pytest.raises(PausedError):
@@ -261,7 +318,8 @@ def test_an_answer_that_is_cut_off_counts_as_lost(status: int, body: bytes, imag
 
     assert len(notes) == 1
     assert notes[0].endswith("; waiting for it")
-    assert ("it is busy" in notes[0]) == (status == 503)
+    assert "the stopwatch cannot be reached: " in notes[0]
+    assert "busy" not in notes[0]
 
 
 def test_a_proxy_in_the_environment_does_not_get_the_token(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,12 @@ def test_an_image_that_is_damaged_is_named(folder: Path) -> None:
         list(read_images(image_paths(folder), 16))
 
 
+def test_hidden_files_are_no_images(folder: Path) -> None:
+    (folder / "._0.png").write_bytes(b"what a Mac writes beside a file")
+
+    assert [path.name for path in image_paths(folder)] == ["0.png", "1.png", "2.png", "3.png"]
+
+
 def test_links_are_followed(folder: Path, tmp_path: Path) -> None:
     Image.new("RGB", (3, 3)).save(tmp_path / "other.png")
     (folder / "9.png").symlink_to(tmp_path / "other.png")

@@ -65,18 +65,42 @@ def test_it_prints_where_it_listens_and_a_new_token(images: list[Path]) -> None:
     assert re.search(r" ms, [0-9.]+ \([0-9.]+ to [0-9.]+\) of ", out)
 
 
+@pytest.mark.parametrize(
+    "signals",
+    [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGHUP,), (signal.SIGHUP, signal.SIGTERM)],
+    ids=["Ctrl-C", "SIGTERM", "its terminal is closed", "its session ends"],
+)
 def test_its_files_are_removed_when_it_ends(
-    images: list[Path], token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    signals: tuple[signal.Signals, ...],
+    images: list[Path],
+    token_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with _process("--port", "0", "--token-file", str(token_file)) as (process, url, line):
         assert line == f"token: that in {token_file}"
         StopwatchClient(url, TOKEN, reference=REFERENCE_FILE, images=images).measure(FILE, QUICK)
         assert list(tmp_path.glob("smnas-stopwatch-*/*"))
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+        for number in signals:
+            process.send_signal(number)
+        _, err = process.communicate(timeout=20)
 
+    assert process.returncode == 130 or len(signals) == 2  # the second one may come after its very end
+    assert err == ""
     assert not list(tmp_path.glob("smnas-stopwatch-*"))
+
+
+def test_started_with_nohup_it_outlives_its_terminal(images: list[Path], token_file: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does; it is handed on
+    try:
+        with _process("--port", "0", "--token-file", str(token_file)) as (process, url, _):
+            process.send_signal(signal.SIGHUP)
+            client = StopwatchClient(url, TOKEN, reference=REFERENCE_FILE, images=images)
+            assert client.measure(FILE, QUICK)[0].ratio > 0
+            assert process.poll() is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_server_that_is_killed_and_started_again_is_waited_for(images: list[Path], token_file: Path) -> None:

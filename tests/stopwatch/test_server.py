@@ -29,16 +29,19 @@ QUICK = {"num_threads": 1, "precision": 0.5, "max_seconds": 0.05, "acceptable": 
 @contextmanager
 def serving(*, max_bytes: int = 2**26, max_file_bytes: int = 2**24, notes: list[str] | None = None) -> Iterator[int]:
     """The port of a server in a thread."""
-    with (
-        Store(max_bytes=max_bytes, max_file_bytes=max_file_bytes) as store,
-        StopwatchServer(
-            ("127.0.0.1", 0), token=TOKEN, store=store, note=(notes if notes is not None else []).append
-        ) as server,
-    ):
+    with Store(max_bytes=max_bytes, max_file_bytes=max_file_bytes) as store, running(store, notes=notes) as server:
+        yield server.server_address[1]
+
+
+@contextmanager
+def running(store: Store, *, port: int = 0, notes: list[str] | None = None) -> Iterator[StopwatchServer]:
+    """A server in a thread."""
+    note = (notes if notes is not None else []).append
+    with StopwatchServer(("127.0.0.1", port), token=TOKEN, store=store, note=note) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield server.server_address[1]
+            yield server
         finally:
             server.shutdown()
             thread.join()
@@ -77,17 +80,11 @@ def measure(port: int, file: str, reference: str, images: list[str], **condition
 def test_a_file_does_not_wait_for_a_long_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "BUSY_S", 0.01)
     content = b"a file"
-    with Store(max_bytes=100, max_file_bytes=100) as store:
-        server = StopwatchServer(("127.0.0.1", 0), token=TOKEN, store=store)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        path = f"/v1/files/{hashlib.sha256(content).hexdigest()}"
-        with server:
-            with server.turn:
-                status, answer = ask(server.server_address[1], "PUT", path, content)
-            assert ask(server.server_address[1], "PUT", path, content) == (201, {})
-            server.shutdown()
-            thread.join()
+    path = f"/v1/files/{hashlib.sha256(content).hexdigest()}"
+    with Store(max_bytes=100, max_file_bytes=100) as store, running(store) as server:
+        with server.turn:
+            status, answer = ask(server.server_address[1], "PUT", path, content)
+        assert ask(server.server_address[1], "PUT", path, content) == (201, {})
 
     assert (status, answer["error"]["message"]) == (503, "another file is being timed; try again")
 

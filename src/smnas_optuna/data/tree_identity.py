@@ -7,7 +7,8 @@ from hashlib import blake2b
 from pathlib import Path
 
 from smnas_optuna.data.checked_file import identity_of
-from smnas_optuna.data.image_folder import files_in, is_image
+from smnas_optuna.data.image_folder import files_in
+from smnas_optuna.runtime.image_tree import is_image
 
 _MOST_FILES = 3_000_000
 

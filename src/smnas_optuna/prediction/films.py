@@ -32,7 +32,8 @@ CAMERA = re.compile(r"camera:(\d{1,3})")
 USUAL_FPS, HIGHEST_FPS = 25.0, 1000.0
 """Frames per second where a video does not say it, and the most that are believed."""
 _MISSING, _FEW = 0.02, 2
-"""A video that has fewer frames than it says, by this share and number, ends early. Some formats only estimate it."""
+"""A video ends early if it has fewer frames than it says, by this share and number, and its last one comes too early by
+as much. Some formats only estimate the number; of Matroska and WebM it is the length times the highest frame rate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,8 +109,9 @@ class Frames:
         clock: Seconds, for a camera, which has no times of its own.
 
     Attributes:
-        fps: Frames per second.
-        expected: Number of all frames, as the file says; None if it does not, and for a camera.
+        fps: Frames per second; the mean or the most, as the format has it, where they do not come evenly.
+        expected: Number of all frames, as the file says or as follows from its length; None if it does not, and for a
+            camera.
         problem: Why the film ended early; None before the end, and if it did not.
 
     Raises:
@@ -129,6 +131,7 @@ class Frames:
         fps, count = (float(self._capture.get(which)) for which in (cv.CAP_PROP_FPS, cv.CAP_PROP_FRAME_COUNT))
         self.fps = fps if 0 < fps <= HIGHEST_FPS else USUAL_FPS
         self.expected = None if film.is_camera or not 0 < count < math.inf else int(count)
+        self._length_s = count / fps if self.expected is not None and 0 < fps < math.inf else math.inf
         self.problem: str | None = None
 
     def __enter__(self) -> Frames:
@@ -138,8 +141,11 @@ class Frames:
         self._capture.release()
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], float]]:
-        """Yield each frame, uint8 [H, W, 3] in RGB, and its time in seconds from the beginning; times never fall."""
-        number, before, begin = 0, -1.0, self._clock()
+        """Yield each frame, uint8 [H, W, 3] in RGB, and its time in seconds from the beginning; times never fall.
+
+        A frame without a time that is later than the one before it comes 1 / fps after that.
+        """
+        number, latest, begin = 0, -1 / self.fps, self._clock()
         while True:
             try:
                 read, frame = self._capture.read()
@@ -147,24 +153,26 @@ class Frames:
                 self.problem = f"frame {number + 1} cannot be read: {shortened(first_line(error), 200)}"
                 return
             if not read or frame is None:
-                self.problem = self._early_end(number)
+                self.problem = self._early_end(number, latest)
                 return
             if frame.ndim == 2:
                 frame = np.repeat(frame[:, :, None], 3, axis=2)
-            before = max(before, self._time(number, before, begin))
+            latest = self._time(latest, begin)
             number += 1
-            yield np.ascontiguousarray(frame[:, :, 2::-1]), before
+            yield np.ascontiguousarray(frame[:, :, 2::-1]), latest
 
-    def _time(self, number: int, before: float, begin: float) -> float:
+    def _time(self, before: float, begin: float) -> float:
         if self._film.is_camera:
-            return self._clock() - begin
+            return max(before, self._clock() - begin)
         told = float(self._capture.get(self._cv.CAP_PROP_POS_MSEC)) / 1000
-        return told if before < told < math.inf else number / self.fps
+        return told if max(before, 0) < told < math.inf else before + 1 / self.fps
 
-    def _early_end(self, number: int) -> str | None:
+    def _early_end(self, number: int, latest: float) -> str | None:
         if self._film.is_camera:
             return "the camera gives no more pictures"
-        if self.expected is None or number >= self.expected * (1 - _MISSING) - _FEW:
+        has_all = self.expected is None or number >= self.expected * (1 - _MISSING) - _FEW
+        mean_s = latest / max(1, number - 1)
+        if has_all or latest + _FEW * mean_s >= self._length_s * (1 - _MISSING):
             return None if number else "no frame can be read"
         return f"it ends after {number:,} of {self.expected:,} frames: it is damaged or incomplete"
 

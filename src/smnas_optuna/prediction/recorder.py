@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from smnas_optuna.errors import OutputError
@@ -22,6 +23,8 @@ LEAST_FREE = 64 * 2**20
 """Bytes that must be free on the disk: what OpenCV writes to a full one is lost without a word."""
 LONGEST_STILL_S = 10.0
 """Longest time that a picture of a camera stands still in the video, however long the next one takes."""
+LONGEST_GAP_S = 300.0
+"""Longest time between two frames of a file that is believed; a damaged one may say that it is hours."""
 _LOOK_EVERY = 16
 """Frames between two looks at the disk."""
 
@@ -72,7 +75,8 @@ class Recorder:
         self.files: tuple[Path, ...] = ()
         self._cv, self._fps, self._size = cv, fps, (0, 0)
         self._writer: Any = None
-        self._written = 0
+        self._written, self._left_out = 0, 0
+        self._last: NDArray[np.uint8] | None = None
         self._video_part = folder / f".{stem}.part{ENDING}"
         self._results_part = folder / f".{stem}.part{RESULTS_ENDING}"
         with explained("the video cannot be written", self.results):
@@ -106,14 +110,30 @@ class Recorder:
             self._video_part.replace(self.video)
         self.files = self.video, self.results
 
-    def add(self, picture: Image.Image, entries: Sequence[dict[str, Any]], time_s: float | None) -> None:
+    def hold(self, until_s: float) -> None:
+        """Repeat the last picture until the time of the next one, so that this one is not shown before.
+
+        What is longer than ``LONGEST_GAP_S`` is left out, and the video is shorter by it.
+
+        Args:
+            until_s: Time of the next one.
+
+        Raises:
+            OutputError: If the disk is full.
+        """
+        if self._last is not None:
+            begin, latest = self._frame_at(until_s), self._written + round(LONGEST_GAP_S * self._fps)
+            self._left_out += max(0, begin - latest)
+            self._write(self._last, min(begin, latest))
+
+    def add(self, picture: Image.Image, entries: Sequence[dict[str, Any]], time_s: float) -> None:
         """Write a frame and the objects in it.
 
         Args:
             picture: The frame with its boxes; all have the size of the first one, or are brought to it.
             entries: The objects.
-            time_s: When it was seen, for a film whose frames do not come evenly: pictures are repeated or left out so
-                that the video keeps time. None writes it once.
+            time_s: When it was seen: pictures are repeated or left out so that the video keeps time. Without
+                :meth:`hold` before, a picture that comes late is shown from the end of the last one on.
 
         Raises:
             OutputError: If the disk is full, or OpenCV cannot write such a video.
@@ -122,16 +142,23 @@ class Recorder:
             self._open(picture)
         if picture.size != self._size:
             picture = picture.resize(self._size)
-        due = self._written + 1 if time_s is None else round(time_s * self._fps) + 1
-        due = min(due, self._written + max(1, round(LONGEST_STILL_S * self._fps)))
-        pixels = np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
-        while self._written < due:
+        self._last = np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
+        longest = max(1, round(LONGEST_STILL_S * self._fps))
+        self._write(self._last, min(self._frame_at(time_s) + 1, self._written + longest))
+        with explained("the results cannot be written", self.results):
+            self._stream.add(entries)
+
+    def _frame_at(self, time_s: float) -> int:
+        """Return the number of the video's frame at a time of the film, from 0."""
+        return round(time_s * self._fps) - self._left_out
+
+    def _write(self, pixels: NDArray[np.uint8], end: int) -> None:
+        """Write a picture until the video has ``end`` frames."""
+        while self._written < end:
             if self._written % _LOOK_EVERY == 0:
                 self._check_room()
             self._writer.write(pixels)
             self._written += 1
-        with explained("the results cannot be written", self.results):
-            self._stream.add(entries)
 
     def _open(self, picture: Image.Image) -> None:
         # an even number of pixels, as the codec halves the resolution of colours

@@ -14,11 +14,8 @@ from smnas_optuna.errors import DataError
 from smnas_optuna.paths import at_home
 from smnas_optuna.quote import quote, quote_path
 from smnas_optuna.runtime.image_files import quiet_pillow
+from smnas_optuna.runtime.image_tree import IMAGE_SUFFIXES, files_in, is_image
 
-SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
-"""Endings of the files that are taken from a folder; a file that is named itself may have any."""
 _WITH_FRAMES = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")
 """Pillow's names of the formats whose files may have several frames or pages."""
 _JPEG = frozenset({".jpg", ".jpeg"})
@@ -43,8 +40,9 @@ def find_sources(sources: Sequence[str], *, output: Path | None = None) -> list[
     """Return the images that ``sources`` mean, each once, in the order of ``sources`` and then of their paths.
 
     Args:
-        sources: Each is an image file, a folder that is searched with all folders in it but hidden ones, or a pattern
-            with ``*``, ``?`` or ``[...]``, in which ``**`` stands for any folders.
+        sources: Each is an image file, whatever its ending; a folder that is searched with all folders and links to
+            folders in it but hidden ones; or a pattern with ``*``, ``?`` or ``[...]``, in which ``**`` stands for any
+            folders.
         output: Folder for pictures; what is below it is no source of a folder or pattern around it.
 
     Raises:
@@ -83,7 +81,8 @@ def _meant(source: str, output: Path | None) -> tuple[Path, list[Path]]:
     if not glob.has_magic(source):
         raise DataError(f"{quote_path(path)}: there is no such file or folder", fix=_FIX)
     matches = map(Path, glob.iglob(str(path), recursive=True))  # noqa: PTH207  # Path.glob refuses `a**b`
-    return _fixed_part(path), sorted(each for each in matches if _is_image(each) and _is_outside(each, output, path))
+    found = (each for each in matches if each.suffix.lower() in IMAGE_SUFFIXES and each.is_file())
+    return _fixed_part(path), sorted(each for each in found if _is_outside(each, output, path))
 
 
 def _is_there(path: Path) -> bool:
@@ -94,14 +93,9 @@ def _is_there(path: Path) -> bool:
 
 
 def _images_in(folder: Path, output: Path | None) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)  # thumbnails, files of a Mac
-        if not hidden and _is_image(path) and _is_outside(path, output, folder):
+    for path in map(Path, files_in(folder)):
+        if is_image(path) and path.is_file() and _is_outside(path, output, folder):
             yield path
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def _is_outside(path: Path, output: Path | None, named: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -19,6 +20,10 @@ from smnas_optuna.prediction.results import results_of
 from smnas_optuna.prediction.run import PHASE
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.workers.interrupt import Interrupted, StopRequest
+
+LEAST_FPS = 10.0
+"""Frames per second that the video of a file has at least. A film that stands still for a while, such as a screen
+recording, has few on average, and pictures in between would be left out."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -77,7 +82,7 @@ def watch(
         frames = stack.enter_context(Frames(cv, film, clock))
         recorder = None
         if not isinstance(output, ResultsStream):
-            recorder = stack.enter_context(Recorder(cv, output, film.stem, frames.fps))
+            recorder = stack.enter_context(Recorder(cv, output, film.stem, _rate(film, frames.fps)))
         try:
             for pixels, time_s in frames:
                 done.num_frames += 1
@@ -93,7 +98,9 @@ def watch(
                     )
                 ]
                 if recorder is not None and picture is not None:
-                    recorder.add(picture, entries, time_s if film.is_camera else None)
+                    if not film.is_camera:
+                        recorder.hold(time_s)
+                    recorder.add(picture, entries, time_s)
                 elif isinstance(output, ResultsStream):
                     output.add(entries)
                 done.num_objects += len(entries)
@@ -106,3 +113,8 @@ def watch(
         done.problem = frames.problem
     done.files = () if recorder is None else recorder.files
     return done
+
+
+def _rate(film: Film, fps: float) -> float:
+    """Return the frames per second of the video that is made of a film."""
+    return fps if film.is_camera else fps * math.ceil(max(1.0, LEAST_FPS / fps))

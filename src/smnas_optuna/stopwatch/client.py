@@ -7,9 +7,8 @@ import http.client
 import json
 import math
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, fields
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +41,7 @@ class StopwatchClient:
         token: That it printed or read when it started.
         reference: Content of the exported file that all are timed against.
         images: Files of the images that they are timed on.
-        note: Called when the connection is lost, and when it is back.
+        note: Called once when the stopwatch is lost or busy, and when files can be sent again.
         pause: Called with seconds to wait; may raise to stop.
         on_beat: Called every few seconds while the stopwatch works; may raise to stop.
 
@@ -69,10 +68,8 @@ class StopwatchClient:
         self._token = token
         self._reference = reference
         self._images = images
-        self._is_lost = False
+        self._waits_for: type[_LostError] | None = None
         self._note, self._pause, self._on_beat = note, pause, on_beat
-        # No proxy, which would get the token, and no redirection, which could lead it elsewhere.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirection())
 
     def describe(self) -> dict[str, Any]:
         """Return what the stopwatch says of its machine, ``device``, and the limits of its store.
@@ -89,7 +86,7 @@ class StopwatchClient:
             ) from error
 
     def measure(self, file: bytes, conditions: Conditions) -> tuple[RatioStats, dict[str, Any]]:
-        """Time an exported file; a lost connection is waited for.
+        """Time an exported file; a stopwatch that is lost or busy is waited for, with pauses that grow.
 
         Args:
             file: Content of the exported file.
@@ -108,6 +105,7 @@ class StopwatchClient:
         while True:
             try:
                 self._send_missing(file)
+                self._tell_end()
                 losses += 1
                 answer = self._ask("POST", "/v1/measure", self._request(file, conditions))
                 losses -= 1
@@ -117,10 +115,7 @@ class StopwatchClient:
                         f"{self.url}: the stopwatch was lost {losses} times while it timed one exported file: {error}",
                         fix="look at what it printed there; the file may be too much for that machine",
                     ) from error
-                if not self._is_lost:
-                    self._note(f"{self.url}: the stopwatch cannot be reached: {error}; waiting for it")
-                    seconds = FIRST_PAUSE_S
-                self._is_lost = True
+                self._tell(error)
                 self._pause(seconds)
                 seconds = min(2 * seconds, LONGEST_PAUSE_S)
                 continue
@@ -130,8 +125,25 @@ class StopwatchClient:
             if "missing" not in answer or attempts == ATTEMPTS:
                 raise self._failure(answer)
 
+    def _tell(self, error: _LostError) -> None:
+        """Say what is waited for, unless that was said already."""
+        if self._waits_for is not type(error):
+            self._waits_for = type(error)
+            self._note(f"{self.url}: the stopwatch {error.state}: {error}; waiting for it")
+
+    def _tell_end(self) -> None:
+        """Say that the waiting is over. It is once all files are there: a busy stopwatch says at once what it lacks."""
+        if self._waits_for is not None:
+            self._note(f"{self.url}: the stopwatch is {self._waits_for.end}")
+            self._waits_for = None
+
     def _send_missing(self, file: bytes) -> None:
-        """Send what the stopwatch lacks."""
+        """Send what the stopwatch lacks.
+
+        Raises:
+            _BusyError: If it does not take a file because it times another one.
+            _LostError: If it does not answer.
+        """
         contents = {**self._images_by_digest, _digest(self._reference): self._reference, _digest(file): file}
         answer = self._ask("POST", "/v1/missing", {"files": list(contents)})
         missing = answer.get("missing")
@@ -179,18 +191,24 @@ class StopwatchClient:
             _LostError: If there is no answer, or only a part of it.
         """
         data = json.dumps(body).encode() if isinstance(body, dict) else body
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/octet-stream"}
-        request = urllib.request.Request(self.url + path, data=data, headers=headers, method=method)
+        headers = {
+            "Authorization": f"Bearer {self._token}",
+            "Content-Type": "application/octet-stream",
+            "Connection": "close",
+        }
         try:
-            with self._opener.open(request, timeout=SILENCE_S) as response:
+            with closing(self._connection()) as connection:
+                connection.connect()
+                # What is refused is answered before all of it is sent, and then nobody reads the rest.
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    connection.request(method, path, body=data, headers=headers)
+                response = connection.getresponse()
+                if not 200 <= response.status < 300:
+                    raise self._refusal(response)
                 kind = response.headers.get_content_type()
                 content = self._read(response)
-        except urllib.error.HTTPError as error:
-            with error:
-                raise self._refusal(error) from error
-        except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
-            cause = getattr(error, "reason", error)
-            raise _LostError(quote_error(cause) if isinstance(cause, BaseException) else quote(cause)) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise _LostError(quote_error(error)) from error
         if kind != "application/json":
             raise self._foreign(kind)
         try:
@@ -199,10 +217,14 @@ class StopwatchClient:
             raise _LostError("the answer was cut off") from error
         if not isinstance(answer, dict):
             raise self._foreign(answer)
-        if self._is_lost:
-            self._is_lost = False
-            self._note(f"{self.url}: the stopwatch is back")
         return answer
+
+    def _connection(self) -> http.client.HTTPConnection:
+        """Return a new connection: without a proxy, which would get the token."""
+        parts = urlsplit(self.url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        assert parts.hostname is not None
+        return kind(parts.hostname, parts.port, timeout=SILENCE_S)
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
         """Return the answer; it begins with spaces that come while the stopwatch works."""
@@ -212,23 +234,23 @@ class StopwatchClient:
             self._on_beat()
         return content
 
-    def _refusal(self, error: urllib.error.HTTPError) -> Exception:
-        """Return what is raised for an answer with an error's status."""
-        if error.code in _PASSING:
-            busy = error.code == http.HTTPStatus.SERVICE_UNAVAILABLE
-            return _LostError(f"{'it is busy, ' if busy else ''}status {error.code}")
-        if error.code == http.HTTPStatus.UNAUTHORIZED:
+    def _refusal(self, response: http.client.HTTPResponse) -> Exception:
+        """Return what is raised for an answer without success; a redirection, which could lead elsewhere, is none."""
+        if response.status == http.HTTPStatus.UNAUTHORIZED:
             return DeviceError(
                 f"{self.url}: the stopwatch does not accept the token",
                 fix="take the token that it printed at its start",
             )
         try:
-            answer = json.loads(error.read(MAX_ANSWER_BYTES))
+            answer = json.loads(response.read(MAX_ANSWER_BYTES))
         except (ValueError, RecursionError, OSError, http.client.HTTPException):
             answer = None
-        if isinstance(answer, dict) and "error" in answer:
-            return self._failure(answer)
-        return self._foreign(f"status {error.code}")
+        is_its_own = isinstance(answer, dict) and "error" in answer
+        if response.status == http.HTTPStatus.SERVICE_UNAVAILABLE and is_its_own:
+            return _BusyError("it times another file")
+        if response.status in _PASSING:
+            return _LostError(f"status {response.status}")
+        return self._failure(answer) if is_its_own else self._foreign(f"status {response.status}")
 
     def _failure(self, answer: dict[str, Any]) -> Exception:
         """Return what is raised for a measurement that failed."""
@@ -264,10 +286,13 @@ class StopwatchClient:
 class _LostError(Exception):
     """No answer, or only a part of it."""
 
+    state, end = "cannot be reached", "back"
 
-class _NoRedirection(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        """Follow nothing; the answer is then an error."""
+
+class _BusyError(_LostError):
+    """The stopwatch is there, but times another file for longer than it lets a file wait."""
+
+    state, end = "is busy", "free again"
 
 
 _PASSING = (502, 503, 504)

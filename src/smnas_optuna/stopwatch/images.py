@@ -7,23 +7,23 @@ from pathlib import Path
 
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote_path
+from smnas_optuna.runtime.image_tree import is_image
 from smnas_optuna.runtime.picture import pixels_of
 from smnas_optuna.stopwatch.measure import Pixels
 
 MAX_IMAGES = 32
 """Images that are timed, of those in a folder; as many as a study times by default."""
-_SUFFIXES = {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """Return up to ``MAX_IMAGES`` image files in ``folder``, spread evenly over their names.
+    """Return up to ``MAX_IMAGES`` image files in ``folder``, spread evenly over their names. Hidden ones are left out.
 
     Raises:
         DataError: If it is no folder, or has none.
     """
     if not folder.is_dir():
         raise DataError(f"{quote_path(folder)}: there is no such folder", fix="name a folder of images with --images")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
+    paths = sorted(path for path in folder.iterdir() if is_image(path) and path.is_file())
     if not paths:
         raise DataError(
             f"{quote_path(folder)}: there are no images in it",

@@ -47,13 +47,13 @@ def serve_parser(program: str) -> argparse.ArgumentParser:
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Serve until a signal ends it.
+    """Serve until SIGINT (Ctrl-C), SIGTERM or SIGHUP (the terminal or connection is closed) ends it.
 
     Raises:
         DeviceError: If the token or the address cannot be used.
     """
     token = secrets.token_urlsafe(24) if options.token_file is None else read_token(at_home(options.token_file))
-    signal.signal(signal.SIGTERM, _interrupt)
+    _unwind_at_signals()
     with Store(max_bytes=int(options.max_gib * _GIB)) as store, _listening(options, token, store) as server:
         port = server.server_address[1]
         name = f"[{options.host}]" if ":" in options.host else options.host
@@ -93,7 +93,16 @@ def _listening(options: argparse.Namespace, token: str, store: Store) -> Stopwat
         ) from error
 
 
+def _unwind_at_signals() -> None:
+    """Let a signal to end be handled as Ctrl-C is: the files of the store are removed."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # `nohup` lets it go on without its terminal
+        signal.signal(signal.SIGHUP, _interrupt)
+
+
 def _interrupt(*_: object) -> NoReturn:
+    for number in (signal.SIGTERM, signal.SIGHUP):  # the end of a session sends both, and one is enough
+        signal.signal(number, lambda *_: None)  # SIG_IGN would complain of a signal that has arrived already
     raise KeyboardInterrupt
 
 

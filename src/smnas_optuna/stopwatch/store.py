@@ -52,9 +52,6 @@ class Store:
     ) -> None:
         self._folder.cleanup()
 
-    def __contains__(self, digest: object) -> bool:
-        return digest in self._sizes
-
     @property
     def num_bytes(self) -> int:
         """Bytes of all files."""

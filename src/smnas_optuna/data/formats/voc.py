@@ -18,11 +18,11 @@ from smnas_optuna.data.formats.split_names import Role, entries_of
 from smnas_optuna.data.formats.text_file import lines_of
 from smnas_optuna.data.formats.voc_layout import CLASS_LISTS, VocPart, read_voc_layout, voc_base
 from smnas_optuna.data.formats.voc_xml import OBJECT_FIXES, Mistake, VocFile, VocObject, read_voc_file
-from smnas_optuna.data.image_folder import is_image
 from smnas_optuna.data.missing_fields import read_sizes
 from smnas_optuna.data.rows import refuse
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_path
+from smnas_optuna.runtime.image_tree import is_image
 
 _DIGITS = 6  # millionths of a pixel
 _BOX_FIX = "write xmin, ymin, xmax and ymax in pixels, of which the first is 1"

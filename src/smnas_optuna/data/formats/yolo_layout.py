@@ -19,9 +19,10 @@ from smnas_optuna.data.formats.split_names import (
     split_folders,
 )
 from smnas_optuna.data.formats.text_file import lines_of, read_data_text
-from smnas_optuna.data.image_folder import has_images, images_in, is_image
+from smnas_optuna.data.image_folder import has_images, images_in
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_error
+from smnas_optuna.runtime.image_tree import is_image
 
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 LIST_NAMES = ("classes.txt", "obj.names", "labels/classes.txt")
