@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import Any, get_args
 
@@ -176,6 +177,32 @@ def test_slots_beyond_the_count_are_zeros() -> None:
     beyond = np.arange(SLOTS) >= found.counts[:, None]
     assert not found.boxes[beyond].any()
     assert not found.scores[beyond].any()
+
+
+SIGNALLED = """
+import signal, sys
+import numpy as np
+from smnas_optuna.runtime.detector_file import DetectorFile
+from smnas_optuna.runtime.openvino_session import OpenVinoSessions
+
+file = DetectorFile.of(sys.stdin.buffer.read(), "a.onnx")
+sessions = [OpenVinoSessions(file, 1) for _ in range(2)]
+for each in sessions:
+    each.build((1, 3, 64, 64))(np.zeros((1, 3, 64, 64), np.uint8), np.array([[48, 64]]))
+while sessions:
+    del sessions[0]
+    each = None
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_a_signal_after_two_sessions_of_openvino_is_handled() -> None:
+    pytest.importorskip("openvino")
+
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], input=make_content(), capture_output=True, check=False)
+
+    assert (done.returncode, done.stdout) == (0, b"handled\n")
 
 
 def test_memory_that_runs_out_is_no_fault_of_the_file() -> None:

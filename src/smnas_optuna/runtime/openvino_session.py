@@ -17,6 +17,7 @@ from smnas_optuna.runtime.detector_file import DetectorFile
 from smnas_optuna.runtime.failures import failure_of
 from smnas_optuna.runtime.names import INPUTS, OUTPUTS, Arrays, Execute, Inputs, Operators, Shape
 from smnas_optuna.runtime.operators import typical_run
+from smnas_optuna.runtime.signal_stack import kept_signal_stack
 
 _ERRORS = (RuntimeError, ValueError, TypeError, MemoryError)
 """What OpenVINO raises; its own classes are subclasses of RuntimeError."""
@@ -84,7 +85,8 @@ class OpenVinoSessions:
                     fix=FIX,
                 )
             model.reshape({"images": list(shape), "sizes": [shape[0], 2]})
-            request = self._core.compile_model(model, "CPU", config).create_infer_request()
+            with kept_signal_stack():
+                request = self._core.compile_model(model, "CPU", config).create_infer_request()
             outputs = {port.any_name: np.zeros(port.shape, port.element_type.to_dtype()) for port in model.outputs}
             for name, array in outputs.items():
                 request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
