@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from smnas_optuna.errors import DataError, DeviceError, FileError
+from smnas_optuna.errors import DataError, DeviceError, FileError, OutOfMemoryError
 from smnas_optuna.stopwatch import client as client_module
 from smnas_optuna.stopwatch import server as server_module
 from smnas_optuna.stopwatch.client import StopwatchClient
@@ -207,6 +207,15 @@ def test_a_file_that_ends_the_stopwatch_again_and_again_is_given_up(
 
     with pytest.raises(DeviceError, match=r"the stopwatch was lost 10 times while it timed one exported file: "):
         client.measure(FILE, QUICK)
+
+
+def test_memory_that_runs_out_there_settles_the_detector(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(*_: Any, **__: Any) -> Any:
+        raise OutOfMemoryError("the exported file: ONNX Runtime cannot run it", fix="free memory")
+
+    monkeypatch.setattr(server_module, "measure_files", measure)
+    with serving() as port, pytest.raises(OutOfMemoryError, match=r": the exported file: ONNX Runtime cannot run it"):
+        _client(port, images).measure(FILE, QUICK)
 
 
 def test_a_file_that_its_machine_cannot_run_is_named(images: list[Path]) -> None:

@@ -124,6 +124,21 @@ def test_options_are_checked(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [(), ("serve",)])
+def test_what_is_too_much_is_said_in_one_short_line(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stray = ("a", "b", "--images", "c", "\x1b[2Jx\n", *(letter * 999 for letter in "xyz"))
+
+    with pytest.raises(SystemExit) as caught:
+        main([*command, *stray])
+
+    line = capsys.readouterr().err.rsplit("error: ", 1)[1]
+    assert caught.value.code == 2
+    assert len(line) < 600
+    assert line.rstrip("\n").isprintable()
+
+
 def test_a_signal_ends_it(
     file: Path, reference: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from smnas_optuna.errors import DataError, DeviceError, FileError, SmnasError, quote
+from smnas_optuna.errors import DataError, DeviceError, FileError, OutOfMemoryError, quote
 from smnas_optuna.quote import quote_error, quote_path
 from smnas_optuna.stopwatch.measure import Conditions
 from smnas_optuna.stopwatch.protocol import RatioStats
@@ -29,7 +29,7 @@ ATTEMPTS = 3
 """Times that files are sent which the stopwatch says it lacks, before its store counts as too small."""
 MAX_LOSSES = 10
 """Times that the stopwatch may be lost while it times one file, which may be what ends it."""
-_KINDS: dict[str, type[SmnasError]] = {"FileError": FileError, "DataError": DataError}
+_KINDS = {kind.__name__: kind for kind in (FileError, DataError, OutOfMemoryError)}
 _LARGEST_ACCEPTABLE = 1e9
 
 

@@ -18,6 +18,7 @@ from smnas_optuna.quote import quote_error
 from smnas_optuna.runtime.detector_file import DetectorFile
 from smnas_optuna.runtime.names import Runtime
 from smnas_optuna.runtime.parts import parts_in_words
+from smnas_optuna.stopwatch.arguments import Parser
 from smnas_optuna.stopwatch.images import MAX_IMAGES, image_paths, read_images
 from smnas_optuna.stopwatch.measure import (
     MAX_SECONDS,
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str], program: str = PROGRAM) -> int:
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program,
         description="Time one exported detector against another on this machine, in alternation. It needs no torch.",
         epilog=f"`{program} serve` times detectors for a search on another machine.",

@@ -14,6 +14,7 @@ from smnas_optuna.errors import DeviceError
 from smnas_optuna.paths import at_home
 from smnas_optuna.quote import quote_error, quote_path
 from smnas_optuna.real_files import read_text
+from smnas_optuna.stopwatch.arguments import Parser
 from smnas_optuna.stopwatch.server import StopwatchServer
 from smnas_optuna.stopwatch.store import MAX_BYTES, Store
 
@@ -25,7 +26,7 @@ _GIB = 2**30
 
 def serve_parser(program: str) -> argparse.ArgumentParser:
     """Return the parser of the arguments behind ``serve``."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog=program,
         description="Time exported detectors for a search on another machine, one measurement at a time.",
     )
