@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smnas_optuna.prediction import recorder
+from smnas_optuna.prediction import watch as watch_module
 from smnas_optuna.prediction.films import Film
 from smnas_optuna.prediction.watch import Watched, watch
 from smnas_optuna.workers.interrupt import StopRequest
@@ -79,7 +79,7 @@ def test_a_film_that_begins_anew_in_its_middle_goes_on() -> None:
 
 
 def test_a_time_that_is_hours_later_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "LONGEST_GAP_S", 2.0)
+    monkeypatch.setattr(watch_module, "LONGEST_GAP_S", 2.0)
 
     assert shown([0.0, 0.1, 90_000.0, 90_000.1, 90_000.3]) == (10.0, [0, 1, *[1] * 20, 2, 3, 3, 4])
 

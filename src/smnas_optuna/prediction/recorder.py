@@ -110,19 +110,18 @@ class Recorder:
             self._video_part.replace(self.video)
         self.files = self.video, self.results
 
-    def hold(self, until_s: float) -> None:
+    def hold(self, until_s: float, longest_s: float) -> None:
         """Repeat the last picture until the time of the next one, so that this one is not shown before.
-
-        What is longer than ``LONGEST_GAP_S`` is left out, and the video is shorter by it.
 
         Args:
             until_s: Time of the next one.
+            longest_s: What is longer is left out, and the video is shorter by it.
 
         Raises:
             OutputError: If the disk is full.
         """
         if self._last is not None:
-            begin, latest = self._frame_at(until_s), self._written + round(LONGEST_GAP_S * self._fps)
+            begin, latest = self._frame_at(until_s), self._written + round(longest_s * self._fps)
             self._left_out += max(0, begin - latest)
             self._write(self._last, min(begin, latest))
 
@@ -132,8 +131,8 @@ class Recorder:
         Args:
             picture: The frame with its boxes; all have the size of the first one, or are brought to it.
             entries: The objects.
-            time_s: When it was seen: pictures are repeated or left out so that the video keeps time. Without
-                :meth:`hold` before, a picture that comes late is shown from the end of the last one on.
+            time_s: When it was seen. A picture that comes early is left out, so that the video keeps time; for one that
+                comes late see :meth:`hold`.
 
         Raises:
             OutputError: If the disk is full, or OpenCV cannot write such a video.
@@ -143,8 +142,7 @@ class Recorder:
         if picture.size != self._size:
             picture = picture.resize(self._size)
         self._last = np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
-        longest = max(1, round(LONGEST_STILL_S * self._fps))
-        self._write(self._last, min(self._frame_at(time_s) + 1, self._written + longest))
+        self._write(self._last, self._frame_at(time_s) + 1)
         with explained("the results cannot be written", self.results):
             self._stream.add(entries)
 

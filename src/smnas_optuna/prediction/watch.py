@@ -15,7 +15,7 @@ from smnas_optuna.prediction.drawing import draw_detections
 from smnas_optuna.prediction.films import Film, Frames
 from smnas_optuna.prediction.finder import Finder, explained_memory
 from smnas_optuna.prediction.fonts import Fonts
-from smnas_optuna.prediction.recorder import Recorder, ResultsStream
+from smnas_optuna.prediction.recorder import LONGEST_GAP_S, LONGEST_STILL_S, Recorder, ResultsStream
 from smnas_optuna.prediction.results import results_of
 from smnas_optuna.prediction.run import PHASE
 from smnas_optuna.session.listener import Listener
@@ -98,8 +98,7 @@ def watch(
                     )
                 ]
                 if recorder is not None and picture is not None:
-                    if not film.is_camera:
-                        recorder.hold(time_s)
+                    recorder.hold(time_s, LONGEST_STILL_S if film.is_camera else LONGEST_GAP_S)
                     recorder.add(picture, entries, time_s)
                 elif isinstance(output, ResultsStream):
                     output.add(entries)
