@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
@@ -205,8 +207,20 @@ def test_a_signal_after_two_sessions_of_openvino_is_handled() -> None:
     assert (done.returncode, done.stdout) == (0, b"handled\n")
 
 
-def test_memory_that_runs_out_is_no_fault_of_the_file() -> None:
+def _moved(nodes: Sequence[onnx.NodeProto], **constants: int) -> DetectorFile:
+    """A file in which ``nodes`` make the ``moved_corner`` of all boxes, from ``constants`` and what is there."""
     model = make_model()
+    unsqueeze = next(place for place, node in enumerate(model.graph.node) if node.output[0] == "corners")
+    del model.graph.node[unsqueeze].input[0]
+    model.graph.node[unsqueeze].input.insert(0, "moved_corner")
+    for node in reversed(nodes):
+        model.graph.node.insert(unsqueeze, node)
+    for name, value in constants.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.array([value]), name))
+    return DetectorFile.of(model.SerializeToString(), "a.onnx")
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_file() -> None:
     nodes = [
         helper.make_node("Mul", ["count", "column"], ["counts_of"]),
         helper.make_node("ReduceMax", ["counts_of", "first"], ["many"], keepdims=0),
@@ -214,16 +228,10 @@ def test_memory_that_runs_out_is_no_fault_of_the_file() -> None:
         helper.make_node("ReduceSum", ["huge", "first"], ["nothing"]),
         helper.make_node("Add", ["corner", "nothing"], ["moved_corner"]),
     ]
-    unsqueeze = next(place for place, node in enumerate(model.graph.node) if node.output[0] == "corners")
-    del model.graph.node[unsqueeze].input[0]
-    model.graph.node[unsqueeze].input.insert(0, "moved_corner")
-    for node in reversed(nodes):
-        model.graph.node.insert(unsqueeze, node)
-    for name, value in (("count", 1 << 42), ("first", 0)):
-        model.graph.initializer.append(numpy_helper.from_array(np.array([value]), name))
+    file = _moved(nodes, count=1 << 42, first=0)
 
     with pytest.raises(OutOfMemoryError, match=r"^a\.onnx: ONNX Runtime [0-9].* cannot run it: "):
-        _open("onnxruntime", DetectorFile.of(model.SerializeToString(), "a.onnx")).run(*_images(1, portrait=False))
+        _open("onnxruntime", file).run(*_images(1, portrait=False))
 
 
 @pytest.mark.parametrize(
@@ -241,7 +249,6 @@ def test_what_a_runtime_says_tells_whose_fault_it_is(error: Exception, kind: typ
 
 def test_an_operator_that_fails_in_openvino_is_noticed_with_one_thread() -> None:
     pytest.importorskip("openvino")
-    model = make_model()
     nodes = [
         helper.make_node("Div", ["column", "hundred"], ["numbers"]),
         helper.make_node("ReduceMax", ["numbers", "first"], ["number"], keepdims=0),
@@ -249,14 +256,7 @@ def test_an_operator_that_fails_in_openvino_is_noticed_with_one_thread() -> None
         helper.make_node("ReduceSum", ["best", "one"], ["nothing"]),
         helper.make_node("Add", ["corner", "nothing"], ["moved_corner"]),
     ]
-    unsqueeze = next(place for place, node in enumerate(model.graph.node) if node.output[0] == "corners")
-    del model.graph.node[unsqueeze].input[0]
-    model.graph.node[unsqueeze].input.insert(0, "moved_corner")
-    for node in reversed(nodes):
-        model.graph.node.insert(unsqueeze, node)
-    for name, value in (("hundred", 100), ("first", 0)):
-        model.graph.initializer.append(numpy_helper.from_array(np.array([value]), name))
-    runner = _open("openvino", DetectorFile.of(model.SerializeToString(), "a.onnx"))
+    file = _moved(nodes, hundred=100, first=0)
 
     with pytest.raises(FileError, match=r"^a\.onnx: OpenVINO [0-9].* cannot run it: "):
-        runner.run(*_images(1, portrait=False))
+        _open("openvino", file).run(*_images(1, portrait=False))
