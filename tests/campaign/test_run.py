@@ -192,7 +192,7 @@ def test_a_kill_at_any_moment_goes_on_with_the_hours_that_are_left(machine: Mach
     assert len(trials) == 1, "stage 2 goes on as it was planned"
 
 
-@pytest.mark.parametrize("after_s", [200, 1000, 2500, 3000])
+@pytest.mark.parametrize("after_s", [5, 200, 1000, 1560, 2500, 3000])
 def test_hours_in_which_the_machine_sleeps_are_not_spent(machine: Machine, after_s: float) -> None:
     machine.sleeps_at = BEGIN + after_s
 

@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 
 from smnas_optuna.batch import Batch
-from smnas_optuna.engine.evaluate import CocoMetrics, coco_metrics, detect
+from smnas_optuna.engine.evaluate import CocoMetrics, coco_evaluation, coco_metrics, detect
 from smnas_optuna.errors import OutOfMemoryError
 
 from ..models.tiny_detectors import TWO_STAGE, build, spread_predictions
@@ -149,9 +149,7 @@ def test_evaluation_is_silent_and_leaves_the_detections_alone(capsys: pytest.Cap
     assert capsys.readouterr() == ("", "")
 
 
-def test_what_other_threads_print_meanwhile_is_printed(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_others_print_is_printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     accumulate = COCOeval.accumulate
 
     def accumulated(self: COCOeval, *arguments: Any) -> None:
@@ -163,6 +161,9 @@ def test_what_other_threads_print_meanwhile_is_printed(
     coco_metrics(_truth({1: [SMALL]}), [])
 
     assert capsys.readouterr().out == "by somebody else\n"
+    monkeypatch.undo()
+    coco_evaluation(_truth({1: [SMALL]}), []).summarize()
+    assert "Average Precision" in capsys.readouterr().out, "somebody else's use of pycocotools"
 
 
 def _iou(one: Box, other: Box) -> float:

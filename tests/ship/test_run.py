@@ -137,13 +137,16 @@ def test_data_with_other_classes_is_refused_and_no_file_is_left(runs_dir: Path, 
     assert not output.exists()
 
 
-def test_a_file_made_beside_other_data_states_nothing_that_it_does_not_know(runs_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_file_made_beside_other_data_states_nothing_that_it_does_not_know(
+    runs_dir: Path, tmp_path: Path, precision: str
+) -> None:
     session = session_of(runs_dir)
     study = session.folder.create("structural", RandomSampler())
     study.set_user_attr(FINGERPRINT, {**session.depends_on, "data": {**session.depends_on["data"], "content": "f00"}})
     output = tmp_path / "a.onnx"
 
-    shipped(request_of(runs_dir, output))
+    shipped(request_of(runs_dir, output, precision=precision, allow_loss=True))
 
     description = DetectorFile.read(output).description
     assert (description.ap, description.data) == (None, "")

@@ -6,12 +6,14 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.samplers import RandomSampler
 
 from smnas_optuna.errors import StudyError
 from smnas_optuna.study.database import URL_FILE, storage_url
+from smnas_optuna.study.fingerprint import DIRECTIONS
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.identity import FOLDER_FILE
 from smnas_optuna.study.record import STRUCTURAL
@@ -51,8 +53,22 @@ def test_a_renamed_folder_is_told_from_a_new_one(tmp_path: Path) -> None:
     use_storage(copy, url)
     assert StudyFolder(copy).structural is None
     assert StudyFolder(copy).create(STRUCTURAL, RandomSampler()).study_name == "copy/structural"
+    assert StudyFolder(copy).create("modular/x", RandomSampler()).study_name == "copy/modular/x"
     renamed.rename(folder)
     assert StudyFolder(folder).structural is not None
+
+
+def test_a_renamed_folder_that_has_begun_anew_goes_on(tmp_path: Path) -> None:
+    folder, renamed = tmp_path / "cells", tmp_path / "old"
+    folder.mkdir()
+    use_storage(folder, f"sqlite:///{tmp_path}/all.db")
+    check_folder(StudyFolder(folder).create(STRUCTURAL, RandomSampler()), StudyFolder(folder))
+    folder.rename(renamed)
+    optuna.create_study(  # as earlier versions did
+        storage=open_storage(renamed), study_name="old/structural", directions=DIRECTIONS
+    )
+
+    assert StudyFolder(renamed).create("modular/x", RandomSampler()).study_name == "old/modular/x"
 
 
 def test_a_folder_does_not_change_its_database(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ class Campaign:
         begun: float | None = None,
     ) -> None:
         self._request, self._launch, self._workers = request, launch, workers
-        self._candidates, self._say, self._clock = candidates, note, clock
+        self._candidates, self._say, self._clock, self._timer = candidates, note, clock, timer
         self._settings: StudySettings = load_settings(request.study_dir)
         self._path, self._folder = request.study_dir, StudyFolder(request.study_dir)
         self._ledger = Ledger(self._path / LEDGER_FILE, timer)
@@ -268,11 +268,12 @@ class Campaign:
 
     def _search(self, request: Request) -> int:
         """Search a stage; return the exit status, also that of a search that failed."""
-        begun = self._clock()
+        begun, timed = self._clock(), self._timer()
         status = self._launch("search", request.as_json(), self._search_progress)
         if status != 0:
             return status
-        self._learn_start(begun)
+        if abs((self._clock() - begun) - (self._timer() - timed)) < START_S:  # the machine has not slept
+            self._learn_start(begun)
         end = self._folder.ended(request.stage)
         self.note(f"{request.stage} search ended: {end['reason']}")
         return int(bool(end["failed"]))

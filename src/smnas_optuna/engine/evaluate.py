@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,8 +22,16 @@ from smnas_optuna.batch import Batch, BatchSource
 from smnas_optuna.engine.ap_interval import ap_interval, is_uncertain
 from smnas_optuna.engine.memory import ImagesAtOnce
 
-for _module in (pycocotools.coco, pycocotools.cocoeval):
-    _module.print = lambda *_, **__: None  # its progress; to redirect the output would take that of other threads, too
+_EVALUATES = ContextVar("_EVALUATES", default=False)
+
+
+def _print(*values: object, **options: Any) -> None:
+    if not _EVALUATES.get():
+        print(*values, **options)  # noqa: T201 - somebody else's use of pycocotools
+
+
+# pycocotools prints its progress. To redirect the output meanwhile would take that of other threads, too.
+pycocotools.coco.print = pycocotools.cocoeval.print = _print
 
 MAX_DETECTIONS = 100
 """Detections of an image and category that COCO's metrics count, the best ones."""
@@ -134,16 +143,20 @@ def coco_evaluation(
         max_detections: Detections of an image and category that count, the best ones. COCO's number is 100.
         areas: Ranges (smallest, largest) of the areas of objects, pixels; COCO's four by default.
     """
-    truth = _coco(ground_truth)
-    # pycocotools cannot load an empty list of results
-    results = truth.loadRes([*map(dict, detections)]) if detections else _coco({**ground_truth, "annotations": []})
-    evaluation = COCOeval(truth, results, iouType="bbox")
-    evaluation.params.maxDets = [1, 10, max_detections]
-    if areas is not None:
-        evaluation.params.areaRng = [list(each) for each in areas]
-        evaluation.params.areaRngLbl = [f"{low:g}-{high:g}" for low, high in areas]
-    evaluation.evaluate()
-    evaluation.accumulate()
+    before = _EVALUATES.set(True)
+    try:
+        truth = _coco(ground_truth)
+        # pycocotools cannot load an empty list of results
+        results = truth.loadRes([*map(dict, detections)]) if detections else _coco({**ground_truth, "annotations": []})
+        evaluation = COCOeval(truth, results, iouType="bbox")
+        evaluation.params.maxDets = [1, 10, max_detections]
+        if areas is not None:
+            evaluation.params.areaRng = [list(each) for each in areas]
+            evaluation.params.areaRngLbl = [f"{low:g}-{high:g}" for low, high in areas]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    finally:
+        _EVALUATES.reset(before)
     return evaluation
 
 

@@ -58,7 +58,7 @@ def with_loggers(
 def beside(shown: Listener, other: Listener) -> Listener:
     """Return ``shown``, and beside it the loggers that :func:`with_loggers` made for ``other``.
 
-    Threads that train at once so share them, and wait once for a server that does not answer.
+    Threads that train at once so share them, and wait once for a server that does not answer at the start.
     """
     return other.also_for(shown) if isinstance(other, LoggedListener) else shown
 

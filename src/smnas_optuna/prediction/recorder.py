@@ -120,9 +120,9 @@ class Recorder:
         Raises:
             OutputError: If the disk is full.
         """
+        begin, latest = self._frame_at(until_s), self._written + round(longest_s * self._fps)
+        self._left_out += max(0, begin - latest)
         if self._last is not None:
-            begin, latest = self._frame_at(until_s), self._written + round(longest_s * self._fps)
-            self._left_out += max(0, begin - latest)
             self._write(self._last, min(begin, latest))
 
     def add(self, picture: Image.Image, entries: Sequence[dict[str, Any]], time_s: float) -> None:

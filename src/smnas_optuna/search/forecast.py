@@ -104,7 +104,9 @@ def probe(
             with torch.inference_mode():
                 candidates = detector.eval().candidates(next(val_batches.epoch(0)), fixed_time=False)
             threshold = busy_threshold(candidates, settings.detector.max_detections)
+            learnt = detector.state_dict()
             detector = testbed.build(spec, seed=0, score_threshold=threshold)
+            detector.load_state_dict(learnt)
             _, detect_s = _seconds(evaluate, testbed.device, check, clock)
     except OutOfMemoryError:
         return Probe(arch=encode(spec), training_s=None, images_s=images_s, weights_mib=weights_mib)

@@ -143,9 +143,9 @@ class _Run:
         judge = judge_pace(limit, self._testbed.device, lambda: time.perf_counter() - self._elsewhere_s)
 
         def on_step(done: int, total: int) -> None:
+            judge(done, total)
             with self._elsewhere():  # it may pause for the measurement of another worker
                 step(done, total)
-            judge(done, total)
 
         return on_step
 

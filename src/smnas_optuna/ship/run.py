@@ -97,13 +97,13 @@ def ship(
         trained.description.setdefault("latency_ms", None if choice.record is None else choice.record.latency_ms)
         content = export_detector(trained.module, _description(session, trained))
         expected, found, proof = prove(session, trained, content)
-        known_ap = None if choice.weights.saw_val or session.other_data else found.metrics.ap
-        content = described(content, _description(session, trained, ap=known_ap))
+        fair = not (choice.weights.saw_val or session.other_data)
+        content = described(content, _description(session, trained, ap=found.metrics.ap if fair else None))
     pace, trial = beside_detector(session, trained, _file(content, path)), None
     if request.precision != "fp32":
         listener.note(f"fp32: AP {100 * found.metrics.ap:.1f} (x100), {pace.ms:.3g} ms; {request.precision} is next")
         content, trial = _lowered(
-            session, trained, _file(content, path), found.metrics.ap, request.precision, saw_val=choice.weights.saw_val
+            session, trained, _file(content, path), found.metrics.ap, request.precision, fair=fair
         )
         if not request.allow_loss:
             check_trial(trial, session.settings.search.ap_spread if ap_spread is None else ap_spread)
@@ -128,14 +128,13 @@ def _lowered(
     fp32_ap: float,
     precision: Precision,
     *,
-    saw_val: bool,
+    fair: bool,
 ) -> tuple[bytes, Trial]:
-    """Return a file of lower precision, evaluated and timed beside that in fp32; no AP is kept if it ``saw_val``."""
+    """Return a file of lower precision, evaluated and timed beside that in fp32; its AP is kept if it is ``fair``."""
     with session.testbed.measurement_lock.running(session.stop.check):
         content = lower_precision(session, trained, fp32.content, precision)
         ap = evaluate_file(session, trained.module, open_runner(_file(content, fp32.name))).metrics.ap
-    known_ap = None if saw_val else ap
-    content = described(content, _description(session, trained, ap=known_ap, precision=precision))
+    content = described(content, _description(session, trained, ap=ap if fair else None, precision=precision))
     pace = beside_file(session, trained, _file(content, fp32.name), fp32)
     return content, Trial(precision=precision, ap=ap, fp32_ap=fp32_ap, pace=pace)
 

@@ -100,6 +100,7 @@ class StopwatchClient:
             DeviceError: If it does not accept the token, refuses a file, answers what no stopwatch does, or is lost
                 again and again while it times this file.
             FileError: If its runtime cannot run the file.
+            OutOfMemoryError: If its memory is not enough for the file.
         """
         seconds, attempts, losses = FIRST_PAUSE_S, 0, 0
         while True:

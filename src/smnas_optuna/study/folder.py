@@ -141,7 +141,8 @@ class StudyFolder:
         try:
             return self._load(study_name(self.path, name))
         except KeyError:  # the process died between creating the database and creating the study
-            self._check_name()
+            if name == STRUCTURAL:  # the first one; it has the name that the others get
+                self._check_name()
             return None
 
     def load(self, name: str) -> Study:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from smnas_optuna.errors import StudyError
 from smnas_optuna.workers.interrupt import Interrupted, StopRequest
-from smnas_optuna.workers.launch import Launch, Worker, signal_all, start
+from smnas_optuna.workers.launch import POLL_S, Launch, Worker, insist, signal_all, start
 
 LOST = 69
 """Exit status of a process that ends because another one has, which says why; EX_UNAVAILABLE of BSD's sysexits.h."""
@@ -17,9 +17,6 @@ CAUSE_S = 5.0
 """Time that is waited for the process that failed first, once others have lost it."""
 GRACE_S = 10.0
 """Time that processes have to end once another one has failed: they may wait for it without an end."""
-INSISTING_S = 2.0
-"""Time that they have after a second signal to stop."""
-_POLL_S = 0.1
 
 
 def run_together(launches: Sequence[Launch], *, stop: StopRequest, what: str) -> int:
@@ -47,7 +44,7 @@ def run_together(launches: Sequence[Launch], *, stop: StopRequest, what: str) ->
                 return _explained(_first_failure(workers), what)
             if None not in codes:
                 return 0
-            time.sleep(_POLL_S)
+            time.sleep(POLL_S)
     finally:
         _end(workers)
 
@@ -60,7 +57,7 @@ def _first_failure(workers: Sequence[Worker]) -> tuple[int, int]:
         own = [each for each in failed if each[1] != LOST]
         if own or time.monotonic() > deadline:
             return (own or failed)[0]
-        time.sleep(_POLL_S)
+        time.sleep(POLL_S)
 
 
 def _explained(failure: tuple[int, int], what: str) -> int:
@@ -86,12 +83,9 @@ def _end(workers: Sequence[Worker]) -> None:
                 deadline = time.monotonic() + GRACE_S
             if deadline is not None and time.monotonic() > deadline:
                 break
-            time.sleep(_POLL_S)
+            time.sleep(POLL_S)
     except KeyboardInterrupt:
-        signal_all(workers, signal.SIGTERM)
-        deadline = time.monotonic() + INSISTING_S
-        while time.monotonic() < deadline and any(each.process.poll() is None for each in workers):
-            time.sleep(_POLL_S)
+        insist(workers)
         raise
     finally:
         signal_all(workers, signal.SIGKILL)

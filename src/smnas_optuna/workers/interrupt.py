@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-AT_ONCE_S = 3.0
+AT_ONCE_S = 1.0
 """Time within which two signals to a supervised process are one: one came directly, and one from its supervisor."""
 
 
@@ -56,7 +56,7 @@ class StopRequest:
 
     def ask(self, signal_number: int) -> None:
         """Ask the run to stop, as if that signal had arrived."""
-        self._signal = signal_number
+        self._signal, self._arrived_at = signal_number, time.monotonic()
 
     @contextmanager
     def no_later_than(self, latest: float | None) -> Iterator[None]:

@@ -5,8 +5,16 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from smnas_optuna.workers.interrupt import AT_ONCE_S
+
+INSISTING_S = 2.0
+"""Time that workers have to store their work after the signal to stop at once."""
+POLL_S = 0.1
+"""Time between two looks at processes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +40,19 @@ def start(launch: Launch) -> Worker:
         process = subprocess.Popen(launch.command, stdin=theirs.fileno(), env=dict(launch.environment))
     ours.setblocking(False)
     return Worker(process=process, leash=ours)
+
+
+def insist(workers: Collection[Worker]) -> None:
+    """Ask all again to stop, now at once, and wait up to ``INSISTING_S`` for them to store their work."""
+    _wait_for(workers, AT_ONCE_S)  # a worker takes what comes so soon after the first signal for the same one
+    signal_all(workers, signal.SIGTERM)
+    _wait_for(workers, INSISTING_S)
+
+
+def _wait_for(workers: Collection[Worker], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(each.process.poll() is None for each in workers):
+        time.sleep(POLL_S)
 
 
 def signal_all(workers: Iterable[Worker], number: signal.Signals) -> None:

@@ -20,7 +20,7 @@ from smnas_optuna.errors import StudyError
 from smnas_optuna.real_files import read_text, write_anew
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.workers.interrupt import StopRequest
-from smnas_optuna.workers.launch import Launch, Worker, signal_all, start
+from smnas_optuna.workers.launch import POLL_S, Launch, Worker, insist, signal_all, start
 from smnas_optuna.workers.locks import acquire, check_locks
 
 LOCK = "study.lock"
@@ -31,11 +31,8 @@ DEATHS_IN_A_ROW = 10
 """The supervisor gives up when this many workers died in a row without any progress of the study."""
 GRACE_S = 4.0
 """Time that a worker has to finish its step and store it once its supervisor is gone."""
-INSISTING_S = 2.0
-"""Time that workers have to store their work after the signal to stop at once."""
 STOPPED_BY = {signal.SIGINT, signal.SIGTERM}
 """Signals at which a worker stores its work, and ends with 128 + their number."""
-_POLL_S = 0.1
 _READY = b"r"
 
 
@@ -89,7 +86,7 @@ class Supervisor:
                 status = self._look_after_all()
                 if status is not None:
                     return status
-                time.sleep(_POLL_S)
+                time.sleep(POLL_S)
         finally:
             self._end_all()
 
@@ -135,16 +132,13 @@ class Supervisor:
         self._start(slot)
 
     def _end_all(self) -> None:
-        """Ask all workers to stop, and wait. At a second signal ask again, wait ``INSISTING_S`` at most, then kill."""
+        """Ask all workers to stop, and wait. At a second signal insist, and then kill."""
         try:
             signal_all(self._workers.values(), signal.SIGTERM)
             for worker in self._workers.values():
                 worker.process.wait()
         except KeyboardInterrupt:
-            signal_all(self._workers.values(), signal.SIGTERM)
-            deadline = time.monotonic() + INSISTING_S
-            while time.monotonic() < deadline and any(w.process.poll() is None for w in self._workers.values()):
-                time.sleep(_POLL_S)
+            insist(self._workers.values())
             signal_all(self._workers.values(), signal.SIGKILL)
             raise
         finally:

@@ -155,6 +155,12 @@ def test_key_points_without_visibilities_are_told_from_outlines(count: int, root
     assert keypoint_columns([_boxes_and(root, outline)]) == 0
 
 
+def test_an_outline_whose_numbers_might_be_visibilities_is_none(root: Path) -> None:
+    (root / FIRST).write_text("0 .5 0 .5 .3 .2 .5 0 .5 0 0\n")
+
+    assert keypoint_columns([root / FIRST]) == 0
+
+
 def test_outlines_of_small_objects_in_the_middle_are_no_key_points(root: Path) -> None:
     def outline(random: np.random.Generator, x: float, y: float, width: float, height: float) -> list[float]:
         x, y, width, height = 0.3 + x / 5, 0.3 + y / 5, width / 5, height / 5
@@ -309,6 +315,22 @@ def test_folders_may_be_links_and_hidden_ones_are_left_out(tmp_path: Path) -> No
 
     assert (splits.content_hash, splits.train.notes) == (expected.content_hash, expected.train.notes)
     assert [image.path for image in splits.train.images] == [image.path for image in expected.train.images]
+
+
+def test_a_link_beside_its_folder_is_that_folder(tmp_path: Path) -> None:
+    write_yolo_as_ultralytics_does(tmp_path)
+    expected = load_splits(tmp_path, YOLO)
+    (tmp_path / "images/train/run_08").mkdir()
+    (tmp_path / "images/train/latest").symlink_to(tmp_path / "images/train/run_08")
+    (tmp_path / "labels/train/run_08").mkdir()
+    for folder in ("images", "labels"):
+        for file in (tmp_path / folder / "train").glob("*.*"):
+            file.rename(file.parent / "run_08" / file.name)
+
+    splits = load_splits(tmp_path, YOLO)
+
+    assert splits.content_hash == expected.content_hash
+    assert {image.path.parent.name for image in splits.train.images} == {"run_08"}
 
 
 def test_what_a_study_in_the_data_folder_writes_is_no_data(tmp_path: Path) -> None:

@@ -49,14 +49,13 @@ def read_yolo(root: Path) -> dict[Role, Found]:
     """
     layout = read_yolo_layout(root)
     splits, notes = _read_splits(root, layout), [*layout.notes]
-    columns = keypoint_columns(each.file for some in splits.values() for each in some if each.file is not None)
-    if columns and not layout.num_keypoint_columns:
-        layout = replace(layout, num_keypoint_columns=columns)
-        splits = _read_splits(root, layout)
-        notes.append(f"{columns} numbers after each box are taken for key points, and not used")
     if not any(each.file for some in splits.values() for each in some):
         splits, more = _with_labels_elsewhere(splits, root, layout)
         notes += more
+    columns = keypoint_columns(each.file for some in splits.values() for each in some if each.file is not None)
+    if columns and not layout.num_keypoint_columns:
+        splits = {role: [_read_again(each, layout, columns) for each in some] for role, some in splits.items()}
+        notes.append(f"{columns} numbers after each box are taken for key points, and not used")
     every = [each for some in splits.values() for each in some]
     _refuse_mistakes(every, root, layout)
     _refuse_other_layout(every, root, layout)
@@ -110,6 +109,11 @@ def _read_splits(root: Path, layout: YoloLayout) -> dict[Role, list[_Labelled]]:
         role: [_read_labelled(image, root, layout, listing) for image in images]
         for role, images in layout.images.items()
     }
+
+
+def _read_again(each: _Labelled, layout: YoloLayout, num_keypoint_columns: int) -> _Labelled:
+    labels = [] if each.file is None else read_labels(each.file, layout.names, num_keypoint_columns)
+    return replace(each, labels=labels)
 
 
 def _read_labelled(
