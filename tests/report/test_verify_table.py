@@ -70,7 +70,7 @@ def test_one_seed_tells_no_noise_and_an_early_stop_is_said() -> None:
         f"  not kept: {STRONG} has 1.0 AP (x100) less than {MIDDLE}, which is faster",
         "Kendall's tau-b of the search's AP (8 epochs, one seed) and the mean AP of 16 epochs: 0.33 over 3 "
         "architectures, too few to tell: chance alone puts 3 into the same or the reversed order in 33 % of cases",
-        "spread over seeds: unknown before an architecture has two finished trainings",
+        "spread over seeds: unknown before each architecture has two finished trainings",
     ]
 
 

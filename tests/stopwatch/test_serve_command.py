@@ -49,6 +49,14 @@ def token_file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def _hears_hangups() -> Iterator[None]:
+    """Processes that are started hear SIGHUP, also if the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def test_it_prints_where_it_listens_and_a_new_token(images: list[Path]) -> None:
     with _process("--port", "0") as (process, url, line):
         assert re.fullmatch(r"http://127\.0\.0\.1:[0-9]+", url)
@@ -65,6 +73,7 @@ def test_it_prints_where_it_listens_and_a_new_token(images: list[Path]) -> None:
     assert re.search(r" ms, [0-9.]+ \([0-9.]+ to [0-9.]+\) of ", out)
 
 
+@pytest.mark.usefixtures("_hears_hangups")
 @pytest.mark.parametrize(
     "signals",
     [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGHUP,), (signal.SIGHUP, signal.SIGTERM)],
