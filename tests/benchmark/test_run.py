@@ -114,7 +114,7 @@ def test_a_study_brings_its_data_settings_and_weights(study_dir: Path) -> None:
     assert [row.timed.score_threshold for row in benchmark.rows] == [0.0, 0.01]
     assert benchmark.source == f"4 validation images of {study_dir}/data"
     assert benchmark.num_classes == 10
-    assert benchmark.settings.images == 32
+    assert benchmark.settings.images == load_settings(study_dir).latency.images == 4
     assert benchmark.settings.max_seconds == load_settings(study_dir).latency.max_seconds
     assert not (study_dir / "study.db").exists()
 
