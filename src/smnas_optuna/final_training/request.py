@@ -74,7 +74,9 @@ class TrainRequest:
 
     def epochs_wanted(self, search_epochs: int) -> int | None:
         """Return the epochs of the training; None if they follow from ``hours``."""
-        return self.epochs if self.hours is not None or self.epochs is not None else LONGER * search_epochs
+        if self.hours is not None:
+            return None
+        return LONGER * search_epochs if self.epochs is None else self.epochs
 
     def name_for(self, search_epochs: int) -> str:
         """Return the name of the training."""

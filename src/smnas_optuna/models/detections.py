@@ -39,16 +39,6 @@ class Candidates:
     settled: Tensor | None = None
 
 
-def busy_threshold(candidates: Candidates, max_detections: int) -> float:
-    """Return the score threshold at which a detector that has learnt nothing is as busy as a trained one.
-
-    As many candidates of an image pass as it may have detections, in the mean. At a threshold of 0 all would, and NMS
-    of 100 proposals for 1,000 classes takes a third of a second on a CPU.
-    """
-    best = candidates.scores.topk(min(max_detections, candidates.scores.shape[1]), dim=1).values
-    return max(0.0, float(best[:, -1].mean()))
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FixedDetections:
     """``D`` slots per image for detections, highest score first; slots beyond the image's count are undefined.

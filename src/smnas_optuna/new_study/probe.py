@@ -23,7 +23,6 @@ from smnas_optuna.engine.memory import release_memory
 from smnas_optuna.engine.train import Training
 from smnas_optuna.errors import OutOfMemoryError
 from smnas_optuna.models import Detector, build_detector
-from smnas_optuna.models.detections import busy_threshold
 from smnas_optuna.new_study.facts import DeviceFacts, Timed
 
 TIMED_S, TIMED_CALLS = 2.0, 3
@@ -157,9 +156,8 @@ def _time(
     batches = RandomBatches(spec, recipe.batch_size, num_boxes, num_classes, device, count=1000)
     step_s = _step_s(learner, batches, recipe, device, check)
     batch = next(batches.epoch(0))
-    with torch.inference_mode():
-        threshold = busy_threshold(learner.eval().candidates(batch, fixed_time=False), constants.max_detections)
-    detector = build_detector(spec, num_classes, replace(constants, score_threshold=threshold)).to(device)
+    busy = replace(constants, score_threshold=learner.busy_threshold(batch))
+    detector = build_detector(spec, num_classes, busy).to(device)
     detector.load_state_dict(learner.state_dict())
     return step_s, _detect_s(detector, batch, device, check), _detect_s(detector, batch[:1], device, check)
 

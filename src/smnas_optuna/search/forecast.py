@@ -28,7 +28,6 @@ from smnas_optuna.engine.latency import NETWORK_SHARE, LatencyStats
 from smnas_optuna.engine.steps import in_bf16, train_step
 from smnas_optuna.engine.train import build_optimizer
 from smnas_optuna.errors import OutOfMemoryError
-from smnas_optuna.models.detections import busy_threshold
 from smnas_optuna.search_space import SearchSpace
 from smnas_optuna.session.deadline import Deadline, clock_time
 from smnas_optuna.session.testbed import GATE_PRECISION, Testbed
@@ -101,10 +100,7 @@ def probe(
     try:
         with explained_out_of_memory():
             first_s, step_s = _seconds(step, testbed.device, check, clock)
-            with torch.inference_mode():
-                candidates = detector.eval().candidates(next(val_batches.epoch(0)), fixed_time=False)
-            threshold = busy_threshold(candidates, settings.detector.max_detections)
-            learnt = detector.state_dict()
+            threshold, learnt = detector.busy_threshold(next(val_batches.epoch(0))), detector.state_dict()
             detector = testbed.build(spec, seed=0, score_threshold=threshold)
             detector.load_state_dict(learnt)
             _, detect_s = _seconds(evaluate, testbed.device, check, clock)

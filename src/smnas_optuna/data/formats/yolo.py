@@ -48,12 +48,17 @@ def read_yolo(root: Path) -> dict[Role, Found]:
         DataError: If the folder's description, an image or a label file cannot be used, or no image has a label file.
     """
     layout = read_yolo_layout(root)
-    splits, notes = _read_splits(root, layout), [*layout.notes]
+    listing = cache(_listing)
+    splits = {
+        role: [_read_labelled(image, root, layout, listing) for image in images]
+        for role, images in layout.images.items()
+    }
+    notes = [*layout.notes]
     if not any(each.file for some in splits.values() for each in some):
         splits, more = _with_labels_elsewhere(splits, root, layout)
         notes += more
-    columns = keypoint_columns(each.file for some in splits.values() for each in some if each.file is not None)
-    if columns and not layout.num_keypoint_columns:
+    columns = 0 if layout.num_keypoint_columns else _keypoint_columns(splits)
+    if columns:
         splits = {role: [_read_again(each, layout, columns) for each in some] for role, some in splits.items()}
         notes.append(f"{columns} numbers after each box are taken for key points, and not used")
     every = [each for some in splits.values() for each in some]
@@ -103,12 +108,12 @@ def _label_file(image: Path, root: Path, listing: Callable[[Path], Mapping[str, 
     return next((file for path in places if (file := listing(path.parent).get(_composed(path))) is not None), None)
 
 
-def _read_splits(root: Path, layout: YoloLayout) -> dict[Role, list[_Labelled]]:
-    listing = cache(_listing)
-    return {
-        role: [_read_labelled(image, root, layout, listing) for image in images]
-        for role, images in layout.images.items()
-    }
+def _keypoint_columns(splits: Mapping[Role, Sequence[_Labelled]]) -> int:
+    """Return :func:`keypoint_columns` of all label files; where all lines are boxes, none is read again."""
+    every = [each for some in splits.values() for each in some]
+    if all(isinstance(label, Label) and not label.outline for each in every for label in each.labels):
+        return 0
+    return keypoint_columns(each.file for each in every if each.file is not None)
 
 
 def _read_again(each: _Labelled, layout: YoloLayout, num_keypoint_columns: int) -> _Labelled:
