@@ -10,9 +10,11 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from smnas_optuna.data import CachePool, CocoDataset, ImageCache, decode_image, load_coco
+from smnas_optuna.data import CachePool, CocoDataset, ImageCache, load_coco
 from smnas_optuna.data.cache import cache_bytes
 from smnas_optuna.errors import DataError
+
+from .records import decode_image
 
 WriteCoco = Callable[..., Path]
 

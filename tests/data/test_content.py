@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smnas_optuna.data import ImageRecord, content, index_content
+from smnas_optuna.data import ImageRecord, content
 from smnas_optuna.data.content import Content
 from smnas_optuna.errors import DataError
 
 from ..as_nobody import as_nobody
-from .records import make_record
+from .records import index_content, make_record
 
 HEIGHT, WIDTH = 6, 10
 

@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smnas_optuna.data import CachePool, CocoDataset, ImageRecord, decode_image, index_content, load_coco
+from smnas_optuna.data import CachePool, CocoDataset, ImageRecord, load_coco
 from smnas_optuna.errors import DataError
 from smnas_optuna.runtime.image_files import quiet_pillow
 from tests.data.hostile import check_message, time_limit
+from tests.data.records import decode_image, index_content
 
 HEIGHT, WIDTH = 20, 30
 PIXELS = np.stack((*np.indices((HEIGHT, WIDTH)) * 8, np.full((HEIGHT, WIDTH), 99)), axis=2).astype(np.uint8)

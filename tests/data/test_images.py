@@ -12,12 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from smnas_optuna.data import decode_image
 from smnas_optuna.data.images import decode
 from smnas_optuna.errors import DataError
 from smnas_optuna.runtime.image_files import decode_upright, rgb_of
 
-from .records import make_record
+from .records import decode_image, make_record
 
 HEIGHT, WIDTH = 6, 10
 

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from smnas_optuna.batch import Batch, BatchSource
-from smnas_optuna.data import CocoDataset, DetectionLoader, ImageCache, decode_image, load_coco
+from smnas_optuna.data import CocoDataset, DetectionLoader, ImageCache, load_coco
 from smnas_optuna.data import loader as loader_module
 from smnas_optuna.data.loader import batch_of_one
+
+from .records import decode_image
 
 WriteCoco = Callable[..., Path]
 

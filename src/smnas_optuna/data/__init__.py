@@ -3,8 +3,6 @@
 from smnas_optuna.data.augment import augment
 from smnas_optuna.data.cache import CachePool, ImageCache
 from smnas_optuna.data.coco import CocoDataset, ImageRecord, load_coco
-from smnas_optuna.data.content import index_content
-from smnas_optuna.data.images import decode_image
 from smnas_optuna.data.loader import DetectionLoader
 from smnas_optuna.data.splits import Splits, load_apart, train_and_val
 from smnas_optuna.data.start import load_splits
@@ -17,8 +15,6 @@ __all__ = [
     "ImageRecord",
     "Splits",
     "augment",
-    "decode_image",
-    "index_content",
     "load_apart",
     "load_coco",
     "load_splits",

@@ -163,14 +163,6 @@ class ContentIndex:
             _write_index(self.file, self._used)
 
 
-def index_content(
-    records: Sequence[ImageRecord], index_file: Path | None, on_progress: Progress | None = None
-) -> dict[Path, str]:
-    """Return a hash of the decoded pixels of every image, by path; see :class:`ContentIndex`."""
-    contents = ContentIndex(file=index_file, on_progress=on_progress).read(records)
-    return {record.path: content.digest for record, content in zip(records, contents, strict=True)}
-
-
 def file_identity(record: ImageRecord, *, exactly: bool = False) -> str:
     """Return a text that changes when the image file, its stated size or the way in which it is decoded changes.
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from smnas_optuna.data.coco import ImageRecord
 from smnas_optuna.errors import DataError
@@ -25,16 +21,6 @@ FIXES = (_MISSING, _BROKEN)
 
 Progress = Callable[[int, int], None]
 """Called with (images done, total number of images)."""
-
-
-def decode_image(path: Path, height: int, width: int) -> NDArray[np.uint8]:
-    """Return the pixels of an image file as RGB, uint8 [height, width, 3]; 16-bit grey keeps its upper 8 bits.
-
-    See :func:`decode`.
-    """
-    boxes, labels, crowd = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_)
-    record = ImageRecord(image_id=0, path=path, height=height, width=width, boxes=boxes, labels=labels, crowd=crowd)
-    return decode(record).pixels
 
 
 def decode(record: ImageRecord) -> Decoded:
