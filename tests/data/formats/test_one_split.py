@@ -9,7 +9,7 @@ import pytest
 
 from smnas_optuna.data import load_apart
 from smnas_optuna.data.formats import load_one_split
-from smnas_optuna.data.formats.split_names import Role
+from smnas_optuna.data.formats.split_names import Role, role_of
 from smnas_optuna.errors import DataError
 from tests.data.formats.writers import (
     CLASSES,
@@ -46,6 +46,54 @@ def test_a_folder_with_the_files_of_a_study_needs_no_training_file(tmp_path: Pat
     dataset, role, _ = load_one_split(tmp_path, LAST_FIRST)
 
     assert (dataset.source, role) == (tmp_path / "instances_val.json", "val")
+
+
+def test_a_note_says_which_files_of_a_study_are_not_read(tmp_path: Path) -> None:
+    write_coco_files(tmp_path)
+
+    dataset, role, _ = load_one_split(tmp_path, LAST_FIRST)
+
+    assert role == "test"
+    assert dataset.notes[0] == (
+        "read as COCO, as instances_test.json is there: its images for test; not those for train and val"
+    )
+
+
+@pytest.mark.parametrize("role", ["test", "val"])
+@pytest.mark.parametrize("name", WRITERS)
+def test_no_format_needs_images_for_training(name: str, role: Role, tmp_path: Path) -> None:
+    format_, write = WRITERS[name]
+    write(tmp_path)
+    _keep_only(role, tmp_path)
+
+    dataset, found, found_format = load_one_split(tmp_path, ("test", "val", "train"))
+
+    assert (found, found_format) == (role, format_)
+    assert [image.path.stem for image in dataset.images] == [sample.name for sample in SAMPLES[role]]
+    assert sum(len(image.boxes) for image in dataset.images) == sum(len(sample.boxes) for sample in SAMPLES[role])
+    assert dataset.notes[0].endswith(": all its images")
+
+
+def _keep_only(role: Role, root: Path) -> None:
+    """Remove images, labels, lists and folders of the other splits; a description that names them stays."""
+    others = {sample.name for name, samples in SAMPLES.items() if name != role for sample in samples}
+    for path in sorted(root.rglob("*"), reverse=True):
+        named = role_of(path.stem.removeprefix("instances_"))
+        if path.is_file() and (path.stem in others or named not in (None, role)):
+            path.unlink()
+        elif path.is_dir() and named not in (None, role):
+            shutil.rmtree(path)
+
+
+def test_a_coco_file_beside_its_images_needs_no_folder_of_that_name(tmp_path: Path) -> None:
+    write_coco_files(tmp_path)
+    for image in (tmp_path / "images").iterdir():
+        image.rename(tmp_path / image.name)
+    (tmp_path / "images").rmdir()
+
+    dataset, role, _ = load_one_split(tmp_path, LAST_FIRST)
+
+    assert (role, [image.path.name for image in dataset.images]) == ("test", ["f.png"])
 
 
 def test_a_data_set_apart_is_the_same_in_each_format(tmp_path: Path) -> None:

@@ -29,10 +29,10 @@ _IMAGES_TRIED = 20
 _FOLDERS_TRIED = 20
 
 
-def coco_files(root: Path) -> dict[Role, Path]:
+def coco_files(root: Path, *, need_train: bool = True) -> dict[Role, Path]:
     """Return the annotation file of each split, by their names; a file that is alone is for training.
 
-    None if ``root`` has no such file, or if their names do not tell which one is for training.
+    None if ``root`` has no such file, or if ``need_train`` and their names do not tell which one is for training.
     """
     for folder in (root / "annotations", root):
         files = _files_in(folder)
@@ -43,7 +43,7 @@ def coco_files(root: Path) -> dict[Role, Path]:
         unnamed = [path for path in files if _role(path) is None]
         if "train" not in found and len(unnamed) == 1:
             found["train"] = unnamed[0]
-        if "train" in found:
+        if "train" in found or (found and not need_train):
             return {role: found[role] for role in ROLES if role in found}
     return {}
 
@@ -53,13 +53,13 @@ def _files_in(folder: Path) -> list[Path]:
     return [path for path in files if path.stem.startswith(_INSTANCES)] or files
 
 
-def read_coco_export(root: Path) -> dict[Role, Found]:
-    """Return the splits of a COCO export; a note on training says which files and folders they are.
+def read_coco_export(root: Path, *, need_train: bool = True) -> dict[Role, Found]:
+    """Return the splits of a COCO export; a note on the first one says which files and folders they are.
 
     Raises:
         DataError: If there is no such file, or one cannot be used.
     """
-    files = coco_files(root)
+    files = coco_files(root, need_train=need_train)
     if not files:
         raise DataError(f"{root}: there are no annotations of COCO", fix="name the file in [data] of study.toml")
     found: dict[Role, Found] = {}
@@ -74,10 +74,10 @@ def read_coco_export(root: Path) -> dict[Role, Found]:
         f"{role} is {quote_path(each.source.relative_to(root))} with the images {_where(each, root)}"
         for role, each in found.items()
     )
-    train = found["train"]
-    others = [path for path in _files_in(train.source.parent) if path not in files.values()]
+    role, first = next(iter(found.items()))
+    others = [path for path in _files_in(first.source.parent) if path not in files.values()]
     notes = [where, *note_unused(others, root, "annotation files")]
-    return {**found, "train": replace(train, file=replace(train.file, notes=(*notes, *train.file.notes)))}
+    return {**found, role: replace(first, file=replace(first.file, notes=(*notes, *first.file.notes)))}
 
 
 def _looks_like_coco(path: Path) -> bool:

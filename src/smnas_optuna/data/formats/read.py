@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,13 +24,28 @@ from smnas_optuna.quote import quote_path
 _FOLDERS_TRIED = 20
 USUAL_VAL = "instances_val.json"
 """Name of an annotation file that is told if it is there and nobody names it."""
-READERS: dict[Format, Callable[[Path], Mapping[Role, Found]]] = {
-    "coco": read_coco_export,
-    "roboflow": read_roboflow,
-    "yolo": read_yolo,
-    "voc": read_voc,
-}
-"""What reads a data folder in each format."""
+
+
+def read_splits(root: Path, format: Format, *, need_train: bool = True) -> Mapping[Role, Found]:
+    """Return the splits of a data folder in that format, those of training first.
+
+    Args:
+        root: The data folder.
+        format: Its format; ``coco`` is an export of an annotation tool.
+        need_train: Refuse a folder without images for training where the format can tell.
+
+    Raises:
+        DataError: If the folder cannot be used.
+    """
+    match format:
+        case "coco":
+            return read_coco_export(root, need_train=need_train)
+        case "roboflow":
+            return read_roboflow(root)
+        case "yolo":
+            return read_yolo(root, need_train=need_train)
+        case "voc":
+            return read_voc(root, need_train=need_train)
 
 
 def load_datasets(root: Path, settings: DataSettings) -> tuple[dict[Role, CocoDataset], Recognised]:
@@ -51,7 +66,7 @@ def load_datasets(root: Path, settings: DataSettings) -> tuple[dict[Role, CocoDa
         if settings.format == "auto" and not (root / settings.train).exists():
             raise _nothing_there(root, settings)
         return _load_coco_files(root, settings), recognised
-    found = READERS[recognised.format](root)
+    found = read_splits(root, recognised.format)
     if "train" not in found:
         raise DataError(
             f"{root}: {TITLES[recognised.format]} without images for training: only {' and '.join(found) or 'nothing'}",
@@ -101,7 +116,7 @@ def _load_coco_files(root: Path, settings: DataSettings) -> dict[Role, CocoDatas
         "test": (settings.test, settings.test_images),
     }
     found = {
-        role: _load_coco_file(root, root / file, settings, folder) for role, (file, folder) in named.items() if file
+        role: load_coco_file(root, root / file, settings, folder) for role, (file, folder) in named.items() if file
     }
     if settings.val is None and (root / USUAL_VAL).is_file():
         note = f"{USUAL_VAL} is there, and [data] does not name it: it is not used, and training images are set aside"
@@ -109,8 +124,18 @@ def _load_coco_files(root: Path, settings: DataSettings) -> dict[Role, CocoDatas
     return found
 
 
-def _load_coco_file(root: Path, path: Path, settings: DataSettings, folder: str | None) -> CocoDataset:
-    """Load an annotation file; if ``images`` is not there and nobody named it, the folder that has them is found."""
+def load_coco_file(root: Path, path: Path, settings: DataSettings, folder: str | None) -> CocoDataset:
+    """Load an annotation file; if ``images`` is not there and nobody named it, the folder that has them is found.
+
+    Args:
+        root: The data folder.
+        path: The annotation file.
+        settings: The ``[data]`` table of a study file.
+        folder: Folder of its images, relative to ``root``; None takes the one that ``settings`` names for all.
+
+    Raises:
+        DataError: If the file or its images cannot be used.
+    """
     images = root / (settings.images if folder is None else folder)
     note: tuple[str, ...] = ()
     if not images.is_dir() and folder is None and settings.images == DataSettings().images:

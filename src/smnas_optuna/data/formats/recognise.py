@@ -50,18 +50,19 @@ class Recognised:
         return tuple(notes)
 
 
-def recognise(root: Path, settings: DataSettings) -> Recognised:
+def recognise(root: Path, settings: DataSettings, *, need_train: bool = True) -> Recognised:
     """Return the format of the annotations in ``root``.
 
     It is the one that ``settings`` names. ``auto`` is COCO if the file for training that ``settings`` names is there;
     otherwise the first of Roboflow's export, YOLO with ``data.yaml``, VOC, YOLO with a list of classes, and COCO's
-    exports of other names, whose files are there; and COCO if none of them are.
+    exports of other names, whose files are there; and COCO if none of them are. With ``need_train`` such an export has
+    a file for training; the other formats are told by any of their files.
     """
     if settings.format != "auto" and settings.format != "coco":
         return Recognised(format=settings.format)
     if (root / settings.train).exists():
         return Recognised(format="coco")
-    exported = _exported_coco(root, settings)
+    exported = _exported_coco(root, settings, need_train=need_train)
     if settings.format == "coco":
         return Recognised(format="coco", why=exported)
     found: dict[Format, str] = {}
@@ -84,9 +85,9 @@ def recognise(root: Path, settings: DataSettings) -> Recognised:
     return Recognised(format=chosen, why=found[chosen], others=tuple(others))
 
 
-def _exported_coco(root: Path, settings: DataSettings) -> str:
+def _exported_coco(root: Path, settings: DataSettings, *, need_train: bool) -> str:
     """Return what tells a COCO export; empty if there is none, or a file that ``settings`` names for it is there."""
     if any(file is not None and (root / file).exists() for file in (settings.val, settings.test)):
         return ""  # then the name of the file for training is a mistake
-    files = coco_files(root)
-    return f"{files['train'].relative_to(root)} is there" if files else ""
+    files = list(coco_files(root, need_train=need_train).values())
+    return f"{files[0].relative_to(root)} is there" if files else ""

@@ -58,7 +58,7 @@ def read_roboflow(root: Path) -> dict[Role, Found]:
         whole, notes = complete(document, files[role], files[role].parent)
         file = check_document(whole, files[role])
         file = replace(file, notes=(*notes, *file.notes))
-        if role == "train":
+        if role == next(iter(documents)):
             left_out = [] if group is None else [_note_group(group)]
             file = replace(file, notes=(*left_out, *file.notes, *note_unused(_others(root, files), root, "folders")))
         found[role] = Found(source=files[role], folder=files[role].parent, file=file)

@@ -37,8 +37,8 @@ class _Annotated:
     named_otherwise: bool
 
 
-def read_voc(root: Path) -> dict[Role, Found]:
-    """Return the splits of a Pascal VOC data folder.
+def read_voc(root: Path, *, need_train: bool = True) -> dict[Role, Found]:
+    """Return the splits of a Pascal VOC data folder; with ``need_train`` there must be one of training.
 
     Corners are pixels, counted from 1, and the pixels at ``xmax`` and ``ymax`` belong to the object (VOC2012
     development kit, section 4.1; the pixel in the upper left corner of the image is (1, 1)). In COCO's coordinates,
@@ -55,7 +55,7 @@ def read_voc(root: Path) -> dict[Role, Found]:
     Raises:
         DataError: If a list, an XML file or an object cannot be used, or an image is not there.
     """
-    layout = read_voc_layout(root)
+    layout = read_voc_layout(root, need_train=need_train)
     splits = {role: [each for part in parts for each in _read_part(part)] for role, parts in layout.parts.items()}
     every = [each for some in splits.values() for each in some]
     _refuse_mistakes(every, root)
@@ -88,10 +88,11 @@ def read_voc(root: Path) -> dict[Role, Found]:
             f"{difficult} of {len(objects)} objects are marked difficult: they count neither as missed nor as false"
         )
     shift = 0 if from_zero else 1
+    first = next(iter(splits))
     category_of = {name: number for number, name in enumerate(names, start=1)}
     return {
         role: _found(
-            some, root, layout.source[role], category_of, shift, [*layout.notes, *notes] if role == "train" else []
+            some, root, layout.source[role], category_of, shift, [*layout.notes, *notes] if role == first else []
         )
         for role, some in splits.items()
     }

@@ -76,11 +76,11 @@ def voc_base(root: Path) -> Path:
     return bases[0] if len(bases) == 1 else root
 
 
-def read_voc_layout(root: Path) -> VocLayout:
+def read_voc_layout(root: Path, *, need_train: bool = True) -> VocLayout:
     """Return the XML files in ``root`` by split.
 
     The lists in ``ImageSets`` decide, if they are there; otherwise folders named after splits; otherwise all files are
-    for training.
+    for training. With ``need_train`` lists and folders without those for training decide nothing.
 
     Raises:
         DataError: If there are no XML files, or a list names a file that is not there.
@@ -89,15 +89,19 @@ def read_voc_layout(root: Path) -> VocLayout:
     annotations = _annotations(base)
     if annotations is None:
         layout = _in_folders(split_folders(root), root)
-        return layout if "train" in layout.parts else _in_folders({"train": [root]}, root)
+        return layout if _enough(layout.parts, need_train) else _in_folders({"train": [root]}, root)
     named = [base / name for name in _IMAGES if (base / name).is_dir()]
     images = [place for folder in named or _other_folders(base, annotations) for place in (folder, *folders_in(folder))]
     places = [*images, annotations, base]
-    lists = _lists(base)
+    lists = _lists(base, need_train)
     if lists:
         return _in_lists(lists, annotations, places)
     layout = _in_folders(split_folders(annotations), root, images)
-    return layout if "train" in layout.parts else _in_folders({"train": [annotations]}, root, places)
+    return layout if _enough(layout.parts, need_train) else _in_folders({"train": [annotations]}, root, places)
+
+
+def _enough(splits: Mapping[Role, object], need_train: bool) -> bool:
+    return "train" in splits or (bool(splits) and not need_train)
 
 
 def _other_folders(base: Path, annotations: Path) -> list[Path]:
@@ -167,7 +171,7 @@ def _files_of(parts: Mapping[Role, Sequence[VocPart]]) -> set[Path]:
     return {file for some in parts.values() for part in some for file in part.files}
 
 
-def _lists(base: Path) -> dict[Role, list[Path]]:
+def _lists(base: Path, need_train: bool) -> dict[Role, list[Path]]:
     """Return the lists of each split, that of its plain name first; ``trainval`` is for training without ``train``."""
     for name in _SETS:
         files = [path for path in entries_of(base / name) if path.suffix == ".txt" and path.is_file()]
@@ -178,7 +182,7 @@ def _lists(base: Path) -> dict[Role, list[Path]]:
         whole = [path for path in files if path.stem == _WHOLE]
         if "train" not in named and whole:
             named["train"] = whole
-        if "train" in named:
+        if _enough(named, need_train):
             return {role: named[role] for role in ROLES if role in named}
     return {}
 

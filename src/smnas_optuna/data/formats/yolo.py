@@ -37,8 +37,8 @@ class _Labelled:
     labels: Sequence[Label | Mistake]
 
 
-def read_yolo(root: Path) -> dict[Role, Found]:
-    """Return the splits of a YOLO data folder.
+def read_yolo(root: Path, *, need_train: bool = True) -> dict[Role, Found]:
+    """Return the splits of a YOLO data folder; with ``need_train`` there must be one of training.
 
     An image without a label file is an image without objects. Class ``n`` becomes the category after all classes with
     lower numbers. Images are in the order of their paths, or in that of the list that names them. Their sizes are read
@@ -47,7 +47,7 @@ def read_yolo(root: Path) -> dict[Role, Found]:
     Raises:
         DataError: If the folder's description, an image or a label file cannot be used, or no image has a label file.
     """
-    layout = read_yolo_layout(root)
+    layout = read_yolo_layout(root, need_train=need_train)
     listing = cache(_listing)
     splits = {
         role: [_read_labelled(image, root, layout, listing) for image in images]
@@ -74,9 +74,8 @@ def read_yolo(root: Path) -> dict[Role, Found]:
         )
     decimals = max((label.decimals for each in every for label in each.labels if isinstance(label, Label)), default=0)
     notes += _note_without_image(every, root)
-    return {
-        role: _found(some, root, layout, decimals, notes if role == "train" else []) for role, some in splits.items()
-    }
+    first = next(iter(splits))
+    return {role: _found(some, root, layout, decimals, notes if role == first else []) for role, some in splits.items()}
 
 
 def label_files(image: Path, root: Path) -> list[Path]:

@@ -58,11 +58,12 @@ def yolo_source(root: Path) -> Path | None:
     return next(iter([*named, *lists, *(others if len(others) == 1 else [])]), None)
 
 
-def read_yolo_layout(root: Path) -> YoloLayout:
+def read_yolo_layout(root: Path, *, need_train: bool = True) -> YoloLayout:
     """Return what is in ``root``, without its labels.
 
     Raises:
-        DataError: If no file names the classes, it cannot be used, or a split that it names is not there.
+        DataError: If no file names the classes, it cannot be used, there are no images, or those that it names for
+            training are not there and ``need_train``.
     """
     source = yolo_source(root)
     if source is None:
@@ -72,11 +73,13 @@ def read_yolo_layout(root: Path) -> YoloLayout:
         )
     notes = list[str]()
     if source.suffix.lower() not in (".yaml", ".yml"):
-        names, images = dict(enumerate(_names_in_lines(source))), _images_by_folders(root, notes)
+        names, images = dict(enumerate(_names_in_lines(source))), _images_by_folders(root, notes, need_train)
         return YoloLayout(source=source, names=names, images=images, notes=notes)
     content = _read_yaml(source)
-    named = _images_by_yaml(content, root, source, notes) if "train" in content else {}
-    images = named or _images_by_folders(root, notes)  # an empty description may stand beside the folders of splits
+    described = "train" in content or not need_train
+    named = _images_by_yaml(content, root, source, notes, need_train) if described else {}
+    # an empty description may stand beside the folders of splits
+    images = named or _images_by_folders(root, notes, need_train)
     return YoloLayout(
         source=source,
         names=_names(content, source),
@@ -146,7 +149,7 @@ def _num_keypoint_columns(content: Mapping[str, Any], source: Path) -> int:
 
 
 def _images_by_yaml(
-    content: Mapping[str, Any], root: Path, source: Path, notes: list[str]
+    content: Mapping[str, Any], root: Path, source: Path, notes: list[str], need_train: bool
 ) -> dict[Role, Sequence[Path]]:
     entries = {role: _entries(content.get(role), role, source) for role in ROLES}
     if not entries["val"]:
@@ -158,14 +161,14 @@ def _images_by_yaml(
     images: dict[Role, Sequence[Path]] = {}
     for role, names in entries.items():
         paths = {name: _images_of(name, base, root) for name in names}
-        for name in [name for name, found in paths.items() if found is None and role != "train"]:
-            notes.append(f"{source.name} names {quote(name)} for {role}, and there are no images: left out")
-        missing = [name for name, found in paths.items() if found is None and role == "train"]
-        if missing:
+        missing = [name for name, found in paths.items() if found is None]
+        if missing and role == "train" and need_train:
             raise DataError(
                 f"{source}: 'train' is {quote(missing[0])}, and there are no images of that name in {root}",
                 fix=_PATHS_FIX,
             )
+        for name in missing:
+            notes.append(f"{source.name} names {quote(name)} for {role}, and there are no images: left out")
         if found := list(dict.fromkeys(path for some in paths.values() for path in some or ())):
             images[role] = found
     return images
@@ -245,24 +248,21 @@ def read_image_list(path: Path, root: Path) -> list[Path]:
     return [image for _, image in images if image is not None]
 
 
-def _images_by_folders(root: Path, notes: list[str]) -> dict[Role, Sequence[Path]]:
+def _images_by_folders(root: Path, notes: list[str], need_train: bool) -> dict[Role, Sequence[Path]]:
     """Return the images of folders named after splits, or else all images as ``train``."""
     lists = {path.stem: path for path in entries_of(root) if path.suffix == ".txt"}
     for folder in (root, root / "images"):
         splits = {
             role: images for role, folders in split_folders(folder).items() if (images := _images_of_all(folders))
         }
-        if splits.get("train"):
+        if "train" in splits or (splits and not need_train):
             others = [path for path in folders_in(folder) if role_of(path.name) is None and path.name != "images"]
             notes += note_unused([path for path in others if has_images(path)], root, "folders of images")
             return dict(splits)
-    if "train" in lists:  # as darknet has it
-        named = {
-            role: lists[name]
-            for role, name in (("train", "train"), ("val", "valid"), ("test", "test"))
-            if name in lists
-        }
-        return {role: read_image_list(named[role], root) for role in ROLES if role in named}
+    as_darknet: Mapping[Role, str] = {"train": "train", "val": "valid", "test": "test"}
+    named = {role: lists[name] for role, name in as_darknet.items() if name in lists}
+    if "train" in named or (named and not need_train):
+        return {role: read_image_list(path, root) for role, path in named.items()}
     folder = root / "images" if has_images(root / "images") else root
     images = images_in(folder)
     if not images:
