@@ -222,6 +222,13 @@ def test_finished_it_is_not_trained_again(searched: Path) -> None:
     assert again.epochs == []
     assert not (finished.folder / "checkpoint.safetensors").exists()
 
+    study_file = searched / "study.toml"
+    as_it_was = study_file.read_text()
+    study_file.write_text(as_it_was.replace("batch_size = ", "batch_size = 1"))
+    with pytest.raises(StudyError, match=r"was trained with another recipe; .*\n.*recipe\.train\.batch_size was"):
+        run(searched)
+    study_file.write_text(as_it_was)
+
     (finished.folder / WEIGHTS).unlink()
     with pytest.raises(StudyError, match=r"this training is finished, and its weights\.safetensors is gone"):
         run(searched)

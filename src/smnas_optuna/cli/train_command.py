@@ -127,9 +127,10 @@ def _train(
         raise DeviceError("--device cuda: no GPU can be seen", fix="check `nvidia-smi`, or use --device cpu")
     if ray is not None and processes is not None:
         raise StudyError("--processes with --ray: a node trains in one process", fix="leave one of them out")
+    finished = before is not None and before.outcome is not None  # nothing is trained, whatever GPUs there are
     size = (
         1
-        if ray is not None
+        if ray is not None or finished
         else choose_processes(
             processes,
             gpus=len(gpus),
@@ -145,9 +146,10 @@ def _train(
         from smnas_optuna.report.progress import TrainingListener
 
         with TrainingListener(console) as listener:
-            trains = before is None or before.outcome is None
-            logged = with_loggers(listener, request.study_dir, arch=request.arch, name=name) if trains else listener
-            train_at(ray, name, request, known, listener=logged, stop=stop)
+            logged: Listener = listener
+            if not finished:
+                logged = with_loggers(listener, request.study_dir, arch=request.arch, name=name)
+            train_at(None if finished else ray, name, request, known, listener=logged, stop=stop)
         return
     with tempfile.TemporaryDirectory(prefix="smnas-train-") as folder:
         status = run_together(

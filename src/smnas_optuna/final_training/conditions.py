@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from smnas_optuna.config import StudySettings
 from smnas_optuna.engine.data_parallel import Ranks
 from smnas_optuna.errors import NEXT_LINE, StudyError
 from smnas_optuna.final_training.record import Plan, TrainingRecord
@@ -19,6 +20,7 @@ from smnas_optuna.study.stored import study_attrs
 
 RECIPE = (TRAIN, "detector")
 """Parts of a recipe that AP depends on."""
+_OTHER_TRAINING = "go back to what it was, or begin another training: --name OTHER"
 
 
 def conditions_of(session: Session, ranks: Ranks | None) -> dict[str, Any]:
@@ -26,14 +28,16 @@ def conditions_of(session: Session, ranks: Ranks | None) -> dict[str, Any]:
     depends_on, splits = session.depends_on, session.testbed.splits
     images = [] if splits.test is None else splits.test.images
     test = {"content": splits.test_hash, "images": len(images), "boxes": sum(len(image.boxes) for image in images)}
-    recipe = {
-        name: value for name, value in depends_on["recipe"][TRAIN].items() if name != "epochs"
-    }  # the plan has them
     return {
         "data": {**depends_on["data"], "test": test},
-        "recipe": {TRAIN: recipe, "detector": depends_on["recipe"]["detector"]},
+        "recipe": _recipe_of(session.settings),
         "device": {**session.executor.device, **({} if ranks is None else {"processes": ranks.size})},
     }
+
+
+def _recipe_of(settings: StudySettings) -> dict[str, Any]:
+    train = settings.train.model_dump(mode="json", exclude={"epochs"})  # the plan has them
+    return {TRAIN: train, "detector": settings.detector.model_dump(mode="json")}
 
 
 def check_study(session: Session) -> None:
@@ -75,11 +79,24 @@ def check_begun(stored: TrainingRecord, about: Mapping[str, Any], place: Path) -
         {**each, "device": {name: value for name, value in each["device"].items() if name in known}}
         for each in (stored.about, about)
     )
+    refuse_differences(differences(was, now), f"{place}: was begun with other", verb="its epochs", fix=_OTHER_TRAINING)
+
+
+def check_finished(stored: TrainingRecord, settings: StudySettings, place: Path) -> None:
+    """Check that a finished training has the recipe of ``settings``, as far as the version that trained it knew it.
+
+    Data and device are not looked at: nothing is trained.
+
+    Raises:
+        StudyError: If it has another one.
+    """
+    was, recipe = stored.about["recipe"], _recipe_of(settings)
+    now = {part: {name: value for name, value in recipe[part].items() if name in was[part]} for part in RECIPE}
     refuse_differences(
-        differences(was, now),
-        f"{place}: was begun with other",
-        verb="its epochs",
-        fix="go back to what it was, or begin another training: --name OTHER",
+        differences({"recipe": was}, {"recipe": now}),
+        f"{place}: was trained with another",
+        verb="its weights",
+        fix=_OTHER_TRAINING,
     )
 
 

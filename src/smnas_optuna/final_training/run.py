@@ -18,6 +18,7 @@ from smnas_optuna.errors import StudyError
 from smnas_optuna.final_training.alone import alone_at
 from smnas_optuna.final_training.conditions import (
     check_begun,
+    check_finished,
     check_study,
     conditions_of,
     device_of,
@@ -100,6 +101,7 @@ def train_detector(
             refuse_other_request(stored.plan, plan, place)
             plan = stored.plan
             if stored.outcome is not None:
+                check_finished(stored, settings, place)
                 _check_weights(place)
                 remove_checkpoint(place / CHECKPOINT_FILE)  # of a process that died before it could
                 if ranks is not None:
