@@ -146,9 +146,7 @@ def _train(
         from smnas_optuna.report.progress import TrainingListener
 
         with TrainingListener(console) as listener:
-            logged: Listener = listener
-            if not finished:
-                logged = with_loggers(listener, request.study_dir, arch=request.arch, name=name)
+            logged = listener if finished else with_loggers(listener, request.study_dir, arch=request.arch, name=name)
             train_at(None if finished else ray, name, request, known, listener=logged, stop=stop)
         return
     with tempfile.TemporaryDirectory(prefix="smnas-train-") as folder:

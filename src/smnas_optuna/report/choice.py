@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def chosen(folder: StudyFolder, pick: Pick) -> Choice:
     Raises:
         SmnasError: If there is no such detector, or its weights are not kept.
     """
-    from smnas_optuna.final_training.record import best_trained, named_training, weights_of
+    from smnas_optuna.final_training.record import named_training, weights_of
     from smnas_optuna.report.summary import summarize
     from smnas_optuna.study.choice import Choice, check_kept, choose
 
@@ -32,25 +32,26 @@ def chosen(folder: StudyFolder, pick: Pick) -> Choice:
         arch = training.plan.arch
         member = next((each for each in front if each.arch == arch), None)
         return Choice(arch=arch, weights=weights_of(folder, pick.trained, training), record=member)
-    choice = choose(folder, pick, front, _better(folder, summary.records, [_verified(folder), best_trained(folder)]))
+    choice = choose(folder, pick, front, better_weights(folder, summary.records))
     check_kept(folder, choice)
     return choice
 
 
-def _better(
-    folder: StudyFolder, records: Iterable[TrialRecord], retrained: Iterable[Mapping[str, Weights]]
-) -> dict[str, Weights]:
+def better_weights(folder: StudyFolder, records: Iterable[TrialRecord]) -> dict[str, Weights]:
     """Return the best weights of each architecture that was trained again, if they are no worse than the search's.
 
     Args:
         folder: The study folder.
         records: Trials of the search.
-        retrained: Weights of later trainings by architecture, with their APs.
+
+    Raises:
+        SmnasError: If stored results are damaged.
     """
+    from smnas_optuna.final_training.record import best_trained
     from smnas_optuna.study.choice import WEIGHTS_FILE
 
     best: dict[str, Weights] = {}
-    for each in retrained:
+    for each in (_verified(folder), best_trained(folder)):
         best |= {arch: weights for arch, weights in each.items() if arch not in best or _ap(best[arch]) <= _ap(weights)}
     searched = {
         record.arch: record.ap or 0.0
@@ -83,6 +84,20 @@ def measured_spread(folder: StudyFolder) -> float | None:
             groups.setdefault((run.arch, run.epochs), []).append(run.ap)
     spread = pooled_spread(groups.values())
     return None if spread is None else spread.deviation
+
+
+def spread_of(folder: StudyFolder) -> float | None:
+    """Return the spread of AP over seeds: as verified, or else as ``study.toml`` has it; None if it cannot be read."""
+    from smnas_optuna.config import load_settings
+    from smnas_optuna.errors import SmnasError
+
+    measured = measured_spread(folder)
+    if measured is not None:
+        return measured
+    try:
+        return load_settings(folder.path).search.ap_spread
+    except SmnasError:
+        return None
 
 
 def _verified(folder: StudyFolder) -> dict[str, Weights]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from smnas_optuna.config import StudySettings, load_settings
 from smnas_optuna.errors import SmnasError
 from smnas_optuna.quote import quote_error
-from smnas_optuna.report.choice import measured_spread
+from smnas_optuna.report.choice import spread_of
 from smnas_optuna.report.files import write_page
 from smnas_optuna.report.outside import read_outside
 from smnas_optuna.report.study_page.gather import Gatherer, PageData, page_data
@@ -108,7 +108,7 @@ class StudyReport:
         folder = self._folder
         summary = summarize(*folder.of_stage(None), name=folder.path.resolve().name)
         summary = replace(summary, outside=read_outside(folder))
-        points = page_points(summary, self._spread())
+        points = page_points(summary, spread_of(self._folder))
         gatherer = self._gathering(summary)
         panelled = [point for point in points if point.has_panel]
         known = dict(zip((id(point) for point in panelled), gatherer.known_of(panelled), strict=True))
@@ -145,13 +145,6 @@ class StudyReport:
             step_of(phase, self._listener, self._stop, self._measurement_lock)(done, total)
 
         return step
-
-    def _spread(self) -> float | None:
-        """Return the standard deviation of AP over seeds: as verified, or as the settings assume it."""
-        measured = measured_spread(self._folder)
-        if measured is not None or self._settings is None:
-            return measured
-        return self._settings.search.ap_spread
 
 
 def _settings(study_dir: Path) -> StudySettings | None:

@@ -64,12 +64,12 @@ def test_a_panel_has_words_numbers_and_what_the_script_compares() -> None:
 
 def test_commands_of_kept_weights_are_those_that_use_them() -> None:
     without = _text(Known(study_dir=Path("my studies/a")))
-    text = _text(Known(study_dir=Path("my studies/a"), has_weights=True))
+    text = _text(Known(study_dir=Path("my studies/a"), weights=Path("my studies/a/trained/long")))
 
     assert f"smnas train &#x27;my studies/a&#x27; {MIDDLE}" in without
     assert "smnas export" not in without
     assert f"smnas export &#x27;my studies/a&#x27; {MIDDLE}" in text
-    assert "smnas predict" in text
+    assert "--detector &#x27;my studies/a/trained/long&#x27; --output" in text
 
 
 def test_verification_is_the_mean_over_seeds_with_its_deviation() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from smnas_optuna.report.study_page import points as points_module
+from smnas_optuna.report.study_page.front_chart import front_charts
 from smnas_optuna.report.study_page.points import members_of, page_points, words_of
 from smnas_optuna.report.summary import summarize
 from tests.report.report_studies import FAST, MIDDLE, POOR, STRONG, both_stages, full_study
@@ -34,6 +35,16 @@ def test_baselines_off_the_front_have_names_of_their_own() -> None:
 
     assert [(point.name, point.kind) for point in points if point.record.baseline] == [("b1", "baseline")]
     assert {point.stage for point in points} == {"1", "2"}
+
+
+def test_a_baseline_beyond_a_limit_is_a_cross_with_a_name() -> None:
+    study = full_study()
+    study.set_user_attr("limits", {"max_latency_ms": 10.0})
+    points = page_points(summarize(study), None)
+
+    assert [(point.name, point.kind) for point in points if point.arch == MIDDLE] == [("b1", "beyond")]
+    assert next(point.origin for point in points if point.arch == MIDDLE) == "stage 1, baseline, beyond a limit"
+    assert "beyond a limit: 3" in front_charts(points, (10.0,), "a CPU")
 
 
 def test_dominated_detectors_beyond_some_number_have_no_panel(monkeypatch: pytest.MonkeyPatch) -> None:

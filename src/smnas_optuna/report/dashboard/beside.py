@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from smnas_optuna.errors import ArchError, SmnasError
 from smnas_optuna.real_files import is_regular_file
-from smnas_optuna.report.choice import measured_spread
+from smnas_optuna.report.choice import spread_of
 from smnas_optuna.report.dashboard.front_plot import front_plot
 from smnas_optuna.report.dashboard.notes import study_note, trial_note
 from smnas_optuna.report.dashboard.pictures import curve_png, detections_jpeg, front_png, said_png
@@ -120,7 +120,7 @@ class Beside:
             summary = replace(summary, outside=read_outside(folder))
         finally:
             engine_of(studies[0]).dispose()
-        points = page_points(summary, measured_spread(folder))
+        points = page_points(summary, spread_of(folder))
         of = {(point.record.study, point.record.number): point for point in points}
         of_study, of_trial, draw = dict[int, dict[str, Any]](), dict[int, dict[str, Any]](), dict[str, Draw]()
         for study in studies:

@@ -142,7 +142,7 @@ def names_that_fit(frame: Frame, points: Sequence[PagePoint]) -> set[str]:
 def _point(frame: Frame, point: PagePoint, *, named: bool, scale: float) -> Html:
     """Return a point as a link to its panel."""
     x, y = frame.x.place(point.ms), frame.y.place(point.ap)
-    shape = mark(point.kind, point.stage, baseline=point.record.baseline and point.kind == "front", scale=scale)
+    shape = mark(point.kind, point.stage, baseline=point.record.baseline and point.kind != "baseline", scale=scale)
     parts = [element("title", *_lines(point.said)), element("circle", r=14 if scale == 1.0 else 9, class_="hit"), shape]
     if named:
         parts.append(text_at(point.name, -13 * scale, -11 * scale, "end", "name"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smnas_optuna.arch import DetectorConstants, canonical
@@ -15,7 +15,7 @@ from smnas_optuna.errors import ArchError, SmnasError
 from smnas_optuna.final_training.record import TrainingRecord, finished_trainings
 from smnas_optuna.page import Html
 from smnas_optuna.real_files import is_regular_file
-from smnas_optuna.report.choice import verified_runs
+from smnas_optuna.report.choice import better_weights, verified_runs
 from smnas_optuna.report.study_page.detecting import MOST_DETECTORS, Patience, detect_in, kept_detections
 from smnas_optuna.report.study_page.known import Known
 from smnas_optuna.report.study_page.learning import LearningCurve, read_learning_curve
@@ -122,6 +122,7 @@ class Gatherer:
             SmnasError: If results in the study folder are damaged, or an image cannot be decoded any more.
         """
         runs, trainings = verified_runs(self._folder), list(finished_trainings(self._folder))
+        better = better_weights(self._folder, [point.record for point in points])
         evaluations, patience = stored_evaluations(self._folder.path), Patience()
         rank = {id(point): place for place, point in enumerate(most_valuable(points))}
         total = self._to_detect(points, evaluations)
@@ -133,7 +134,9 @@ class Gatherer:
             self._progress(done, max(done, total))
 
         def known(point: PagePoint) -> Known:
-            return self._known(point, runs, trainings, evaluations, patience, step, counted=id(point) in rank)
+            again = better.get(point.arch)
+            found = self._known(point, runs, trainings, evaluations, patience, step, counted=id(point) in rank)
+            return found if again is None else replace(found, weights=again.folder)
 
         in_turn = {
             id(point): known(point) for point in sorted(points, key=lambda point: rank.get(id(point), len(rank)))
@@ -167,7 +170,7 @@ class Gatherer:
             evaluations=own,
             pictures=shown if isinstance(shown, Html) else None,
             no_pictures="" if isinstance(shown, Html) else shown,
-            has_weights=run is not None and is_regular_file(run / WEIGHTS_FILE),
+            weights=run if run is not None and is_regular_file(run / WEIGHTS_FILE) else None,
         )
 
     def _run(self, point: PagePoint) -> Path | None:

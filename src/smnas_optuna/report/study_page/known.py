@@ -28,7 +28,7 @@ class Known:
         evaluations: Its evaluations with their folders.
         pictures: Validation images with its detections; None without any.
         no_pictures: Why there are none, in words.
-        has_weights: True if weights of it are kept.
+        weights: Folder of the best weights that are kept of it; None without any.
     """
 
     study_dir: Path
@@ -40,4 +40,4 @@ class Known:
     evaluations: Sequence[tuple[Path, StoredEvaluation]] = ()
     pictures: Html | None = None
     no_pictures: str = ""
-    has_weights: bool = False
+    weights: Path | None = None

@@ -204,9 +204,9 @@ def _soft(said: str) -> Html:
 def commands(point: PagePoint, known: Known) -> Html:
     """Return the commands that train, export and use the detector, to copy."""
     study = shlex.quote(str(known.study_dir))
-    weights = f"{study}/runs/{point.arch}"
     steps = [("train it for longer", f"smnas train {study} {point.arch}")]
-    if known.has_weights:
+    if known.weights is not None:
+        weights = shlex.quote(str(known.weights))
         steps += [
             ("evaluate it: numbers per class, and the thresholds", f"smnas evaluate {study} {point.arch}"),
             (

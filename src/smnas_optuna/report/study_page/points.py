@@ -133,9 +133,11 @@ def page_points(summary: Summary, spread: float | None) -> list[PagePoint]:
 
     def point(record: TrialRecord) -> PagePoint:
         key = record.study, record.number
-        kind: Kind = "other" if record.feasible else "beyond"
-        if key in names:
-            kind = "front" if key in members else "baseline"
+        kind: Kind = "baseline" if key in names else "other"
+        if key in members:
+            kind = "front"
+        elif not record.feasible:
+            kind = "beyond"
         return PagePoint(
             record=record,
             name=names.get(key, ""),
