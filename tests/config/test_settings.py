@@ -273,6 +273,10 @@ def test_rungs_that_cannot_be_are_refused(study_dir: Path, search: str, message:
             "[space.structural]\ninput_sizes = ['48x64']",
             "space.structural.input_sizes.0: input size 48x64: 32 <= short",
         ),
+        (
+            "[space.structural]\ninput_sizes = ['64x48', '064x48']",
+            "space.structural.input_sizes.1: input size '064x48' is 64x48; write it without zeros in front",
+        ),
         ("[space.structural]\ninput_sizes = ['64']", "space.structural.input_sizes.0: input size '64' cannot be read"),
         ("[space.structural]\nneck_channels = [8, 4, 8]", "space.structural.neck_channels: 8 is listed twice"),
         ("[latency]\nreference = 'r50'", "latency.reference: architecture 'r50': 1 modules instead of 5"),

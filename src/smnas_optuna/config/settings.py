@@ -69,8 +69,13 @@ def _checked(build: Callable[[Any], object]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _input_size(text: str) -> None:
+    if str(size := parse_input_size(text)) != text:
+        raise ArchError(f"input size {text!r} is {size}", fix="write it without zeros in front")
+
+
 Arch = Annotated[str, _checked(decode)]
-Size = Annotated[str, _checked(parse_input_size)]
+Size = Annotated[str, _checked(_input_size)]
 Family = Annotated[str, _checked(lambda family: BackboneSpec(family=family, width=64))]
 MinLevel = Annotated[int, _checked(lambda level: NeckSpec(min_level=level, max_level=5, channels=64))]
 MaxLevel = Annotated[int, _checked(lambda level: _neck(level, "pool" if level > BACKBONE_TOP else None))]

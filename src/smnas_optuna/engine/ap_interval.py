@@ -32,8 +32,7 @@ def ap_interval(evaluation: COCOeval, ap: float) -> tuple[float, float]:
 
     The standard error is that of a bootstrap over the images, seeded: each resample draws as many images as there are,
     with replacement, and takes what was matched in each from ``evaluation``; nothing is detected or matched again. Of
-    few images, percentiles of the resamples are too narrow (``benchmarks/README.md``). One image says nothing about
-    others: (0, 1).
+    few images, percentiles of the resamples are narrower than that. One image says nothing about others: (0, 1).
 
     Args:
         evaluation: After ``evaluate()``.

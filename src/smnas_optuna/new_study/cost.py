@@ -19,7 +19,7 @@ METRICS_S = 0.002
 """Assumed seconds of COCO's metrics for each validation image."""
 CROWDED_CPU = 1.15
 """Time of a step beside other workers on one CPU, relative to that alone: they share caches and memory. A choice; see
-"What do several workers on a CPU gain?" in benchmarks/README.md."""
+"How many workers for a CPU?" in benchmarks/README.md."""
 GUIDED_CPU = 1.4
 """Time of a training step with Guided Anchoring on a CPU, relative to another of as many multiply-adds. Its deformable
 convolution is slow there: 1.15 to 1.75 with 4 detectors on Chess."""

@@ -1,9 +1,10 @@
 """Time of one run, as a ratio to a reference that is timed in alternation.
 
-In new processes the medians of the same network differ by up to 65 %; its ratio to another network timed in alternation
-differs by a third to a fifth of that (2 CPU cores, ``benchmarks/latency_noise.py``). So short blocks of runs of the
-candidate and of the reference alternate. Disturbances only lengthen a run, and affect networks differently, so the
-ratio of the 10th percentiles is compared (``benchmarks/README.md`` compares it with the ratio of medians).
+In new processes the medians of the same network differ by up to 65 % in torch; its ratio to another network timed in
+alternation differs by a third to a fifth of that (2 CPU cores, ``benchmarks/latency_noise.py``; in ONNX Runtime both
+differ alike). So short blocks of runs of the candidate and of the reference alternate. Disturbances only lengthen a
+run, and affect networks differently, so the ratio of the 10th percentiles is compared (``benchmarks/README.md``
+compares it with the ratio of medians).
 """
 
 from __future__ import annotations

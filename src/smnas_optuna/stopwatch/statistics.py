@@ -15,7 +15,8 @@ limit."""
 
 ACCEPTABLE_WIDTH = 0.1
 """Largest width of the confidence interval of a precise latency, relative to the latency. Most neighbours on the fronts
-in ``studies`` are 8 to 40 % apart. Of 40 quiet measurements of 4 s, 32 were as precise (``latency_noise.json``)."""
+in ``studies`` are 8 to 40 % apart. Of 40 quiet measurements of at most 4 s, 32 were as precise in torch, and all in
+ONNX Runtime (``benchmarks/README.md``)."""
 
 Pair = tuple[list[float], list[float]]
 """A block of runs of the candidate and one of the reference, timed one after the other, ms."""
