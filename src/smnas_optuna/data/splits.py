@@ -22,6 +22,12 @@ from smnas_optuna.data.reading import read_images
 from smnas_optuna.errors import DataError
 from smnas_optuna.quote import quote, quote_path
 
+TEST_IMAGES_FIX = (
+    'name their annotation file in study.toml: test = "FILE.json" in [data]; in the formats of other tools put them '
+    "where the format has them, such as test/"
+)
+"""Advice where a study has no test images."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Splits:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from smnas_optuna.config import load_settings
 from smnas_optuna.data import CocoDataset
 from smnas_optuna.data.json_file import read_json
+from smnas_optuna.data.splits import TEST_IMAGES_FIX
 from smnas_optuna.engine.evaluate import MAX_DETECTIONS, CocoMetrics, coco_evaluation
 from smnas_optuna.errors import DataError, StudyError
 from smnas_optuna.evaluation.kept import Rows
@@ -75,10 +76,7 @@ def evaluate_results(
     )
     dataset, content = (splits.test, splits.test_hash) if role == TEST else (splits.val, splits.content_hash)
     if dataset is None or content is None:
-        raise StudyError(
-            f"--on {TEST}: the study has no test images",
-            fix='name their annotation file in study.toml: test = "FILE.json" in [data]',
-        )
+        raise StudyError(f"--on {TEST}: the study has no test images", fix=TEST_IMAGES_FIX)
     rows = _by_number(file, rows, dataset, role)
     _check_ids(file, rows, dataset, role)
     most_objects = max(int((~image.crowd).sum()) for image in dataset.images)

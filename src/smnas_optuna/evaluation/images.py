@@ -9,6 +9,7 @@ from hashlib import blake2b
 
 from smnas_optuna.config import STUDY_FILE
 from smnas_optuna.data import CocoDataset, load_apart
+from smnas_optuna.data.splits import TEST_IMAGES_FIX
 from smnas_optuna.errors import StudyError
 from smnas_optuna.evaluation.request import TEST, VAL, EvaluationRequest
 from smnas_optuna.evaluation.subject import Subject
@@ -72,7 +73,7 @@ def read_images_of(request: EvaluationRequest, session: Session, subject: Subjec
     elif splits.test is None:
         raise StudyError(
             f"--on {TEST}: the study has no test images",
-            fix='name their annotation file in study.toml: test = "FILE.json" in [data], or here: --on FILE.json',
+            fix=f"{TEST_IMAGES_FIX}; or name them here: --on FILE.json",
         )
     else:
         assert splits.test_hash is not None

@@ -10,6 +10,7 @@ from typing import Any
 
 from smnas_optuna.arch import decode
 from smnas_optuna.config import load_settings
+from smnas_optuna.data.splits import TEST_IMAGES_FIX
 from smnas_optuna.engine.checkpoint import remove_checkpoint
 from smnas_optuna.engine.data_parallel import Ranks
 from smnas_optuna.engine.device import explained_device_faults, explained_out_of_memory
@@ -120,7 +121,7 @@ def train_detector(
             raise StudyError(
                 f"{session.data_root}: with --with-val nothing but test images can tell how good the detector is, and "
                 "there are none",
-                fix='name them: test = "instances_test.json" under [data] in study.toml, or train without --with-val',
+                fix=f"{TEST_IMAGES_FIX}; or train without --with-val",
             )
         workforce = workforce or Alone(0, listener)
         session = workforce.equip(session)
