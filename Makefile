@@ -21,7 +21,8 @@ OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(TRIALS),--trials $(TRIALS)) $(if
 .PHONY: help setup structural modular front report verify train predict dashboard test test-slow test-nightly check clean
 
 help:  ## show this help
-	@echo "make TARGET [STUDY=$(STUDY)] [DATA=folder] [TRIALS=n] [WORKERS=n] [EPOCHS=n] [HOURS=h] [DEVICE=auto|cpu|cuda]"
+	@echo "make TARGET [STUDY=$(STUDY)] [DATA=folder] [TRIALS=n] [WORKERS=n] [DEVICE=auto|cpu|cuda]"
+	@echo "make verify|train [EPOCHS=n], train [HOURS=h], predict [IMAGES=folder], dashboard [PORT=$(PORT)]"
 	@echo "make test|test-slow|test-nightly|check [JOBS=$(JOBS)]"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -40,7 +41,7 @@ report: .venv/ready  ## write a page to click on STUDY: report/report.html, also
 	$(SMNAS) report "$(STUDY)" $(if $(DATA),--data "$(DATA)")
 
 verify: .venv/ready  ## train members of the front again with other seeds, for longer; goes on after anything
-	$(SMNAS) verify "$(STUDY)" $(if $(DATA),--data "$(DATA)") $(if $(WORKERS),--workers $(WORKERS)) --device $(DEVICE)
+	$(SMNAS) verify "$(STUDY)" $(if $(DATA),--data "$(DATA)") $(if $(WORKERS),--workers $(WORKERS)) $(if $(EPOCHS),--epochs $(EPOCHS)) --device $(DEVICE)
 
 train: .venv/ready  ## train the knee of the front for longer, with a curve and a card; goes on after anything
 	$(SMNAS) train "$(STUDY)" --knee $(if $(DATA),--data "$(DATA)") $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(HOURS),--hours $(HOURS)) --device $(DEVICE)

@@ -121,4 +121,4 @@ def test_the_notebook_runs_from_top_to_bottom(trained_dir: Path) -> None:
         exec(compile(cell, "cell", "exec"), names)
 
     assert names["exported"].description.arch == names["best"].arch == open_study(trained_dir).front()[-1].arch
-    assert names["exported"].predict(names["image"]).names == names["detections"].names
+    assert names["exported"].predict(names["IMAGE"]).names == names["detections"].names
