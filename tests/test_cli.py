@@ -81,10 +81,10 @@ SEARCH = {
             {"--baselines", "--sizes", "--study", "--data", "--device", "--runtime", "--json"}
             | {"--onnx", "--results", "--on"},
         ),
-        (["doctor"], {"--fix", "--ray"}),
+        (["doctor"], {"--fix", "--ray", "--data"}),
         (["front"], {"--stage", "--format"}),
         (["report"], {"--data", "--watch", "--output"}),
-        (["retime"], {"--data", "--device", "--stopwatch", "--force"}),
+        (["retime"], {"--data", "--device", "--stopwatch", "--runtime", "--force"}),
         (["verify"], {"--top", "--seeds", "--epochs", "--data", "--device", "--workers", "--ray"}),
         (["dashboard"], {"--port"}),
         (["data", "check"], {"--data"}),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,13 +89,22 @@ def test_a_training_takes_a_gpu_where_a_living_node_has_one() -> None:
 
 
 def test_patches_of_python_and_builds_of_torch_do_not_count() -> None:
-    here = {"smnas_optuna": "0.1.0", "python": "3.11.4", "torch": "2.11.0+cpu", "torchvision": "0.26.0"}
+    here = {**versions_here(), "python": "3.11.4", "torch": "2.11.0+cpu", "torchvision": "0.26.0"}
     assert other_versions({**here, "python": "3.11.9", "torch": "2.11.0+cu128", "cuda": "12.8"}, here) == []
     assert other_versions({**here, "python": "3.12.4", "torch": "2.12.0"}, here) == [
         "python 3.12.4 instead of 3.11.4",
         "torch 2.12.0 instead of 2.11.0+cpu",
     ]
     assert other_versions({}, here)[0] == "smnas_optuna none instead of 0.1.0"
+
+
+def test_another_commit_of_a_checkout_is_another_version() -> None:
+    here = versions_here()
+    changed = {name: "01234567" if name == "code of smnas_optuna" else value for name, value in here.items()}
+
+    (other,) = other_versions(changed, here)
+
+    assert re.fullmatch("code of smnas_optuna 01234567 instead of [0-9a-f]{8}", other)
 
 
 def test_a_node_with_other_versions_is_refused_before_anything_is_trained_and_not_used_later(data: Path) -> None:

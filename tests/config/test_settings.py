@@ -279,6 +279,14 @@ def test_rungs_that_cannot_be_are_refused(study_dir: Path, search: str, message:
         ),
         ("[space.structural]\ninput_sizes = ['64']", "space.structural.input_sizes.0: input size '64' cannot be read"),
         ("[space.structural]\nneck_channels = [8, 4, 8]", "space.structural.neck_channels: 8 is listed twice"),
+        (
+            "[latency]\nruntime = 'cuda'",
+            "latency: runtime = 'cuda' is for a device with a stopwatch, and device is not set; a GPU of this machine",
+        ),
+        (
+            "[latency]\nruntime = 'graph'\ndevice = 'http://a:1'",
+            "latency: a stopwatch runs exported files, but got runtime = 'graph' (device is set)",
+        ),
         ("[latency]\nreference = 'r50'", "latency.reference: architecture 'r50': 1 modules instead of 5"),
     ],
 )

@@ -10,7 +10,7 @@ from smnas_optuna.api.events import EpochEnded, Evaluated, Event, TrainingEnded,
 from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.errors import ConfigError
 from smnas_optuna.loggers import listening
-from smnas_optuna.loggers.listening import FOLDER, LoggedListener, beside, with_loggers
+from smnas_optuna.loggers.listening import LoggedListener, beside, with_loggers
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.study.folder import StudyFolder
 
@@ -96,7 +96,7 @@ def test_the_loggers_of_the_study_file_are_made(tmp_path: Path, monkeypatch: pyt
     logged = with_loggers(Shown(), study(tmp_path, '[logging]\ntensorboard = true\nmlflow = "mine"\n'))
 
     assert isinstance(logged, LoggedListener)
-    assert made == [(tmp_path / FOLDER, {}), ("mine", {"study": str(tmp_path.resolve())})]
+    assert made == [(tmp_path / "tensorboard", {}), ("mine", {"study": str(tmp_path.resolve())})]
     assert (os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"], os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]) == ("10", "9")
 
 
@@ -166,7 +166,7 @@ def test_a_search_of_two_workers_writes_each_trial_once_and_a_training_by_its_na
     smnas("structural", study_dir, "--device", "cpu", "--workers", "2", "--trials", "3")
     smnas("train", study_dir, "--best", "--device", "cpu", "--epochs", "2", "--name", "mine", "--processes", "2")
 
-    written = curves(study_dir / FOLDER)
+    written = curves(study_dir / "tensorboard")
     records = StudyFolder(study_dir).records()
     trained = {f"{each.number:04}.{each.arch}" for each in records if each.trained}
     assert trained <= written.keys()

@@ -13,7 +13,7 @@ from smnas_optuna.search.elsewhere import TimedElsewhere, with_front
 from smnas_optuna.session.remote import TOKEN
 from smnas_optuna.study.scale import Latency
 
-from ..commands import records, smnas
+from ..commands import here, records, smnas
 from ..stopwatches import SECRET, free_port, stopwatch
 
 
@@ -29,6 +29,13 @@ def test_its_front_is_that_of_the_second_device() -> None:
 
     assert [each.arch for each in found] == ["a", "b", "c", "lucky"]
     assert [each.arch for each in found if each.on_front] == ["a", "c"], "an imprecise one counts as its upper end"
+
+
+def test_a_runtime_without_a_stopwatch_is_refused(tmp_path: Path) -> None:
+    said = here("retime", tmp_path, "--runtime", "cuda", check=False)
+
+    assert said.returncode == 1
+    assert "error: --runtime without --stopwatch: the runtime of a study is [latency] runtime" in said.stderr
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from smnas_optuna.arch import decode
-from smnas_optuna.errors import DeviceError
+from smnas_optuna.errors import DeviceError, SmnasError
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import prepare
 from smnas_optuna.session.remote import TOKEN
@@ -33,9 +33,9 @@ def port() -> int:
     return free_port()
 
 
-def timed_by(study_dir: Path, port: int) -> None:
+def timed_by(study_dir: Path, port: int, runtime: str = "") -> None:
     file = study_dir / "study.toml"
-    text = file.read_text().replace('runtime = "eager"\n', f'device = "http://127.0.0.1:{port}"\n')
+    text = file.read_text().replace('runtime = "eager"\n', f'{runtime}device = "http://127.0.0.1:{port}"\n')
     file.write_text(text)
 
 
@@ -64,6 +64,19 @@ def test_a_detector_is_timed_there(drawn_dir: Path, tmp_path: Path, port: int, m
     assert gate.parts is None
     assert gate.ratio < 1, "the reference is the larger baseline"
     assert "device" not in testbed.fingerprint["recipe"]["latency"], "it may move to another URL"
+
+
+def test_a_runtime_that_the_device_does_not_have_is_refused_by_it(
+    drawn_dir: Path, tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN, SECRET)
+    timed_by(drawn_dir, port, 'runtime = "tensorrt"\n')
+    with stopwatch(port, tmp_path):
+        testbed = prepared(drawn_dir)
+        with pytest.raises(SmnasError, match="tensorrt"):
+            testbed.measure_gate(decode(SMALL), lambda: None)
+
+    assert testbed.device_description["runtime"] == "tensorrt"
 
 
 @pytest.mark.parametrize("token", ["", "y" * 20], ids=["none", "another"])

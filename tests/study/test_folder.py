@@ -147,7 +147,7 @@ def test_a_name_that_is_no_architecture_has_no_folder(tmp_path: Path, name: str)
 
 
 PARTS = (
-    *("runs", "report", "workers", "cache", "verify", "verify/weights", "trained"),
+    *("runs", "report", "workers", "cache", "verify", "verify/weights", "trained", "tensorboard"),
     *("study.db", "study.db-journal", "study.db-wal", "study.lock"),
 )
 

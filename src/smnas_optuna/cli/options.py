@@ -31,6 +31,15 @@ class BenchmarkRuntime(StrEnum):
     openvino = "openvino"
 
 
+class FileRuntime(StrEnum):
+    """Execution of exported files by a stopwatch."""
+
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+    cuda = "cuda"
+    tensorrt = "tensorrt"
+
+
 class ResultsOn(StrEnum):
     """Images that given detections are in."""
 
@@ -135,7 +144,7 @@ Workers = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Number of worker processes.",
+        help="Number of worker processes; with --ray that of trainings in flight.",
         show_default="one per visible GPU; without a GPU one per CPU core, up to 4",
     ),
 ]

@@ -11,6 +11,7 @@ import typer
 from smnas_optuna.cli.console import make_console, print_report, say
 from smnas_optuna.cli.options import (
     BenchmarkRuntime,
+    DataDir,
     Device,
     DeviceOption,
     Format,
@@ -67,6 +68,7 @@ def doctor(
         str | None,
         typer.Option(metavar="ADDRESS", help="Check the nodes of this Ray cluster, too.", show_default=False),
     ] = None,
+    data: DataDir = None,
 ) -> None:
     """Check this machine and a study for problems, and say how to fix them."""
     from itertools import chain
@@ -78,7 +80,7 @@ def doctor(
     if ray is not None:
         from smnas_optuna.cluster.examine import examine_cluster
 
-        findings = chain(findings, examine_cluster(ray, study_dir, StopRequest()))
+        findings = chain(findings, examine_cluster(ray, study_dir, StopRequest(), data))
     for finding in findings:
         say(console, f"{finding.level}: {finding.what}")
         if finding.fix is not None:

@@ -17,6 +17,7 @@ from smnas_optuna.cli.options import (
     Device,
     DeviceOption,
     DryRun,
+    FileRuntime,
     Force,
     NoPruning,
     ParentArchs,
@@ -126,10 +127,15 @@ def retime(
             show_default=False,
         ),
     ] = None,
+    runtime: Annotated[
+        FileRuntime | None,
+        typer.Option(help="What runs detectors on that device; on a GPU cuda or tensorrt.", show_default="onnxruntime"),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Measure the latencies of the front again, all in one run, best on a machine that does nothing else."""
     from smnas_optuna.config import load_settings
+    from smnas_optuna.errors import StudyError
     from smnas_optuna.search.retime import retime as time_again
     from smnas_optuna.study.storage import explained_disk_errors
     from smnas_optuna.workers.interrupt import Interrupted, StopRequest
@@ -138,8 +144,13 @@ def retime(
     console, stop = make_console(), StopRequest()
     request = _request("structural", study_dir, data, None, device, False, force)
     if stopwatch is not None:
-        _time_elsewhere(request, stopwatch, console, stop)
+        _time_elsewhere(request, stopwatch, runtime or FileRuntime.onnxruntime, console, stop)
         return
+    if runtime is not None:
+        raise StudyError(
+            "--runtime without --stopwatch: the runtime of a study is [latency] runtime in study.toml",
+            fix="leave it out",
+        )
     with stop.listening():
         try:
             load_settings(study_dir)
@@ -151,7 +162,7 @@ def retime(
     print_report(study_dir, console)
 
 
-def _time_elsewhere(request: Request, url: str, console: Console, stop: StopRequest) -> None:
+def _time_elsewhere(request: Request, url: str, runtime: FileRuntime, console: Console, stop: StopRequest) -> None:
     from smnas_optuna.report.elsewhere import print_elsewhere, write_elsewhere
     from smnas_optuna.search.elsewhere import FrontElsewhere, time_elsewhere
     from smnas_optuna.study.folder import StudyFolder
@@ -160,7 +171,7 @@ def _time_elsewhere(request: Request, url: str, console: Console, stop: StopRequ
     found = list[FrontElsewhere]()
 
     def measure(request: Request, *, listener: Listener, stop: StopRequest) -> None:
-        found.append(time_elsewhere(request, url, listener=listener, stop=stop))
+        found.append(time_elsewhere(request, url, runtime.value, listener=listener, stop=stop))
 
     with stop.listening():
         try:

@@ -31,13 +31,16 @@ SAME_VERSIONS = "install the same versions on all nodes, or take it out of the c
 SAME_DATA = "name the folder of the study's data there by SMNAS_OPTUNA_DATA, or name none: it then gets a copy"
 
 
-def examine_cluster(address: str, study_dir: Path | None, stop: StopRequest) -> Iterator[Finding]:
+def examine_cluster(
+    address: str, study_dir: Path | None, stop: StopRequest, data_dir: Path | None = None
+) -> Iterator[Finding]:
     """Examine the nodes of a cluster; with a study also whether they have its data. Nothing is copied or trained.
 
     Args:
         address: Address of the cluster; see :func:`.connection.connected`.
-        study_dir: The study folder, which has a data folder.
+        study_dir: The study folder.
         stop: Checked while a node is waited for.
+        data_dir: The data folder; by default that of the last search, or ``data`` in the study folder.
 
     Raises:
         DeviceError: If there is no cluster.
@@ -45,7 +48,8 @@ def examine_cluster(address: str, study_dir: Path | None, stop: StopRequest) -> 
     """
     errand, settings = NO_ERRAND, RaySettings()
     if study_dir is not None:
-        session = prepare(StudyFolder(study_dir), listener=Listener(), stop=stop, device="cpu", times=False)
+        folder = StudyFolder(study_dir)
+        session = prepare(folder, listener=Listener(), stop=stop, data_dir=data_dir, device="cpu", times=False)
         identity = read_identity(study_dir) or secrets.token_hex(8)  # a look writes nothing
         errand, settings = errand_of(session, "structural", identity), session.settings.ray
     with connected(address) as ray:

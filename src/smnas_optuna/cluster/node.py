@@ -8,11 +8,13 @@ import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
+import smnas_optuna
 from smnas_optuna.cluster.messages import Errand
 from smnas_optuna.config import STUDY_FILE
 from smnas_optuna.engine.device import library_versions
@@ -23,7 +25,8 @@ from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.machine import cache_folder
 from smnas_optuna.workers.interrupt import StopRequest
 
-_ALIKE = ("smnas_optuna", "python", "torch", "torchvision")
+_CODE = "code of smnas_optuna"
+_ALIKE = ("smnas_optuna", _CODE, "python", "torch", "torchvision")
 """Versions that must be the same on all machines."""
 DATA = "SMNAS_OPTUNA_DATA"
 """Environment variable of a node: the folder of the data there."""
@@ -105,7 +108,16 @@ class Node:
 
 def versions_here() -> dict[str, str]:
     """Return the versions of this package and of its libraries, by name."""
-    return {"smnas_optuna": version("smnas-optuna"), **library_versions()}
+    return {"smnas_optuna": version("smnas-optuna"), _CODE: _hash_of_code(), **library_versions()}
+
+
+@cache
+def _hash_of_code() -> str:
+    """Return a hash of this package's files: its version is the same at every commit of a checkout."""
+    root, digest = Path(smnas_optuna.__file__).parent, hashlib.blake2b(digest_size=4)
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def other_versions(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:

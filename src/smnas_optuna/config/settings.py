@@ -31,9 +31,9 @@ _DETECTOR = DetectorConstants()
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 """Requested device; ``auto`` is CUDA where it is available, and otherwise the CPU."""
-Runtime = Literal["eager", "graph", "onnxruntime", "openvino"]
+Runtime = Literal["eager", "graph", "onnxruntime", "openvino", "cuda", "tensorrt"]
 """What runs detectors while they are timed; see :class:`LatencySettings`."""
-RuntimeChoice = Literal["auto", "eager", "graph", "onnxruntime", "openvino"]
+RuntimeChoice = Literal["auto", "eager", "graph", "onnxruntime", "openvino", "cuda", "tensorrt"]
 DataFormat = Literal["auto", "coco", "roboflow", "yolo", "voc"]
 """Format of annotations; ``auto`` is COCO where the file that ``[data] train`` names exists, and otherwise the one that
 the data folder looks like."""
@@ -396,7 +396,8 @@ class LatencySettings(Settings):
             step, so that noise creates no front members. ``benchmarks/README.md`` has a measured value.
         runtime: What runs detectors while they are timed: ``onnxruntime`` or ``openvino`` (exported files, on a CPU),
             ``graph`` (CUDA graphs), ``eager`` (torch, kernel by kernel), or ``auto``: ``graph`` on a GPU, otherwise
-            ``onnxruntime``. A study that has begun keeps what ``auto`` meant then.
+            ``onnxruntime``. A study that has begun keeps what ``auto`` meant then. With ``device`` also ``cuda`` or
+            ``tensorrt``: ONNX Runtime on that device's GPU.
         device: URL of the stopwatch of another device, ``http://host:port``; detectors are timed there, in place of
             here. Its token is in the environment variable ``SMNAS_STOPWATCH_TOKEN``.
     """
@@ -413,6 +414,11 @@ class LatencySettings(Settings):
     def _a_stopwatch_runs_files(self) -> Self:
         if self.device is not None and self.runtime in ("eager", "graph"):
             raise ValueError(f"a stopwatch runs exported files, but got runtime = {self.runtime!r} (device is set)")
+        if self.device is None and self.runtime in ("cuda", "tensorrt"):
+            raise ValueError(
+                f"runtime = {self.runtime!r} is for a device with a stopwatch, and device is not set; "
+                "a GPU of this machine is timed with 'graph' or 'eager'"
+            )
         return self
 
     @field_validator("noise")

@@ -14,13 +14,12 @@ from smnas_optuna.errors import SmnasError, first_line
 from smnas_optuna.loggers.mlflow import MlflowLogger
 from smnas_optuna.loggers.tensorboard import TensorBoardLogger
 from smnas_optuna.session.listener import Listener
+from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.record import TrialRecord
 
 if TYPE_CHECKING:
     from smnas_optuna.engine.train import EpochReport
 
-FOLDER = "tensorboard"
-"""Folder of the curves in the study folder."""
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 """Environment variables of MLflow: a training waits about 40 s, and once, for a server that does not answer."""
 
@@ -46,7 +45,7 @@ def with_loggers(
     settings = load_settings(study_dir).logging
     wanted = dict[str, Callable[[], Callback]]()
     if settings.tensorboard:
-        wanted["TensorBoard"] = lambda: TensorBoardLogger(study_dir / FOLDER)
+        wanted["TensorBoard"] = lambda: TensorBoardLogger(StudyFolder(study_dir).tensorboard)
     if (experiment := settings.mlflow) is not None:
         for variable, value in PATIENCE.items():
             os.environ.setdefault(variable, value)

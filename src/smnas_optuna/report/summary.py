@@ -132,10 +132,15 @@ class Summary:
 
 
 def name_device(device: Mapping[str, Any]) -> str:
-    """Name a described device in a few words: ``NVIDIA H100 80GB HBM3``, ``Intel Xeon @ 2.20GHz, 2 threads``."""
+    """Name a described device in a few words: ``NVIDIA H100 80GB HBM3``, ``Intel Xeon @ 2.20GHz, 2 threads``.
+
+    A stopwatch tells its CPU alone; where it times on a GPU, the runtime is named instead of the threads.
+    """
     model = str(device.get("model") or device.get("kind") or "an unknown device")
     model = " ".join(model.replace("(R)", " ").replace("(TM)", " ").split())
     threads = device.get("threads")
+    if device.get("runtime") in ("cuda", "tensorrt"):
+        return f"{model}, GPU by {device['runtime']}"
     return model if threads is None else f"{model}, {threads} {plural(threads, 'thread')}"
 
 

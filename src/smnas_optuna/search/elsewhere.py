@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from smnas_optuna.arch import decode
+from smnas_optuna.config import RuntimeChoice
 from smnas_optuna.engine.latency import LatencyStats
 from smnas_optuna.search.request import Request
 from smnas_optuna.search.retime import build_trained, records_with_weights
@@ -54,8 +55,17 @@ class FrontElsewhere:
     detectors: list[TimedElsewhere]
 
 
-def time_elsewhere(request: Request, url: str, *, listener: Listener, stop: StopRequest) -> FrontElsewhere:
+def time_elsewhere(
+    request: Request, url: str, runtime: RuntimeChoice, *, listener: Listener, stop: StopRequest
+) -> FrontElsewhere:
     """Time what may be on a front of the study on the device of the stopwatch at ``url``; the study stays as it is.
+
+    Args:
+        request: The study, its data, and the device that builds detectors.
+        url: The stopwatch.
+        runtime: What runs the exported files there; ``auto`` is ONNX Runtime on its CPU.
+        listener: Receives reports.
+        stop: Checked between measurements.
 
     Raises:
         SmnasError: If the data, the study or the stopwatch cannot be used, or no weights are kept.
@@ -65,7 +75,13 @@ def time_elsewhere(request: Request, url: str, *, listener: Listener, stop: Stop
     with explained_disk_errors(folder.path):
         records = _of_one_recipe(folder, records_with_weights(folder, listener), listener)
         session = prepare(
-            folder, listener=listener, stop=stop, data_dir=request.data_dir, device=request.device, stopwatch=url
+            folder,
+            listener=listener,
+            stop=stop,
+            data_dir=request.data_dir,
+            device=request.device,
+            stopwatch=url,
+            runtime=runtime,
         )
         testbed, step = session.testbed, step_of("time elsewhere", listener, stop)
         listener.note(f"timing {len(records)} detectors on {testbed.device_description['model']}")

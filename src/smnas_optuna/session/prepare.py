@@ -11,7 +11,7 @@ from typing import Any
 from optuna.study import Study
 
 from smnas_optuna.allowance import has_bf16
-from smnas_optuna.config import DeviceChoice, StudySettings, load_settings
+from smnas_optuna.config import DeviceChoice, RuntimeChoice, StudySettings, load_settings
 from smnas_optuna.data import CachePool, Splits, load_splits
 from smnas_optuna.data.shapes import make_shapes
 from smnas_optuna.engine.cpu_watch import CpuWatch
@@ -87,6 +87,7 @@ def prepare(
     threads: int | None = None,
     stage: StageName = "structural",
     stopwatch: str | None = None,
+    runtime: RuntimeChoice = "auto",
     times: bool = True,
     workers: int = 1,
 ) -> Session:
@@ -101,6 +102,7 @@ def prepare(
         threads: CPU threads to work with; see :func:`smnas_optuna.session.threads.adopt_threads`.
         stage: Stage whose recipe the session has; with ``modular`` ``[modular.train]`` counts.
         stopwatch: URL of the stopwatch of a second device, on which detectors are timed, whatever the settings say.
+        runtime: Runtime of that stopwatch.
         times: False for a session that times nothing for the study: its runtime and its stopwatch need not be there.
         workers: Number of workers on this machine that share the work: several share the decoded images.
 
@@ -111,7 +113,7 @@ def prepare(
     of_stage: dict[StageName, StudySettings] = {"structural": in_file, "modular": in_file.for_modular()}
     settings = of_stage[stage]
     if stopwatch is not None or not times:
-        update = {"device": stopwatch, "runtime": "auto"}
+        update = {"device": stopwatch, "runtime": runtime}
         settings = settings.model_copy(update={"latency": settings.latency.model_copy(update=update)})
     chosen, measuring = choose_device(device), None
     begun = begun_with(folder) if stopwatch is None else None

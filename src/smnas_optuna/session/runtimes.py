@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -12,7 +12,7 @@ from smnas_optuna.errors import DeviceError
 from smnas_optuna.runtime.names import Runtime as FileRuntime
 from smnas_optuna.runtime.sessions import runtime_version
 
-OF_FILES: tuple[Runtime, ...] = ("onnxruntime", "openvino")
+OF_FILES: tuple[FileRuntime, ...] = get_args(FileRuntime)
 """Runtimes of exported files."""
 
 
@@ -54,4 +54,4 @@ def version_of(runtime: Runtime) -> str | None:
 
 def of_files(runtime: Runtime) -> FileRuntime | None:
     """Return ``runtime`` as one of exported files; None if it runs none."""
-    return runtime if runtime == "onnxruntime" or runtime == "openvino" else None
+    return next((each for each in OF_FILES if each == runtime), None)

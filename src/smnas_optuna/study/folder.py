@@ -65,6 +65,7 @@ class StudyFolder:
         self.verify = path / "verify"
         self.trained = path / "trained"
         self.samples = path / "samples"
+        self.tensorboard = path / "tensorboard"
         self.lock = path / "study.lock"
         self._storage: RDBStorage | None = None
         self._studies: dict[str, Study] = {}
@@ -233,7 +234,7 @@ class StudyFolder:
             StudyError: If there is a link, or something else that has the name of a file or folder of a search.
         """
         folders = [self.runs, self.report, self.workers, self.cache, self.samples, self.trained]
-        folders += [self.verify, self.verify / WEIGHTS]
+        folders += [self.verify, self.verify / WEIGHTS, self.tensorboard]
         files = [self.path / f"{DATABASE}{ending}" for ending in ("", "-journal", "-wal", "-shm")]
         wrong = [f"{each} is {_kind(each)}" for each in folders if os.path.lexists(each) and not is_real_folder(each)]
         wrong += [f"{each} is {_kind(each)}" for each in (*files, self.lock) if not _is_own_file(each)]
