@@ -19,10 +19,10 @@ ARCH = "64x64.resnet18-w8.fpn-p2-p5-c16.rpn.fc-w32"
 
 @pytest.mark.parametrize("cls", [DivergenceError, OutOfMemoryError])
 def test_an_error_of_ours_keeps_its_class(cls: type) -> None:
-    ended = _failure(cls.__name__, "it is so", "do this", "host")
+    ended = _failure(cls.__name__, "it is so", "do this", "host", "a.jpg")
     assert type(ended.error) is cls
     assert not ended.broken
-    assert str(ended.error) == "it is so\n  fix: do this"
+    assert str(ended.error) == "it is so\n  first: a.jpg\n  fix: do this"
 
 
 @pytest.mark.parametrize("kind", ["DeviceFault", "RuntimeError", "ValueError", "SmnasError\x00", "annotations"])

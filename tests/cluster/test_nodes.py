@@ -70,6 +70,9 @@ def make_nodes(
         (Needs(gpus=1, cpus=1), {"CPU": 8.0, "GPU": 4.0}, 4),
         (Needs(gpus=0.5, cpus=4), {"CPU": 12.0, "GPU": 4.0}, 3),
         (Needs(gpus=0.1, cpus=0.01), {"CPU": 1.0, "GPU": 0.3}, 3),
+        (Needs(gpus=0.6, cpus=1), {"CPU": 8.0, "GPU": 4.0}, 4),
+        (Needs(gpus=0.3, cpus=1), {"CPU": 64.0, "GPU": 8.0}, 24),
+        (Needs(gpus=2, cpus=1), {"CPU": 8.0, "GPU": 5.0}, 2),
         (Needs(gpus=0, cpus=1), {}, 0),
     ],
 )

@@ -279,6 +279,7 @@ def test_rungs_that_cannot_be_are_refused(study_dir: Path, search: str, message:
         ),
         ("[space.structural]\ninput_sizes = ['64']", "space.structural.input_sizes.0: input size '64' cannot be read"),
         ("[space.structural]\nneck_channels = [8, 4, 8]", "space.structural.neck_channels: 8 is listed twice"),
+        ("[ray]\ngpus = 1.5", "ray.gpus: it must be a whole number, or less than 1, but got 1.5"),
         (
             "[latency]\nruntime = 'cuda'",
             "latency: runtime = 'cuda' is for a device with a stopwatch, and device is not set; a GPU of this machine",

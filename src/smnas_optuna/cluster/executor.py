@@ -41,6 +41,8 @@ NODE_LOST_S = 30.0
 """Time that a cluster is given to notice that a node is gone, before a death counts as that of the process alone."""
 STOP_S = 20.0
 """Time that a trainer is given to finish its step and hand its checkpoint over."""
+START_S = 30.0
+"""Time after which a trainer that has not begun is given up for an idle one: its node may have no resources left."""
 
 
 class OnCluster:
@@ -147,7 +149,7 @@ class _Training:
         """
         try:
             checkpoint = self._job.checkpoint.read_bytes() if self._job.checkpoint.is_file() else None
-            self._call("begin", uuid.uuid4().hex, Order.of(self._job), checkpoint)
+            self._call("begin", uuid.uuid4().hex, Order.of(self._job), checkpoint, check=self._wait_for_start())
             self._watch.spent("waiting", time.perf_counter() - waits_since)
             while True:
                 for event in self._next():
@@ -200,17 +202,42 @@ class _Training:
                 return Trained(detector=detector, metrics=metrics, found=found, skipped_steps=skipped_steps)
             case Slow(seconds, is_estimate):
                 raise _EndedError(TooSlow(seconds, is_estimate=is_estimate))
-            case Failed(kind, message, fix):
-                raise _failure(kind, message, fix, self._trainer.node.name)
+            case Failed(kind, message, fix, first):
+                raise _failure(kind, message, fix, self._trainer.node.name, first)
         raise AssertionError(f"{event} was not asked for")
+
+    def _wait_for_start(self) -> Callable[[], None]:
+        """Return the check of a wait for the trainer to begin."""
+        cluster, since = self._cluster, time.monotonic()
+
+        def check() -> None:
+            cluster.check()
+            if time.monotonic() - since > START_S and cluster.pool.has_idle:
+                raise _LostError(self._trainer.node.name, with_node=True, why="has not begun on")
+
+        return check
+
+    def _stop(self) -> None:
+        """Stop the training, and take what it hands over.
+
+        Raises:
+            _LostError: If the trainer died, or does not answer in time, as one that never began.
+        """
+        until = time.monotonic() + STOP_S
+
+        def check() -> None:
+            if time.monotonic() > until:
+                raise _LostError(self._trainer.node.name, with_node=False, why="does not answer on")
+
+        self._call("stop", check=check)
+        while not self._is_over:
+            check()
+            self._next(check=check)
 
     def _keep(self) -> None:
         """Stop the training, and write the checkpoint that it hands over; without, that of its last epoch is there."""
-        deadline = time.monotonic() + STOP_S
         try:
-            self._call("stop", check=_never)
-            while not self._is_over and time.monotonic() < deadline:
-                self._next(check=_never)
+            self._stop()
         except (_LostError, _EndedError, OSError) as error:
             self._watch.note(f"its last steps are lost ({first_line(error)}); it goes on from its last epoch")
         finally:
@@ -219,9 +246,7 @@ class _Training:
     def _abandon(self) -> None:
         """End a training whose result nobody wants, so that its trainer is free for another one."""
         try:
-            self._call("stop", check=_never)
-            while not self._is_over:
-                self._next(check=_never)
+            self._stop()
         except (_LostError, _EndedError):
             self._cluster.pool.bury(self._trainer)
         else:
@@ -251,15 +276,17 @@ class _Training:
 
 
 class _LostError(Exception):
-    """A trainer died.
+    """A trainer died, or is given up.
 
     Args:
         host: Its machine.
         with_node: True if its whole node did, so that its training is not at fault.
+        why: What its process did, with a preposition for the machine; by default it is gone with the node, or died.
     """
 
-    def __init__(self, host: str, *, with_node: bool) -> None:
-        super().__init__(f"its node {host} is gone" if with_node else f"its process on {host} died")
+    def __init__(self, host: str, *, with_node: bool, why: str = "") -> None:
+        gone = f"its node {host} is gone" if with_node else f"its process on {host} died"
+        super().__init__(f"its process {why} {host}" if why else gone)
         self.with_node = with_node
 
 
@@ -276,21 +303,17 @@ class _EndedError(Exception):
         self.error, self.broken = error, broken
 
 
-def _failure(kind: str, message: str, fix: str, host: str) -> _EndedError:
+def _failure(kind: str, message: str, fix: str, host: str, first: str | None = None) -> _EndedError:
     """Return the end of a training that failed on a node, with an error of the same class as there if it is ours.
 
     A GPU that failed is one of that node: this process goes on.
     """
     cls = getattr(errors, kind, None)
     if kind != errors.DeviceFault.__name__ and isinstance(cls, type) and issubclass(cls, SmnasError):
-        return _EndedError(cls(message, fix=fix))
+        return _EndedError(cls(message, first=first, fix=fix))
     return _EndedError(RuntimeError(f"{kind} on {host}: {message}"), broken=True)
 
 
 def _cause(error: Exception) -> str:
     """Return the last line of what Ray says, which is that of the exception in the process there."""
     return [line for line in str(error).splitlines() if line.strip()][-1].strip()
-
-
-def _never() -> None:
-    """Let nothing stop a wait."""

@@ -170,6 +170,7 @@ class Failed:
     kind: str
     message: str
     fix: str
+    first: str | None = None
 
 
 Event = Note | Begun | Step | Epoch | Measured | Standing | Spent | Kept | Done | Slow | Failed

@@ -22,10 +22,21 @@ class Needs:
     cpus: float
 
     def places_on(self, resources: Mapping[str, float]) -> int:
-        """Return the number of trainings that fit on a node with these resources."""
-        fits = [resources.get("CPU", 0.0) / self.cpus] if self.cpus else []
-        fits += [resources.get("GPU", 0.0) / self.gpus] if self.gpus else []
-        return int(min(fits, default=0.0) + 1e-9)
+        """Return the number of trainings that fit on a node with these resources.
+
+        Ray takes a share of a GPU from one GPU, and never parts of two.
+        """
+        fits = [_times(resources.get("CPU", 0.0), self.cpus)] if self.cpus else []
+        gpus = resources.get("GPU", 0.0)
+        if self.gpus >= 1:
+            fits.append(_times(gpus, self.gpus))
+        elif self.gpus:
+            fits.append(int(gpus) * _times(1.0, self.gpus) + _times(gpus % 1, self.gpus))
+        return min(fits, default=0)
+
+
+def _times(there: float, each: float) -> int:
+    return int(there / each + 1e-9)
 
 
 def needs_of(ray: Any, settings: RaySettings) -> Needs:

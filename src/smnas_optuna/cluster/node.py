@@ -73,7 +73,7 @@ class Node:
             host=socket.gethostname(),
             versions=versions_here(),
             data=there if found or named else None,
-            named=named is not None,
+            named=bool(named),
         )
 
     def missing(self, files: Sequence[File]) -> list[str]:

@@ -67,6 +67,11 @@ class Pool:
                 del self._used[node_id]
             self._changed.notify_all()
 
+    @property
+    def has_idle(self) -> bool:
+        """True if a trainer waits for a training."""
+        return bool(self._idle)
+
     def take(self, check: Callable[[], None]) -> Lent:
         """Return a trainer that is free, or a new one; wait for a place.
 

@@ -122,7 +122,7 @@ class Trainer:
         except TooSlow as slow:
             return Slow(slow.seconds, slow.is_estimate)
         except SmnasError as error:
-            return Failed(type(error).__name__, error.message, error.fix)
+            return Failed(type(error).__name__, error.message, error.fix, error.first)
         except Exception as error:  # noqa: BLE001  # told to the one who asked, as a failure of the architecture
             return Failed(type(error).__name__, first_line(error), _UNEXPECTED)
         weights = {name: tensor.cpu().contiguous() for name, tensor in trained.detector.state_dict().items()}

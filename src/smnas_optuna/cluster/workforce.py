@@ -19,6 +19,7 @@ from smnas_optuna.cluster.nodes import Nodes
 from smnas_optuna.cluster.pool import Pool
 from smnas_optuna.config import STUDY_FILE
 from smnas_optuna.errors import DeviceError
+from smnas_optuna.real_files import read_text
 from smnas_optuna.session.listener import Listener
 from smnas_optuna.session.prepare import Session
 from smnas_optuna.study.identity import make_identity
@@ -139,7 +140,7 @@ def errand_of(session: Session, stage: StageName, identity: str) -> Errand:
     splits = session.testbed.splits
     return Errand(
         study=identity,
-        study_file=(session.folder.path / STUDY_FILE).read_text(encoding="utf-8"),
+        study_file=read_text(session.folder.path / STUDY_FILE),
         stage=stage,
         content=splits.content_hash,
         test=splits.test_hash,

@@ -445,12 +445,19 @@ class RaySettings(Settings):
     """``[ray]``: what a training takes of a node of a Ray cluster; no number depends on it.
 
     Attributes:
-        gpus: GPUs, or a share of one; the default is 1 if a node has GPUs, else 0.
+        gpus: A whole number of GPUs, or a share of one; the default is 1 if a node has GPUs, else 0.
         cpus: CPU cores. A training on the CPU has as many threads.
     """
 
     gpus: Annotated[float, Field(ge=0, le=64)] | None = None
     cpus: Annotated[float, Field(ge=0.01, le=1024)] = 1.0
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_or_a_share(cls, gpus: float | None) -> float | None:
+        if gpus is not None and gpus > 1 and gpus % 1:
+            raise ValueError("it must be a whole number, or less than 1")
+        return gpus
 
 
 class StudySettings(Settings):
