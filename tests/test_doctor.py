@@ -215,7 +215,7 @@ def test_what_dead_workers_left_is_found_and_mended_when_asked(study_dir: Path, 
         Finding(
             level="warning",
             what="workers: 1 trials (structural 0), 1 claims and 1 locks of workers that are gone",
-            fix="the next search cleans up trials and claims; smnas doctor --fix also cleans up locks",
+            fix="the next search cleans up trials and claims; smnas doctor STUDY_DIR --fix also cleans up locks",
         )
     ]
     assert read_records(study)[0].state == "running", "looking changes nothing"

@@ -7,11 +7,11 @@ import platform
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -148,11 +148,16 @@ def _drawn(studies: Sequence[Study]) -> Iterator[Finding]:
 
 def _versions() -> Iterator[Finding]:
     trains, searches = ("torch", "torchvision", "onnx", "onnxruntime"), ("optuna", "sqlalchemy", "optuna-dashboard")
-    names = ("smnas-optuna", *trains, "pycocotools", *searches)
-    yield Finding(
-        level="fine",
-        what=f"versions: Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in names),
-    )
+    found = ", ".join(f"{name} {_version(name)}" for name in ("smnas-optuna", *trains, "pycocotools", *searches))
+    yield Finding(level="fine", what=f"versions: Python {platform.python_version()}, {found}")
+
+
+def _version(package: str) -> str:
+    """Return the version of a package, or of its variant for GPUs."""
+    for name in (package, f"{package}-gpu"):
+        with suppress(PackageNotFoundError):
+            return version(name)
+    return "is not installed"
 
 
 def _device() -> Iterator[Finding]:
@@ -364,7 +369,7 @@ def _workers(crews: Sequence[tuple[Study, Crew]], *, fix: bool) -> Iterator[Find
         yield Finding(
             level="warning",
             what=what,
-            fix="the next search cleans up trials and claims; smnas doctor --fix also cleans up locks",
+            fix="the next search cleans up trials and claims; smnas doctor STUDY_DIR --fix also cleans up locks",
         )
         return
     notes: list[str] = []
@@ -409,7 +414,7 @@ def _leftovers(crews: Sequence[tuple[Study, Crew]], runs: Path, *, fix: bool) ->
             remove_file(file)
         yield Finding(level="mended", what=f"{what}: removed")
     else:
-        yield Finding(level="warning", what=what, fix="remove them: smnas doctor --fix")
+        yield Finding(level="warning", what=what, fix=f"remove them: smnas doctor {runs.parent} --fix")
 
 
 def _is_leftover(name: str, *, unfinished: bool) -> bool:

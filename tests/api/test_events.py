@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from smnas_optuna.api.events import CallbackListener, EpochEnded, Evaluated, Event, Note, TrialEnded, TrialStarted
+from smnas_optuna.api.events import (
+    Callback,
+    CallbackListener,
+    EpochEnded,
+    Evaluated,
+    Event,
+    Note,
+    TrialEnded,
+    TrialStarted,
+)
 from smnas_optuna.engine.train import EpochReport
 from smnas_optuna.study.folder import StudyFolder
 
@@ -72,6 +81,19 @@ def test_a_callback_that_fails_is_told_once_and_left_out(folder: Path, caplog: p
     assert len(seen) == 3
     (line,) = caplog.messages
     assert line.endswith("failed, and gets no more events: OSError: No space left on device")
+
+
+def test_listeners_of_several_threads_share_what_has_failed(folder: Path) -> None:
+    def fail(event: Event) -> None:
+        called.append(event)
+        raise OSError
+
+    called: list[Event] = []
+    callbacks: list[Callback] = [fail]
+    for _ in range(3):
+        CallbackListener(folder, callbacks).note("text")
+
+    assert len(called) == 1
 
 
 def test_a_callback_can_still_be_interrupted(folder: Path) -> None:

@@ -15,6 +15,7 @@ STUDY = Path("study")
     [
         ("study/runs/ARCH", "val", "ARCH.val"),
         ("study/verify/weights/ARCH.seed1.epochs4/", "test", "ARCH.seed1.epochs4.test"),
+        ("study/trained/mine/last", "val", "mine.last.val"),
         ("ARCH.onnx", "val", "ARCH.onnx.val"),
     ],
 )

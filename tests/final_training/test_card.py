@@ -53,6 +53,7 @@ def test_trained_on_validation_images_only_the_test_images_count() -> None:
     text = card(STUDY, "mine", record)
 
     assert "- 40 images with 80 boxes for test\n" in text
+    assert text.count("smnas evaluate") == text.count("--trained mine --on test\n") == 1
     assert "- trained on the images for training and for validation together\n" in text
     assert "- AP (x100) 40.0 on the test images; 95 % of trainings with other seeds" in text
     assert "- before it began: expected AP (x100) on the test images: 40.0" in text

@@ -73,6 +73,20 @@ def test_threads_share_the_loggers(tmp_path: Path) -> None:
     assert beside(second, first) is second
 
 
+def test_a_logger_that_fails_in_one_thread_gets_nothing_from_the_others(tmp_path: Path) -> None:
+    called = list[object]()
+
+    def fails(event: object) -> None:
+        called.append(event)
+        raise OSError
+
+    logged = LoggedListener(Shown(), tmp_path, {"mine": fails}, arch="a", name=None)
+    for each in (beside(Shown(), logged), beside(Shown(), logged), logged):
+        each.epoch(REPORT)
+
+    assert len(called) == 1
+
+
 def test_without_a_table_nothing_is_logged(tmp_path: Path) -> None:
     shown = Shown()
 

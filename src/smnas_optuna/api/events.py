@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +35,7 @@ class TrialStarted:
     Attributes:
         number: Number of the trial in its study, from 0.
         arch: Its architecture.
-        why: ``baseline``, ``interrupted before`` or ``generation <n>``.
+        why: Such as ``baseline``, ``enqueued``, ``interrupted before``, ``first generation`` or ``generation <n>``.
         done: Architectures that the stage has trained so far.
         budget: Architectures that it trains in all.
     """
@@ -135,15 +135,15 @@ class CallbackListener(LoggingListener):
 
     Args:
         folder: The study folder.
-        callbacks: Receive the events.
+        callbacks: Receive the events. Listeners of several threads share the list, from which one that raises is taken.
         arch: The architecture, for a training that is no trial.
         name: The name of such a training.
     """
 
     def __init__(
-        self, folder: Path, callbacks: Sequence[Callback], *, arch: str | None = None, name: str | None = None
+        self, folder: Path, callbacks: list[Callback], *, arch: str | None = None, name: str | None = None
     ) -> None:
-        self._folder, self._callbacks = StudyFolder(folder), list(callbacks)
+        self._folder, self._callbacks = StudyFolder(folder), callbacks
         self._number: int | None = None
         self._arch, self._name = arch or "", name
 

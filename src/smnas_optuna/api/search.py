@@ -41,8 +41,10 @@ def ended_trials(request: Request, callbacks: Sequence[Callback] = ()) -> Iterat
 
     ended, failed, stop = SimpleQueue[TrialRecord | None](), list[BaseException](), StopRequest()
 
+    shared = list(callbacks)
+
     def listener(_: int) -> Listener:
-        return _Ended(ended, request.study_dir, callbacks)
+        return _Ended(ended, request.study_dir, shared)
 
     def run() -> None:
         try:
@@ -80,7 +82,7 @@ def ended_trials(request: Request, callbacks: Sequence[Callback] = ()) -> Iterat
 class _Ended(CallbackListener):
     """Puts the trials that end into a queue."""
 
-    def __init__(self, ended: SimpleQueue[TrialRecord | None], folder: Path, callbacks: Sequence[Callback]) -> None:
+    def __init__(self, ended: SimpleQueue[TrialRecord | None], folder: Path, callbacks: list[Callback]) -> None:
         super().__init__(folder, callbacks)
         self._ended = ended
 

@@ -126,6 +126,7 @@ class OpenStudy:
             ray=ray,
         )
         for record in ended_trials(request, callbacks):
+            self._detectors.clear()
             front = self._summary().front
             on_front = (record.study, record.number) in {(member.study, member.number) for member in front}
             yield Step(
@@ -181,7 +182,7 @@ class OpenStudy:
         return self._picked(Pick(knee=True))
 
     def detector(self, which: Trial | str | None = None, *, device: DeviceChoice = "auto") -> TrainedDetector:
-        """A detector with the best weights that are kept of it, loaded once and the same from then on.
+        """A detector with the best weights that are kept of it, loaded once until this object searches or trains again.
 
         Of the search, ``smnas verify`` and ``smnas train`` those weights are taken that have the highest AP.
 
@@ -216,7 +217,8 @@ class OpenStudy:
         """Train a detector from scratch for longer, and return the folder of its weights: ``smnas train``.
 
         The same call goes on after anything; once it has finished, it returns at once. :meth:`detector` and
-        :meth:`export` take its weights from then on. What it would print goes to the logger ``smnas_optuna``.
+        :meth:`export` take its weights from then on if their AP on the validation images is no lower. What it would
+        print goes to the logger ``smnas_optuna``.
 
         Args:
             which: As in :meth:`detector`; its weights need not be kept.
@@ -235,8 +237,7 @@ class OpenStudy:
         """
         from smnas_optuna.api.train import train_chosen
 
-        self._detectors.clear()
-        return train_chosen(
+        folder = train_chosen(
             self.path,
             _pick(which),
             epochs=epochs,
@@ -248,6 +249,8 @@ class OpenStudy:
             ray=ray,
             callbacks=callbacks,
         )
+        self._detectors.clear()
+        return folder
 
     def predict(self, image: Picture, which: Trial | str | None = None, *, device: DeviceChoice = "auto") -> Detections:
         """Detect the objects in one image with :meth:`detector`; all of them, whatever their score.

@@ -75,7 +75,7 @@ def train_chosen(
     with explained_disk_errors(study_dir):
         request, known = requested(study_dir, pick, **options)
         name = request.name_for(load_settings(study_dir).for_modular().train.epochs)
-        listener = CallbackListener(study_dir, callbacks, arch=request.arch, name=name)
+        listener = CallbackListener(study_dir, list(callbacks), arch=request.arch, name=name)
         finished = train_at(ray, name, request, known, listener=listener, stop=StopRequest())
         write_training_report(study_dir, finished.name)
     return finished.folder

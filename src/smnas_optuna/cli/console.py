@@ -30,8 +30,8 @@ def make_console(*, interactive: bool = True, stderr: bool = False) -> Console:
     """Console on standard output or error; without ``interactive`` it prints plain lines."""
     from rich.console import Console
 
-    # No markup: a path may hold brackets.
-    return Console(markup=False, force_interactive=None if interactive else False, stderr=stderr)
+    # No markup and no emoji: a path may hold brackets, and words between colons.
+    return Console(markup=False, emoji=False, force_interactive=None if interactive else False, stderr=stderr)
 
 
 def say(console: Console, line: str) -> None:

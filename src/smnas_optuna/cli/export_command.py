@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -94,10 +96,12 @@ def _in_words(shipped: Shipped) -> list[str]:
             f"{trial.precision}: AP {100 * trial.ap:.2f} (x100) at {trial.pace.ms:.3g} ms, fp32 "
             f"{100 * trial.fp32_ap:.2f} at {trial.pace.reference_ms:.3g} ms"
         )
+    loaded = f"load_exported({json.dumps(str(path), ensure_ascii=False)})"
+    code = f'from smnas_optuna import load_exported; print({loaded}.predict("image.jpg"))'
     return [
         *lines,
         f"wrote {path} ({shipped.num_bytes / 2**20:.1f} MiB)",
         "use it where numpy, Pillow and onnxruntime are installed:",
-        f"  python -c \"from smnas_optuna import load_exported; print(load_exported('{path}').predict('image.jpg'))\"",
-        f"  python -m smnas_optuna.stopwatch {path} REFERENCE.onnx --images DIR",
+        f"  python -c {shlex.quote(code)}",
+        f"  python -m smnas_optuna.stopwatch {shlex.quote(str(path))} REFERENCE.onnx --images DIR",
     ]

@@ -11,7 +11,6 @@ import typer
 from smnas_optuna.cli.console import make_console, print_report, say
 from smnas_optuna.cli.options import (
     BenchmarkRuntime,
-    DataDir,
     Device,
     DeviceOption,
     Format,
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 def front(
     study_dir: StudyDir,
     stage: Annotated[
-        FrontOf, typer.Option(help="Stage whose front is shown; all: of every stage so far.")
+        FrontOf, typer.Option(help="Stage whose front is shown; all: both, or stage 2 if it has a recipe of its own.")
     ] = FrontOf.all,
     format: Annotated[Format, typer.Option(help="Output format; the files are written in any case.")] = Format.table,
 ) -> None:
@@ -68,7 +67,15 @@ def doctor(
         str | None,
         typer.Option(metavar="ADDRESS", help="Check the nodes of this Ray cluster, too.", show_default=False),
     ] = None,
-    data: DataDir = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Data folder for the nodes of a cluster, if it is not that of the last search.",
+            show_default=False,
+            callback=home,
+        ),
+    ] = None,
 ) -> None:
     """Check this machine and a study for problems, and say how to fix them."""
     from itertools import chain

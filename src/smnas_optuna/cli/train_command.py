@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -197,7 +198,7 @@ def _in_words(study_dir: Path, name: str, record: TrainingRecord, *, finished_be
     from smnas_optuna.final_training.card import accuracy_lines, latency_lines, results_table
     from smnas_optuna.study.folder import StudyFolder
 
-    outcome = record.outcome
+    outcome, named = record.outcome, f"{shlex.quote(str(study_dir))} --trained {shlex.quote(name)}"
     assert outcome is not None
     return [
         *([f"{name} is finished already: nothing is trained"] if finished_before else []),
@@ -205,6 +206,6 @@ def _in_words(study_dir: Path, name: str, record: TrainingRecord, *, finished_be
         *accuracy_lines(record),
         *latency_lines(outcome),
         f"weights: {StudyFolder(study_dir).trained / name}",
-        f"evaluate it: smnas evaluate {study_dir} --trained {name}",
-        f"export it: smnas export {study_dir} --trained {name}",
+        f"evaluate it: smnas evaluate {named}{' --on test' if record.plan.with_val else ''}",
+        f"export it: smnas export {named}",
     ]

@@ -74,5 +74,7 @@ class EvaluationRequest:
         return self.file.name if self.file.stem in (VAL, TEST) else self.file.stem
 
     def output_in(self, study_dir: Path) -> Path:
-        """Return the folder of the results inside ``study_dir``."""
-        return study_dir / EVALUATIONS / f"{self.detector.resolve().name}.{self.role}"
+        """Return the folder of the results inside ``study_dir``; ``last`` is one folder of each training."""
+        place = self.detector.resolve()
+        name = f"{place.parent.name}.{place.name}" if place.name == "last" else place.name
+        return study_dir / EVALUATIONS / f"{name}.{self.role}"

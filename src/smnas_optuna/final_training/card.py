@@ -165,10 +165,11 @@ def _limits(record: TrainingRecord, outcome: Outcome) -> list[str]:
 def _commands(study_dir: Path, name: str, record: TrainingRecord) -> list[str]:
     study, folder = shlex.quote(str(study_dir)), shlex.quote(str(study_dir / "trained" / name))
     named = f"--trained {shlex.quote(name)}"
-    role = "test" if record.about["data"].get("test", {}).get("images") else "val"
+    roles = ["test"] if record.plan.with_val else ["val"]  # which images tell the thresholds
+    roles += ["test"] if record.about["data"].get("test", {}).get("images") else []
     return [
         "```",
-        f"smnas evaluate {study} {named} --on {role}",
+        *(f"smnas evaluate {study} {named} --on {role}" for role in dict.fromkeys(roles)),
         f"smnas export {study} {named}",
         f"smnas predict image.jpg --detector {folder}",
         "```",

@@ -77,7 +77,7 @@ class Keeper(Watch):
             self._write_curve()  # one that begins anew has had others
         else:
             left_s = (self._plan.epochs - len(history)) * fmean(each.seconds for each in history)
-            self.note(f"time: about {format_seconds(left_s)} of training are left")
+            self.note(f"time: about {format_seconds(left_s)} of training are left, evaluations apart")
 
     def step(self, phase: str, done: int, total: int) -> None:
         """Report the step."""

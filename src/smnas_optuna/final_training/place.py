@@ -16,7 +16,7 @@ class Place:
 
     Attributes:
         dominated_by: Architectures of members that are no slower and no less accurate, fastest first.
-        dominates: Architectures of members that are no faster and no more accurate, fastest first.
+        dominates: Architectures of members that are slower and less accurate, fastest first.
     """
 
     dominated_by: tuple[str, ...]

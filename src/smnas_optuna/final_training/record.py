@@ -263,11 +263,11 @@ def named_training(folder: StudyFolder, name: str) -> TrainingRecord:
         read_training(folder.trained / name)  # says what is damaged
     known = ", ".join(trainings) or "none yet"
     raise StudyError(
-        f"{folder.path}: the training {quote(name)} is not finished"
+        f"{folder.path}: the training {quote(name)} is not finished, or its weights are gone"
         if begun
         else f"{folder.path}: there is no training {quote(name)}",
         first=f"finished trainings: {known}",
-        fix="run the command again that began it, with the same options"
+        fix="run the command again that began it, with the same options: it goes on, or says what is missing"
         if begun
         else f"train it: smnas train {folder.path} --name {name}",
     )

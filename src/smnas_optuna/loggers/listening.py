@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,12 +77,13 @@ class LoggedListener(CallbackListener):
         self, shown: Listener, folder: Path, loggers: dict[str, Callback], *, arch: str | None, name: str | None
     ) -> None:
         super().__init__(folder, list(loggers.values()), arch=arch, name=name)
-        self._made = partial(LoggedListener, folder=folder, loggers=loggers, arch=arch, name=name)
         self._shown, self._names = shown, {id(each): name for name, each in loggers.items()}
 
     def also_for(self, shown: Listener) -> LoggedListener:
         """Return a listener that passes reports on to ``shown``, and to the same loggers."""
-        return self._made(shown)
+        other = copy(self)  # with the same list of loggers, from which one that fails is taken for all
+        other._shown = shown
+        return other
 
     def note(self, text: str) -> None:
         """See :meth:`Listener.note`; loggers draw numbers, and get no notes."""

@@ -109,11 +109,12 @@ def size_text(size: SizeMetrics) -> str:
 
 def explanations(evaluated: Evaluated) -> list[str]:
     """Lines for people on what the tables leave out."""
-    few = any(each.images < FEWEST_IMAGES for each in evaluated.classes)
-    lines = [
-        "in brackets: 95 % interval for other images like these (bootstrap over the images)"
-        + (f"; none for a class in fewer than {FEWEST_IMAGES} of them" if few else "")
-    ]
+    lines, few = list[str](), any(each.images < FEWEST_IMAGES for each in evaluated.classes)
+    if not all(map(math.isnan, [evaluated.metrics.ap_low, *(each.ap_low for each in evaluated.classes)])):
+        lines.append(
+            "in brackets: 95 % interval for other images like these (bootstrap over the images)"
+            + (f"; none for a class in fewer than {FEWEST_IMAGES} of them" if few else "")
+        )
     hidden = len(evaluated.classes) - len(_shown(evaluated))
     if hidden:
         lines.append(f"{hidden} classes with a higher AP are in evaluation.json only")

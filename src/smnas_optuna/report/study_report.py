@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from smnas_optuna.config import StudySettings, load_settings
 from smnas_optuna.errors import SmnasError
-from smnas_optuna.quote import quote_error
 from smnas_optuna.report.choice import spread_of
 from smnas_optuna.report.files import write_page
 from smnas_optuna.report.outside import read_outside
@@ -97,6 +95,8 @@ class StudyReport:
                     time.sleep(min(seconds, 0.2))
         if shown is not None:
             self._stop = StopRequest()
+            if self._gatherer is not None:
+                self._gatherer.detects = False  # who has stopped it waits for no detector
             say(self.write())
 
     def _ended(self) -> set[tuple[str, int]]:
@@ -121,8 +121,11 @@ class StudyReport:
             classes = summary.data.get("classes")
             known = len(classes) if isinstance(classes, list | tuple) else None
             num_classes = known if isinstance(data, str) else data.dataset.num_classes
-            step, check = self._step("predict"), self._stop.check
-            at_work = partial(self._measurement_lock.running, check)
+            step = self._step("predict")
+
+            def at_work() -> AbstractContextManager[None]:
+                return self._measurement_lock.running(self._stop.check)
+
             self._gatherer = Gatherer(self._folder, self._settings, num_classes, data, at_work=at_work, progress=step)
         return self._gatherer
 
@@ -138,7 +141,7 @@ class StudyReport:
         except SmnasError as error:
             if self._data_dir is not None:
                 raise
-            return f"There are no pictures, as the data cannot be used: {quote_error(error)}"
+            return f"There are no pictures, as the data cannot be used: {error.message}"
 
     def _step(self, phase: str) -> Callable[[int, int], None]:
         def step(done: int, total: int) -> None:

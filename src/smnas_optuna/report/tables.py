@@ -13,9 +13,9 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from smnas_optuna.duration import format_seconds, plural
 from smnas_optuna.report.summary import FOREIGN, Summary, stage_of
@@ -68,7 +68,7 @@ def print_front(summary: Summary, console: Console) -> None:
 
 def new_table(title: str, what: str) -> Table:
     """A table with a ``title``; its first column is headed ``what``, and is folded where it does not fit."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=escape(title), title_justify="left")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(title, style="table.title"), title_justify="left")
     table.add_column(what, overflow="fold", min_width=12)
     return table
 

@@ -45,7 +45,7 @@ class Listener:
         Args:
             number: Number of the trial.
             arch: Architecture of the trial.
-            why: ``baseline``, ``interrupted before`` or ``generation <n>``.
+            why: Such as ``baseline``, ``enqueued``, ``interrupted before``, ``first generation`` or ``generation <n>``.
             done: Unique architectures trained so far.
             budget: Unique architectures to train in all.
         """

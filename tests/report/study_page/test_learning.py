@@ -19,12 +19,11 @@ def _run(folder: Path, text: str) -> Path:
     return folder
 
 
-def test_a_curve_has_the_last_loss_of_each_epoch_and_the_aps_of_the_rungs(tmp_path: Path) -> None:
+def test_a_curve_has_the_last_loss_of_each_epoch(tmp_path: Path) -> None:
     curve = read_learning_curve(_run(tmp_path, LOG))
 
     assert curve is not None
     assert curve.losses == {1: 2.1842, 2: 1.7}
-    assert curve.aps == {1: 3.15}
 
 
 def test_a_second_training_of_the_same_architecture_replaces_the_first(tmp_path: Path) -> None:
@@ -32,7 +31,7 @@ def test_a_second_training_of_the_same_architecture_replaces_the_first(tmp_path:
     curve = read_learning_curve(_run(tmp_path, LOG + again))
 
     assert curve is not None
-    assert (curve.losses, curve.aps) == ({1: 9.5}, {})
+    assert curve.losses == {1: 9.5}
 
 
 def test_no_log_and_a_log_of_something_else_are_no_curve(tmp_path: Path) -> None:

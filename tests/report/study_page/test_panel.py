@@ -93,7 +93,7 @@ def test_an_evaluation_shows_classes_sizes_and_a_curve_and_names_are_text() -> N
 def test_a_curve_of_losses_and_rungs_is_drawn_and_phases_of_a_name_are_added() -> None:
     point = _point()
     record = replace(point.record, ap_by_epoch={1: 0.1}, epochs_done=2, attrs={"seconds": {"gate": 2, "latency": 3.5}})
-    known = Known(study_dir=Path("a"), curve=LearningCurve(losses={1: 2.5, 2: 1.25}, aps={}))
+    known = Known(study_dir=Path("a"), curve=LearningCurve(losses={1: 2.5, 2: 1.25}))
     text = panel(point, *panel_sections(replace(point, record=record), known))
 
     assert "Loss in the search; mean loss: 1.25 at last" in text

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from smnas_optuna.data import ImageRecord
-from smnas_optuna.report.study_page.pictures import pictures, right_ones
+from smnas_optuna.report.study_page.pictures import judged, pictures
 from smnas_optuna.session.samples import Found
 
 
@@ -35,23 +35,32 @@ IMAGE = image_of((0, 0, 10, 10), (20, 20, 40, 40), labels=[1, 2])
 
 
 def test_of_two_detections_of_an_object_the_surer_one_is_right() -> None:
-    right, taken = right_ones(IMAGE, found_of((0.5, 1, (0, 0, 10, 10)), (0.9, 1, (0, 0, 10, 9))))
+    right, false, taken = judged(IMAGE, found_of((0.5, 1, (0, 0, 10, 10)), (0.9, 1, (0, 0, 10, 9))))
 
-    assert right.tolist() == [False, True]
+    assert (right.tolist(), false.tolist()) == ([False, True], [True, False])
     assert taken.tolist() == [True, False]
 
 
 def test_another_class_and_a_small_overlap_are_false() -> None:
-    right, taken = right_ones(IMAGE, found_of((0.9, 1, (20, 20, 40, 40)), (0.8, 2, (20, 20, 30, 39))))
+    right, false, taken = judged(IMAGE, found_of((0.9, 1, (20, 20, 40, 40)), (0.8, 2, (20, 20, 30, 39))))
 
-    assert right.tolist() == [False, False]
+    assert (right.tolist(), false.tolist()) == ([False, False], [True, True])
     assert not taken.any()
 
 
-def test_a_crowd_region_is_no_object() -> None:
-    crowd = image_of((0, 0, 10, 10), labels=[1], crowd=[True])
+def test_what_lies_half_in_a_crowd_region_of_its_class_does_not_count() -> None:
+    crowd = image_of((0, 0, 100, 100), labels=[1], crowd=[True])
+    half, less = (95, 0, 105, 10), (96, 0, 106, 10)
+    found = found_of((0.9, 1, (0, 0, 10, 10)), (0.8, 1, half), (0.7, 1, less), (0.6, 2, (0, 0, 9, 9)))
 
-    assert right_ones(crowd, found_of((0.9, 1, (0, 0, 10, 10))))[0].tolist() == [False]
+    right, false, taken = judged(crowd, found)
+
+    assert not right.any()
+    assert false.tolist() == [False, False, True, True]
+    assert not taken.any()
+    drawn = pictures([crowd], {7: found}, ["a", "b"])
+    assert "0 of 0 found, 2 false" in drawn
+    assert "a 0.90" not in drawn
 
 
 def test_names_of_classes_and_files_are_text_in_the_pictures() -> None:

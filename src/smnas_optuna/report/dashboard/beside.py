@@ -96,7 +96,8 @@ class Beside:
                 try:
                     self._drawn[artifact_id] = self._draw[artifact_id]()
                 except (SmnasError, OSError, ValueError, DecompressionBombError) as error:
-                    return BytesIO(said_png(f"This picture cannot be drawn: {error}"))
+                    said = error.message if isinstance(error, SmnasError) else error
+                    return BytesIO(said_png(f"This picture cannot be drawn: {said}"))
             self._drawn.move_to_end(artifact_id)
             while len(self._drawn) > MOST_KEPT:
                 self._drawn.popitem(last=False)
@@ -122,6 +123,7 @@ class Beside:
             engine_of(studies[0]).dispose()
         points = page_points(summary, spread_of(folder))
         of = {(point.record.study, point.record.number): point for point in points}
+        last = {record.stored_arch: record for record in summary.records if record.trained}  # whose files are in runs/
         of_study, of_trial, draw = dict[int, dict[str, Any]](), dict[int, dict[str, Any]](), dict[str, Draw]()
         for study in studies:
             attrs = self._attrs_of(study, summary, points, draw)
@@ -129,7 +131,8 @@ class Beside:
             own = [each for each in summary.records if each.study == stage_name(study) and each.number in ids]
             for record in own:
                 number = ids[record.number]
-                of_trial[number] = _artifacts(number, _pictures(folder, record), draw)
+                pictures = _pictures(folder, record) if last.get(record.stored_arch) is record else {}
+                of_trial[number] = _artifacts(number, pictures, draw)
             for record in _noted(own, of):
                 attrs |= _note(trial_note(record, of.get((record.study, record.number))), ids[record.number])
             of_study[study_id(study)] = attrs

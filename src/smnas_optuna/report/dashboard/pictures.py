@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from smnas_optuna.errors import DataError, shortened
@@ -102,7 +103,7 @@ def _sheet(cells: Sequence[Image.Image], title: str) -> bytes:
 
 def _cell(image: ImageRecord, found: Found, name: str, classes: Sequence[str]) -> Image.Image:
     """Return an image with its boxes, and a line below it."""
-    from smnas_optuna.report.study_page.pictures import right_ones
+    from smnas_optuna.report.study_page.pictures import judged
 
     if not is_regular_file(image.path):
         raise FileNotFoundError(f"{image.path}: is no file")
@@ -110,19 +111,20 @@ def _cell(image: ImageRecord, found: Found, name: str, classes: Sequence[str]) -
     scale = CELL / max(image.width, image.height)
     picture = picture.resize((max(1, round(scale * image.width)), max(1, round(scale * image.height))))
     draw = ImageDraw.Draw(picture)
-    right, taken = right_ones(image, found)
+    right, false, taken = judged(image, found)
     objects = image.boxes[~image.crowd]
     for box in objects:
         _box(draw, [scale * float(edge) for edge in box], (255, 255, 255), width=1)
     labels: list[Area] = []
-    for box, label, score, is_right in zip(found.boxes, found.labels, found.scores, right, strict=True):
+    for place in np.flatnonzero(right | false).tolist():
+        box, label, score, is_right = found.boxes[place], found.labels[place], found.scores[place], right[place]
         colour, corners = RIGHT if is_right else FALSE, [scale * float(edge) for edge in box]
         _box(draw, corners, colour, width=2)
         class_name = printable_name(classes[int(label) - 1]) if 0 < label <= len(classes) else str(label)
         _label(draw, corners, f"{shortened(class_name, 14)} {score:.2f}", colour, labels)
     cell = Image.new("RGB", (CELL, picture.height + TEXT + 6), "white")
     cell.paste(picture, (0, 0))
-    said = f"{shortened(name, 22)}: {int(taken.sum())} of {len(objects)} found, {int((~right).sum())} false"
+    said = f"{shortened(name, 22)}: {int(taken.sum())} of {len(objects)} found, {int(false.sum())} false"
     _write(ImageDraw.Draw(cell), (0, picture.height + 2), said)
     return cell
 

@@ -33,6 +33,8 @@ MOST_LINES = len(CLASS_COLOURS) * len(LINES)
 """Classes whose curves have a colour; with more classes all of them are pale."""
 MOST_NUMBERS = 25
 """Classes up to which the cells of a confusion have numbers."""
+MOST_CLASSES = 300
+"""Classes with a bar of AP, those of the lowest: more make a picture that is higher than a program can show."""
 LONGEST_NAME = 24
 """Characters of a class's name in a picture."""
 LONGEST_LINE = 95
@@ -60,8 +62,10 @@ def draw_classes(evaluated: Evaluated) -> Figure:
     """Draw the AP of each class as a bar with its 95 % interval, and its F1 as a mark; the best class on top."""
     known = [place for place, each in enumerate(evaluated.classes) if not math.isnan(each.ap)]
     known.sort(key=lambda place: evaluated.classes[place].ap)
+    hidden, known = len(known[MOST_CLASSES:]), known[:MOST_CLASSES]
     classes, counts = [evaluated.classes[place] for place in known], evaluated.counts
-    figure = _figure(1.4 + 0.22 * len(classes), f"AP by class on {evaluated.role}", evaluated)
+    more = f", {hidden:,} better ones left out" if hidden else ""
+    figure = _figure(1.4 + 0.22 * len(classes), f"AP by class on {evaluated.role}{more}", evaluated)
     axes = figure.add_subplot()
     style_axes(axes, "x100; higher is better")
     heights, aps = range(len(classes)), [100 * each.ap for each in classes]

@@ -91,6 +91,9 @@ class Gatherer:
         data: The validation images, or why there are none, in words.
         at_work: Entered while a detector runs.
         progress: Receives the progress of detection.
+
+    Attributes:
+        detects: False shows only what has been detected.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class Gatherer:
         self._modules: dict[str, list[Module]] = {}
         self._curves: dict[tuple[str, int], LearningCurve | None] = {}
         self._detections: dict[tuple[str, int], Detections | str] = {}
+        self.detects = True
 
     @property
     def stored_images(self) -> Html:
@@ -224,7 +228,7 @@ class Gatherer:
             return "There are no pictures: the weights of this detector are not kept."
         key = str(run), (run / WEIGHTS_FILE).stat().st_mtime_ns
         if key not in self._detections:
-            if not patience.take():
+            if not self.detects or not patience.take():
                 return NO_TIME
             with self._at_work():
                 self._detections[key] = detect_in(run, data.images, data.dataset.category_names, step)

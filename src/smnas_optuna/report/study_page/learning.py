@@ -13,7 +13,6 @@ from smnas_optuna.study.folder import LOG_FILE
 LONGEST = 2**24
 """Bytes of the largest log; an epoch takes about 90."""
 _LOSS = re.compile(r"^\S+ epoch (\d{1,6})/(\d{1,6}): loss (\d[\d.e+-]*),")
-_AP = re.compile(r"^\S+ epoch (\d{1,6}): AP (\d[\d.]*)$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,11 +21,9 @@ class LearningCurve:
 
     Attributes:
         losses: Mean loss by epoch, from 1; what was not finite is left out.
-        aps: AP x100 by epoch, at the rungs and at last.
     """
 
     losses: Mapping[int, float]
-    aps: Mapping[int, float]
 
 
 def read_learning_curve(run: Path) -> LearningCurve | None:
@@ -38,16 +35,14 @@ def read_learning_curve(run: Path) -> LearningCurve | None:
         lines = read_text(run / LOG_FILE, LONGEST).splitlines()
     except OSError:
         return None
-    losses, aps = dict[int, float](), dict[int, float]()
+    losses = dict[int, float]()
     for line in lines:
         if (found := _LOSS.match(line)) and _is_number(found[3]):
             epoch = int(found[1])
             if epoch == 1:
-                losses, aps = {}, {}  # another training, of the same architecture
+                losses = {}  # another training, of the same architecture
             losses = {each: loss for each, loss in losses.items() if each < epoch} | {epoch: float(found[3])}
-        elif (found := _AP.match(line)) and _is_number(found[2]):
-            aps[int(found[1])] = 100 * float(found[2])
-    return LearningCurve(losses=losses, aps=aps) if losses else None
+    return LearningCurve(losses=losses) if losses else None
 
 
 def _is_number(text: str) -> bool:

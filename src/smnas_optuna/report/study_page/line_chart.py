@@ -29,9 +29,7 @@ class Line:
     steps: bool = False
 
 
-def line_chart(
-    title: str, lines: Sequence[Line], x_title: str, y_title: str, *, from_zero: bool = True, size: Size = SMALL
-) -> Html:
+def line_chart(title: str, lines: Sequence[Line], x_title: str, y_title: str) -> Html:
     """Return a figure of up to two lines, which differ in their dashes, too; nothing without a point.
 
     Args:
@@ -39,15 +37,13 @@ def line_chart(
         lines: The lines.
         x_title: What is along the horizontal axis.
         y_title: What is along the vertical axis.
-        from_zero: True if the vertical axis begins at 0.
-        size: Size of the chart.
     """
-    points = [point for line in lines for point in line.points]
+    points, size = [point for line in lines for point in line.points], SMALL
     if not points:
         return Html()
     whole = all(float(x).is_integer() for x, _ in points)  # epochs, or trainings
     x = replace(linear_axis([x for x, _ in points], size.left, size.width - size.right), whole=whole)
-    y = linear_axis([y for _, y in points], size.height - size.bottom, size.top, from_zero=from_zero)
+    y = linear_axis([y for _, y in points], size.height - size.bottom, size.top, from_zero=True)
     frame = Frame(size=size, x=x, y=y)
     drawn = [part for line, look in zip(lines, "ab", strict=False) for part in _line(frame, line, look)]
     said = ", ".join(f"{line.name or y_title}: {line.points[-1][1]:.4g} at last" for line in lines if line.points)

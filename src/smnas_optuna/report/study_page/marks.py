@@ -38,8 +38,6 @@ def outline(shape: str, radius: float, class_: str) -> Html:
     return element("path", d=path, class_=class_)
 
 
-def legend_mark(kind: str, stage: str, *, baseline: bool = False) -> Html:
+def legend_mark(kind: str, stage: str) -> Html:
     """Return a mark in a line of text."""
-    return element(
-        "svg", mark(kind, stage, baseline=baseline), viewBox="-12 -12 24 24", class_="legend-mark", aria_hidden="true"
-    )
+    return element("svg", mark(kind, stage), viewBox="-12 -12 24 24", class_="legend-mark", aria_hidden="true")

@@ -37,10 +37,11 @@ def _stored(image: ImageRecord, place: int) -> Html:
     )
 
 
-def right_ones(image: ImageRecord, found: Found) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which detections are right, bool [D], and which boxes of the truth are found, bool [N].
+def judged(image: ImageRecord, found: Found) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which detections are right and which are false, bool [D] each, and which objects are found, bool [N].
 
-    The highest score takes the box of its class that it overlaps most, from an IoU of 0.5 on, and no other may.
+    The highest score takes the box of its class that it overlaps most, from an IoU of 0.5 on, and no other may. What is
+    left counts as false, but for those of which half lies in a crowd region of their class: these do not count.
     """
     right, taken = np.zeros(len(found.boxes), np.bool_), np.zeros(len(image.boxes), np.bool_)
     overlaps = _ious(found.boxes, image.boxes.astype(np.float64))
@@ -49,15 +50,18 @@ def right_ones(image: ImageRecord, found: Found) -> tuple[NDArray[np.bool_], NDA
         candidates = np.where(free, overlaps[place], 0.0)
         if len(candidates) and candidates.max() >= FOUND_IOU:
             taken[candidates.argmax()] = right[place] = True
-    return right, taken
+    crowds = image.labels[None, :] == found.labels[:, None]
+    crowds &= image.crowd & (_ious(found.boxes, image.boxes.astype(np.float64), of_first=True) >= FOUND_IOU)
+    return right, ~right & ~crowds.any(axis=1), taken
 
 
-def _ious(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+def _ious(first: NDArray[np.float64], second: NDArray[np.float64], *, of_first: bool = False) -> NDArray[np.float64]:
+    """Return the IoU of each pair of boxes, [D, N]; with ``of_first`` the share of the first one in the second."""
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=2)
     areas = [(each[:, 2:] - each[:, :2]).prod(axis=1) for each in (first, second)]
-    whole = areas[0][:, None] + areas[1][None, :] - shared
+    whole = areas[0][:, None] + (0.0 if of_first else areas[1][None, :] - shared)
     ious: NDArray[np.float64] = shared / np.maximum(whole, 1e-9)
     return ious
 
@@ -77,14 +81,15 @@ def pictures(images: Sequence[ImageRecord], found: Detections, names: Sequence[s
 
 
 def _picture(image: ImageRecord, place: int, found: Found, names: Sequence[str]) -> Html:
-    right, taken = right_ones(image, found)
+    right, false, taken = judged(image, found)
     objects = int((~image.crowd).sum())
-    said = f"{int(taken.sum())} of {objects} found, {int((~right).sum())} false"
+    said = f"{int(taken.sum())} of {objects} found, {int(false.sum())} false"
     size = max(image.width, image.height) / 26
     drawn = [_box(box, "truth-below") + _box(box, "truth") for box in image.boxes[~image.crowd][:MOST_BOXES]]
-    for box, label, score, is_right in list(zip(found.boxes, found.labels, found.scores, right, strict=True))[
-        :MOST_BOXES
-    ]:
+    counts = np.flatnonzero(right | false)[:MOST_BOXES]
+    for box, label, score, is_right in zip(
+        found.boxes[counts], found.labels[counts], found.scores[counts], right[counts], strict=True
+    ):
         look = "right" if is_right else "false"
         name = names[int(label) - 1] if 0 < label <= len(names) else str(label)
         text = element("text", f"{name[:24]} {score:.2f}", x=f"{box[0]:.1f}", y=f"{max(box[1] - 0.2 * size, size):.1f}")
