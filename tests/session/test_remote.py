@@ -66,6 +66,19 @@ def test_a_detector_is_timed_there(drawn_dir: Path, tmp_path: Path, port: int, m
     assert "device" not in testbed.fingerprint["recipe"]["latency"], "it may move to another URL"
 
 
+def test_another_device_behind_the_url_is_noticed(
+    drawn_dir: Path, tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN, SECRET)
+    timed_by(drawn_dir, port)
+    with stopwatch(port, tmp_path):
+        testbed = prepared(drawn_dir)
+        assert testbed.remote is not None
+        monkeypatch.setitem(vars(testbed.remote), "_described", {"processor": "a board", "cores": 4})
+        with pytest.raises(DeviceError, match=r"another device than at the beginning: .* cores, not a board with 4"):
+            testbed.measure_gate(decode(SMALL), lambda: None)
+
+
 def test_a_runtime_that_the_device_does_not_have_is_refused_by_it(
     drawn_dir: Path, tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import socket
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from smnas_optuna.errors import DataError, DeviceError, FileError, OutOfMemoryEr
 from smnas_optuna.stopwatch import client as client_module
 from smnas_optuna.stopwatch import server as server_module
 from smnas_optuna.stopwatch.client import StopwatchClient
-from smnas_optuna.stopwatch.measure import Conditions
+from smnas_optuna.stopwatch.measure import Conditions, FileStats
 from smnas_optuna.stopwatch.server import StopwatchServer
 from smnas_optuna.stopwatch.store import Store
 
@@ -199,6 +201,74 @@ def test_a_stopwatch_that_is_back_but_busy_is_told_as_busy(images: list[Path], m
     assert pauses == [1, 2, 4, 8]
 
 
+def test_a_stopwatch_with_too_many_connections_is_busy(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 1)
+    said = list[str]()
+    with serving() as port, socket.create_connection(("127.0.0.1", port)), pytest.raises(PausedError):
+        _client(port, images, note=said.append).measure(FILE, QUICK)
+
+    assert [line.partition(": the stopwatch ")[2] for line in said] == [
+        "is busy: it times another file; waiting for it"
+    ]
+
+
+def test_a_file_that_is_sent_slowly_is_not_lost(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "SILENCE_S", 0.5)
+    monkeypatch.setattr(client_module, "_BLOCK_BYTES", 2**16)
+    content, got = bytes(2**24), list[int]()
+
+    def read_slowly(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            while sum(got) < len(content):
+                got.append(len(connection.recv(2**18)))
+                time.sleep(0.02)
+            answer = b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=read_slowly, args=(server,))
+        thread.start()
+        begun = time.monotonic()
+        _client(server.getsockname()[1], images)._send(content, hashlib.sha256(content).hexdigest(), len(content))
+        seconds = time.monotonic() - begun
+        thread.join()
+
+    assert seconds > 0.5, "longer than a stopwatch may be silent"
+
+
+def test_an_image_that_changes_meanwhile_is_named(images: list[Path]) -> None:
+    with serving() as port:
+        client = _client(port, images)
+        assert client._images_by_digest
+        images[1].write_bytes(images[0].read_bytes() + b"more")
+        with pytest.raises(DataError, match=r"1\.png: the image has changed since the measurements began"):
+            client.measure(FILE, QUICK)
+
+
+def test_a_runtime_that_builds_for_long_shows_signs_of_life(
+    images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats, threads = list[int](), list[bool]()
+
+    def measure(*_: object, on_step: Callable[[], None], **__: object) -> FileStats:
+        time.sleep(0.5)  # the sessions
+        beats.append(len(beats))
+        on_step()
+        threads.append(any(each.name == "beat" for each in threading.enumerate()))
+        raise FileError("the exported file: enough", fix="none")
+
+    monkeypatch.setattr(server_module, "measure_files", measure)
+    monkeypatch.setattr(server_module, "BEAT_S", 0.05)
+    with serving() as port:
+        client = _client(port, images, on_beat=lambda: beats.append(len(beats)))
+        with pytest.raises(FileError, match="enough"):
+            client.measure(FILE, QUICK)
+
+    assert len(beats) > 5 + 8, "more than one for each answer"
+    assert threads == [False], "nothing runs beside what is timed"
+
+
 def test_a_file_that_ends_the_stopwatch_again_and_again_is_given_up(
     images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,8 +417,6 @@ def test_an_unlimited_interval_is_written_as_a_number(images: list[Path]) -> Non
 
 
 def test_a_server_that_falls_silent_counts_as_lost(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    import socket
-
     monkeypatch.setattr(client_module, "SILENCE_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(PausedError):
         _client(silent.getsockname()[1], images).measure(FILE, QUICK)

@@ -121,8 +121,8 @@ def studied_detector(name: str, testbed: Testbed, folder: StudyFolder) -> TimedD
     )
 
 
-def reference_of(testbed: Testbed) -> TimedDetector:
-    """Return the reference detector of a study, which the latencies that it stores are ratios to."""
+def reference_of(testbed: Testbed, runtime: Runtime) -> TimedDetector:
+    """Return the reference detector of a study in ``runtime``; the latencies that it stores are ratios to it."""
     spec = decode(testbed.settings.reference)
     return TimedDetector(
         name=REFERENCE,
@@ -131,7 +131,7 @@ def reference_of(testbed: Testbed) -> TimedDetector:
         weights="reference",
         score_threshold=testbed.settings.detector.score_threshold,
         build=testbed.build_reference,
-        runtime=testbed.runtime,
+        runtime=runtime,
     )
 
 

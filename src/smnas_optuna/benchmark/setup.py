@@ -19,6 +19,7 @@ from smnas_optuna.config import LatencySettings, Runtime, load_settings
 from smnas_optuna.data import CachePool
 from smnas_optuna.session.listener import Listener, step_of
 from smnas_optuna.session.prepare import begun_with, load_data, threads_of
+from smnas_optuna.session.runtimes import choose_runtime
 from smnas_optuna.session.testbed import Testbed
 from smnas_optuna.session.threads import adopt_threads
 from smnas_optuna.study.attributes import FINGERPRINT
@@ -99,6 +100,8 @@ def _study_setup(
         device=device,
         begun_with=begun,
     )
+    is_elsewhere = settings.latency.device is not None  # a benchmark times here
+    runtime = choose_runtime("auto", device) if is_elsewhere else testbed.runtime
     count = min(settings.latency.images, len(splits.val.images))
     return BenchmarkSetup(
         images=BenchmarkImages(
@@ -108,8 +111,8 @@ def _study_setup(
         ),
         timed=lambda name: studied_detector(name, testbed, folder),
         settings=settings.latency,
-        runtime=testbed.runtime,
-        reference=reference_of(testbed),
+        runtime=runtime,
+        reference=reference_of(testbed, runtime),
         differs=_differs(testbed, folder),
     )
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torchvision  # noqa: F401  # registers its operators with torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+from torch.utils.flop_counter import FlopCounterMode
 
 from smnas_optuna.batch import canvas_size
 
@@ -40,16 +39,7 @@ def count_complexity(detector: nn.Module, *, long: int, short: int) -> Complexit
     """
     ghost = copy.deepcopy(detector).to("meta").eval()
     canvas = torch.zeros(1, 3, *canvas_size(long, short, portrait=False), device="meta")
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=CUSTOM_FLOPS) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         ghost.fixed_work(canvas)  # type: ignore[operator]
     num_params = sum(parameter.numel() for parameter in detector.parameters())
     return Complexity(num_params=num_params, multiply_adds=counter.get_total_flops() // 2)
-
-
-def _deform_conv_flops(image: Sequence[int], weight: Sequence[int], *_: object, out_shape: Sequence[int]) -> int:
-    """Return the FLOPs of a deformable convolution, from the shapes of its image, weight and output."""
-    return int(conv_flop_count(list(image), list(weight), list(out_shape)))
-
-
-CUSTOM_FLOPS = {torch.ops.torchvision.deform_conv2d: _deform_conv_flops}
-"""FLOPs of operators that torch's counter does not know and would skip."""

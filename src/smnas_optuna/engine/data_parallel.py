@@ -81,6 +81,8 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if "CUDA error" in str(error):  # a fault of an earlier kernel here, told by the first call after it
+            raise
         raise LostProcessError(
             f"another process of this training has ended: {first_line(error)}",
             fix="look at what that process says; the same command goes on",

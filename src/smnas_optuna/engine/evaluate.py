@@ -42,7 +42,8 @@ class CocoMetrics:
     """The 12 metrics of the COCO detection challenge, in [0, 1]; higher is better. Then the uncertainty of the first.
 
     A metric is NaN if the ground truth has no objects for it, such as ``ap_large`` without large objects.
-    Sizes are areas in the original image: small < 32**2 <= medium < 96**2 <= large. The order is pycocotools'.
+    Sizes are areas in the original image: small up to 32**2, medium from there to 96**2, large above; an object of
+    exactly such an area counts on both sides. The order is pycocotools'.
     ``ap_low`` and ``ap_high`` are a 95 % interval of ``ap``, see :mod:`smnas_optuna.engine.ap_interval`; NaN for many
     images.
 

@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 60.0
 """The longest wait for load and throttling to end, equal to the wait for workers of this package. The measurement then
 begins anyway: a short job has ended by then, and a long one may take hours."""
 BUSY_PERCENT = 10
-"""A lower load counts as free: drawing a screen takes a few percent of the time, which medians do not show."""
+"""A lower load counts as free: drawing a screen takes a few percent of the time, and low percentiles leave it out."""
 SETTLE_SECONDS = 2.0
 """Time after which the load no longer includes our own work: it covers the last period of up to 1 s, with a delay."""
 LOOK_SECONDS = 1.0

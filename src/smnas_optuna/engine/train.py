@@ -1,6 +1,7 @@
 """Training from scratch: linear warm-up, cosine schedule, gradient clipping, steps with non-finite gradients skipped.
 
-It can stop after any step and resume, in this or another process, and then gives exactly the same weights.
+It can stop after any step and resume, in this or another process, and then gives exactly the same weights on a CPU; on
+a GPU sums of some kernels have no fixed order.
 """
 
 from __future__ import annotations

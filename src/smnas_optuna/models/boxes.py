@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 MAX_GROWTH = math.log(1000.0 / 16)
-"""A decoded edge is at most exp(this) times the reference's edge, as in all detectors since Fast R-CNN's code."""
+"""A decoded edge is at most exp(this) times the reference's edge, as in torchvision's detectors."""
 
 Weights = tuple[float, float, float, float]
 

@@ -179,8 +179,8 @@ class GuidedRpn(nn.Module):
         """Return location, shape, objectness and box of one level's map."""
         x = F.relu(self.conv(each))
         location, shape = self.location(x), self.shape(x)
-        # Detached as in the paper's code: shapes learn from their own loss alone. At offsets that are NaN, or too large
-        # for an integer, torchvision's kernel reads out of bounds.
+        # Detached as in the paper's code: shapes learn from their own loss alone. Offsets that are NaN or
+        # very large name no place of the map.
         offset = self.offset(shape.detach()).nan_to_num(0.0).clamp(-MAX_OFFSET, MAX_OFFSET)
         adapted = F.relu(deform_conv(x, offset, self.adaption.weight))
         return location, shape, self.cls_logits(adapted), self.bbox_pred(adapted)

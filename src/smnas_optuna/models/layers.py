@@ -15,7 +15,7 @@ Module = TypeVar("Module", bound=nn.Module)
 Norm = Callable[[int], nn.Module]
 """Builds a norm layer for a number of channels."""
 EPS = 1e-5
-"""Value added to the variance of a filter, as in the code of Qiao et al. 2019."""
+"""Value added to the variance of a filter, so that a filter of equal weights has a gradient."""
 
 
 def num_groups(channels: int, at_most: int) -> int:

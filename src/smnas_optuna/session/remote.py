@@ -26,6 +26,8 @@ from smnas_optuna.stopwatch.measure import Conditions
 
 TOKEN = "SMNAS_STOPWATCH_TOKEN"
 """Environment variable with the token of the stopwatch: a study file is no place for a secret."""
+_SAME = ("processor", "cores")
+"""What a device says of itself that its latencies belong to."""
 STOPWATCH = "stopwatch"
 """Kind of a device that is another machine."""
 
@@ -97,6 +99,14 @@ class RemoteDevice:
             parts=with_parts,
         )
         stats, result = self._client.measure(self._file(spec, detector), conditions)
+        there = result.get("device")
+        if isinstance(there, dict) and any(there.get(name) != self._described.get(name) for name in _SAME):
+            now, then = ([each.get(name) for name in _SAME] for each in (there, self._described))
+            raise DeviceError(
+                f"{self.url}: this is another device than at the beginning: {now[0]} with {now[1]} cores, not "
+                f"{then[0]} with {then[1]}",
+                fix="let the URL lead to the device of the study, and run the same command again",
+            )
         version = str(result.get("runtime", "")).removeprefix(runtime).strip()
         parts = checked_shares(result.get("parts"))
         return LatencyStats(**asdict(stats), network_ms=math.nan, parts=parts, runtime_version=version or None)
@@ -106,7 +116,7 @@ class RemoteDevice:
         token = os.environ.get(TOKEN, "")
         if not token:
             raise DeviceError(
-                f"[latency] device = {self.url!r}: the token of the stopwatch is not known",
+                f"{self.url}: the token of this stopwatch is not known",
                 fix=f"export {TOKEN}=..., the token that it printed or read when it was started",
             )
         return StopwatchClient(

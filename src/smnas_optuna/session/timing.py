@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from torch import nn
 from smnas_optuna.batch import Batch
 from smnas_optuna.config import LatencySettings
 from smnas_optuna.data import CocoDataset
-from smnas_optuna.engine.cpu_watch import CpuWatch
+from smnas_optuna.engine.cpu_watch import CpuRecord, CpuWatch
 from smnas_optuna.engine.device import synchronize
 from smnas_optuna.engine.gpu_watch import GpuWatch
 from smnas_optuna.engine.latency import LatencyStats, measure_latency
@@ -37,7 +38,8 @@ def measure_alone(
     """Call :func:`smnas_optuna.engine.latency.measure_latency` while other processes of ``measurement_lock`` pause.
 
     Other activity on the CPUs and the GPU of ``watches`` is waited for, but no longer than a few measurements take, and
-    stored with the result. It is waited for again before a measurement that is not acceptable is repeated.
+    stored with the result. That of the CPUs is waited for again before a measurement that is not acceptable is
+    repeated, and does not count while it is waited for.
 
     Args:
         measurement_lock: Lock that the other workers pause for.
@@ -58,11 +60,16 @@ def measure_alone(
         if alone:  # work that did not pause in time has been waited for
             cpu_watch.wait(on_step, patience_seconds)
         observation = gpu_watch.begin(on_step, wait=alone)
-        end_of_load = cpu_watch.begin()
+        rounds = [_Round(cpu_watch)]
 
         def look() -> None:
             on_step()
             observation.look()
+
+        def wait_again() -> None:
+            rounds[-1].end()
+            cpu_watch.wait(on_step, patience_seconds)
+            rounds.append(_Round(cpu_watch))
 
         stats = measure_latency(
             detector,
@@ -70,12 +77,35 @@ def measure_alone(
             *reference,
             settings,
             acceptable=max(acceptable, settings.precision),
-            on_repeat=lambda: cpu_watch.wait(on_step, patience_seconds),
+            on_repeat=wait_again,
             on_step=look,
             with_parts=with_parts,
         )
-        cpu, gpu = end_of_load(), observation.end(on_step)
+        rounds[-1].end()
+        cpu, gpu = _mean_load(rounds), observation.end(on_step)
     return replace(stats, alone=alone and not (cpu is not None and cpu.disturbances), cpu=cpu, gpu=gpu)
+
+
+class _Round:
+    """The load of the CPUs during a round of a measurement."""
+
+    def __init__(self, watch: CpuWatch) -> None:
+        self._end, self._begun = watch.begin(), time.monotonic()
+        self.seconds = 0.0
+        self.load: CpuRecord | None = None
+
+    def end(self) -> None:
+        self.load = self._end()
+        self.seconds = time.monotonic() - self._begun
+
+
+def _mean_load(rounds: Sequence[_Round]) -> CpuRecord | None:
+    """Return the load of all rounds together; None if it is not known."""
+    known = [(each.seconds, each.load.foreign_load_percent) for each in rounds if each.load is not None]
+    seconds = sum(length for length, _ in known)
+    if seconds <= 0:
+        return None
+    return CpuRecord(foreign_load_percent=round(sum(length * load for length, load in known) / seconds))
 
 
 def spread_evenly(dataset: CocoDataset, count: int) -> CocoDataset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import io
 import json
 import math
 import time
@@ -21,7 +22,11 @@ from smnas_optuna.stopwatch.measure import Conditions
 from smnas_optuna.stopwatch.protocol import RatioStats
 
 SILENCE_S = 300.0
-"""Time without a sign of life after which a connection counts as lost; a detector is built meanwhile."""
+"""Time without a sign of life after which a connection counts as lost."""
+CONNECT_S = 10.0
+"""Time in which a machine accepts a connection; meanwhile nobody looks whether to stop."""
+_BLOCK_BYTES = 2**20
+"""Bytes that are sent at once: the time without a sign of life is that of a block, and not of a whole file."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 """Pauses between attempts to reach a stopwatch that was lost."""
 MAX_ANSWER_BYTES = 2**20
@@ -105,12 +110,13 @@ class StopwatchClient:
         seconds, attempts, losses = FIRST_PAUSE_S, 0, 0
         while True:
             try:
+                times = False
                 self._send_missing(file)
                 self._tell_end()
-                losses += 1
+                times = True
                 answer = self._ask("POST", "/v1/measure", self._request(file, conditions))
-                losses -= 1
             except _LostError as error:
+                losses += times and not isinstance(error, _BusyError)
                 if losses == MAX_LOSSES:
                     raise DeviceError(
                         f"{self.url}: the stopwatch was lost {losses} times while it timed one exported file: {error}",
@@ -177,6 +183,11 @@ class StopwatchClient:
     def _send(self, content: bytes | Path, digest: str, limit: int) -> None:
         name = quote_path(content) if isinstance(content, Path) else "an exported file"
         content = _content(content) if isinstance(content, Path) else content
+        if _digest(content) != digest:
+            raise DataError(
+                f"{name}: the image has changed since the measurements began",
+                fix="put the image back as it was, or run the command again",
+            )
         if len(content) > limit:
             raise DeviceError(
                 f"{self.url}: {name} has {len(content):,} bytes, and the stopwatch takes {limit:,} at most",
@@ -184,36 +195,39 @@ class StopwatchClient:
             )
         self._ask("PUT", f"/v1/files/{digest}", content)
 
-    def _ask(self, method: str, path: str, body: bytes | dict[str, Any] | None = None) -> dict[str, Any]:
+    def _ask(self, method: str, path: str, content: bytes | dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the answer to a request.
 
         Raises:
             DeviceError: If it is refused, or answered by something else than a stopwatch.
             _LostError: If there is no answer, or only a part of it.
         """
-        data = json.dumps(body).encode() if isinstance(body, dict) else body
+        data = json.dumps(content).encode() if isinstance(content, dict) else content
         headers = {
             "Authorization": f"Bearer {self._token}",
             "Content-Type": "application/octet-stream",
             "Connection": "close",
+            **({} if data is None else {"Content-Length": str(len(data))}),
         }
+        body = None if data is None else io.BytesIO(data)
         try:
             with closing(self._connection()) as connection:
                 connection.connect()
+                connection.sock.settimeout(SILENCE_S)
                 # What is refused is answered before all of it is sent, and then nobody reads the rest.
                 with suppress(BrokenPipeError, ConnectionResetError):
-                    connection.request(method, path, body=data, headers=headers)
+                    connection.request(method, path, body=body, headers=headers)
                 response = connection.getresponse()
                 if not 200 <= response.status < 300:
                     raise self._refusal(response)
                 kind = response.headers.get_content_type()
-                content = self._read(response)
+                read = self._read(response)
         except (OSError, http.client.HTTPException) as error:
             raise _LostError(quote_error(error)) from error
         if kind != "application/json":
             raise self._foreign(kind)
         try:
-            answer = json.loads(content)
+            answer = json.loads(read)
         except (ValueError, RecursionError) as error:
             raise _LostError("the answer was cut off") from error
         if not isinstance(answer, dict):
@@ -225,7 +239,7 @@ class StopwatchClient:
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         assert parts.hostname is not None
-        return kind(parts.hostname, parts.port, timeout=SILENCE_S)
+        return kind(parts.hostname, parts.port, timeout=CONNECT_S, blocksize=_BLOCK_BYTES)
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
         """Return the answer; it begins with spaces that come while the stopwatch works."""

@@ -50,6 +50,15 @@ Note = Callable[[str], None]
 """Called with a line for the person who runs the server."""
 
 
+_BUSY = b'{"error": {"message": "too many connections", "fix": "wait", "kind": "DeviceError"}}'
+_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    + f"Content-Length: {len(_BUSY)}\r\n\r\n".encode()
+    + _BUSY
+)
+"""Answer to a connection beyond the most; the client comes again after a pause."""
+
+
 class StopwatchServer(ThreadingHTTPServer):
     """The server; requests come in threads of their own, and one of them at a time works.
 
@@ -72,10 +81,17 @@ class StopwatchServer(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Handle a connection in a thread of its own, unless there are too many."""
-        if self._connections.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if not self._connections.acquire(blocking=False):
+            with suppress(OSError):
+                request.settimeout(1.0)
+                request.sendall(_TOO_MANY)
             self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be started
+            self._connections.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Handle a connection, in its thread."""
@@ -224,7 +240,8 @@ class _Handler(BaseHTTPRequestHandler):
             file = DetectorFile.of(store.path(mine).read_bytes(), "the exported file")
             reference = DetectorFile.of(store.path(its).read_bytes(), "the reference's exported file")
             images = _images(store, digests, file.description.grey_bits, beat)
-            stats = measure_files(file, reference, images, conditions, on_step=beat)
+            with _building(beat) as step:
+                stats = measure_files(file, reference, images, conditions, on_step=step)
         except SmnasError as error:
             return {"error": _error(error.message, error.fix, type(error).__name__)}
         except (MemoryError, OSError) as error:
@@ -258,11 +275,42 @@ class _Beat:
 
     def __init__(self, write: Callable[[bytes], object], now: Callable[[], float] = time.monotonic) -> None:
         self._write, self._now, self._last = write, now, now()
+        self._lock = threading.Lock()
 
     def __call__(self) -> None:
-        if self._now() - self._last >= BEAT_S:
-            self._last = self._now()
-            self._write(b" ")
+        with self._lock:
+            if self._now() - self._last >= BEAT_S:
+                self._last = self._now()
+                self._write(b" ")
+
+
+@contextmanager
+def _building(beat: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Beat in a thread until the first step of the measurement: TensorRT builds what runs a file for minutes.
+
+    Returns the function to call at each step. No thread runs while something is timed.
+    """
+    built = threading.Event()
+
+    def run() -> None:
+        with suppress(OSError):  # the next step raises it
+            while not built.wait(BEAT_S / 2):
+                beat()
+
+    thread = threading.Thread(target=run, name="beat", daemon=True)
+    thread.start()
+
+    def step() -> None:
+        if not built.is_set():
+            built.set()
+            thread.join()
+        beat()
+
+    try:
+        yield step
+    finally:
+        built.set()
+        thread.join()
 
 
 def _digests(request: dict[str, Any], name: str, most: int) -> list[str]:

@@ -105,9 +105,7 @@ def _counted(work: Callable[[], Result]) -> tuple[Result, int]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from smnas_optuna.engine.complexity import CUSTOM_FLOPS
-
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=CUSTOM_FLOPS) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         result = work()
     return result, counter.get_total_flops() // 2
 
