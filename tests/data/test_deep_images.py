@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,11 @@ from PIL import Image
 
 from smnas_optuna.config import DataSettings
 from smnas_optuna.data import load_apart
+from smnas_optuna.data.images import decode
 from smnas_optuna.errors import DataError
 
 from .deep_png import write_deep_png
+from .records import make_record
 from .two_splits import TWO_FILES, load, noisy, pixels_of, write
 
 
@@ -82,6 +86,46 @@ def _sensor(seed: int, brightest: int, share: float) -> Image.Image:
     values = noisy(seed, (100, 150), 4000, np.uint16)
     values.flat[: int(share * values.size)] = brightest
     return Image.fromarray(values)
+
+
+@pytest.mark.parametrize(("bits", "planes"), [(16, 2), (16, 1), (8, 2)])
+def test_deep_channels_in_planes_are_refused(bits: int, planes: int, tmp_path: Path) -> None:
+    """TIFF 6.0, section 7: PlanarConfiguration 2, which Pillow decodes as 8-bit planes."""
+    path, channel = tmp_path / "a.tif", bytes(range(96)) * (bits // 8)
+    strips = [channel] * 3 if planes == 2 else [channel * 3]
+    tags: dict[int, int | tuple[int, ...]] = {
+        256: 12,
+        257: 8,
+        258: (bits,) * 3,
+        259: 1,
+        262: 2,
+        277: 3,
+        278: 8,
+        284: planes,
+    }
+    path.write_bytes(_tiff(tags, strips))
+
+    if (bits, planes) == (16, 2):
+        with pytest.raises(DataError, match="channels of more than 8 bits in separate planes"):
+            decode(make_record(path, 8, 12))
+    else:
+        assert decode(make_record(path, 8, 12)).deep == (bits == 16)
+
+
+def _tiff(tags: dict[int, int | tuple[int, ...]], strips: Sequence[bytes]) -> bytes:
+    """A little-endian TIFF with these tags, all as 32-bit numbers, and strips."""
+    tags = {**tags, 273: (0,) * len(strips), 279: tuple(map(len, strips))}
+    after = 8 + 2 + 12 * len(tags) + 4
+    long_values = sum(4 * len(value) for value in tags.values() if isinstance(value, tuple) and len(value) > 1)
+    starts = [after + long_values + sum(map(len, strips[:place])) for place in range(len(strips))]
+    tags[273] = tuple(starts)
+    entries, more = b"", b""
+    for tag, value in sorted(tags.items()):
+        values = value if isinstance(value, tuple) else (value,)
+        inline = values[0] if len(values) == 1 else after + len(more)
+        entries += struct.pack("<HHII", tag, 4, len(values), inline)
+        more += struct.pack(f"<{len(values)}I", *values) if len(values) > 1 else b""
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0) + more + b"".join(strips)
 
 
 def test_a_defect_of_a_sensor_does_not_decide_the_scale(tmp_path: Path) -> None:

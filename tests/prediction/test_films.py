@@ -37,7 +37,7 @@ def read(cv: FakeCv, which: Film) -> tuple[list[float], str | None]:
 
 
 def test_films_are_told_from_images_and_have_names_of_their_own() -> None:
-    films, rest = find_films(["a.mp4", "c.jpg", "b.AVI", "deep/*.mov", "a.mp4", "photos"])
+    films, rest = find_films(["a.mp4", "c.jpg", "b.AVI", "deep/*.mov", "a.mp4", "photos"], None)
 
     assert [(each.place, each.stem) for each in films] == [
         (Path("a.mp4"), "a"),
@@ -47,24 +47,35 @@ def test_films_are_told_from_images_and_have_names_of_their_own() -> None:
     assert rest == ["c.jpg", "photos"]
 
 
+def test_earlier_videos_with_boxes_are_no_sources_of_a_pattern() -> None:
+    Path("results/deep").mkdir(parents=True)
+    for name in ("results/a.mp4", "results/deep/b.mp4"):
+        Path(name).touch()
+
+    found = [str(each.place) for each in find_films(["**/*.mp4"], Path("results"))[0]]
+
+    assert found == ["a.mp4"]
+    assert [str(each.place) for each in find_films(["results/*.mp4"], Path("results"))[0]] == ["results/a.mp4"]
+
+
 def test_a_camera_is_named_alone() -> None:
-    assert find_films(["camera:2"]) == ([CAMERA], [])
-    assert find_films(["camera:x"]) == ([], ["camera:x"])
+    assert find_films(["camera:2"], None) == ([CAMERA], [])
+    assert find_films(["camera:x"], None) == ([], ["camera:x"])
     for sources in (["camera:0", "a.mp4"], ["c.jpg", "camera:0"], ["camera:0", "camera:1"]):
         with pytest.raises(DataError, match=r"until it is stopped.*\n  fix: name the camera alone"):
-            find_films(sources)
+            find_films(sources, None)
 
 
 def test_a_pattern_without_a_video_and_a_file_that_is_missing_are_named() -> None:
     with pytest.raises(DataError, match=r"none\*\.mp4: there is no video\n  fix: name video files"):
-        find_films(["none*.mp4"])
-    (missing,), _ = find_films(["missing.mp4"])
+        find_films(["none*.mp4"], None)
+    (missing,), _ = find_films(["missing.mp4"], None)
     with pytest.raises(DataError, match=r"missing\.mp4: there is no such file"):
         Frames(FakeCv({}), missing)
 
 
 def test_no_video_takes_the_place_of_a_film() -> None:
-    films, _ = find_films(["a.mp4", "b.AVI"])
+    films, _ = find_films(["a.mp4", "b.AVI"], None)
 
     check_kept(films, Path("out"))
     with pytest.raises(DataError, match=r"^\.: the video with boxes would take the place of a\.mp4"):
@@ -158,6 +169,6 @@ def test_a_folder_of_images_may_end_like_a_video_and_a_pipe_is_no_video() -> Non
     Path("images.mp4").mkdir()
     os.mkfifo("pipe.mp4")
 
-    assert find_films(["images.mp4"]) == ([], ["images.mp4"])
+    assert find_films(["images.mp4"], None) == ([], ["images.mp4"])
     with pytest.raises(DataError, match=r"pipe\.mp4: it cannot be read: "):
         Frames(FakeCv({}), film("pipe.mp4"))

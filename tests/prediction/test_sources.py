@@ -159,7 +159,9 @@ def test_a_source_without_images_is_one_message(source: str, message: str | None
 
     if message is not None:
         assert caught.value.message == message
-    assert caught.value.fix == "name image files, folders of them, or a pattern in quotes: 'photos/*.jpg'"
+    assert caught.value.fix.startswith(
+        "name image files, folders of them, or a pattern in quotes: 'photos/*.jpg'; videos"
+    )
 
 
 def test_a_name_in_no_encoding_is_a_name_like_any_other() -> None:

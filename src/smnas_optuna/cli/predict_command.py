@@ -76,7 +76,7 @@ def predict(
     if json and output is not None:
         raise typer.BadParameter("--json writes no file, so that --output has no meaning beside it")
     folder = None if json else output or _OUTPUT
-    films, rest = find_films(sources)
+    films, rest = find_films(sources, folder)
     cv = open_cv() if films else None
     if folder is not None:
         check_output(folder)

@@ -51,7 +51,8 @@ def check_boxes(file: AnnotationFile, source: Path, *, drop: bool) -> tuple[dict
         what = ", ".join(f"{n} of {total} annotations have {fault}" for fault, n in faults.items())
         fix = "remove them from the file, or set drop_empty_boxes = true in study.toml"
         if Fault.MISSING in faults:
-            fix = f"write bbox (pycocotools' mask.toBbox gives that of a mask), or {fix}"
+            write = file.box_fix or "write bbox (pycocotools' mask.toBbox gives that of a mask)"
+            fix = f"{write}, or {fix}"
         elif 2 * sum(faults[each] for each in (Fault.NOT_FOUR_NUMBERS, Fault.NOT_FINITE, Fault.NO_AREA)) > total:
             fix = f"{file.box_fix or PIXEL_FIX}; or {fix}"
         elif any(REACHES_FAR in note for note in notes):

@@ -15,11 +15,12 @@ from pathlib import Path
 
 from smnas_optuna.data.image_folder import files_in
 from smnas_optuna.data.other_names import leads_upwards, without_prefix
+from smnas_optuna.runtime.image_tree import IMAGE_SUFFIXES
 
 FEWEST = 3
 """Names that tell together what one does not."""
 _MOST_FILES = 500_000
-_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|avif|jp2|p[gp]m)$", re.IGNORECASE)
+_SUFFIX = re.compile(rf"({'|'.join(map(re.escape, sorted(IMAGE_SUFFIXES)))})$", re.IGNORECASE)
 _JOINTS = re.compile(r"[\s_+-]+")
 
 

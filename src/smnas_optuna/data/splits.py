@@ -100,7 +100,8 @@ def read_splits(
         train, val = hold_out(train, hashes, settings.val_fraction, group_of, known_hash)
     else:
         val = loaded["val"]
-        _refuse_shared_images(train, val, hashes, plain, fix=_OR_SPLIT if recognised.format == "coco" else "")
+        is_named = recognised.format == "coco" and not recognised.why
+        _refuse_shared_images(train, val, hashes, plain, fix=_OR_SPLIT if is_named else "")
     _refuse_empty(train, "training")
     _refuse_empty(val, "validation")
     val = note_alike(val, train, looks, "validation")
@@ -193,7 +194,7 @@ def _refuse_empty(dataset: CocoDataset, role: str) -> None:
     if not has_objects(dataset):
         raise DataError(
             f"{dataset.source}: the {len(dataset.images)} {role} images have no box that is not a crowd region",
-            fix=f"annotate objects in the {role} images",
+            fix=f"annotate objects in the {role} images{', or take these out of the data' if role == 'test' else ''}",
         )
 
 
@@ -239,7 +240,10 @@ def _refuse_shared_images(
     in_first = {hashes[image.path]: image.path for image in first.images}
     shared = [image.path for image in second.images if hashes[image.path] in in_first]
     if shared:
-        remove = f"remove them from {second.source.name} or from {first.source.name}{fix}"
+        names = [second.source.name, first.source.name]
+        if names[0] == names[1]:  # a file of each split, or one that names all of them
+            names = [f"the {roles[1]} images", f"the {roles[0]} images"]
+        remove = f"remove them from {' or from '.join(names)}{fix}"
         raise DataError(
             f"{second.source}: {len(shared)} of {len(second.images)} {roles[1]} images are {roles[0]} images too, "
             "by content",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from smnas_optuna.errors import ConfigError, DataError, first_line, shortened
 from smnas_optuna.paths import at_home
+from smnas_optuna.prediction.sources import is_outside
 from smnas_optuna.quote import quote_error, quote_path
 from smnas_optuna.real_files import check_regular_file
 
@@ -56,23 +57,24 @@ class Film:
         return isinstance(self.place, int)
 
 
-def find_films(sources: Sequence[str]) -> tuple[list[Film], list[str]]:
+def find_films(sources: Sequence[str], output: Path | None) -> tuple[list[Film], list[str]]:
     """Return the videos and the camera among ``sources``, and the rest, which are images.
 
     A video is named itself, or by a pattern with a video's ending: ``'clips/*.mp4'``. Folders are searched for images
-    only.
+    only. Earlier results in ``output`` are left out of a pattern.
 
     Raises:
         DataError: If a pattern means no video, or a camera is named beside something else.
     """
     films, rest, taken = list[Film](), list[str](), set[str]()
+    inside = None if output is None else output.resolve()
     for source in sources:
         camera = CAMERA.fullmatch(source)
         if camera is not None:
             films.append(Film(name=source, place=int(camera[1]), stem=f"camera-{int(camera[1])}"))
         elif Path(source).suffix.lower() in SUFFIXES and not at_home(source).is_dir():
             known = {film.place for film in films}
-            for path in _videos(source):
+            for path in _videos(source, inside):
                 if path not in known:
                     films.append(Film(name=str(path), place=path, stem=_stem(path, taken)))
         else:
@@ -177,11 +179,12 @@ class Frames:
         return f"it ends after {number:,} of {self.expected:,} frames: it is damaged or incomplete"
 
 
-def _videos(source: str) -> list[Path]:
+def _videos(source: str, output: Path | None) -> list[Path]:
     path = at_home(source)
     if path.is_file() or not glob.has_magic(source):
         return [path]
-    found = sorted(map(Path, glob.iglob(str(path), recursive=True)))  # noqa: PTH207  # Path.glob refuses `a**b`
+    matches = map(Path, glob.iglob(str(path), recursive=True))  # noqa: PTH207  # Path.glob refuses `a**b`
+    found = sorted(each for each in matches if is_outside(each, output, path))
     if not found:
         raise DataError(f"{quote_path(path)}: there is no video", fix="name video files, or a pattern: 'clips/*.mp4'")
     return found

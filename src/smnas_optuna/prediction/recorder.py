@@ -162,7 +162,8 @@ class Recorder:
         # an even number of pixels, as the codec halves the resolution of colours
         self._size = (max(2, picture.width & -2), max(2, picture.height & -2))
         codec = self._cv.VideoWriter_fourcc(*CODEC)
-        self._writer = self._cv.VideoWriter(str(self._video_part.absolute()), codec, self._fps, self._size)
+        fps = round(self._fps, 2 if self._fps < 600 else 1)  # MPEG-4 has 16 bits for the parts of a second
+        self._writer = self._cv.VideoWriter(str(self._video_part.absolute()), codec, fps, self._size)
         if not self._writer.isOpened():
             raise OutputError(
                 f"{quote_path(self.video)}: OpenCV cannot write a video of {self._size[0]}x{self._size[1]} px with "

@@ -18,8 +18,11 @@ from smnas_optuna.runtime.image_tree import IMAGE_SUFFIXES, files_in, is_image
 
 _WITH_FRAMES = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")
 """Pillow's names of the formats whose files may have several frames or pages."""
-_JPEG = frozenset({".jpg", ".jpeg"})
-_FIX = "name image files, folders of them, or a pattern in quotes: 'photos/*.jpg'"
+_JPEG = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"})
+_FIX = (
+    "name image files, folders of them, or a pattern in quotes: 'photos/*.jpg'; videos are named themselves, or by "
+    "'clips/*.mp4'"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +71,9 @@ def find_sources(sources: Sequence[str], *, output: Path | None = None) -> list[
 def has_more_frames(path: Path) -> bool:
     """Return whether an image that can be read is animated, or has several pages."""
     # Pillow raises all kinds of errors for what is damaged after the first frame.
-    with quiet_pillow(), suppress(Exception), Image.open(path, formats=_WITH_FRAMES) as image:
+    Image.init()
+    formats = [name for name in _WITH_FRAMES if name in Image.OPEN]  # some versions of Pillow have no AVIF
+    with quiet_pillow(), suppress(Exception), Image.open(path, formats=formats) as image:
         return bool(getattr(image, "is_animated", False))
     return False
 
@@ -82,7 +87,7 @@ def _meant(source: str, output: Path | None) -> tuple[Path, list[Path]]:
         raise DataError(f"{quote_path(path)}: there is no such file or folder", fix=_FIX)
     matches = map(Path, glob.iglob(str(path), recursive=True))  # noqa: PTH207  # Path.glob refuses `a**b`
     found = (each for each in matches if each.suffix.lower() in IMAGE_SUFFIXES and each.is_file())
-    return _fixed_part(path), sorted(each for each in found if _is_outside(each, output, path))
+    return _fixed_part(path), sorted(each for each in found if is_outside(each, output, path))
 
 
 def _is_there(path: Path) -> bool:
@@ -94,12 +99,12 @@ def _is_there(path: Path) -> bool:
 
 def _images_in(folder: Path, output: Path | None) -> Iterator[Path]:
     for path in map(Path, files_in(folder)):
-        if is_image(path) and path.is_file() and _is_outside(path, output, folder):
+        if is_image(path) and path.is_file() and is_outside(path, output, folder):
             yield path
 
 
-def _is_outside(path: Path, output: Path | None, named: Path) -> bool:
-    """Return whether ``path`` is not among earlier pictures; all are, of an output folder that is named itself."""
+def is_outside(path: Path, output: Path | None, named: Path) -> bool:
+    """Return whether ``path`` is not among earlier results; all are, of an output folder that is named itself."""
     if output is None or named.resolve().is_relative_to(output):
         return True
     return not path.resolve().is_relative_to(output)

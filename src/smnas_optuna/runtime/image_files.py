@@ -33,6 +33,7 @@ _MAX_FILE = 2**31  # bytes; the largest image (MAX_PIXELS) at 8 uncompressed byt
 
 _TIFF = (b"II*\0", b"MM\0*")
 _BANDS = "write it with 1, 3 or 4 bands of 8 or 16 bits"
+_BITS, _PLANES, _SEPARATE = 258, 284, 2  # TIFF 6.0: BitsPerSample, PlanarConfiguration, and its value for planes
 _QUARTER_TURN = 5  # EXIF orientations from this one on turn an image by a quarter
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -215,6 +216,7 @@ def _read_pixels(
 ) -> tuple[Decoded | None, tuple[int, int]]:
     """As :func:`read_image`, from ``file``, which is ``path`` or has its content."""
     with _opened_image(file) as image:
+        _refuse_planes(image)
         several = _has_several(image)
         lower = lower_bytes_of(image)  # before EXIF data, for which a PNG is decoded
         stored, upright, orientation = (image.height, image.width), _upright(image), _orientation(image)
@@ -247,6 +249,16 @@ def _read_pixels(
             several=several,
         )
         return decoded, stored
+
+
+def _refuse_planes(image: Image.Image) -> None:
+    """Refuse a TIFF whose 16-bit channels lie in planes, which Pillow decodes as 8-bit ones, to noise."""
+    tags: Any = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS, ())
+    if tags.get(_PLANES) == _SEPARATE and isinstance(bits, tuple) and len(bits) > 1 and max(bits) > 8:
+        raise ValueError(
+            "a TIFF with channels of more than 8 bits in separate planes: write it with interleaved channels"
+        )
 
 
 def _opened_image(file: Path | BinaryIO) -> Image.Image:

@@ -83,7 +83,7 @@ def test_an_unknown_folder_is_taken_for_coco_and_told_what_others_need(tmp_path:
     with pytest.raises(DataError) as caught:
         load_splits(tmp_path, DataSettings())
     assert caught.value.message == f"{tmp_path}/instances_train.json: there is no such annotation file"
-    assert caught.value.fix.startswith("name the file in [data] of study.toml, relative to --data; the other formats")
+    assert caught.value.fix.startswith("name the file in [data] of study.toml, relative to --data, or call it ")
     assert "data.yaml or classes.txt (YOLO)" in caught.value.fix
 
 

@@ -93,12 +93,14 @@ def _nothing_there(root: Path, settings: DataSettings) -> DataError:
     hint = format_hint(root, settings, "--data ")
     return DataError(
         f"{root / settings.train}: there is no such annotation file",
-        fix=f"name the file in [data] of study.toml, relative to --data; {hint}",
+        fix=f"name the file in [data] of study.toml, relative to --data, or call it {settings.train}; {hint}",
     )
 
 
 def format_hint(root: Path, settings: DataSettings, option: str = "") -> str:
     """Return advice for a folder that looks like no format: a folder inside that does, or what the formats need."""
+    if (root / "annotations.xml").is_file():
+        return "annotations.xml is CVAT's own format: export the data as COCO, YOLO or Pascal VOC"
     inside = [(folder, recognise(folder, settings)) for folder in folders_in(root)[:_FOLDERS_TRIED]]
     hints = [f"{option}{folder} looks like {TITLES[each.format]}" for folder, each in inside if each.why]
     others = (

@@ -75,7 +75,7 @@ def recognise(root: Path, settings: DataSettings, *, need_train: bool = True) ->
         found["voc"] = f"there are XML files in {'it' if source == root else f'{source.relative_to(root)}/'}"
     if described is not None and not found:  # a list of classes may belong to any format
         found["yolo"] = f"{described.relative_to(root)} is there"
-    if not found and (root / "labels").is_dir() and (root / "images").is_dir():
+    if not found and not exported and (root / "labels").is_dir() and (root / "images").is_dir():
         found["yolo"] = "labels/ is there beside images/"
     if exported:
         found["coco"] = exported

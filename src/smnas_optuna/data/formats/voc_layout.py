@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from smnas_optuna.quote import quote, quote_path
 ANNOTATIONS = ("Annotations", "annotations", "xmls", "labels")
 _IMAGES = ("JPEGImages", "images", "Images")
 _HEAD = 2**12  # bytes in which the outermost element begins
+_VOC = re.compile(rb"<annotation[\s>]")  # and not <annotations>, which is CVAT's own format
 _SETS = ("ImageSets/Main", "ImageSets")
 _WHOLE = "trainval"  # the list of all images that are not for testing
 CLASS_LISTS = ("classes.txt", "labels.txt")
@@ -61,10 +63,17 @@ def voc_source(root: Path) -> Path | None:
     base = voc_base(root)
     annotations = _annotations(base)
     if annotations is not None:
-        places = [annotations, *folders_in(annotations)]
+        places = [annotations, *_nested(annotations)]
     else:
-        places = [root, *(folder for folders in split_folders(root).values() for folder in folders)]
+        places = [folder for folders in split_folders(root).values() for folder in folders]
+        if (own := _xml_files(root)) and _is_voc(own[0]):
+            places.insert(0, root)
     return next((place for place in places if _has_xml(place)), None)
+
+
+def _nested(folder: Path) -> list[Path]:
+    """Return the folders in ``folder`` and in those inside, as tools write them for images in folders."""
+    return [each for inside in folders_in(folder) for each in (inside, *_nested(inside))]
 
 
 def voc_base(root: Path) -> Path:
@@ -83,7 +92,7 @@ def read_voc_layout(root: Path, *, need_train: bool = True) -> VocLayout:
     for training. With ``need_train`` lists and folders without those for training decide nothing.
 
     Raises:
-        DataError: If there are no XML files, or a list names a file that is not there.
+        DataError: If there are no XML files, or a list of training images names a file that is not there.
     """
     base = voc_base(root)
     annotations = _annotations(base)
@@ -97,7 +106,9 @@ def read_voc_layout(root: Path, *, need_train: bool = True) -> VocLayout:
     if lists:
         return _in_lists(lists, annotations, places)
     layout = _in_folders(split_folders(annotations), root, images)
-    return layout if _enough(layout.parts, need_train) else _in_folders({"train": [annotations]}, root, places)
+    if _enough(layout.parts, need_train):
+        return layout
+    return _in_folders({"train": [annotations, *_nested(annotations)]}, root, places, below=annotations)
 
 
 def _enough(splits: Mapping[Role, object], need_train: bool) -> bool:
@@ -115,7 +126,7 @@ def _annotations(base: Path) -> Path | None:
     It has a usual name, or is the only one with files of VOC.
     """
     places = [base / name for name in ANNOTATIONS]
-    named = next((place for place in places if any(map(_has_xml, (place, *folders_in(place))))), None)
+    named = next((place for place in places if any(map(_has_xml, (place, *_nested(place))))), None)
     if named is not None or _has_xml(base):
         return named
     others = [path for path in folders_in(base) if path.name[:1] != "." and role_of(path.name) is None]
@@ -126,7 +137,7 @@ def _annotations(base: Path) -> Path | None:
 def _is_voc(file: Path) -> bool:
     try:
         with file.open("rb") as stream:
-            return b"<annotation" in stream.read(_HEAD).replace(b"\0", b"")
+            return _VOC.search(stream.read(_HEAD).replace(b"\0", b"")) is not None
     except OSError:
         return False
 
@@ -139,8 +150,14 @@ def _has_xml(folder: Path) -> bool:
     return any(path.suffix.lower() == ".xml" and path.is_file() for path in entries_of(folder))
 
 
-def _in_folders(splits: Mapping[Role, Sequence[Path]], root: Path, images: Sequence[Path] = ()) -> VocLayout:
-    """Return the layout of folders with XML files; images are in ``images``, or beside them."""
+def _in_folders(
+    splits: Mapping[Role, Sequence[Path]], root: Path, images: Sequence[Path] = (), *, below: Path | None = None
+) -> VocLayout:
+    """Return the layout of folders with XML files; images are in ``images``, or beside them.
+
+    Those of a folder inside ``below`` are in the folder of the same path inside one of ``images``, if there is one:
+    several folders may have images of the same names.
+    """
     source: dict[Role, Path] = {}
     parts: dict[Role, list[VocPart]] = {}
     for role, folders in splits.items():
@@ -148,6 +165,8 @@ def _in_folders(splits: Mapping[Role, Sequence[Path]], root: Path, images: Seque
             inside = [folder / name for name in ANNOTATIONS]
             files = _xml_files(folder) or [file for each in inside for file in _xml_files(each)]
             near = [each for place in images for each in (place / folder.name, place)]
+            if below is not None and folder != below:
+                near = [each for place in images if (each := place / folder.relative_to(below)).is_dir()] or near
             beside = [folder / name for name in _IMAGES]
             if files:
                 source.setdefault(role, folder)
@@ -187,18 +206,29 @@ def _lists(base: Path, need_train: bool) -> dict[Role, list[Path]]:
     return {}
 
 
-def _names_in(paths: Sequence[Path]) -> list[str]:
-    return list(dict.fromkeys(line.split()[0] for path in paths for line in lines_of(path)))
+def _names_in(paths: Sequence[Path], annotations: Path) -> list[str]:
+    """Return the names in lists, of lines with columns the first one; a name may have blanks if a file has it."""
+    lines = dict.fromkeys(line.strip() for path in paths for line in lines_of(path))
+    return list(dict.fromkeys(_name_of(line, annotations) for line in lines if line))
+
+
+def _name_of(line: str, annotations: Path) -> str:
+    first, *others = line.split()
+    return line if others and _file_of(_last(line), annotations) is not None else first
 
 
 def _in_lists(lists: Mapping[Role, Sequence[Path]], annotations: Path, places: Sequence[Path]) -> VocLayout:
     parts: dict[Role, list[VocPart]] = {}
+    notes = list[str]()
     for role, paths in lists.items():
-        path, names = paths[0], _names_in(paths)
+        path, names = paths[0], _names_in(paths, annotations)
         if path.stem == _WHOLE and "val" in lists:
-            held_out = {*_names_in(lists["val"])}
+            held_out = {*_names_in(lists["val"], annotations)}
             names = [name for name in names if name not in held_out]
         files = [(name, _file_of(_last(name), annotations)) for name in names]
+        if names and role != "train" and not any(file for _, file in files):
+            notes.append(f"{path.name} names {len(names)} images without an XML file: there are none for {role}")
+            continue
         missing = [name for name, file in files if file is None]
         if missing:
             raise DataError(
@@ -208,11 +238,19 @@ def _in_lists(lists: Mapping[Role, Sequence[Path]], annotations: Path, places: S
             )
         if not names:
             raise DataError(f"{path}: names no image", fix="write the names of XML files without .xml, one a line")
-        parts[role] = [VocPart(files=[file for _, file in files if file is not None], folders=places)]
+        by_folder: dict[Path, list[Path]] = {}
+        for _, file in files:
+            if file is not None:
+                by_folder.setdefault(file.parent.relative_to(annotations), []).append(file)
+        parts[role] = [
+            VocPart(files=some, folders=[each for place in places if (each := place / inside).is_dir()] or places)
+            for inside, some in by_folder.items()
+        ]
     used = _files_of(parts)
-    places_of_xml = (annotations, *folders_in(annotations))
+    places_of_xml = (annotations, *_nested(annotations))
     left = [file for place in places_of_xml for file in _xml_files(place) if file not in used]
-    notes = [f"{len(left)} XML files (first {quote_path(Path(left[0].name))}) are in no list: not used"] if left else []
+    if left:
+        notes.append(f"{len(left)} XML files (first {quote_path(Path(left[0].name))}) are in no list: not used")
     return VocLayout(source={role: paths[0] for role, paths in lists.items()}, parts=parts, notes=notes)
 
 
@@ -224,9 +262,10 @@ def _last(name: str) -> str:
 
 def _file_of(name: str, annotations: Path) -> Path | None:
     """Return the XML file of an image that a list names; no name leads out of the folder."""
-    if "/" in name or "\\" in name or "\0" in name or name in (".", ".."):
+    if "\\" in name or "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
         return None
-    files = [annotations / f"{each}{suffix}" for each in (name, Path(name).stem) for suffix in (".xml", ".XML")]
+    inside = annotations / Path(name).parent
+    files = [inside / f"{each}{suffix}" for each in (Path(name).name, Path(name).stem) for suffix in (".xml", ".XML")]
     try:
         return next((file for file in files if file.is_file()), None)
     except OSError:

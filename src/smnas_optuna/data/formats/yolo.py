@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -134,7 +135,7 @@ def _with_labels_elsewhere(
     """Return the images with the label files that lie in another folder or are written otherwise, if all are sure."""
     found: dict[Role, list[_Labelled]] = {}
     used: dict[Path, Path] = {}
-    files = _label_like_files(root)
+    files = _label_like_files(root, {each.image.stem for some in splits.values() for each in some})
     for role, some in splits.items():
         own = {folder for each in some for folder in (each.image.parent, each.image.parent.parent)}
         near = [path for path in files if not own.isdisjoint(path.parents)]
@@ -155,15 +156,19 @@ def _with_labels_elsewhere(
     return found, [f"{len(used)} label files lie elsewhere or are written otherwise than their images: {example}"]
 
 
-def _label_like_files(root: Path) -> list[Path]:
-    """Return the text files in ``root``, sorted, without lists of classes or images, notes and hidden files."""
+def _label_like_files(root: Path, stems: AbstractSet[str]) -> list[Path]:
+    """Return the text files in ``root``, sorted, without lists of classes or images, notes and hidden files.
+
+    A file that is called as one of ``stems``, those of the images, is no list.
+    """
     paths = [Path(name) for name in files_in(root) if name[-4:].lower() == ".txt"]
     others = ("classes", "labels", "readme", "license", "notes")
-    return sorted(
-        path
-        for path in paths
-        if path.stem.lower().split(".")[0] not in others and not path.name.startswith(".") and not role_of(path.stem)
-    )
+
+    def may_be_labels(path: Path) -> bool:
+        is_list = path.stem.lower().split(".")[0] in others or (role_of(path.stem) and path.stem not in stems)
+        return not is_list and not path.name.startswith(".")
+
+    return sorted(filter(may_be_labels, paths))
 
 
 def _refuse_mistakes(every: Sequence[_Labelled], root: Path, layout: YoloLayout) -> None:

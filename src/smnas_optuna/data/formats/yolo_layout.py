@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -25,8 +26,11 @@ from smnas_optuna.quote import quote, quote_error
 from smnas_optuna.runtime.image_tree import is_image
 
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_LISTS: Mapping[Role, Sequence[str]] = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
+"""Names of darknet's lists of images, without their ending."""
 LIST_NAMES = ("classes.txt", "obj.names", "labels/classes.txt")
 _LONGEST_YAML = 2**19  # characters; 20,000 classes have half as many, and PyYAML takes 4 s
+_NAMES_KEY = re.compile(rb"^[\"']?names[\"']?\s*:", re.MULTILINE)
 _NAMES_FIX = "write the names of the classes as a list, in the order of their numbers: names: [cat, dog]"
 _PATHS_FIX = "write the folders of images relative to the data folder: train: train/images"
 
@@ -53,9 +57,20 @@ class YoloLayout:
 def yolo_source(root: Path) -> Path | None:
     """Return the file that makes ``root`` a YOLO data folder; None if it has none."""
     named = [root / name for name in YAML_NAMES if (root / name).is_file()]
-    others = [path for path in entries_of(root) if path.suffix.lower() in (".yaml", ".yml") and path.is_file()]
+    others = [path for path in entries_of(root) if path.suffix.lower() in (".yaml", ".yml") and _names_classes(path)]
     lists = [root / name for name in LIST_NAMES if (root / name).is_file()]
     return next(iter([*named, *lists, *(others if len(others) == 1 else [])]), None)
+
+
+def _names_classes(path: Path) -> bool:
+    """Return whether a YAML file is no hidden one, such as those of other tools, and says the names of something."""
+    if path.name.startswith(".") or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as stream:
+            return _NAMES_KEY.search(stream.read(_LONGEST_YAML)) is not None
+    except OSError:
+        return False
 
 
 def read_yolo_layout(root: Path, *, need_train: bool = True) -> YoloLayout:
@@ -157,10 +172,13 @@ def _images_by_yaml(
     if entries["val"] and entries["val"] == entries["train"]:
         notes.append(f"{source.name} names the training images for validation: a part of them is set aside instead")
         entries["val"] = []
+    if entries["test"] and entries["test"] in (entries["train"], entries["val"]):
+        notes.append(f"{source.name} names for test what it names for another split: there are no test images")
+        entries["test"] = []
     base = content.get("path")
     images: dict[Role, Sequence[Path]] = {}
     for role, names in entries.items():
-        paths = {name: _images_of(name, base, root) for name in names}
+        paths = {name: _images_of(name, base, root, role, notes) for name in names}
         missing = [name for name, found in paths.items() if found is None]
         if missing and role == "train" and need_train:
             raise DataError(
@@ -183,12 +201,12 @@ def _entries(value: object, role: Role, source: Path) -> list[str]:
     return [str(entry).strip() for entry in entries]
 
 
-def _images_of(entry: str, base: object, root: Path) -> list[Path] | None:
+def _images_of(entry: str, base: object, root: Path, role: Role, notes: list[str]) -> Sequence[Path] | None:
     """Return the images in a folder, or those in a list of images; None if there are none."""
     path = resolve(entry, base if isinstance(base, str) else "", root)
     if path is None:
         return None
-    return (images_in(path) or None) if path.is_dir() else read_image_list(path, root)
+    return (images_in(path) or None) if path.is_dir() else _images_of_list(path, root, role, entry, notes)
 
 
 def resolve(entry: str, base: str, root: Path) -> Path | None:
@@ -245,7 +263,24 @@ def read_image_list(path: Path, root: Path) -> list[Path]:
             first=quote(missing[0]) if missing else None,
             fix="write the path of each image, relative to the data folder, on a line of its own",
         )
-    return [image for _, image in images if image is not None]
+    return list(dict.fromkeys(image for _, image in images if image is not None))
+
+
+def _images_of_list(path: Path, root: Path, role: Role, name: str, notes: list[str]) -> Sequence[Path]:
+    """Return the images of a list; none, with a note, if all are missing and no search needs them.
+
+    Raises:
+        DataError: As :func:`read_image_list`.
+    """
+    if role != "train" and not any(_is_in(line, path, root) for line in lines_of(path)):
+        notes.append(f"{name} names images for {role}, and none of them is there: left out")
+        return []
+    return read_image_list(path, root)
+
+
+def _is_in(line: str, path: Path, root: Path) -> bool:
+    image = resolve(line, path.parent.relative_to(root).as_posix(), root)
+    return image is not None and image.is_file()
 
 
 def _images_by_folders(root: Path, notes: list[str], need_train: bool) -> dict[Role, Sequence[Path]]:
@@ -259,10 +294,10 @@ def _images_by_folders(root: Path, notes: list[str], need_train: bool) -> dict[R
             others = [path for path in folders_in(folder) if role_of(path.name) is None and path.name != "images"]
             notes += note_unused([path for path in others if has_images(path)], root, "folders of images")
             return dict(splits)
-    as_darknet: Mapping[Role, str] = {"train": "train", "val": "valid", "test": "test"}
-    named = {role: lists[name] for role, name in as_darknet.items() if name in lists}
+    named = {role: lists[name] for role, names in _LISTS.items() for name in names if name in lists}
     if "train" in named or (named and not need_train):
-        return {role: read_image_list(path, root) for role, path in named.items()}
+        found = {role: _images_of_list(path, root, role, path.name, notes) for role, path in named.items()}
+        return {role: images for role, images in found.items() if images}
     folder = root / "images" if has_images(root / "images") else root
     images = images_in(folder)
     if not images:
