@@ -239,9 +239,22 @@ def test_stage_1_gets_all_the_time_if_nothing_could_be_trained_in_its_share(mach
     campaign(machine, 1.0, notes).run()
 
     assert phases(machine) == ["structural", "structural"]
-    assert any("it gets all that is left" in note for note in notes)
+    assert any("stage 1 gets all that is left" in note for note in notes)
     assert any("stage 2 is left out" in note for note in notes)
     assert len(machine.folder.records()) == 1
+
+
+def test_stage_1_gets_all_the_time_if_nothing_keeps_to_the_limits(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Campaign, "_has_front", lambda _: False)
+    notes = list[str]()
+
+    with pytest.raises(StudyError, match=r"none of [0-9]+ trained detectors keeps to the limits\n  fix: raise max_lat"):
+        campaign(machine, 0.5, notes).run()
+
+    assert phases(machine) == ["structural", "structural"]
+    assert any("as nothing it trained keeps to the limits; " in note for note in notes)
 
 
 def test_hours_in_which_nothing_could_be_trained_are_an_error_that_says_what_helps(machine: Machine) -> None:

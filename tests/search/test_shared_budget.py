@@ -25,7 +25,7 @@ class TwoStudies:
         folder = StudyFolder(path)
         self.own, self.other = (folder.create(f"modular/{arch}", RandomSampler()) for arch in ARCHS[:2])
         self.crew, self.other_crew = open_crew(self.own, folder), open_crew(self.other, folder)
-        self.budget = SharedBudget(total, [(self.other, self.other_crew)], Limits(), lambda _: None)
+        self.budget = SharedBudget(total, [(self.other, self.other_crew)], Limits(), lambda _: None, list)
 
     def leaves(self, arch: str) -> bool:
         return self.budget.claims(self.crew).leave(arch, read_records(self.own), {})

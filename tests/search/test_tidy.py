@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from optuna.trial import FrozenTrial, create_trial
 from smnas_optuna.search.objective import Objective
 from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.limits import Limits
-from smnas_optuna.study.record import TrialRecord, read_record
+from smnas_optuna.study.record import INTERRUPTED, TrialRecord, read_record
 
 from .conftest import registered
 
@@ -57,4 +58,8 @@ def test_weights_of_an_architecture_that_the_other_stage_trained_with_its_own_re
         return {file.parent.name for file in folder.runs.rglob("*.safetensors")}
 
     assert kept([read_record(numbered(7, NEW, 2.0, 0.9))]) == {OLD, NEW, BETTER}
+    (folder.runs / NEW / "checkpoint.safetensors").touch()
+    begun = replace(read_record(numbered(7, NEW, 2.0, 0.9)), state="failed", reason=INTERRUPTED, feasible=False)
+    assert kept([begun]) == {OLD, NEW, BETTER}
+    assert (folder.runs / NEW / "checkpoint.safetensors").exists(), "the other stage goes on with it"
     assert kept([]) == {OLD, BETTER}

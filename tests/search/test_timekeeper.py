@@ -149,14 +149,23 @@ def test_before_the_first_training_a_probe_tells() -> None:
     assert not timekeeper.fits(decode(LARGE))
 
 
+def test_epochs_of_an_earlier_attempt_are_done_also_if_the_last_one_died_before_it_had_read_them() -> None:
+    timed = trained(SMALL, 8.0), trained(LARGE, 40.0)
+    once, twice = (keeper(500, *timed, *some) for some in ([stopped(LARGE, 2)], [stopped(LARGE, 2), stopped(LARGE, 0)]))
+
+    assert twice.seconds(decode(LARGE)) == once.seconds(decode(LARGE))
+    assert (once.seconds(decode(LARGE)) or 0.0) < (keeper(500, *timed).seconds(decode(LARGE)) or 0.0)
+
+
 def test_a_search_ends_after_refusals_in_a_row() -> None:
     timekeeper = keeper(20, trained(SMALL, 8.0), trained(LARGE, 40.0, around_s=5.0))
 
-    for spec in [LARGE] * (REFUSALS - 1) + [SMALL] + [LARGE] * (REFUSALS - 1):
-        timekeeper.accept(decode(spec))
-    assert timekeeper.stop_reason(2) is None
-    timekeeper.accept(decode(LARGE))
-    assert timekeeper.stop_reason(2) is not None
+    for times in (REFUSALS - 1, REFUSALS - 1, REFUSALS):
+        timekeeper.begin()  # a training
+        for _ in range(times):
+            timekeeper.accept(decode(LARGE))
+            assert timekeeper.accept(decode(SMALL)), "known, so that no training begins"
+        assert (timekeeper.stop_reason(2) is not None) == (times == REFUSALS)
     timekeeper.begin()
     assert timekeeper.stop_reason(2) is None
 

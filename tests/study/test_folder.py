@@ -252,7 +252,9 @@ def test_an_identity_that_cannot_be_read_is_named(tmp_path: Path, kind: str) -> 
     }
     makers[kind](file)
 
-    with pytest.raises(StudyError, match=r"the identity of the study folder cannot be read: .*\n  fix: move it away"):
+    with pytest.raises(
+        StudyError, match=r"the identity of the study folder cannot be read: .*\n  fix: make it readable"
+    ):
         check_folder(study, StudyFolder(tmp_path))
 
 

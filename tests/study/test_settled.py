@@ -162,6 +162,18 @@ def known(records: Sequence[TrialRecord], limits: Limits | None = None) -> dict[
     return {arch: record.number for arch, record in known_results(records, limits or Limits()).items()}
 
 
+def test_what_other_studies_say_counts_for_all_who_ask() -> None:
+    limits, slow = Limits(max_latency_ms=9.0), pruned(over_budget=["max_latency_ms"], gate_ms=10.0, num_params=5)
+    lagging = pruned(stopped_by=named("b"), stopped_at_epoch=1, gate_ms=1.0, num_params=5)
+    fast, beyond = trained(8.0, 10.0), replace(trained(8.0, 8.0), arch=named("b"), feasible=False)
+
+    assert known_results([slow], limits).keys() == set(), "half of the gate latency would fit"
+    assert known_results([slow], limits, [trained(10.0, 10.0)]).keys() == {named("a")}
+    assert known_results([slow], limits, [trained(10.0, 10.0), fast]).keys() == set()
+    assert known_results([lagging], limits).keys() == {named("a")}
+    assert known_results([lagging], limits, [beyond]).keys() == set()
+
+
 def test_an_architecture_is_known_by_its_training_its_own_failure_or_a_limit() -> None:
     records = [
         ended(0, "trained", TrialState.COMPLETE),

@@ -49,8 +49,8 @@ def test_a_folder_whose_files_cannot_be_locked_is_refused(tmp_path: Path, lock: 
         check_locks(tmp_path, {"flock": lock})
 
     assert str(caught.value) == (
-        f"{tmp_path}: files cannot be locked here: {problem}\n  fix: put the study folder on a local disk, or keep the "
-        "study on a server: --storage postgresql+psycopg://..."
+        f"{tmp_path}: files cannot be locked here: {problem}\n  fix: put the study folder on a disk whose locks "
+        "work: a local one, or NFS 4 with its lock service"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -63,6 +63,9 @@ def test_a_database_file_on_the_disk_of_another_machine_is_refused_and_one_on_a_
     assert str(caught.value).startswith(
         f"{tmp_path / 'study.db'}: lies on a network file system (nfs4), where SQLite's locks are not safe\n  fix: put"
     )
+    with pytest.raises(StudyError, match="lies on a network file system"):
+        check_locks(tmp_path, mounts=mounts, storage=f"sqlite:///{tmp_path}/other.db")
+    check_locks(tmp_path, mounts=mounts, storage="postgresql+psycopg://me@host/db")  # it is about to be there
     (tmp_path / "storage.url").write_text("postgresql+psycopg://me@host/db")
     check_locks(tmp_path, mounts=mounts)
 

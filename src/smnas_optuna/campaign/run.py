@@ -178,11 +178,12 @@ class Campaign:
             if status != 0:
                 return status
         budget = self._budget()
-        if not self._trained() and budget.left_s > 0:
+        if not self._has_front() and budget.left_s > 0:
             deadline = budget.deadline(budget.left_s, last=True)
+            why = "nothing it trained keeps to the limits" if self._trained() else "no training could end in its time"
             self.note(
-                "no training could end in the time of stage 1: it gets all that is left, and the other phases are left "
-                f"out; {self._until(budget.left_s, deadline)}"
+                f"stage 1 gets all that is left, and the other phases are left out, as {why}; "
+                f"{self._until(budget.left_s, deadline)}"
             )
             status = self._search(self._request.search("structural", deadline))
             if status != 0:
@@ -192,6 +193,12 @@ class Campaign:
                 f"{self._path}: not one training could end in {self._request.hours:g} h",
                 fix="allow more time (--hours), or train for less (epochs, input sizes, images); what was begun "
                 "goes on from its checkpoint",
+            )
+        if not self._has_front():
+            raise StudyError(
+                f"{self._path}: none of {self._trained()} trained detectors keeps to the limits",
+                fix="raise max_latency_ms or max_params under [search] in study.toml, allow smaller input sizes and "
+                "widths, or allow more time (--hours)",
             )
         return 0
 
@@ -323,9 +330,10 @@ class Campaign:
         return self._start_s + ((len(contenders(records)) + more) * fmean(timed) if timed else 0.0)
 
     def _trials_s(self) -> float:
-        """Return the seconds of all trials of stage 1 together."""
+        """Return the seconds of all trials of stage 1 together, with as many epochs as a training of stage 2 has."""
         records = [record for record in self._records() if record.study == STRUCTURAL]
-        return sum(sum(record.attrs.get("seconds", {}).values()) for record in records)
+        longer = self._settings.for_modular().train.epochs / self._settings.train.epochs
+        return longer * sum(sum(record.attrs.get("seconds", {}).values()) for record in records)
 
     def _shortest_s(self) -> float:
         """Return the seconds of the shortest training by now; 0 before the first."""
@@ -339,6 +347,9 @@ class Campaign:
     def _trained(self) -> int:
         study = self._folder.find(STRUCTURAL)
         return 0 if study is None else num_trained(r for r in self._records() if r.study == STRUCTURAL)
+
+    def _has_front(self) -> bool:
+        return any(record.trained and record.feasible for record in self._records())
 
     def _budget(self) -> Budget:
         self._ledger.count()

@@ -126,7 +126,8 @@ def _candidates(study_dir: Path) -> Candidates:
     from smnas_optuna.verify.verification import candidates_of
 
     summary = summarize(*StudyFolder(study_dir).of_stage(None), name=study_dir.resolve().name)
-    return lambda top: candidates_of(study_dir, summary.front, summary.records, summary.reference, top)
+    records = [*summary.compared, *summary.records]  # of two trainings of a baseline the one that compares
+    return lambda top: candidates_of(study_dir, summary.front, records, summary.reference, top)
 
 
 def _print_verified(study_dir: Path, verified: Verifying | None, console: Console) -> None:

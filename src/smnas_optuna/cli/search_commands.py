@@ -229,7 +229,7 @@ def _search(request: Request, *, storage: str | None = None, dry_run: bool) -> N
             if dry_run:
                 _plan(request, placement, console, stop)
                 return
-            with explained_disk_errors(study_dir), supervising(study_dir):
+            with explained_disk_errors(study_dir), supervising(study_dir, storage):
                 if storage is not None:
                     use_storage(study_dir, storage)
                 progress = partial(search_progress, study_dir)

@@ -41,7 +41,8 @@ def verify(
     console, stop, interrupted = make_console(), StopRequest(), None
     with stop.listening(), explained_disk_errors(study_dir):
         summary = summarize(*StudyFolder(study_dir).of_stage(None), name=study_dir.resolve().name)
-        candidates = candidates_of(study_dir, summary.front, summary.records, summary.reference, top)
+        records = [*summary.compared, *summary.records]  # of two trainings of a baseline the one that compares
+        candidates = candidates_of(study_dir, summary.front, records, summary.reference, top)
         request = VerifyRequest(
             study_dir=study_dir,
             archs=[candidate.arch for candidate in reversed(candidates)],  # long trainings first

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 
-import smnas_optuna
 from smnas_optuna.cluster.messages import Errand
 from smnas_optuna.config import STUDY_FILE
 from smnas_optuna.engine.device import library_versions
@@ -114,7 +113,7 @@ def versions_here() -> dict[str, str]:
 @cache
 def _hash_of_code() -> str:
     """Return a hash of this package's files: its version is the same at every commit of a checkout."""
-    root, digest = Path(smnas_optuna.__file__).parent, hashlib.blake2b(digest_size=4)
+    root, digest = Path(__file__).parents[1], hashlib.blake2b(digest_size=4)
     for path in sorted(root.rglob("*.py")):
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
     return digest.hexdigest()

@@ -21,7 +21,7 @@ from smnas_optuna.study.forms import is_arch
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.optuna_private import asked_params, begin_trial, leave_population, put_back
 from smnas_optuna.study.record import ELSEWHERE, INTERRUPTED, TOO_LONG, TrialRecord, read_records
-from smnas_optuna.study.settled import known_results, num_trained, trained_share
+from smnas_optuna.study.settled import known_results, num_trained
 from smnas_optuna.workers.crew import Crew
 
 Results = Mapping[str, TrialRecord]
@@ -89,15 +89,14 @@ class Asker:
     def results(self, records: Sequence[TrialRecord]) -> tuple[Results, Results]:
         """Return the known results of the study, and those with what other studies know."""
         others = self._stage.other_trials()
-        share = trained_share([*records, *others])
-        settled = known_results(records, self._limits, share)
-        return settled, {**known_results(others, self._limits, share), **settled}
+        settled = known_results(records, self._limits, others)
+        return settled, {**known_results(others, self._limits, records), **settled}
 
     def next(self, records: Sequence[TrialRecord], known: Container[str]) -> Asked | None:
         """Return a new trial, whose architecture this worker has claimed.
 
         Return None if the answer is known, if others are training it or the rest of the budget, if there is no time for
-        it, or if the space does not have it. The trial is then stored as such.
+        it, or if the space does not have it. The trial is then stored as such, or waits again if it was enqueued.
 
         Whatever ends it on the way, as the sampler may time candidates, leaves no running trial behind.
         """
@@ -118,6 +117,8 @@ class Asker:
                     self._too_long.add(begun.trial.number)
                 self._put_off(begun, TOO_LONG)
             elif self._is_left(begun, arch):
+                if self._timekeeper is not None:
+                    self._timekeeper.begin()
                 return Asked(trial=begun.trial, spec=spec, why=self._why(begun))
             else:
                 self._crew.release(arch)

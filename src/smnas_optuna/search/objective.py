@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 import optuna
 
@@ -176,12 +176,7 @@ class Objective:
         kept = {each.arch for beyond in (False, True) for each in contenders(records, beyond_limits=beyond)}
         kept |= {record.arch for record in self.trained_otherwise() if record.trained}
         keeps_all = self.session.settings.search.keep_weights != "front"
-        going_on = set[str | None]()
-        for record in records:
-            if record.state == "running" or record.reason == INTERRUPTED:
-                going_on.add(record.arch)
-            elif record.settles:
-                going_on.discard(record.arch)
+        going_on = _going_on(records) | _going_on(self.trained_otherwise())
         for record in records:
             number, keeps = record.number, not record.trained or keeps_all or record.arch in kept
             if number in self._without_weights or (keeps and number in self._tidied) or not record.settles:
@@ -258,3 +253,14 @@ def agree_on_reference_ms(study: optuna.Study, crew: Crew, measured_ms: float) -
     else:  # the worker with the claim died, and is not recovered yet
         study.set_user_attr(REFERENCE_MS, measured_ms)
     return float(study_attrs(study)[REFERENCE_MS])
+
+
+def _going_on(records: Iterable[TrialRecord]) -> set[str | None]:
+    """Return the architectures of a study whose training goes on, now or later."""
+    found = set[str | None]()
+    for record in records:
+        if record.state == "running" or record.reason == INTERRUPTED:
+            found.add(record.arch)
+        elif record.settles:
+            found.discard(record.arch)
+    return found

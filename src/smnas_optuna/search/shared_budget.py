@@ -12,7 +12,7 @@ from smnas_optuna.study.forms import is_arch
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.optuna_private import study_id
 from smnas_optuna.study.record import TrialRecord, read_records
-from smnas_optuna.study.settled import known_results, num_trained, trained_share
+from smnas_optuna.study.settled import known_results, num_trained
 from smnas_optuna.workers.crew import Crew
 from smnas_optuna.workers.recovery import recover_dead_trials
 
@@ -65,12 +65,18 @@ class SharedBudget:
         others: The other studies, each with its workers.
         limits: Limits in force.
         note: Receives a line for each trial of a dead worker.
+        alike: Returns the trials of all studies of the folder that were trained alike.
     """
 
     def __init__(
-        self, total: int, others: Sequence[tuple[Study, Crew]], limits: Limits, note: Callable[[str], None]
+        self,
+        total: int,
+        others: Sequence[tuple[Study, Crew]],
+        limits: Limits,
+        note: Callable[[str], None],
+        alike: Callable[[], Sequence[TrialRecord]],
     ) -> None:
-        self._total, self._others = total, others
+        self._total, self._others, self._alike = total, others, alike
         self._limits, self._note = limits, note
 
     def recover(self) -> None:
@@ -117,5 +123,5 @@ class SharedBudget:
         )
 
     def _known(self, everyone: Sequence[Sequence[TrialRecord]]) -> list[Mapping[str, TrialRecord]]:
-        share = trained_share([record for each in everyone for record in each])
-        return [known_results(each, self._limits, share) for each in everyone]
+        alike = self._alike()
+        return [known_results(each, self._limits, alike) for each in everyone]

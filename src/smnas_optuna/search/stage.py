@@ -22,7 +22,7 @@ class Stage:
         space: Space of architectures.
         baselines: Architectures that are tried first, in this order.
         first: Architectures that are tried next, in this order, until ``population`` architectures are trained.
-        population: Number of individuals in a generation.
+        population: Number of architectures that the first generation trains; 0 in stage 1.
         other_trials: Returns trials of other studies. An architecture that one of them knows is answered from there:
             the spaces of two parents may overlap.
         shared: Budget that this study has together with others; None if it has one of its own alone.

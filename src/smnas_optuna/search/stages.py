@@ -109,6 +109,8 @@ def run_search(
         lessons = read_lessons(request.warm_start, request.study_dir)
         if lead:
             _keep_limits(folder, limits)
+        elif request.trials is None and (begun_with := _begun_budget(folder, request.stage)) is not None:
+            request = replace(request, trials=begun_with)  # as the search that this worker joins
         plans = plan_stage(session, request, ranking=_ranking_of_parents(session, limits, lessons), chosen=not lead)
         forced = check_studies(session, plans, force=request.force)
         budget, expected_s = request.trials or _default_budget(session.settings, request), dict[str, float]()
@@ -118,7 +120,6 @@ def run_search(
             studies = _begin_studies(session, plans, request, limits, budget)
         else:
             studies = [folder.load(plan.name) for plan in plans]
-            budget = request.trials or study_attrs(folder.of_stage(request.stage)[0]).get(BUDGET, budget)
         check_folder(folder.load(STRUCTURAL), folder)
         on_ready()
         turns = _turns(session, request, limits, lessons, forced=forced, expected_s=expected_s)
@@ -190,6 +191,12 @@ def _turns(
         )
 
     return turns
+
+
+def _begun_budget(folder: StudyFolder, stage: StageName) -> int | None:
+    """Return the budget of the last search of a stage; None if none is stored."""
+    budget = study_attrs(folder.of_stage(stage)[0]).get(BUDGET)
+    return budget if type(budget) is int else None
 
 
 def _end_of(outcomes: Sequence[Outcome]) -> Outcome:

@@ -103,7 +103,7 @@ class Timekeeper:
         self._refusals = 0
 
     def begin(self) -> None:
-        """Begin the search of a study, in which nothing was refused yet."""
+        """Begin the search of a study, or a training: nothing was refused since."""
         self._refusals = 0
 
     def learn(self) -> None:
@@ -112,7 +112,10 @@ class Timekeeper:
         timed = [(r, took) for r in records if (took := epoch_seconds(r)) is not None]
         self._training = self._line([each for each in timed if _has_whole_epochs(each[0])] or timed)
         self._around = self._line([(r, took) for r in records if (took := seconds_around(r)) is not None])
-        self._done = {str(r.arch): r.epochs_done for r in records if r.reason == INTERRUPTED and r.arch is not None}
+        self._done = {}
+        for record in records:
+            if record.reason == INTERRUPTED and record.arch is not None:  # an attempt may end before it has read them
+                self._done[record.arch] = max(record.epochs_done, self._done.get(record.arch, 0))
 
     def seconds(self, spec: DetectorSpec) -> float | None:
         """Return the seconds that a trial of ``spec`` is expected to take; None if nothing is known yet."""
@@ -128,9 +131,9 @@ class Timekeeper:
         return self._clock() + (self.seconds(spec) or 0.0) <= self._deadline.at
 
     def accept(self, spec: DetectorSpec) -> bool:
-        """Return :meth:`fits`, and remember refusals in a row."""
+        """Return :meth:`fits`, and remember refusals in a row: those since the last training began."""
         accepted = self.fits(spec)
-        self._refusals = 0 if accepted else self._refusals + 1
+        self._refusals += not accepted
         return accepted
 
     @property

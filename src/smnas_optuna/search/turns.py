@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import optuna
@@ -29,7 +30,7 @@ from smnas_optuna.study.folder import StudyFolder
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.record import INTERRUPTED, MODULAR_PREFIX, STRUCTURAL, TrialRecord, read_records, stage_name
 from smnas_optuna.study.seeds import derive_seed
-from smnas_optuna.study.settled import known_results, num_trained, trained_share
+from smnas_optuna.study.settled import known_results, num_trained
 from smnas_optuna.workers.crew import Crew, open_crew
 from smnas_optuna.workers.interrupt import StopRequest
 from smnas_optuna.workers.recovery import recover_dead_trials
@@ -152,12 +153,12 @@ class Turns:
                 study,
                 until,
                 PartOfAStage(self._listener, sum(trained) - trained[place], budget - until),
-                SharedBudget(budget, others, self._limits, self._listener.note),
+                SharedBudget(budget, others, self._limits, self._listener.note, partial(self._alike, study)),
             )
             if outcome.failed:
                 return outcome
             if self._timekeeper is not None and self._timekeeper.is_up:
-                break
+                return time_up(sum(self._counted(each).trained for each, _ in stage))
             progress[place] = self._progress_after(study, outcome, until, budget)
         if outcome is not None and outcome.time_up:
             return time_up(sum(self._counted(study).trained for study, _ in stage))
@@ -210,7 +211,7 @@ class Turns:
 
     def _standing(self, study: Study, plan: StudyPlan | None, progress: Progress) -> Standing:
         records = read_records(study)
-        known = known_results(records, self._limits, trained_share(records))
+        known = known_results(records, self._limits, self._beside(study).trials())
         running = running_of(records, known)
         return Standing(
             trained=num_trained(records),
@@ -232,7 +233,7 @@ class Turns:
         archs = {r.arch for r in records if r.reason == INTERRUPTED and r.arch is not None and r.arch not in taken}
         if archs:  # else the other studies need not be read
             others = self._beside(study).trials()
-            archs -= known_results(others, self._limits, trained_share([*records, *others])).keys()
+            archs -= known_results(others, self._limits, records).keys()
         return {arch for arch in archs if self._timekeeper is None or self._timekeeper.fits(decode(arch))}
 
     def _promises(self, planned: dict[str, tuple[StudyPlan, Study]], names: Sequence[str]) -> Sequence[float] | None:
@@ -260,10 +261,14 @@ class Turns:
         alike = [other for other in others if trained_alike(study, other)]
         return Beside(alike=alike, unlike=[other for other in others if other not in alike])
 
+    def _alike(self, study: Study) -> list[TrialRecord]:
+        """Return the trials of ``study`` and of all others that were trained alike."""
+        return [*read_records(study), *self._beside(study).trials()]
+
     def _progress_after(self, study: Study, outcome: Outcome, until: int, budget: int) -> Progress:
         """Return the progress of a study after its turn, which ended before ``until`` only for a reason."""
         records = read_records(study)
-        known = known_results(records, self._limits, trained_share(records))
+        known = known_results(records, self._limits, self._beside(study).trials())
         running = len(running_of(records, known))
         taken = num_trained(records) + running
         everywhere = sum(each.trained + each.running for each in map(self._counted, self._folder.modular))

@@ -26,7 +26,7 @@ def read_identity(study_dir: Path) -> str | None:
     except OSError as error:
         raise StudyError(
             f"{file}: the identity of the study folder cannot be read: {error.strerror}",
-            fix="move it away; the next search writes it again",
+            fix="make it readable; where there is no storage.url it may be moved away: the next search writes it again",
         ) from None
 
 

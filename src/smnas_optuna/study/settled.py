@@ -22,7 +22,9 @@ def num_trained(records: Iterable[TrialRecord]) -> int:
     return sum(record.trained for record in records)
 
 
-def known_results(records: Sequence[TrialRecord], limits: Limits, share: float | None = None) -> dict[str, TrialRecord]:
+def known_results(
+    records: Sequence[TrialRecord], limits: Limits, beside: Sequence[TrialRecord] = ()
+) -> dict[str, TrialRecord]:
     """Return the trial that settled each known architecture: trained, pruned, or failed through its own fault.
 
     An architecture that was pruned under other limits is open again if ``limits``, those now in force, allow it. So is
@@ -32,11 +34,13 @@ def known_results(records: Sequence[TrialRecord], limits: Limits, share: float |
     Args:
         records: All trials of a study.
         limits: Limits now in force.
-        share: See :func:`trained_share`; by default that of ``records`` alone.
+        beside: Trials of other studies of the folder that were trained alike; they may be among ``records``. They say
+            how latencies before and after training compare, and which detectors exceed a limit now. All who ask what is
+            known in a study must give the same ones: whoever knows less waits for others for ever.
     """
     settled: dict[str, TrialRecord] = {}
-    share = trained_share(records) if share is None else share
-    barred = {record.arch for record in records if record.trained and not record.feasible}
+    share = trained_share([*records, *beside])
+    barred = {record.arch for record in (*records, *beside) if record.trained and not record.feasible}
     row: list[TrialRecord] = []
     for record in records:
         if not record.settles or reopened(record, limits, share, barred):

@@ -141,13 +141,17 @@ def _evaluated(session: Session) -> float:
     return 1.0 if splits.test is None else 1 + len(splits.test.images) / len(splits.val.images)
 
 
-def _too_long(session: Session, request: VerifyRequest, results: Results, left: Sequence[Key]) -> set[Key]:
-    """Return those of ``left`` that are not expected to end before the deadline; none without one."""
-    if request.deadline is None:
-        return set()
-    expected = seconds_of(left, session.folder.records(), results.runs.values(), evaluated=_evaluated(session))
-    left_s = request.deadline.at - time.time()
-    return {key for key in left if (0.0 if expected is None else expected[key]) > left_s}
+def _expected_s(session: Session, request: VerifyRequest, results: Results, left: Sequence[Key]) -> Mapping[Key, float]:
+    """Return the seconds that the trainings ``left`` are expected to take; 0 if that is not known, or not asked for."""
+    expected = None
+    if request.deadline is not None:
+        expected = seconds_of(left, session.folder.records(), results.runs.values(), evaluated=_evaluated(session))
+    return dict.fromkeys(left, 0.0) if expected is None else expected
+
+
+def _is_too_long(request: VerifyRequest, seconds: float) -> bool:
+    """Return whether a training of so many seconds is not expected to end before the deadline."""
+    return request.deadline is not None and seconds > request.deadline.at - time.time()
 
 
 def _train_all(session: Session, results: Results, request: VerifyRequest) -> None:
@@ -160,8 +164,9 @@ def _train_all(session: Session, results: Results, request: VerifyRequest) -> No
     given_up = set[Key]()
     while left := [key for key in wanted if key not in results.runs and key not in given_up]:
         idle = True
+        expected_s = _expected_s(session, request, results, left)
         for key in left:
-            if key in _too_long(session, request, results, left):
+            if _is_too_long(request, expected_s[key]):
                 given_up.add(key)
                 idle = False
                 continue

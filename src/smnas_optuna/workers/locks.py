@@ -17,7 +17,11 @@ from smnas_optuna.study.database import database_of
 
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "fuse.sshfs"}
 """File systems on which SQLite's own documentation (sqlite.org/faq.html, question 5) trusts no lock."""
-FIX = "put the study folder on a local disk, or keep the study on a server: --storage postgresql+psycopg://..."
+FIX = (
+    "put the study folder on a local disk, or begin the study on a server: smnas structural STUDY_DIR --storage "
+    "postgresql+psycopg://..."
+)
+LOCKS_FIX = "put the study folder on a disk whose locks work: a local one, or NFS 4 with its lock service"
 Lock = Callable[[int], object]
 """Takes a lock on an open file without waiting; raises BlockingIOError if another open file holds it."""
 
@@ -55,18 +59,22 @@ def is_held(file: Path) -> bool:
     return False
 
 
-def check_locks(study_dir: Path, locks: Mapping[str, Lock] | None = None, mounts: str | None = None) -> None:
+def check_locks(
+    study_dir: Path, locks: Mapping[str, Lock] | None = None, mounts: str | None = None, storage: str | None = None
+) -> None:
     """Check that files of ``study_dir`` can be locked: workers, and SQLite, rely on it.
 
     Args:
         study_dir: Study folder.
         locks: Kinds of locks by name; by default those that workers and SQLite take.
         mounts: Content of Linux's ``/proc/self/mountinfo``; by default that of this process.
+        storage: URL of the database that the study is about to get; by default it has one, or ``study.db``.
 
     Raises:
         StudyError: If a lock is refused, or given twice, or if SQLite's file is on the disk of another machine.
     """
-    file = database_of(study_dir).file
+    on_server = storage is not None and not storage.startswith("sqlite")
+    file = None if on_server else database_of(study_dir).file
     kind = None if file is None else file_system_of(file.parent, _mounts() if mounts is None else mounts)
     if kind in NETWORK:
         raise StudyError(f"{file}: lies on a network file system ({kind}), where SQLite's locks are not safe", fix=FIX)
@@ -76,7 +84,7 @@ def check_locks(study_dir: Path, locks: Mapping[str, Lock] | None = None, mounts
         for what, lock in (_kinds_of_locks() if locks is None else locks).items():
             problem = _problem(lock, descriptor, other)
             if problem is not None:
-                raise StudyError(f"{study_dir}: files cannot be locked here: {what} {problem}", fix=FIX)
+                raise StudyError(f"{study_dir}: files cannot be locked here: {what} {problem}", fix=LOCKS_FIX)
     finally:
         Path(name).unlink(missing_ok=True)
         os.close(other)

@@ -182,23 +182,27 @@ def end_with_supervisor(stop: StopRequest) -> None:
 
 
 @contextmanager
-def supervising(study_dir: Path) -> Iterator[None]:
+def supervising(study_dir: Path, storage: str | None = None) -> Iterator[None]:
     """Be the only supervisor of the study folder while the body runs.
 
     The operating system frees the folder when the process dies.
+
+    Args:
+        study_dir: The study folder.
+        storage: See :func:`smnas_optuna.workers.locks.check_locks`.
 
     Raises:
         StudyError: If there is another supervisor (names its process), or files of the folder are not its own.
     """
     StudyFolder(study_dir).check_own()
-    check_locks(study_dir)
+    check_locks(study_dir, storage=storage)
     holder = study_dir / HOLDER
     lock = acquire(study_dir / LOCK)
     if lock is None:
         raise StudyError(
             f"{study_dir}: another search is running here ({_holder_name(holder)})",
             fix=f"wait for it or stop it; `smnas front {study_dir}` shows its results meanwhile, and "
-            f"`smnas worker {study_dir}` joins it",
+            f"`smnas worker {study_dir}` joins it (with `--stage modular` stage 2)",
         )
     try:
         write_anew(holder, json.dumps({"pid": os.getpid()}).encode())

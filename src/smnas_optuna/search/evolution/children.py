@@ -25,7 +25,7 @@ from smnas_optuna.study.attributes import CHILD, RANDOM
 from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import pareto_front
 from smnas_optuna.study.record import INTERRUPTED, TrialRecord, read_records
-from smnas_optuna.study.settled import known_results, trained_share
+from smnas_optuna.study.settled import known_results
 
 FRESH = 0.2
 """Share of plain children that are fresh random individuals, as in the paper."""
@@ -109,7 +109,7 @@ class ChildGeneration:
 
     def _known(self, records: Sequence[TrialRecord]) -> set[str | None]:
         going_on = {r.arch for r in records if r.state in ("running", "waiting") or r.reason == INTERRUPTED}
-        return {*known_results(records, self._limits, trained_share(records)), *going_on}
+        return {*known_results(records, self._limits), *going_on}
 
     def _parents(
         self, selected: Sequence[FrozenTrial], own: Sequence[TrialRecord], others: Sequence[TrialRecord]
