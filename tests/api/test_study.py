@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.trial import TrialState
@@ -99,6 +101,32 @@ def test_latencies_are_those_that_were_timed_together(timed_again: Path) -> None
         DEEP: 150.0,
     }
     assert {trial.arch: trial.stage for trial in study.front()}[SLIM] == "modular"
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda study: next(study.search("Modular")),
+            "stage='Modular' is not known\n  fix: take one of 'struct",
+        ),
+        (lambda study: next(study.search(trials=0)), "trials=0: nothing would be trained"),
+        (lambda study: next(study.search(device="gpu")), "device='gpu' is not known"),
+        (lambda study: study.train(device="gpu"), "device='gpu' is not known"),
+        (
+            lambda study: study.export(precision="fp8"),
+            "precision='fp8' is not known\n  fix: take one of 'fp32'",
+        ),
+    ],
+    ids=["stage", "trials", "device", "device of a training", "precision"],
+)
+def test_words_that_are_not_known_are_refused_at_once(
+    one_stage: Path, call: Callable[[Any], object], said: str
+) -> None:
+    with pytest.raises(StudyError) as refusal:
+        call(open_study(one_stage))
+
+    assert str(refusal.value).startswith(said)
 
 
 def test_limits_that_are_in_force_count(tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from smnas_optuna.api.load import load_detector
 from smnas_optuna.api.trial import Trial, trial_of
+from smnas_optuna.config import DeviceChoice
 from smnas_optuna.config.study_file import STUDY_FILE
 from smnas_optuna.errors import StudyError
 from smnas_optuna.paths import at_home
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from smnas_optuna.api.detector import TrainedDetector
     from smnas_optuna.api.events import Callback
     from smnas_optuna.api.picture import Picture
-    from smnas_optuna.config import DeviceChoice
     from smnas_optuna.ship.request import Precision
 
 
@@ -116,6 +116,11 @@ class OpenStudy:
                 this folder.
         """
         from smnas_optuna.api.search import ended_trials
+
+        _check("stage", stage, get_args(StageName))
+        _check("device", device, get_args(DeviceChoice))
+        if trials is not None and trials < 1:
+            raise StudyError(f"trials={trials}: nothing would be trained", fix="take 1 or more, or leave it out")
 
         request = Request(
             study_dir=self.path,
@@ -237,6 +242,8 @@ class OpenStudy:
         """
         from smnas_optuna.api.train import train_chosen
 
+        _check("device", device, get_args(DeviceChoice))
+
         folder = train_chosen(
             self.path,
             _pick(which),
@@ -293,9 +300,10 @@ class OpenStudy:
         """
         from smnas_optuna.api.export import export_chosen  # loads torch, which takes seconds
         from smnas_optuna.session.listener import Listener
-        from smnas_optuna.ship.request import ShipRequest
+        from smnas_optuna.ship.request import Precision, ShipRequest
         from smnas_optuna.workers.interrupt import StopRequest
 
+        _check("precision", precision, get_args(Precision))
         request = ShipRequest(
             study_dir=self.path,
             output=None if output is None else at_home(output),
@@ -325,3 +333,9 @@ def _pick(which: Trial | str | None) -> Pick:
             raise StudyError(f"{which!r} has no architecture", fix="take one of the front: study.front()")
         return Pick(arch=which.arch)
     return Pick(arch=which)
+
+
+def _check(name: str, value: object, choices: Sequence[object]) -> None:
+    """Check an argument that is one of a few words."""
+    if value not in choices:
+        raise StudyError(f"{name}={value!r} is not known", fix=f"take one of {', '.join(map(repr, choices))}")
