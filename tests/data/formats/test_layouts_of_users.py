@@ -115,6 +115,22 @@ def test_voc_may_have_folders_with_images_of_the_same_names(listed: bool, tmp_pa
     assert not any("not used" in note for note in splits.train.notes)
 
 
+@pytest.mark.parametrize("listed", [False, True], ids=["no list", "a list"])
+def test_voc_may_have_folders_of_xml_files_and_one_of_images(listed: bool, tmp_path: Path) -> None:
+    write_voc(tmp_path)
+    shutil.rmtree(tmp_path / "ImageSets")
+    for number, file in enumerate(sorted((tmp_path / "Annotations").iterdir())):
+        folder = tmp_path / "Annotations" / f"batch{number % 2}"
+        folder.mkdir(exist_ok=True)
+        file.rename(folder / file.name)
+    if listed:
+        names = [file.relative_to(tmp_path / "Annotations").with_suffix("") for file in tmp_path.rglob("*.xml")]
+        (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+        (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("\n".join(map(str, names)))
+
+    assert sum(counts(tmp_path).values()) == 6
+
+
 def test_names_in_a_list_of_voc_may_have_blanks_and_lines_may_have_columns(tmp_path: Path) -> None:
     write_nested_voc(tmp_path, lambda camera, name: f"IMG {camera[3]} {name}")
     names = [f"IMG {camera} f{number}" for camera in (1, 2) for number in range(3)]

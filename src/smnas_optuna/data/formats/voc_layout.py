@@ -166,7 +166,7 @@ def _in_folders(
             files = _xml_files(folder) or [file for each in inside for file in _xml_files(each)]
             near = [each for place in images for each in (place / folder.name, place)]
             if below is not None and folder != below:
-                near = [each for place in images if (each := place / folder.relative_to(below)).is_dir()] or near
+                near = _same_inside(images, folder.relative_to(below), below) or near
             beside = [folder / name for name in _IMAGES]
             if files:
                 source.setdefault(role, folder)
@@ -177,6 +177,12 @@ def _in_folders(
             fix="name the folder that holds them, or set another format in [data] of study.toml",
         )
     return VocLayout(source=source, parts=parts, notes=_note_inside(parts, root))
+
+
+def _same_inside(places: Sequence[Path], inside: Path, annotations: Path) -> list[Path]:
+    """Return the folders of the path ``inside`` in places of images, and that of the XML files; none without images."""
+    found = [each for place in places if place != annotations and (each := place / inside).is_dir()]
+    return [*found, annotations / inside] if found else []
 
 
 def _note_inside(parts: Mapping[Role, Sequence[VocPart]], root: Path) -> list[str]:
@@ -243,7 +249,7 @@ def _in_lists(lists: Mapping[Role, Sequence[Path]], annotations: Path, places: S
             if file is not None:
                 by_folder.setdefault(file.parent.relative_to(annotations), []).append(file)
         parts[role] = [
-            VocPart(files=some, folders=[each for place in places if (each := place / inside).is_dir()] or places)
+            VocPart(files=some, folders=_same_inside(places, inside, annotations) or places)
             for inside, some in by_folder.items()
         ]
     used = _files_of(parts)
