@@ -155,7 +155,8 @@ def test_a_source_that_is_missing_is_told_before_the_detector_is_read(
 
     assert capsys.readouterr().err.splitlines() == [
         f"error: {images / 'x.png'}: there is no such file or folder",
-        "  fix: name image files, folders of them, or a pattern in quotes: 'photos/*.jpg'",
+        "  fix: name image files, folders of them, or a pattern in quotes: 'photos/*.jpg'; videos are named "
+        "themselves, or by 'clips/*.mp4'",
     ]
 
 

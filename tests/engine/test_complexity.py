@@ -4,7 +4,6 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.ops import DeformConv2d
 
 from smnas_optuna.arch import BackboneSpec, DetectorConstants, decode
 from smnas_optuna.arch.constants import NORMS
@@ -116,23 +115,6 @@ def test_folding_changes_no_work_and_takes_a_weight_a_channel_from_batch_norm(re
     gone = sum(norm.num_features for norm in detector.modules() if isinstance(norm, nn.BatchNorm2d))
     assert folded.multiply_adds == whole.multiply_adds
     assert folded.num_params == whole.num_params - gone
-
-
-@pytest.mark.parametrize(("groups", "stride"), [(1, 1), (2, 1), (1, 2)])
-def test_a_deformable_convolution_counts_as_a_convolution(groups: int, stride: int) -> None:
-    class _Deformable(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = DeformConv2d(4, 6, 3, stride, padding=1, groups=groups)
-
-        def fixed_work(self, images: Tensor) -> None:
-            height, width = (edge // stride for edge in images.shape[-2:])
-            self.conv(images.new_zeros(2, 4, *images.shape[-2:]), images.new_zeros(2, 2 * 9, height, width))
-
-    complexity = count_complexity(_Deformable(), long=64, short=32)
-
-    assert complexity.multiply_adds == 2 * (64 // stride) * (32 // stride) * 6 * 4 // groups * 9
-    assert complexity.num_params == 6 * 4 // groups * 9 + 6
 
 
 class _Backbone(nn.Module):

@@ -6,7 +6,6 @@ import copy
 from dataclasses import dataclass
 
 import torch
-import torchvision  # noqa: F401  # registers its operators with torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
