@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from smnas_optuna.arch import DetectorSpec, decode, encode
 from smnas_optuna.config import StructuralSpace
 from smnas_optuna.errors import DivergenceError, OutOfMemoryError
+from smnas_optuna.search import ending
 from smnas_optuna.search.ending import ASKED_PER_BUDGET
 from smnas_optuna.search.evolution.children import START
 from smnas_optuna.search.loop import Evaluation, search
@@ -158,7 +159,15 @@ def test_it_ends_when_the_space_is_exhausted() -> None:
 
 
 @pytest.mark.slow
-def test_it_ends_when_it_has_asked_too_often() -> None:
+@pytest.mark.parametrize(
+    ("repeats", "reason"),
+    [
+        (100, "space exhausted: 100 times in a row a known architecture was asked for"),
+        (1000, "asked for 260 architectures, 20 times the budget of 13; 12 are trained"),
+    ],
+)
+def test_it_ends_when_it_has_asked_too_often(repeats: int, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "REPEATS_IN_A_ROW", repeats)
     study = make_study(space=TINY)
     # a space that says it is larger than it is never gives what is missing
     space = StructuralSearchSpace(TINY)
@@ -169,7 +178,7 @@ def test_it_ends_when_it_has_asked_too_often() -> None:
 
     assert not outcome.failed
     assert outcome.trained == 12
-    assert outcome.reason == "asked for 260 architectures, 20 times the budget of 13; 12 are trained"
+    assert outcome.reason == reason
     assert len(study.trials) == 13 * ASKED_PER_BUDGET
 
 
