@@ -153,7 +153,10 @@ def test_epochs_of_an_earlier_attempt_are_done_also_if_the_last_one_died_before_
     timed = trained(SMALL, 8.0), trained(LARGE, 40.0)
     once, twice = (keeper(500, *timed, *some) for some in ([stopped(LARGE, 2)], [stopped(LARGE, 2), stopped(LARGE, 0)]))
 
+    anew = keeper(500, *timed, stopped(LARGE, 2), stopped(LARGE, 1))
+
     assert twice.seconds(decode(LARGE)) == once.seconds(decode(LARGE))
+    assert (once.seconds(decode(LARGE)) or 0.0) < (anew.seconds(decode(LARGE)) or 0.0), "its checkpoint was lost"
     assert (once.seconds(decode(LARGE)) or 0.0) < (keeper(500, *timed).seconds(decode(LARGE)) or 0.0)
 
 

@@ -169,7 +169,7 @@ def test_a_busy_stopwatch_is_told_once_and_waited_for(
         assert client.measure(FILE, QUICK)[0].ratio > 0
 
     assert notes == [
-        f"{url}: the stopwatch is busy: it times another file; waiting for it",
+        f"{url}: the stopwatch is busy: it times another file, or has many connections; waiting for it",
         f"{url}: the stopwatch is free again",
     ]
     assert pauses == [1, 2, 4, 8, 16, 30]
@@ -195,7 +195,7 @@ def test_a_stopwatch_that_is_back_but_busy_is_told_as_busy(images: list[Path], m
 
     assert [note.removeprefix(f"http://127.0.0.1:{port}: the stopwatch ") for note in notes] == [
         "cannot be reached: Connection refused; waiting for it",
-        "is busy: it times another file; waiting for it",
+        "is busy: it times another file, or has many connections; waiting for it",
         "is free again",
     ]
     assert pauses == [1, 2, 4, 8]
@@ -208,33 +208,35 @@ def test_a_stopwatch_with_too_many_connections_is_busy(images: list[Path], monke
         _client(port, images, note=said.append).measure(FILE, QUICK)
 
     assert [line.partition(": the stopwatch ")[2] for line in said] == [
-        "is busy: it times another file; waiting for it"
+        "is busy: it times another file, or has many connections; waiting for it"
     ]
 
 
 def test_a_file_that_is_sent_slowly_is_not_lost(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "SILENCE_S", 0.5)
+    monkeypatch.setattr(client_module, "SILENCE_S", 2.0)
     monkeypatch.setattr(client_module, "_BLOCK_BYTES", 2**16)
-    content, got = bytes(2**24), list[int]()
+    content, got = bytes(2**25), list[int]()
 
     def read_slowly(server: socket.socket) -> None:
         connection, _ = server.accept()
         with connection:
             while sum(got) < len(content):
                 got.append(len(connection.recv(2**18)))
+                if not got[-1]:
+                    return  # the client has given up
                 time.sleep(0.02)
             answer = b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
             connection.sendall(answer)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=read_slowly, args=(server,))
+        thread = threading.Thread(target=read_slowly, args=(server,), daemon=True)
         thread.start()
         begun = time.monotonic()
         _client(server.getsockname()[1], images)._send(content, hashlib.sha256(content).hexdigest(), len(content))
         seconds = time.monotonic() - begun
         thread.join()
 
-    assert seconds > 0.5, "longer than a stopwatch may be silent"
+    assert seconds > 2.0, "longer than a stopwatch may be silent"
 
 
 def test_an_image_that_changes_meanwhile_is_named(images: list[Path]) -> None:
@@ -252,7 +254,7 @@ def test_a_runtime_that_builds_for_long_shows_signs_of_life(
     beats, threads = list[int](), list[bool]()
 
     def measure(*_: object, on_step: Callable[[], None], **__: object) -> FileStats:
-        time.sleep(0.5)  # the sessions
+        time.sleep(2)  # the sessions
         beats.append(len(beats))
         on_step()
         threads.append(any(each.name == "beat" for each in threading.enumerate()))
@@ -265,7 +267,7 @@ def test_a_runtime_that_builds_for_long_shows_signs_of_life(
         with pytest.raises(FileError, match="enough"):
             client.measure(FILE, QUICK)
 
-    assert len(beats) > 5 + 8, "more than one for each answer"
+    assert len(beats) > 12, "there are about ten answers"
     assert threads == [False], "nothing runs beside what is timed"
 
 

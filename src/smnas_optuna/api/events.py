@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -199,7 +200,8 @@ class CallbackListener(LoggingListener):
             try:
                 callback(event)
             except Exception as error:  # noqa: BLE001 - whatever a logger raises, the search goes on
-                self._callbacks.remove(callback)
+                with suppress(ValueError):  # another thread has taken it out meanwhile
+                    self._callbacks.remove(callback)
                 self.callback_failed(callback, f"{type(error).__name__}: {quote_error(error)}")
 
     def callback_failed(self, callback: Callback, error: str) -> None:

@@ -31,6 +31,7 @@ from smnas_optuna.search.request import Request, search_progress
 from smnas_optuna.session.deadline import Deadline, clock_time
 from smnas_optuna.session.workload import REPORT_SHARE, Workers, finish_s
 from smnas_optuna.study.folder import StudyFolder
+from smnas_optuna.study.limits import Limits
 from smnas_optuna.study.pareto import contenders, pareto_front
 from smnas_optuna.study.record import STRUCTURAL, StageName, TrialRecord
 from smnas_optuna.study.settled import num_trained
@@ -197,8 +198,8 @@ class Campaign:
         if not self._has_front():
             raise StudyError(
                 f"{self._path}: none of {self._trained()} trained detectors keeps to the limits",
-                fix="raise max_latency_ms or max_params under [search] in study.toml, allow smaller input sizes and "
-                "widths, or allow more time (--hours)",
+                fix="raise max_latency_ms or max_params under [search] in study.toml, and allow more time: --hours H; "
+                "smaller input sizes or widths are another study",
             )
         return 0
 
@@ -349,7 +350,10 @@ class Campaign:
         return 0 if study is None else num_trained(r for r in self._records() if r.study == STRUCTURAL)
 
     def _has_front(self) -> bool:
-        return any(record.trained and record.feasible for record in self._records())
+        search = self._settings.search  # the limits of now, which no search may have stored yet
+        limits = Limits(max_latency_ms=search.max_latency_ms, max_params=search.max_params)
+        trained = [record for record in self._records() if record.trained]
+        return any(not limits.violations(latency_ms=r.latency_ms, num_params=r.num_params) for r in trained)
 
     def _budget(self) -> Budget:
         self._ledger.count()

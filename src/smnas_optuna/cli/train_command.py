@@ -123,12 +123,12 @@ def _train(
     from smnas_optuna.workers.placement import visible_gpus
     from smnas_optuna.workers.supervisor import RESTART
 
+    finished = before is not None and before.outcome is not None  # nothing is trained, whatever GPUs there are
     gpus = [] if request.device == "cpu" else visible_gpus(os.environ)
-    if request.device == "cuda" and not gpus:
+    if request.device == "cuda" and not gpus and not finished:
         raise DeviceError("--device cuda: no GPU can be seen", fix="check `nvidia-smi`, or use --device cpu")
     if ray is not None and processes is not None:
         raise StudyError("--processes with --ray: a node trains in one process", fix="leave one of them out")
-    finished = before is not None and before.outcome is not None  # nothing is trained, whatever GPUs there are
     size = (
         1
         if ray is not None or finished

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -41,8 +42,9 @@ NODE_LOST_S = 30.0
 """Time that a cluster is given to notice that a node is gone, before a death counts as that of the process alone."""
 STOP_S = 20.0
 """Time that a trainer is given to finish its step and hand its checkpoint over."""
-START_S = 30.0
-"""Time after which a trainer that has not begun is given up for an idle one: its node may have no resources left."""
+START_S = 600.0
+"""Time after which a trainer that has not begun is given up for an idle one: its node may have no resources left. To
+start it loads torch and reads the data, which may take minutes."""
 
 
 class OnCluster:
@@ -217,13 +219,13 @@ class _Training:
 
         return check
 
-    def _stop(self) -> None:
-        """Stop the training, and take what it hands over.
+    def _stop(self, seconds: float = math.inf) -> None:
+        """Stop the training, and take what it hands over; wait no longer than so many seconds.
 
         Raises:
             _LostError: If the trainer died, or does not answer in time, as one that never began.
         """
-        until = time.monotonic() + STOP_S
+        until = time.monotonic() + seconds
 
         def check() -> None:
             if time.monotonic() > until:
@@ -237,7 +239,7 @@ class _Training:
     def _keep(self) -> None:
         """Stop the training, and write the checkpoint that it hands over; without, that of its last epoch is there."""
         try:
-            self._stop()
+            self._stop(STOP_S)
         except (_LostError, _EndedError, OSError) as error:
             self._watch.note(f"its last steps are lost ({first_line(error)}); it goes on from its last epoch")
         finally:

@@ -17,7 +17,6 @@ from smnas_optuna.data.annotations import Annotations
 from smnas_optuna.data.areas import areas_of
 from smnas_optuna.data.box_check import check_boxes
 from smnas_optuna.data.coco_box import XYXY
-from smnas_optuna.data.group_category import without_group
 from smnas_optuna.data.image_paths import find_images
 from smnas_optuna.data.limits import refuse_crowding, refuse_excess
 from smnas_optuna.data.missing_fields import complete
@@ -132,10 +131,9 @@ def load_coco(
             image is missing, is named twice or lies outside ``images``, a box cannot be used and ``drop_empty_boxes``
             is false, or the boxes are not in pixels or not in COCO's layout.
     """
-    document, group = without_group(read_document(annotations, free_bytes), annotations)
-    whole, notes = complete(document, annotations, images)
-    file = check_document(whole, annotations)
-    file = replace(file, notes=(*group, *notes, *file.notes))
+    document, notes = complete(read_document(annotations, free_bytes), annotations, images)
+    file = check_document(document, annotations)
+    file = replace(file, notes=(*notes, *file.notes))
     return check_dataset(file, annotations, images, drop_empty_boxes=drop_empty_boxes, free_bytes=free_bytes)
 
 

@@ -16,6 +16,7 @@ from smnas_optuna.data.coco import CocoDataset, load_coco
 from smnas_optuna.data.content import ContentIndex
 from smnas_optuna.data.content_hash import content_hash
 from smnas_optuna.data.formats import load_datasets, load_one_split
+from smnas_optuna.data.formats.roboflow import ROBOFLOW_FILE
 from smnas_optuna.data.hold_out import find_groups, has_objects, hold_out
 from smnas_optuna.data.images import Progress
 from smnas_optuna.data.reading import read_images
@@ -154,6 +155,7 @@ def load_apart(
         given = _with_classes(given, classes) if format_ == "voc" else given
     else:
         given = load_coco(annotations, images or annotations.parent, drop_empty_boxes=drop_empty_boxes)
+    given = _without_group(given, classes)
     loaded = {"test": given}
     index = ContentIndex(file=index_file, on_progress=on_progress)
     read, contents, _ = read_images(loaded, index, grey_bits=grey_bits)
@@ -161,6 +163,28 @@ def load_apart(
     _refuse_empty(dataset, "given")
     pairs = zip(dataset.images, contents["test"], strict=True)
     return dataset, content_hash((dataset,), {image.path: content.digest for image, content in pairs})
+
+
+def _without_group(dataset: CocoDataset, classes: Sequence[str]) -> CocoDataset:
+    """Return a split of Roboflow's export without its category of all others, if it has no box and no class its name.
+
+    In the whole export it is left out by what all splits say of it.
+    """
+    used = {int(label) for image in dataset.images for label in image.labels}
+    names = dataset.category_names
+    spare = [label for label, name in enumerate(names, start=1) if name not in classes and label not in used]
+    if dataset.source.name != ROBOFLOW_FILE or len(spare) != 1 or len(names) != len(classes) + 1:
+        return dataset
+    (group,) = spare
+    place = group - 1
+    note = f"the category {quote(names[place])} has no box and is no class of the detector: left out"
+    return replace(
+        dataset,
+        images=tuple(replace(each, labels=each.labels - (each.labels > group)) for each in dataset.images),
+        category_ids=(*dataset.category_ids[:place], *dataset.category_ids[group:]),
+        category_names=(*names[:place], *names[group:]),
+        notes=(note, *dataset.notes),
+    )
 
 
 def _with_classes(dataset: CocoDataset, classes: Sequence[str]) -> CocoDataset:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from itertools import takewhile
 
 from smnas_optuna.search.outcome import Outcome
 from smnas_optuna.search.shared_budget import running_of
@@ -12,15 +11,6 @@ from smnas_optuna.study.settled import FAILURES_IN_A_ROW, num_trained
 
 ASKED_PER_BUDGET = 20
 """A search ends after this many times its budget of trials; most of them are repeats."""
-
-REPEATS_IN_A_ROW = 100
-"""A search ends after so many answers from other trials: proposals are untried, so that other studies know the rest."""
-
-
-def _repeats(records: Sequence[TrialRecord]) -> int:
-    """Return the number of the last trials in a row that were answered by others."""
-    ended = (record for record in reversed(records) if record.state not in ("running", "waiting"))
-    return sum(1 for _ in takewhile(lambda record: record.cached_from is not None, ended))
 
 
 def stop_reason(
@@ -49,9 +39,6 @@ def stop_reason(
         )
     if len(settled) >= size:
         return Outcome(reason=f"space exhausted: all {size} architectures are known", failed=False, trained=trained)
-    if (repeats := _repeats(records)) >= REPEATS_IN_A_ROW:
-        reason = f"space exhausted: {repeats} times in a row a known architecture was asked for"
-        return Outcome(reason=reason, failed=False, trained=trained)
     if failures >= FAILURES_IN_A_ROW:
         last = next(record.reason for record in reversed(records) if record.state == "failed")
         return Outcome(reason=f"{failures} trials in a row failed; the last one: {last}", failed=True, trained=trained)

@@ -112,10 +112,9 @@ class Timekeeper:
         timed = [(r, took) for r in records if (took := epoch_seconds(r)) is not None]
         self._training = self._line([each for each in timed if _has_whole_epochs(each[0])] or timed)
         self._around = self._line([(r, took) for r in records if (took := seconds_around(r)) is not None])
-        self._done = {}
-        for record in records:
-            if record.reason == INTERRUPTED and record.arch is not None:  # an attempt may end before it has read them
-                self._done[record.arch] = max(record.epochs_done, self._done.get(record.arch, 0))
+        # an attempt that has done none may have ended before it had read those of the one before
+        begun = [r for r in records if r.reason == INTERRUPTED and r.epochs_done > 0]
+        self._done = {str(record.arch): record.epochs_done for record in begun}
 
     def seconds(self, spec: DetectorSpec) -> float | None:
         """Return the seconds that a trial of ``spec`` is expected to take; None if nothing is known yet."""

@@ -262,7 +262,7 @@ class StopwatchClient:
             answer = None
         is_its_own = isinstance(answer, dict) and "error" in answer
         if response.status == http.HTTPStatus.SERVICE_UNAVAILABLE and is_its_own:
-            return _BusyError("it times another file")
+            return _BusyError("it times another file, or has many connections")
         if response.status in _PASSING:
             return _LostError(f"status {response.status}")
         return self._failure(answer) if is_its_own else self._foreign(f"status {response.status}")

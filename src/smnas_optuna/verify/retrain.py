@@ -174,6 +174,7 @@ def _train_all(session: Session, results: Results, request: VerifyRequest) -> No
                 if mine:
                     idle = False
                     _train_one(session, results, wanted, key, record_of[key[0]])
+                    expected_s = _expected_s(session, request, results, left)
                     given_up |= {key} - results.runs.keys()
         if idle:  # other workers have all of it; if they die or run out of memory, this one has to finish it
             session.stop.check()

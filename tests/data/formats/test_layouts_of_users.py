@@ -189,10 +189,11 @@ def test_a_yaml_file_of_any_name_that_names_classes_is_yolos(tmp_path: Path) -> 
 @pytest.mark.parametrize("on", ["test", "test/_annotations.coco.json"])
 def test_one_split_of_roboflows_export_has_no_group_of_all_classes(tmp_path: Path, on: str) -> None:
     write_roboflow(tmp_path)
-    dataset, _ = load_apart(tmp_path / on, grey_bits=16)
+    dataset, _ = load_apart(tmp_path / on, grey_bits=16, classes=CLASSES)
 
     assert dataset.category_names == CLASSES
-    assert any("is the group of the others: left out" in note for note in dataset.notes)
+    assert [image.labels.tolist() for image in dataset.images] == [[3, 2]]
+    assert "the category 'pets' has no box and is no class of the detector: left out" in dataset.notes
 
 
 def test_images_in_two_splits_are_told_without_the_name_of_one_file_twice(tmp_path: Path) -> None:
@@ -201,6 +202,55 @@ def test_images_in_two_splits_are_told_without_the_name_of_one_file_twice(tmp_pa
 
     with pytest.raises(DataError, match=r"fix: remove them from the validation images or from the training images$"):
         load_splits(tmp_path, DataSettings())
+
+
+def test_names_with_dots_are_not_cut_where_lines_have_columns(tmp_path: Path) -> None:
+    write_voc(tmp_path)
+    for name in ("a.v2", "b.v2"):
+        draw(tmp_path / "JPEGImages" / f"{name}.png", ord(name[0]))
+        (tmp_path / "Annotations" / f"{name}.xml").write_text(voc_xml(TRAIN[0]))
+    sets = tmp_path / "ImageSets" / "Main"
+    shutil.rmtree(sets)
+    sets.mkdir()
+    (sets / "trainval.txt").write_text("a.v2  1\nb.v2 -1\na.png  1\n")
+    (sets / "val.txt").write_text("b.v2  1\n")
+
+    splits = load_splits(tmp_path, DataSettings())
+
+    assert [image.path.stem for image in splits.train.images] == ["a.v2", "a"]
+    assert [image.path.stem for image in splits.val.images] == ["b.v2"]
+
+
+def test_a_copy_of_xml_files_in_a_folder_beside_them_is_not_read_twice(tmp_path: Path) -> None:
+    write_voc(tmp_path)
+    shutil.rmtree(tmp_path / "ImageSets")
+    shutil.copytree(tmp_path / "Annotations", tmp_path / "old")
+    (tmp_path / "old").rename(tmp_path / "Annotations" / "old")
+
+    assert sum(counts(tmp_path).values()) == 6
+    assert any("XML files" in note and "not used" in note for note in load_splits(tmp_path, DataSettings()).train.notes)
+
+
+def test_lists_that_name_nothing_of_a_folder_leave_all_its_images(tmp_path: Path) -> None:
+    write_yolo_with_a_list(tmp_path)
+    shutil.move(tmp_path / "images" / "test", tmp_path / "images" / "all")
+    shutil.move(tmp_path / "labels" / "test", tmp_path / "labels" / "all")
+    for role in ("train", "valid"):
+        shutil.rmtree(tmp_path / "images" / role)
+        shutil.rmtree(tmp_path / "labels" / role)
+    (tmp_path / "test.txt").write_text("/elsewhere/1.jpg\n")
+
+    dataset, _ = load_apart(tmp_path, grey_bits=16)
+
+    assert [image.path.name for image in dataset.images] == ["f.png"]
+
+
+@pytest.mark.parametrize("text", ["\ufeffnames: {}\n", '{{"nc": 3, "names": {}}}'], ids=["a mark", "JSON"])
+def test_yaml_is_recognised_however_it_is_written(text: str, tmp_path: Path) -> None:
+    write_yolo(tmp_path, "{split}/images")
+    (tmp_path / "mine.yaml").write_text(text.format(json.dumps(CLASSES)), encoding="utf-8")
+
+    assert counts(tmp_path) == {"train": 3, "val": 2, "test": 1}
 
 
 def test_photos_of_other_endings_are_images(tmp_path: Path) -> None:

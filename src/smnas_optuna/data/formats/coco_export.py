@@ -16,7 +16,6 @@ from typing import Any
 from smnas_optuna.data.annotation_file import check_document, read_document
 from smnas_optuna.data.formats.found import Found
 from smnas_optuna.data.formats.split_names import ROLES, Role, entries_of, folders_in, note_unused, role_of
-from smnas_optuna.data.group_category import without_group
 from smnas_optuna.data.image_paths import num_found
 from smnas_optuna.data.missing_fields import with_names, with_sizes
 from smnas_optuna.errors import DataError
@@ -65,12 +64,11 @@ def read_coco_export(root: Path, *, need_train: bool = True) -> dict[Role, Found
         raise DataError(f"{root}: there are no annotations of COCO", fix="name the file in [data] of study.toml")
     found: dict[Role, Found] = {}
     for role, path in files.items():
-        own, group = without_group(read_document(path), path)
-        document, notes = with_names(own)
+        document, notes = with_names(read_document(path))
         folder = image_folder(root, path, document)
         document, more = with_sizes(document, path, folder)
         file = check_document(document, path)
-        file = replace(file, notes=(*group, *notes, *more, *file.notes))
+        file = replace(file, notes=(*notes, *more, *file.notes))
         found[role] = Found(source=path, folder=folder, file=file)
     where = ", ".join(
         f"{role} is {quote_path(each.source.relative_to(root))} with the images {_where(each, root)}"

@@ -73,7 +73,7 @@ def voc_source(root: Path) -> Path | None:
 
 def _nested(folder: Path) -> list[Path]:
     """Return the folders in ``folder`` and in those inside, as tools write them for images in folders."""
-    return [each for inside in folders_in(folder) for each in (inside, *_nested(inside))]
+    return [each for inside in folders_in(folder) if not inside.is_symlink() for each in (inside, *_nested(inside))]
 
 
 def voc_base(root: Path) -> Path:
@@ -108,7 +108,10 @@ def read_voc_layout(root: Path, *, need_train: bool = True) -> VocLayout:
     layout = _in_folders(split_folders(annotations), root, images)
     if _enough(layout.parts, need_train):
         return layout
-    return _in_folders({"train": [annotations, *_nested(annotations)]}, root, places, below=annotations)
+    nested = _nested(annotations)
+    if _has_xml(annotations):  # others are part of it only if images lie in the same way, and no copies
+        nested = [each for each in nested if _same_inside(places, each.relative_to(annotations), annotations)]
+    return _in_folders({"train": [annotations, *nested]}, root, places, below=annotations)
 
 
 def _enough(splits: Mapping[Role, object], need_train: bool) -> bool:
@@ -220,7 +223,9 @@ def _names_in(paths: Sequence[Path], annotations: Path) -> list[str]:
 
 def _name_of(line: str, annotations: Path) -> str:
     first, *others = line.split()
-    return line if others and _file_of(_last(line), annotations) is not None else first
+    if not others or _file_of(_last(first), annotations) is not None:
+        return first
+    return line if _file_of(_last(line), annotations) is not None else first
 
 
 def _in_lists(lists: Mapping[Role, Sequence[Path]], annotations: Path, places: Sequence[Path]) -> VocLayout:
@@ -252,6 +257,11 @@ def _in_lists(lists: Mapping[Role, Sequence[Path]], annotations: Path, places: S
             VocPart(files=some, folders=_same_inside(places, inside, annotations) or places)
             for inside, some in by_folder.items()
         ]
+    if not parts:
+        raise DataError(
+            f"{annotations}: {'; '.join(notes)}",
+            fix="add the XML files, or remove the lists: then all images that have one are taken",
+        )
     used = _files_of(parts)
     places_of_xml = (annotations, *_nested(annotations))
     left = [file for place in places_of_xml for file in _xml_files(place) if file not in used]

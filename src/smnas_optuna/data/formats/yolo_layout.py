@@ -26,11 +26,11 @@ from smnas_optuna.quote import quote, quote_error
 from smnas_optuna.runtime.image_tree import is_image
 
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-_LISTS: Mapping[Role, Sequence[str]] = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
+_LISTS: Mapping[Role, Sequence[str]] = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 """Names of darknet's lists of images, without their ending."""
 LIST_NAMES = ("classes.txt", "obj.names", "labels/classes.txt")
 _LONGEST_YAML = 2**19  # characters; 20,000 classes have half as many, and PyYAML takes 4 s
-_NAMES_KEY = re.compile(rb"^[\"']?names[\"']?\s*:", re.MULTILINE)
+_NAMES_KEY = re.compile(rb"(?:^|[{,\xbf])\s*[\"']?names[\"']?\s*:", re.MULTILINE)
 _NAMES_FIX = "write the names of the classes as a list, in the order of their numbers: names: [cat, dog]"
 _PATHS_FIX = "write the folders of images relative to the data folder: train: train/images"
 
@@ -272,7 +272,8 @@ def _images_of_list(path: Path, root: Path, role: Role, name: str, notes: list[s
     Raises:
         DataError: As :func:`read_image_list`.
     """
-    if role != "train" and not any(_is_in(line, path, root) for line in lines_of(path)):
+    lines = lines_of(path)
+    if role != "train" and lines and not any(_is_in(line, path, root) for line in lines):
         notes.append(f"{name} names images for {role}, and none of them is there: left out")
         return []
     return read_image_list(path, root)
@@ -297,7 +298,8 @@ def _images_by_folders(root: Path, notes: list[str], need_train: bool) -> dict[R
     named = {role: lists[name] for role, names in _LISTS.items() for name in names if name in lists}
     if "train" in named or (named and not need_train):
         found = {role: _images_of_list(path, root, role, path.name, notes) for role, path in named.items()}
-        return {role: images for role, images in found.items() if images}
+        if any(found.values()):
+            return {role: images for role, images in found.items() if images}
     folder = root / "images" if has_images(root / "images") else root
     images = images_in(folder)
     if not images:
