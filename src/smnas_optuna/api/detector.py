@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import torch
 
+from smnas_optuna.api.arguments import check_word
 from smnas_optuna.api.picture import Picture, pixels_of
 from smnas_optuna.config import DeviceChoice
 from smnas_optuna.data.loader import batch_of_one
@@ -90,8 +91,7 @@ def read_detector(folder: Path, device: DeviceChoice) -> TrainedDetector:
 
 
 def _chosen(device: DeviceChoice) -> torch.device:
-    if device not in get_args(DeviceChoice):
-        raise DeviceError(f"device={device!r} is not known", fix="take one of 'auto', 'cpu', 'cuda'")
+    check_word("device", device, get_args(DeviceChoice), DeviceError)
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError(
             f"device='cuda': torch {torch.__version__} sees no CUDA device",

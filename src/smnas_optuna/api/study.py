@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from smnas_optuna.api.arguments import check_word
 from smnas_optuna.api.load import load_detector
 from smnas_optuna.api.trial import Trial, trial_of
 from smnas_optuna.config import DeviceChoice
@@ -117,8 +118,8 @@ class OpenStudy:
         """
         from smnas_optuna.api.search import ended_trials
 
-        _check("stage", stage, get_args(StageName))
-        _check("device", device, get_args(DeviceChoice))
+        check_word("stage", stage, get_args(StageName))
+        check_word("device", device, get_args(DeviceChoice))
         if trials is not None and trials < 1:
             raise StudyError(f"trials={trials}: nothing would be trained", fix="take 1 or more, or leave it out")
 
@@ -242,7 +243,7 @@ class OpenStudy:
         """
         from smnas_optuna.api.train import train_chosen
 
-        _check("device", device, get_args(DeviceChoice))
+        check_word("device", device, get_args(DeviceChoice))
 
         folder = train_chosen(
             self.path,
@@ -303,7 +304,7 @@ class OpenStudy:
         from smnas_optuna.ship.request import Precision, ShipRequest
         from smnas_optuna.workers.interrupt import StopRequest
 
-        _check("precision", precision, get_args(Precision))
+        check_word("precision", precision, get_args(Precision))
         request = ShipRequest(
             study_dir=self.path,
             output=None if output is None else at_home(output),
@@ -333,9 +334,3 @@ def _pick(which: Trial | str | None) -> Pick:
             raise StudyError(f"{which!r} has no architecture", fix="take one of the front: study.front()")
         return Pick(arch=which.arch)
     return Pick(arch=which)
-
-
-def _check(name: str, value: object, choices: Sequence[object]) -> None:
-    """Check an argument that is one of a few words."""
-    if value not in choices:
-        raise StudyError(f"{name}={value!r} is not known", fix=f"take one of {', '.join(map(repr, choices))}")

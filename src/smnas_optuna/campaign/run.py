@@ -353,7 +353,7 @@ class Campaign:
         search = self._settings.search  # the limits of now, which no search may have stored yet
         limits = Limits(max_latency_ms=search.max_latency_ms, max_params=search.max_params)
         trained = [record for record in self._records() if record.trained]
-        return any(not limits.violations(latency_ms=r.latency_ms, num_params=r.num_params) for r in trained)
+        return any(limits.allow(latency_ms=record.latency_ms, num_params=record.num_params) for record in trained)
 
     def _budget(self) -> Budget:
         self._ledger.count()

@@ -126,9 +126,7 @@ def _candidates(study_dir: Path) -> Candidates:
     from smnas_optuna.verify.verification import candidates_of
 
     summary = summarize(*StudyFolder(study_dir).of_stage(None), name=study_dir.resolve().name)
-    in_order = [*summary.compared, *summary.records]  # of two trainings of a baseline the one that compares first
-    records = list({(record.study, record.number): record for record in in_order}.values())
-    return lambda top: candidates_of(study_dir, summary.front, records, summary.reference, top)
+    return lambda top: candidates_of(study_dir, summary.front, summary.compared_first, summary.reference, top)
 
 
 def _print_verified(study_dir: Path, verified: Verifying | None, console: Console) -> None:

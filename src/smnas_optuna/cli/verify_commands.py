@@ -41,9 +41,7 @@ def verify(
     console, stop, interrupted = make_console(), StopRequest(), None
     with stop.listening(), explained_disk_errors(study_dir):
         summary = summarize(*StudyFolder(study_dir).of_stage(None), name=study_dir.resolve().name)
-        in_order = [*summary.compared, *summary.records]  # of two trainings of a baseline the one that compares first
-        records = list({(record.study, record.number): record for record in in_order}.values())
-        candidates = candidates_of(study_dir, summary.front, records, summary.reference, top)
+        candidates = candidates_of(study_dir, summary.front, summary.compared_first, summary.reference, top)
         request = VerifyRequest(
             study_dir=study_dir,
             archs=[candidate.arch for candidate in reversed(candidates)],  # long trainings first

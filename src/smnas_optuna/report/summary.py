@@ -107,6 +107,11 @@ class Summary:
         return [record for record in self.records if stage_of(record) in self.fronts]
 
     @property
+    def compared_first(self) -> list[TrialRecord]:
+        """All records, those whose APs compare first: of two trainings of a baseline the one that compares."""
+        return sorted(self.records, key=lambda record: stage_of(record) not in self.fronts)
+
+    @property
     def baseline_front(self) -> list[TrialRecord]:
         """Pareto front of the baselines alone, fastest first."""
         return pareto_front(self.baselines)

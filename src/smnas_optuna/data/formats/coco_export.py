@@ -15,7 +15,7 @@ from typing import Any
 
 from smnas_optuna.data.annotation_file import check_document, read_document
 from smnas_optuna.data.formats.found import Found
-from smnas_optuna.data.formats.split_names import ROLES, Role, entries_of, folders_in, note_unused, role_of
+from smnas_optuna.data.formats.split_names import ROLES, Role, decide, entries_of, folders_in, note_unused, role_of
 from smnas_optuna.data.image_paths import num_found
 from smnas_optuna.data.missing_fields import with_names, with_sizes
 from smnas_optuna.errors import DataError
@@ -43,7 +43,7 @@ def coco_files(root: Path, *, need_train: bool = True) -> dict[Role, Path]:
         unnamed = [path for path in files if _role(path) is None]
         if "train" not in found and len(unnamed) == 1:
             found["train"] = unnamed[0]
-        if "train" in found or (found and not need_train):
+        if decide(found, need_train):
             return {role: found[role] for role in ROLES if role in found}
     return {}
 

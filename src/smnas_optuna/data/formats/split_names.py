@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,11 @@ _NAMES = {
 def role_of(name: str) -> Role | None:
     """Return the split that a folder or file of that name holds: ``valid`` and ``val2017`` hold ``val``."""
     return next((role for role, pattern in _NAMES.items() if pattern.fullmatch(name)), None)
+
+
+def decide(splits: Mapping[Role, object], need_train: bool) -> bool:
+    """Return whether the splits that a folder shows are those to read: with ``need_train`` one of training is there."""
+    return "train" in splits or (bool(splits) and not need_train)
 
 
 def split_folders(folder: Path) -> dict[Role, list[Path]]:

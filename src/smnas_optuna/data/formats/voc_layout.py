@@ -10,6 +10,7 @@ from pathlib import Path
 from smnas_optuna.data.formats.split_names import (
     ROLES,
     Role,
+    decide,
     entries_of,
     folders_in,
     note_unused,
@@ -98,7 +99,7 @@ def read_voc_layout(root: Path, *, need_train: bool = True) -> VocLayout:
     annotations = _annotations(base)
     if annotations is None:
         layout = _in_folders(split_folders(root), root)
-        return layout if _enough(layout.parts, need_train) else _in_folders({"train": [root]}, root)
+        return layout if decide(layout.parts, need_train) else _in_folders({"train": [root]}, root)
     named = [base / name for name in _IMAGES if (base / name).is_dir()]
     images = [place for folder in named or _other_folders(base, annotations) for place in (folder, *folders_in(folder))]
     places = [*images, annotations, base]
@@ -106,16 +107,12 @@ def read_voc_layout(root: Path, *, need_train: bool = True) -> VocLayout:
     if lists:
         return _in_lists(lists, annotations, places)
     layout = _in_folders(split_folders(annotations), root, images)
-    if _enough(layout.parts, need_train):
+    if decide(layout.parts, need_train):
         return layout
     nested = _nested(annotations)
     if _has_xml(annotations):  # others are part of it only if images lie in the same way, and no copies
         nested = [each for each in nested if _same_inside(places, each.relative_to(annotations), annotations)]
     return _in_folders({"train": [annotations, *nested]}, root, places, below=annotations)
-
-
-def _enough(splits: Mapping[Role, object], need_train: bool) -> bool:
-    return "train" in splits or (bool(splits) and not need_train)
 
 
 def _other_folders(base: Path, annotations: Path) -> list[Path]:
@@ -210,7 +207,7 @@ def _lists(base: Path, need_train: bool) -> dict[Role, list[Path]]:
         whole = [path for path in files if path.stem == _WHOLE]
         if "train" not in named and whole:
             named["train"] = whole
-        if _enough(named, need_train):
+        if decide(named, need_train):
             return {role: named[role] for role in ROLES if role in named}
     return {}
 

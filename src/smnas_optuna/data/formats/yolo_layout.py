@@ -13,6 +13,7 @@ import yaml
 from smnas_optuna.data.formats.split_names import (
     ROLES,
     Role,
+    decide,
     entries_of,
     folders_in,
     note_unused,
@@ -291,12 +292,12 @@ def _images_by_folders(root: Path, notes: list[str], need_train: bool) -> dict[R
         splits = {
             role: images for role, folders in split_folders(folder).items() if (images := _images_of_all(folders))
         }
-        if "train" in splits or (splits and not need_train):
+        if decide(splits, need_train):
             others = [path for path in folders_in(folder) if role_of(path.name) is None and path.name != "images"]
             notes += note_unused([path for path in others if has_images(path)], root, "folders of images")
             return dict(splits)
     named = {role: lists[name] for role, names in _LISTS.items() for name in names if name in lists}
-    if "train" in named or (named and not need_train):
+    if decide(named, need_train):
         found = {role: _images_of_list(path, root, role, path.name, notes) for role, path in named.items()}
         if any(found.values()):
             return {role: images for role, images in found.items() if images}

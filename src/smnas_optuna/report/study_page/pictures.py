@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnas_optuna.data import ImageRecord
+from smnas_optuna.evaluation.matching import IOU, overlaps
 from smnas_optuna.page import Html, data_uri, element, isolated
 from smnas_optuna.session.samples import Detections, Found, jpeg_of, strongest
 
-FOUND_IOU = 0.5
 MOST_BOXES = 150
 """Boxes of a picture that are drawn: more hide the image."""
 
@@ -44,26 +44,21 @@ def judged(image: ImageRecord, found: Found) -> tuple[NDArray[np.bool_], NDArray
     left counts as false, but for those of which half lies in a crowd region of their class: these do not count.
     """
     right, taken = np.zeros(len(found.boxes), np.bool_), np.zeros(len(image.boxes), np.bool_)
-    overlaps = _ious(found.boxes, image.boxes.astype(np.float64))
+    boxes, truth = _with_sizes(found.boxes), _with_sizes(image.boxes.astype(np.float64))
+    shares = overlaps(boxes, truth)
     for place in np.argsort(-found.scores, kind="stable").tolist():
         free = ~taken & ~image.crowd & (image.labels == found.labels[place])
-        candidates = np.where(free, overlaps[place], 0.0)
-        if len(candidates) and candidates.max() >= FOUND_IOU:
+        candidates = np.where(free, shares[place], 0.0)
+        if len(candidates) and candidates.max() >= IOU:
             taken[candidates.argmax()] = right[place] = True
     crowds = image.labels[None, :] == found.labels[:, None]
-    crowds &= image.crowd & (_ious(found.boxes, image.boxes.astype(np.float64), of_first=True) >= FOUND_IOU)
+    crowds &= image.crowd & (overlaps(boxes, truth, crowd=True) >= IOU)
     return right, ~right & ~crowds.any(axis=1), taken
 
 
-def _ious(first: NDArray[np.float64], second: NDArray[np.float64], *, of_first: bool = False) -> NDArray[np.float64]:
-    """Return the IoU of each pair of boxes, [D, N]; with ``of_first`` the share of the first one in the second."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [(each[:, 2:] - each[:, :2]).prod(axis=1) for each in (first, second)]
-    whole = areas[0][:, None] + (0.0 if of_first else areas[1][None, :] - shared)
-    ious: NDArray[np.float64] = shared / np.maximum(whole, 1e-9)
-    return ious
+def _with_sizes(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return boxes (x1, y1, x2, y2) as (x, y, width, height)."""
+    return np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)
 
 
 def pictures(images: Sequence[ImageRecord], found: Detections, names: Sequence[str]) -> Html:
